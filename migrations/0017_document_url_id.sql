@@ -1,0 +1,1 @@
+ALTER TABLE "documents" ADD COLUMN "url_id" text;

@@ -1,0 +1,2 @@
+ALTER TABLE "team_llm_configs" ALTER COLUMN "provider" SET DEFAULT 'openai_compatible';--> statement-breakpoint
+ALTER TABLE "team_llm_configs" ADD CONSTRAINT "team_llm_configs_own_model_has_base_url" CHECK ("team_llm_configs"."provider" <> 'openai_compatible' or "team_llm_configs"."base_url" is not null);
