@@ -1,0 +1,27 @@
+//! Chooses the folder that is embedded, and has cargo look at it again when a file comes or goes.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), String> {
+    println!("cargo:rerun-if-env-changed=PREMIGRATE_MIGRATIONS");
+    println!("cargo:rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    let chosen = env::var("PREMIGRATE_MIGRATIONS").unwrap_or_else(|_| "migrations".to_owned());
+
+    let folder = if chosen == "none" {
+        let empty = out.join("none");
+        fs::create_dir_all(&empty).map_err(|error| format!("{}: {error}", empty.display()))?;
+        empty
+    } else {
+        Path::new(&chosen).canonicalize().map_err(|error| {
+            format!(
+                "PREMIGRATE_MIGRATIONS: the folder `{chosen}` cannot be read ({error}); name the \
+                 migrations folder to embed, as seen from Cargo.toml, or `none`"
+            )
+        })?
+    };
+    println!("cargo:rerun-if-changed={}", folder.display());
+    println!("cargo:rustc-env=PREMIGRATE_EMBEDDED={}", folder.display());
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! The command line: what was typed, and nothing of what it means.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::exec::App;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Applies a project's SQL migrations to PostgreSQL, then becomes the app.
+
+Usage: premigrate [COMMAND] [OPTION]... [-- APP [ARG]...]
+
+Commands:
+  up      wait for the database, apply what is pending, become APP (default)
+  list    what this file, or --dir, carries; needs no database
+
+Options:
+  --dir DIR                migrations folder, instead of what this file carries
+  --schema S               schema of the history table [drizzle]
+  --table T                history table [__drizzle_migrations]
+  --wait D                 how long to wait for the database; 0 = one try [60s]
+  --runner-wait D          how long to wait for another runner [10m]
+  --lock-timeout D         how long to queue for a table lock; 0 = off [5s]
+  --lock-retries N         how often to try again after that [8]
+  --statement-timeout D    how long a statement may run; 0 = none [the server's]
+  --apply-older            run pending migrations older than the history
+  --dry-run                show what would run; change nothing, start nothing
+  --strict                 also refuse unknown rows and migrations out of order
+  --format text|json       text, or one JSON object a line [text]
+  --env-file FILE          variables for development; '' = none [.env]
+  --help, --version        print this, or the version
+
+D is 250ms, 30s, 10m, 1h, or plain seconds. Every option has a variable:
+--runner-wait is PREMIGRATE_RUNNER_WAIT. Flags come before the environment.
+PREMIGRATE_SKIP=1 applies nothing and becomes APP.
+
+The database is MIGRATION_DATABASE_URL, else DATABASE_URL, else PGHOST, PGUSER,
+PGPASSWORD, ... Each URL and PGPASSWORD may be given as NAME_FILE.
+
+Exit codes: 0 done; 64 command line; 65 migrations or history; 69 database
+unreachable; 70 a migration failed; 75 try again; 77 refused; 78 configuration;
+126, 127 APP cannot be executed, is not there; 128+n ended by signal n.
+";
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Apply what is pending, then become the app.
+    Up,
+    /// Show what is carried.
+    List,
+}
+
+impl Command {
+    const ALL: [(&'static str, Command); 2] = [("up", Command::Up), ("list", Command::List)];
+
+    /// What is typed.
+    pub fn name(self) -> &'static str {
+        Command::ALL.iter().find(|(_, command)| *command == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// One option; each is a flag and a variable.
+#[derive(Debug)]
+pub struct Opt {
+    /// The flag, with its dashes.
+    pub flag: &'static str,
+    /// Whether it takes a value.
+    pub takes_value: bool,
+    /// The commands that use it.
+    commands: &'static [Command],
+}
+
+impl Opt {
+    /// Its variable: `--runner-wait` is `PREMIGRATE_RUNNER_WAIT`.
+    pub fn variable(&self) -> String {
+        let name = self.flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+        format!("PREMIGRATE_{name}")
+    }
+}
+
+const fn value(flag: &'static str, commands: &'static [Command]) -> Opt {
+    Opt { flag, takes_value: true, commands }
+}
+
+const fn switch(flag: &'static str, commands: &'static [Command]) -> Opt {
+    Opt { flag, takes_value: false, commands }
+}
+
+const UP: &[Command] = &[Command::Up];
+const ALL: &[Command] = &[Command::Up, Command::List];
+
+/// All options, and the commands that use them.
+pub const OPTIONS: [Opt; 13] = [
+    value("--dir", ALL),
+    value("--schema", UP),
+    value("--table", UP),
+    value("--wait", UP),
+    value("--runner-wait", UP),
+    value("--lock-timeout", UP),
+    value("--lock-retries", UP),
+    value("--statement-timeout", UP),
+    switch("--apply-older", UP),
+    switch("--dry-run", UP),
+    switch("--strict", UP),
+    value("--format", ALL),
+    value("--env-file", ALL),
+];
+
+/// A command line, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// What is to be done.
+    pub command: Command,
+    /// The options that were given, by flag; a switch has an empty value.
+    pub options: BTreeMap<&'static str, OsString>,
+    /// What to become.
+    pub app: Option<App>,
+}
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A run.
+    Run(Invocation),
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// `--` with nothing after it.
+    NoApp,
+    /// A command that starts no app, with one.
+    AppNotUsed(&'static str),
+    /// A word that is no command.
+    UnknownCommand(String),
+    /// A word too many.
+    UnexpectedWord(String),
+    /// A flag that is none of ours.
+    UnknownOption(String),
+    /// A flag that stands twice.
+    Repeated(&'static str),
+    /// A flag without its value.
+    NoValue(&'static str),
+    /// A switch with a value.
+    TakesNoValue(&'static str),
+    /// A flag that the command does not use.
+    NotUsed {
+        /// The flag.
+        flag: &'static str,
+        /// The command.
+        command: &'static str,
+    },
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Usage::NoApp => f.write_str(
+                "nothing stands after `--`: name the app there, or leave `--` out. An image whose \
+                 Dockerfile sets ENTRYPOINT loses the CMD of its base image, so set CMD too",
+            ),
+            Usage::AppNotUsed(command) => {
+                write!(f, "`{command}` starts no app: leave out `--` and what follows")
+            }
+            Usage::UnknownCommand(word) => {
+                write!(f, "`{word}` is not a command; an app is given after `--`")
+            }
+            Usage::UnexpectedWord(word) => {
+                write!(f, "`{word}` is one word too many; an app is given after `--`")
+            }
+            Usage::UnknownOption(flag) => write!(f, "`{flag}` is not an option"),
+            Usage::Repeated(flag) => write!(f, "{flag} is given twice"),
+            Usage::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
+            Usage::TakesNoValue(flag) => write!(f, "{flag} takes no value"),
+            Usage::NotUsed { flag, command } => write!(f, "`{command}` does not use {flag}"),
+        }
+    }
+}
+
+/// Takes a command line apart, without the program's own name.
+pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
+    // Before anything is searched for: what stands after the first `--` is the app's.
+    let app = match args.iter().position(|arg| arg == "--") {
+        Some(at) => {
+            let mut app = args.split_off(at).into_iter().skip(1);
+            let program = app.next().filter(|program| !program.is_empty()).ok_or(Usage::NoApp)?;
+            Some(App { program, args: app.collect() })
+        }
+        None => None,
+    };
+    let mut args = pico_args::Arguments::from_vec(args.into_iter().flat_map(separated).collect());
+    if args.contains(["-h", "--help"]) {
+        return Ok(Request::Help);
+    }
+    if args.contains(["-V", "--version"]) {
+        return Ok(Request::Version);
+    }
+
+    let mut options = BTreeMap::new();
+    for Opt { flag, takes_value, .. } in &OPTIONS {
+        if *takes_value {
+            let given = args
+                .opt_value_from_os_str(*flag, |value| Ok::<_, String>(value.to_owned()))
+                .map_err(|_| Usage::NoValue(flag))?;
+            if let Some(value) = given {
+                if looks_like_an_option(&value) {
+                    return Err(Usage::NoValue(flag));
+                }
+                options.insert(*flag, value);
+            }
+        } else if args.contains(*flag) {
+            options.insert(*flag, OsString::new());
+        }
+    }
+
+    let (flags, mut words): (Vec<_>, Vec<_>) =
+        args.finish().into_iter().partition(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+    if let Some(flag) = flags.first() {
+        return Err(unknown(flag));
+    }
+    let command = if words.is_empty() { Command::Up } else { command(&words.remove(0))? };
+    if let Some(word) = words.first() {
+        return Err(Usage::UnexpectedWord(word.to_string_lossy().into_owned()));
+    }
+    let unused = OPTIONS
+        .iter()
+        .find(|opt| options.contains_key(opt.flag) && !opt.commands.contains(&command));
+    if let Some(Opt { flag, .. }) = unused {
+        return Err(Usage::NotUsed { flag, command: command.name() });
+    }
+    if app.is_some() && command != Command::Up {
+        return Err(Usage::AppNotUsed(command.name()));
+    }
+    Ok(Request::Run(Invocation { command, options, app }))
+}
+
+/// `--flag=VALUE` as two words; pico-args does so only for values that are UTF-8.
+fn separated(arg: OsString) -> Vec<OsString> {
+    let value_of = |flag: &str| arg.as_bytes().strip_prefix(flag.as_bytes())?.strip_prefix(b"=");
+    let found = OPTIONS.iter().filter(|opt| opt.takes_value).find_map(|opt| {
+        let value = OsStr::from_bytes(value_of(opt.flag)?);
+        Some(vec![OsString::from(opt.flag), value.to_owned()])
+    });
+    found.unwrap_or_else(|| vec![arg])
+}
+
+fn command(word: &OsStr) -> Result<Command, Usage> {
+    Command::ALL
+        .iter()
+        .find(|(name, _)| word == *name)
+        .map(|(_, command)| *command)
+        .ok_or_else(|| Usage::UnknownCommand(word.to_string_lossy().into_owned()))
+}
+
+fn looks_like_an_option(value: &OsStr) -> bool {
+    OPTIONS
+        .iter()
+        .any(|opt| value.to_str().is_some_and(|value| value.split('=').next() == Some(opt.flag)))
+}
+
+/// What a leftover flag is: one of ours, a second time or with a value too many; or none.
+fn unknown(flag: &OsStr) -> Usage {
+    let text = flag.to_string_lossy();
+    let name = text.split('=').next().unwrap_or_default();
+    match OPTIONS.iter().find(|opt| opt.flag == name) {
+        Some(opt) if !opt.takes_value && text.contains('=') => Usage::TakesNoValue(opt.flag),
+        Some(opt) => Usage::Repeated(opt.flag),
+        None => Usage::UnknownOption(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Request, Usage> {
+        parse(args.iter().map(OsString::from).collect())
+    }
+
+    fn run(args: &[&str]) -> Invocation {
+        match parsed(args) {
+            Ok(Request::Run(invocation)) => invocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn up_is_what_is_done_without_a_command() {
+        assert_eq!(run(&[]).command, Command::Up);
+        assert_eq!(run(&["list"]).command, Command::List);
+    }
+
+    #[test]
+    fn an_option_takes_its_value_in_both_ways_before_and_after_the_command() {
+        for args in [&["--dir", "x", "up"][..], &["up", "--dir=x"]] {
+            assert_eq!(run(args).options.get("--dir"), Some(&OsString::from("x")), "{args:?}");
+        }
+        assert_eq!(run(&["--env-file", ""]).options.get("--env-file"), Some(&OsString::new()));
+    }
+
+    #[test]
+    fn everything_after_the_first_dashes_is_the_apps() {
+        let invocation = run(&["--strict", "--", "node", "--dir", "--", "--help"]);
+        let app = invocation.app.unwrap();
+        assert_eq!(app.program, "node");
+        assert_eq!(app.args, ["--dir", "--", "--help"]);
+        assert!(!invocation.options.contains_key("--dir"));
+    }
+
+    #[test]
+    fn help_and_version_are_requests_of_their_own() {
+        assert_eq!(parsed(&["--help"]), Ok(Request::Help));
+        assert_eq!(parsed(&["up", "-V"]), Ok(Request::Version));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let word = |word: &str| word.to_owned();
+        for (args, usage) in [
+            (&["--"][..], Usage::NoApp),
+            (&["--", ""], Usage::NoApp),
+            (&["list", "--", "node"], Usage::AppNotUsed("list")),
+            (&["node"], Usage::UnknownCommand(word("node"))),
+            (&["up", "now"], Usage::UnexpectedWord(word("now"))),
+            (&["--verbose"], Usage::UnknownOption(word("--verbose"))),
+            (&["-x"], Usage::UnknownOption(word("-x"))),
+            (&["--password=secret"], Usage::UnknownOption(word("--password"))),
+            (&["--dir", "a", "--dir", "b"], Usage::Repeated("--dir")),
+            (&["--strict", "--strict"], Usage::Repeated("--strict")),
+            (&["--dir"], Usage::NoValue("--dir")),
+            (&["--dir", "--strict"], Usage::NoValue("--dir")),
+            (&["--strict=yes"], Usage::TakesNoValue("--strict")),
+            (&["list", "--wait", "1s"], Usage::NotUsed { flag: "--wait", command: "list" }),
+        ] {
+            assert_eq!(parsed(args), Err(usage), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_command_and_option_and_no_other() {
+        let words = |start: &str| -> Vec<String> {
+            let lines = HELP.lines().filter_map(|line| line.strip_prefix("  "));
+            let first = lines.filter_map(|line| line.split([' ', ',']).next());
+            first.filter(|word| word.starts_with(start)).map(str::to_owned).collect()
+        };
+        let mut flags: Vec<_> = OPTIONS.iter().map(|opt| opt.flag.to_owned()).collect();
+        flags.push("--help".to_owned());
+        assert_eq!(words("--"), flags);
+        for (name, _) in Command::ALL {
+            assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
+        }
+        assert!(HELP.lines().all(|line| line.len() <= 80));
+    }
+}

@@ -1,0 +1,447 @@
+//! What a run is told to do: flags, environment, defaults, in this order; checked, once.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs, io};
+
+use crate::cli::{Invocation, OPTIONS};
+use crate::conninfo::{self, Secret, Target};
+use crate::dotenv;
+use crate::history::Table;
+use crate::plan::Policy;
+use crate::source::Origin;
+
+/// The process's environment, as it was at the start.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// From these variables.
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+        Environment(variables.into_iter().collect())
+    }
+
+    /// A variable's value; an empty one counts as none, as Compose's `${NAME:-}` leaves it.
+    fn get(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|name| name.to_str())
+    }
+}
+
+/// How to say things.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What every command needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the migrations are.
+    pub origin: Origin,
+    /// How to say things.
+    pub format: Format,
+    /// `PREMIGRATE_SKIP`: become the app, and nothing else.
+    pub skip: bool,
+    /// `--dry-run`.
+    pub dry_run: bool,
+    given: Given,
+}
+
+/// What a run against a database needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The database.
+    pub target: Target,
+    /// Where the history is kept.
+    pub table: Table,
+    /// How long to wait for the database; zero is one try.
+    pub wait: Duration,
+    /// How long to wait for another runner; zero is one try.
+    pub runner_wait: Duration,
+    /// How long a statement may queue for a table lock; zero is for ever.
+    pub lock_timeout: Duration,
+    /// How often to try again after that.
+    pub lock_retries: u32,
+    /// How long a statement may run, if not as the server has it; zero is for ever.
+    pub statement_timeout: Option<Duration>,
+    /// What the history's rules are bent to.
+    pub policy: Policy,
+}
+
+/// What is wrong with the configuration: where it stands, and what to do.
+#[derive(Debug)]
+pub enum Invalid {
+    /// A `PREMIGRATE_*` that is none.
+    UnknownVariable(String),
+    /// `PREMIGRATE_MIGRATIONS`, which is for building.
+    BuildVariable,
+    /// A value that is none of its kind.
+    Value {
+        /// The flag or variable.
+        name: String,
+        /// What it must be.
+        must_be: &'static str,
+    },
+    /// Both a variable and its `_FILE`.
+    Both(String),
+    /// A file that cannot be read.
+    File {
+        /// The flag or variable that names it.
+        name: String,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file or variable that is not text.
+    NotText(String),
+    /// Nothing names a database.
+    NoDatabase,
+    /// The connection string is wrong.
+    Connection(conninfo::Invalid),
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invalid::UnknownVariable(name) => {
+                write!(f, "{name} is not a variable of premigrate; see --help, or unset it")
+            }
+            Invalid::BuildVariable => f.write_str(
+                "PREMIGRATE_MIGRATIONS chooses at build time what is embedded; to use a folder at \
+                 run time set PREMIGRATE_DIR, else unset it",
+            ),
+            Invalid::Value { name, must_be } => write!(f, "{name} must be {must_be}"),
+            Invalid::Both(name) => {
+                write!(f, "both {name} and {name}_FILE are set; unset one of them")
+            }
+            Invalid::File { name, path, error } => {
+                write!(f, "{name}: {} cannot be read ({error})", path.display())
+            }
+            Invalid::NotText(name) => write!(f, "{name} is not valid UTF-8"),
+            Invalid::NoDatabase => f.write_str(
+                "no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, \
+                 or PGHOST and PGUSER",
+            ),
+            Invalid::Connection(invalid) => invalid.fmt(f),
+        }
+    }
+}
+
+const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
+
+impl Config {
+    /// Checks what does not need a database.
+    pub fn new(invocation: &Invocation, environment: &Environment) -> Result<Config, Invalid> {
+        let mut given =
+            Given { options: invocation.options.clone(), environment: environment.clone() };
+        given.add_env_file()?;
+        given.refuse_unknown()?;
+        Ok(Config {
+            origin: match given.option("--dir") {
+                Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
+                None => Origin::Executable,
+            },
+            format: given
+                .parsed("--format", "text or json", |value| match value {
+                    "text" => Some(Format::Text),
+                    "json" => Some(Format::Json),
+                    _ => None,
+                })?
+                .unwrap_or_default(),
+            skip: given.truth("PREMIGRATE_SKIP")?,
+            dry_run: given.switch("--dry-run")?,
+            given,
+        })
+    }
+
+    /// Checks the rest.
+    pub fn settings(&self) -> Result<Settings, Invalid> {
+        let given = &self.given;
+        let duration = |flag, default: Duration| {
+            Ok::<_, Invalid>(given.parsed(flag, DURATION, duration)?.unwrap_or(default))
+        };
+        let name = |flag, default: &str| {
+            let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+            let given = given.parsed(flag, "a name", text)?;
+            Ok::<_, Invalid>(given.unwrap_or_else(|| default.to_owned()))
+        };
+        let count = |value: &str| value.parse().ok();
+        Ok(Settings {
+            target: given.target()?,
+            table: Table::new(
+                name("--schema", "drizzle")?,
+                name("--table", "__drizzle_migrations")?,
+            ),
+            wait: duration("--wait", Duration::from_secs(60))?,
+            runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
+            lock_timeout: duration("--lock-timeout", Duration::from_secs(5))?,
+            lock_retries: given.parsed("--lock-retries", "a whole number", count)?.unwrap_or(8),
+            statement_timeout: given.parsed("--statement-timeout", DURATION, self::duration)?,
+            policy: Policy {
+                apply_older: given.switch("--apply-older")?,
+                strict: given.switch("--strict")?,
+            },
+        })
+    }
+}
+
+/// Flags and variables, as they were given.
+#[derive(Clone, Debug)]
+struct Given {
+    options: BTreeMap<&'static str, OsString>,
+    environment: Environment,
+}
+
+impl Given {
+    /// The value of an option, and where it stands: the flag before the variable.
+    fn option(&self, flag: &'static str) -> Option<(String, &OsStr)> {
+        if let Some(value) = self.options.get(flag) {
+            return Some((flag.to_owned(), value));
+        }
+        let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
+        let value = self.environment.get(&variable)?;
+        Some((variable, value))
+    }
+
+    fn parsed<T>(
+        &self,
+        flag: &'static str,
+        must_be: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Invalid> {
+        let Some((name, value)) = self.option(flag) else { return Ok(None) };
+        match value.to_str().and_then(parse) {
+            Some(value) => Ok(Some(value)),
+            None => Err(Invalid::Value { name, must_be }),
+        }
+    }
+
+    fn switch(&self, flag: &'static str) -> Result<bool, Invalid> {
+        if self.options.contains_key(flag) {
+            return Ok(true);
+        }
+        match OPTIONS.iter().find(|opt| opt.flag == flag) {
+            Some(opt) => self.truth(&opt.variable()),
+            None => Ok(false),
+        }
+    }
+
+    fn truth(&self, variable: &str) -> Result<bool, Invalid> {
+        match self.environment.get(variable).map(OsStr::to_str) {
+            None | Some(Some("0" | "false")) => Ok(false),
+            Some(Some("1" | "true")) => Ok(true),
+            Some(_) => Err(Invalid::Value {
+                name: variable.to_owned(),
+                must_be: "1 or true, or 0, false or empty",
+            }),
+        }
+    }
+
+    fn refuse_unknown(&self) -> Result<(), Invalid> {
+        let known = |name: &str| {
+            name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| opt.variable() == name)
+        };
+        let ours = self.environment.names().filter(|name| name.starts_with("PREMIGRATE_"));
+        match ours.into_iter().find(|name| !known(name)) {
+            Some("PREMIGRATE_MIGRATIONS") => Err(Invalid::BuildVariable),
+            Some(name) => Err(Invalid::UnknownVariable(name.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what is ours from the `.env` file, if the environment names no database at all.
+    fn add_env_file(&mut self) -> Result<(), Invalid> {
+        let names_database = |name: &str| {
+            let name = name.strip_suffix("_FILE").unwrap_or(name);
+            ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGHOST", "PGHOSTADDR"].contains(&name)
+        };
+        let (name, path) = match self.option("--env-file") {
+            Some((_, path)) if path.is_empty() => return Ok(()),
+            Some((name, path)) => (Some(name), PathBuf::from(path)),
+            None => (None, PathBuf::from(".env")),
+        };
+        let is_named = |name| names_database(name) && self.environment.get(name).is_some();
+        if self.environment.names().any(is_named) {
+            return Ok(());
+        }
+        let text = match (fs::read(&path), name) {
+            (Ok(bytes), name) => String::from_utf8(bytes)
+                .map_err(|_| Invalid::NotText(name.unwrap_or_else(|| ".env".to_owned())))?,
+            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            (Err(error), name) => {
+                let name = name.unwrap_or_else(|| "--env-file".to_owned());
+                return Err(Invalid::File { name, path, error });
+            }
+        };
+        for (name, value) in dotenv::parse(&text) {
+            let wanted = name.contains("DATABASE_URL")
+                || name.starts_with("PG")
+                || name.starts_with("PREMIGRATE_");
+            let unset = self.environment.get(&name).is_none();
+            if wanted && unset {
+                self.environment.0.insert(name.into(), value.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&self) -> Result<Target, Invalid> {
+        let mut url = None;
+        for name in ["MIGRATION_DATABASE_URL", "DATABASE_URL"] {
+            if let Some(value) = self.secret(name)? {
+                url = Some((name, value));
+                break;
+            }
+        }
+        let password = self.secret("PGPASSWORD")?;
+        let lookup = |name: &str| match (name, &password) {
+            ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
+            _ => self.environment.get(name).and_then(OsStr::to_str).map(str::to_owned),
+        };
+        if url.is_none() && lookup("PGHOST").or_else(|| lookup("PGHOSTADDR")).is_none() {
+            return Err(Invalid::NoDatabase);
+        }
+        let (text, source) = match &url {
+            Some((name, value)) => (Some(value.expose()), *name),
+            None => (None, "the PG* variables"),
+        };
+        conninfo::resolve(text, source, &lookup).map_err(Invalid::Connection)
+    }
+
+    /// A variable, or the file that its `_FILE` names, by docker-library's rules: trailing
+    /// newlines dropped, empty is unset, both is an error.
+    fn secret(&self, name: &str) -> Result<Option<Secret>, Invalid> {
+        let file = format!("{name}_FILE");
+        let not_text = |name: &str| Invalid::NotText(name.to_owned());
+        match (self.environment.get(name), self.environment.get(&file)) {
+            (Some(_), Some(_)) => Err(Invalid::Both(name.to_owned())),
+            (Some(value), None) => {
+                let value = value.to_str().ok_or_else(|| not_text(name))?;
+                Ok(Some(Secret::new(value.to_owned())))
+            }
+            (None, Some(path)) => {
+                let path = Path::new(path);
+                let bytes = fs::read(path).map_err(|error| Invalid::File {
+                    name: file.clone(),
+                    path: path.to_owned(),
+                    error,
+                })?;
+                let text = String::from_utf8(bytes).map_err(|_| not_text(&file))?;
+                let text = text.trim_end_matches(['\n', '\r']);
+                Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// `250ms`, `30s`, `10m`, `1h`, or plain seconds.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let number: u64 = digits.parse().ok().filter(|_| !digits.starts_with('+'))?;
+    let milliseconds = match text.get(digits.len()..)? {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    // PostgreSQL's own limit for a timeout, 24 days: what is longer was not meant.
+    let total = number.checked_mul(milliseconds).filter(|&total| total <= i32::MAX as u64)?;
+    Some(Duration::from_millis(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Request};
+
+    fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Invalid> {
+        let Ok(Request::Run(invocation)) = cli::parse(args.iter().map(OsString::from).collect())
+        else {
+            panic!("{args:?}")
+        };
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        Config::new(&invocation, &Environment::new(variables))
+    }
+
+    const URL: (&str, &str) = ("DATABASE_URL", "postgres://u:p@h/d");
+
+    #[test]
+    fn durations_have_a_unit_or_are_seconds() {
+        for (text, milliseconds) in [
+            ("250ms", Some(250)),
+            ("30s", Some(30_000)),
+            ("10m", Some(600_000)),
+            ("1h", Some(3_600_000)),
+            ("7", Some(7000)),
+            ("0", Some(0)),
+            ("", None),
+            ("s", None),
+            ("-1s", None),
+            ("+1s", None),
+            ("1.5s", None),
+            ("1d", None),
+            ("1 s", None),
+            ("99999999999h", None),
+        ] {
+            assert_eq!(duration(text), milliseconds.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flag_comes_before_its_variable_and_that_before_the_default() {
+        let wait = |args: &[&str], variables: &[(&str, &str)]| {
+            let variables = [&[URL], variables].concat();
+            config(args, &variables).unwrap().settings().unwrap().wait.as_secs()
+        };
+        assert_eq!(wait(&[], &[]), 60);
+        assert_eq!(wait(&[], &[("PREMIGRATE_WAIT", "7s")]), 7);
+        assert_eq!(wait(&["--wait", "8s"], &[("PREMIGRATE_WAIT", "7s")]), 8);
+        assert_eq!(wait(&[], &[("PREMIGRATE_WAIT", "")]), 60);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_cure() {
+        for (args, variables, told) in [
+            (&["--wait", "soon"][..], &[][..], "--wait must be a duration"),
+            (&[], &[("PREMIGRATE_WAIT", "soon")], "PREMIGRATE_WAIT must be a duration"),
+            (&[], &[("PREMIGRATE_STRICT", "yes")], "PREMIGRATE_STRICT must be 1 or true"),
+            (&[], &[("PREMIGRATE_WIAT", "1s")], "PREMIGRATE_WIAT is not a variable"),
+            (&[], &[("PREMIGRATE_MIGRATIONS", "x")], "set PREMIGRATE_DIR"),
+            (&["--format", "xml"], &[], "--format must be text or json"),
+            (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),
+            (&["--schema", ""], &[], "--schema must be a name"),
+            (&[], &[("DATABASE_URL_FILE", "/x")], "both DATABASE_URL and DATABASE_URL_FILE"),
+        ] {
+            let variables = [&[URL], variables].concat();
+            let result = config(args, &variables).and_then(|config| config.settings());
+            let invalid = result.unwrap_err().to_string();
+            assert!(invalid.contains(told), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn no_database_named_is_told() {
+        let invalid = config(&["--env-file", ""], &[]).unwrap().settings().unwrap_err();
+        assert!(invalid.to_string().contains("set DATABASE_URL"), "{invalid}");
+    }
+
+    #[test]
+    fn the_migrations_own_url_comes_first() {
+        let variables = [URL, ("MIGRATION_DATABASE_URL", "postgres://owner@other/d")];
+        let target = config(&[], &variables).unwrap().settings().unwrap().target;
+        assert_eq!(target.user, "owner");
+    }
+}

@@ -1,0 +1,134 @@
+//! Waiting for the database: which refusals pass, and which are final.
+
+use std::time::Duration;
+
+use crate::conninfo::Target;
+use crate::database::{Attempt, Cause, Session, Trouble};
+use crate::pg_error::PgError;
+use crate::report::Event;
+use crate::signals::{Patience, Signal, Stop};
+
+/// Why there is no session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoSession {
+    /// A signal came.
+    Stopped(Signal),
+    /// Each place that was tried, with its reason.
+    Unreachable(Vec<Attempt>),
+}
+
+/// The first pause between two attempts; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long the only attempt may take where `--wait` is 0.
+const ONE_TRY: Duration = Duration::from_secs(10);
+
+/// Connects, and tries again for as long as `wait` while the reason is one that passes. Tells the
+/// reason whenever it changes.
+pub fn connect(
+    target: &Target,
+    wait: Duration,
+    stop: &Stop,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Session, NoSession> {
+    let patience = Patience::lasting(if wait.is_zero() { ONE_TRY } else { wait }, stop);
+    let mut pause = FIRST_PAUSE;
+    let mut told = Vec::new();
+    loop {
+        let attempts = match Session::open(target, patience) {
+            Ok(session) => return Ok(session),
+            Err(attempts) => attempts,
+        };
+        if let Some(signal) = stop.raised() {
+            return Err(NoSession::Stopped(signal));
+        }
+        let left = patience.left().unwrap_or_default();
+        if wait.is_zero() || left.is_zero() || !attempts.iter().any(|one| passes(&one.cause)) {
+            // The last attempt may have been cut short by the limit; what was seen before it
+            // tells more.
+            let only_cut = attempts.iter().all(|one| one.cause == Cause::Client(Trouble::Silent));
+            let tells_more = only_cut && !told.is_empty();
+            return Err(NoSession::Unreachable(if tells_more { told } else { attempts }));
+        }
+        if attempts != told {
+            tell(Event::Waiting { attempts: attempts.clone(), left });
+            told = attempts;
+        }
+        if let Err(crate::signals::Interrupted::Stopped(signal)) = patience.sleep(pause) {
+            return Err(NoSession::Stopped(signal));
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether waiting may help.
+pub fn passes(cause: &Cause) -> bool {
+    match cause {
+        Cause::Stopped(_) => false,
+        Cause::Client(trouble) => match trouble {
+            Trouble::Dial(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
+            Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::Silent => true,
+            Trouble::Tls(_) | Trouble::NoPassword | Trouble::Protocol(_) => false,
+        },
+        Cause::Server(error) => server_passes(error),
+    }
+}
+
+fn server_passes(error: &PgError) -> bool {
+    // PgBouncer says 08P01 for everything; these of its refusals are final.
+    const FINAL: [&str; 6] = [
+        "no such database",
+        "no such user",
+        "authentication failed",
+        "SASL",
+        "unsupported startup parameter",
+        "not allowed",
+    ];
+    // Starting up or shutting down, too many connections, and what concerns the connection itself.
+    let of_the_moment = ["57P01", "57P02", "57P03", "53300"].contains(&error.code.as_str());
+    let of_the_connection =
+        error.is_class("08") && !FINAL.iter().any(|words| error.message.contains(words));
+    of_the_moment || of_the_connection
+}
+
+/// Whether the server was there and would not have us: role, password, database, certificate.
+pub fn refuses(cause: &Cause) -> bool {
+    match cause {
+        Cause::Server(_) | Cause::Client(Trouble::NoPassword | Trouble::Tls(_)) => !passes(cause),
+        Cause::Client(_) | Cause::Stopped(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: &str, message: &str) -> Cause {
+        Cause::Server(PgError {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            ..PgError::default()
+        })
+    }
+
+    #[test]
+    fn a_server_that_is_starting_or_full_is_waited_for() {
+        for code in ["57P03", "57P01", "53300", "08006"] {
+            assert!(passes(&server(code, "")), "{code}");
+        }
+        assert!(passes(&server(
+            "08P01",
+            "server login failed: the database system is starting up"
+        )));
+    }
+
+    #[test]
+    fn a_refusal_is_final() {
+        for code in ["28P01", "28000", "3D000", "42501"] {
+            assert!(!passes(&server(code, "")), "{code}");
+            assert!(refuses(&server(code, "")), "{code}");
+        }
+        assert!(!passes(&server("08P01", "no such database: app")));
+        assert!(!passes(&Cause::Client(Trouble::Tls("server does not support TLS".to_owned()))));
+    }
+}

@@ -1,0 +1,818 @@
+//! What may stand in DATABASE_URL, and what becomes of it.
+
+use super::*;
+
+fn with(text: Option<&str>, env: &[(&str, &str)]) -> Result<Target, Invalid> {
+    resolve(text, "DATABASE_URL", &|name| {
+        env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    })
+}
+
+/// The text alone, where nothing in the environment helps.
+#[track_caller]
+fn target(text: &str) -> Target {
+    with(Some(text), &[]).unwrap_or_else(|invalid| panic!("{text}: {invalid}"))
+}
+
+#[track_caller]
+fn from_env(env: &[(&str, &str)]) -> Target {
+    with(None, env).unwrap_or_else(|invalid| panic!("{env:?}: {invalid}"))
+}
+
+#[track_caller]
+fn error(text: &str) -> String {
+    match with(Some(text), &[]) {
+        Ok(target) => panic!("{text} was accepted: {target:?}"),
+        Err(invalid) => invalid.to_string(),
+    }
+}
+
+/// `user:password@host:port,.../dbname`, sockets and addresses marked.
+fn summary(target: &Target) -> String {
+    let password = target.password.as_ref().map(|secret| format!(":{}", secret.expose()));
+    let host = |host: &Host| {
+        let addr = host.addr.map(|addr| format!("={addr}")).unwrap_or_default();
+        let kind = if matches!(host.name, HostName::Socket(_)) { "socket " } else { "" };
+        format!("{kind}{}{addr}:{}", host.name, host.port)
+    };
+    let hosts: Vec<_> = target.hosts.iter().map(host).collect();
+    format!("{}{}@{}/{}", target.user, password.unwrap_or_default(), hosts.join(","), target.dbname)
+}
+
+#[track_caller]
+fn check(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(summary(&target(text)), *expected, "{text}");
+    }
+}
+
+/// Each text is refused with a sentence that holds the words.
+#[track_caller]
+fn check_errors(cases: &[(&str, &str)]) {
+    for (text, words) in cases {
+        let error = error(text);
+        assert!(error.starts_with("DATABASE_URL: "), "{text}: {error}");
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_url_is_read_as_libpq_reads_it() {
+    check(&[
+        ("postgres://u:p@h:5433/d", "u:p@h:5433/d"),
+        ("postgresql://u@h/d", "u@h:5432/d"),
+        ("POSTGRES://u@h/d", "u@h:5432/d"),
+        ("PostgreSQL://u@h/d", "u@h:5432/d"),
+        ("postgres://u@h", "u@h:5432/u"),
+        ("postgres://u@h/", "u@h:5432/u"),
+        ("postgres://u@h?dbname=d", "u@h:5432/d"),
+        ("postgres://h/d?user=u&password=p", "u:p@h:5432/d"),
+        ("postgres://u:@h:/d", "u@h:5432/d"),
+        ("postgres://u%40corp:p%3Aq%2Fr%25@h/a%20b", "u@corp:p:q/r%@h:5432/a b"),
+        ("postgres://u:p+q@h/d", "u:p+q@h:5432/d"),
+        ("postgres://u:%C3%A9@h/d", "u:é@h:5432/d"),
+        ("postgres://u@h/d?%75ser=w", "w@h:5432/d"),
+        ("postgres://u@h/d?&sslmode=disable&", "u@h:5432/d"),
+        ("postgres://u@h/d?", "u@h:5432/d"),
+    ]);
+}
+
+#[test]
+fn blanks_and_quotes_around_the_text_are_trimmed() {
+    for text in [" postgres://u@h/d\n", "\"postgres://u@h/d\"", " ' postgres://u@h/d ' "] {
+        check(&[(text, "u@h:5432/d")]);
+    }
+    check(&[("'host=h user=u'", "u@h:5432/u")]);
+}
+
+#[test]
+fn several_hosts_have_their_own_ports_or_share_one() {
+    check(&[
+        ("postgres://u@a,b/d", "u@a:5432,b:5432/d"),
+        ("postgres://u@a:1,b:2/d", "u@a:1,b:2/d"),
+        ("postgres://u@a,b:2/d", "u@a:5432,b:2/d"),
+        ("postgres://u@a,[::1]:2,c/d", "u@a:5432,::1:2,c:5432/d"),
+        ("postgres://u@/d?host=a,b&port=1,2", "u@a:1,b:2/d"),
+        ("postgres://u@/d?host=a,b&port=7", "u@a:7,b:7/d"),
+        ("host=a,/run/pg port=1,2 user=u", "u@a:1,socket /run/pg:2/u"),
+        ("host='a, b' user=u", "u@a:5432,b:5432/u"),
+    ]);
+    check_errors(&[
+        ("postgres://u@/d?host=a,b,c&port=1,2", "port has 2 entries for 3 hosts"),
+        ("postgres://u@a,b/d?hostaddr=127.0.0.1", "hostaddr has 1 entries for 2 hosts"),
+        ("postgres://u@a,,b/d", "one of several hosts is empty"),
+    ]);
+}
+
+#[test]
+fn ipv6_addresses_stand_in_brackets_and_may_have_a_zone() {
+    check(&[
+        ("postgres://u@[::1]/d", "u@::1:5432/d"),
+        ("postgres://u@[2001:db8::1]:5433/d", "u@2001:db8::1:5433/d"),
+        ("postgres://u@[fe80::1%25eth0]/d", "u@fe80::1%eth0:5432/d"),
+        ("host=::1 user=u", "u@::1:5432/u"),
+    ]);
+    check_errors(&[
+        ("postgres://u@[::1/d", "brackets"),
+        ("postgres://u@[]/d", "brackets"),
+        ("postgres://u@[::1]5432/d", "brackets"),
+        ("postgres://u@fe80::1/d", "an IPv6 address stands in []"),
+    ]);
+}
+
+#[test]
+fn a_socket_is_a_directory_and_never_has_tls() {
+    for text in [
+        "postgres://u@%2Frun%2Fpg/d",
+        "postgres:///d?host=/run/pg&user=u",
+        "postgres://u@/d?host=%2Frun%2Fpg&sslmode=verify-full",
+        "host=/run/pg user=u dbname=d sslmode=require",
+    ] {
+        check(&[(text, "u@socket /run/pg:5432/d")]);
+        assert_eq!(target(text).sslmode, SslMode::Disable, "{text}");
+    }
+    let mixed = target("host=/run/pg,h user=u sslmode=require");
+    let modes: Vec<_> = mixed.hosts.iter().map(|host| mixed.sslmode_for(host)).collect();
+    assert_eq!(modes, [SslMode::Disable, SslMode::Require]);
+}
+
+#[test]
+fn an_address_spares_the_lookup_of_the_name() {
+    check(&[
+        ("host=h hostaddr=10.0.0.1 user=u", "u@h=10.0.0.1:5432/u"),
+        ("hostaddr=10.0.0.1 user=u", "u@10.0.0.1=10.0.0.1:5432/u"),
+        ("host=a,b hostaddr=10.0.0.1,::1 user=u", "u@a=10.0.0.1:5432,b=::1:5432/u"),
+        ("host=a,b hostaddr=,::1 user=u", "u@a:5432,b=::1:5432/u"),
+        ("host=/run/pg hostaddr=::1 user=u", "u@::1=::1:5432/u"),
+    ]);
+    check_errors(&[
+        ("hostaddr=db user=u", "hostaddr must be a numeric IP address"),
+        ("hostaddr=fe80::1%eth0 user=u", "goes in host"),
+    ]);
+}
+
+#[test]
+fn the_query_replaces_what_stands_before_it() {
+    check(&[
+        ("postgres://u:p@localhost/d?host=/cloudsql/x", "u:p@socket /cloudsql/x:5432/d"),
+        ("postgres://u:p@h:1/d?port=2", "u:p@h:2/d"),
+        ("postgres://u:p@h/d?user=v&password=q&dbname=e", "v:q@h:5432/e"),
+        ("postgres://u@h/d?host=a&host=b", "u@b:5432/d"),
+    ]);
+}
+
+#[test]
+fn an_at_sign_in_the_query_is_part_of_a_value() {
+    check(&[
+        ("postgresql:///d?host=/s/x&user=sa@proj.iam", "sa@proj.iam@socket /s/x:5432/d"),
+        ("postgresql://h?user=sa@proj.iam", "sa@proj.iam@h:5432/sa@proj.iam"),
+        ("postgres://u:p@h/d?user=a@b", "a@b:p@h:5432/d"),
+        ("postgres://u:p?q@h/d?user=a@b", "a@b:p?q@h:5432/d"),
+    ]);
+}
+
+#[test]
+fn a_raw_password_is_read_as_people_mean_it() {
+    check(&[
+        ("postgres://u:p@ss@h/d", "u:p@ss@h:5432/d"),
+        ("postgres://u@corp:p@h/d", "u@corp:p@h:5432/d"),
+        ("postgres://u:a/b@h:1/d", "u:a/b@h:1/d"),
+        ("postgres://u:a/b/c@h:1/d?sslmode=disable", "u:a/b/c@h:1/d"),
+        ("postgres://u:99999/b@h/d", "u:99999/b@h:5432/d"),
+        ("postgres://u:a?b@h/d", "u:a?b@h:5432/d"),
+        ("postgres://u:a?b=c@h/d?sslmode=disable", "u:a?b=c@h:5432/d"),
+        ("postgres://u:a#b@h/d", "u:a#b@h:5432/d"),
+        ("postgres://u:a:b@h/d", "u:a:b@h:5432/d"),
+        ("postgres://u:a b@h/d", "u:a b@h:5432/d"),
+        ("postgres://u:100%@h/d", "u:100%@h:5432/d"),
+        ("postgres://u:p%ss%2@h/d", "u:p%ss%2@h:5432/d"),
+        ("postgres://u:$&=!*'();[]@h/d", "u:$&=!*'();[]@h:5432/d"),
+    ]);
+}
+
+#[test]
+fn a_url_with_two_readings_is_refused() {
+    check_errors(&[
+        ("postgres://u:p@ss/w@h/d", "write %40 for @ and %2F for /"),
+        ("postgres://u:1234/w@h/d", "write %40 for @"),
+        ("postgres://u:/w@h/d", "write %40 for @"),
+        ("postgres://u:a/b@h/d@e", "write %40 for @"),
+        ("postgres://u/x@h/d", "write %40 for @"),
+        ("postgres:///u:p@h/d", "write %40 for @"),
+        ("postgres://h1:1,h2:2/d@e", "write %40 for @"),
+        ("postgres://[::1]:x/d@e", "write %40 for @"),
+    ]);
+}
+
+#[test]
+fn a_piece_of_a_password_that_cannot_be_a_host_or_port_is_told_apart() {
+    check_errors(&[
+        ("postgres://u:p", "a port must be a number from 1 to 65535"),
+        ("postgres://u:p/w", "%2F for /"),
+        ("postgres://u:p@h:65536/d", "a port must be a number"),
+        ("postgres://u:p@h:0/d", "a port must be a number"),
+        ("postgres://u:p@h:-1/d", "a port must be a number"),
+        ("postgres://u:p@h:${PORT}/d", "a port must be a number"),
+        ("postgres://u:p@${HOST}/d", "a host name has a character that none can have"),
+        ("postgres://u:p@a b/d", "a host name has a character"),
+        ("postgres://u:p@%zz/d", "a host name has a character"),
+        ("host=user=u", "a host name has a character"),
+    ]);
+}
+
+#[test]
+fn what_postgresql_cannot_take_is_refused() {
+    check_errors(&[
+        ("postgres://u:p%00@h/d", "NUL"),
+        ("host=h\0 user=u", "NUL"),
+        ("postgres://u:%ff@h/d", "UTF-8"),
+    ]);
+}
+
+#[test]
+fn key_value_pairs_are_read_as_libpq_reads_them() {
+    check(&[
+        ("host=h port=5433 user=u password=p dbname=d", "u:p@h:5433/d"),
+        ("  host = h\tuser\n=\nu  ", "u@h:5432/u"),
+        ("host=h user=u password='a b'", "u:a b@h:5432/u"),
+        (r"host=h user=u password='it\'s \\'", r"u:it's \@h:5432/u"),
+        (r"host=h user=u password=a\ b\\", r"u:a b\@h:5432/u"),
+        ("host=h user=u password=a'b=c", "u:a'b=c@h:5432/u"),
+        ("host=h user=u password=100%25", "u:100%25@h:5432/u"),
+        ("host=h user=u dbname='' password=''", "u@h:5432/u"),
+        ("host='h'user=u", "u@h:5432/u"),
+        ("user=u host=h user=v", "v@h:5432/v"),
+        ("host=h user=u dbname=é", "u@h:5432/é"),
+        (r"host=h user=u password=x\", "u:x@h:5432/u"),
+    ]);
+    check_errors(&[
+        ("host=h user=u password='x", "no closing '"),
+        ("host=h user", "user has no value; write user=VALUE"),
+        ("host=h user=u hidden", "a parameter has no =VALUE"),
+        ("postgres://u@h/d?sslmode", "sslmode has no value; write sslmode=VALUE"),
+    ]);
+}
+
+#[test]
+fn libpqs_variables_say_what_the_text_does_not() {
+    let env = [
+        ("PGHOST", "eh"),
+        ("PGPORT", "6000"),
+        ("PGUSER", "eu"),
+        ("PGPASSWORD", "ep"),
+        ("PGDATABASE", "ed"),
+        ("PGAPPNAME", "ea"),
+        ("PGOPTIONS", "-c x=y"),
+        ("PGSSLMODE", "require"),
+        ("PGCONNECT_TIMEOUT", "7"),
+        ("PGTARGETSESSIONATTRS", "primary"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGSSLROOTCERT", "/ca.pem"),
+        ("PGSSLCERT", "/c.pem"),
+        ("PGSSLKEY", "/k.pem"),
+    ];
+    let alone = from_env(&env);
+    assert_eq!(summary(&alone), "eu:ep@eh:6000/ed");
+    assert_eq!(alone.application_name, "ea");
+    assert_eq!(alone.options.as_deref(), Some("-c x=y"));
+    assert_eq!(alone.sslmode, SslMode::VerifyCa);
+    assert_eq!(alone.root_cert, Some(RootCert::File("/ca.pem".into())));
+    let client = ClientCert { cert: "/c.pem".into(), key: "/k.pem".into() };
+    assert_eq!(alone.client_cert, Some(client));
+    assert_eq!(alone.connect_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(alone.target_session_attrs, SessionAttrs::Primary);
+    assert_eq!(alone.channel_binding, ChannelBinding::Require);
+
+    for (text, expected) in [
+        ("postgres://u:p@h:1/d", "u:p@h:1/d"),
+        ("postgres://u@h", "u:ep@h:6000/ed"),
+        ("postgres://", "eu:ep@eh:6000/ed"),
+        ("postgres:///d", "eu:ep@eh:6000/d"),
+        ("host='' user=u", "u:ep@eh:6000/ed"),
+    ] {
+        assert_eq!(summary(&with(Some(text), &env).unwrap()), expected, "{text}");
+    }
+    let addr = [("PGHOSTADDR", "10.0.0.1")];
+    assert_eq!(summary(&with(Some("host=h user=u"), &addr).unwrap()), "u@h=10.0.0.1:5432/u");
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let env = [("PGHOST", "h"), ("PGUSER", "u"), ("PGDATABASE", ""), ("PGSSLMODE", "")];
+    assert_eq!(summary(&from_env(&env)), "u@h:5432/u");
+}
+
+#[test]
+fn an_error_in_a_variable_names_the_variable() {
+    for (variable, value, words) in [
+        ("PGPORT", "x", "PGPORT: a port must be a number"),
+        ("PGSSLMODE", "on", "PGSSLMODE: sslmode must be one of disable, allow, prefer"),
+        ("PGCONNECT_TIMEOUT", "10s", "PGCONNECT_TIMEOUT: connect_timeout must be a whole number"),
+        ("PGHOSTADDR", "x", "PGHOSTADDR: hostaddr must be a numeric"),
+        ("PGSERVICE", "x", "PGSERVICE: service is not supported"),
+        ("PGSSLCERT", "/c", "PGSSLCERT: sslcert and sslkey belong together"),
+        ("PGSSLKEY", "/k", "PGSSLKEY: sslcert and sslkey belong together"),
+        ("PGREQUIREAUTH", "scram-sha-256", "PGREQUIREAUTH: require_auth is not supported"),
+    ] {
+        let invalid = with(Some("postgres://u@h/d"), &[(variable, value)]).unwrap_err();
+        assert!(invalid.to_string().starts_with(words), "{invalid}");
+    }
+}
+
+#[test]
+fn no_user_and_no_host_are_errors_that_name_the_cure() {
+    check_errors(&[
+        (
+            "postgres://h/d",
+            "names no user; write postgres://USER:PASSWORD@HOST/DATABASE or set PGUSER",
+        ),
+        (
+            "postgres://u@/d",
+            "names no host; write postgres://USER:PASSWORD@HOST/DATABASE or set PGHOST",
+        ),
+        ("user=u dbname=d", "or set PGHOST"),
+    ]);
+    assert!(with(None, &[("PGUSER", "u")]).unwrap_err().to_string().contains("set PGHOST"));
+}
+
+#[test]
+fn hosted_providers_urls_are_read() {
+    let cases = [
+        (
+            "postgresql://o:p@ep-x-1-pooler.eu-central-1.aws.neon.tech/neondb?sslmode=require&channel_binding=require",
+            "o:p@ep-x-1-pooler.eu-central-1.aws.neon.tech:5432/neondb",
+            SslMode::Require,
+        ),
+        (
+            "postgresql://o:p@ep-x.aws.neon.tech/neondb?sslmode=verify-full&sslrootcert=system&options=endpoint%3Dep-x",
+            "o:p@ep-x.aws.neon.tech:5432/neondb",
+            SslMode::VerifyFull,
+        ),
+        (
+            "postgresql://postgres:p@db.ref.supabase.co:5432/postgres",
+            "postgres:p@db.ref.supabase.co:5432/postgres",
+            SslMode::Prefer,
+        ),
+        (
+            "postgresql://postgres.ref:p@aws-0-eu.pooler.supabase.com:6543/postgres?pgbouncer=true&connection_limit=1",
+            "postgres.ref:p@aws-0-eu.pooler.supabase.com:6543/postgres",
+            SslMode::Prefer,
+        ),
+        (
+            "postgresql://postgres.ref:p@aws-0-eu.pooler.supabase.com:5432/postgres?sslmode=require&supa=base-pooler.x",
+            "postgres.ref:p@aws-0-eu.pooler.supabase.com:5432/postgres",
+            SslMode::Require,
+        ),
+        (
+            "postgres://u:p@db.eu.rds.amazonaws.com:5432/app?sslmode=verify-full&sslrootcert=/certs/global-bundle.pem",
+            "u:p@db.eu.rds.amazonaws.com:5432/app",
+            SslMode::VerifyFull,
+        ),
+        (
+            "postgres://u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d?sslmode=no-verify",
+            "u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d",
+            SslMode::Require,
+        ),
+        (
+            "postgres://u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d?ssl=true",
+            "u:p@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d",
+            SslMode::Require,
+        ),
+        ("postgresql://u:p@dpg-x-a/db", "u:p@dpg-x-a:5432/db", SslMode::Prefer),
+        (
+            "postgresql://u:p@dpg-x-a.frankfurt-postgres.render.com/db",
+            "u:p@dpg-x-a.frankfurt-postgres.render.com:5432/db",
+            SslMode::Prefer,
+        ),
+        (
+            "postgresql://postgres:p@postgres.railway.internal:5432/railway",
+            "postgres:p@postgres.railway.internal:5432/railway",
+            SslMode::Prefer,
+        ),
+        (
+            "postgresql://postgres:p@x.proxy.rlwy.net:41234/railway",
+            "postgres:p@x.proxy.rlwy.net:41234/railway",
+            SslMode::Prefer,
+        ),
+        (
+            "postgres://u:p@my-db.flycast:5432/d?sslmode=disable",
+            "u:p@my-db.flycast:5432/d",
+            SslMode::Disable,
+        ),
+        (
+            "postgres://u:p@my-db.internal:5432/d?sslmode=disable",
+            "u:p@my-db.internal:5432/d",
+            SslMode::Disable,
+        ),
+        (
+            "postgresql://fly-user:p@pgbouncer.x.flympg.net/fly-db",
+            "fly-user:p@pgbouncer.x.flympg.net:5432/fly-db",
+            SslMode::Prefer,
+        ),
+        (
+            "postgresql://doadmin:p@x.b.db.ondigitalocean.com:25060/defaultdb?sslmode=require",
+            "doadmin:p@x.b.db.ondigitalocean.com:25060/defaultdb",
+            SslMode::Require,
+        ),
+        (
+            "postgresql://doadmin:p@x.b.db.ondigitalocean.com:25061/pool?sslmode=verify-full&sslrootcert=/ca.crt",
+            "doadmin:p@x.b.db.ondigitalocean.com:25061/pool",
+            SslMode::VerifyFull,
+        ),
+        (
+            "postgres://u:p@srv.postgres.database.azure.com:6432/d?sslmode=require",
+            "u:p@srv.postgres.database.azure.com:6432/d",
+            SslMode::Require,
+        ),
+        (
+            "postgres://user%40server:p@srv.postgres.database.azure.com/postgres?sslmode=require",
+            "user@server:p@srv.postgres.database.azure.com:5432/postgres",
+            SslMode::Require,
+        ),
+        (
+            "postgres://u:p@/d?host=/cloudsql/proj:region:inst",
+            "u:p@socket /cloudsql/proj:region:inst:5432/d",
+            SslMode::Disable,
+        ),
+        (
+            "postgresql://u:p@localhost/d?host=/cloudsql/proj:region:inst",
+            "u:p@socket /cloudsql/proj:region:inst:5432/d",
+            SslMode::Disable,
+        ),
+        (
+            "postgresql:///d?host=/cloudsql/proj:region:inst&user=sa@proj.iam",
+            "sa@proj.iam@socket /cloudsql/proj:region:inst:5432/d",
+            SslMode::Disable,
+        ),
+        ("postgres://postgres:p@db:5432/app", "postgres:p@db:5432/app", SslMode::Prefer),
+        (
+            "postgres://postgres:p@a1b2c3d4e5f6g7h8:5432/postgres",
+            "postgres:p@a1b2c3d4e5f6g7h8:5432/postgres",
+            SslMode::Prefer,
+        ),
+        (
+            "postgresql://u:p@h:5432/d?schema=public&connection_limit=5&pool_timeout=2&sslaccept=strict",
+            "u:p@h:5432/d",
+            SslMode::VerifyFull,
+        ),
+        (
+            "postgres://user:sk_x@db.prisma.io:5432/?sslmode=require",
+            "user:sk_x@db.prisma.io:5432/user",
+            SslMode::Require,
+        ),
+        (
+            "postgres://u:p@h/d?uselibpqcompat=true&sslmode=require",
+            "u:p@h:5432/d",
+            SslMode::Require,
+        ),
+    ];
+    for (text, expected, sslmode) in cases {
+        let target = target(text);
+        assert_eq!(summary(&target), expected, "{text}");
+        assert_eq!(target.sslmode, sslmode, "{text}");
+    }
+}
+
+#[test]
+fn sslmode_is_libpqs_with_nodes_and_jdbcs_spellings() {
+    use SslMode::*;
+    for (query, sslmode, root) in [
+        ("", Prefer, None),
+        ("sslmode=disable", Disable, None),
+        ("sslmode=allow", Allow, None),
+        ("sslmode=verify-ca", VerifyCa, None),
+        ("sslmode=verify-full", VerifyFull, None),
+        ("sslmode=verify-full&sslrootcert=system", VerifyFull, Some(RootCert::System)),
+        ("sslrootcert=system", VerifyFull, Some(RootCert::System)),
+        ("sslmode=verify-ca&sslrootcert=/ca", VerifyCa, Some(RootCert::File("/ca".into()))),
+        ("sslmode=require&sslrootcert=/ca", VerifyCa, Some(RootCert::File("/ca".into()))),
+        ("ssl=true&sslrootcert=/ca", VerifyCa, Some(RootCert::File("/ca".into()))),
+        ("sslmode=no-verify&sslrootcert=/ca", Require, None),
+        ("sslmode=prefer&sslrootcert=/ca", Prefer, None),
+        ("ssl=true", Require, None),
+        ("ssl=1", Require, None),
+        ("ssl=require", Require, None),
+        ("ssl=no-verify", Require, None),
+        ("ssl=false", Disable, None),
+        ("ssl=0", Disable, None),
+        ("ssl=disable", Disable, None),
+        ("sslmode=verify-full&ssl=true", VerifyFull, None),
+        ("ssl=false&sslmode=require", Require, None),
+        ("sslmode=prefer&ssl=true", Require, None),
+        ("sslmode=require&sslaccept=strict", VerifyFull, None),
+        ("sslmode=require&sslaccept=accept_invalid_certs", Require, None),
+        ("sslmode=disable&sslaccept=strict", Disable, None),
+    ] {
+        let target = target(&format!("postgres://u@h/d?{query}"));
+        assert_eq!((target.sslmode, target.root_cert), (sslmode, root), "{query}");
+    }
+    let unused = target("postgres://u@h/d?sslrootcert=/ca").notes;
+    assert_eq!(unused, ["DATABASE_URL: sslrootcert is not used, for that add sslmode=verify-full"]);
+    check_errors(&[
+        ("postgres://u@h/d?sslmode=", "sslmode must be one of disable, allow, prefer, require"),
+        ("postgres://u@h/d?sslmode=on", "sslmode must be one of"),
+        ("postgres://u@h/d?ssl=yes", "ssl must be one of"),
+        ("postgres://u@h/d?sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),
+        ("postgres://u@h/d?sslmode=no-verify&sslrootcert=system", "needs sslmode=verify-full"),
+    ]);
+}
+
+#[test]
+fn the_texts_word_on_tls_counts_more_than_the_variables() {
+    let mode = |text, env: &[(&str, &str)]| with(Some(text), env).unwrap().sslmode;
+    let require = [("PGSSLMODE", "require")];
+    assert_eq!(mode("postgres://u@h", &require), SslMode::Require);
+    assert_eq!(mode("postgres://u@h?ssl=false", &require), SslMode::Disable);
+    assert_eq!(mode("postgres://u@h?sslmode=disable", &require), SslMode::Disable);
+    assert_eq!(mode("postgres://u@h", &[("PGREQUIRESSL", "1")]), SslMode::Require);
+    assert_eq!(mode("postgres://u@h", &[("PGREQUIRESSL", "0")]), SslMode::Prefer);
+    assert_eq!(mode("postgres://u@h?sslmode=disable", &[("PGREQUIRESSL", "1")]), SslMode::Disable);
+}
+
+#[test]
+fn a_client_certificate_needs_its_key() {
+    let given = target("postgres://u@h/d?sslcert=/c&sslkey=/k").client_cert;
+    assert_eq!(given, Some(ClientCert { cert: "/c".into(), key: "/k".into() }));
+    assert_eq!(target("host=h user=u sslcert=/c sslkey=/k sslcertmode=disable").client_cert, None);
+    check_errors(&[
+        ("postgres://u@h/d?sslcert=/c", "sslcert and sslkey belong together"),
+        ("postgres://u@h/d?sslkey=/k", "sslcert and sslkey belong together"),
+        ("postgres://u@h/d?sslcert=/c&sslkey=/k&sslpassword=x", "sslpassword is not supported"),
+    ]);
+}
+
+#[test]
+fn time_limits_have_libpqs_units_and_our_defaults() {
+    let seconds = |n| Some(Duration::from_secs(n));
+    let ours = Keepalives { idle: seconds(3), interval: seconds(1), count: Some(3) };
+    let plain = target("postgres://u@h");
+    assert_eq!(
+        (plain.connect_timeout, plain.keepalives, plain.tcp_user_timeout),
+        (None, Some(ours), seconds(10))
+    );
+    let limits = |query: &str| target(&format!("postgres://u@h?{query}"));
+    assert_eq!(limits("connect_timeout=1").connect_timeout, seconds(1));
+    assert_eq!(limits("connect_timeout=%2010%20").connect_timeout, seconds(10));
+    assert_eq!(limits("connect_timeout=0").connect_timeout, None);
+    assert_eq!(limits("connect_timeout=-1").connect_timeout, None);
+    assert_eq!(limits("tcp_user_timeout=1500").tcp_user_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(limits("tcp_user_timeout=0").tcp_user_timeout, None);
+    assert_eq!(limits("keepalives=0").keepalives, None);
+    assert_eq!(limits("keepalives=1").keepalives, Some(ours));
+    assert_eq!(
+        limits("keepalives_idle=30&keepalives_interval=5&keepalives_count=4").keepalives,
+        Some(Keepalives { idle: seconds(30), interval: seconds(5), count: Some(4) })
+    );
+    assert_eq!(
+        limits("keepalives_idle=0&keepalives_interval=-1&keepalives_count=0").keepalives,
+        Some(Keepalives { idle: None, interval: None, count: None })
+    );
+    let retries = limits("keepalives_retries=9").keepalives.unwrap();
+    assert_eq!(retries.count, Some(9));
+    check_errors(&[
+        ("postgres://u@h?connect_timeout=10s", "connect_timeout must be a whole number"),
+        ("postgres://u@h?connect_timeout=", "connect_timeout must be a whole number"),
+        ("postgres://u@h?tcp_user_timeout=1.5", "tcp_user_timeout must be a whole number"),
+        ("postgres://u@h?keepalives=yes", "keepalives must be a whole number"),
+        ("postgres://u@h?keepalives_count=99999999999", "keepalives_count must be a whole number"),
+    ]);
+}
+
+#[test]
+fn only_a_server_that_writes_will_do() {
+    let attrs = |value| target(&format!("host=h user=u {value}")).target_session_attrs;
+    assert_eq!(attrs(""), SessionAttrs::Any);
+    assert_eq!(attrs("target_session_attrs=any"), SessionAttrs::Any);
+    assert_eq!(attrs("target_session_attrs=read-write"), SessionAttrs::ReadWrite);
+    assert_eq!(attrs("target_session_attrs=primary"), SessionAttrs::Primary);
+    for refused in ["standby", "prefer-standby", "read-only"] {
+        let error = error(&format!("host=h user=u target_session_attrs={refused}"));
+        assert!(error.contains("must be any, read-write or primary"), "{error}");
+    }
+    assert!(error("host=h user=u target_session_attrs=x").contains("must be one of any"));
+}
+
+#[test]
+fn channel_binding_is_libpqs() {
+    let binding = |value| target(&format!("host=h user=u {value}")).channel_binding;
+    assert_eq!(binding(""), ChannelBinding::Prefer);
+    assert_eq!(binding("channel_binding=disable"), ChannelBinding::Disable);
+    assert_eq!(binding("channel_binding=require"), ChannelBinding::Require);
+    check_errors(&[("host=h user=u channel_binding=x", "channel_binding must be one of disable")]);
+}
+
+#[test]
+fn the_application_is_called_premigrate_unless_told_otherwise() {
+    let name = |value| target(&format!("host=h user=u {value}")).application_name;
+    assert_eq!(name(""), "premigrate");
+    assert_eq!(name("fallback_application_name=f"), "f");
+    assert_eq!(name("fallback_application_name=f application_name=a"), "a");
+}
+
+#[test]
+fn without_a_password_the_password_file_is_named() {
+    let home = ("HOME", "/home/app");
+    let passfile = |text, env: &[(&str, &str)]| with(Some(text), env).unwrap().passfile;
+    let bare = "postgres://u@h";
+    assert_eq!(passfile(bare, &[home]), Some("/home/app/.pgpass".into()));
+    assert_eq!(passfile(bare, &[home, ("PGPASSFILE", "/p")]), Some("/p".into()));
+    assert_eq!(
+        passfile("postgres://u@h?passfile=/q", &[home, ("PGPASSFILE", "/p")]),
+        Some("/q".into())
+    );
+    assert_eq!(passfile(bare, &[]), None);
+    assert_eq!(passfile("postgres://u:p@h", &[home]), None);
+    assert_eq!(passfile(bare, &[home, ("PGPASSWORD", "p")]), None);
+}
+
+#[test]
+fn what_other_programs_put_into_the_url_is_set_aside_with_a_note() {
+    let query = "schema=app&pgbouncer=true&search_path=x&pool_max_conns=3&currentSchema=y&supa=z";
+    assert_eq!(
+        target(&format!("postgresql+asyncpg://u:p@h/d?{query}")).notes,
+        [
+            "DATABASE_URL: the driver in the URL's scheme is set aside, it makes no difference here",
+            "DATABASE_URL: schema is set aside, it is for Prisma",
+            "DATABASE_URL: pgbouncer is set aside, it is for Prisma",
+            "DATABASE_URL: search_path is set aside, it is for a driver that sends session settings",
+            "DATABASE_URL: pool_max_conns is set aside, it is for a connection pool",
+            "DATABASE_URL: currentSchema is set aside, it is for another driver",
+            "DATABASE_URL: supa is set aside, it is for a connection pool",
+        ]
+    );
+    for key in
+        ["pool_timeout", "socket_timeout", "statement_cache_size", "sslidentity", "sslpassword"]
+    {
+        let notes = target(&format!("postgres://u@h?{key}=1")).notes;
+        assert!(notes.len() == 1 && notes[0].contains(key), "{notes:?}");
+    }
+    assert_eq!(target("host=h user=u schema=app").notes.len(), 1);
+}
+
+#[test]
+fn parameters_of_libpq_that_change_nothing_are_accepted_in_silence() {
+    let text = "host=h user=u gssencmode=prefer krbsrvname=x gsslib=gssapi gssdelegation=0 \
+                client_encoding=UTF8 encoding=utf-8 sslcompression=1 sslsni=1 sslcertmode=allow \
+                sslnegotiation=postgres ssl_min_protocol_version=TLSv1.2 replication=off \
+                ssl_max_protocol_version=tlsv1.3 min_protocol_version=3.0 \
+                max_protocol_version=latest load_balance_hosts=random sslcrl='' uselibpqcompat=true";
+    assert_eq!(target(text).notes, [] as [String; 0]);
+}
+
+#[test]
+fn parameters_of_libpq_that_cannot_be_honoured_are_refused() {
+    for (param, words) in [
+        ("client_encoding=latin1", "client_encoding is supported only as utf8"),
+        ("gssencmode=require", "gssencmode is supported only as disable or prefer"),
+        ("min_protocol_version=3.2", "min_protocol_version is supported only as 3.0"),
+        ("oauth_issuer=x", "oauth_issuer is not supported; remove it"),
+        ("replication=database", "replication is supported only as false"),
+        ("require_auth=scram-sha-256", "require_auth is not supported; remove it"),
+        ("requirepeer=postgres", "requirepeer is not supported"),
+        ("scram_client_key=x", "scram_client_key is not supported"),
+        ("service=x", "service is not supported"),
+        (
+            "ssl_max_protocol_version=TLSv1.2",
+            "ssl_max_protocol_version is supported only as TLSv1.3",
+        ),
+        ("ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version is supported only as TLSv1"),
+        ("sslcertmode=require", "sslcertmode is supported only as allow or disable"),
+        ("sslcrl=/x", "sslcrl is not supported"),
+        ("sslcrldir=/x", "sslcrldir is not supported"),
+        ("sslnegotiation=direct", "sslnegotiation is supported only as postgres"),
+        ("sslsni=0", "sslsni is supported only as 1"),
+    ] {
+        check_errors(&[
+            (&format!("host=h user=u {param}"), words),
+            (&format!("postgres://u@h/d?{param}"), words),
+        ]);
+    }
+}
+
+#[test]
+fn an_unknown_parameter_is_named_unless_it_may_be_a_piece_of_a_password() {
+    check_errors(&[
+        ("postgres://u:p@h/d?sslmod=require", "sslmod is not a connection parameter"),
+        ("postgres://h/d?sslmod=require", "sslmod is not a connection parameter"),
+        ("host=h sslmod=require", "sslmod is not a connection parameter"),
+        ("host=h password='p' sslmod=require", "sslmod is not a connection parameter"),
+        ("host=h password=a b=c", "one of its parameters is unknown"),
+        ("postgres://h/d?password=a&b=c", "one of its parameters is unknown"),
+        ("postgres://u:p?b=c", "one of its parameters is unknown"),
+        ("postgres://u@h/d?ssl-mode=require", "one of its parameters is unknown"),
+    ]);
+}
+
+#[test]
+fn what_is_not_for_postgresql_is_explained() {
+    check_errors(&[
+        ("", "is empty"),
+        (" '' ", "is empty"),
+        ("jdbc:postgresql://h/d?user=u", "drop the leading `jdbc:`"),
+        ("prisma://accelerate.prisma-data.net/?api_key=x", "Prisma's proxy"),
+        ("prisma+postgres://localhost:51213/?api_key=x", "Prisma's proxy"),
+        ("mysql://u:p@h/d", "another kind of database"),
+        ("mysql+pymysql://u:p@h/d", "another kind of database"),
+        ("file:./dev.db", "another kind of database"),
+        ("https://ref.supabase.co", "web address"),
+        ("psql://u:p@h/d", "write postgres:// instead"),
+        ("postgres:u:p@h/d", "`//` must follow"),
+        ("u:p@h/d", "neither a URL"),
+        ("h:5432/d", "neither a URL"),
+        ("app", "neither a URL"),
+        ("Host=h;Username=u;Password=p", "ADO.NET"),
+        ("Server=h; Port=5432; User Id=u", "ADO.NET"),
+        ("host=h;database=d", "ADO.NET"),
+        ("psql 'postgresql://u:p@h/d?sslmode=require'", "something stands before postgres://"),
+        ("DATABASE_URL=postgres://u:p@h/d", "something stands before postgres://"),
+    ]);
+    check(&[("host=h user=u password=a;b=c", "u:a;b=c@h:5432/u")]);
+}
+
+#[test]
+fn no_error_and_no_debug_output_holds_a_password() {
+    let broken = [
+        "S3CR3T",
+        "S3CR3T==",
+        "S3CR3T=x",
+        "u:S3CR3T@h/d",
+        "S3CR3T:x@h",
+        "//u:S3CR3T@h/d",
+        "://u:S3CR3T@h/d",
+        "psql postgres://u:S3CR3T@h/d",
+        "DATABASE_URL=postgres://u:S3CR3T@h/d",
+        "mysql://u:S3CR3T@h/d",
+        "S3CR3T://h/d",
+        "jdbc:postgresql://h/d?user=u&password=S3CR3T",
+        "prisma://x/?api_key=S3CR3T",
+        "postgres:u:S3CR3T@h/d",
+        "postgres://u:S3CR3T",
+        "postgres://u:S3CR3T/d",
+        "postgres://u:S3CR3T/x/d",
+        "postgres://u:x/S3CR3T",
+        "postgres://u:x?S3CR3T=y",
+        "postgres://u:x?S3CR3T",
+        "postgres://u:12?S3CR3T=1",
+        "postgres://u:x?user=S3CR3T@h/d",
+        "postgres://u:x@S3CR3T/y@h/d",
+        "postgres://u:12/S3CR3T@h/d",
+        "postgres:///u:S3CR3T@h/d",
+        "postgres://u:x[S3CR3T",
+        "postgres://[S3CR3T]x@h/d/@",
+        "postgres://u:S3CR3T%00@h/d",
+        "postgres://u:S3CR3T%ff@h/d",
+        "postgres://u:S3CR3T@/d",
+        "postgres://:S3CR3T@h/d",
+        "postgres://u:S3CR3T@h:x/d",
+        "postgres://u:x@h:S3CR3T/d",
+        "postgres://u:S3CR3T@h/d?sslmode=on",
+        "postgres://u:x@h/d?sslmode=S3CR3T",
+        "postgres://u:x@h/d?port=S3CR3T",
+        "postgres://u:x@h/d?hostaddr=S3CR3T",
+        "postgres://u:x@h/d?connect_timeout=S3CR3T",
+        "postgres://u:x@h/d?require_auth=S3CR3T",
+        "postgres://u@h/d?password=x&S3CR3T=y",
+        "postgres://u@h/d?password=x&S3CR3T",
+        "postgres://u@h/d?password=S3CR3T&foo=bar",
+        "postgres://u@h/d?foo=x@y&S3CR3T=z",
+        "postgres://u@h/d?sslcert=/c&sslkey=/k&sslpassword=S3CR3T",
+        "host=h user=u password=S3CR3T foo=bar",
+        "host=h user=u password=x S3CR3T=y",
+        "host=h user=u password=x S3CR3T",
+        "host=h user=u password= S3CR3T x",
+        "host=h user=u password='S3CR3T",
+        "host=h user=u password='x'S3CR3T'",
+        "host=h password=x user=u S3CR3T=y",
+        "host=h user=u S3CR3T",
+        "host=h password=S3CR3T",
+        "user=u password=S3CR3T",
+        "host=h port=S3CR3T user=u",
+        "host=x@S3CR3T user=u",
+        "Host=h;Username=u;Password=S3CR3T",
+        "Password=S3CR3T;Host=h",
+    ];
+    for text in broken {
+        let invalid = with(Some(text), &[("PGPASSWORD", "S3CR3T")]).expect_err(text);
+        let shown = format!("{invalid} {invalid:?}");
+        assert!(!shown.contains("S3CR3T"), "{text}: {shown}");
+    }
+    let read = [
+        "postgres://u:S3CR3T@h/d",
+        "postgres://u:a@S3CR3T@h/d",
+        "postgres://u:a/S3CR3T@h/d",
+        "postgres://u:x@[S3CR3T@h/d",
+        "postgres://u:a?S3CR3T@h/d",
+        "postgres://u:a#S3CR3T@h/d",
+        "postgres://u:a?S3CR3T=b@h/d",
+        "postgres://h/d?user=u&password=S3CR3T&schema=x",
+        "postgres://u@h/d?sslpassword=S3CR3T",
+        "postgres://u@h/d?sslidentity=S3CR3T",
+        "host=h user=u password='a S3CR3T'",
+    ];
+    for text in read {
+        let target = with(Some(text), &[]).expect(text);
+        assert!(!format!("{target:?}").contains("S3CR3T"), "{text}: {target:?}");
+    }
+    let secret = Secret::new("S3CR3T".to_owned());
+    assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+}

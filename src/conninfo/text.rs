@@ -1,0 +1,85 @@
+//! Recognises what kind of text describes a connection: a URL, key=value pairs, or something that only looks
+//! as if, for which there is a cure to tell.
+
+use super::Problem;
+use super::keywords::{self, Param};
+use super::url;
+
+/// Recognises the form of a text and takes it apart; true where the scheme names a driver.
+pub fn params(text: &str) -> Result<(Vec<Param>, bool), Problem> {
+    if text.contains('\0') {
+        return Err(Problem::Nul);
+    }
+    let text = unquoted(text.trim());
+    if text.is_empty() {
+        return Err(Problem::Empty);
+    }
+    let in_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if let Some((scheme, rest)) = text.split_once(':')
+        && scheme.chars().all(in_scheme)
+    {
+        let scheme = scheme.to_ascii_lowercase();
+        let (base, driver) =
+            scheme.split_once('+').map_or((scheme.as_str(), false), |(b, _)| (b, true));
+        return match rest.strip_prefix("//") {
+            Some(rest) if matches!(base, "postgres" | "postgresql") => {
+                Ok((url::parse(rest)?, driver))
+            }
+            _ => Err(Problem::Scheme(cure(base))),
+        };
+    }
+    let first_key = text.split(|c: char| c == '=' || c.is_ascii_whitespace()).next().unwrap_or("");
+    if is_ado_net(text) {
+        return Err(Problem::AdoNet);
+    }
+    // A text without a keyword may be a password alone, put into the wrong variable.
+    if keywords::lookup(first_key).is_none() {
+        let lower = text.to_ascii_lowercase();
+        let prefixed = lower.contains("postgres://") || lower.contains("postgresql://");
+        return Err(if prefixed { Problem::Prefixed } else { Problem::Scheme(cure("")) });
+    }
+    Ok((keywords::parse(text)?, false))
+}
+
+/// `.env` files and shells leave quotes around a value.
+fn unquoted(text: &str) -> &str {
+    let inside = |quote| text.strip_prefix(quote).and_then(|rest: &str| rest.strip_suffix(quote));
+    inside('"').or_else(|| inside('\'')).map_or(text, str::trim)
+}
+
+/// `Host=db;Username=app;...`
+fn is_ado_net(text: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["host", "server", "port", "database", "username", "user id", "userid", "password"];
+    let mut parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let is_pair = |part: &str| {
+        let key = part.split('=').next().unwrap_or("").trim().to_ascii_lowercase();
+        part.contains('=') && WORDS.contains(&key.as_str())
+    };
+    parts.next().is_some_and(is_pair) && parts.next().is_some_and(is_pair)
+}
+
+/// What to do about a scheme that is not ours. A scheme that is not in this list is never shown.
+fn cure(scheme: &str) -> &'static str {
+    match scheme {
+        "postgres" | "postgresql" => "`//` must follow the `:` of the scheme",
+        "jdbc" => {
+            "this is a JDBC URL; drop the leading `jdbc:` and write USER:PASSWORD@ before the host"
+        }
+        "prisma" => {
+            "this is the address of Prisma's proxy, not of a database; give the direct URL, \
+             which begins with postgres://"
+        }
+        "mysql" | "mysql2" | "mariadb" | "sqlite" | "sqlite3" | "file" | "libsql" | "sqlserver"
+        | "mssql" | "oracle" | "mongodb" | "redis" | "rediss" | "cockroachdb" => {
+            "this names another kind of database; only PostgreSQL is supported (postgres://)"
+        }
+        "http" | "https" => "this is a web address; the database's URL begins with postgres://",
+        "pg" | "pgsql" | "pgx" | "pgx5" | "postgis" | "psql" | "ecto" => {
+            "this scheme is not PostgreSQL's own; write postgres:// instead"
+        }
+        _ => {
+            "neither a URL that begins with postgres:// nor key=value pairs such as host=db user=app"
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! A session with the server, as blocking calls: connect, ask, send a flight of messages, cancel.
+//!
+//! The only room in which the driver's futures live. Everything is simple protocol, and nothing but
+//! `application_name` is in the startup packet, so that every pooler passes it on. The driver's
+//! errors leave as [`Cause`] only.
+
+use std::cell::RefCell;
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_core::Stream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage};
+
+use crate::conninfo::{ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile};
+use crate::pg_error::PgError;
+use crate::signals::{Interrupted, Patience, Signal, Stop, TICK};
+use crate::tls::{Tls, TlsFailure};
+use crate::wire::{Address, Vigilance, Wire};
+
+/// Why something asked of the database did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A signal ended it.
+    Stopped(Signal),
+    /// The server said no.
+    Server(PgError),
+    /// The server could not be asked.
+    Client(Trouble),
+}
+
+/// What can go wrong between us and the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The host's name gives no address.
+    Lookup(String),
+    /// The address cannot be connected to.
+    Dial(io::ErrorKind, String),
+    /// TLS could not be agreed on.
+    Tls(String),
+    /// The server wants a password, and there is none.
+    NoPassword,
+    /// The connection ended; with the last warning that came before, which tells why.
+    Lost(String, Option<PgError>),
+    /// No answer within the limit.
+    Silent,
+    /// What came is not what a PostgreSQL server sends.
+    Protocol(String),
+}
+
+impl From<Interrupted> for Cause {
+    fn from(interrupted: Interrupted) -> Cause {
+        match interrupted {
+            Interrupted::TimeOut => Cause::Client(Trouble::Silent),
+            Interrupted::Stopped(signal) => Cause::Stopped(signal),
+        }
+    }
+}
+
+/// One failed attempt to connect: where, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// `host:port`, with the address if the host is a name, or the socket's path.
+    pub place: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What the server answered to one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// How many of its statements completed.
+    pub completed: usize,
+    /// The last row that came.
+    pub row: Option<Vec<Option<String>>>,
+    /// The error that ended it.
+    pub error: Option<PgError>,
+}
+
+/// How a flight of messages ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flight {
+    /// The answers that came, in the order of the messages; the last may be part of one.
+    pub answers: Vec<Answer>,
+    /// Why there are no more, if some are missing; or the signal that came meanwhile.
+    pub end: Option<Cause>,
+}
+
+/// How long one address is tried.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long a cancelled statement may take to end: below Docker's ten seconds, with what follows.
+const CANCEL: Duration = Duration::from_secs(4);
+/// A cancel request that comes between two statements is lost, so it is sent again.
+const CANCEL_AGAIN: Duration = Duration::from_millis(500);
+/// How long closing the connection may take.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// A session with the server. Dropped, it is closed without a word; [`Session::close`] is better.
+pub struct Session {
+    runtime: Runtime,
+    client: Client,
+    driver: JoinHandle<()>,
+    overheard: Overheard,
+    back_door: BackDoor,
+    server_version: u32,
+}
+
+/// What the server said without being asked: the last warning, or the error that ended it all.
+type Overheard = Arc<Mutex<Option<PgError>>>;
+
+/// What a cancel request needs.
+struct BackDoor {
+    token: CancelToken,
+    address: Address,
+    vigilance: Vigilance,
+    tls: Tls,
+}
+
+impl Session {
+    /// Connects: to each host and each of its addresses in turn, until one lets us in.
+    pub fn open(target: &Target, patience: Patience<'_>) -> Result<Session, Vec<Attempt>> {
+        let failed = |place: &str, cause| Attempt { place: place.to_owned(), cause };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            let trouble = Trouble::Dial(error.kind(), error.to_string());
+            vec![failed("this process", Cause::Client(trouble))]
+        })?;
+        let vigilance = Vigilance::of(target);
+        let attempt = target.connect_timeout.unwrap_or(ATTEMPT);
+
+        let mut attempts = Vec::new();
+        for host in &target.hosts {
+            let addresses = match blocking(&runtime, patience.at_most(attempt), lookup(host)) {
+                Ok(Ok(addresses)) => addresses,
+                Ok(Err(error)) => {
+                    let trouble = Trouble::Lookup(error.to_string());
+                    attempts.push(failed(&label(host), Cause::Client(trouble)));
+                    continue;
+                }
+                Err(interrupted) => {
+                    attempts.push(failed(&label(host), interrupted.into()));
+                    continue;
+                }
+            };
+            for address in addresses {
+                let login = login(target, host, &address, &vigilance);
+                let cause = match blocking(&runtime, patience.at_most(attempt), login) {
+                    Ok(Ok((client, connection, tls))) => {
+                        let back_door =
+                            BackDoor { token: client.cancel_token(), address, vigilance, tls };
+                        return Ok(Session::start(runtime, client, connection, back_door));
+                    }
+                    Ok(Err(cause)) => cause,
+                    Err(interrupted) => interrupted.into(),
+                };
+                attempts.push(failed(&place(host, &address), cause));
+            }
+        }
+        // A name that is still being looked up has a thread of its own, which is not waited for.
+        runtime.shutdown_background();
+        Err(attempts)
+    }
+
+    fn start(
+        runtime: Runtime,
+        client: Client,
+        connection: Connected,
+        back_door: BackDoor,
+    ) -> Session {
+        let server_version = connection
+            .parameter("server_version")
+            .and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next())
+            .and_then(|major| major.parse().ok())
+            .unwrap_or_default();
+        let overheard = Overheard::default();
+        let driver = runtime.spawn(drive(connection, overheard.clone()));
+        Session { runtime, client, driver, overheard, back_door, server_version }
+    }
+
+    /// The server's major version, from the handshake; 0 if it does not say.
+    pub fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
+    /// Sends one statement, and gives its last row back.
+    pub fn ask(
+        &self,
+        sql: &str,
+        patience: Patience<'_>,
+    ) -> Result<Option<Vec<Option<String>>>, Cause> {
+        let answers = RefCell::new(Vec::new());
+        let messages = [sql];
+        let sent = fly(&self.client, &messages, true, &answers);
+        let result = blocking(&self.runtime, patience, sent)?;
+        result.map_err(|error| self.cause(&error))?;
+        match answers.into_inner().pop() {
+            Some(Answer { error: Some(error), .. }) => Err(Cause::Server(error)),
+            Some(answer) => Ok(answer.row),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends messages, each with any number of statements: all at once, in one round trip; or one
+    /// by one, where each waits for the answer to the one before, and the first error skips to the
+    /// last message, which then is to end the transaction.
+    ///
+    /// A signal has the server cancel what it is doing; the answers tell what came of it.
+    pub fn flight(&self, messages: &[&str], one_by_one: bool, stop: &Stop) -> Flight {
+        let answers = RefCell::new(Vec::new());
+        let mut sent = pin!(fly(&self.client, messages, one_by_one, &answers));
+        let end = match blocking(&self.runtime, Patience::endless(stop), sent.as_mut()) {
+            Ok(result) => result.err().map(|error| self.cause(&error)),
+            Err(interrupted) => {
+                let never = Stop::default();
+                let limit = Patience::lasting(CANCEL, &never);
+                while limit.check().is_ok() {
+                    self.cancel(limit.at_most(CANCEL / 2));
+                    let rest = limit.at_most(CANCEL_AGAIN);
+                    if blocking(&self.runtime, rest, sent.as_mut()).is_ok() {
+                        break;
+                    }
+                }
+                Some(interrupted.into())
+            }
+        };
+        Flight { answers: answers.take(), end }
+    }
+
+    /// Asks the server to cancel what this session is doing. No answer comes; what becomes of it
+    /// is seen on the session itself.
+    fn cancel(&self, patience: Patience<'_>) {
+        let BackDoor { token, address, vigilance, tls } = &self.back_door;
+        let request = async {
+            let wire = Wire::dial(address, vigilance).await.ok()?.waiting_for_close();
+            token.cancel_query_raw(wire, tls.clone()).await.ok()
+        };
+        // If it does not get through, the caller's own limit ends the wait.
+        let _ = blocking(&self.runtime, patience, request);
+    }
+
+    /// Says good-bye, so that the server need not find out.
+    pub fn close(self) {
+        let Session { runtime, client, driver, .. } = self;
+        drop(client);
+        let never = Stop::default();
+        let _ = blocking(&runtime, Patience::lasting(CLOSE, &never), driver);
+        runtime.shutdown_background();
+    }
+
+    fn cause(&self, error: &tokio_postgres::Error) -> Cause {
+        let overheard = self.overheard.lock().ok().and_then(|mut overheard| overheard.take());
+        cause(error, overheard)
+    }
+}
+
+type Connected = Connection<Wire, postgres_native_tls::TlsStream<Wire>>;
+
+/// Waits for this future, as long as there is patience.
+fn blocking<F: Future>(
+    runtime: &Runtime,
+    patience: Patience<'_>,
+    future: F,
+) -> Result<F::Output, Interrupted> {
+    runtime.block_on(async {
+        let mut future = pin!(future);
+        loop {
+            let tick = patience.left().map_or(TICK, |left| left.min(TICK));
+            match tokio::time::timeout(tick, future.as_mut()).await {
+                Ok(output) => return Ok(output),
+                Err(_) => patience.check()?,
+            }
+        }
+    })
+}
+
+async fn lookup(host: &Host) -> io::Result<Vec<Address>> {
+    match (&host.name, host.addr) {
+        (HostName::Socket(folder), _) => {
+            Ok(vec![Address::Unix(folder.join(format!(".s.PGSQL.{}", host.port)))])
+        }
+        (HostName::Tcp(_), Some(addr)) => Ok(vec![Address::Tcp(SocketAddr::new(addr, host.port))]),
+        (HostName::Tcp(name), None) => {
+            let found = tokio::net::lookup_host((name.as_str(), host.port)).await?;
+            Ok(found.map(Address::Tcp).collect())
+        }
+    }
+}
+
+fn label(host: &Host) -> String {
+    format!("{}:{}", host.name, host.port)
+}
+
+fn place(host: &Host, address: &Address) -> String {
+    match address {
+        Address::Tcp(address) if host.name.to_string() != address.ip().to_string() => {
+            format!("{} ({})", label(host), address.ip())
+        }
+        Address::Tcp(_) => label(host),
+        Address::Unix(path) => path.display().to_string(),
+    }
+}
+
+async fn login(
+    target: &Target,
+    host: &Host,
+    address: &Address,
+    vigilance: &Vigilance,
+) -> Result<(Client, Connected, Tls), Cause> {
+    let dial = |error: io::Error| Cause::Client(Trouble::Dial(error.kind(), error.to_string()));
+    let wire = Wire::dial(address, vigilance).await.map_err(dial)?;
+    let mut config = tokio_postgres::Config::new();
+    config.user(&target.user);
+    config.dbname(&target.dbname);
+    config.application_name(&target.application_name);
+    if let Some(password) = target.password.clone().or_else(|| from_passfile(target, host)) {
+        config.password(password.expose());
+    }
+    if let Some(options) = &target.options {
+        config.options(options);
+    }
+    config.channel_binding(match target.channel_binding {
+        ChannelBinding::Disable => DriverChannelBinding::Disable,
+        ChannelBinding::Prefer => DriverChannelBinding::Prefer,
+        ChannelBinding::Require => DriverChannelBinding::Require,
+    });
+    let mode = target.sslmode_for(host);
+    config.ssl_mode(match mode {
+        SslMode::Disable => DriverSslMode::Disable,
+        SslMode::Allow | SslMode::Prefer => DriverSslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
+    });
+    let tls = Tls {
+        mode,
+        host: host.name.to_string(),
+        roots: target.root_cert.clone(),
+        identity: target.client_cert.clone(),
+    };
+    let (client, connection) =
+        config.connect_raw(wire, tls.clone()).await.map_err(|error| cause(&error, None))?;
+    Ok((client, connection, tls))
+}
+
+/// The password file's word for this host. One that is not there is no fault, as in libpq; neither
+/// is one that others may read, since Kubernetes mounts secrets that way.
+fn from_passfile(target: &Target, host: &Host) -> Option<Secret> {
+    let contents = std::fs::read_to_string(target.passfile.as_ref()?).ok()?;
+    let name = host.name.to_string();
+    passfile::password(&contents, &name, host.port, &target.dbname, &target.user)
+}
+
+/// Keeps the connection going, and keeps what the server says on its own account.
+async fn drive(mut connection: Connected, overheard: Overheard) {
+    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+        let said = match &message {
+            Ok(AsyncMessage::Notice(notice)) => Some(PgError::from(notice)),
+            Ok(_) => None,
+            Err(error) => error.as_db_error().map(PgError::from),
+        };
+        // The last word before a connection breaks: `terminating connection because of ...`.
+        if let Some(said) = said.filter(|said| said.is_class("57"))
+            && let Ok(mut slot) = overheard.lock()
+        {
+            *slot = Some(said);
+        }
+        if message.is_err() {
+            return;
+        }
+    }
+}
+
+async fn fly(
+    client: &Client,
+    messages: &[&str],
+    one_by_one: bool,
+    answers: &RefCell<Vec<Answer>>,
+) -> Result<(), tokio_postgres::Error> {
+    if one_by_one {
+        let mut failed = false;
+        for (place, message) in messages.iter().enumerate() {
+            let is_last = place + 1 == messages.len();
+            if failed && !is_last {
+                answers.borrow_mut().push(Answer::default());
+                continue;
+            }
+            collect(client.simple_query_raw(message).await?, answers).await?;
+            failed |= answers.borrow().last().is_some_and(|answer| answer.error.is_some());
+        }
+    } else {
+        // Each call only sends: the answers are waited for below.
+        let mut streams = Vec::with_capacity(messages.len());
+        for message in messages {
+            streams.push(client.simple_query_raw(message).await?);
+        }
+        for stream in streams {
+            collect(stream, answers).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn collect(
+    stream: tokio_postgres::SimpleQueryStream,
+    answers: &RefCell<Vec<Answer>>,
+) -> Result<(), tokio_postgres::Error> {
+    answers.borrow_mut().push(Answer::default());
+    let mut stream = pin!(stream);
+    while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        let mut answers = answers.borrow_mut();
+        let Some(answer) = answers.last_mut() else { continue };
+        match message {
+            Ok(SimpleQueryMessage::CommandComplete(_)) => answer.completed += 1,
+            Ok(SimpleQueryMessage::Row(row)) => {
+                answer.row = Some(
+                    (0..row.len()).map(|at| row.try_get(at).ok()?.map(str::to_owned)).collect(),
+                );
+            }
+            Ok(_) => {}
+            Err(error) => match error.as_db_error() {
+                Some(said) => answer.error = Some(PgError::from(said)),
+                None => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The driver's error, as ours. Its `Display` leaves the reason to `source()`.
+fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
+    if let Some(said) = error.as_db_error() {
+        return Cause::Server(PgError::from(said));
+    }
+    let source = error.source();
+    let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
+    let is_io = source.is_some_and(|source| source.is::<io::Error>());
+    Cause::Client(if error.is_closed() || is_io {
+        Trouble::Lost(reason, overheard)
+    } else if source.is_some_and(|source| source.is::<TlsFailure>()) || reason.contains("TLS") {
+        Trouble::Tls(reason)
+    } else if reason == "password missing" {
+        Trouble::NoPassword
+    } else {
+        Trouble::Protocol(reason)
+    })
+}

@@ -1,0 +1,246 @@
+//! Everything that ends a run without the app, and the exit code for each.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::cli::Usage;
+use crate::config;
+use crate::connect;
+use crate::database::Attempt;
+use crate::exec;
+use crate::fit::Unfit;
+use crate::history::{self, NotAHistory, Table};
+use crate::layout;
+use crate::migration::MigrationSet;
+use crate::pg_error::PgError;
+use crate::plan::Disagreement;
+use crate::report::{Broken, Failure, Holder};
+use crate::signals::Signal;
+use crate::source::Origin;
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line is wrong.
+    Usage(Usage),
+    /// The environment, a file it names, or a connection string is wrong.
+    Config(config::Invalid),
+    /// The executable was built without migrations, and no folder was named.
+    NothingEmbedded,
+    /// The migrations folder, or a file in it, cannot be read.
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The carried set is not one.
+    InvalidSet {
+        /// Where it came from.
+        origin: Origin,
+        /// All that is wrong with it.
+        problems: Vec<layout::Invalid>,
+    },
+    /// Pending migrations that cannot be run as they are.
+    Unfit(Vec<Unfit>),
+    /// History and carried set disagree.
+    Conflict(Conflict),
+    /// The table that is there is not a history.
+    NotAHistory(Table, NotAHistory),
+    /// No place that was tried let us in.
+    Unreachable(Vec<Attempt>),
+    /// The server is a standby, and stayed one.
+    Standby,
+    /// A migration failed.
+    Failed(Box<Failure>),
+    /// A migration's connection broke, each time it was tried.
+    Broken(Box<Broken>),
+    /// Our role may not do to the history what has to be done.
+    Forbidden {
+        /// What the server said.
+        error: PgError,
+        /// The statements that someone who may has to run.
+        statements: Vec<String>,
+    },
+    /// Another runner was at work all the time.
+    LockedOut(Option<Holder>),
+    /// Every attempt at a migration met a lock.
+    NoLock(Box<Failure>),
+    /// A signal ended the run.
+    Stopped {
+        /// Which.
+        signal: Signal,
+        /// The migration that was running, and whether its roll-back was confirmed.
+        rolled_back: Option<(String, bool)>,
+    },
+    /// The signal handlers cannot be set.
+    Signals(io::Error),
+    /// The app cannot be executed.
+    App {
+        /// Its name.
+        program: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// How history and carried set disagree, with the names of everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// Changed after they had been applied.
+    Edited(Vec<Edited>),
+    /// Rows that could belong to several migrations.
+    Ambiguous {
+        /// The rows.
+        rows: Vec<String>,
+        /// The migrations.
+        migrations: Vec<String>,
+    },
+    /// No row is about anything carried.
+    NothingMatches {
+        /// How many rows there are.
+        rows: usize,
+        /// How many migrations.
+        migrations: usize,
+    },
+    /// Pending ones come before everything that was applied.
+    OlderThanHistory {
+        /// They.
+        pending: Vec<String>,
+        /// The first that was applied.
+        first_applied: String,
+    },
+    /// Pending ones may be what an unknown row recorded.
+    MayHaveRun {
+        /// They.
+        pending: Vec<String>,
+        /// The rows.
+        unknown: Vec<String>,
+    },
+    /// `--strict` forbids it.
+    Strict {
+        /// Pending and out of order.
+        out_of_order: Vec<String>,
+        /// The rows that match nothing.
+        unknown: Vec<String>,
+    },
+}
+
+/// A migration that was changed after it had been applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// Its name.
+    pub migration: String,
+    /// Its file.
+    pub file: String,
+    /// The hash that was recorded.
+    pub recorded: String,
+    /// The hash it has now.
+    pub present: String,
+}
+
+impl Conflict {
+    /// Puts names to a disagreement.
+    pub fn new(disagreement: Disagreement, set: &MigrationSet, rows: &[history::Row]) -> Conflict {
+        let migration = |place: usize| set.get(place).map(|m| m.name.clone()).unwrap_or_default();
+        let migrations = |places: Vec<usize>| places.into_iter().map(migration).collect();
+        let rows_at = |places: Vec<usize>| {
+            places.into_iter().filter_map(|place| Some(rows.get(place)?.to_string())).collect()
+        };
+        match disagreement {
+            Disagreement::Edited(edited) => Conflict::Edited(
+                edited
+                    .into_iter()
+                    .filter_map(|(place, row)| {
+                        let (migration, row) = (set.get(place)?, rows.get(row)?);
+                        Some(Edited {
+                            migration: migration.name.clone(),
+                            file: migration.file.clone(),
+                            recorded: row.hash.clone(),
+                            present: migration.hash.to_string(),
+                        })
+                    })
+                    .collect(),
+            ),
+            Disagreement::Ambiguous(ambiguous) => Conflict::Ambiguous {
+                rows: rows_at(ambiguous.rows),
+                migrations: migrations(ambiguous.migrations),
+            },
+            Disagreement::NothingMatches => {
+                Conflict::NothingMatches { rows: rows.len(), migrations: set.migrations().len() }
+            }
+            Disagreement::OlderThanHistory { pending, first_applied } => {
+                Conflict::OlderThanHistory {
+                    pending: migrations(pending),
+                    first_applied: migration(first_applied),
+                }
+            }
+            Disagreement::MayHaveRun { pending, unknown } => {
+                Conflict::MayHaveRun { pending: migrations(pending), unknown: rows_at(unknown) }
+            }
+            Disagreement::Strict { out_of_order, unknown } => Conflict::Strict {
+                out_of_order: migrations(out_of_order),
+                unknown: rows_at(unknown),
+            },
+        }
+    }
+}
+
+impl Error {
+    /// The process's exit code: the table in the README.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 64,
+            Error::NothingEmbedded
+            | Error::Unreadable { .. }
+            | Error::InvalidSet { .. }
+            | Error::Unfit(_)
+            | Error::Conflict(_)
+            | Error::NotAHistory(..) => 65,
+            Error::Unreachable(attempts) => {
+                if attempts.iter().any(|attempt| connect::refuses(&attempt.cause)) {
+                    77
+                } else {
+                    69
+                }
+            }
+            Error::Standby => 69,
+            Error::Failed(_) | Error::Broken(_) | Error::Signals(_) => 70,
+            Error::LockedOut(_) | Error::NoLock(_) => 75,
+            Error::Forbidden { .. } => 77,
+            Error::Config(_) => 78,
+            Error::Stopped { signal, .. } => signal.exit_code(),
+            Error::App { error, .. } => exec::exit_code(error),
+        }
+    }
+}
+
+/// An error, and what had been done before it.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why the run ended.
+    pub error: Error,
+    /// The migrations that this run applied; they stay.
+    pub applied: Vec<String>,
+    /// The migrations that are still pending, with the one that failed.
+    pub pending: Vec<String>,
+}
+
+impl Ended {
+    /// How many are pending beside the one that failed.
+    pub fn pending_after_failure(&self) -> usize {
+        let failed = match &self.error {
+            Error::Failed(failure) | Error::NoLock(failure) => Some(&failure.migration),
+            Error::Broken(broken) => Some(&broken.migration),
+            Error::Stopped { rolled_back: Some((migration, _)), .. } => Some(migration),
+            _ => None,
+        };
+        self.pending.iter().filter(|pending| Some(*pending) != failed).count()
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Ended {
+        Ended { error, applied: Vec::new(), pending: Vec::new() }
+    }
+}

@@ -1,0 +1,109 @@
+//! Which migrations can be run as they are. Pure.
+
+use crate::migration::{Migration, MigrationSet, NotText};
+use crate::plan::Pending;
+use crate::sql::{self, Kind, Script};
+
+/// A pending migration that cannot be run as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// Its file.
+    pub file: String,
+    /// Where in it, if somewhere: line and column, from 1.
+    pub place: Option<(usize, usize)>,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a migration cannot be run as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is not text.
+    NotText(NotText),
+    /// It begins or ends transactions of its own, with this statement.
+    TransactionControl(String),
+    /// PostgreSQL runs this statement only outside a transaction.
+    Alone(&'static str),
+    /// It asks for no transaction.
+    Directive,
+    /// It holds data for COPY, or wants some.
+    CopyData,
+    /// It holds a command of psql's.
+    MetaCommand(String),
+}
+
+/// Reads what is pending; or says why it cannot be run, of every file of which that is so.
+pub fn scripts<'a>(
+    set: &'a MigrationSet,
+    pending: &[Pending],
+) -> Result<Vec<Script<'a>>, Vec<Unfit>> {
+    let mut scripts = Vec::with_capacity(pending.len());
+    let mut unfit = Vec::new();
+    for migration in pending.iter().filter_map(|pending| set.get(pending.place)) {
+        match read(migration) {
+            Ok(script) => scripts.push(script),
+            Err((place, why)) => unfit.push(Unfit { file: migration.file.clone(), place, why }),
+        }
+    }
+    if unfit.is_empty() { Ok(scripts) } else { Err(unfit) }
+}
+
+type Place = Option<(usize, usize)>;
+
+fn read(migration: &Migration) -> Result<Script<'_>, (Place, Why)> {
+    let text = migration.sql().map_err(|not_text| (None, Why::NotText(not_text)))?;
+    let script = Script::read(text);
+    for statement in script.statements() {
+        let first_line = || {
+            let line = statement.text.lines().next().unwrap_or_default();
+            line.chars().take(60).collect::<String>()
+        };
+        let why = match statement.kind {
+            Kind::Begin | Kind::Commit | Kind::Rollback | Kind::PrepareTransaction => {
+                Why::TransactionControl(first_line())
+            }
+            Kind::Alone(what) => Why::Alone(what),
+            Kind::CopyFromClient | Kind::CopyToClient => Why::CopyData,
+            Kind::MetaCommand => Why::MetaCommand(first_line()),
+            _ => continue,
+        };
+        return Err((Some(sql::line_and_column(text, statement.start)), why));
+    }
+    if script.no_transaction() { Err((None, Why::Directive)) } else { Ok(script) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(sql: &str) -> Option<(Place, Why)> {
+        read(&Migration::new("a", "a.sql", None, sql.as_bytes().to_vec())).err()
+    }
+
+    #[test]
+    fn a_file_that_one_transaction_can_hold_is_fit() {
+        for sql in ["", "-- nothing", "create table a (); savepoint s; rollback to s", "select ';'"]
+        {
+            assert_eq!(why(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_no_transaction_can_hold_is_told_with_its_place() {
+        let told = why("select 1;\n  create index concurrently i on t (a);");
+        assert_eq!(told, Some((Some((2, 3)), Why::Alone("CREATE INDEX CONCURRENTLY"))));
+        let told = why("select 1;\ncommit;");
+        assert_eq!(told, Some((Some((2, 1)), Why::TransactionControl("commit".to_owned()))));
+        assert_eq!(why("-- premigrate: no-transaction\n"), Some((None, Why::Directive)));
+        assert_eq!(why("copy t from stdin;\n1\n\\.\n"), Some((Some((1, 1)), Why::CopyData)));
+        let told = why("\\restrict key\nselect 1");
+        assert_eq!(told, Some((Some((1, 1)), Why::MetaCommand("\\restrict key".to_owned()))));
+    }
+
+    #[test]
+    fn what_is_not_text_is_not_fit() {
+        let migration = Migration::new("a", "a.sql", None, &b"ab\xff"[..]);
+        let told = read(&migration).err();
+        assert_eq!(told, Some((None, Why::NotText(NotText::InvalidUtf8 { offset: 2 }))));
+    }
+}

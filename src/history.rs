@@ -1,0 +1,407 @@
+//! The history: Drizzle's own table, its rows, and all SQL that names its columns.
+//!
+//! Text in, text out: nothing here talks to a server. All SQL is schema-qualified, since a
+//! migration may have changed `search_path`, and lives on simple protocol, since every pooler
+//! understands that.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::migration::{Hash, Layout, Migration};
+use crate::quote;
+
+/// One row: a migration that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The row's serial number.
+    pub id: i64,
+    /// The hash its file had.
+    pub hash: String,
+    /// Unix milliseconds: in Drizzle's rows when the migration was *generated*.
+    pub created_at: Option<i64>,
+    /// Its folder's name, where Drizzle 1.x, or we, wrote it.
+    pub name: Option<String>,
+    /// When it was applied, in ISO 8601, where the table knows.
+    pub applied_at: Option<String>,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.created_at) {
+            (Some(name), _) => write!(f, "row {} ({name})", self.id),
+            (None, Some(when)) => write!(f, "row {} (created_at {when})", self.id),
+            (None, None) => write!(f, "row {} (hash {})", self.id, self.hash),
+        }
+    }
+}
+
+/// What the database has of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing, not even the schema.
+    NoSchema,
+    /// The schema, without the table.
+    NoTable,
+    /// The table of Drizzle 0.x: `id`, `hash`, `created_at`.
+    Unnamed,
+    /// The table of Drizzle 1.x: also `name`, and mostly `applied_at`.
+    Named,
+}
+
+/// The history at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// What there is of the table.
+    pub state: State,
+    /// Its rows, by `id`.
+    pub rows: Vec<Row>,
+    /// Whether the server is a standby, on which nothing can be applied.
+    pub standby: bool,
+}
+
+/// The table there is in the place of the history is not one that Drizzle would write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAHistory {
+    /// What about it is different.
+    pub what: String,
+}
+
+/// Where the history is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    schema: String,
+    table: String,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+impl Table {
+    /// The table of this name, in this schema; any identifiers, they are quoted.
+    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Table {
+        Table { schema: schema.into(), table: table.into() }
+    }
+
+    fn qualified(&self) -> String {
+        format!("{}.{}", quote::ident(&self.schema), quote::ident(&self.table))
+    }
+
+    /// Reads everything in one statement, and so at one moment, whichever columns there are. Fails
+    /// with 42P01 where there is no table; then [`Table::probe`] tells what there is.
+    pub fn read(&self) -> String {
+        format!(
+            "select pg_catalog.pg_is_in_recovery(), \
+             (select pg_catalog.json_agg(attname) from pg_catalog.pg_attribute \
+             where attrelid = pg_catalog.to_regclass({}) and attnum > 0 and not attisdropped), \
+             (select pg_catalog.json_agg(history) from {} history)",
+            quote::literal(&self.qualified()),
+            self.qualified()
+        )
+    }
+
+    /// Asks for the schema, where the table is missing.
+    pub fn probe(&self) -> String {
+        format!(
+            "select pg_catalog.pg_is_in_recovery(), \
+             exists (select from pg_catalog.pg_namespace where nspname = {})",
+            quote::literal(&self.schema)
+        )
+    }
+
+    /// Understands the answer to [`Table::read`].
+    pub fn parse(&self, answer: &[Option<String>]) -> Result<History, NotAHistory> {
+        let (standby, columns, rows) = match answer {
+            [standby, columns, rows] => (standby, columns, rows),
+            _ => return Err(NotAHistory { what: "cannot be read".to_owned() }),
+        };
+        let json = |text: &Option<String>| match text {
+            Some(text) => serde_json::from_str::<Vec<Value>>(text)
+                .map_err(|error| NotAHistory { what: format!("cannot be read ({error})") }),
+            None => Ok(Vec::new()),
+        };
+        let columns = json(columns)?;
+        let has = |name: &str| columns.iter().any(|column| column.as_str() == Some(name));
+        for needed in ["id", "hash", "created_at"] {
+            if !has(needed) {
+                return Err(NotAHistory { what: format!("has no column {needed}") });
+            }
+        }
+        let mut rows = json(rows)?.iter().map(row).collect::<Result<Vec<Row>, _>>()?;
+        rows.sort_by_key(|row| row.id);
+        Ok(History {
+            state: if has("name") { State::Named } else { State::Unnamed },
+            rows,
+            standby: standby.as_deref() == Some("t"),
+        })
+    }
+
+    /// Understands the answer to [`Table::probe`].
+    pub fn parse_probe(answer: &[Option<String>]) -> History {
+        let is_true = |place: usize| answer.get(place).cloned().flatten().as_deref() == Some("t");
+        History {
+            state: if is_true(1) { State::NoTable } else { State::NoSchema },
+            rows: Vec::new(),
+            standby: is_true(0),
+        }
+    }
+
+    /// Raises an error unless the history is still this one. For READ COMMITTED, in a statement
+    /// after the one that took the lock, so that it sees what the lock's last holder committed.
+    pub fn guard(&self, history: &History) -> String {
+        match history.state {
+            State::NoSchema | State::NoTable => guard(&format!(
+                "pg_catalog.to_regclass({}) is null",
+                quote::literal(&self.qualified())
+            )),
+            State::Unnamed | State::Named => guard(&format!(
+                "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
+                 coalesce(pg_catalog.string_agg(pg_catalog.format('%s %s %s %s', \
+                 id, created_at, hash, {}), e'\\n' order by id, hash), ''), 'UTF8')), 'hex') \
+                 from {})",
+                quote::literal(&history.fingerprint()),
+                if history.state == State::Named { "name" } else { "''" },
+                self.qualified()
+            )),
+        }
+    }
+
+    /// What must be created before the first row can be written; the same tables as Drizzle's.
+    pub fn create(&self, history: &History, layout: Layout) -> Vec<String> {
+        let mut statements = Vec::new();
+        if history.state == State::NoSchema {
+            statements.push(format!("create schema {}", quote::ident(&self.schema)));
+        }
+        if matches!(history.state, State::NoSchema | State::NoTable) {
+            statements.push(format!(
+                "create table {} (id serial primary key, hash text not null, created_at bigint{})",
+                self.qualified(),
+                match layout {
+                    Layout::Drizzle0 => "",
+                    Layout::Drizzle1 | Layout::Plain =>
+                        ", name text, applied_at timestamp with time zone default now()",
+                }
+            ));
+        }
+        statements
+    }
+
+    /// Records a migration as applied, and gives the new row back.
+    pub fn insert(&self, migration: &Migration, state: State, layout: Layout) -> String {
+        let created_at = match migration.when {
+            Some(when) => when.to_string(),
+            None => "(extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint".to_owned(),
+        };
+        let hash = quote::literal(migration.hash.as_str());
+        if named(state, layout) {
+            format!(
+                "insert into {} (hash, created_at, name) values ({hash}, {created_at}, {}) \
+                 returning id, created_at",
+                self.qualified(),
+                quote::literal(&row_name(migration, layout))
+            )
+        } else {
+            format!(
+                "insert into {} (hash, created_at) values ({hash}, {created_at}) \
+                 returning id, created_at",
+                self.qualified()
+            )
+        }
+    }
+
+    /// What someone who may has to run, so that this role can apply migrations.
+    pub fn grants(&self, state: State, role: &str) -> Vec<String> {
+        let (schema, owner) = (quote::ident(&self.schema), quote::ident(role));
+        match state {
+            State::NoSchema => vec![format!("create schema {schema} authorization {owner};")],
+            State::NoTable => vec![format!("grant usage, create on schema {schema} to {owner};")],
+            State::Unnamed | State::Named => {
+                let sequence = quote::ident(&format!("{}_id_seq", self.table));
+                let mut statements = self.reading_grants(role);
+                statements.push(format!("grant insert on {} to {owner};", self.qualified()));
+                statements.push(format!("grant usage on sequence {schema}.{sequence} to {owner};"));
+                statements
+            }
+        }
+    }
+
+    /// What someone who may has to run, so that this role can read the history.
+    pub fn reading_grants(&self, role: &str) -> Vec<String> {
+        let role = quote::ident(role);
+        vec![
+            format!("grant usage on schema {} to {role};", quote::ident(&self.schema)),
+            format!("grant select on {} to {role};", self.qualified()),
+        ]
+    }
+
+    /// The row that [`Table::insert`] wrote, from what it gave back.
+    pub fn inserted(
+        answer: &[Option<String>],
+        migration: &Migration,
+        state: State,
+        layout: Layout,
+    ) -> Option<Row> {
+        let number = |place: usize| answer.get(place)?.as_ref()?.parse().ok();
+        Some(Row {
+            id: number(0)?,
+            hash: migration.hash.as_str().to_owned(),
+            created_at: number(1),
+            name: named(state, layout).then(|| row_name(migration, layout)),
+            applied_at: None,
+        })
+    }
+}
+
+impl History {
+    /// The state after the table has been created for this layout.
+    pub fn created(&self, layout: Layout) -> State {
+        if named(self.state, layout) { State::Named } else { State::Unnamed }
+    }
+
+    /// What [`Table::guard`] has the server compute, computed here.
+    fn fingerprint(&self) -> String {
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by(|a, b| (a.id, &a.hash).cmp(&(b.id, &b.hash)));
+        let named = self.state == State::Named;
+        let lines: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                format!(
+                    "{} {} {} {}",
+                    row.id,
+                    row.created_at.map(|when| when.to_string()).unwrap_or_default(),
+                    row.hash,
+                    row.name.as_deref().filter(|_| named).unwrap_or_default()
+                )
+            })
+            .collect();
+        Hash::of(lines.join("\n").as_bytes()).as_str().to_owned()
+    }
+}
+
+/// Wraps a condition so that it raises 22P02 when it does not hold. A plain division by zero would
+/// do, but this reads better in the server's log.
+pub fn guard(condition: &str) -> String {
+    format!("select (case when {condition} then '1' else 'premigrate: not now' end)::int")
+}
+
+/// Whether rows are written with a name, in the table there is or the one that will be.
+fn named(state: State, layout: Layout) -> bool {
+    match state {
+        State::Named => true,
+        State::Unnamed => false,
+        State::NoSchema | State::NoTable => layout != Layout::Drizzle0,
+    }
+}
+
+/// What Drizzle 1.x calls this migration. For a folder of 0.x that is the name which
+/// `drizzle-kit up` will give it: its time, then its tag without the prefix.
+fn row_name(migration: &Migration, layout: Layout) -> String {
+    match (layout, migration.when) {
+        (Layout::Drizzle0, Some(when)) => {
+            let name = migration.name.split_once('_').map_or("", |(_, name)| name);
+            format!("{}_{name}", folder_prefix(when))
+        }
+        _ => migration.name.clone(),
+    }
+}
+
+/// Unix milliseconds as `YYYYMMDDHHMMSS`, UTC (Howard Hinnant's `civil_from_days`).
+pub fn folder_prefix(milliseconds: i64) -> String {
+    let seconds = milliseconds.div_euclid(1000);
+    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
+}
+
+fn row(value: &Value) -> Result<Row, NotAHistory> {
+    let not = |what: &str| NotAHistory { what: what.to_owned() };
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let id = value.get("id").and_then(Value::as_i64);
+    let created_at = match value.get("created_at") {
+        None | Some(Value::Null) => None,
+        Some(number) => {
+            let number = number.as_i64();
+            Some(number.ok_or_else(|| not("has a created_at that is not a whole number"))?)
+        }
+    };
+    Ok(Row {
+        id: id.ok_or_else(|| not("has an id that is not a whole number"))?,
+        hash: text("hash").ok_or_else(|| not("has a hash that is not text"))?,
+        created_at,
+        name: text("name"),
+        applied_at: text("applied_at"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(columns: &str, rows: &str) -> [Option<String>; 3] {
+        [Some("f".to_owned()), Some(columns.to_owned()), Some(rows.to_owned())]
+    }
+
+    fn table() -> Table {
+        Table::new("drizzle", "__drizzle_migrations")
+    }
+
+    #[test]
+    fn rows_are_read_whichever_columns_there_are() {
+        let columns = r#"["id","hash","created_at"]"#;
+        let rows = r#"[{"id":2,"hash":"b","created_at":null},{"id":1,"hash":"a","created_at":5}]"#;
+        let history = table().parse(&answer(columns, rows)).unwrap();
+        assert_eq!(history.state, State::Unnamed);
+        let seen: Vec<_> = history.rows.iter().map(|row| (row.id, row.created_at)).collect();
+        assert_eq!(seen, [(1, Some(5)), (2, None)]);
+
+        let columns = r#"["id","hash","created_at","name","applied_at"]"#;
+        let rows = r#"[{"id":1,"hash":"a","created_at":5,"name":"x","applied_at":null}]"#;
+        let history = table().parse(&answer(columns, rows)).unwrap();
+        assert_eq!(history.state, State::Named);
+        assert_eq!(history.rows[0].name.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_table_that_is_not_drizzles_is_not_read() {
+        let told = table().parse(&answer(r#"["id","tag"]"#, "[]")).unwrap_err();
+        assert_eq!(told.what, "has no column hash");
+    }
+
+    #[test]
+    fn a_migration_of_0x_is_named_as_drizzle_kit_up_will_name_it() {
+        let migration = Migration::new("0003_add_tags", "", Some(1_795_370_487_999), vec![]);
+        assert_eq!(row_name(&migration, Layout::Drizzle0), "20261122180127_add_tags");
+        let migration = Migration::new("20261122180127_x", "", Some(0), vec![]);
+        assert_eq!(row_name(&migration, Layout::Drizzle1), "20261122180127_x");
+    }
+
+    #[test]
+    fn a_time_becomes_a_folders_prefix() {
+        assert_eq!(folder_prefix(0), "19700101000000");
+        assert_eq!(folder_prefix(1_709_208_000_000), "20240229120000");
+        assert_eq!(folder_prefix(1_735_689_599_999), "20241231235959");
+    }
+
+    #[test]
+    fn names_and_hashes_enter_sql_quoted() {
+        let table = Table::new(r#"a"b"#, "c'd");
+        let migration = Migration::new("it's", "", None, vec![]);
+        let sql = table.insert(&migration, State::Named, Layout::Plain);
+        assert!(sql.contains(r#""a""b"."c'd""#) && sql.contains("'it''s'"), "{sql}");
+        assert!(table.read().contains(r#"to_regclass('"a""b"."c''d"')"#));
+    }
+}

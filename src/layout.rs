@@ -1,0 +1,347 @@
+//! What the files of a migrations folder mean: which migrations there are, and in which order.
+//!
+//! Pure. A folder is Drizzle 0.x's, Drizzle 1.x's or plain; whatever is wrong with it is found
+//! here, all of it at once, before anything is connected to.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::migration::{Layout, Migration, MigrationSet};
+use crate::source::{Files, JOURNAL};
+
+/// What is wrong with a migrations folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// No layout that we know.
+    Unrecognised,
+    /// A journal of 0.x beside folders of 1.x.
+    TwoLayouts,
+    /// The journal is not what drizzle-kit writes.
+    Journal(String),
+    /// A tag that leads out of the folder, or is no file name.
+    Tag(String),
+    /// An entry of the journal has no file.
+    NoFile {
+        /// The journal's tag.
+        tag: String,
+        /// The file that should be there.
+        file: String,
+    },
+    /// Two migrations bear one name.
+    Twice(String),
+    /// A folder of 1.x whose name does not begin with its time.
+    FolderName(String),
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invalid::Unrecognised => write!(
+                f,
+                "no migrations were recognised: there is neither {JOURNAL}, nor a folder like \
+                 20260131093000_name/migration.sql, nor a file *.sql"
+            ),
+            Invalid::TwoLayouts => write!(
+                f,
+                "there is {JOURNAL} (drizzle-kit 0.x) and also */migration.sql (1.x); run \
+                 `drizzle-kit up` to its end, or remove the one that is not in use"
+            ),
+            Invalid::Journal(what) => {
+                write!(f, "{JOURNAL} {what}; restore it from version control")
+            }
+            Invalid::Tag(tag) => write!(
+                f,
+                "{JOURNAL} names the tag {tag:?}, which is not a file inside the folder; correct it"
+            ),
+            Invalid::NoFile { tag, file } => write!(
+                f,
+                "{file} is missing, and {JOURNAL} names {tag}; restore the file (is it copied into \
+                 the image?)"
+            ),
+            Invalid::Twice(name) => {
+                write!(f, "two migrations are named {name}; rename or remove one of them")
+            }
+            Invalid::FolderName(name) => write!(
+                f,
+                "the folder {name} does not begin with its time, as in 20260131093000_{name}; \
+                 rename it"
+            ),
+        }
+    }
+}
+
+/// Which migrations these files are, or everything that is wrong with them.
+pub fn read(files: &Files) -> Result<MigrationSet, Vec<Invalid>> {
+    let folders = files.keys().any(|path| folder_of(path).is_some());
+    let (layout, migrations) = match files.get(JOURNAL) {
+        Some(_) if folders => return Err(vec![Invalid::TwoLayouts]),
+        Some(journal) => (Layout::Drizzle0, drizzle0(journal, files)?),
+        None if folders => (Layout::Drizzle1, drizzle1(files)?),
+        None => (Layout::Plain, plain(files)?),
+    };
+    MigrationSet::new(layout, migrations).map_err(|name| vec![Invalid::Twice(name)])
+}
+
+/// Drizzle 0.x: the journal's entries, in the journal's order, whatever their time stamps.
+fn drizzle0(journal: &[u8], files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
+    let invalid = |what: String| vec![Invalid::Journal(what)];
+    let journal = journal.strip_prefix(b"\xef\xbb\xbf").unwrap_or(journal);
+    let journal: Value = serde_json::from_slice(journal)
+        .map_err(|error| invalid(format!("is not valid JSON ({error})")))?;
+    let entries = journal
+        .get("entries")
+        .and_then(Value::as_array)
+        .ok_or_else(|| invalid("has no list `entries`".to_owned()))?;
+
+    let mut migrations = Vec::with_capacity(entries.len());
+    let mut problems = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        match drizzle0_entry(index, entry, files) {
+            Ok(migration) => migrations.push(migration),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(migrations) } else { Err(problems) }
+}
+
+fn drizzle0_entry(index: usize, entry: &Value, files: &Files) -> Result<Migration, Invalid> {
+    let tag = entry
+        .get("tag")
+        .and_then(Value::as_str)
+        .ok_or_else(|| Invalid::Journal(format!("has no `tag` in entry {index}")))?;
+    if tag.is_empty()
+        || tag.contains(['\\', '\0'])
+        || tag.split('/').any(|part| matches!(part, "" | "." | ".."))
+    {
+        return Err(Invalid::Tag(tag.to_owned()));
+    }
+    // drizzle-orm passes a string on to the server, which reads it as a number.
+    let when = match entry.get("when") {
+        Some(Value::String(digits)) => digits.trim().parse().ok(),
+        Some(value) => value.as_i64(),
+        None => None,
+    };
+    let when = when.ok_or_else(|| {
+        Invalid::Journal(format!("has no whole number of milliseconds as `when` of {tag}"))
+    })?;
+    let file = format!("{tag}.sql");
+    match files.get(&file) {
+        Some(content) => Ok(Migration::new(tag, file, Some(when), content.clone())),
+        None => Err(Invalid::NoFile { tag: tag.to_owned(), file }),
+    }
+}
+
+fn folder_of(path: &str) -> Option<&str> {
+    path.strip_suffix("/migration.sql").filter(|folder| !folder.contains('/'))
+}
+
+/// Drizzle 1.x: every folder with a `migration.sql`, in drizzle-orm's order.
+fn drizzle1(files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
+    let mut migrations = Vec::new();
+    let mut problems = Vec::new();
+    for (path, content) in files {
+        let Some(folder) = folder_of(path) else { continue };
+        match folder_time(folder) {
+            Some(when) => {
+                migrations.push(Migration::new(folder, path.clone(), Some(when), content.clone()));
+            }
+            None => problems.push(Invalid::FolderName(folder.to_owned())),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    migrations.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(migrations)
+}
+
+/// The time in a folder's name, in Unix milliseconds. As JavaScript's `Date.UTC` does it, a month
+/// of 13 is the next year's first: drizzle-orm does not look twice, and old folders may rely on it.
+fn folder_time(folder: &str) -> Option<i64> {
+    let digits = folder.get(..14)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let part = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    let (hour, minute, second) = (part(8, 10)?, part(10, 12)?, part(12, 14)?);
+    // Date.UTC reads the years 0 to 99 as 1900 to 1999.
+    let year = if year < 100 { year + 1900 } else { year };
+    let (year, month) = (year + (month - 1).div_euclid(12), (month - 1).rem_euclid(12) + 1);
+    let days = days_from_civil(year, month) + day - 1;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
+}
+
+/// Days from 1970-01-01 to the first of this month (Howard Hinnant's `days_from_civil`).
+fn days_from_civil(year: i64, month: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// Plain files: by their leading number, then by name.
+fn plain(files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
+    let mut migrations: Vec<_> = files
+        .iter()
+        .filter(|(path, _)| !path.contains('/'))
+        .filter_map(|(path, content)| Some((path.strip_suffix(".sql")?, path, content)))
+        .map(|(name, path, content)| Migration::new(name, path, None, content.clone()))
+        .collect();
+    if migrations.is_empty() {
+        return Err(vec![Invalid::Unrecognised]);
+    }
+    migrations.sort_by(|a, b| {
+        leading_number(&a.name).cmp(&leading_number(&b.name)).then_with(|| a.name.cmp(&b.name))
+    });
+    Ok(migrations)
+}
+
+/// The number a name begins with, as one that compares rightly at any length: digits without
+/// leading zeros, by count and then by value. Names without a number come last.
+fn leading_number(name: &str) -> (bool, usize, Cow<'_, str>) {
+    let digits = name.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let number = digits.trim_start_matches('0');
+    (digits.is_empty(), number.len(), Cow::Borrowed(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &str)]) -> Files {
+        files
+            .iter()
+            .map(|(path, content)| ((*path).to_owned(), Cow::Owned((*content).as_bytes().to_vec())))
+            .collect()
+    }
+
+    fn names(of: &[(&str, &str)]) -> Result<Vec<String>, Vec<Invalid>> {
+        let set = read(&files(of))?;
+        Ok(set.migrations().iter().map(|migration| migration.name.clone()).collect())
+    }
+
+    fn journal(entries: &str) -> String {
+        format!(r#"{{"version":"7","dialect":"postgresql","entries":[{entries}]}}"#)
+    }
+
+    #[test]
+    fn the_journal_decides_which_files_count_and_in_which_order() {
+        let journal = journal(r#"{"when":9,"tag":"b"},{"when":"3","tag":"sub/a"}"#);
+        let folder =
+            [(JOURNAL, journal.as_str()), ("sub/a.sql", ""), ("b.sql", ""), ("orphan.sql", "")];
+        assert_eq!(names(&folder), Ok(vec!["b".to_owned(), "sub/a".to_owned()]));
+        let set = read(&files(&folder)).unwrap();
+        assert_eq!(set.migrations().iter().map(|m| m.when).collect::<Vec<_>>(), [Some(9), Some(3)]);
+    }
+
+    #[test]
+    fn a_journal_without_entries_is_an_empty_set() {
+        assert_eq!(names(&[(JOURNAL, &journal(""))]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_leading_bom_in_the_journal_does_no_harm() {
+        assert_eq!(names(&[(JOURNAL, &format!("\u{feff}{}", journal("")))]), Ok(vec![]));
+    }
+
+    #[test]
+    fn everything_wrong_with_a_journal_is_told_at_once() {
+        let journal = journal(
+            r#"{"when":1,"tag":"gone"},{"when":1,"tag":"../x"},{"when":1.5,"tag":"a"},{"when":1}"#,
+        );
+        let problems = names(&[(JOURNAL, &journal), ("a.sql", "")]).unwrap_err();
+        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (told, word) in told.iter().zip(["gone.sql is missing", "../x", "`when`", "`tag`"]) {
+            assert!(told.contains(word), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_tag_stays_inside_the_folder() {
+        for tag in ["../a", "a/../../b", "/etc/a", "", "a//b", "a\\\\b", ".", "a\\u0000"] {
+            let journal = journal(&format!(r#"{{"when":1,"tag":"{tag}"}}"#));
+            let problems = names(&[(JOURNAL, &journal)]).unwrap_err();
+            assert!(matches!(problems[..], [Invalid::Tag(_)]), "{tag}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_journal_says_where() {
+        let problems = names(&[(JOURNAL, "{\n oops")]).unwrap_err();
+        assert!(problems[0].to_string().contains("line 2"), "{}", problems[0]);
+        let problems = names(&[(JOURNAL, "{}")]).unwrap_err();
+        assert!(problems[0].to_string().contains("`entries`"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn an_entry_named_twice_is_refused() {
+        let journal = journal(r#"{"when":1,"tag":"a"},{"when":2,"tag":"a"}"#);
+        let folder = [(JOURNAL, journal.as_str()), ("a.sql", "")];
+        assert_eq!(names(&folder), Err(vec![Invalid::Twice("a".to_owned())]));
+    }
+
+    #[test]
+    fn folders_of_1x_are_ordered_by_name_and_bear_their_time() {
+        let folder = [
+            ("20261122180128_b/migration.sql", ""),
+            ("20261122180127_a/migration.sql", ""),
+            ("loose.sql", ""),
+        ];
+        let set = read(&files(&folder)).unwrap();
+        assert_eq!(set.layout(), Layout::Drizzle1);
+        let seen: Vec<_> = set.migrations().iter().map(|m| (m.name.as_str(), m.when)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("20261122180127_a", Some(1_795_370_487_000)),
+                ("20261122180128_b", Some(1_795_370_488_000))
+            ]
+        );
+    }
+
+    #[test]
+    fn a_folders_time_rolls_over_as_javascripts() {
+        assert_eq!(folder_time("20231399999999_x"), Some(1_712_896_839_000));
+        assert_eq!(folder_time("19700101000000_x"), Some(0));
+        assert_eq!(folder_time("20240229120000_x"), Some(1_709_208_000_000));
+        assert_eq!(folder_time("0000_init"), None);
+    }
+
+    #[test]
+    fn a_folder_without_a_time_is_refused() {
+        let problems = names(&[("0000_init/migration.sql", "")]).unwrap_err();
+        assert_eq!(problems, [Invalid::FolderName("0000_init".to_owned())]);
+    }
+
+    #[test]
+    fn both_layouts_at_once_are_refused() {
+        let journal = journal("");
+        let folder = [(JOURNAL, journal.as_str()), ("20261122180128_b/migration.sql", "")];
+        assert_eq!(names(&folder), Err(vec![Invalid::TwoLayouts]));
+    }
+
+    #[test]
+    fn plain_files_go_by_number_then_name() {
+        let folder = [
+            ("10_z.sql", ""),
+            ("2_b.sql", ""),
+            ("002_a.sql", ""),
+            ("readme.sql", ""),
+            ("20260101000000_long.sql", ""),
+        ];
+        let order = ["002_a", "2_b", "10_z", "20260101000000_long", "readme"];
+        assert_eq!(names(&folder).unwrap(), order);
+    }
+
+    #[test]
+    fn a_folder_without_migrations_is_not_recognised() {
+        assert_eq!(names(&[]), Err(vec![Invalid::Unrecognised]));
+        assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![Invalid::Unrecognised]));
+    }
+}

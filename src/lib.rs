@@ -1,0 +1,171 @@
+//! premigrate applies a project's SQL migrations to PostgreSQL, and then becomes the app.
+//!
+//! [`run`] is the program; `main` only feeds it and prints. Read it first. Data flows one way:
+//!
+//! ```text
+//! arguments ── cli ──┐
+//! environment ───────┴─ config ─────────────── conninfo (where the database is)
+//! executable, --dir ─── source ── layout ───── migration (the carried set)
+//!                                                  │
+//! database, connect, wire, tls ── history (rows) ──┤
+//!                                                  plan ── fit ── flight ── apply
+//!                                                                             │
+//! main ◀── render ◀── report, error ◀─────────────────────────────────────────┘
+//!   └── exec (become the app)
+//! ```
+//!
+//! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `flight`, `history`,
+//! `render`. What acts: `source`, `database` (the only room with the driver in it), `connect`,
+//! `apply`, `signals`, `exec`, and `main`, which alone prints and ends the process.
+
+pub mod apply;
+pub mod cli;
+pub mod config;
+pub mod connect;
+pub mod conninfo;
+pub mod database;
+pub mod dotenv;
+pub mod error;
+pub mod exec;
+pub mod fit;
+pub mod flight;
+pub mod history;
+pub mod layout;
+pub mod lock;
+pub mod migration;
+pub mod pg_error;
+pub mod plan;
+pub mod quote;
+pub mod render;
+pub mod report;
+pub mod signals;
+pub mod source;
+pub mod sql;
+pub mod tls;
+pub mod wire;
+
+use std::ffi::OsString;
+
+use crate::cli::{Command, Invocation, Request};
+use crate::config::{Config, Environment, Format};
+use crate::error::{Ended, Error};
+use crate::exec::App;
+use crate::migration::MigrationSet;
+use crate::report::Event;
+use crate::signals::Stop;
+use crate::source::{Origin, Unreadable};
+
+/// Something to print: an answer to a question, or a report of what goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For stdout.
+    Answer(String),
+    /// For stderr.
+    Report(String),
+}
+
+/// How a run ends.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With this exit code.
+    Exit(u8),
+    /// By becoming the app; should that fail, by reporting it in this format.
+    Become(App, Format),
+}
+
+/// The program, without its edges: arguments and environment in, output and outcome out.
+pub fn run(
+    args: Vec<OsString>,
+    environment: &Environment,
+    print: &mut dyn FnMut(Output),
+) -> Outcome {
+    let invocation = match cli::parse(args) {
+        Ok(Request::Help) => return answer(cli::HELP.to_owned(), print),
+        Ok(Request::Version) => return answer(version(), print),
+        Ok(Request::Run(invocation)) => invocation,
+        Err(usage) => return failed(Error::Usage(usage), false, Format::Text, print),
+    };
+    let with_app = invocation.app.is_some();
+    let config = match Config::new(&invocation, environment) {
+        Ok(config) => config,
+        Err(invalid) => return failed(Error::Config(invalid), with_app, Format::Text, print),
+    };
+    match carry_out(&invocation, &config, print) {
+        Ok(()) => match invocation.app {
+            Some(app) if !config.dry_run => Outcome::Become(app, config.format),
+            _ => Outcome::Exit(0),
+        },
+        Err(ended) => failed(ended, with_app, config.format, print),
+    }
+}
+
+fn carry_out(
+    invocation: &Invocation,
+    config: &Config,
+    print: &mut dyn FnMut(Output),
+) -> Result<(), Ended> {
+    if invocation.command == Command::Up && config.skip {
+        print(Output::Report(render::event(&Event::Skipped, config.format)));
+        return Ok(());
+    }
+    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    let set = carried(&config.origin)?;
+    match invocation.command {
+        Command::List => {
+            print(Output::Answer(render::list_of(&set, &config.origin, config.format)));
+        }
+        Command::Up => {
+            let settings = config.settings().map_err(Error::Config)?;
+            let mut tell =
+                |event: Event| print(Output::Report(render::event(&event, config.format)));
+            tell(Event::Carrying {
+                origin: config.origin.clone(),
+                layout: set.layout(),
+                migrations: set.migrations().len(),
+            });
+            for note in &settings.target.notes {
+                tell(Event::Note(note.clone()));
+            }
+            if config.dry_run {
+                let plan = apply::dry_run(&set, &settings, &stop, &mut tell)?;
+                print(Output::Answer(render::plan_of(&set, &plan, config.format)));
+            } else {
+                apply::up(&set, &settings, &stop, &mut tell)?;
+            }
+        }
+    }
+    // It may have come after the last commit: then the app is not started any more.
+    match stop.raised() {
+        Some(signal) => Err(Error::Stopped { signal, rolled_back: None }.into()),
+        None => Ok(()),
+    }
+}
+
+fn carried(origin: &Origin) -> Result<MigrationSet, Error> {
+    let files = source::read(origin).map_err(|unreadable| match unreadable {
+        Unreadable::NothingEmbedded => Error::NothingEmbedded,
+        Unreadable::Path { path, error } => Error::Unreadable { path, error },
+    })?;
+    layout::read(&files).map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
+}
+
+fn version() -> String {
+    format!("premigrate {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {
+    print(Output::Answer(text));
+    Outcome::Exit(0)
+}
+
+/// Reports what ended the run.
+pub fn failed(
+    ended: impl Into<Ended>,
+    with_app: bool,
+    format: Format,
+    print: &mut dyn FnMut(Output),
+) -> Outcome {
+    let ended = ended.into();
+    print(Output::Report(render::ended(&ended, with_app, format)));
+    Outcome::Exit(ended.error.exit_code())
+}

@@ -1,0 +1,39 @@
+//! The edges of the process: arguments and environment in; printing, the exit code, or the app out.
+//! Nothing else prints, and nothing else ends the process.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use premigrate::config::Environment;
+use premigrate::error::Error;
+use premigrate::report::Event;
+use premigrate::{Outcome, Output, exec, failed, render, run};
+
+fn main() -> ExitCode {
+    let args = std::env::args_os().skip(1).collect();
+    let environment = Environment::new(std::env::vars_os());
+    let code = match run(args, &environment, &mut print) {
+        Outcome::Exit(code) => code,
+        Outcome::Become(app, format) => {
+            let program = app.program.to_string_lossy().into_owned();
+            print(Output::Report(render::event(&Event::Starting { app: program.clone() }, format)));
+            let error = exec::exec(&app);
+            match failed(Error::App { program, error }, true, format, &mut print) {
+                Outcome::Exit(code) => code,
+                Outcome::Become(..) => 126,
+            }
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Prints. A reader that has gone away changes nothing about what is done to the database.
+fn print(output: Output) {
+    let _ = match output {
+        Output::Answer(text) => {
+            let mut stdout = std::io::stdout();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        }
+        Output::Report(text) => std::io::stderr().write_all(text.as_bytes()),
+    };
+}

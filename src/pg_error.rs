@@ -1,0 +1,83 @@
+//! What the server said, as data.
+
+use postgres::error::{DbError, ErrorPosition};
+
+/// An error or notice of the server, with every field that helps a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PgError {
+    /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, ...
+    pub severity: String,
+    /// The SQLSTATE.
+    pub code: String,
+    /// The primary message.
+    pub message: String,
+    /// DETAIL.
+    pub detail: Option<String>,
+    /// HINT.
+    pub hint: Option<String>,
+    /// Where it is, if the server knows.
+    pub position: Option<Position>,
+    /// CONTEXT: the stack of PL/pgSQL functions and the like.
+    pub context: Option<String>,
+    /// The schema of the object it is about.
+    pub schema: Option<String>,
+    /// The table it is about.
+    pub table: Option<String>,
+    /// The column it is about.
+    pub column: Option<String>,
+    /// The data type it is about.
+    pub datatype: Option<String>,
+    /// The constraint it is about.
+    pub constraint: Option<String>,
+}
+
+/// Where an error is. The server counts characters, from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// In the text that was sent.
+    InStatement(usize),
+    /// In a query that the server itself made, inside a function.
+    InInternalQuery {
+        /// That query.
+        query: String,
+        /// Where in it.
+        position: usize,
+    },
+}
+
+impl PgError {
+    /// Whether this is the SQLSTATE.
+    pub fn is(&self, code: &str) -> bool {
+        self.code == code
+    }
+
+    /// Whether the SQLSTATE is of this class, its first two characters.
+    pub fn is_class(&self, class: &str) -> bool {
+        self.code.starts_with(class)
+    }
+}
+
+impl From<&DbError> for PgError {
+    fn from(error: &DbError) -> PgError {
+        let text = |field: Option<&str>| field.map(str::to_owned);
+        PgError {
+            severity: error.severity().to_owned(),
+            code: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: text(error.detail()),
+            hint: text(error.hint()),
+            position: error.position().map(|position| match position {
+                ErrorPosition::Original(position) => Position::InStatement(*position as usize),
+                ErrorPosition::Internal { position, query } => {
+                    Position::InInternalQuery { query: query.clone(), position: *position as usize }
+                }
+            }),
+            context: text(error.where_()),
+            schema: text(error.schema()),
+            table: text(error.table()),
+            column: text(error.column()),
+            datatype: text(error.datatype()),
+            constraint: text(error.constraint()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What happened, as values: the events of a run, and how a migration failed.
+//!
+//! No sentence is stored here; `render` makes text or JSON of the same value.
+
+use std::time::Duration;
+
+use crate::database::{Attempt, Trouble};
+use crate::migration::Layout;
+use crate::pg_error::PgError;
+use crate::source::Origin;
+
+/// Something worth telling while a run goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Where the set came from: the first line of a run.
+    Carrying {
+        /// Where from.
+        origin: Origin,
+        /// In which layout.
+        layout: Layout,
+        /// How many there are.
+        migrations: usize,
+    },
+    /// A remark on the configuration.
+    Note(String),
+    /// The database is not there yet.
+    Waiting {
+        /// Each place that was tried.
+        attempts: Vec<Attempt>,
+        /// For how much longer it will be tried.
+        left: Duration,
+    },
+    /// The server is a standby, and something is pending.
+    WaitingForPrimary {
+        /// For how much longer.
+        left: Duration,
+    },
+    /// Another runner is at work.
+    LockedOut {
+        /// Who it is, as far as we may see it.
+        holder: Option<Holder>,
+        /// For how much longer it will be waited for.
+        left: Duration,
+    },
+    /// The database knows migrations that are not carried; nothing is pending.
+    Unknown {
+        /// What is known of each row: its name, or else its hash.
+        rows: Vec<String>,
+    },
+    /// A migration is about to run.
+    Applying {
+        /// Which.
+        migration: String,
+        /// Whether one that comes after it has been applied already.
+        out_of_order: bool,
+    },
+    /// The server has committed it.
+    Applied(Done),
+    /// It was rolled back, and will be tried again.
+    Retrying {
+        /// Which.
+        migration: String,
+        /// Why.
+        why: Again,
+        /// After this pause.
+        pause: Duration,
+        /// Which attempt comes next, the first being 1.
+        attempt: u32,
+    },
+    /// Nothing is pending.
+    UpToDate {
+        /// How many are applied.
+        applied: usize,
+    },
+    /// `PREMIGRATE_SKIP`: nothing was looked at.
+    Skipped,
+    /// The app takes over.
+    Starting {
+        /// Its name.
+        app: String,
+    },
+}
+
+/// Why a migration is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// A lock did not come, or transactions were in each other's way.
+    Lock(PgError),
+    /// The connection broke before the server confirmed.
+    Lost(Trouble),
+}
+
+/// Another runner, as `pg_stat_activity` shows it to our role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Its backend's process number.
+    pub pid: String,
+    /// Its `application_name`.
+    pub application: Option<String>,
+    /// Its client's address.
+    pub address: Option<String>,
+    /// How long its transaction has been open.
+    pub since: Option<String>,
+}
+
+/// A migration that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which.
+    pub migration: String,
+    /// How long it took; unknown where its connection broke before the server could confirm.
+    pub took: Option<Duration>,
+}
+
+/// What of a migration failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The transaction could not be begun as it has to be.
+    Begin,
+    /// A statement of the file.
+    Statement,
+    /// What was left for the end of the transaction: deferred constraints and triggers.
+    Deferred,
+    /// The file ended the transaction that it was to run in.
+    LostTransaction,
+    /// The history row.
+    Record,
+    /// COMMIT.
+    Commit,
+}
+
+/// A migration that failed, and was rolled back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which.
+    pub migration: String,
+    /// Its file.
+    pub file: String,
+    /// What of it failed.
+    pub phase: Phase,
+    /// Which statement, from 1.
+    pub statement: Option<usize>,
+    /// How many statements the file has.
+    pub statements: usize,
+    /// Line and column, from 1, in characters.
+    pub place: Option<(usize, usize)>,
+    /// The text around it.
+    pub excerpt: Option<Excerpt>,
+    /// What the server said.
+    pub error: PgError,
+    /// What we know that the server does not say.
+    pub advice: Option<Advice>,
+}
+
+/// Advice of our own, below the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// On an empty history, the first migration's objects exist already.
+    Baseline,
+}
+
+/// Lines of a file, with a caret below one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Line numbers with their text.
+    pub lines: Vec<(usize, String)>,
+    /// The column below whose last line the caret stands, from 1; none where the server does not
+    /// say where in the statement it is.
+    pub caret: Option<usize>,
+}
+
+impl Excerpt {
+    /// The line with this number, from 1, and the one before it.
+    pub fn of(text: &str, line: usize, caret: Option<usize>) -> Excerpt {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let first = line.saturating_sub(1).max(1);
+        let numbered = (1..).zip(text.split('\n')).skip(first - 1).take(line + 1 - first);
+        let lines = numbered.map(|(number, line)| {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            (number, line.to_owned())
+        });
+        Excerpt { lines: lines.collect(), caret }
+    }
+}
+
+/// A migration of which the connection's end leaves open what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub migration: String,
+    /// How many statements are known to have completed.
+    pub completed: usize,
+    /// How many the file has.
+    pub statements: usize,
+    /// What broke.
+    pub trouble: Trouble,
+}

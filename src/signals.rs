@@ -1,0 +1,136 @@
+//! Being told to stop, and how long a wait may last.
+//!
+//! Every function that can block takes a [`Patience`]: it ends when the time is up or when a
+//! signal has come. The handlers only raise a flag; what to do is decided where it is looked at.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+/// The signals that end a run.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// A signal that asks us to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal(u8);
+
+impl Signal {
+    /// What a shell reports of a process that this signal ended: 128 + its number.
+    pub fn exit_code(self) -> u8 {
+        128 + self.0
+    }
+
+    /// `SIGTERM`, ...
+    pub fn name(self) -> &'static str {
+        match i32::from(self.0) {
+            SIGHUP => "SIGHUP",
+            SIGINT => "SIGINT",
+            SIGQUIT => "SIGQUIT",
+            _ => "SIGTERM",
+        }
+    }
+}
+
+/// The flag that a signal raises.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// A flag that SIGHUP, SIGINT, SIGQUIT and SIGTERM raise from now on, also for process 1, for
+    /// which the kernel would ignore them. A second signal ends the process at once; the server
+    /// then rolls back by itself.
+    pub fn on_signals() -> io::Result<Stop> {
+        let stop = Stop::default();
+        let second = Arc::new(AtomicBool::new(false));
+        for signal in ENDING {
+            // In this order: the first signal finds `second` down, and then raises it.
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, second.clone())?;
+            signal_hook::flag::register(signal, second.clone())?;
+            signal_hook::flag::register_usize(signal, stop.0.clone(), signal as usize)?;
+        }
+        Ok(stop)
+    }
+
+    /// The signal that has come, if one has.
+    pub fn raised(&self) -> Option<Signal> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => None,
+            number => Some(Signal(u8::try_from(number).unwrap_or(SIGTERM as u8))),
+        }
+    }
+}
+
+/// How long to wait, and what may end the wait early.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience<'a> {
+    /// When it ends; without one, only a signal ends it.
+    pub deadline: Option<Instant>,
+    /// What ends it early.
+    pub stop: &'a Stop,
+}
+
+/// Why a wait ended before what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// The time was up.
+    TimeOut,
+    /// A signal came.
+    Stopped(Signal),
+}
+
+/// How late, at most, a signal is noticed.
+pub const TICK: Duration = Duration::from_millis(20);
+
+impl<'a> Patience<'a> {
+    /// To the end of this time from now.
+    pub fn lasting(time: Duration, stop: &'a Stop) -> Patience<'a> {
+        Patience { deadline: Instant::now().checked_add(time), stop }
+    }
+
+    /// Until it is done: for what a user may let run for hours.
+    pub fn endless(stop: &'a Stop) -> Patience<'a> {
+        Patience { deadline: None, stop }
+    }
+
+    /// No longer than this time from now, and no longer than before.
+    pub fn at_most(self, time: Duration) -> Patience<'a> {
+        let new = Instant::now().checked_add(time);
+        let deadline = match (self.deadline, new) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            (old, new) => old.or(new),
+        };
+        Patience { deadline, ..self }
+    }
+
+    /// What is left of it; `None` is for ever.
+    pub fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether it has ended, and why.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if let Some(signal) = self.stop.raised() {
+            return Err(Interrupted::Stopped(signal));
+        }
+        match self.left() {
+            Some(Duration::ZERO) => Err(Interrupted::TimeOut),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sleeps for this time, or until it ends.
+    pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
+        let until = Instant::now() + time;
+        loop {
+            self.check()?;
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(rest.min(TICK).min(self.left().unwrap_or(TICK)));
+        }
+    }
+}

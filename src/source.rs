@@ -1,0 +1,123 @@
+//! Where migration files come from: this executable, or a folder.
+//!
+//! Both give the same thing, paths with their content; what the files mean is `layout`'s.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use rust_embed::RustEmbed;
+
+/// Path inside the migrations folder, with `/`, to the file's content.
+pub type Files = BTreeMap<String, Cow<'static, [u8]>>;
+
+/// Where drizzle-kit 0.x keeps its journal.
+pub const JOURNAL: &str = "meta/_journal.json";
+
+#[derive(RustEmbed)]
+#[folder = "$PREMIGRATE_EMBEDDED"]
+#[include = "*.sql"]
+#[include = "meta/_journal.json"]
+#[exclude = ".*"]
+#[exclude = "*/.*"]
+struct Embedded;
+
+/// Where a set came from, for the first line of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Embedded at build time.
+    Executable,
+    /// A folder named by `--dir`.
+    Folder(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Executable => f.write_str("this executable"),
+            Origin::Folder(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
+/// Why files could not be had.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// The executable was built without migrations.
+    NothingEmbedded,
+    /// A folder or file cannot be read.
+    Path {
+        /// What could not be read.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// The files of this origin.
+pub fn read(origin: &Origin) -> Result<Files, Unreadable> {
+    match origin {
+        Origin::Executable => embedded(),
+        Origin::Folder(folder) => {
+            let mut files = Files::new();
+            walk(folder, "", &mut files)?;
+            Ok(files)
+        }
+    }
+}
+
+fn embedded() -> Result<Files, Unreadable> {
+    let files: Files = Embedded::iter()
+        .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data)))
+        .collect();
+    if files.is_empty() { Err(Unreadable::NothingEmbedded) } else { Ok(files) }
+}
+
+/// How many folders deep a tag may lie; also what ends a loop of symbolic links.
+const DEEPEST: usize = 8;
+
+fn walk(folder: &Path, prefix: &str, files: &mut Files) -> Result<(), Unreadable> {
+    let unreadable = |path: &Path, error| Unreadable::Path { path: path.to_owned(), error };
+    let entries = fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(folder, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Also Kubernetes' `..data`, which would show every file of a ConfigMap twice.
+        if name.starts_with('.') {
+            continue;
+        }
+        let (path, inside) = (entry.path(), format!("{prefix}{name}"));
+        // Follows links: a ConfigMap's files are links. One that leads nowhere is told.
+        let kind = fs::metadata(&path).map_err(|error| unreadable(&path, error))?;
+        if kind.is_dir() {
+            if inside.matches('/').count() < DEEPEST && name != "node_modules" {
+                walk(&path, &format!("{inside}/"), files)?;
+            }
+        } else if inside.ends_with(".sql") || inside == JOURNAL {
+            let content = fs::read(&path).map_err(|error| unreadable(&path, error))?;
+            files.insert(inside, Cow::Owned(content));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sql_and_the_journal_are_embedded() {
+        let files = embedded().unwrap();
+        assert!(files.contains_key(JOURNAL));
+        let others: Vec<_> =
+            files.keys().filter(|path| !path.ends_with(".sql") && *path != JOURNAL).collect();
+        assert_eq!(others, Vec::<&String>::new());
+    }
+
+    #[test]
+    fn a_folder_and_the_executable_give_the_same_files() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        assert_eq!(read(&Origin::Folder(folder)).unwrap(), embedded().unwrap());
+    }
+}

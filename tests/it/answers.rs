@@ -1,0 +1,1 @@
+//! `list`, `--dry-run`, `--help`, `--version`: answers on stdout.

@@ -1,0 +1,1 @@
+//! README, `--help`, exit codes and changelog say the same.

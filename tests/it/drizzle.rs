@@ -1,0 +1,1 @@
+//! Beside the real drizzle-orm and drizzle-kit, from npm.

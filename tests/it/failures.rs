@@ -1,0 +1,1 @@
+//! How a failed migration is reported, as text and as JSON.

@@ -1,0 +1,310 @@
+//! What every test needs: a fresh database, a migrations folder, and the real executable.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+/// The server's URL. Tests fail without one: a green run means that they ran.
+pub fn server() -> String {
+    std::env::var("TEST_DATABASE_URL")
+        .expect("TEST_DATABASE_URL names the server to test against: use scripts/with-postgres")
+}
+
+/// The URL of another database on a server, or of the same through another port.
+pub fn with_database(url: &str, database: &str) -> String {
+    let (base, query) =
+        url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let authority = base.find("://").expect("a URL") + 3;
+    let end = base[authority..].find('/').map_or(base.len(), |at| authority + at);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}/{database}{query}", &base[..end])
+}
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// A name that no other test of this run, or of another run on the same server, has.
+pub fn unique(prefix: &str) -> String {
+    let count = COUNT.fetch_add(1, Ordering::SeqCst);
+    let nanos = std::time::UNIX_EPOCH.elapsed().expect("a clock").subsec_nanos();
+    format!("{prefix}_{}_{nanos}_{count}", std::process::id())
+}
+
+/// A database of a test's own. It is left behind: dropping takes a second, the server is thrown
+/// away.
+pub struct Database {
+    pub name: String,
+    pub url: String,
+}
+
+impl Database {
+    pub fn fresh() -> Database {
+        let name = unique("it");
+        let mut client = Client::connect(&server(), NoTls).expect("the test server answers");
+        client.batch_execute(&format!("create database {name}")).expect("create database");
+        let url = with_database(&server(), &name);
+        Database { name, url }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.url, NoTls).expect("the test database answers")
+    }
+
+    pub fn execute(&self, sql: &str) {
+        self.client().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// The rows of a query, each with its columns joined by `|`; NULL is empty.
+    pub fn rows(&self, sql: &str) -> Vec<String> {
+        let messages = self.client().simple_query(sql);
+        messages
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+            .iter()
+            .filter_map(|message| match message {
+                postgres::SimpleQueryMessage::Row(row) => Some(
+                    (0..row.len())
+                        .map(|at| row.get(at).unwrap_or_default().to_owned())
+                        .collect::<Vec<_>>()
+                        .join("|"),
+                ),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The only value of a query's only row.
+    pub fn value(&self, sql: &str) -> String {
+        let rows = self.rows(sql);
+        assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
+        rows[0].clone()
+    }
+
+    /// The hashes of the history, in order.
+    pub fn history(&self) -> Vec<String> {
+        self.rows("select hash from drizzle.__drizzle_migrations order by id")
+    }
+
+    /// Waits until a query gives a row.
+    pub fn wait_for(&self, what: &str, sql: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.rows(sql).is_empty() {
+            assert!(Instant::now() < deadline, "waited 20 s for {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sessions of premigrate's on this database, and advisory locks: there must be none after a
+    /// run.
+    pub fn leftovers(&self) -> Vec<String> {
+        let sql = "select 'session ' || pid || ' ' || state || ' ' || query from pg_stat_activity \
+             where datname = current_database() and application_name = 'premigrate' \
+             union all select 'advisory lock of ' || pid from pg_locks where locktype = 'advisory' \
+             and database = (select oid from pg_database where datname = current_database())";
+        // The server needs a moment to see a client off.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let rows = self.rows(sql);
+            if rows.is_empty() || Instant::now() > deadline {
+                return rows;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A folder that is gone when the test is.
+pub struct Folder {
+    pub path: PathBuf,
+    entries: Cell<i64>,
+}
+
+impl Folder {
+    pub fn empty() -> Folder {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("folder"));
+        std::fs::create_dir_all(&path).expect("a temporary folder");
+        Folder { path, entries: Cell::new(0) }
+    }
+
+    /// In Drizzle 0.x's layout: tags with their SQL, generated a second apart.
+    pub fn drizzle0(migrations: &[(&str, &str)]) -> Folder {
+        let folder = Folder::empty();
+        folder
+            .write("meta/_journal.json", r#"{"version":"7","dialect":"postgresql","entries":[]}"#);
+        for (tag, sql) in migrations {
+            folder.add(tag, sql);
+        }
+        folder
+    }
+
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.path.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+
+    /// Adds a migration as drizzle-kit 0.x would, a second after the last.
+    pub fn add(&self, tag: &str, sql: &str) {
+        let count = self.entries.get();
+        self.add_at(tag, sql, 1_700_000_000_000 + count * 1000);
+    }
+
+    /// Adds a migration with this time stamp.
+    pub fn add_at(&self, tag: &str, sql: &str, when: i64) {
+        self.write(&format!("{tag}.sql"), sql);
+        let count = self.entries.get();
+        self.entries.set(count + 1);
+        self.edit_journal(|entries| {
+            entries.push(serde_json::json!({
+                "idx": count, "version": "7", "when": when, "tag": tag, "breakpoints": true
+            }));
+        });
+    }
+
+    pub fn edit_journal(&self, edit: impl FnOnce(&mut Vec<serde_json::Value>)) {
+        let path = self.path.join("meta/_journal.json");
+        let text = std::fs::read_to_string(&path).expect("a journal");
+        let mut journal: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        edit(journal["entries"].as_array_mut().expect("entries"));
+        std::fs::write(path, journal.to_string()).expect("a journal");
+    }
+
+    pub fn hash(&self, file: &str) -> String {
+        let bytes = std::fs::read(self.path.join(file)).expect("a file");
+        premigrate::migration::Hash::of(&bytes).to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Run {
+    /// Fails the test, with everything that was printed, unless the exit code is this one.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Run {
+        assert_eq!(self.code, code, "\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails the test unless stderr says each of these.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Run {
+        for word in words {
+            assert!(self.stderr.contains(word), "does not say {word:?}:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// Fails the test if stderr says this.
+    #[track_caller]
+    pub fn does_not_say(self, word: &str) -> Run {
+        assert!(!self.stderr.contains(word), "says {word:?}:\n{}", self.stderr);
+        self
+    }
+
+    /// The JSON objects on stderr.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        let lines = self.stderr.lines();
+        lines.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    }
+}
+
+/// The executable, with an environment of its own: nothing but `PATH` is passed on.
+pub struct Premigrate {
+    command: Command,
+}
+
+/// Runs the executable on a database and a folder.
+pub fn premigrate(database: &Database, folder: &Folder) -> Premigrate {
+    bare().env("DATABASE_URL", &database.url).arg("--dir").arg(&folder.path)
+}
+
+/// Runs the executable without anything.
+pub fn bare() -> Premigrate {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_premigrate"));
+    command.env_clear().stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    Premigrate { command }
+}
+
+impl Premigrate {
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Premigrate {
+        self.command.arg(arg);
+        self
+    }
+
+    pub fn args(mut self, args: &[&str]) -> Premigrate {
+        self.command.args(args);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Premigrate {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn current_dir(mut self, folder: &Path) -> Premigrate {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Run {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        let started = Instant::now();
+        let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Running { child: child.expect("the executable starts"), started }
+    }
+}
+
+/// A run that goes on.
+pub struct Running {
+    pub child: Child,
+    started: Instant,
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        let killed = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(killed.expect("kill").success());
+    }
+
+    /// Waits for its end, and reads what it printed.
+    pub fn finish(self) -> Run {
+        use std::os::unix::process::ExitStatusExt;
+        let output = self.child.wait_with_output().expect("its output");
+        let status = output.status;
+        Run {
+            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(999)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took: self.started.elapsed(),
+        }
+    }
+}

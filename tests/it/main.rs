@@ -1,0 +1,18 @@
+//! The whole program against a real PostgreSQL server, whose address is in `TEST_DATABASE_URL`
+//! (`scripts/with-postgres` gives one). Each test has a database of its own.
+
+mod harness;
+
+mod answers;
+mod app;
+mod breaks;
+mod docs;
+mod drizzle;
+mod failures;
+mod input;
+mod quoting;
+mod runners;
+mod settings;
+mod signals;
+mod up;
+mod waiting;

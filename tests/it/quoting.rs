@@ -1,0 +1,1 @@
+//! Identifiers and literals, against the server's own quoting.

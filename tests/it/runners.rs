@@ -1,0 +1,1 @@
+//! Several runners at once: each migration is applied once.

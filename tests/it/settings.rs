@@ -1,0 +1,1 @@
+//! Flags, environment, files: where a run takes its settings from.

@@ -1,0 +1,1 @@
+//! Waiting for the database, and refusals that end at once.
