@@ -1,6 +1,14 @@
 //! The whole program against a real PostgreSQL server, whose address is in `TEST_DATABASE_URL`
 //! (`scripts/with-postgres` gives one). Each test has a database of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod harness;
 
 mod answers;
