@@ -1,6 +1,6 @@
-//! Where and how to connect, by libpq's rules: a URL or key=value text, and the PG* variables for what it does
-//! not say. Pure: the environment is a lookup, and files are only named. No error and no note ever holds a
-//! value, since any piece of a misread text may be a piece of a password.
+//! Where and how to connect, by libpq's rules: a URL or key=value text, and the PG* variables for
+//! what it does not say. Pure: the environment is a lookup, and files are only named. No error and
+//! no note ever holds a value, since any piece of a misread text may be a piece of a password.
 
 mod invalid;
 mod keywords;
@@ -73,7 +73,8 @@ pub struct Target {
     pub options: Option<String>,
     /// For hosts that are reached by TCP; see [`Target::sslmode_for`].
     pub sslmode: SslMode,
-    /// What certificates are verified against, if not the well-known roots; only with a mode that verifies.
+    /// What certificates are verified against, if not the well-known roots; only with a mode that
+    /// verifies.
     pub root_cert: Option<RootCert>,
     /// What we identify ourselves with.
     pub client_cert: Option<ClientCert>,
@@ -198,7 +199,8 @@ pub enum SessionAttrs {
     Primary,
 }
 
-/// Resolves `text`, which came from `source`, or the PG* variables alone. `env` looks up a variable.
+/// Resolves `text`, which came from `source`, or the PG* variables alone. `env` looks up a
+/// variable.
 pub fn resolve(
     text: Option<&str>,
     source: &str,
@@ -473,7 +475,7 @@ impl Settings<'_> {
                 return Err(self.blame("sslrootcert", Problem::WeakMode));
             }
             Some(RootCert::File(_)) if mode == SslMode::Require && verifies => SslMode::VerifyCa,
-            Some(RootCert::File(_)) if mode < SslMode::Require => {
+            Some(RootCert::File(_)) if mode <= SslMode::Require => {
                 let unused = "sslrootcert is not used, for that add sslmode=verify-full";
                 notes.push(format!("{}: {unused}", self.source));
                 mode

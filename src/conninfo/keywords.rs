@@ -1,6 +1,6 @@
-//! The keywords a connection may be described with, and the key=value form of writing them. What libpq knows
-//! is either understood, harmless, or refused: nothing that a user relies on is dropped in silence. What other
-//! programs put into the same URL is set aside with a note.
+//! The keywords a connection may be described with, and the key=value form of writing them. What
+//! libpq knows is either understood, harmless, or refused: nothing that a user relies on is dropped
+//! in silence. What other programs put into the same URL is set aside with a note.
 
 use super::Problem;
 
@@ -47,7 +47,8 @@ pub fn lookup(key: &str) -> Option<Keyword> {
     Some(Keyword::Foreign(owner.0))
 }
 
-/// The trouble with a word that has no `=`: unless it is a keyword, it may be a piece of a password.
+/// The trouble with a word that has no `=`: unless it is a keyword, it may be a piece of a
+/// password.
 pub fn no_value(key: &str) -> Problem {
     Problem::NoValue(lookup(key).is_some().then(|| key.to_owned()))
 }
@@ -88,8 +89,9 @@ const UNDERSTOOD: &[(&str, &str)] = &[
     ("user", "PGUSER"),
 ];
 
-/// Without effect here, whatever they say: Kerberos is not spoken, OpenSSL does not compress, the order of the
-/// hosts does not matter to a migration, and libpq's reading of `sslmode` is the only one.
+/// Without effect here, whatever they say: Kerberos is not spoken, OpenSSL does not compress, the
+/// order of the hosts does not matter to a migration, and libpq's reading of `sslmode` is the only
+/// one.
 const HARMLESS: &[(&str, &str)] = &[
     ("gssdelegation", ""),
     ("gsslib", ""),
@@ -211,11 +213,12 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Reads `key = value key='quoted value'`, where a backslash takes the next character as it is.
+/// Reads `key = value key='quoted value'`, trimmed, where a backslash takes the next character as
+/// it is.
 pub fn parse(text: &str) -> Result<Vec<Param>, Problem> {
     let mut params: Vec<Param> = Vec::new();
     let mut nameable = true;
-    let mut rest = text.trim_start();
+    let mut rest = text;
     while !rest.is_empty() {
         let end = rest.find(|c: char| c == '=' || c.is_ascii_whitespace());
         let (key, after) = rest.split_at(end.unwrap_or(rest.len()));

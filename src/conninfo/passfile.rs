@@ -1,16 +1,18 @@
-//! The password file, `~/.pgpass`: lines of HOST:PORT:DATABASE:USER:PASSWORD, the first that matches wins.
-//! Reading the file is the caller's; this only looks into its text.
+//! The password file, `~/.pgpass`: lines of HOST:PORT:DATABASE:USER:PASSWORD, the first that
+//! matches wins. Reading the file is the caller's; this only looks into its text.
 
 use super::Secret;
 
-/// libpq's default socket directory, upstream's and Debian's: entries for it are written as `localhost`.
+/// libpq's default socket directory, upstream's and Debian's: entries for it are written as
+/// `localhost`.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/tmp", "/var/run/postgresql"];
 
 /// The password for one host; `host` is its name, its socket directory, or else its address.
 pub fn password(contents: &str, host: &str, port: u16, dbname: &str, user: &str) -> Option<Secret> {
     let local = SOCKET_DIRECTORIES.contains(&host);
     let port = port.to_string();
-    let line = contents.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+    // A comment needs no care: no host begins with `#`.
+    let line = contents.lines().find_map(|line| {
         let line = line.trim_end_matches('\r');
         let rest = field(line, host).or_else(|| local.then(|| field(line, "localhost"))?)?;
         field(field(field(rest, &port)?, dbname)?, user)

@@ -75,6 +75,7 @@ fn a_url_is_read_as_libpq_reads_it() {
         ("postgres://u@h/d?&sslmode=disable&", "u@h:5432/d"),
         ("postgres://u@h/d?", "u@h:5432/d"),
     ]);
+    assert_eq!(target("postgres://u@h?options=-c a=b").options.as_deref(), Some("-c a=b"));
 }
 
 #[test]
@@ -116,6 +117,7 @@ fn ipv6_addresses_stand_in_brackets_and_may_have_a_zone() {
         ("postgres://u@[::1/d", "brackets"),
         ("postgres://u@[]/d", "brackets"),
         ("postgres://u@[::1]5432/d", "brackets"),
+        ("postgres://u@[::1]]/d", "brackets"),
         ("postgres://u@fe80::1/d", "an IPv6 address stands in []"),
     ]);
 }
@@ -179,6 +181,8 @@ fn a_raw_password_is_read_as_people_mean_it() {
         ("postgres://u:a/b@h:1/d", "u:a/b@h:1/d"),
         ("postgres://u:a/b/c@h:1/d?sslmode=disable", "u:a/b/c@h:1/d"),
         ("postgres://u:99999/b@h/d", "u:99999/b@h:5432/d"),
+        ("postgres://u:a/b@h/d/e", "u:a/b@h:5432/d/e"),
+        ("postgres://u:1:2/w@h/d", "u:1:2/w@h:5432/d"),
         ("postgres://u:a?b@h/d", "u:a?b@h:5432/d"),
         ("postgres://u:a?b=c@h/d?sslmode=disable", "u:a?b=c@h:5432/d"),
         ("postgres://u:a#b@h/d", "u:a#b@h:5432/d"),
@@ -188,6 +192,7 @@ fn a_raw_password_is_read_as_people_mean_it() {
         ("postgres://u:p%ss%2@h/d", "u:p%ss%2@h:5432/d"),
         ("postgres://u:$&=!*'();[]@h/d", "u:$&=!*'();[]@h:5432/d"),
     ]);
+    assert_eq!(target("postgres://u:a:b@h/d").user, "u");
 }
 
 #[test]
@@ -317,6 +322,13 @@ fn an_error_in_a_variable_names_the_variable() {
         let invalid = with(Some("postgres://u@h/d"), &[(variable, value)]).unwrap_err();
         assert!(invalid.to_string().starts_with(words), "{invalid}");
     }
+    let said = with(Some("postgres://u@h:x/d"), &[("PGPORT", "1")]).unwrap_err();
+    assert!(said.to_string().starts_with("DATABASE_URL: a port"), "{said}");
+}
+
+#[test]
+fn a_keyword_without_a_variable_has_no_default() {
+    assert_eq!(with(Some("host=h user=u"), &[("", "0")]), with(Some("host=h user=u"), &[]));
 }
 
 #[test]
@@ -508,6 +520,8 @@ fn sslmode_is_libpqs_with_nodes_and_jdbcs_spellings() {
     }
     let unused = target("postgres://u@h/d?sslrootcert=/ca").notes;
     assert_eq!(unused, ["DATABASE_URL: sslrootcert is not used, for that add sslmode=verify-full"]);
+    assert_eq!(target("postgres://u@h?sslmode=no-verify&sslrootcert=/ca").notes, unused);
+    assert_eq!(target("postgres://u@h?sslmode=require&sslrootcert=/ca").notes, [] as [String; 0]);
     check_errors(&[
         ("postgres://u@h/d?sslmode=", "sslmode must be one of disable, allow, prefer, require"),
         ("postgres://u@h/d?sslmode=on", "sslmode must be one of"),
@@ -721,6 +735,7 @@ fn what_is_not_for_postgresql_is_explained() {
         ("h:5432/d", "neither a URL"),
         ("app", "neither a URL"),
         ("Host=h;Username=u;Password=p", "ADO.NET"),
+        ("Host = h ; Username = u", "ADO.NET"),
         ("Server=h; Port=5432; User Id=u", "ADO.NET"),
         ("host=h;database=d", "ADO.NET"),
         ("psql 'postgresql://u:p@h/d?sslmode=require'", "something stands before postgres://"),

@@ -1,5 +1,5 @@
-//! Recognises what kind of text describes a connection: a URL, key=value pairs, or something that only looks
-//! as if, for which there is a cure to tell.
+//! Recognises what kind of text describes a connection: a URL, key=value pairs, or something that
+//! only looks as if, for which there is a cure to tell.
 
 use super::Problem;
 use super::keywords::{self, Param};
@@ -34,8 +34,7 @@ pub fn params(text: &str) -> Result<(Vec<Param>, bool), Problem> {
     }
     // A text without a keyword may be a password alone, put into the wrong variable.
     if keywords::lookup(first_key).is_none() {
-        let lower = text.to_ascii_lowercase();
-        let prefixed = lower.contains("postgres://") || lower.contains("postgresql://");
+        let prefixed = text.contains("postgres://") || text.contains("postgresql://");
         return Err(if prefixed { Problem::Prefixed } else { Problem::Scheme(cure("")) });
     }
     Ok((keywords::parse(text)?, false))
@@ -51,7 +50,7 @@ fn unquoted(text: &str) -> &str {
 fn is_ado_net(text: &str) -> bool {
     const WORDS: [&str; 8] =
         ["host", "server", "port", "database", "username", "user id", "userid", "password"];
-    let mut parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let mut parts = text.split(';').map(str::trim);
     let is_pair = |part: &str| {
         let key = part.split('=').next().unwrap_or("").trim().to_ascii_lowercase();
         part.contains('=') && WORDS.contains(&key.as_str())
@@ -78,8 +77,6 @@ fn cure(scheme: &str) -> &'static str {
         "pg" | "pgsql" | "pgx" | "pgx5" | "postgis" | "psql" | "ecto" => {
             "this scheme is not PostgreSQL's own; write postgres:// instead"
         }
-        _ => {
-            "neither a URL that begins with postgres:// nor key=value pairs such as host=db user=app"
-        }
+        _ => "neither a URL that begins with postgres:// nor key=value pairs (host=db user=app)",
     }
 }

@@ -1,11 +1,12 @@
-//! postgres://USER:PASSWORD@HOST:PORT,.../DATABASE?KEY=VALUE&... taken apart as libpq does, and as people mean
-//! it where libpq would take a piece of a raw password for the host. Where both readings are possible the URL
-//! is refused: a guess could send the password to the wrong host.
+//! postgres://USER:PASSWORD@HOST:PORT,.../DATABASE?KEY=VALUE&... taken apart as libpq does, and as
+//! people mean it where libpq would take a piece of a raw password for the host. Where both
+//! readings are possible the URL is refused: a guess could send the password to the wrong host.
 
 use super::Problem;
 use super::keywords::{self, Param};
 
-/// Takes apart what follows `postgres://`. Later parameters replace earlier ones, so the query the authority.
+/// Takes apart what follows `postgres://`. Later parameters replace earlier ones, so the query the
+/// authority.
 pub fn parse(rest: &str) -> Result<Vec<Param>, Problem> {
     let (head, query) = split_query(rest);
     let (userinfo, authority, dbname) = split_head(head)?;
@@ -22,8 +23,8 @@ pub fn parse(rest: &str) -> Result<Vec<Param>, Problem> {
     for (key, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
         params.push(Param::new(key, decode(part)?));
     }
-    // Before a raw `@`, after a password, and where no `@` ends the credentials, what looks like a key may be
-    // a piece of the password.
+    // Before a raw `@`, after a password, and where no `@` ends the credentials, what looks like a
+    // key may be a piece of the password.
     let mut nameable = !query.contains('@') && (!userinfo.is_empty() || !head.contains(':'));
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').map_or((part, None), |(k, v)| (k, Some(v)));
@@ -38,8 +39,8 @@ pub fn parse(rest: &str) -> Result<Vec<Param>, Problem> {
     Ok(params)
 }
 
-/// Cuts at the `?` that a known keyword follows: a query may hold an `@`, and a password a `?`. Failing that,
-/// at the first `?` behind the credentials.
+/// Cuts at the `?` that a known keyword follows: a query may hold an `@`, and a password a `?`.
+/// Failing that, at the first `?` behind the credentials.
 fn split_query(rest: &str) -> (&str, &str) {
     let known = rest.match_indices('?').map(|(at, _)| at).find(|at| {
         let key = rest.get(at + 1..).and_then(|query| query.split_once('='));
@@ -61,7 +62,7 @@ fn split_head(head: &str) -> Result<(&str, &str, &str), Problem> {
         (None, 0) => Ok(("", authority, path)),
         // `u:a/b@host/db`: as libpq reads it, "a" would be the port, which it cannot be.
         (None, 1) if !authority.starts_with('[') && !ports_are_numbers(authority) => {
-            let (userinfo, tail) = head.rsplit_once('@').unwrap_or(("", head));
+            let (userinfo, tail) = head.split_once('@').unwrap_or(("", head));
             let (hosts, dbname) = tail.split_once('/').unwrap_or((tail, ""));
             Ok((userinfo, hosts, dbname))
         }
