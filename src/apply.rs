@@ -1,22 +1,22 @@
-//! Running what is pending: rounds of connect, read the history, plan, apply.
+//! Changing the database: rounds of connect, read the history, decide, carry out.
 //!
 //! Whatever ends a round early, be it another runner, a changed history or a broken connection, the
-//! way on is the same one: read the history again, and plan again with the same pure function.
+//! way on is the same one: read the history again, and decide again with the same pure function.
 
 use std::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::connect::{self, NoSession};
 use crate::database::{Attempt, Cause, Session};
-use crate::error::{Conflict, Ended, Error};
+use crate::error::{Conflict, Ended, Error, RolledBack};
 use crate::fit;
-use crate::flight::{Limits, Unit, Verdict};
-use crate::history::{History, Row, Table};
+use crate::flight::{Job, Limits, Unit, Verdict};
+use crate::history::{Entry, History, NotAHistory, Table};
 use crate::lock;
-use crate::migration::{Migration, MigrationSet};
+use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
-use crate::plan::{self, Plan};
-use crate::report::{Again, Broken, Done, Event, Holder};
+use crate::plan::{self, Disagreement, Pairing, Plan};
+use crate::report::{Again, Broken, Done, Event, Holder, Purpose};
 use crate::signals::{Interrupted, Patience, Stop};
 use crate::sql::Script;
 
@@ -27,24 +27,53 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long our own small questions may take.
 const QUESTION: Duration = Duration::from_secs(30);
-/// How often a migration whose connection breaks is tried before that is taken for its own doing.
+/// How often a transaction whose connection breaks is tried before that is taken for its own doing.
 const BREAKS: u32 = 3;
 
-/// Applies everything pending; how many migrations this run applied. On return, whatever the end,
-/// no session of ours is open.
-pub fn up(
+/// What is to be brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Everything pending is applied; these edited migrations are accepted first.
+    Up {
+        /// By name.
+        accept: Vec<String>,
+    },
+    /// Migrations are recorded without running them: all, or up to and with this one.
+    Baseline {
+        /// By name.
+        through: Option<String>,
+    },
+    /// Edited migrations are recorded as they are now: these, or all.
+    Accept {
+        /// By name; none is all.
+        names: Option<Vec<String>>,
+    },
+}
+
+impl Task {
+    /// What rows are written for, if writing them is all there is to it.
+    fn purpose(&self) -> Option<Purpose> {
+        match self {
+            Task::Up { .. } => None,
+            Task::Baseline { .. } => Some(Purpose::Baseline),
+            Task::Accept { .. } => Some(Purpose::Accept),
+        }
+    }
+}
+
+/// Brings it about. On return, whatever the end, no session of ours is open.
+pub fn carry_out(
+    task: &Task,
     set: &MigrationSet,
     settings: &Settings,
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
-) -> Result<usize, Ended> {
+) -> Result<(), Ended> {
     let (applied, pending) = (Vec::new(), Vec::new());
-    let mut run =
-        Run { set, settings, stop, tell, applied, pending, broken: None, unsettable: Vec::new() };
-    match run.go() {
-        Ok(()) => Ok(run.applied.len()),
-        Err(error) => Err(Ended { error, applied: run.applied, pending: run.pending }),
-    }
+    let (broken, unsettable) = (None, Vec::new());
+    let mut run = Run { task, set, settings, stop, tell, applied, pending, broken, unsettable };
+    let result = run.go();
+    result.map_err(|error| Ended { error, applied: run.applied, pending: run.pending })
 }
 
 /// What `up` would run now, and how; changes nothing.
@@ -56,12 +85,14 @@ pub fn dry_run(
 ) -> Result<Plan, Error> {
     let (session, history) = consult(settings, stop, tell)?;
     session.close();
-    let plan = decide(set, settings, &history)?;
+    let plan = plan::plan(set, &history, settings.policy)
+        .map_err(|disagreement| conflict(disagreement, set, &history))?;
     fit::scripts(set, &plan.pending).map_err(Error::Unfit)?;
     Ok(plan)
 }
 
 struct Run<'a> {
+    task: &'a Task,
     set: &'a MigrationSet,
     settings: &'a Settings,
     stop: &'a Stop,
@@ -71,35 +102,44 @@ struct Run<'a> {
     /// What it has still to apply.
     pending: Vec<String>,
     /// The migration whose connection broke last, and how often in a row.
-    broken: Option<(String, u32)>,
+    broken: Option<(Option<String>, u32)>,
     /// Settings that the server turned out not to take.
     unsettable: Vec<&'static str>,
 }
 
-/// Why a round ended before everything was applied.
+/// What a round is to do.
+enum Round<'a> {
+    /// Nothing: it is all done.
+    Done,
+    /// Write these rows.
+    Record { entries: Vec<Entry>, names: Vec<String>, purpose: Purpose, pairing: Pairing },
+    /// Run what is pending.
+    Apply(Plan, Vec<Script<'a>>),
+}
+
+/// Why a round ended before everything was done.
 enum Setback {
     LockedOut(Option<Holder>),
     HistoryChanged,
     Broken(Box<Broken>),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn go(&mut self) -> Result<(), Error> {
         let mut rivals = None;
         let primary = Patience::lasting(self.settings.wait, self.stop);
         let mut told_standby = false;
+        let mut recorded_any = false;
         loop {
             let (session, history) = consult(self.settings, self.stop, self.tell)?;
-            let plan = decide(self.set, self.settings, &history)?;
-            let pending = plan.pending.iter().filter_map(|pending| self.set.get(pending.place));
-            self.pending = pending.map(|migration| migration.name.clone()).collect();
-            self.resolve_broken();
-            if plan.pending.is_empty() {
+            let round = self.decide(&history)?;
+            if matches!(round, Round::Done) {
                 session.close();
-                self.tell_finished(&plan, &history);
+                if let Some(purpose) = self.task.purpose().filter(|_| !recorded_any) {
+                    (self.tell)(Event::NothingToRecord { purpose });
+                }
                 return Ok(());
             }
-            let scripts = fit::scripts(self.set, &plan.pending).map_err(Error::Unfit)?;
             if history.standby {
                 session.close();
                 if !told_standby {
@@ -111,12 +151,28 @@ impl Run<'_> {
                 continue;
             }
             let before = self.applied.len();
-            match self.apply(&session, &plan, &scripts, history)? {
-                None => {
-                    session.close();
-                    return Ok(());
+            let setback = match round {
+                Round::Done => None,
+                Round::Apply(plan, scripts) => {
+                    let setback = self.apply(&session, &plan, &scripts, history)?;
+                    if setback.is_none() {
+                        session.close();
+                        return Ok(());
+                    }
+                    setback
                 }
-                Some(Setback::HistoryChanged) => session.close(),
+                Round::Record { entries, names, purpose, pairing } => {
+                    let recorded = self.record(&session, entries, &pairing, &history)?;
+                    if recorded.is_none() {
+                        recorded_any = true;
+                        (self.tell)(Event::Recorded { migrations: names, purpose });
+                    }
+                    recorded
+                }
+            };
+            match setback {
+                // The next round finds nothing left to do, or goes on with the rest.
+                None | Some(Setback::HistoryChanged) => session.close(),
                 Some(Setback::Broken(broken)) => self.count_break(broken)?,
                 Some(Setback::LockedOut(holder)) => {
                     session.close();
@@ -131,6 +187,88 @@ impl Run<'_> {
         }
     }
 
+    /// What this history asks for, by the task.
+    fn decide(&mut self, history: &History) -> Result<Round<'a>, Error> {
+        let set = self.set;
+        let conflict = |disagreement| conflict(disagreement, set, history);
+        match self.task {
+            Task::Baseline { through } => {
+                let through = through.as_ref().map(|name| place_of(set, name)).transpose()?;
+                let (pairing, places) = plan::baseline(set, history, through).map_err(conflict)?;
+                let records = places.into_iter().map(|place| (place, None)).collect();
+                Ok(self.to_record(records, pairing, history, Purpose::Baseline))
+            }
+            Task::Accept { names } => {
+                let accepted = self.accepted(names.as_deref(), history)?;
+                if !accepted.refused.is_empty() {
+                    let name = |place: usize| Some(set.get(place)?.name.clone());
+                    let pending = accepted.refused.into_iter().filter_map(name).collect();
+                    return Err(Error::NotApplied(pending));
+                }
+                let (records, pairing) = (accepted.records, accepted.pairing);
+                Ok(self.to_record(records, pairing, history, Purpose::Accept))
+            }
+            Task::Up { accept } => {
+                if !accept.is_empty() {
+                    // What is not edited any more was accepted by an earlier start.
+                    let accepted = self.accepted(Some(accept), history)?;
+                    let (records, pairing) = (accepted.records, accepted.pairing);
+                    let round = self.to_record(records, pairing, history, Purpose::Accept);
+                    if !matches!(round, Round::Done) {
+                        return Ok(round);
+                    }
+                }
+                let plan = plan::plan(set, history, self.settings.policy).map_err(conflict)?;
+                let pending = plan.pending.iter().filter_map(|pending| set.get(pending.place));
+                self.pending = pending.map(|migration| migration.name.clone()).collect();
+                self.resolve_broken();
+                if plan.pending.is_empty() {
+                    self.tell_finished(&plan, history);
+                    return Ok(Round::Done);
+                }
+                let scripts = fit::scripts(set, &plan.pending).map_err(Error::Unfit)?;
+                Ok(Round::Apply(plan, scripts))
+            }
+        }
+    }
+
+    fn accepted(
+        &self,
+        names: Option<&[String]>,
+        history: &History,
+    ) -> Result<plan::Accepted, Error> {
+        let places = |names: &[String]| {
+            names.iter().map(|name| place_of(self.set, name)).collect::<Result<Vec<_>, _>>()
+        };
+        let named = names.map(places).transpose()?;
+        plan::accept(self.set, history, named.as_deref())
+            .map_err(|disagreement| conflict(disagreement, self.set, history))
+    }
+
+    fn to_record(
+        &self,
+        records: Vec<(usize, Option<usize>)>,
+        pairing: Pairing,
+        history: &History,
+        purpose: Purpose,
+    ) -> Round<'a> {
+        if records.is_empty() {
+            return Round::Done;
+        }
+        let layout = self.set.layout();
+        let mut names = Vec::with_capacity(records.len());
+        let mut entries = Vec::with_capacity(records.len());
+        for (place, row) in records {
+            let Some(migration) = self.set.get(place) else { continue };
+            names.push(migration.name.clone());
+            entries.push(match row.and_then(|row| history.rows.get(row)) {
+                Some(row) => Entry::again(migration, row, layout),
+                None => Entry::of(migration, layout),
+            });
+        }
+        Round::Record { entries, names, purpose, pairing }
+    }
+
     fn tell_finished(&mut self, plan: &Plan, history: &History) {
         if !plan.unknown.is_empty() {
             let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
@@ -141,6 +279,21 @@ impl Run<'_> {
         }
     }
 
+    /// Writes rows, and nothing else.
+    fn record(
+        &mut self,
+        session: &Session,
+        entries: Vec<Entry>,
+        pairing: &Pairing,
+        history: &History,
+    ) -> Result<Option<Setback>, Error> {
+        let names = pairing.names(self.set);
+        let prepare = self.settings.table.prepare(history, self.set.layout(), &names);
+        let prepared = history.clone().prepared(self.set.layout(), &names);
+        let job = Job { file: None, prepare, entries };
+        Ok(self.run(session, &job, history, &prepared)?.err())
+    }
+
     /// Applies what the plan has, one migration after the other, in this session.
     fn apply(
         &mut self,
@@ -149,6 +302,8 @@ impl Run<'_> {
         scripts: &[Script<'_>],
         mut history: History,
     ) -> Result<Option<Setback>, Error> {
+        let layout = self.set.layout();
+        let names = plan.pairing.names(self.set);
         for (pending, script) in plan.pending.iter().zip(scripts) {
             let Some(migration) = self.set.get(pending.place) else { continue };
             if let Some(signal) = self.stop.raised() {
@@ -159,13 +314,24 @@ impl Run<'_> {
                 out_of_order: pending.out_of_order,
             });
             let started = Instant::now();
-            let row = match self.run(session, migration, script, &history)? {
-                Ok(row) => row,
+            let entry = Entry::of(migration, layout);
+            let job = Job {
+                file: Some((migration, script)),
+                prepare: self.settings.table.prepare(&history, layout, &names),
+                entries: vec![entry.clone()],
+            };
+            let mut after = history.clone().prepared(layout, &names);
+            let answer = match self.run(session, &job, &history, &after)? {
+                Ok(answer) => answer,
                 Err(setback) => return Ok(Some(setback)),
             };
             self.count_applied(&migration.name, Some(started.elapsed()));
-            history.state = history.created(self.set.layout());
-            history.rows.push(row);
+            // Where a rule or a trigger keeps the row from us, look at the table again.
+            let Some(row) = entry.written(&answer, after.state) else {
+                return Ok(Some(Setback::HistoryChanged));
+            };
+            after.rows.push(row);
+            history = after;
         }
         Ok(None)
     }
@@ -177,15 +343,17 @@ impl Run<'_> {
         self.broken = None;
     }
 
-    /// Runs one migration, again where locks stand in its way; its row once it is committed.
+    /// Runs one transaction, again where locks stand in its way. Once it is committed, what the
+    /// statement that wrote its last row gave back.
     fn run(
         &mut self,
         session: &Session,
-        migration: &Migration,
-        script: &Script<'_>,
+        job: &Job<'_>,
         history: &History,
-    ) -> Result<Result<Row, Setback>, Error> {
-        let (table, layout) = (&self.settings.table, self.set.layout());
+        prepared: &History,
+    ) -> Result<Result<Vec<Option<String>>, Setback>, Error> {
+        let table = &self.settings.table;
+        let migration = job.file.map(|(migration, _)| migration.name.clone());
         let mut attempt = 1;
         let mut pause = PAUSE;
         loop {
@@ -195,16 +363,12 @@ impl Run<'_> {
                 server_version: session.server_version(),
                 unsettable: self.unsettable.clone(),
             };
-            let unit = Unit::new(migration, script, layout, table, history, &limits);
+            let unit = Unit::new(job, table, history, prepared.state, &limits);
             let flight = session.flight(&unit.messages(), unit.is_large(), self.stop);
             let failure = match unit.judge(&flight) {
-                Verdict::Committed(answer) => {
-                    let row = Table::inserted(&answer, migration, history.state, layout);
-                    // Where a rule or a trigger keeps the row from us, look at the table again.
-                    return Ok(row.ok_or(Setback::HistoryChanged));
-                }
+                Verdict::Committed(answer) => return Ok(Ok(answer)),
                 Verdict::Stopped { signal, confirmed } => {
-                    let rolled_back = Some((migration.name.clone(), confirmed));
+                    let rolled_back = Some(RolledBack { migration, confirmed });
                     return Err(Error::Stopped { signal, rolled_back });
                 }
                 Verdict::Unsettable(setting) => {
@@ -214,15 +378,13 @@ impl Run<'_> {
                 Verdict::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
                 Verdict::LockedOut => return Ok(Err(Setback::LockedOut(self.holder(session)))),
                 Verdict::Broken { completed, trouble } => {
-                    return Ok(Err(Setback::Broken(Box::new(Broken {
-                        migration: migration.name.clone(),
-                        completed,
-                        statements: script.statements().len(),
-                        trouble,
-                    }))));
+                    let statements = job.file.map_or(0, |(_, script)| script.statements().len());
+                    let broken = Broken { migration, completed, statements, trouble };
+                    return Ok(Err(Setback::Broken(Box::new(broken))));
                 }
                 Verdict::Forbidden(error) => {
-                    let statements = table.grants(history.state, &self.settings.target.user);
+                    let role = &self.settings.target.user;
+                    let statements = table.grants(history.state, &job.prepare, role);
                     return Err(Error::Forbidden { error, statements });
                 }
                 Verdict::Failed(failure) if is_transient(&failure.error) => failure,
@@ -236,7 +398,7 @@ impl Run<'_> {
             let jittered = lock::jittered(pause / 2, pause + pause / 2);
             pause = (pause * 2).min(LONGEST_PAUSE);
             (self.tell)(Event::Retrying {
-                migration: migration.name.clone(),
+                migration: migration.clone(),
                 why: Again::Lock(failure.error.clone()),
                 pause: jittered,
                 attempt,
@@ -253,8 +415,8 @@ impl Run<'_> {
         lock::parse_holder(&session.ask(&lock::holder(), patience).ok()??)
     }
 
-    /// The connection broke. The next round reads in the history what became of the migration; the
-    /// old backend, while it is not gone, still holds the lock, and so is waited for.
+    /// The connection broke. The next round reads in the history what became of the transaction;
+    /// the old backend, while it is not gone, still holds the lock, and so is waited for.
     fn count_break(&mut self, broken: Box<Broken>) -> Result<(), Error> {
         let times = match &self.broken {
             Some((migration, times)) if *migration == broken.migration => times + 1,
@@ -270,13 +432,18 @@ impl Run<'_> {
             pause: PAUSE,
             attempt: times + 1,
         });
-        let broken = Error::Broken(broken);
-        Patience::endless(self.stop).sleep(PAUSE).map_err(|end| interrupted(end, broken))
+        Patience::endless(self.stop)
+            .sleep(PAUSE)
+            .map_err(|end| interrupted(end, Error::Broken(broken)))
     }
 
     /// Says so if the migration whose connection broke turns out to have been committed.
     fn resolve_broken(&mut self) {
-        if let Some((migration, _)) = self.broken.take_if(|(it, _)| !self.pending.contains(it)) {
+        let pending = &self.pending;
+        let is_applied = |(migration, _): &mut (Option<String>, u32)| {
+            migration.as_ref().is_some_and(|migration| !pending.contains(migration))
+        };
+        if let Some((Some(migration), _)) = self.broken.take_if(is_applied) {
             self.count_applied(&migration, None);
         }
     }
@@ -350,7 +517,7 @@ fn read(
     session: &Session,
     table: &Table,
     stop: &Stop,
-) -> Result<Result<History, crate::history::NotAHistory>, Cause> {
+) -> Result<Result<History, NotAHistory>, Cause> {
     let patience = Patience::lasting(QUESTION, stop);
     match session.ask(&table.read(), patience) {
         Ok(answer) => Ok(table.parse(&answer.unwrap_or_default())),
@@ -362,9 +529,13 @@ fn read(
     }
 }
 
-fn decide(set: &MigrationSet, settings: &Settings, history: &History) -> Result<Plan, Error> {
-    plan::plan(set, &history.rows, settings.policy)
-        .map_err(|disagreement| Error::Conflict(Conflict::new(disagreement, set, &history.rows)))
+fn place_of(set: &MigrationSet, name: &str) -> Result<usize, Error> {
+    let place = set.migrations().iter().position(|migration| migration.name == name);
+    place.ok_or_else(|| Error::NoSuchMigration(name.to_owned()))
+}
+
+fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -> Error {
+    Error::Conflict(Conflict::new(disagreement, set, &history.rows))
 }
 
 fn interrupted(end: Interrupted, at_time_out: Error) -> Error {

@@ -14,24 +14,34 @@ Applies a project's SQL migrations to PostgreSQL, then becomes the app.
 Usage: premigrate [COMMAND] [OPTION]... [-- APP [ARG]...]
 
 Commands:
-  up      wait for the database, apply what is pending, become APP (default)
-  list    what this file, or --dir, carries; needs no database
+  up                         wait for the database, apply what is pending in
+                             order, become APP if one is given (default)
+  status                     how each migration stands: applied, pending, edited
+  list                       what this file, or --dir, carries; no database
+  check                      what can be said of that alone; no database
+  baseline [--through NAME]  record as applied, without running
+  accept NAME... | --all     record migrations edited since, as they are now
+  new NAME --dir DIR         add an empty migration, as drizzle-kit does
 
 Options:
-  --dir DIR                migrations folder, instead of what this file carries
-  --schema S               schema of the history table [drizzle]
-  --table T                history table [__drizzle_migrations]
-  --wait D                 how long to wait for the database; 0 = one try [60s]
-  --runner-wait D          how long to wait for another runner [10m]
-  --lock-timeout D         how long to queue for a table lock; 0 = off [5s]
-  --lock-retries N         how often to try again after that [8]
-  --statement-timeout D    how long a statement may run; 0 = none [the server's]
-  --apply-older            run pending migrations older than the history
-  --dry-run                show what would run; change nothing, start nothing
-  --strict                 also refuse unknown rows and migrations out of order
-  --format text|json       text, or one JSON object a line [text]
-  --env-file FILE          variables for development; '' = none [.env]
-  --help, --version        print this, or the version
+  --dir DIR              migrations folder, instead of what this file carries
+  --schema S             schema of the history table [drizzle]
+  --table T              history table [__drizzle_migrations]
+  --wait D               how long to wait for the database; 0 = one try [60s]
+  --runner-wait D        how long to wait for another runner [10m]
+  --lock-timeout D       how long to queue for a table lock; 0 = off [5s]
+  --lock-retries N       how often to try again after that [8]
+  --statement-timeout D  how long a statement may run; 0 = none [the server's]
+  --apply-older          up: run pending migrations older than the history
+  --accept NAME,...      up: accept these first
+  --dry-run              up: show what would run; change and start nothing
+  --strict               up: refuse unknown rows and migrations out of order
+  --exit-code            status: 10 if something is pending, 65 if edited
+  --through NAME         baseline: up to and with this migration [all]
+  --all                  accept: all that were edited
+  --format text|json     text, or one JSON object a line [text]
+  --env-file FILE        variables for development; '' = none [.env]
+  --help, --version      print this, or the version
 
 D is 250ms, 30s, 10m, 1h, or plain seconds. Every option has a variable:
 --runner-wait is PREMIGRATE_RUNNER_WAIT. Flags come before the environment.
@@ -50,12 +60,30 @@ unreachable; 70 a migration failed; 75 try again; 77 refused; 78 configuration;
 pub enum Command {
     /// Apply what is pending, then become the app.
     Up,
+    /// Show how carried set and history stand to each other.
+    Status,
     /// Show what is carried.
     List,
+    /// Say what can be said of the carried set alone.
+    Check,
+    /// Record migrations as applied without running them.
+    Baseline,
+    /// Record edited migrations as they are now.
+    Accept,
+    /// Add an empty migration to a folder.
+    New,
 }
 
 impl Command {
-    const ALL: [(&'static str, Command); 2] = [("up", Command::Up), ("list", Command::List)];
+    const ALL: [(&'static str, Command); 7] = [
+        ("up", Command::Up),
+        ("status", Command::Status),
+        ("list", Command::List),
+        ("check", Command::Check),
+        ("baseline", Command::Baseline),
+        ("accept", Command::Accept),
+        ("new", Command::New),
+    ];
 
     /// What is typed.
     pub fn name(self) -> &'static str {
@@ -91,21 +119,40 @@ const fn switch(flag: &'static str, commands: &'static [Command]) -> Opt {
 }
 
 const UP: &[Command] = &[Command::Up];
-const ALL: &[Command] = &[Command::Up, Command::List];
+/// The commands that write.
+const WRITING: &[Command] = &[Command::Up, Command::Baseline, Command::Accept];
+/// The commands that ask a database.
+const ASKING: &[Command] = &[Command::Up, Command::Status, Command::Baseline, Command::Accept];
+/// The commands that know the history's name.
+const NAMING: &[Command] =
+    &[Command::Up, Command::Status, Command::Check, Command::Baseline, Command::Accept];
+const ALL: &[Command] = &[
+    Command::Up,
+    Command::Status,
+    Command::List,
+    Command::Check,
+    Command::Baseline,
+    Command::Accept,
+    Command::New,
+];
 
 /// All options, and the commands that use them.
-pub const OPTIONS: [Opt; 13] = [
+pub const OPTIONS: [Opt; 17] = [
     value("--dir", ALL),
-    value("--schema", UP),
-    value("--table", UP),
-    value("--wait", UP),
-    value("--runner-wait", UP),
-    value("--lock-timeout", UP),
-    value("--lock-retries", UP),
+    value("--schema", NAMING),
+    value("--table", NAMING),
+    value("--wait", ASKING),
+    value("--runner-wait", WRITING),
+    value("--lock-timeout", WRITING),
+    value("--lock-retries", WRITING),
     value("--statement-timeout", UP),
     switch("--apply-older", UP),
+    value("--accept", UP),
     switch("--dry-run", UP),
     switch("--strict", UP),
+    switch("--exit-code", &[Command::Status]),
+    value("--through", &[Command::Baseline]),
+    switch("--all", &[Command::Accept]),
     value("--format", ALL),
     value("--env-file", ALL),
 ];
@@ -115,6 +162,8 @@ pub const OPTIONS: [Opt; 13] = [
 pub struct Invocation {
     /// What is to be done.
     pub command: Command,
+    /// The names after the command.
+    pub names: Vec<String>,
     /// The options that were given, by flag; a switch has an empty value.
     pub options: BTreeMap<&'static str, OsString>,
     /// What to become.
@@ -139,6 +188,8 @@ pub enum Usage {
     NoApp,
     /// A command that starts no app, with one.
     AppNotUsed(&'static str),
+    /// A command that needs a name, without one.
+    NoName(&'static str),
     /// A word that is no command.
     UnknownCommand(String),
     /// A word too many.
@@ -170,6 +221,8 @@ impl fmt::Display for Usage {
             Usage::AppNotUsed(command) => {
                 write!(f, "`{command}` starts no app: leave out `--` and what follows")
             }
+            Usage::NoName("accept") => f.write_str("`accept` needs names, or --all"),
+            Usage::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
             Usage::UnknownCommand(word) => {
                 write!(f, "`{word}` is not a command; an app is given after `--`")
             }
@@ -227,9 +280,7 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
         return Err(unknown(flag));
     }
     let command = if words.is_empty() { Command::Up } else { command(&words.remove(0))? };
-    if let Some(word) = words.first() {
-        return Err(Usage::UnexpectedWord(word.to_string_lossy().into_owned()));
-    }
+    let names = names(command, words, options.contains_key("--all"))?;
     let unused = OPTIONS
         .iter()
         .find(|opt| options.contains_key(opt.flag) && !opt.commands.contains(&command));
@@ -239,7 +290,22 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
     if app.is_some() && command != Command::Up {
         return Err(Usage::AppNotUsed(command.name()));
     }
-    Ok(Request::Run(Invocation { command, options, app }))
+    Ok(Request::Run(Invocation { command, names, options, app }))
+}
+
+/// The words after the command: names, as many as it takes.
+fn names(command: Command, words: Vec<OsString>, all: bool) -> Result<Vec<String>, Usage> {
+    let names: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let most = match command {
+        Command::Accept if all => 0,
+        Command::Accept => usize::MAX,
+        Command::New => 1,
+        _ => 0,
+    };
+    if let Some(word) = names.get(most) {
+        return Err(Usage::UnexpectedWord(word.clone()));
+    }
+    if names.is_empty() && most > 0 { Err(Usage::NoName(command.name())) } else { Ok(names) }
 }
 
 /// `--flag=VALUE` as two words; pico-args does so only for values that are UTF-8.
@@ -339,6 +405,11 @@ mod tests {
             (&["--dir", "--strict"], Usage::NoValue("--dir")),
             (&["--strict=yes"], Usage::TakesNoValue("--strict")),
             (&["list", "--wait", "1s"], Usage::NotUsed { flag: "--wait", command: "list" }),
+            (&["accept"], Usage::NoName("accept")),
+            (&["accept", "a", "--all"], Usage::UnexpectedWord(word("a"))),
+            (&["new"], Usage::NoName("new")),
+            (&["new", "a", "b"], Usage::UnexpectedWord(word("b"))),
+            (&["status", "--", "node"], Usage::AppNotUsed("status")),
         ] {
             assert_eq!(parsed(args), Err(usage), "{args:?}");
         }

@@ -54,6 +54,14 @@ pub struct Config {
     pub skip: bool,
     /// `--dry-run`.
     pub dry_run: bool,
+    /// `--exit-code`.
+    pub exit_code: bool,
+    /// `--accept`, by name.
+    pub accept: Vec<String>,
+    /// `--through`, by name.
+    pub through: Option<String>,
+    /// `--schema` and `--table`.
+    pub table: Table,
     given: Given,
 }
 
@@ -161,6 +169,17 @@ impl Config {
                 .unwrap_or_default(),
             skip: given.truth("PREMIGRATE_SKIP")?,
             dry_run: given.switch("--dry-run")?,
+            exit_code: given.switch("--exit-code")?,
+            accept: given
+                .parsed("--accept", "names with commas between them", |names| {
+                    Some(names.split(',').map(|name| name.trim().to_owned()).collect())
+                })?
+                .unwrap_or_default(),
+            through: given.name("--through")?,
+            table: Table::new(
+                given.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
+                given.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
+            ),
             given,
         })
     }
@@ -171,18 +190,10 @@ impl Config {
         let duration = |flag, default: Duration| {
             Ok::<_, Invalid>(given.parsed(flag, DURATION, duration)?.unwrap_or(default))
         };
-        let name = |flag, default: &str| {
-            let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
-            let given = given.parsed(flag, "a name", text)?;
-            Ok::<_, Invalid>(given.unwrap_or_else(|| default.to_owned()))
-        };
         let count = |value: &str| value.parse().ok();
         Ok(Settings {
             target: given.target()?,
-            table: Table::new(
-                name("--schema", "drizzle")?,
-                name("--table", "__drizzle_migrations")?,
-            ),
+            table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
             lock_timeout: duration("--lock-timeout", Duration::from_secs(5))?,
@@ -225,6 +236,10 @@ impl Given {
             Some(value) => Ok(Some(value)),
             None => Err(Invalid::Value { name, must_be }),
         }
+    }
+
+    fn name(&self, flag: &'static str) -> Result<Option<String>, Invalid> {
+        self.parsed(flag, "a name", |name| (!name.is_empty()).then(|| name.to_owned()))
     }
 
     fn switch(&self, flag: &'static str) -> Result<bool, Invalid> {

@@ -70,9 +70,13 @@ pub enum Error {
     Stopped {
         /// Which.
         signal: Signal,
-        /// The migration that was running, and whether its roll-back was confirmed.
-        rolled_back: Option<(String, bool)>,
+        /// What was running, and whether its roll-back was confirmed.
+        rolled_back: Option<RolledBack>,
     },
+    /// A name on the command line is not one of a carried migration.
+    NoSuchMigration(String),
+    /// These are pending, so that there is nothing of them to accept.
+    NotApplied(Vec<String>),
     /// The signal handlers cannot be set.
     Signals(io::Error),
     /// The app cannot be executed.
@@ -82,6 +86,15 @@ pub enum Error {
         /// What the system said.
         error: io::Error,
     },
+}
+
+/// What a signal interrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The migration; none where only rows were to be written.
+    pub migration: Option<String>,
+    /// Whether the server confirmed the roll-back.
+    pub confirmed: bool,
 }
 
 /// How history and carried set disagree, with the names of everything.
@@ -115,6 +128,11 @@ pub enum Conflict {
         /// They.
         pending: Vec<String>,
         /// The rows.
+        unknown: Vec<String>,
+    },
+    /// The table has to be upgraded to Drizzle 1.x's, but these rows have no name to get.
+    NotUpgradable {
+        /// The rows that match nothing.
         unknown: Vec<String>,
     },
     /// `--strict` forbids it.
@@ -178,6 +196,9 @@ impl Conflict {
             Disagreement::MayHaveRun { pending, unknown } => {
                 Conflict::MayHaveRun { pending: migrations(pending), unknown: rows_at(unknown) }
             }
+            Disagreement::NotUpgradable { unknown } => {
+                Conflict::NotUpgradable { unknown: rows_at(unknown) }
+            }
             Disagreement::Strict { out_of_order, unknown } => Conflict::Strict {
                 out_of_order: migrations(out_of_order),
                 unknown: rows_at(unknown),
@@ -190,7 +211,7 @@ impl Error {
     /// The process's exit code: the table in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Usage(_) => 64,
+            Error::Usage(_) | Error::NoSuchMigration(_) | Error::NotApplied(_) => 64,
             Error::NothingEmbedded
             | Error::Unreadable { .. }
             | Error::InvalidSet { .. }
@@ -230,9 +251,9 @@ impl Ended {
     /// How many are pending beside the one that failed.
     pub fn pending_after_failure(&self) -> usize {
         let failed = match &self.error {
-            Error::Failed(failure) | Error::NoLock(failure) => Some(&failure.migration),
-            Error::Broken(broken) => Some(&broken.migration),
-            Error::Stopped { rolled_back: Some((migration, _)), .. } => Some(migration),
+            Error::Failed(failure) | Error::NoLock(failure) => failure.migration.as_ref(),
+            Error::Broken(broken) => broken.migration.as_ref(),
+            Error::Stopped { rolled_back: Some(it), .. } => it.migration.as_ref(),
             _ => None,
         };
         self.pending.iter().filter(|pending| Some(*pending) != failed).count()

@@ -1,4 +1,4 @@
-//! One migration as one flight of messages, and what came of it. Pure.
+//! One transaction as one flight of messages, and what came of it. Pure.
 //!
 //! The messages are: begin with our settings and the guards; the file, as it is; the reset with the
 //! history row; COMMIT. They leave in one round trip. A guard that does not hold raises an error,
@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use crate::database::{Answer, Cause, Flight, Trouble};
-use crate::history::{History, Table};
+use crate::history::{Entry, History, State, Table};
 use crate::lock;
-use crate::migration::{Layout, Migration};
+use crate::migration::Migration;
 use crate::pg_error::{PgError, Position};
 use crate::report::{Advice, Excerpt, Failure, Phase};
 use crate::signals::Signal;
@@ -48,11 +48,21 @@ enum Step {
 
 type Steps = Vec<(Step, String)>;
 
-/// A migration, made ready to be sent.
+/// What one transaction is to do.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The file to run; without one, the rows are all there is to it.
+    pub file: Option<(&'a Migration, &'a Script<'a>)>,
+    /// What has to be done to the history table first.
+    pub prepare: Vec<String>,
+    /// The rows to write.
+    pub entries: Vec<Entry>,
+}
+
+/// A transaction, made ready to be sent.
 #[derive(Debug)]
 pub struct Unit<'a> {
-    migration: &'a Migration,
-    script: &'a Script<'a>,
+    job: &'a Job<'a>,
     first_ever: bool,
     opening: Steps,
     pieces: Vec<Piece<'a>>,
@@ -93,17 +103,17 @@ pub enum Verdict {
 }
 
 impl<'a> Unit<'a> {
-    /// Makes the messages of a migration, for a database that has this history.
+    /// Makes the messages for a database that has this history; `state` is the table's after the
+    /// job's preparation.
     pub fn new(
-        migration: &'a Migration,
-        script: &'a Script<'a>,
-        layout: Layout,
+        job: &'a Job<'a>,
         table: &Table,
         history: &History,
+        state: State,
         limits: &Limits,
     ) -> Unit<'a> {
-        let opening = opening(layout, table, history, limits);
-        let closing = vec![
+        let opening = opening(job, table, history, limits);
+        let mut closing = vec![
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
             (Step::Deferred, "set constraints all immediate".to_owned()),
             // A COMMIT that we did not see for what it is would let the row in alone.
@@ -112,16 +122,15 @@ impl<'a> Unit<'a> {
             (Step::Reset, "reset role".to_owned()),
             (Step::Reset, "reset all".to_owned()),
             (Step::Reset, "discard temp".to_owned()),
-            (Step::Row, table.insert(migration, history.state, layout)),
         ];
+        closing.extend(job.entries.iter().map(|entry| (Step::Row, table.insert(entry, state))));
         Unit {
-            migration,
-            script,
+            job,
             first_ever: history.rows.is_empty(),
             begin: joined(&opening),
             end: joined(&closing),
             opening,
-            pieces: script.pieces(PIECE),
+            pieces: job.file.map(|(_, script)| script.pieces(PIECE)).unwrap_or_default(),
             closing,
         }
     }
@@ -215,7 +224,10 @@ impl<'a> Unit<'a> {
             },
             Some(message) => match self.pieces.get(message) {
                 Some(piece) => {
-                    let spot = Spot::find(self.script, self.text(), piece, completed, error);
+                    let spot = self.job.file.and_then(|(migration, script)| {
+                        let text = migration.sql().unwrap_or_default();
+                        Spot::find(script, text, piece, completed, error)
+                    });
                     return self.failure(Phase::Statement, spot, error);
                 }
                 None if message > self.pieces.len() => Phase::Commit,
@@ -235,25 +247,22 @@ impl<'a> Unit<'a> {
     fn failure(&self, phase: Phase, spot: Option<Spot>, error: &PgError) -> Verdict {
         // Duplicate table, object, schema, column, function.
         let exists = ["42P07", "42710", "42P06", "42701", "42723"].contains(&error.code.as_str());
+        let file = self.job.file;
         Verdict::Failed(Box::new(Failure {
-            migration: self.migration.name.clone(),
-            file: self.migration.file.clone(),
+            migration: file.map(|(migration, _)| migration.name.clone()),
+            file: file.map(|(migration, _)| migration.file.clone()),
             phase,
             statement: spot.as_ref().map(|spot| spot.statement),
-            statements: self.script.statements().len(),
+            statements: file.map_or(0, |(_, script)| script.statements().len()),
             place: spot.as_ref().map(|spot| spot.place),
             excerpt: spot.map(|spot| spot.excerpt),
             error: error.clone(),
             advice: (exists && self.first_ever).then_some(Advice::Baseline),
         }))
     }
-
-    fn text(&self) -> &'a str {
-        self.migration.sql().unwrap_or_default()
-    }
 }
 
-fn opening(layout: Layout, table: &Table, history: &History, limits: &Limits) -> Steps {
+fn opening(job: &Job<'_>, table: &Table, history: &History, limits: &Limits) -> Steps {
     let milliseconds = |time: Duration| format!("'{}ms'", time.as_millis());
     let mut settings = vec![
         ("lock_timeout", milliseconds(limits.lock_timeout)),
@@ -278,9 +287,7 @@ fn opening(layout: Layout, table: &Table, history: &History, limits: &Limits) ->
     }
     steps.push((Step::Lock, lock::take()));
     steps.push((Step::History, table.guard(history)));
-    for sql in table.create(history, layout) {
-        steps.push((Step::Table, sql));
-    }
+    steps.extend(job.prepare.iter().map(|sql| (Step::Table, sql.clone())));
     steps
 }
 

@@ -169,58 +169,95 @@ impl Table {
         }
     }
 
-    /// What must be created before the first row can be written; the same tables as Drizzle's.
-    pub fn create(&self, history: &History, layout: Layout) -> Vec<String> {
+    /// What must be done before a row can be written: creating the table, the same as Drizzle's;
+    /// or, where rows need a name and the table is of 0.x, upgrading it as drizzle-orm 1.x does.
+    /// `names` are the names of the present rows, by their place.
+    pub fn prepare(
+        &self,
+        history: &History,
+        layout: Layout,
+        names: &[Option<String>],
+    ) -> Vec<String> {
+        let table = self.qualified();
         let mut statements = Vec::new();
-        if history.state == State::NoSchema {
-            statements.push(format!("create schema {}", quote::ident(&self.schema)));
-        }
-        if matches!(history.state, State::NoSchema | State::NoTable) {
-            statements.push(format!(
-                "create table {} (id serial primary key, hash text not null, created_at bigint{})",
-                self.qualified(),
-                match layout {
-                    Layout::Drizzle0 => "",
-                    Layout::Drizzle1 | Layout::Plain =>
-                        ", name text, applied_at timestamp with time zone default now()",
+        match history.state {
+            State::NoSchema | State::NoTable => {
+                if history.state == State::NoSchema {
+                    statements.push(format!("create schema {}", quote::ident(&self.schema)));
                 }
-            ));
+                let columns = if needs_name(layout) {
+                    ", name text, applied_at timestamp with time zone default now()"
+                } else {
+                    ""
+                };
+                statements.push(format!(
+                    "create table {table} \
+                     (id serial primary key, hash text not null, created_at bigint{columns})"
+                ));
+            }
+            State::Unnamed if needs_name(layout) => {
+                statements.push(format!("alter table {table} add column if not exists name text"));
+                statements.push(format!(
+                    "alter table {table} add column if not exists applied_at \
+                     timestamp with time zone default now()"
+                ));
+                // When the old ones were applied is not known, and the default does not know.
+                statements.push(format!("update {table} set applied_at = null"));
+                for (row, name) in history.rows.iter().zip(names) {
+                    if let Some(name) = name {
+                        let name = quote::literal(name);
+                        statements.push(format!(
+                            "update {table} set name = {name} where id = {}",
+                            row.id
+                        ));
+                    }
+                }
+            }
+            State::Unnamed | State::Named => {}
         }
         statements
     }
 
-    /// Records a migration as applied, and gives the new row back.
-    pub fn insert(&self, migration: &Migration, state: State, layout: Layout) -> String {
-        let created_at = match migration.when {
+    /// Writes an entry, and gives its row back.
+    pub fn insert(&self, entry: &Entry, state: State) -> String {
+        let created_at = match entry.created_at {
             Some(when) => when.to_string(),
             None => "(extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint".to_owned(),
         };
-        let hash = quote::literal(migration.hash.as_str());
-        if named(state, layout) {
-            format!(
-                "insert into {} (hash, created_at, name) values ({hash}, {created_at}, {}) \
-                 returning id, created_at",
-                self.qualified(),
-                quote::literal(&row_name(migration, layout))
-            )
-        } else {
-            format!(
-                "insert into {} (hash, created_at) values ({hash}, {created_at}) \
-                 returning id, created_at",
-                self.qualified()
-            )
-        }
+        let (column, name) = match (state, &entry.name) {
+            (State::Named, Some(name)) => (", name", format!(", {}", quote::literal(name))),
+            _ => ("", String::new()),
+        };
+        format!(
+            "insert into {} (hash, created_at{column}) values ({}, {created_at}{name}) \
+             returning id, created_at",
+            self.qualified(),
+            quote::literal(&entry.hash)
+        )
     }
 
-    /// What someone who may has to run, so that this role can apply migrations.
-    pub fn grants(&self, state: State, role: &str) -> Vec<String> {
+    /// How long ago each row was applied, in seconds, for a table that has `applied_at`.
+    pub fn ages(&self) -> String {
+        format!(
+            "select pg_catalog.json_object_agg(id, \
+             extract(epoch from pg_catalog.clock_timestamp() - applied_at)) \
+             from {} where applied_at is not null",
+            self.qualified()
+        )
+    }
+
+    /// What someone who may has to run, so that this role can apply migrations; `prepare` is what
+    /// has to be done to the table first.
+    pub fn grants(&self, state: State, prepare: &[String], role: &str) -> Vec<String> {
         let (schema, owner) = (quote::ident(&self.schema), quote::ident(role));
         match state {
             State::NoSchema => vec![format!("create schema {schema} authorization {owner};")],
             State::NoTable => vec![format!("grant usage, create on schema {schema} to {owner};")],
             State::Unnamed | State::Named => {
                 let sequence = quote::ident(&format!("{}_id_seq", self.table));
-                let mut statements = self.reading_grants(role);
+                let mut statements: Vec<String> =
+                    prepare.iter().map(|statement| format!("{statement};")).collect();
+                statements.extend(self.reading_grants(role));
                 statements.push(format!("grant insert on {} to {owner};", self.qualified()));
                 statements.push(format!("grant usage on sequence {schema}.{sequence} to {owner};"));
                 statements
@@ -236,29 +273,60 @@ impl Table {
             format!("grant select on {} to {role};", self.qualified()),
         ]
     }
+}
 
-    /// The row that [`Table::insert`] wrote, from what it gave back.
-    pub fn inserted(
-        answer: &[Option<String>],
-        migration: &Migration,
-        state: State,
-        layout: Layout,
-    ) -> Option<Row> {
+/// A row that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    hash: String,
+    /// None is the time of writing.
+    created_at: Option<i64>,
+    name: Option<String>,
+}
+
+impl Entry {
+    /// A migration, under its own identity.
+    pub fn of(migration: &Migration, layout: Layout) -> Entry {
+        Entry {
+            hash: migration.hash.as_str().to_owned(),
+            created_at: migration.when,
+            name: Some(row_name(migration, layout)),
+        }
+    }
+
+    /// A migration that has a row already, under that row's identity and with its present hash.
+    pub fn again(migration: &Migration, row: &Row, layout: Layout) -> Entry {
+        let entry = Entry::of(migration, layout);
+        Entry { created_at: row.created_at, name: row.name.clone().or(entry.name), ..entry }
+    }
+
+    /// The row as it was written, from what [`Table::insert`] gave back.
+    pub fn written(&self, answer: &[Option<String>], state: State) -> Option<Row> {
         let number = |place: usize| answer.get(place)?.as_ref()?.parse().ok();
         Some(Row {
             id: number(0)?,
-            hash: migration.hash.as_str().to_owned(),
+            hash: self.hash.clone(),
             created_at: number(1),
-            name: named(state, layout).then(|| row_name(migration, layout)),
+            name: self.name.clone().filter(|_| state == State::Named),
             applied_at: None,
         })
     }
 }
 
 impl History {
-    /// The state after the table has been created for this layout.
-    pub fn created(&self, layout: Layout) -> State {
-        if named(self.state, layout) { State::Named } else { State::Unnamed }
+    /// The history after [`Table::prepare`].
+    pub fn prepared(mut self, layout: Layout, names: &[Option<String>]) -> History {
+        self.state = match self.state {
+            State::Named => State::Named,
+            _ if needs_name(layout) => State::Named,
+            _ => State::Unnamed,
+        };
+        if self.state == State::Named {
+            for (row, name) in self.rows.iter_mut().zip(names) {
+                row.name = row.name.take().or_else(|| name.clone());
+            }
+        }
+        self
     }
 
     /// What [`Table::guard`] has the server compute, computed here.
@@ -288,18 +356,14 @@ pub fn guard(condition: &str) -> String {
     format!("select (case when {condition} then '1' else 'premigrate: not now' end)::int")
 }
 
-/// Whether rows are written with a name, in the table there is or the one that will be.
-fn named(state: State, layout: Layout) -> bool {
-    match state {
-        State::Named => true,
-        State::Unnamed => false,
-        State::NoSchema | State::NoTable => layout != Layout::Drizzle0,
-    }
+/// Whether a row of this layout is known by its name, so that the table must have one.
+pub fn needs_name(layout: Layout) -> bool {
+    layout != Layout::Drizzle0
 }
 
 /// What Drizzle 1.x calls this migration. For a folder of 0.x that is the name which
 /// `drizzle-kit up` will give it: its time, then its tag without the prefix.
-fn row_name(migration: &Migration, layout: Layout) -> String {
+pub fn row_name(migration: &Migration, layout: Layout) -> String {
     match (layout, migration.when) {
         (Layout::Drizzle0, Some(when)) => {
             let name = migration.name.split_once('_').map_or("", |(_, name)| name);
@@ -400,7 +464,7 @@ mod tests {
     fn names_and_hashes_enter_sql_quoted() {
         let table = Table::new(r#"a"b"#, "c'd");
         let migration = Migration::new("it's", "", None, vec![]);
-        let sql = table.insert(&migration, State::Named, Layout::Plain);
+        let sql = table.insert(&Entry::of(&migration, Layout::Plain), State::Named);
         assert!(sql.contains(r#""a""b"."c'd""#) && sql.contains("'it''s'"), "{sql}");
         assert!(table.read().contains(r#"to_regclass('"a""b"."c''d"')"#));
     }

@@ -41,11 +41,13 @@ pub mod report;
 pub mod signals;
 pub mod source;
 pub mod sql;
+pub mod status;
 pub mod tls;
 pub mod wire;
 
 use std::ffi::OsString;
 
+use crate::apply::Task;
 use crate::cli::{Command, Invocation, Request};
 use crate::config::{Config, Environment, Format};
 use crate::error::{Ended, Error};
@@ -91,9 +93,9 @@ pub fn run(
         Err(invalid) => return failed(Error::Config(invalid), with_app, Format::Text, print),
     };
     match carry_out(&invocation, &config, print) {
-        Ok(()) => match invocation.app {
+        Ok(code) => match invocation.app {
             Some(app) if !config.dry_run => Outcome::Become(app, config.format),
-            _ => Outcome::Exit(0),
+            _ => Outcome::Exit(code),
         },
         Err(ended) => failed(ended, with_app, config.format, print),
     }
@@ -103,41 +105,51 @@ fn carry_out(
     invocation: &Invocation,
     config: &Config,
     print: &mut dyn FnMut(Output),
-) -> Result<(), Ended> {
+) -> Result<u8, Ended> {
+    let format = config.format;
     if invocation.command == Command::Up && config.skip {
-        print(Output::Report(render::event(&Event::Skipped, config.format)));
-        return Ok(());
+        print(Output::Report(render::event(&Event::Skipped, format)));
+        return Ok(0);
     }
     let stop = Stop::on_signals().map_err(Error::Signals)?;
     let set = carried(&config.origin)?;
-    match invocation.command {
-        Command::List => {
-            print(Output::Answer(render::list_of(&set, &config.origin, config.format)));
-        }
-        Command::Up => {
-            let settings = config.settings().map_err(Error::Config)?;
-            let mut tell =
-                |event: Event| print(Output::Report(render::event(&event, config.format)));
-            tell(Event::Carrying {
-                origin: config.origin.clone(),
-                layout: set.layout(),
-                migrations: set.migrations().len(),
-            });
-            for note in &settings.target.notes {
-                tell(Event::Note(note.clone()));
-            }
-            if config.dry_run {
-                let plan = apply::dry_run(&set, &settings, &stop, &mut tell)?;
-                print(Output::Answer(render::plan_of(&set, &plan, config.format)));
-            } else {
-                apply::up(&set, &settings, &stop, &mut tell)?;
-            }
-        }
+    if invocation.command == Command::List {
+        print(Output::Answer(render::list_of(&set, &config.origin, format)));
+        return Ok(0);
     }
+
+    let settings = config.settings().map_err(Error::Config)?;
+    let mut tell = |event: Event| print(Output::Report(render::event(&event, format)));
+    tell(Event::Carrying {
+        origin: config.origin.clone(),
+        layout: set.layout(),
+        migrations: set.migrations().len(),
+    });
+    for note in &settings.target.notes {
+        tell(Event::Note(note.clone()));
+    }
+    let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
+    let task = match invocation.command {
+        Command::Status => {
+            let status = status::look(&set, &settings, &stop, &mut tell)?;
+            print(Output::Answer(render::status_of(&status, format)));
+            return Ok(if config.exit_code { status.exit_code() } else { 0 });
+        }
+        Command::Up if config.dry_run => {
+            let plan = apply::dry_run(&set, &settings, &stop, &mut tell)?;
+            print(Output::Answer(render::plan_of(&set, &plan, format)));
+            return Ok(0);
+        }
+        Command::Up => Task::Up { accept: config.accept.clone() },
+        Command::Baseline => Task::Baseline { through: config.through.clone() },
+        Command::Accept => Task::Accept { names },
+        Command::List | Command::Check | Command::New => return Ok(0),
+    };
+    apply::carry_out(&task, &set, &settings, &stop, &mut tell)?;
     // It may have come after the last commit: then the app is not started any more.
     match stop.raised() {
         Some(signal) => Err(Error::Stopped { signal, rolled_back: None }.into()),
-        None => Ok(()),
+        None => Ok(0),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::Row;
+use crate::history::{self, History, Row, State};
 use crate::migration::{Layout, Migration, MigrationSet};
 
 /// What the history says of one carried migration. Rows are named by their place in the history.
@@ -142,6 +142,42 @@ impl Pairing {
         }
     }
 
+    /// The migrations that were changed after they had been applied, each with its row.
+    pub fn edited(&self) -> Vec<(usize, usize)> {
+        let all = self.migrations.iter().enumerate();
+        all.filter_map(|(place, standing)| match standing {
+            Standing::Edited(row) => Some((place, *row)),
+            Standing::Applied(_) | Standing::Pending => None,
+        })
+        .collect()
+    }
+
+    /// The migrations that are to run, in order.
+    pub fn pending(&self, set: &MigrationSet) -> Vec<Pending> {
+        let recorded = self.places(|standing| *standing != Standing::Pending);
+        let pending = self.places(|standing| *standing == Standing::Pending).into_iter();
+        pending
+            .map(|place| Pending { place, out_of_order: is_out_of_order(set, place, &recorded) })
+            .collect()
+    }
+
+    /// The rows of which nothing carried knows.
+    pub fn unknown(&self) -> Vec<usize> {
+        let all = self.rows.iter().enumerate();
+        all.filter(|(_, standing)| **standing == RowStanding::Unknown).map(|(row, _)| row).collect()
+    }
+
+    /// The name that each row has in a table of Drizzle 1.x, if it is the record of anything.
+    pub fn names(&self, set: &MigrationSet) -> Vec<Option<String>> {
+        let name = |standing: &RowStanding| match standing {
+            RowStanding::Of(place) | RowStanding::Duplicate(place) => {
+                Some(history::row_name(set.get(*place)?, set.layout()))
+            }
+            RowStanding::Unknown => None,
+        };
+        self.rows.iter().map(name).collect()
+    }
+
     fn places(&self, wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
         let all = self.migrations.iter().enumerate();
         all.filter(|(_, standing)| wanted(standing)).map(|(place, _)| place).collect()
@@ -216,6 +252,8 @@ pub struct Pending {
 /// What a run will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// How rows and migrations belong together.
+    pub pairing: Pairing,
     /// How many of the carried migrations have been applied.
     pub applied: usize,
     /// What is to run, in this order.
@@ -247,6 +285,11 @@ pub enum Disagreement {
         /// The rows that match nothing.
         unknown: Vec<usize>,
     },
+    /// The table is of Drizzle 0.x and has to be upgraded, but these rows have no name to get.
+    NotUpgradable {
+        /// The rows that match nothing.
+        unknown: Vec<usize>,
+    },
     /// `--strict` forbids it.
     Strict {
         /// The pending migrations out of order.
@@ -257,30 +300,17 @@ pub enum Disagreement {
 }
 
 /// Decides what a run does with this set and this history.
-pub fn plan(set: &MigrationSet, rows: &[Row], policy: Policy) -> Result<Plan, Disagreement> {
+pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Plan, Disagreement> {
+    let rows = &history.rows;
     let pairing = pair(set, rows).map_err(Disagreement::Ambiguous)?;
-    let edited: Vec<(usize, usize)> = pairing
-        .migrations
-        .iter()
-        .enumerate()
-        .filter_map(|(place, standing)| match standing {
-            Standing::Edited(row) => Some((place, *row)),
-            _ => None,
-        })
-        .collect();
+    let edited = pairing.edited();
     if !edited.is_empty() {
         return Err(Disagreement::Edited(edited));
     }
 
     let applied = pairing.places(|standing| matches!(standing, Standing::Applied(_)));
-    let pending: Vec<Pending> = pairing
-        .places(|standing| *standing == Standing::Pending)
-        .into_iter()
-        .map(|place| Pending { place, out_of_order: is_out_of_order(set, place, &applied) })
-        .collect();
-    let unknown: Vec<usize> = (0..rows.len())
-        .filter(|&row| pairing.rows.get(row) == Some(&RowStanding::Unknown))
-        .collect();
+    let pending = pairing.pending(set);
+    let unknown = pairing.unknown();
     let out_of_order: Vec<usize> = pending
         .iter()
         .filter(|pending| pending.out_of_order)
@@ -303,7 +333,82 @@ pub fn plan(set: &MigrationSet, rows: &[Row], policy: Policy) -> Result<Plan, Di
             return Err(Disagreement::MayHaveRun { pending: out_of_order, unknown });
         }
     }
-    Ok(Plan { applied: applied.len(), pending, unknown })
+    if !pending.is_empty() {
+        upgradable(set, history, &unknown)?;
+    }
+    Ok(Plan { applied: applied.len(), pairing, pending, unknown })
+}
+
+/// As drizzle-orm 1.x, a table of 0.x is upgraded only if every row gets a name.
+fn upgradable(
+    set: &MigrationSet,
+    history: &History,
+    unknown: &[usize],
+) -> Result<(), Disagreement> {
+    let upgrades = history.state == State::Unnamed && history::needs_name(set.layout());
+    if upgrades && !unknown.is_empty() {
+        return Err(Disagreement::NotUpgradable { unknown: unknown.to_vec() });
+    }
+    Ok(())
+}
+
+/// What `baseline` records: the pending migrations, up to and with this place.
+pub fn baseline(
+    set: &MigrationSet,
+    history: &History,
+    through: Option<usize>,
+) -> Result<(Pairing, Vec<usize>), Disagreement> {
+    let pairing = pair(set, &history.rows).map_err(Disagreement::Ambiguous)?;
+    let mut places = pairing.places(|standing| *standing == Standing::Pending);
+    places.retain(|&place| through.is_none_or(|through| place <= through));
+    if !places.is_empty() {
+        upgradable(set, history, &pairing.unknown())?;
+    }
+    Ok((pairing, places))
+}
+
+/// What `accept` records: of these migrations, or of all, those that were edited, each with its
+/// row; and those that may be what an unknown row recorded, without one. With them, those that are
+/// pending and so cannot be accepted.
+pub fn accept(
+    set: &MigrationSet,
+    history: &History,
+    named: Option<&[usize]>,
+) -> Result<Accepted, Disagreement> {
+    let pairing = pair(set, &history.rows).map_err(Disagreement::Ambiguous)?;
+    let is_meant = |place: usize| named.is_none_or(|named| named.contains(&place));
+    let is_named = |place: usize| named.is_some_and(|named| named.contains(&place));
+    let mut accepted = Accepted { pairing, records: Vec::new(), refused: Vec::new() };
+    for (place, row) in accepted.pairing.edited() {
+        if is_meant(place) {
+            accepted.records.push((place, Some(row)));
+        }
+    }
+    let unknown = accepted.pairing.unknown();
+    for Pending { place, out_of_order } in accepted.pairing.pending(set) {
+        if is_named(place) {
+            if out_of_order && !unknown.is_empty() {
+                accepted.records.push((place, None));
+            } else {
+                accepted.refused.push(place);
+            }
+        }
+    }
+    if !accepted.records.is_empty() {
+        upgradable(set, history, &unknown)?;
+    }
+    Ok(accepted)
+}
+
+/// What is accepted, and what cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// How rows and migrations belong together.
+    pub pairing: Pairing,
+    /// The migrations to record anew, each with the row it has.
+    pub records: Vec<(usize, Option<usize>)>,
+    /// The migrations that are pending: there is nothing of them to accept.
+    pub refused: Vec<usize>,
 }
 
 /// Out of order: one that comes after it in the set has been applied, or Drizzle 0.x would skip it,

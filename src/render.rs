@@ -11,14 +11,15 @@ use serde_json::{Map, Value, json};
 use crate::config::Format;
 use crate::connect;
 use crate::database::{Attempt, Cause, Trouble};
-use crate::error::{Conflict, Ended, Error};
+use crate::error::{Conflict, Ended, Error, RolledBack};
 use crate::fit::{Unfit, Why};
 use crate::migration::{MigrationSet, NotText};
 use crate::pg_error::{PgError, Position};
 use crate::plan::Plan;
-use crate::report::{Advice, Again, Event, Excerpt, Failure, Holder, Phase};
+use crate::report::{Advice, Again, Event, Excerpt, Failure, Holder, Phase, Purpose};
 use crate::source::Origin;
 use crate::sql::Script;
+use crate::status::{Line, State, Status};
 
 /// An event, as a line or more for stderr.
 pub fn event(event: &Event, format: Format) -> String {
@@ -102,8 +103,25 @@ fn event_text(event: &Event) -> String {
             Some(took) => format!("applied {} in {}", done.migration, seconds(took)),
             None => format!("{} is applied, the history says", done.migration),
         },
+        Event::Recorded { migrations, purpose } => {
+            let names = migrations.join("\n  ");
+            let count = plural(migrations.len(), "migration");
+            match purpose {
+                Purpose::Baseline => format!("recorded {count} as applied, not run:\n  {names}"),
+                Purpose::Accept => {
+                    format!("accepted {count} as now in the file, not run:\n  {names}")
+                }
+            }
+        }
+        Event::NothingToRecord { purpose: Purpose::Baseline } => {
+            "nothing to record: every migration has its row".to_owned()
+        }
+        Event::NothingToRecord { purpose: Purpose::Accept } => {
+            "nothing to accept: no migration was edited".to_owned()
+        }
         Event::Retrying { migration, why, pause, attempt } => {
             let pause = seconds(*pause);
+            let migration = subject(migration);
             match why {
                 Again::Lock(error) => format!(
                     "{migration} was rolled back, a lock did not come ({} {}); attempt {attempt} \
@@ -155,6 +173,14 @@ fn event_json(event: &Event) -> Map<String, Value> {
             "migration": done.migration,
             "ms": done.took.map(milliseconds),
         }),
+        Event::Recorded { migrations, purpose } => json!({
+            "event": "recorded",
+            "migrations": migrations,
+            "purpose": purpose_json(*purpose),
+        }),
+        Event::NothingToRecord { purpose } => {
+            json!({ "event": "nothing_to_record", "purpose": purpose_json(*purpose) })
+        }
         Event::Retrying { migration, why, pause, attempt } => {
             let (sqlstate, message) = match why {
                 Again::Lock(error) => (Some(error.code.clone()), error.message.clone()),
@@ -173,6 +199,18 @@ fn event_json(event: &Event) -> Map<String, Value> {
         Event::Skipped => json!({ "event": "skipped" }),
         Event::Starting { app } => json!({ "event": "starting", "app": app }),
     })
+}
+
+fn purpose_json(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Baseline => "baseline",
+        Purpose::Accept => "accept",
+    }
+}
+
+/// What a transaction was about.
+fn subject(migration: &Option<String>) -> &str {
+    migration.as_deref().unwrap_or("the history")
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -246,13 +284,13 @@ fn kept(ended: &Ended, with_app: bool) -> String {
     let mut sentences = Vec::new();
     match (ended.applied.len(), ended.pending_after_failure()) {
         (0, 0) => {}
-        (0, pending) => sentences.push(format!("{} pending.", more_are(pending, ""))),
+        (0, pending) => sentences.push(format!("{} pending.", more_are(pending))),
         (applied, pending) => {
             let are = if applied == 1 { "is" } else { "are" };
             let mut sentence =
                 format!("{} applied in this run {are} kept", plural(applied, "migration"));
             if pending > 0 {
-                let _ = write!(sentence, "; {} pending", more_are(pending, " more"));
+                let _ = write!(sentence, "; {} pending", more_are(pending));
             }
             sentences.push(format!("{sentence}."));
         }
@@ -264,8 +302,8 @@ fn kept(ended: &Ended, with_app: bool) -> String {
     sentences.join(" ")
 }
 
-fn more_are(count: usize, more: &str) -> String {
-    format!("{count}{more} {}", if count == 1 { "is" } else { "are" })
+fn more_are(count: usize) -> String {
+    format!("{count} more {}", if count == 1 { "is" } else { "are" })
 }
 
 fn error_text(error: &Error) -> String {
@@ -311,9 +349,9 @@ fn error_text(error: &Error) -> String {
             format!("{}\n\n  Every attempt met a lock.", failure_text(failure))
         }
         Error::Broken(broken) => format!(
-            "the connection breaks each time that {} runs ({}), after {} of {} completed; it is \
-             not applied",
-            broken.migration,
+            "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
+             applied",
+            subject(&broken.migration),
             trouble_text(&broken.trouble),
             broken.completed,
             plural(broken.statements, "statement"),
@@ -329,16 +367,25 @@ fn error_text(error: &Error) -> String {
             holder_text(holder.as_ref())
         ),
         Error::Stopped { signal, rolled_back } => match rolled_back {
-            Some((migration, true)) => {
-                format!("ended by {}; {migration} was rolled back", signal.name())
+            Some(RolledBack { migration, confirmed: true }) => {
+                format!("ended by {}; {} was rolled back", signal.name(), subject(migration))
             }
-            Some((migration, false)) => format!(
-                "ended by {}; {migration} was cancelled, but the server did not confirm in time; \
-                 it is rolled back unless the next start finds it applied",
-                signal.name()
+            Some(RolledBack { migration, confirmed: false }) => format!(
+                "ended by {}; {} was cancelled, but the server did not confirm in time; it is \
+                 rolled back unless the next start finds it applied",
+                signal.name(),
+                subject(migration)
             ),
             None => format!("ended by {}; nothing was interrupted", signal.name()),
         },
+        Error::NoSuchMigration(name) => {
+            format!("no migration is named {name}; `premigrate list` shows the names")
+        }
+        Error::NotApplied(names) => format!(
+            "{} cannot be accepted: not applied yet, so not edited since. `baseline` records \
+             without running",
+            names.join(", ")
+        ),
         Error::Signals(error) => format!("signals cannot be handled: {error}"),
         Error::App { program, error } => {
             let hint = match exec_hint(program, error) {
@@ -410,7 +457,15 @@ fn conflict_text(conflict: &Conflict) -> String {
                     )
                 }),
             );
-            text.push_str("\n\n  Restore them, and make the change in a new migration.");
+            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
+            let names = names.join(",");
+            let _ = write!(
+                text,
+                "\n\n  Restore the files, and make the change in a new migration. Or, if the \
+                 database already has\n  what they say now, run `premigrate accept {}`, or set \
+                 PREMIGRATE_ACCEPT={names}",
+                names.replace(',', " ")
+            );
             text
         }
         Conflict::Ambiguous { rows, migrations } => format!(
@@ -421,20 +476,28 @@ fn conflict_text(conflict: &Conflict) -> String {
         ),
         Conflict::NothingMatches { rows, migrations } => format!(
             "nothing was run, since the history has {} and none is about the {} carried here. Is \
-             it the right database, the right --dir, the right --table? --apply-older runs them \
-             all",
+             it the right database, the right --dir, the right --table? If they were squashed, \
+             `baseline` records them as applied; --apply-older runs them all",
             plural(*rows, "row"),
             plural(*migrations, "migration")
         ),
         Conflict::OlderThanHistory { pending, first_applied } => format!(
             "nothing was run, since {} come before {first_applied}, the first that the history \
-             knows: it was trimmed, or begun by hand. --apply-older runs them",
-            pending.join(", ")
+             knows: it was trimmed, or begun by hand. `baseline --through {}` records them as \
+             applied; --apply-older runs them",
+            pending.join(", "),
+            pending.last().map(String::as_str).unwrap_or_default()
         ),
         Conflict::MayHaveRun { pending, unknown } => format!(
             "nothing was run, since {}, out of order, may be what {} recorded, changed since. \
-             --apply-older runs it",
+             `accept {}` records it as applied; --apply-older runs it",
             pending.join(", "),
+            unknown.join(", "),
+            pending.join(" ")
+        ),
+        Conflict::NotUpgradable { unknown } => format!(
+            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded: {} \
+             match nothing carried. Restore those migrations, or delete the rows",
             unknown.join(", ")
         ),
         Conflict::Strict { out_of_order, unknown } => {
@@ -451,7 +514,7 @@ fn conflict_text(conflict: &Conflict) -> String {
 }
 
 fn failure_text(failure: &Failure) -> String {
-    let mut text = format!("{} failed and was rolled back\n\n", failure.migration);
+    let mut text = format!("{} failed and was rolled back\n\n", subject(&failure.migration));
     text.push_str(&server_text(&failure.error));
     let statement = match failure.statement {
         Some(statement) => format!("statement {statement} of {}", failure.statements),
@@ -466,21 +529,20 @@ fn failure_text(failure: &Failure) -> String {
             Phase::Commit => "at COMMIT".to_owned(),
         },
     };
-    match failure.place {
-        Some((line, column)) => {
-            let _ = writeln!(text, "  at {}:{line}:{column}, {statement}", failure.file);
+    let _ = match (&failure.file, failure.place) {
+        (Some(file), Some((line, column))) => {
+            writeln!(text, "  at {file}:{line}:{column}, {statement}")
         }
-        None => {
-            let _ = writeln!(text, "  {}, {statement}", failure.file);
-        }
-    }
+        (Some(file), None) => writeln!(text, "  {file}, {statement}"),
+        (None, _) => writeln!(text, "  {statement}"),
+    };
     if let Some(excerpt) = &failure.excerpt {
         let _ = write!(text, "\n{}", excerpt_text(excerpt));
     }
     if failure.advice == Some(Advice::Baseline) {
         text.push_str(
-            "\n  The history is empty, but the objects exist: was this database made by other \
-             means?\n",
+            "\n  The history is empty, but the objects exist. If the database was made by other \
+             means,\n  `premigrate baseline --through NAME` records what it has already.\n",
         );
     }
     text.trim_end().to_owned()
@@ -686,4 +748,80 @@ pub fn plan_of(set: &MigrationSet, plan: &Plan, format: Format) -> String {
             })
             .collect(),
     }
+}
+
+/// How everything stands, for stdout.
+pub fn status_of(status: &Status, format: Format) -> String {
+    let state = |line: &Line| match line.state {
+        State::Applied => "applied",
+        State::Edited => "edited",
+        State::Pending => "pending",
+        State::OutOfOrder => "pending, out of order",
+    };
+    if format == Format::Json {
+        let lines = status.lines.iter().map(|it| {
+            line(object(json!({
+                "migration": it.migration,
+                "state": state(it),
+                "applied_at": it.applied_at,
+                "seconds_ago": it.ago.map(|ago| ago.as_secs()),
+            })))
+        });
+        let rows = |kind: &str, rows: &[String]| -> Vec<String> {
+            rows.iter().map(|row| line(object(json!({ "row": row, "state": kind })))).collect()
+        };
+        return lines
+            .chain(rows("duplicate", &status.duplicates))
+            .chain(rows("unknown", &status.unknown))
+            .collect();
+    }
+    let names = status.lines.iter().map(|line| line.migration.chars().count());
+    let width = names.max().unwrap_or_default();
+    let mut text = String::new();
+    for line in &status.lines {
+        let mut shown = format!("{:width$}  {}", line.migration, state(line));
+        if let Some(applied_at) = &line.applied_at {
+            // ISO 8601 without fractions of a second.
+            let (at, rest) = applied_at.split_at_checked(19).unwrap_or((applied_at, ""));
+            let offset = rest.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+            let _ = write!(shown, "  {}{offset}", at.replace('T', " "));
+        }
+        if let Some(ago) = line.ago {
+            let _ = write!(shown, "  ({} ago)", about(ago));
+        }
+        let _ = writeln!(text, "{shown}");
+    }
+    for (rows, what) in [
+        (&status.duplicates, "recorded more than once"),
+        (&status.unknown, "known to the database, not carried"),
+    ] {
+        for row in rows {
+            let _ = writeln!(text, "{row}: {what}");
+        }
+    }
+    let count =
+        |wanted: fn(State) -> bool| status.lines.iter().filter(|line| wanted(line.state)).count();
+    let _ = writeln!(
+        text,
+        "{} applied, {} edited, {} pending",
+        count(|state| state == State::Applied),
+        count(|state| state == State::Edited),
+        count(|state| matches!(state, State::Pending | State::OutOfOrder)),
+    );
+    clean(&text)
+}
+
+/// A time in its largest unit.
+fn about(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => plural_u64(seconds, "second"),
+        60..3600 => plural_u64(seconds / 60, "minute"),
+        3600..86_400 => plural_u64(seconds / 3600, "hour"),
+        _ => plural_u64(seconds / 86_400, "day"),
+    }
+}
+
+fn plural_u64(count: u64, one: &str) -> String {
+    plural(usize::try_from(count).unwrap_or(usize::MAX), one)
 }

@@ -56,10 +56,22 @@ pub enum Event {
     },
     /// The server has committed it.
     Applied(Done),
-    /// It was rolled back, and will be tried again.
-    Retrying {
+    /// Migrations were recorded, and not run.
+    Recorded {
         /// Which.
-        migration: String,
+        migrations: Vec<String>,
+        /// What for.
+        purpose: Purpose,
+    },
+    /// There was nothing to record.
+    NothingToRecord {
+        /// What for.
+        purpose: Purpose,
+    },
+    /// A transaction was rolled back, and will be tried again.
+    Retrying {
+        /// The migration; none where only rows were to be written.
+        migration: Option<String>,
         /// Why.
         why: Again,
         /// After this pause.
@@ -79,6 +91,15 @@ pub enum Event {
         /// Its name.
         app: String,
     },
+}
+
+/// Why migrations are recorded without running them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `baseline`: the database has what they would make.
+    Baseline,
+    /// `accept`: they were edited after they had been applied.
+    Accept,
 }
 
 /// Why a migration is tried again.
@@ -129,13 +150,13 @@ pub enum Phase {
     Commit,
 }
 
-/// A migration that failed, and was rolled back.
+/// A transaction that failed, and was rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which.
-    pub migration: String,
+    /// The migration; none where only rows were to be written.
+    pub migration: Option<String>,
     /// Its file.
-    pub file: String,
+    pub file: Option<String>,
     /// What of it failed.
     pub phase: Phase,
     /// Which statement, from 1.
@@ -183,11 +204,11 @@ impl Excerpt {
     }
 }
 
-/// A migration of which the connection's end leaves open what became of it.
+/// A transaction of which the connection's end leaves open what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Which.
-    pub migration: String,
+    /// The migration; none where only rows were to be written.
+    pub migration: Option<String>,
     /// How many statements are known to have completed.
     pub completed: usize,
     /// How many the file has.

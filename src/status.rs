@@ -1,0 +1,142 @@
+//! How history and carried set stand to each other, for people and for deployments to look at.
+//! Reads only.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::apply;
+use crate::config::Settings;
+use crate::database::Cause;
+use crate::error::{Conflict, Error};
+use crate::history::{History, Row};
+use crate::migration::MigrationSet;
+use crate::plan::{self, Disagreement, RowStanding, Standing};
+use crate::report::Event;
+use crate::signals::{Patience, Stop};
+
+/// How one carried migration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Recorded as it is.
+    Applied,
+    /// Recorded, and changed since.
+    Edited,
+    /// Not recorded.
+    Pending,
+    /// Not recorded, while one that comes after it is.
+    OutOfOrder,
+}
+
+/// One line of a status: a carried migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Which.
+    pub migration: String,
+    /// How it stands.
+    pub state: State,
+    /// When it was applied, where the table knows.
+    pub applied_at: Option<String>,
+    /// How long ago that is.
+    pub ago: Option<Duration>,
+}
+
+/// Everything there is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The carried migrations, in order.
+    pub lines: Vec<Line>,
+    /// Rows that record a migration once more.
+    pub duplicates: Vec<String>,
+    /// Rows of which nothing carried knows.
+    pub unknown: Vec<String>,
+}
+
+impl Status {
+    /// The exit code of `status --exit-code`.
+    pub fn exit_code(&self) -> u8 {
+        let any = |state: fn(State) -> bool| self.lines.iter().any(|line| state(line.state));
+        if any(|state| state == State::Edited) {
+            65
+        } else if any(|state| matches!(state, State::Pending | State::OutOfOrder)) {
+            10
+        } else {
+            0
+        }
+    }
+}
+
+/// Looks.
+pub fn look(
+    set: &MigrationSet,
+    settings: &Settings,
+    stop: &Stop,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Status, Error> {
+    let (session, history) = apply::consult(settings, stop, tell)?;
+    let knows_times = history.rows.iter().any(|row| row.applied_at.is_some());
+    let ages = if knows_times {
+        let patience = Patience::lasting(Duration::from_secs(30), stop);
+        match session.ask(&settings.table.ages(), patience) {
+            Ok(answer) => parse_ages(&answer.unwrap_or_default()),
+            Err(Cause::Stopped(signal)) => {
+                return Err(Error::Stopped { signal, rolled_back: None });
+            }
+            // How long ago is a courtesy.
+            Err(_) => HashMap::new(),
+        }
+    } else {
+        HashMap::new()
+    };
+    session.close();
+    status(set, &history, &ages).map_err(|ambiguous| {
+        let disagreement = Disagreement::Ambiguous(ambiguous);
+        Error::Conflict(Conflict::new(disagreement, set, &history.rows))
+    })
+}
+
+fn status(
+    set: &MigrationSet,
+    history: &History,
+    ages: &HashMap<i64, Duration>,
+) -> Result<Status, plan::Ambiguous> {
+    let pairing = plan::pair(set, &history.rows)?;
+    let pending = pairing.pending(set);
+    let row_of = |standing: &Standing| match standing {
+        Standing::Applied(row) | Standing::Edited(row) => history.rows.get(*row),
+        Standing::Pending => None,
+    };
+    let lines = set.migrations().iter().zip(&pairing.migrations).enumerate();
+    let lines = lines.map(|(place, (migration, standing))| {
+        let row = row_of(standing);
+        let out_of_order = || pending.iter().any(|it| it.place == place && it.out_of_order);
+        Line {
+            migration: migration.name.clone(),
+            state: match standing {
+                Standing::Applied(_) => State::Applied,
+                Standing::Edited(_) => State::Edited,
+                Standing::Pending if out_of_order() => State::OutOfOrder,
+                Standing::Pending => State::Pending,
+            },
+            applied_at: row.and_then(|row| row.applied_at.clone()),
+            ago: row.and_then(|row| ages.get(&row.id).copied()),
+        }
+    });
+    let rows = |wanted: fn(&RowStanding) -> bool| {
+        let all = history.rows.iter().zip(&pairing.rows);
+        all.filter(|(_, standing)| wanted(standing)).map(|(row, _)| Row::to_string(row)).collect()
+    };
+    Ok(Status {
+        lines: lines.collect(),
+        duplicates: rows(|standing| matches!(standing, RowStanding::Duplicate(_))),
+        unknown: rows(|standing| *standing == RowStanding::Unknown),
+    })
+}
+
+fn parse_ages(answer: &[Option<String>]) -> HashMap<i64, Duration> {
+    let Some(Some(json)) = answer.first() else { return HashMap::new() };
+    let ages: HashMap<String, f64> = serde_json::from_str(json).unwrap_or_default();
+    let parsed = ages.iter().filter_map(|(id, seconds)| {
+        Some((id.parse().ok()?, Duration::try_from_secs_f64(*seconds).ok()?))
+    });
+    parsed.collect()
+}
