@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::collation;
 use crate::migration::{Layout, Migration, MigrationSet};
 use crate::source::{Files, JOURNAL};
 
@@ -33,6 +34,8 @@ pub enum Invalid {
     Twice(String),
     /// A folder of 1.x whose name does not begin with its time.
     FolderName(String),
+    /// A folder of 1.x that shares its second with another, with a name that cannot be ordered.
+    Order(String),
 }
 
 impl fmt::Display for Invalid {
@@ -63,6 +66,11 @@ impl fmt::Display for Invalid {
             Invalid::Twice(name) => {
                 write!(f, "two migrations are named {name}; rename or remove one of them")
             }
+            Invalid::Order(name) => write!(
+                f,
+                "the folder {name} shares its second with another, and its place among them \
+                 cannot be told for its letters; rename it in Latin letters"
+            ),
             Invalid::FolderName(name) => write!(
                 f,
                 "the folder {name} does not begin with its time, as in 20260131093000_{name}; \
@@ -153,8 +161,18 @@ fn drizzle1(files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    migrations.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(migrations)
+    // The files came in the order of their names' bytes, and so the times are in order already.
+    for second in migrations.chunk_by_mut(|a, b| a.name.get(..14) == b.name.get(..14)) {
+        if second.len() > 1 {
+            for migration in second.iter() {
+                if collation::key(&migration.name).is_none() {
+                    problems.push(Invalid::Order(migration.name.clone()));
+                }
+            }
+            second.sort_by_cached_key(|migration| collation::key(&migration.name));
+        }
+    }
+    if problems.is_empty() { Ok(migrations) } else { Err(problems) }
 }
 
 /// The time in a folder's name, in Unix milliseconds. As JavaScript's `Date.UTC` does it, a month
@@ -303,6 +321,18 @@ mod tests {
                 ("20261122180128_b", Some(1_795_370_488_000))
             ]
         );
+    }
+
+    #[test]
+    fn folders_of_one_second_are_ordered_as_drizzle_orm_orders_them() {
+        let order = ["a", "A", "ä", "a_1", "a-1", "a1", "a10", "a2", "b", "B"]
+            .map(|name| format!("20261122180127_{name}"));
+        let folder: Vec<_> = order.iter().map(|name| format!("{name}/migration.sql")).collect();
+        let folder: Vec<_> = folder.iter().map(|path| (path.as_str(), "")).collect();
+        assert_eq!(names(&folder).unwrap(), order);
+        let russian = [("20261122180127_имя/migration.sql", ""), folder[0]];
+        assert!(matches!(names(&russian).unwrap_err()[..], [Invalid::Order(_)]));
+        assert!(names(&russian[..1]).is_ok(), "alone in its second it needs no order");
     }
 
     #[test]

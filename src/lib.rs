@@ -20,6 +20,7 @@
 
 pub mod apply;
 pub mod cli;
+pub mod collation;
 pub mod config;
 pub mod connect;
 pub mod conninfo;
