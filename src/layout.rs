@@ -177,7 +177,7 @@ fn drizzle1(files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
 
 /// The time in a folder's name, in Unix milliseconds. As JavaScript's `Date.UTC` does it, a month
 /// of 13 is the next year's first: drizzle-orm does not look twice, and old folders may rely on it.
-fn folder_time(folder: &str) -> Option<i64> {
+pub(crate) fn folder_time(folder: &str) -> Option<i64> {
     let digits = folder.get(..14)?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

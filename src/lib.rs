@@ -39,6 +39,7 @@ pub mod plan;
 pub mod quote;
 pub mod render;
 pub mod report;
+pub mod scaffold;
 pub mod signals;
 pub mod source;
 pub mod sql;
