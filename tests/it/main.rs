@@ -20,6 +20,7 @@ mod failures;
 mod input;
 mod quoting;
 mod runners;
+mod scaffold;
 mod settings;
 mod signals;
 mod up;
