@@ -190,6 +190,8 @@ pub enum Usage {
     AppNotUsed(&'static str),
     /// A command that needs a name, without one.
     NoName(&'static str),
+    /// `new` without a folder to add to.
+    NoFolder,
     /// A word that is no command.
     UnknownCommand(String),
     /// A word too many.
@@ -223,6 +225,7 @@ impl fmt::Display for Usage {
             }
             Usage::NoName("accept") => f.write_str("`accept` needs names, or --all"),
             Usage::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
+            Usage::NoFolder => f.write_str("`new` needs the folder to add to: --dir DIR"),
             Usage::UnknownCommand(word) => {
                 write!(f, "`{word}` is not a command; an app is given after `--`")
             }

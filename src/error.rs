@@ -15,6 +15,7 @@ use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
 use crate::plan::Disagreement;
 use crate::report::{Broken, Failure, Holder};
+use crate::scaffold;
 use crate::signals::Signal;
 use crate::source::Origin;
 
@@ -77,6 +78,8 @@ pub enum Error {
     NoSuchMigration(String),
     /// These are pending, so that there is nothing of them to accept.
     NotApplied(Vec<String>),
+    /// `new` added nothing.
+    NotAdded(scaffold::Invalid),
     /// The signal handlers cannot be set.
     Signals(io::Error),
     /// The app cannot be executed.
@@ -212,7 +215,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::NoSuchMigration(_) | Error::NotApplied(_) => 64,
-            Error::NothingEmbedded
+            Error::NotAdded(scaffold::Invalid::Name(_)) => 64,
+            Error::NotAdded(_)
+            | Error::NothingEmbedded
             | Error::Unreadable { .. }
             | Error::InvalidSet { .. }
             | Error::Unfit(_)

@@ -50,7 +50,7 @@ pub mod wire;
 use std::ffi::OsString;
 
 use crate::apply::Task;
-use crate::cli::{Command, Invocation, Request};
+use crate::cli::{Command, Invocation, Request, Usage};
 use crate::config::{Config, Environment, Format};
 use crate::error::{Ended, Error};
 use crate::exec::App;
@@ -111,6 +111,14 @@ fn carry_out(
     let format = config.format;
     if invocation.command == Command::Up && config.skip {
         print(Output::Report(render::event(&Event::Skipped, format)));
+        return Ok(0);
+    }
+    if let (Command::New, [name, ..]) = (invocation.command, invocation.names.as_slice()) {
+        let Origin::Folder(folder) = &config.origin else {
+            return Err(Error::Usage(Usage::NoFolder).into());
+        };
+        let created = scaffold::add(folder, name).map_err(Error::NotAdded)?;
+        print(Output::Answer(render::created(&created, format)));
         return Ok(0);
     }
     let stop = Stop::on_signals().map_err(Error::Signals)?;

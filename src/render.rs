@@ -4,6 +4,7 @@
 //! server's words follow whole; control characters do not pass.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -386,6 +387,7 @@ fn error_text(error: &Error) -> String {
              without running",
             names.join(", ")
         ),
+        Error::NotAdded(invalid) => invalid.to_string(),
         Error::Signals(error) => format!("signals cannot be handled: {error}"),
         Error::App { program, error } => {
             let hint = match exec_hint(program, error) {
@@ -824,4 +826,13 @@ fn about(time: Duration) -> String {
 
 fn plural_u64(count: u64, one: &str) -> String {
     plural(usize::try_from(count).unwrap_or(usize::MAX), one)
+}
+
+/// The files that `new` made, for stdout.
+pub fn created(paths: &[PathBuf], format: Format) -> String {
+    let shown = paths.iter().map(|path| path.display().to_string());
+    match format {
+        Format::Text => shown.map(|path| format!("{}\n", clean(&path))).collect(),
+        Format::Json => shown.map(|path| line(object(json!({ "created": path })))).collect(),
+    }
 }

@@ -94,10 +94,9 @@ impl Project {
 
     #[track_caller]
     fn new_migration(&self, name: &str) {
-        let created = premigrate::scaffold::add(&self.migrations(), name)
-            .unwrap_or_else(|invalid| panic!("{invalid}"));
-        for path in created {
-            assert!(path.is_file(), "{path:?}");
+        let run = bare().args(&["new", name, "--dir"]).arg(self.migrations()).run().exits(0);
+        for path in run.stdout.lines() {
+            assert!(Path::new(path).is_file(), "{path:?}");
         }
     }
 
@@ -248,8 +247,8 @@ fn branches_of_1x_that_drizzle_kit_does_not_join_are_refused() {
     let project = merged(&number, USERS_WITH_EMAIL);
     let before = project.files();
     assert!(!project.run_kit(&["generate", "--custom", "--name", "x"]).status.success());
-    let refused = premigrate::scaffold::add(&project.migrations(), "x").expect_err("refused");
-    assert!(refused.to_string().contains("change the same thing"), "{refused}");
+    let new = bare().args(&["new", "x", "--dir"]).arg(project.migrations());
+    new.run().exits(65).says(&["change the same thing"]);
     assert_eq!(project.files(), before);
 }
 
@@ -317,10 +316,20 @@ fn a_new_plain_migration_is_the_next_to_run() {
     let database = Database::fresh();
     let folder = Folder::empty();
     folder.write("009_init.sql", "create table log (what text)");
-    let created = premigrate::scaffold::add(&folder.path, "fill").expect("a migration");
-    assert_eq!(created, [folder.path.join("010_fill.sql")]);
-    let text = std::fs::read_to_string(&created[0]).expect("text");
+    let run = bare().args(&["new", "fill", "--dir"]).arg(&folder.path).run().exits(0);
+    let created = folder.path.join("010_fill.sql");
+    assert_eq!(run.stdout, format!("{}\n", created.display()));
+    let text = std::fs::read_to_string(created).expect("text");
     folder.write("010_fill.sql", text + "insert into log values ('filled')");
     crate::harness::premigrate(&database, &folder).run().exits(0);
     assert_eq!(database.rows("select what from log"), ["filled"]);
+}
+
+#[test]
+fn new_without_a_folder_or_with_an_impossible_name_is_refused() {
+    bare().args(&["new", "x"]).run().exits(64).says(&["--dir DIR"]);
+    let folder = Folder::empty();
+    folder.write("1_a.sql", "");
+    bare().args(&["new", "../x", "--dir"]).arg(&folder.path).run().exits(64).says(&["../x"]);
+    assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
 }
