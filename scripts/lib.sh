@@ -1,0 +1,66 @@
+# shellcheck shell=bash disable=SC2034
+# Sourced by the other scripts: where things are, how to say what is being done, Debian packages, and which image
+# engine works. The scripts write nothing in the project outside target/ and node_modules/.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=$root/target/tools
+cargo_target=${CARGO_TARGET_DIR:-$root/target}
+static=$root/target/static/premigrate
+# Debian keeps pgbouncer and runc where an ordinary user's PATH does not look.
+PATH=$tools/bin:$PATH:/usr/sbin:/sbin
+
+say() { printf '\n==> %s\n' "$*" >&2; }
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null; }
+
+# Runs a command whose output matters only when it fails.
+quietly() {
+    local log code=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || code=$?
+    [ "$code" = 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$code"
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif have sudo; then sudo "$@"; else fail "needs root, or sudo, for: $*"; fi
+}
+
+install_packages() {
+    have apt-get || fail "this is not Debian; please install: $*"
+    say "installing $*"
+    # Once: the lists of a fresh machine are empty, and those of an old one name files that are gone.
+    [ -n "${lists_are_fresh:-}" ] || quietly as_root apt-get update
+    lists_are_fresh=1
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# The directory of the newest PostgreSQL server; Debian keeps it out of PATH.
+postgres_bin() {
+    local newest
+    newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
+    if [ -x "$newest" ]; then dirname "$newest"; elif have postgres; then dirname "$(command -v postgres)"; fi
+}
+
+# The target of a static executable for this machine.
+musl_target() { echo "$(uname -m)-unknown-linux-musl"; }
+
+# Whether the compiler on PATH brings its own library for musl: rustup's target.
+has_musl() { [ -d "$(rustc --print target-libdir --target "$(musl_target)" 2>/dev/null)" ]; }
+
+# The first engine that works; a docker client without an engine does not.
+image_engine() {
+    local engine
+    for engine in docker podman buildah; do
+        if have "$engine" && "$engine" info >/dev/null 2>&1; then
+            echo "$engine"
+            return
+        fi
+    done
+}
