@@ -4,6 +4,7 @@
 //! here, all of it at once, before anything is connected to.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub enum Invalid {
     Journal(String),
     /// A tag that leads out of the folder, or is no file name.
     Tag(String),
+    /// An entry of the journal, by its tag, has no time.
+    When(String),
     /// An entry of the journal has no file.
     NoFile {
         /// The journal's tag.
@@ -58,6 +61,11 @@ impl fmt::Display for Invalid {
                 f,
                 "{JOURNAL} names the tag {tag:?}, which is not a file inside the folder; correct it"
             ),
+            Invalid::When(tag) => write!(
+                f,
+                "{JOURNAL} has no whole number of milliseconds as `when` of {tag}; restore it from \
+                 version control"
+            ),
             Invalid::NoFile { tag, file } => write!(
                 f,
                 "{file} is missing, and {JOURNAL} names {tag}; restore the file (is it copied into \
@@ -80,41 +88,123 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// What the files of a folder say, right or wrong: the migrations that can be told, in order, and
+/// all that is wrong with them.
+#[derive(Debug)]
+pub struct Survey {
+    /// The layout that decides; of two, the newer.
+    pub layout: Layout,
+    /// Those whose files are there; where the journal cannot be read, those it may have named.
+    pub migrations: Vec<Migration>,
+    /// Everything wrong.
+    pub problems: Vec<Invalid>,
+}
+
 /// Which migrations these files are, or everything that is wrong with them.
 pub fn read(files: &Files) -> Result<MigrationSet, Vec<Invalid>> {
-    let folders = files.keys().any(|path| folder_of(path).is_some());
-    let (layout, migrations) = match files.get(JOURNAL) {
-        Some(_) if folders => return Err(vec![Invalid::TwoLayouts]),
-        Some(journal) => (Layout::Drizzle0, drizzle0(journal, files)?),
-        None if folders => (Layout::Drizzle1, drizzle1(files)?),
-        None => (Layout::Plain, plain(files)?),
-    };
+    let Survey { layout, migrations, problems } = survey(files);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     MigrationSet::new(layout, migrations).map_err(|name| vec![Invalid::Twice(name)])
 }
 
-/// Drizzle 0.x: the journal's entries, in the journal's order, whatever their time stamps.
-fn drizzle0(journal: &[u8], files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
-    let invalid = |what: String| vec![Invalid::Journal(what)];
-    let journal = journal.strip_prefix(b"\xef\xbb\xbf").unwrap_or(journal);
-    let journal: Value = serde_json::from_slice(journal)
-        .map_err(|error| invalid(format!("is not valid JSON ({error})")))?;
-    let entries = journal
-        .get("entries")
-        .and_then(Value::as_array)
-        .ok_or_else(|| invalid("has no list `entries`".to_owned()))?;
-
-    let mut migrations = Vec::with_capacity(entries.len());
-    let mut problems = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
-        match drizzle0_entry(index, entry, files) {
-            Ok(migration) => migrations.push(migration),
-            Err(problem) => problems.push(problem),
+/// Reads a folder to the end, whatever is wrong with it.
+pub fn survey(files: &Files) -> Survey {
+    let mut survey = Survey { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
+    let folders = files.keys().any(|path| folder_of(path).is_some());
+    match files.get(JOURNAL) {
+        Some(journal) if folders => {
+            survey.drizzle0(journal, files);
+            // What else is wrong with the one that is not in use is no news.
+            survey.problems = vec![Invalid::TwoLayouts];
+            survey.drizzle1(files);
+        }
+        Some(journal) => survey.drizzle0(journal, files),
+        None if folders => survey.drizzle1(files),
+        None => {
+            survey.migrations = plain(files);
+            if survey.migrations.is_empty() {
+                survey.problems.push(Invalid::Unrecognised);
+            }
         }
     }
-    if problems.is_empty() { Ok(migrations) } else { Err(problems) }
+    survey
 }
 
-fn drizzle0_entry(index: usize, entry: &Value, files: &Files) -> Result<Migration, Invalid> {
+impl Survey {
+    /// Drizzle 0.x: the journal's entries, in the journal's order, whatever their time stamps.
+    fn drizzle0(&mut self, journal: &[u8], files: &Files) {
+        self.layout = Layout::Drizzle0;
+        let entries = match journal_entries(journal) {
+            Ok(entries) => entries,
+            Err(what) => {
+                self.migrations = plain(files);
+                self.problems.push(Invalid::Journal(what));
+                return;
+            }
+        };
+        let mut names = HashSet::new();
+        for (index, entry) in entries.iter().enumerate() {
+            match drizzle0_entry(index, entry, files, &mut self.problems) {
+                Ok(migration) if names.insert(migration.name.clone()) => {
+                    self.migrations.push(migration);
+                }
+                Ok(again) => {
+                    let twice = Invalid::Twice(again.name);
+                    if !self.problems.contains(&twice) {
+                        self.problems.push(twice);
+                    }
+                }
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+    }
+
+    /// Drizzle 1.x: every folder with a `migration.sql`, in drizzle-orm's order.
+    fn drizzle1(&mut self, files: &Files) {
+        self.layout = Layout::Drizzle1;
+        let mut migrations = Vec::new();
+        for (path, content) in files {
+            let Some(folder) = folder_of(path) else { continue };
+            let when = folder_time(folder);
+            if when.is_none() {
+                self.problems.push(Invalid::FolderName(folder.to_owned()));
+            }
+            migrations.push(Migration::new(folder, path.clone(), when, content.clone()));
+        }
+        // The files came in the order of their names' bytes, and so the times are in order already.
+        for second in migrations.chunk_by_mut(|a, b| a.name.get(..14) == b.name.get(..14)) {
+            if second.len() > 1 {
+                for Migration { name, when, .. } in second.iter() {
+                    if when.is_some() && collation::key(name).is_none() {
+                        self.problems.push(Invalid::Order(name.clone()));
+                    }
+                }
+                second.sort_by_cached_key(|migration| collation::key(&migration.name));
+            }
+        }
+        self.migrations.append(&mut migrations);
+    }
+}
+
+fn journal_entries(journal: &[u8]) -> Result<Vec<Value>, String> {
+    let journal = journal.strip_prefix(b"\xef\xbb\xbf").unwrap_or(journal);
+    let mut journal: Value =
+        serde_json::from_slice(journal).map_err(|error| format!("is not valid JSON ({error})"))?;
+    match journal.get_mut("entries").map(Value::take) {
+        Some(Value::Array(entries)) => Ok(entries),
+        _ => Err("has no list `entries`".to_owned()),
+    }
+}
+
+/// The migration of an entry, also where only its time is wrong.
+fn drizzle0_entry(
+    index: usize,
+    entry: &Value,
+    files: &Files,
+    problems: &mut Vec<Invalid>,
+) -> Result<Migration, Invalid> {
     let tag = entry
         .get("tag")
         .and_then(Value::as_str)
@@ -131,48 +221,18 @@ fn drizzle0_entry(index: usize, entry: &Value, files: &Files) -> Result<Migratio
         Some(value) => value.as_i64(),
         None => None,
     };
-    let when = when.ok_or_else(|| {
-        Invalid::Journal(format!("has no whole number of milliseconds as `when` of {tag}"))
-    })?;
+    if when.is_none() {
+        problems.push(Invalid::When(tag.to_owned()));
+    }
     let file = format!("{tag}.sql");
     match files.get(&file) {
-        Some(content) => Ok(Migration::new(tag, file, Some(when), content.clone())),
+        Some(content) => Ok(Migration::new(tag, file, when, content.clone())),
         None => Err(Invalid::NoFile { tag: tag.to_owned(), file }),
     }
 }
 
 fn folder_of(path: &str) -> Option<&str> {
     path.strip_suffix("/migration.sql").filter(|folder| !folder.contains('/'))
-}
-
-/// Drizzle 1.x: every folder with a `migration.sql`, in drizzle-orm's order.
-fn drizzle1(files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
-    let mut migrations = Vec::new();
-    let mut problems = Vec::new();
-    for (path, content) in files {
-        let Some(folder) = folder_of(path) else { continue };
-        match folder_time(folder) {
-            Some(when) => {
-                migrations.push(Migration::new(folder, path.clone(), Some(when), content.clone()));
-            }
-            None => problems.push(Invalid::FolderName(folder.to_owned())),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    // The files came in the order of their names' bytes, and so the times are in order already.
-    for second in migrations.chunk_by_mut(|a, b| a.name.get(..14) == b.name.get(..14)) {
-        if second.len() > 1 {
-            for migration in second.iter() {
-                if collation::key(&migration.name).is_none() {
-                    problems.push(Invalid::Order(migration.name.clone()));
-                }
-            }
-            second.sort_by_cached_key(|migration| collation::key(&migration.name));
-        }
-    }
-    if problems.is_empty() { Ok(migrations) } else { Err(problems) }
 }
 
 /// The time in a folder's name, in Unix milliseconds. As JavaScript's `Date.UTC` does it, a month
@@ -203,20 +263,17 @@ fn days_from_civil(year: i64, month: i64) -> i64 {
 }
 
 /// Plain files: by their leading number, then by name.
-fn plain(files: &Files) -> Result<Vec<Migration>, Vec<Invalid>> {
+fn plain(files: &Files) -> Vec<Migration> {
     let mut migrations: Vec<_> = files
         .iter()
         .filter(|(path, _)| !path.contains('/'))
         .filter_map(|(path, content)| Some((path.strip_suffix(".sql")?, path, content)))
         .map(|(name, path, content)| Migration::new(name, path, None, content.clone()))
         .collect();
-    if migrations.is_empty() {
-        return Err(vec![Invalid::Unrecognised]);
-    }
     migrations.sort_by(|a, b| {
         leading_number(&a.name).cmp(&leading_number(&b.name)).then_with(|| a.name.cmp(&b.name))
     });
-    Ok(migrations)
+    migrations
 }
 
 /// The number a name begins with, as one that compares rightly at any length: digits without
@@ -302,6 +359,26 @@ mod tests {
         let journal = journal(r#"{"when":1,"tag":"a"},{"when":2,"tag":"a"}"#);
         let folder = [(JOURNAL, journal.as_str()), ("a.sql", "")];
         assert_eq!(names(&folder), Err(vec![Invalid::Twice("a".to_owned())]));
+    }
+
+    #[test]
+    fn a_survey_goes_on_where_something_is_wrong() {
+        let survey_of = |folder: &[(&str, &str)]| {
+            let survey = survey(&files(folder));
+            let names: Vec<_> = survey.migrations.into_iter().map(|of| of.name).collect();
+            (survey.layout, names.join(" "), survey.problems.len())
+        };
+        let entries = r#"{"when":1,"tag":"gone"},{"tag":"a"},{"when":2,"tag":"b"},
+            {"when":3,"tag":"b"},{"when":4,"tag":"b"},{"when":5,"tag":"c"}"#;
+        let journal = journal(entries);
+        let folder = [(JOURNAL, journal.as_str()), ("a.sql", ""), ("b.sql", ""), ("c.sql", "")];
+        assert_eq!(survey_of(&folder), (Layout::Drizzle0, "a b c".to_owned(), 3));
+        let folder = [(JOURNAL, "{"), ("b.sql", ""), ("a.sql", "")];
+        assert_eq!(survey_of(&folder), (Layout::Drizzle0, "a b".to_owned(), 1));
+        let folder = [("init/migration.sql", ""), ("20261122180127_a/migration.sql", "")];
+        assert_eq!(survey_of(&folder), (Layout::Drizzle1, "20261122180127_a init".to_owned(), 1));
+        let both = [(JOURNAL, journal.as_str()), ("c.sql", ""), folder[1]];
+        assert_eq!(survey_of(&both), (Layout::Drizzle1, "c 20261122180127_a".to_owned(), 1));
     }
 
     #[test]
