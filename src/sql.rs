@@ -4,12 +4,15 @@
 
 mod kind;
 mod lexer;
+mod meaning;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 pub use kind::Kind;
-use lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
+pub use lexer::MARKER;
+use lexer::{Lexer, Token, TokenKind, is_newline};
+pub use meaning::{Change, SetName, Touch};
 
 const BOM: char = '\u{feff}';
 
@@ -24,8 +27,18 @@ pub struct Script<'a> {
     statements: Vec<Statement<'a>>,
     /// Where markers stand that must become a `;` for the server, which sees but comments in them.
     breaks: Vec<usize>,
+    uncut: Vec<(usize, Uncut)>,
     no_transaction: bool,
     unterminated: Option<(&'static str, usize)>,
+}
+
+/// Why a script is not cut where someone may think that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncut {
+    /// A marker stands inside of this, whose part it is. Drizzle cuts there all the same.
+    Inside(&'static str),
+    /// A comment resembles a marker. Nobody cuts there.
+    NearMiss,
 }
 
 /// One statement: what the server answers with one CommandComplete.
@@ -40,6 +53,35 @@ pub struct Statement<'a> {
     pub piece: Range<usize>,
     /// What it needs to run.
     pub kind: Kind,
+}
+
+impl Statement<'_> {
+    /// Its beginning, for a message.
+    pub fn first_line(&self) -> String {
+        let line = self.text.lines().next().unwrap_or_default();
+        line.chars().take(60).collect()
+    }
+
+    /// What it creates, alters, drops or writes to.
+    pub fn changes(&self) -> Vec<Change> {
+        meaning::changes(self.text)
+    }
+
+    /// The setting that a statement of [`Kind::Setting`] changes.
+    pub fn set_name(&self) -> Option<SetName> {
+        meaning::set_name(self.text)
+    }
+
+    /// The value that a statement of [`Kind::AddEnumValue`] adds, in its quotes.
+    pub fn enum_value(&self) -> Option<&str> {
+        meaning::enum_value(self.text)
+    }
+
+    /// Whether a statement of [`Kind::SetTransaction`] fails, or makes others fail, in a transaction
+    /// that has begun with a query and ends with a write.
+    pub fn fails_midway(&self) -> bool {
+        meaning::fails_midway(self.text)
+    }
 }
 
 /// A part of the text as it is sent, cut between statements.
@@ -93,6 +135,11 @@ impl<'a> Script<'a> {
         }
         cut(part.start..self.text.len(), self.statements.len());
         pieces
+    }
+
+    /// Where markers, or what resembles them, do not cut, in bytes.
+    pub fn uncut(&self) -> &[(usize, Uncut)] {
+        &self.uncut
     }
 
     /// Whether the script has the line `-- premigrate: no-transaction`.
@@ -177,6 +224,7 @@ impl<'a> Reader<'a> {
                 text,
                 statements: Vec::new(),
                 breaks: Vec::new(),
+                uncut: Vec::new(),
                 no_transaction: false,
                 unterminated: None,
             },
@@ -194,6 +242,7 @@ impl<'a> Reader<'a> {
             if !token.closed {
                 self.script.unterminated = Some((unterminated(&token), token.start));
             }
+            self.uncut(&token);
             match token.kind {
                 TokenKind::Space | TokenKind::BlockComment => {}
                 TokenKind::LineComment => {
@@ -210,6 +259,21 @@ impl<'a> Reader<'a> {
         self.script
     }
 
+    fn uncut(&mut self, token: &Token<'a>) {
+        let inside = match token.kind {
+            TokenKind::Space | TokenKind::Marker | TokenKind::Word | TokenKind::Symbol => return,
+            TokenKind::LineComment if resembles_marker(token) => {
+                return self.script.uncut.push((token.start, Uncut::NearMiss));
+            }
+            TokenKind::LineComment | TokenKind::BlockComment => "a comment",
+            TokenKind::QuotedIdentifier => "a quoted identifier",
+            TokenKind::Literal if token.text.starts_with('$') => "a dollar-quoted string",
+            TokenKind::Literal => "a string",
+        };
+        let markers = token.text.match_indices(MARKER);
+        self.script.uncut.extend(markers.map(|(at, _)| (token.start + at, Uncut::Inside(inside))));
+    }
+
     fn at_top(&self) -> bool {
         self.depth == 0 && !self.in_atomic_body
     }
@@ -218,7 +282,8 @@ impl<'a> Reader<'a> {
     /// marker is then no more than the comment that it looks like.
     fn marker(&mut self, marker: &Token<'a>) {
         if self.open.is_some() && !self.at_top() {
-            return;
+            let inside = if self.depth > 0 { "parentheses" } else { "a BEGIN ATOMIC body" };
+            return self.script.uncut.push((marker.start, Uncut::Inside(inside)));
         }
         self.lexer.separate();
         let rest = self.lexer.rest();
@@ -299,6 +364,13 @@ fn unterminated(token: &Token) -> &'static str {
         _ if token.text.starts_with('$') => "dollar-quoted string",
         _ => "quoted string",
     }
+}
+
+/// Whether a line comment, which is no marker, says nothing but what a marker says.
+fn resembles_marker(comment: &Token) -> bool {
+    let letters = comment.text.bytes().filter(u8::is_ascii_alphabetic);
+    letters.map(|letter| letter.to_ascii_lowercase()).eq(*b"statementbreakpoint")
+        && !comment.text.contains(MARKER)
 }
 
 /// Whether a line comment is our directive, and alone in its line (a marker may follow).
@@ -552,6 +624,33 @@ mod tests {
             "create function f() begin atomic --> statement-breakpoint ; \n select 1; end",
             "select (E'a' --> statement-breakpoint '\n'\\';')",
         ]);
+    }
+
+    #[test]
+    fn markers_that_do_not_cut_are_told_with_what_they_stand_in() {
+        for (text, uncut) in [
+            ("a;--> statement-breakpoint\nb -- c --> statement-breakpoint", &[][..]),
+            ("a -->statement-breakpoint", &[(2, Uncut::NearMiss)]),
+            ("--> STATEMENT-BREAKPOINT;\na", &[(0, Uncut::NearMiss)]),
+            ("-- statement_breakpoint", &[(0, Uncut::NearMiss)]),
+            ("-- a statement-breakpoint is meant\n-- >", &[]),
+            ("a ---> statement-breakpoint", &[(3, Uncut::Inside("a comment"))]),
+            ("/* --> statement-breakpoint */", &[(3, Uncut::Inside("a comment"))]),
+            ("'--> statement-breakpoint'", &[(1, Uncut::Inside("a string"))]),
+            ("\"--> statement-breakpoint\"", &[(1, Uncut::Inside("a quoted identifier"))]),
+            ("$$--> statement-breakpoint$$", &[(2, Uncut::Inside("a dollar-quoted string"))]),
+            ("f(--> statement-breakpoint\n)", &[(2, Uncut::Inside("parentheses"))]),
+            (
+                "create function f() begin atomic --> statement-breakpoint\nend",
+                &[(33, Uncut::Inside("a BEGIN ATOMIC body"))],
+            ),
+            (
+                "'--> statement-breakpoint --> statement-breakpoint",
+                &[(1, Uncut::Inside("a string")), (26, Uncut::Inside("a string"))],
+            ),
+        ] {
+            assert_eq!(Script::read(text).uncut(), uncut, "{text}");
+        }
     }
 
     #[test]

@@ -267,21 +267,21 @@ pub(super) fn is_routine(start: &str) -> bool {
 
 /// The significant tokens of a statement, from the front.
 #[derive(Clone)]
-struct Words<'a>(Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
+pub(super) struct Words<'a>(pub(super) Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
 
 type IsSignificant<'a> = fn(&Token<'a>) -> bool;
 
 impl<'a> Words<'a> {
-    fn of(statement: &'a str) -> Self {
+    pub(super) fn of(statement: &'a str) -> Self {
         let is_significant: IsSignificant<'a> = Token::is_significant;
         Words(Lexer::new(statement, 0).filter(is_significant).peekable())
     }
 
-    fn eat(&mut self, word: &str) -> bool {
+    pub(super) fn eat(&mut self, word: &str) -> bool {
         self.0.next_if(|token| token.is(word)).is_some()
     }
 
-    fn eat_any(&mut self, words: &[&str]) -> bool {
+    pub(super) fn eat_any(&mut self, words: &[&str]) -> bool {
         words.iter().any(|word| self.eat(word))
     }
 

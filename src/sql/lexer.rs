@@ -3,7 +3,7 @@
 //! to the end. No keyword is known here; the one addition is Drizzle's marker.
 
 /// What drizzle-orm splits a file at.
-pub(super) const MARKER: &str = "--> statement-breakpoint";
+pub const MARKER: &str = "--> statement-breakpoint";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
