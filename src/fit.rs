@@ -1,5 +1,7 @@
 //! Which migrations can be run as they are. Pure.
 
+use std::fmt;
+
 use crate::migration::{Migration, MigrationSet, NotText};
 use crate::plan::Pending;
 use crate::sql::{self, Kind, Script};
@@ -32,6 +34,35 @@ pub enum Why {
     MetaCommand(String),
 }
 
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::NotText(NotText::InvalidUtf8 { offset }) => {
+                write!(f, "is not UTF-8 (byte {offset}); save it as UTF-8")
+            }
+            Why::NotText(NotText::Nul { offset }) => {
+                write!(f, "has a NUL (byte {offset}), which PostgreSQL cannot take; remove it")
+            }
+            Why::TransactionControl(what) => write!(
+                f,
+                "has `{what}`, but each migration runs in a transaction of its own; remove it"
+            ),
+            Why::Alone(what) => write!(
+                f,
+                "has {what}, which PostgreSQL runs only outside a transaction; this version \
+                 cannot apply it"
+            ),
+            Why::Directive => {
+                write!(f, "asks for no-transaction, which this version cannot do")
+            }
+            Why::CopyData => write!(f, "copies from or to the client; use INSERT"),
+            Why::MetaCommand(what) => {
+                write!(f, "has `{what}`, which only psql understands; remove it")
+            }
+        }
+    }
+}
+
 /// Reads what is pending; or says why it cannot be run, of every file of which that is so.
 pub fn scripts<'a>(
     set: &'a MigrationSet,
@@ -48,28 +79,31 @@ pub fn scripts<'a>(
     if unfit.is_empty() { Ok(scripts) } else { Err(unfit) }
 }
 
-type Place = Option<(usize, usize)>;
+/// Line and column, from 1.
+pub type Place = Option<(usize, usize)>;
 
 fn read(migration: &Migration) -> Result<Script<'_>, (Place, Why)> {
     let text = migration.sql().map_err(|not_text| (None, Why::NotText(not_text)))?;
     let script = Script::read(text);
-    for statement in script.statements() {
-        let first_line = || {
-            let line = statement.text.lines().next().unwrap_or_default();
-            line.chars().take(60).collect::<String>()
-        };
+    let first = reasons(text, &script).next();
+    first.map_or(Ok(script), Err)
+}
+
+/// Every reason why this text cannot be run as it is, in its order.
+pub fn reasons(text: &str, script: &Script<'_>) -> impl Iterator<Item = (Place, Why)> {
+    let statements = script.statements().iter().filter_map(move |statement| {
         let why = match statement.kind {
             Kind::Begin | Kind::Commit | Kind::Rollback | Kind::PrepareTransaction => {
-                Why::TransactionControl(first_line())
+                Why::TransactionControl(statement.first_line())
             }
             Kind::Alone(what) => Why::Alone(what),
             Kind::CopyFromClient | Kind::CopyToClient => Why::CopyData,
-            Kind::MetaCommand => Why::MetaCommand(first_line()),
-            _ => continue,
+            Kind::MetaCommand => Why::MetaCommand(statement.first_line()),
+            _ => return None,
         };
-        return Err((Some(sql::line_and_column(text, statement.start)), why));
-    }
-    if script.no_transaction() { Err((None, Why::Directive)) } else { Ok(script) }
+        Some((Some(sql::line_and_column(text, statement.start)), why))
+    });
+    statements.chain(script.no_transaction().then_some((None, Why::Directive)))
 }
 
 #[cfg(test)]
@@ -98,6 +132,13 @@ mod tests {
         assert_eq!(why("copy t from stdin;\n1\n\\.\n"), Some((Some((1, 1)), Why::CopyData)));
         let told = why("\\restrict key\nselect 1");
         assert_eq!(told, Some((Some((1, 1)), Why::MetaCommand("\\restrict key".to_owned()))));
+    }
+
+    #[test]
+    fn all_reasons_are_told_to_those_who_ask_for_all() {
+        let text = "begin;\nvacuum;\n-- premigrate: no-transaction\ncommit;";
+        let told: Vec<_> = reasons(text, &Script::read(text)).map(|(place, _)| place).collect();
+        assert_eq!(told, [Some((1, 1)), Some((2, 1)), Some((4, 1)), None]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::config::Format;
 use crate::connect;
 use crate::database::{Attempt, Cause, Trouble};
 use crate::error::{Conflict, Ended, Error, RolledBack};
-use crate::fit::{Unfit, Why};
-use crate::migration::{MigrationSet, NotText};
+use crate::fit::Unfit;
+use crate::migration::MigrationSet;
 use crate::pg_error::{PgError, Position};
 use crate::plan::Plan;
 use crate::report::{Advice, Again, Event, Excerpt, Failure, Holder, Phase, Purpose};
@@ -423,28 +423,7 @@ fn unfit_text(unfit: &Unfit) -> String {
     if let Some((line, column)) = unfit.place {
         let _ = write!(place, ":{line}:{column}");
     }
-    match &unfit.why {
-        Why::NotText(NotText::InvalidUtf8 { offset }) => {
-            format!("{place} is not UTF-8 (byte {offset}); save it as UTF-8")
-        }
-        Why::NotText(NotText::Nul { offset }) => {
-            format!("{place} has a NUL (byte {offset}), which PostgreSQL cannot take; remove it")
-        }
-        Why::TransactionControl(what) => format!(
-            "{place} has `{what}`, but each migration runs in a transaction of its own; remove it"
-        ),
-        Why::Alone(what) => format!(
-            "{place} has {what}, which PostgreSQL runs only outside a transaction; this version \
-             cannot apply it"
-        ),
-        Why::Directive => {
-            format!("{place} asks for no-transaction, which this version cannot do")
-        }
-        Why::CopyData => format!("{place} copies from or to the client; use INSERT"),
-        Why::MetaCommand(what) => {
-            format!("{place} has `{what}`, which only psql understands; remove it")
-        }
-    }
+    format!("{place} {}", unfit.why)
 }
 
 fn conflict_text(conflict: &Conflict) -> String {
