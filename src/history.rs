@@ -86,6 +86,11 @@ impl Table {
         Table { schema: schema.into(), table: table.into() }
     }
 
+    /// Its schema's name and its own.
+    pub fn names(&self) -> (&str, &str) {
+        (&self.schema, &self.table)
+    }
+
     fn qualified(&self) -> String {
         format!("{}.{}", quote::ident(&self.schema), quote::ident(&self.table))
     }

@@ -19,6 +19,7 @@
 //! `apply`, `signals`, `exec`, and `main`, which alone prints and ends the process.
 
 pub mod apply;
+pub mod check;
 pub mod cli;
 pub mod collation;
 pub mod config;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::check::{Checked, Finding, Severity};
 use crate::config::Format;
 use crate::connect;
 use crate::database::{Attempt, Cause, Trouble};
@@ -813,5 +814,71 @@ pub fn created(paths: &[PathBuf], format: Format) -> String {
     match format {
         Format::Text => shown.map(|path| format!("{}\n", clean(&path))).collect(),
         Format::Json => shown.map(|path| line(object(json!({ "created": path })))).collect(),
+    }
+}
+
+/// What there is to say of the carried set, for stdout.
+pub fn check_of(checked: &Checked, format: Format) -> String {
+    match format {
+        Format::Text => {
+            let mut text = String::new();
+            for finding in &checked.findings {
+                let _ = writeln!(text, "{}", finding_text(finding));
+            }
+            let counts: Vec<_> = [(Severity::Fault, "fault"), (Severity::Remark, "remark")]
+                .into_iter()
+                .map(|(severity, word)| (checked.count(severity), word))
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, word)| plural(count, word))
+                .collect();
+            let migrations = plural(checked.migrations, "migration");
+            if counts.is_empty() {
+                let _ = writeln!(text, "{migrations}, nothing to say");
+            } else {
+                let _ = writeln!(text, "\n{} in {migrations}", counts.join(", "));
+            }
+            clean(&text)
+        }
+        Format::Json => checked
+            .findings
+            .iter()
+            .map(|finding| {
+                line(object(json!({
+                    "severity": severity(finding),
+                    "file": finding.file,
+                    "line": finding.place.map(|(line, _)| line),
+                    "column": finding.place.map(|(_, column)| column),
+                    "what": finding.what.code(),
+                    "message": clean(&sentence(finding)),
+                })))
+            })
+            .collect(),
+    }
+}
+
+fn finding_text(finding: &Finding) -> String {
+    let mut place = finding.file.clone();
+    if let Some((line, column)) = finding.place {
+        let _ = write!(place, ":{line}:{column}");
+    }
+    if !place.is_empty() {
+        place.push_str(": ");
+    }
+    format!("{place}{}: {}", severity(finding), sentence(finding))
+}
+
+fn severity(finding: &Finding) -> &'static str {
+    match finding.what.severity() {
+        Severity::Fault => "fault",
+        Severity::Remark => "remark",
+    }
+}
+
+/// Without the file's name, where it begins with it: it stands before it already.
+fn sentence(finding: &Finding) -> String {
+    let sentence = finding.what.to_string();
+    match sentence.strip_prefix(&finding.file).and_then(|rest| rest.strip_prefix(' ')) {
+        Some(rest) if !finding.file.is_empty() => rest.to_owned(),
+        _ => sentence,
     }
 }

@@ -23,10 +23,10 @@ use crate::migration::{Layout, MigrationSet};
 use crate::source::{self, Files, JOURNAL, Origin, Unreadable};
 
 /// What drizzle-kit writes into an empty migration; no line feed follows.
-const DRIZZLE_TEXT: &str = "-- Custom SQL migration file, put your code below! --";
+pub const DRIZZLE_TEXT: &str = "-- Custom SQL migration file, put your code below! --";
 
 /// What a plain one begins with.
-const PLAIN_TEXT: &str = "-- The SQL of this migration goes below.\n";
+pub const PLAIN_TEXT: &str = "-- The SQL of this migration goes below.\n";
 
 /// The parent of a first snapshot.
 const ORIGIN: &str = "00000000-0000-0000-0000-000000000000";
