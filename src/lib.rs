@@ -49,6 +49,7 @@ pub mod tls;
 pub mod wire;
 
 use std::ffi::OsString;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::Task;
 use crate::cli::{Command, Invocation, Request, Usage};
@@ -58,7 +59,7 @@ use crate::exec::App;
 use crate::migration::MigrationSet;
 use crate::report::Event;
 use crate::signals::Stop;
-use crate::source::{Origin, Unreadable};
+use crate::source::{Files, Origin, Unreadable};
 
 /// Something to print: an answer to a question, or a report of what goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,9 +119,14 @@ fn carry_out(
         let Origin::Folder(folder) = &config.origin else {
             return Err(Error::Usage(Usage::NoFolder).into());
         };
-        let created = scaffold::add(folder, name).map_err(Error::NotAdded)?;
+        let created = scaffold::add(folder, name, now()).map_err(Error::NotAdded)?;
         print(Output::Answer(render::created(&created, format)));
         return Ok(0);
+    }
+    if invocation.command == Command::Check {
+        let checked = check::check(&files(&config.origin)?, &config.table, now());
+        print(Output::Answer(render::check_of(&checked, format)));
+        return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
     let stop = Stop::on_signals().map_err(Error::Signals)?;
     let set = carried(&config.origin)?;
@@ -165,11 +171,21 @@ fn carry_out(
 }
 
 fn carried(origin: &Origin) -> Result<MigrationSet, Error> {
-    let files = source::read(origin).map_err(|unreadable| match unreadable {
+    layout::read(&files(origin)?)
+        .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
+}
+
+fn files(origin: &Origin) -> Result<Files, Error> {
+    source::read(origin).map_err(|unreadable| match unreadable {
         Unreadable::NothingEmbedded => Error::NothingEmbedded,
         Unreadable::Path { path, error } => Error::Unreadable { path, error },
-    })?;
-    layout::read(&files).map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
+    })
+}
+
+/// Unix milliseconds.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn version() -> String {

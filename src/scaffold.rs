@@ -14,7 +14,6 @@ use std::fs::{self, File};
 use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -213,11 +212,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Adds an empty migration to a folder; the files that are new, the migration's own first.
-pub fn add(dir: &Path, name: &str) -> Result<Vec<PathBuf>, Invalid> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+/// Adds an empty migration to a folder, at this time in Unix milliseconds; the files that are new,
+/// the migration's own first.
+pub fn add(dir: &Path, name: &str, now: i64) -> Result<Vec<PathBuf>, Invalid> {
     let files = read(dir)?;
-    take(dir, &steps(&files, name, i64::try_from(now).unwrap_or_default(), random())?)
+    take(dir, &steps(&files, name, now, random())?)
 }
 
 /// What has to be done to a folder with these files, at this time in Unix milliseconds.

@@ -14,6 +14,7 @@ mod harness;
 mod answers;
 mod app;
 mod breaks;
+mod check;
 mod docs;
 mod drizzle;
 mod failures;
