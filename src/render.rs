@@ -496,6 +496,15 @@ fn conflict_text(conflict: &Conflict) -> String {
 }
 
 fn failure_text(failure: &Failure) -> String {
+    if failure.phase == Phase::LostTransaction {
+        // What the server says here is about a guard of ours.
+        return format!(
+            "{} ended its own transaction, and is not recorded\n\n  A statement of it has \
+             committed or rolled back what came before, unseen by us:\n  look what stands, and \
+             repair it by hand.",
+            subject(&failure.migration)
+        );
+    }
     let mut text = format!("{} failed and was rolled back\n\n", subject(&failure.migration));
     text.push_str(&server_text(&failure.error));
     let statement = match failure.statement {
@@ -504,9 +513,7 @@ fn failure_text(failure: &Failure) -> String {
             Phase::Begin => "at the begin of its transaction".to_owned(),
             Phase::Statement => format!("in one of {} statements", failure.statements),
             Phase::Deferred => "at its end, where deferred constraints are checked".to_owned(),
-            Phase::LostTransaction => {
-                "at its end: a statement of it has ended the transaction it runs in".to_owned()
-            }
+            Phase::LostTransaction => "at its end".to_owned(),
             Phase::Record => "at its history row".to_owned(),
             Phase::Commit => "at COMMIT".to_owned(),
         },
