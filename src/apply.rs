@@ -11,7 +11,7 @@ use crate::database::{Attempt, Cause, Session};
 use crate::error::{Conflict, Ended, Error, RolledBack};
 use crate::fit;
 use crate::flight::{Job, Limits, Unit, Verdict};
-use crate::history::{Entry, History, NotAHistory, Table};
+use crate::history::{Entry, History, NotAHistory, State, Table};
 use crate::lock;
 use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
@@ -502,7 +502,15 @@ pub fn consult(
         match cause {
             Cause::Stopped(signal) => return Err(Error::Stopped { signal, rolled_back: None }),
             Cause::Server(error) if error.is("42501") => {
-                let statements = settings.table.reading_grants(&settings.target.user);
+                let (table, role) = (&settings.table, &settings.target.user);
+                let patience = Patience::lasting(QUESTION, stop);
+                let answer = session.ask(&table.exists(), patience).ok().flatten();
+                let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
+                let statements = if exists {
+                    table.reading_grants(role)
+                } else {
+                    table.grants(State::NoTable, &[], role)
+                };
                 return Err(Error::Forbidden { error, statements });
             }
             cause if connect::passes(&cause) => {

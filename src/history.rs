@@ -117,6 +117,16 @@ impl Table {
         )
     }
 
+    /// Asks whether the table is there, of the catalog, which is open to every role.
+    pub fn exists(&self) -> String {
+        format!(
+            "select exists (select from pg_catalog.pg_class join pg_catalog.pg_namespace \
+             on pg_namespace.oid = relnamespace where nspname = {} and relname = {})",
+            quote::literal(&self.schema),
+            quote::literal(&self.table)
+        )
+    }
+
     /// Understands the answer to [`Table::read`].
     pub fn parse(&self, answer: &[Option<String>]) -> Result<History, NotAHistory> {
         let (standby, columns, rows) = match answer {
