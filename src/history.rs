@@ -243,9 +243,12 @@ impl Table {
             (State::Named, Some(name)) => (", name", format!(", {}", quote::literal(name))),
             _ => ("", String::new()),
         };
+        // A trigger may swallow the row, without an error.
         format!(
-            "insert into {} (hash, created_at{column}) values ({}, {created_at}{name}) \
-             returning id, created_at",
+            "with written as (insert into {} (hash, created_at{column}) \
+             values ({}, {created_at}{name}) returning id, created_at) \
+             select min(id), min(created_at), (case when count(*) = 1 then '1' \
+             else 'premigrate: the row was not written' end)::int from written",
             self.qualified(),
             quote::literal(&entry.hash)
         )
