@@ -83,6 +83,21 @@ impl Database {
         rows[0].clone()
     }
 
+    /// A login role of this database's own, without any privilege, and the URL to connect as it.
+    pub fn role(&self) -> (String, String) {
+        let name = unique("role");
+        self.execute(&format!("create role {name} login"));
+        let (scheme, rest) = self.url.split_once("://").expect("a URL");
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        let url = format!("{scheme}://{name}@{host}");
+        (name, url)
+    }
+
+    /// The names of the tables in `public`.
+    pub fn tables(&self) -> Vec<String> {
+        self.rows("select tablename from pg_tables where schemaname = 'public' order by 1")
+    }
+
     /// The hashes of the history, in order.
     pub fn history(&self) -> Vec<String> {
         self.rows("select hash from drizzle.__drizzle_migrations order by id")
