@@ -46,8 +46,18 @@ pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
     }
 }
 
+/// One object a line. JSON itself escapes only the first 32 control characters, and terminals obey
+/// more.
 fn line(object: Map<String, Value>) -> String {
-    format!("{}\n", Value::Object(object))
+    let mut line = String::new();
+    for c in Value::Object(object).to_string().chars() {
+        if c.is_control() {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
+    line + "\n"
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -57,9 +67,11 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Without the characters by which a server, or a file, could drive a terminal.
+/// Without the characters by which a server, or a file, could drive a terminal. What a server
+/// quotes from a function keeps the line ends of the file that made it.
 fn clean(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
+    text.replace("\r\n", "\n")
+        .replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
 }
 
 fn plural(count: usize, one: &str) -> String {
