@@ -192,6 +192,8 @@ pub enum Usage {
     NoName(&'static str),
     /// `new` without a folder to add to.
     NoFolder,
+    /// Where the database is, which is not for a command line.
+    ConnectionString,
     /// A word that is no command.
     UnknownCommand(String),
     /// A word too many.
@@ -226,6 +228,10 @@ impl fmt::Display for Usage {
             Usage::NoName("accept") => f.write_str("`accept` needs names, or --all"),
             Usage::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
             Usage::NoFolder => f.write_str("`new` needs the folder to add to: --dir DIR"),
+            Usage::ConnectionString => f.write_str(
+                "a connection string is no argument, since everyone on the host can read a command \
+                 line: set DATABASE_URL",
+            ),
             Usage::UnknownCommand(word) => {
                 write!(f, "`{word}` is not a command; an app is given after `--`")
             }
@@ -277,8 +283,12 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
         }
     }
 
+    let rest = args.finish();
+    if rest.iter().any(|arg| may_hold_a_password(arg)) {
+        return Err(Usage::ConnectionString);
+    }
     let (flags, mut words): (Vec<_>, Vec<_>) =
-        args.finish().into_iter().partition(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+        rest.into_iter().partition(|arg| arg.as_encoded_bytes().starts_with(b"-"));
     if let Some(flag) = flags.first() {
         return Err(unknown(flag));
     }
@@ -319,6 +329,12 @@ fn separated(arg: OsString) -> Vec<OsString> {
         Some(vec![OsString::from(opt.flag), value.to_owned()])
     });
     found.unwrap_or_else(|| vec![arg])
+}
+
+/// Whether this is a URL, or `key=value` pairs with a password: nothing of it may be printed.
+fn may_hold_a_password(arg: &OsStr) -> bool {
+    let text = arg.to_string_lossy();
+    text.contains("://") || (!text.starts_with('-') && text.contains("password="))
 }
 
 fn command(word: &OsStr) -> Result<Command, Usage> {
@@ -402,6 +418,10 @@ mod tests {
             (&["--verbose"], Usage::UnknownOption(word("--verbose"))),
             (&["-x"], Usage::UnknownOption(word("-x"))),
             (&["--password=secret"], Usage::UnknownOption(word("--password"))),
+            (&["postgres://u:p@h/d"], Usage::ConnectionString),
+            (&["--database-url", "postgres://u:p@h/d"], Usage::ConnectionString),
+            (&["--url=postgres://u:p@h/d"], Usage::ConnectionString),
+            (&["up", "host=h password=p"], Usage::ConnectionString),
             (&["--dir", "a", "--dir", "b"], Usage::Repeated("--dir")),
             (&["--strict", "--strict"], Usage::Repeated("--strict")),
             (&["--dir"], Usage::NoValue("--dir")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
@@ -111,6 +111,14 @@ pub enum Invalid {
         /// Why.
         error: io::Error,
     },
+    /// The file that a `NAME_FILE` names cannot be read. What the variable holds is not told: it
+    /// may be the secret itself.
+    SecretFile {
+        /// The variable.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
     /// A file or variable that is not text.
     NotText(String),
     /// Nothing names a database.
@@ -135,6 +143,9 @@ impl fmt::Display for Invalid {
             }
             Invalid::File { name, path, error } => {
                 write!(f, "{name}: {} cannot be read ({error})", path.display())
+            }
+            Invalid::SecretFile { name, error } => {
+                write!(f, "the file that {name} names cannot be read ({error})")
             }
             Invalid::NotText(name) => write!(f, "{name} is not valid UTF-8"),
             Invalid::NoDatabase => f.write_str(
@@ -346,12 +357,8 @@ impl Given {
                 Ok(Some(Secret::new(value.to_owned())))
             }
             (None, Some(path)) => {
-                let path = Path::new(path);
-                let bytes = fs::read(path).map_err(|error| Invalid::File {
-                    name: file.clone(),
-                    path: path.to_owned(),
-                    error,
-                })?;
+                let bytes = fs::read(path)
+                    .map_err(|error| Invalid::SecretFile { name: file.clone(), error })?;
                 let text = String::from_utf8(bytes).map_err(|_| not_text(&file))?;
                 let text = text.trim_end_matches(['\n', '\r']);
                 Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
