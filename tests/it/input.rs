@@ -1,1 +1,491 @@
-//! Bad input: one clear sentence, the right exit code, and nothing run.
+//! Bad input: one clear sentence that names the thing and the cure, the exit code of the contract,
+//! and nothing run. No panic on anything.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use premigrate::config::{Config, Environment};
+use premigrate::history::{History, Row, State};
+use premigrate::migration::{Layout, Migration, MigrationSet};
+use premigrate::sql::Script;
+use premigrate::{cli, conninfo, dotenv, layout, source};
+
+use crate::harness::{Database, Folder, Run, bare, premigrate};
+
+const FINE: (&str, &str) = ("0000_fine", "create table fine ()");
+
+/// A run that must change nothing, and start nothing.
+#[track_caller]
+fn refused(folder: &Folder, code: i32, words: &[&str]) -> Run {
+    let database = Database::fresh();
+    let run = premigrate(&database, folder).args(&["--", "echo", "started"]).run().exits(code);
+    let run = run.says(words).says(&["The app was not started."]).does_not_say("panicked");
+    assert_eq!(run.stdout, "");
+    assert_eq!(database.tables(), Vec::<String>::new());
+    let schemas = "select 1 from pg_namespace where nspname = 'drizzle'";
+    assert_eq!(database.rows(schemas), Vec::<String>::new());
+    run
+}
+
+// The folder.
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let folder = Folder::empty();
+    std::fs::remove_dir(&folder.path).unwrap();
+    let path = folder.path.display().to_string();
+    refused(&folder, 65, &[&path, "cannot be read", "No such file or directory"]);
+}
+
+#[test]
+fn a_folder_that_is_a_file_is_named() {
+    let folder = Folder::empty();
+    std::fs::remove_dir(&folder.path).unwrap();
+    std::fs::write(&folder.path, "").unwrap();
+    refused(&folder, 65, &["cannot be read", "Not a directory"]);
+    std::fs::remove_file(&folder.path).unwrap();
+}
+
+#[test]
+fn a_folder_without_migrations_says_what_was_looked_for() {
+    let folder = Folder::empty();
+    folder.write("README.md", "nothing");
+    refused(&folder, 65, &["no migrations were recognised", "meta/_journal.json", "*.sql"]);
+}
+
+#[test]
+fn a_journal_that_is_no_journal_is_refused() {
+    let folder = Folder::drizzle0(&[FINE]);
+    for (journal, word) in [
+        ("", "is not valid JSON"),
+        ("{\n  \"entries\": [", "line 2"),
+        ("[]", "has no list `entries`"),
+        ("null", "has no list `entries`"),
+        (r#"{"entries":{}}"#, "has no list `entries`"),
+        (r#"{"entries":[7]}"#, "has no `tag` in entry 0"),
+        (r#"{"entries":[{"tag":7,"when":1}]}"#, "has no `tag` in entry 0"),
+        (r#"{"entries":[{"tag":"0000_fine"}]}"#, "`when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":1.5}]}"#, "`when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":"soon"}]}"#, "`when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":99999999999999999999}]}"#, "`when` of"),
+    ] {
+        folder.write("meta/_journal.json", journal);
+        refused(&folder, 65, &["meta/_journal.json", word, "restore it"]);
+    }
+    folder.write("meta/_journal.json", b"{\"entries\":[{\"tag\":\"\xff\"}]}");
+    refused(&folder, 65, &["meta/_journal.json", "is not valid JSON"]);
+}
+
+#[test]
+fn a_tag_without_a_file_is_named_and_all_of_them_at_once() {
+    let folder = Folder::drizzle0(&[FINE, ("0001_a", ""), ("0002_b", "")]);
+    std::fs::remove_file(folder.path.join("0001_a.sql")).unwrap();
+    std::fs::remove_file(folder.path.join("0002_b.sql")).unwrap();
+    refused(&folder, 65, &["0001_a.sql is missing", "0002_b.sql is missing", "restore the file"]);
+}
+
+#[test]
+fn a_tag_does_not_lead_out_of_the_folder() {
+    for tag in ["../0000_fine", "a/../../b", "/etc/passwd", "", "a\\b", "a\0b", "."] {
+        let folder = Folder::drizzle0(&[FINE]);
+        folder.edit_journal(|entries| entries[0]["tag"] = tag.into());
+        refused(&folder, 65, &["names the tag", "not a file inside the folder"]);
+    }
+}
+
+#[test]
+fn an_entry_that_stands_twice_is_refused() {
+    let folder = Folder::drizzle0(&[FINE]);
+    folder.edit_journal(|entries| entries.push(entries[0].clone()));
+    refused(&folder, 65, &["two migrations are named 0000_fine"]);
+}
+
+// The files: nothing is run, although an earlier migration would be fine.
+
+#[test]
+fn a_pending_file_that_is_not_text_is_refused_with_its_offset() {
+    let folder = Folder::drizzle0(&[FINE, ("0001_bad", "")]);
+    for (bytes, words) in [
+        (&b"select 'abc\xff'"[..], "0001_bad.sql is not UTF-8 (byte 11)"),
+        (b"\xef\xbb\xbfselect '\xc3'", "0001_bad.sql is not UTF-8 (byte 11)"),
+        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is not UTF-8 (byte 0)"),
+        (b"select '\0'", "0001_bad.sql has a NUL (byte 8)"),
+    ] {
+        folder.write("0001_bad.sql", bytes);
+        refused(&folder, 65, &["nothing was run", words]);
+    }
+}
+
+#[test]
+fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_old", "")]);
+    folder.write("0000_old.sql", b"select '\xff\xc3'");
+    // sha256 of the text as Node reads it, each bad sequence U+FFFD.
+    let hash = premigrate::migration::Hash::of("select '\u{fffd}\u{fffd}'".as_bytes());
+    database.execute(&format!(
+        "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
+         hash text not null, created_at bigint); \
+         insert into drizzle.__drizzle_migrations (hash, created_at) \
+         values ('{hash}', 1700000000000)"
+    ));
+    premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
+}
+
+#[test]
+fn what_one_transaction_cannot_hold_is_refused_with_its_place() {
+    for (sql, words) in [
+        ("begin;\nselect 1", "0001_bad.sql:1:1 has `begin`"),
+        ("select 1;\n  start transaction;", "0001_bad.sql:2:3 has `start transaction`"),
+        ("select 1; COMMIT", "0001_bad.sql:1:11 has `COMMIT`"),
+        ("COMMIT;--> statement-breakpoint\nselect 1", "0001_bad.sql:1:1 has `COMMIT`"),
+        ("end", "0001_bad.sql:1:1 has `end`"),
+        ("rollback and chain", "0001_bad.sql:1:1 has `rollback and chain`"),
+        ("abort", "0001_bad.sql:1:1 has `abort`"),
+        ("prepare transaction 'x'", "has `prepare transaction 'x'`"),
+        ("create index concurrently i on fine (a)", "has CREATE INDEX CONCURRENTLY"),
+        ("/* é */ vacuum full", "0001_bad.sql:1:9 has VACUUM"),
+        ("alter system set work_mem = '1MB'", "has ALTER SYSTEM"),
+        ("-- premigrate: no-transaction\nselect 1", "0001_bad.sql asks for no-transaction"),
+        ("copy fine from stdin;\n1\n\\.\n", "0001_bad.sql:1:1 copies from or to the client"),
+        ("copy fine to stdout", "0001_bad.sql:1:1 copies from or to the client"),
+        ("\\connect other\nselect 1", "0001_bad.sql:1:1 has `\\connect other`"),
+    ] {
+        let folder = Folder::drizzle0(&[FINE, ("0001_bad", sql)]);
+        refused(&folder, 65, &["nothing was run", words]);
+    }
+}
+
+#[test]
+fn every_file_that_cannot_be_run_is_named_at_once() {
+    let folder = Folder::drizzle0(&[("0000_a", "vacuum"), FINE, ("0002_b", "commit")]);
+    refused(&folder, 65, &["0000_a.sql:1:1", "0002_b.sql:1:1", "3 are pending."]);
+}
+
+#[test]
+fn an_applied_file_may_hold_what_could_not_be_run() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "COMMIT;--> statement-breakpoint\nvacuum")]);
+    let hash = folder.hash("0000_a.sql");
+    database.execute(&format!(
+        "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
+         hash text not null, created_at bigint); \
+         insert into drizzle.__drizzle_migrations (hash, created_at) \
+         values ('{hash}', 1700000000000)"
+    ));
+    premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
+}
+
+// The command line and the connection string.
+
+#[test]
+fn a_wrong_command_line_is_told_in_a_sentence() {
+    for (args, words) in [
+        (&["--verbose"][..], "`--verbose` is not an option"),
+        (&["-x"], "`-x` is not an option"),
+        (&["down"], "`down` is not a command; an app is given after `--`"),
+        (&["node", "server.js"], "`node` is not a command"),
+        (&["up", "now"], "`now` is one word too many"),
+        (&["--"], "nothing stands after `--`"),
+        (&["--wait"], "--wait needs a value"),
+        (&["--wait", "1s", "--wait=2s"], "--wait is given twice"),
+        (&["--strict=yes"], "--strict takes no value"),
+        (&["list", "--wait", "1s"], "`list` does not use --wait"),
+        (&["list", "--", "node"], "`list` starts no app"),
+        (&["status", "--strict"], "`status` does not use --strict"),
+    ] {
+        let run = bare().args(args).env("DATABASE_URL", "postgres://u@127.0.0.1:1/d").run();
+        let run = run.exits(64).says(&[words, "see --help"]);
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        assert_eq!(run.stdout, "");
+    }
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
+    let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    bare().arg(bytes(b"\xff")).run().exits(64).says(&["is not a command"]);
+    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["is not an option"]);
+    bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);
+
+    let (database, folder) = (Database::fresh(), Folder::drizzle0(&[FINE]));
+    let odd = folder.path.join(bytes(b"\xffmigrations"));
+    std::fs::create_dir_all(odd.join("meta")).unwrap();
+    for file in ["0000_fine.sql", "meta/_journal.json"] {
+        std::fs::copy(folder.path.join(file), odd.join(file)).unwrap();
+    }
+    let run = bare().env("DATABASE_URL", &database.url).arg("--dir").arg(&odd).run();
+    run.exits(0).says(&["applied 0000_fine"]);
+}
+
+#[test]
+fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
+    let folder = Folder::drizzle0(&[FINE]);
+    for (url, words) in [
+        ("postgres://u:hunter2@h:port/d", "a port must be a number"),
+        ("postgres://u:hunter2@/d", "names no host"),
+        ("postgres://:hunter2@h/d", "names no user"),
+        ("postgres://u:hunter2@h/d?sslmode=on", "sslmode must be one of"),
+        ("postgres://u:hunter2@h/d?colour=red", "colour is not a connection parameter"),
+        ("postgres:u:hunter2@h/d", "`//` must follow"),
+        ("mysql://u:hunter2@h/d", "only PostgreSQL is supported"),
+        ("http://u:hunter2@h/d", "a web address"),
+        ("jdbc:postgresql://h/d?user=u&password=hunter2", "a JDBC URL"),
+        ("Host=h;Username=u;Password=hunter2", "an ADO.NET connection string"),
+        ("hunter2", "neither a URL"),
+        ("host=h user=u password='hunter2", "no closing '"),
+        ("postgres://u:hunter2@[::1/d", "brackets"),
+        ("postgres://u:hunter%002@h/d", "NUL"),
+        ("postgres://u:hunter2%ff@h/d", "UTF-8"),
+    ] {
+        let run = bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path).run();
+        let run = run.exits(78).says(&["DATABASE_URL: ", words]).does_not_say("hunter");
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    }
+}
+
+// No panic, and no endless loop: small fuzzing, the same in every run.
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+
+    /// Random bytes, among them words that the readers look for.
+    fn bytes(&mut self, words: &[&str]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..self.below(24) {
+            match self.below(4) {
+                0 => bytes.push(u8::try_from(self.below(256)).unwrap()),
+                _ => bytes.extend(words[self.below(words.len())].as_bytes()),
+            }
+        }
+        bytes
+    }
+}
+
+#[test]
+fn no_bytes_in_a_folder_make_it_panic() {
+    let words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"entries\"",
+        ":",
+        ",",
+        "\"tag\"",
+        "\"when\"",
+        "\"a\"",
+        "1",
+        "null",
+        "{\"entries\":[{\"when\":1,\"tag\":\"a\"}]}",
+        "\u{feff}",
+        "\\u0000",
+        "9999999999999999999",
+        "1e999",
+        "-",
+    ];
+    let mut random = Random(1);
+    for _ in 0..5000 {
+        let mut files = source::Files::new();
+        files.insert(source::JOURNAL.to_owned(), random.bytes(&words).into());
+        files.insert("a.sql".to_owned(), random.bytes(&words).into());
+        let _ = layout::read(&files);
+        let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
+            .into_owned();
+        let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
+        let _ = layout::read(&paths.map(|path| (path, Vec::new().into())).into_iter().collect());
+    }
+}
+
+const SQL: [&str; 32] = [
+    "'",
+    "\"",
+    "$$",
+    "$a$",
+    "$",
+    "E'",
+    "U&'",
+    "\\",
+    "--",
+    "\n",
+    "\r",
+    "/*",
+    "*/",
+    ";",
+    "(",
+    ")",
+    "begin",
+    "atomic",
+    "end",
+    "create function",
+    "--> statement-breakpoint",
+    "copy t from stdin;\n",
+    "\\.",
+    " ",
+    "\u{feff}",
+    "é",
+    "\0",
+    "-- premigrate: no-transaction\n",
+    "select",
+    "1e",
+    "set",
+    "vacuum",
+];
+
+#[test]
+fn no_bytes_in_a_migration_make_it_panic() {
+    let mut random = Random(2);
+    for _ in 0..20_000 {
+        let bytes = random.bytes(&SQL);
+        let migration = Migration::new("a", "a.sql", Some(1), bytes.clone());
+        assert!(migration.bears(migration.hash.as_str()));
+        let text = String::from_utf8_lossy(&bytes);
+        let script = Script::read(&text);
+        let pieces = script.pieces(random.below(40));
+        let joined: String = pieces.iter().map(|piece| piece.text.as_ref()).collect();
+        assert_eq!(joined, script.sendable(), "{text:?}");
+        assert_eq!(joined.chars().count(), text.chars().count(), "{text:?}");
+        for statement in script.statements() {
+            assert_eq!(&text[statement.start..][..statement.text.len()], statement.text);
+        }
+        let at = random.below(60);
+        premigrate::sql::line_and_column(&text, premigrate::sql::offset_of(&text, at));
+    }
+}
+
+/// What the server makes of random SQL, we report; the place is always one in the file.
+#[test]
+fn no_error_of_the_servers_makes_it_panic() {
+    let database = Database::fresh();
+    let mut random = Random(3);
+    for _ in 0..40 {
+        let sql = String::from_utf8_lossy(&random.bytes(&SQL)).replace('\0', "");
+        let folder = Folder::drizzle0(&[("0000_a", &sql)]);
+        let run = premigrate(&database, &folder).args(&["--lock-retries", "0"]).run();
+        assert!([0, 65, 70].contains(&run.code), "{sql:?}: {run:?}");
+        let run = run.does_not_say("panicked");
+        if run.code == 0 {
+            database.execute("delete from drizzle.__drizzle_migrations");
+        } else {
+            assert!(run.stderr.contains("0000_a"), "{sql:?}: {run:?}");
+        }
+    }
+}
+
+#[test]
+fn no_arguments_and_no_environment_make_it_panic() {
+    let flags = [
+        "--",
+        "--dir",
+        "--wait",
+        "=",
+        "1s",
+        "--strict",
+        "--help",
+        "list",
+        "up",
+        "-",
+        "--format",
+        "json",
+        "--env-file",
+        "ms",
+        "99999999999999999999",
+        "-1",
+        "é",
+    ];
+    let urls = [
+        "postgres://",
+        "user",
+        ":",
+        "@",
+        "/",
+        "?",
+        "&",
+        "=",
+        "%",
+        "%2F",
+        "[",
+        "]",
+        ",",
+        "host",
+        "password",
+        "sslmode",
+        "'",
+        "\\",
+        " ",
+        "h",
+        "5432",
+        "é",
+        "\"",
+        "#",
+    ];
+    let lines = ["A", "DATABASE_URL", "=", "'", "\"", "`", "\\", "\n", "\r", "#", "export ", " "];
+    let names = ["DATABASE_URL", "PGHOST", "PGPORT", "PREMIGRATE_WAIT", "PGSSLMODE", "PGUSER"];
+    let mut random = Random(4);
+    for _ in 0..20_000 {
+        let count = random.below(5);
+        let args = (0..count).map(|_| OsString::from_vec(random.bytes(&flags))).collect();
+        let variables = names.map(|name| (name.into(), OsString::from_vec(random.bytes(&urls))));
+        if let Ok(cli::Request::Run(mut invocation)) = cli::parse(args) {
+            invocation.options.insert("--env-file", OsString::new());
+            let config = Config::new(&invocation, &Environment::new(variables));
+            let _ = config.map(|config| config.settings().map_err(|invalid| invalid.to_string()));
+        }
+        let url = String::from_utf8_lossy(&random.bytes(&urls)).into_owned();
+        let _ = conninfo::resolve(Some(&url), "DATABASE_URL", &|_| None);
+        let _ = conninfo::passfile::password(&url, "h", 5432, "d", "user");
+        dotenv::parse(&String::from_utf8_lossy(&random.bytes(&lines)));
+    }
+}
+
+#[test]
+fn no_rows_of_a_history_make_planning_panic() {
+    let mut random = Random(5);
+    let migrations = |random: &mut Random| {
+        let migration = |at: usize, random: &mut Random| {
+            let when = i64::try_from(random.below(3) * 600).unwrap();
+            Migration::new(format!("m{at}"), "m.sql", Some(when), vec![b'a'; random.below(3)])
+        };
+        (0..random.below(4)).map(|at| migration(at, random)).collect::<Vec<_>>()
+    };
+    for _ in 0..20_000 {
+        let layouts = [Layout::Drizzle0, Layout::Drizzle1, Layout::Plain];
+        let layout = layouts[random.below(3)];
+        let set = MigrationSet::new(layout, migrations(&mut random)).unwrap();
+        let rows: Vec<_> = (0..random.below(4))
+            .map(|at| Row {
+                id: i64::try_from(at).unwrap(),
+                hash: premigrate::migration::Hash::of(&vec![b'a'; random.below(4)]).to_string(),
+                created_at: [None, Some(0), Some(600), Some(1000), Some(1200)][random.below(5)],
+                name: [None, Some("m0".to_owned()), Some("m1".to_owned())][random.below(3)].clone(),
+                applied_at: None,
+            })
+            .collect();
+        let policy = premigrate::plan::Policy {
+            apply_older: random.below(2) == 0,
+            strict: random.below(2) == 0,
+        };
+        let state = if random.below(2) == 0 { State::Named } else { State::Unnamed };
+        let history = History { state, rows, standby: false };
+        let _ = premigrate::plan::baseline(&set, &history, Some(random.below(4)));
+        let _ = premigrate::plan::accept(&set, &history, Some(&[random.below(4)]));
+        if let Ok(plan) = premigrate::plan::plan(&set, &history, policy) {
+            assert_eq!(plan.applied + plan.pending.len(), set.migrations().len());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = Folder::drizzle0(&[FINE]);
+    std::os::unix::fs::symlink("nowhere", folder.path.join("0001_gone.sql")).unwrap();
+    refused(&folder, 65, &["0001_gone.sql cannot be read", "No such file"]);
+    assert!(!Path::new("nowhere").exists());
+}

@@ -1,1 +1,424 @@
-//! Flags, environment, files: where a run takes its settings from.
+//! Where a setting comes from: flag, environment, `.env`, default; and where the database is.
+
+use std::path::Path;
+
+use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, unique};
+
+/// A migration that is recorded under the role that ran it.
+fn who() -> Folder {
+    Folder::drizzle0(&[("0000_who", "create table who as select current_user as name")])
+}
+
+/// The executable in a directory of its own, where a `.env` may be.
+fn in_folder(folder: &Folder) -> Premigrate {
+    bare().current_dir(&folder.path).arg("--dir").arg(&folder.path)
+}
+
+/// The URL's parts: user, host, port.
+fn parts(url: &str) -> (&str, &str, &str) {
+    let (_, rest) = url.split_once("://").unwrap();
+    let (user, rest) = rest.split_once('@').unwrap();
+    let (place, _) = rest.split_once('/').unwrap();
+    let (host, port) = place.split_once(':').unwrap_or((place, "5432"));
+    (user, host, port)
+}
+
+// Flags, variables, defaults.
+
+#[test]
+fn a_flag_comes_before_its_variable_and_that_before_the_default() {
+    for (flag, variable, schema) in
+        [(None, None, "drizzle"), (None, Some("var"), "var"), (Some("flag"), Some("var"), "flag")]
+    {
+        let (database, folder) = (Database::fresh(), who());
+        let mut run = premigrate(&database, &folder);
+        run = variable.into_iter().fold(run, |run, name| run.env("PREMIGRATE_SCHEMA", name));
+        run = flag.into_iter().fold(run, |run, name| run.args(&["--schema", name]));
+        run.run().exits(0);
+        let rows = format!("select count(*) from {schema}.__drizzle_migrations");
+        assert_eq!(database.value(&rows), "1");
+    }
+}
+
+#[test]
+fn every_option_has_a_variable_that_is_read() {
+    let (database, folder) = (Database::fresh(), who());
+    for (variable, bad) in [
+        ("PREMIGRATE_WAIT", "soon"),
+        ("PREMIGRATE_RUNNER_WAIT", "-1s"),
+        ("PREMIGRATE_LOCK_TIMEOUT", "5 s"),
+        ("PREMIGRATE_LOCK_RETRIES", "many"),
+        ("PREMIGRATE_STATEMENT_TIMEOUT", "1.5s"),
+        ("PREMIGRATE_APPLY_OLDER", "yes"),
+        ("PREMIGRATE_DRY_RUN", "on"),
+        ("PREMIGRATE_STRICT", "TRUE"),
+        ("PREMIGRATE_FORMAT", "xml"),
+        ("PREMIGRATE_SKIP", "2"),
+    ] {
+        let run = premigrate(&database, &folder).env(variable, bad).run().exits(78);
+        run.says(&[&format!("{variable} must be")]).does_not_say(bad);
+    }
+    let missing = folder.path.join("missing").display().to_string();
+    let run = bare().env("DATABASE_URL", &database.url).env("PREMIGRATE_DIR", &missing).run();
+    run.exits(65).says(&[&missing]);
+    bare().env("PREMIGRATE_ENV_FILE", &missing).run().exits(78).says(&["PREMIGRATE_ENV_FILE"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn booleans_are_1_or_true_and_0_or_false_or_empty() {
+    let (database, folder) = (Database::fresh(), who());
+    for value in ["1", "true"] {
+        let run = premigrate(&database, &folder).env("PREMIGRATE_DRY_RUN", value).run().exits(0);
+        assert!(run.stdout.starts_with("would apply 1 migration"), "{}", run.stdout);
+    }
+    for value in ["0", "false", ""] {
+        let run = premigrate(&database, &folder).env("PREMIGRATE_DRY_RUN", value).run().exits(0);
+        assert_eq!(run.stdout, "", "{value:?}");
+    }
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_refused() {
+    let (database, folder) = (Database::fresh(), who());
+    let run = premigrate(&database, &folder).env("PREMIGRATE_WIAT", "1s").run().exits(78);
+    run.says(&["PREMIGRATE_WIAT is not a variable of premigrate"]);
+    let run = premigrate(&database, &folder).env("PREMIGRATE_MIGRATIONS", "x").run().exits(78);
+    run.says(&["set PREMIGRATE_DIR"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn timeouts_are_set_for_the_migration_and_only_where_asked() {
+    let timeouts = "create table timeouts as select current_setting('lock_timeout') as lock, \
+                    current_setting('statement_timeout') as statement, \
+                    current_setting('idle_in_transaction_session_timeout') as idle";
+    for (args, expected) in [
+        (&[][..], "5s|0|0"),
+        (&["--lock-timeout", "250ms", "--statement-timeout", "1h"], "250ms|1h|0"),
+        (&["--lock-timeout=0", "--statement-timeout=0"], "0|0|0"),
+        (&["--lock-timeout=2m", "--statement-timeout=90"], "2min|90s|0"),
+    ] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_timeouts", timeouts)]);
+        premigrate(&database, &folder).args(args).run().exits(0);
+        assert_eq!(database.value("select * from timeouts"), expected);
+    }
+}
+
+#[test]
+fn a_statement_that_runs_too_long_fails_its_migration() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_slow", "create table slow (); select pg_sleep(60)")]);
+    let run = premigrate(&database, &folder).args(&["--statement-timeout", "100ms"]).run();
+    run.exits(70).says(&["57014", "0000_slow.sql:1:23, statement 2 of 2"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn the_servers_own_statement_timeout_is_left_alone() {
+    let (database, folder) = (Database::fresh(), Folder::drizzle0(&[]));
+    database.execute(&format!("alter database {} set statement_timeout = '7s'", database.name));
+    folder.add("0000_a", "create table a as select current_setting('statement_timeout')");
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.value("select * from a"), "7s");
+}
+
+// PREMIGRATE_SKIP.
+
+#[test]
+fn skip_looks_at_nothing_and_becomes_the_app() {
+    let run = bare()
+        .env("PREMIGRATE_SKIP", "1")
+        .env("DATABASE_URL", "nonsense")
+        .args(&["--dir", "/nowhere", "--", "echo", "started"])
+        .run()
+        .exits(0);
+    assert_eq!(run.stdout, "started\n");
+    let told = ["PREMIGRATE_SKIP is set: nothing was looked at or applied", "starting echo"];
+    assert_eq!(run.stderr, told.map(|line| format!("premigrate: {line}\n")).concat());
+
+    let (database, folder) = (Database::fresh(), who());
+    premigrate(&database, &folder).env("PREMIGRATE_SKIP", "true").run().exits(0);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    premigrate(&database, &folder).env("PREMIGRATE_SKIP", "0").run().exits(0);
+    assert_eq!(database.tables(), ["who"]);
+}
+
+// Which database.
+
+#[test]
+fn the_migrations_own_url_comes_first_and_is_kept_from_the_app() {
+    let (database, folder) = (Database::fresh(), who());
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant all on database {} to {role}; grant all on schema public to {role}",
+        database.name
+    ));
+    let app = "env | grep -E '^(MIGRATION_)?DATABASE_URL|^PREMIGRATE' | sort";
+    let run = premigrate(&database, &folder)
+        .env("MIGRATION_DATABASE_URL", &url)
+        .env("PREMIGRATE_WAIT", "7s")
+        .args(&["--", "sh", "-c", app])
+        .run()
+        .exits(0);
+    assert_eq!(run.stdout, format!("DATABASE_URL={}\n", database.url));
+    assert_eq!(database.value("select name from who"), role);
+}
+
+#[test]
+fn without_a_url_libpqs_variables_say_where() {
+    let (database, folder) = (Database::fresh(), who());
+    let (user, host, port) = parts(&database.url);
+    let run = in_folder(&folder)
+        .env("PGHOST", host)
+        .env("PGPORT", port)
+        .env("PGUSER", user)
+        .env("PGDATABASE", &database.name)
+        .run();
+    run.exits(0);
+    assert_eq!(database.value("select name from who"), user);
+}
+
+#[test]
+fn without_any_database_the_cure_is_told() {
+    let folder = who();
+    let run = in_folder(&folder).run().exits(78);
+    run.says(&["no database is named", "set DATABASE_URL=postgres://", "PGHOST"]);
+}
+
+// Files that hold secrets.
+
+/// A role that the server asks for this password.
+fn role_with_password(database: &Database, password: &str) -> String {
+    let (role, _) = database.role();
+    database.execute(&format!(
+        "alter role {role} password {}; grant with_password to {role}; \
+         grant all on database {} to {role}; grant all on schema public to {role}",
+        premigrate::quote::literal(password),
+        database.name
+    ));
+    role
+}
+
+/// A file outside the migrations folder.
+fn secret(text: impl AsRef<[u8]>) -> (Folder, String) {
+    let folder = Folder::empty();
+    folder.write("secret", text);
+    let path = folder.path.join("secret").display().to_string();
+    (folder, path)
+}
+
+#[test]
+fn a_url_or_a_password_may_stand_in_a_file() {
+    let (database, folder) = (Database::fresh(), who());
+    let (_kept, path) = secret(format!("{}\r\n\n", database.url));
+    let run = in_folder(&folder).env("DATABASE_URL_FILE", &path);
+    let run = run.args(&["--", "sh", "-c", "echo $DATABASE_URL_FILE$DATABASE_URL"]).run().exits(0);
+    assert_eq!(run.stdout, format!("{path}\n"));
+    let run = in_folder(&folder).env("MIGRATION_DATABASE_URL_FILE", &path);
+    let run = run.env("DATABASE_URL", "nonsense");
+    let app = "echo $MIGRATION_DATABASE_URL_FILE$DATABASE_URL";
+    let run = run.args(&["--", "sh", "-c", app]).run().exits(0);
+    assert_eq!(run.stdout, "nonsense\n");
+
+    // What looks special elsewhere is a password's own here; blanks belong to it too.
+    let password = " p$HOME#'\"\\%41 é ";
+    let role = role_with_password(&database, password);
+    database.execute("drop schema drizzle cascade; drop table who");
+    let (_kept, path) = secret(format!("{password}\n"));
+    let (_, host, port) = parts(&database.url);
+    let run = in_folder(&folder)
+        .env("PGHOST", host)
+        .env("PGPORT", port)
+        .env("PGUSER", &role)
+        .env("PGDATABASE", &database.name)
+        .env("PGPASSWORD_FILE", &path)
+        .run();
+    run.exits(0);
+    assert_eq!(database.value("select name from who"), role);
+}
+
+#[test]
+fn an_empty_file_is_an_unset_variable() {
+    let (database, folder) = (Database::fresh(), who());
+    let (_kept, path) = secret("\n");
+    let run = premigrate(&database, &folder).env("MIGRATION_DATABASE_URL_FILE", &path).run();
+    run.exits(0);
+    let run = in_folder(&folder).env("DATABASE_URL_FILE", &path).run().exits(78);
+    run.says(&["no database is named"]);
+}
+
+#[test]
+fn a_variable_and_its_file_at_once_are_refused() {
+    let (database, folder) = (Database::fresh(), who());
+    let (_kept, path) = secret(&database.url);
+    let run = premigrate(&database, &folder).env("DATABASE_URL_FILE", &path).run().exits(78);
+    run.says(&["both DATABASE_URL and DATABASE_URL_FILE are set"]);
+    let run = premigrate(&database, &folder).env("PGPASSWORD", "x").env("PGPASSWORD_FILE", &path);
+    run.run().exits(78).says(&["both PGPASSWORD and PGPASSWORD_FILE are set"]);
+}
+
+#[test]
+fn a_secrets_file_that_cannot_be_read_is_told_by_its_variable() {
+    let folder = who();
+    let run = in_folder(&folder).env("DATABASE_URL_FILE", "/nowhere/url").run().exits(78);
+    run.says(&["the file that DATABASE_URL_FILE names cannot be read", "No such file"]);
+    let (_kept, path) = secret(b"postgres://u:\xff@h/d");
+    let run = in_folder(&folder).env("DATABASE_URL_FILE", &path).run().exits(78);
+    run.says(&["DATABASE_URL_FILE is not valid UTF-8"]);
+}
+
+// `.env`.
+
+#[test]
+fn an_env_file_is_read_where_the_environment_names_no_database() {
+    let (database, folder) = (Database::fresh(), who());
+    folder.write(
+        ".env",
+        format!(
+            "# for development\nexport DATABASE_URL=\"{}\" # ours\r\nPREMIGRATE_SCHEMA=history\n\
+             OTHER=x\nPATH=/nowhere\nNODE_ENV='development'\nnonsense\n",
+            database.url
+        ),
+    );
+    let app = "echo [$DATABASE_URL][$OTHER][$NODE_ENV][$PREMIGRATE_SCHEMA]";
+    let run = in_folder(&folder).args(&["--", "sh", "-c", app]).run().exits(0);
+    assert_eq!(run.stdout, "[][][][]\n");
+    assert_eq!(database.value("select count(*) from history.__drizzle_migrations"), "1");
+    let run = in_folder(&folder).env("PREMIGRATE_SCHEMA", "elsewhere").args(&["--dry-run"]).run();
+    assert!(run.exits(0).stdout.starts_with("would apply 1 migration"));
+}
+
+#[test]
+fn an_env_file_is_not_read_where_the_environment_names_a_database() {
+    let folder = who();
+    folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d\nPREMIGRATE_WIAT=1\n");
+    let database = Database::fresh();
+    let (user, host, port) = parts(&database.url);
+    let (_kept, path) = secret(&database.url);
+    for variables in [
+        &[("DATABASE_URL", database.url.as_str())][..],
+        &[("MIGRATION_DATABASE_URL", &database.url)],
+        &[("DATABASE_URL_FILE", &path)],
+        &[("PGHOST", host), ("PGPORT", port), ("PGUSER", user), ("PGDATABASE", &database.name)],
+    ] {
+        let start = in_folder(&folder);
+        let start = variables.iter().fold(start, |start, (name, value)| start.env(name, value));
+        start.run().exits(0);
+    }
+    in_folder(&folder).run().exits(78).says(&["PREMIGRATE_WIAT"]);
+    // An empty variable, as Compose leaves it, names none.
+    in_folder(&folder).env("DATABASE_URL", "").run().exits(78).says(&["PREMIGRATE_WIAT"]);
+    in_folder(&folder).args(&["--env-file", ""]).run().exits(78).says(&["no database is named"]);
+}
+
+#[test]
+fn another_env_file_can_be_named_and_must_then_be_there() {
+    let (database, folder) = (Database::fresh(), who());
+    folder.write("config/dev.env", format!("DATABASE_URL={}", database.url));
+    in_folder(&folder).args(&["--env-file", "config/dev.env"]).run().exits(0);
+    let run = in_folder(&folder).args(&["--env-file", "missing.env"]).run().exits(78);
+    run.says(&["--env-file", "missing.env", "cannot be read"]);
+    let run = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "missing.env").run().exits(78);
+    run.says(&["PREMIGRATE_ENV_FILE", "missing.env", "cannot be read"]);
+    assert!(!Path::new(".env").exists(), "other tests count on there being none");
+}
+
+#[test]
+fn nothing_in_an_env_files_password_is_expanded() {
+    let database = Database::fresh();
+    for (written, password) in [
+        ("pa$$word$HOME", "pa$$word$HOME"),
+        ("'p#w d'", "p#w d"),
+        ("\"p#w${PATH}\"", "p#w${PATH}"),
+        ("`p'\"w`", "p'\"w"),
+        ("p=w # not this", "p=w"),
+    ] {
+        let folder = who();
+        let role = role_with_password(&database, password);
+        let (_, host, port) = parts(&database.url);
+        folder.write(
+            ".env",
+            format!(
+                "PGHOST={host}\nPGPORT={port}\nPGUSER={role}\nPGDATABASE={}\n\
+                 PGPASSWORD={written}\n",
+                database.name
+            ),
+        );
+        in_folder(&folder).arg("--dry-run").run().exits(0);
+    }
+}
+
+// Secrets.
+
+/// No part of the password is in anything that was printed.
+#[track_caller]
+fn keeps_the_secret(run: &Run) {
+    for printed in [&run.stdout, &run.stderr] {
+        assert!(!printed.to_lowercase().contains("hunter"), "{printed}");
+    }
+}
+
+#[test]
+fn a_password_is_never_printed() {
+    let (database, folder) = (Database::fresh(), who());
+    let (_, host, port) = parts(&database.url);
+    let (name, role) = (&database.name, role_with_password(&database, "Hunter@2"));
+    let url = format!("postgres://{role}:Hunter%402@{host}:{port}/{name}");
+    let wrong = format!("postgres://{role}:Hunter3@{host}:{port}/{name}");
+    let dead = "postgres://u:hunter2@127.0.0.1:1/d";
+    let with = |variables: &[(&str, &str)], args: &[&str]| {
+        let start = in_folder(&folder).args(args);
+        variables.iter().fold(start, |start, (name, value)| start.env(name, value))
+    };
+    let once = "--wait=0";
+    let lost = format!("postgres://u:hunter2@{}.invalid/d", unique("host").replace('_', "-"));
+    let tls = format!("{url}?sslmode=require");
+    let nowhere = format!("postgres://{role}:Hunter%402@{host}:{port}/hunted");
+    let keys = format!("host={host} port={port} user={role} password=Hunter@2 two dbname={name}");
+    let pg = [("PGHOST", host), ("PGUSER", role.as_str()), ("PGPASSWORD", "hunter2")];
+    let runs = [
+        (69, with(&[("DATABASE_URL", dead)], &[once])),
+        (69, with(&[("DATABASE_URL", dead)], &[once, "--format=json"])),
+        (69, with(&[("DATABASE_URL", dead)], &["--wait=300ms"])),
+        (69, with(&[("DATABASE_URL", &lost)], &[once])),
+        (77, with(&[("DATABASE_URL", &wrong)], &[])),
+        (77, with(&[("DATABASE_URL", &wrong)], &["--format=json"])),
+        (77, with(&[("DATABASE_URL", &nowhere)], &[])),
+        (77, with(&[("DATABASE_URL", &tls)], &[])),
+        (78, with(&[("DATABASE_URL", "postgres://u:hunter/2@h/d@e")], &[])),
+        (78, with(&[("DATABASE_URL", "postgres://u@h/d?password=a&hunter2")], &[])),
+        (78, with(&[("DATABASE_URL", "postgres://u@h/d?password=a&hunter2=x")], &[])),
+        (78, with(&[("DATABASE_URL", "hunter2")], &[])),
+        (78, with(&[("DATABASE_URL", &keys)], &[])),
+        (78, with(&[pg[0], pg[1], pg[2], ("PGPORT", "hunter2")], &[])),
+        (78, with(&[pg[0], pg[1], pg[2], ("PGPASSWORD_FILE", "/hunter2")], &[])),
+        // The secret itself, where the name of its file belongs.
+        (78, with(&[pg[0], pg[1], ("PGPASSWORD_FILE", "hunter2")], &[])),
+        (78, with(&[("DATABASE_URL_FILE", dead)], &[])),
+        (78, with(&[("DATABASE_URL", dead), ("PREMIGRATE_URL", dead)], &[])),
+        // There is no flag for it, but people try.
+        (64, with(&[], &[dead])),
+        (64, with(&[], &["up", dead])),
+        (64, with(&[], &["up", "password=hunter2"])),
+        (64, with(&[], &["--database-url", dead])),
+        (64, with(&[], &[&format!("--database-url={dead}")])),
+        (64, with(&[], &[&format!("-{dead}")])),
+        (64, with(&[], &["--format=json", dead])),
+        (70, {
+            folder.add("0001_bad", "select nothing");
+            with(&[("DATABASE_URL", &url)], &[])
+        }),
+    ];
+    for (at, (code, run)) in runs.into_iter().enumerate() {
+        let run = run.run();
+        keeps_the_secret(&run);
+        assert_eq!(run.code, code, "{at}: {}", run.stderr);
+    }
+    folder.write("0000_who.sql", "select 'edited'");
+    keeps_the_secret(&with(&[("DATABASE_URL", &url)], &[]).run().exits(65));
+    folder.write(".env", "DATABASE_URL='postgres://u:hunter2@127.0.0.1:x/d'\nhunter2\n");
+    keeps_the_secret(&with(&[], &[]).run().exits(78));
+    keeps_the_secret(&with(&[], &["list"]).run().exits(0));
+}
