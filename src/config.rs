@@ -171,13 +171,7 @@ impl Config {
                 Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
                 None => Origin::Executable,
             },
-            format: given
-                .parsed("--format", "text or json", |value| match value {
-                    "text" => Some(Format::Text),
-                    "json" => Some(Format::Json),
-                    _ => None,
-                })?
-                .unwrap_or_default(),
+            format: given.format()?,
             skip: given.truth("PREMIGRATE_SKIP")?,
             dry_run: given.switch("--dry-run")?,
             exit_code: given.switch("--exit-code")?,
@@ -193,6 +187,12 @@ impl Config {
             ),
             given,
         })
+    }
+
+    /// How to say that the configuration is wrong: as it asks for, where it can be told.
+    pub fn format(invocation: &Invocation, environment: &Environment) -> Format {
+        let (options, environment) = (invocation.options.clone(), environment.clone());
+        Given { options, environment }.format().unwrap_or_default()
     }
 
     /// Checks the rest.
@@ -251,6 +251,15 @@ impl Given {
 
     fn name(&self, flag: &'static str) -> Result<Option<String>, Invalid> {
         self.parsed(flag, "a name", |name| (!name.is_empty()).then(|| name.to_owned()))
+    }
+
+    fn format(&self) -> Result<Format, Invalid> {
+        let format = self.parsed("--format", "text or json", |value| match value {
+            "text" => Some(Format::Text),
+            "json" => Some(Format::Json),
+            _ => None,
+        })?;
+        Ok(format.unwrap_or_default())
     }
 
     fn switch(&self, flag: &'static str) -> Result<bool, Invalid> {

@@ -94,7 +94,10 @@ pub fn run(
     let with_app = invocation.app.is_some();
     let config = match Config::new(&invocation, environment) {
         Ok(config) => config,
-        Err(invalid) => return failed(Error::Config(invalid), with_app, Format::Text, print),
+        Err(invalid) => {
+            let format = Config::format(&invocation, environment);
+            return failed(Error::Config(invalid), with_app, format, print);
+        }
     };
     match carry_out(&invocation, &config, print) {
         Ok(code) => match invocation.app {

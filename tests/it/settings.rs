@@ -89,6 +89,17 @@ fn an_unknown_variable_of_ours_is_refused() {
 }
 
 #[test]
+fn a_wrong_setting_is_told_in_the_format_that_is_asked_for() {
+    let (database, folder) = (Database::fresh(), who());
+    for (name, value) in [("PREMIGRATE_WIAT", "1s"), ("PREMIGRATE_WAIT", "soon")] {
+        let run = premigrate(&database, &folder).env(name, value).env("PREMIGRATE_FORMAT", "json");
+        let ended = run.run().exits(78).events().pop().expect("an object");
+        assert_eq!((&ended["event"], &ended["exit_code"]), (&"error".into(), &78.into()));
+    }
+    premigrate(&database, &folder).args(&["--format", "xml"]).run().exits(78);
+}
+
+#[test]
 fn timeouts_are_set_for_the_migration_and_only_where_asked() {
     let timeouts = "create table timeouts as select current_setting('lock_timeout') as lock, \
                     current_setting('statement_timeout') as statement, \
