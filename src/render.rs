@@ -298,6 +298,10 @@ fn kept(ended: &Ended, with_app: bool) -> String {
     let mut sentences = Vec::new();
     match (ended.applied.len(), ended.pending_after_failure()) {
         (0, 0) => {}
+        (0, pending) if pending == ended.pending.len() => {
+            sentences
+                .push(format!("{pending} {} pending.", if pending == 1 { "is" } else { "are" }));
+        }
         (0, pending) => sentences.push(format!("{} pending.", more_are(pending))),
         (applied, pending) => {
             let are = if applied == 1 { "is" } else { "are" };

@@ -73,6 +73,9 @@ fn when_nothing_was_applied_nothing_is_said_to_be_kept() {
     let run = premigrate(&database, &folder).run().exits(70).does_not_say("kept");
     let run = run.does_not_say("pending").does_not_say("The app");
     assert!(run.stderr.ends_with("^\n"), "{}", run.stderr);
+    folder.add("0001_b", "select 1");
+    let run = premigrate(&database, &folder).run().exits(70).does_not_say("kept");
+    assert!(run.stderr.ends_with("^\n\n  1 more is pending.\n"), "{}", run.stderr);
 }
 
 #[test]
