@@ -248,7 +248,7 @@ impl Table {
             "with written as (insert into {} (hash, created_at{column}) \
              values ({}, {created_at}{name}) returning id, created_at) \
              select min(id), min(created_at), (case when count(*) = 1 then '1' \
-             else 'premigrate: the row was not written' end)::int from written",
+             else 'premigrate: a trigger keeps rows out of the history' end)::int from written",
             self.qualified(),
             quote::literal(&entry.hash)
         )
