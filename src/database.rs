@@ -9,7 +9,8 @@ use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -197,10 +198,16 @@ impl Session {
     ) -> Result<Option<Vec<Option<String>>>, Cause> {
         let answers = RefCell::new(Vec::new());
         let messages = [sql];
-        let sent = fly(&self.client, &messages, true, &answers);
-        let result = blocking(&self.runtime, patience, sent)?;
-        result.map_err(|error| self.cause(&error))?;
-        match answers.into_inner().pop() {
+        let mut sent = pin!(fly(&self.client, &messages, true, &answers));
+        match blocking(&self.runtime, patience, sent.as_mut()) {
+            Ok(result) => result.map_err(|error| self.cause(&error))?,
+            Err(interrupted) => {
+                // Behind a lock, say, it would go on waiting without us.
+                self.cancel_until_done(sent);
+                return Err(interrupted.into());
+            }
+        }
+        match answers.take().pop() {
             Some(Answer { error: Some(error), .. }) => Err(Cause::Server(error)),
             Some(answer) => Ok(answer.row),
             None => Ok(None),
@@ -218,19 +225,23 @@ impl Session {
         let end = match blocking(&self.runtime, Patience::endless(stop), sent.as_mut()) {
             Ok(result) => result.err().map(|error| self.cause(&error)),
             Err(interrupted) => {
-                let never = Stop::default();
-                let limit = Patience::lasting(CANCEL, &never);
-                while limit.check().is_ok() {
-                    self.cancel(limit.at_most(CANCEL / 2));
-                    let rest = limit.at_most(CANCEL_AGAIN);
-                    if blocking(&self.runtime, rest, sent.as_mut()).is_ok() {
-                        break;
-                    }
-                }
+                self.cancel_until_done(sent);
                 Some(interrupted.into())
             }
         };
         Flight { answers: answers.take(), end }
+    }
+
+    /// Has the server cancel what it is doing for this session, and waits until it has.
+    fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
+        let never = Stop::default();
+        let limit = Patience::lasting(CANCEL, &never);
+        while limit.check().is_ok() {
+            self.cancel(limit.at_most(CANCEL / 2));
+            if blocking(&self.runtime, limit.at_most(CANCEL_AGAIN), sent.as_mut()).is_ok() {
+                return;
+            }
+        }
     }
 
     /// Asks the server to cancel what this session is doing. No answer comes; what becomes of it
@@ -238,14 +249,15 @@ impl Session {
     fn cancel(&self, patience: Patience<'_>) {
         let BackDoor { token, address, vigilance, tls } = &self.back_door;
         let request = async {
-            let wire = Wire::dial(address, vigilance).await.ok()?.waiting_for_close();
+            let wire = Wire::dial(address, vigilance).await.ok()?;
             token.cancel_query_raw(wire, tls.clone()).await.ok()
         };
         // If it does not get through, the caller's own limit ends the wait.
         let _ = blocking(&self.runtime, patience, request);
     }
 
-    /// Says good-bye, so that the server need not find out.
+    /// Says good-bye, and waits until the server has cleared up after us: who comes next finds the
+    /// place free.
     pub fn close(self) {
         let Session { runtime, client, driver, .. } = self;
         drop(client);
@@ -315,6 +327,7 @@ async fn login(
 ) -> Result<(Client, Connected, Tls), Cause> {
     let dial = |error: io::Error| Cause::Client(Trouble::Dial(error.kind(), error.to_string()));
     let wire = Wire::dial(address, vigilance).await.map_err(dial)?;
+    let stranger = wire.stranger();
     let mut config = tokio_postgres::Config::new();
     config.user(&target.user);
     config.dbname(&target.dbname);
@@ -344,6 +357,7 @@ async fn login(
     };
     let (client, connection) =
         config.connect_raw(wire, tls.clone()).await.map_err(|error| cause(&error, None))?;
+    stranger.store(false, Ordering::Relaxed);
     Ok((client, connection, tls))
 }
 
@@ -438,8 +452,11 @@ fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
     }
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
-    let is_io = source.is_some_and(|source| source.is::<io::Error>());
-    Cause::Client(if error.is_closed() || is_io {
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_garbage = matches!(io, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    Cause::Client(if is_garbage {
+        Trouble::Protocol(reason)
+    } else if error.is_closed() || io.is_some() {
         Trouble::Lost(reason, overheard)
     } else if source.is_some_and(|source| source.is::<TlsFailure>()) || reason.contains("TLS") {
         Trouble::Tls(reason)

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -52,13 +54,19 @@ impl Vigilance {
     }
 }
 
+/// What a server may say before it lets us in, in bytes. The driver keeps all notices until then.
+const GREETING: usize = 1 << 20;
+
 /// A socket, as the driver wants one.
 #[derive(Debug)]
 pub struct Wire {
     socket: Socket,
-    /// Whether closing waits for the other side to close. libpq does so after a cancel request,
-    /// and PgBouncer 1.18 crashes if one does not (pgbouncer issue 801).
-    waits_for_close: bool,
+    /// Whether what answers has not yet proved to be a server that lets us in.
+    stranger: Arc<AtomicBool>,
+    /// How many bytes have come.
+    heard: usize,
+    /// Whether the other side has closed.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -83,12 +91,28 @@ impl Wire {
             }
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Wire { socket, waits_for_close: false })
+        Ok(Wire { socket, stranger: Arc::new(AtomicBool::new(true)), heard: 0, closed: false })
     }
 
-    /// The same, for a cancel request.
-    pub fn waiting_for_close(self) -> Wire {
-        Wire { waits_for_close: true, ..self }
+    /// To be lowered when the server has let us in. Until then it is not taken at its word.
+    pub fn stranger(&self) -> Arc<AtomicBool> {
+        self.stranger.clone()
+    }
+
+    /// Tells a web server, say, from PostgreSQL, and stops one that never stops talking.
+    fn examine(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let invalid = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        match bytes.first() {
+            // Yes or no to TLS; or an error, a request to log in, a notice, a protocol version.
+            Some(b'S' | b'N' | b'E' | b'R' | b'v') | None => {}
+            Some(_) if self.heard > 0 => {}
+            Some(_) => return invalid("what answers there is not a PostgreSQL server"),
+        }
+        self.heard = self.heard.saturating_add(bytes.len());
+        if self.heard > GREETING {
+            return invalid("the server talks without end, and does not let us in");
+        }
+        Ok(())
     }
 }
 
@@ -98,10 +122,17 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.socket {
+        let before = buffer.filled().len();
+        ready!(match &mut self.socket {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Socket::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
+        })?;
+        let new = buffer.filled().get(before..).unwrap_or_default();
+        self.closed |= new.is_empty();
+        if self.stranger.load(Ordering::Relaxed) {
+            self.examine(new)?;
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -125,12 +156,13 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.waits_for_close {
+        // The other side closes first. After a good-bye, it has then cleared up; and after a cancel
+        // request, PgBouncer 1.18 crashes if we do not wait for that (pgbouncer issue 801).
+        while !self.closed {
             let mut bytes = [0; 64];
             let mut buffer = ReadBuf::new(&mut bytes);
-            match ready!(self.as_mut().poll_read(cx, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                _ => self.waits_for_close = false,
+            if ready!(self.as_mut().poll_read(cx, &mut buffer)).is_err() {
+                self.closed = true;
             }
         }
         match &mut self.socket {
