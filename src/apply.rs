@@ -6,12 +6,12 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Settings;
-use crate::connect::{self, NoSession};
+use crate::connect::{self, NoSession, Waits};
 use crate::database::{Attempt, Cause, Session};
 use crate::error::{Conflict, Ended, Error, RolledBack};
 use crate::fit;
 use crate::flight::{Job, Limits, Unit, Verdict};
-use crate::history::{Entry, History, NotAHistory, State, Table};
+use crate::history::{Entry, History, Table};
 use crate::lock;
 use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
@@ -101,8 +101,8 @@ struct Run<'a> {
     applied: Vec<String>,
     /// What it has still to apply.
     pending: Vec<String>,
-    /// The migration whose connection broke last, and how often in a row.
-    broken: Option<(Option<String>, u32)>,
+    /// The last connection that broke in a transaction, and how often it did so in a row.
+    broken: Option<(Box<Broken>, u32)>,
     /// Settings that the server turned out not to take.
     unsettable: Vec<&'static str>,
 }
@@ -309,10 +309,12 @@ impl<'a> Run<'a> {
             if let Some(signal) = self.stop.raised() {
                 return Err(Error::Stopped { signal, rolled_back: None });
             }
-            (self.tell)(Event::Applying {
-                migration: migration.name.clone(),
-                out_of_order: pending.out_of_order,
-            });
+            if self.given_up(Some(&migration.name)).is_none() {
+                (self.tell)(Event::Applying {
+                    migration: migration.name.clone(),
+                    out_of_order: pending.out_of_order,
+                });
+            }
             let started = Instant::now();
             let entry = Entry::of(migration, layout);
             let job = Job {
@@ -364,8 +366,20 @@ impl<'a> Run<'a> {
                 unsettable: self.unsettable.clone(),
             };
             let unit = Unit::new(job, table, history, prepared.state, &limits);
-            let flight = session.flight(&unit.messages(), unit.is_large(), self.stop);
-            let failure = match unit.judge(&flight) {
+            let given_up = self.given_up(migration.as_deref());
+            let flight = match given_up {
+                Some(_) => session.flight(&unit.probe(), false, self.stop),
+                None => session.flight(&unit.messages(), unit.is_large(), self.stop),
+            };
+            let verdict = match (unit.judge(&flight), given_up) {
+                // No backend is at it any more, and the history does not have it.
+                (Verdict::Committed(_), Some(broken)) => return Err(Error::Broken(broken)),
+                (Verdict::Stopped { signal, .. }, Some(_)) => {
+                    return Err(Error::Stopped { signal, rolled_back: None });
+                }
+                (verdict, _) => verdict,
+            };
+            let failure = match verdict {
                 Verdict::Committed(answer) => return Ok(Ok(answer)),
                 Verdict::Stopped { signal, confirmed } => {
                     let rolled_back = Some(RolledBack { migration, confirmed });
@@ -403,9 +417,7 @@ impl<'a> Run<'a> {
                 pause: jittered,
                 attempt,
             });
-            Patience::endless(self.stop)
-                .sleep(jittered)
-                .map_err(|end| interrupted(end, Error::NoLock(failure)))?;
+            self.pause(jittered)?;
         }
     }
 
@@ -419,32 +431,50 @@ impl<'a> Run<'a> {
     /// the old backend, while it is not gone, still holds the lock, and so is waited for.
     fn count_break(&mut self, broken: Box<Broken>) -> Result<(), Error> {
         let times = match &self.broken {
-            Some((migration, times)) if *migration == broken.migration => times + 1,
+            Some((before, times)) if before.migration == broken.migration => times + 1,
             _ => 1,
         };
-        if times >= BREAKS {
-            return Err(Error::Broken(broken));
+        if times > 2 * BREAKS {
+            let place = "after connecting".to_owned();
+            return Err(Error::Unreachable(vec![Attempt {
+                place,
+                cause: Cause::Client(broken.trouble),
+            }]));
         }
-        self.broken = Some((broken.migration.clone(), times));
         (self.tell)(Event::Retrying {
             migration: broken.migration.clone(),
             why: Again::Lost(broken.trouble.clone()),
             pause: PAUSE,
             attempt: times + 1,
         });
-        Patience::endless(self.stop)
-            .sleep(PAUSE)
-            .map_err(|end| interrupted(end, Error::Broken(broken)))
+        self.broken = Some((broken, times));
+        self.pause(PAUSE)
     }
 
     /// Says so if the migration whose connection broke turns out to have been committed.
     fn resolve_broken(&mut self) {
         let pending = &self.pending;
-        let is_applied = |(migration, _): &mut (Option<String>, u32)| {
-            migration.as_ref().is_some_and(|migration| !pending.contains(migration))
+        let is_applied = |(broken, _): &mut (Box<Broken>, u32)| {
+            broken.migration.as_ref().is_some_and(|migration| !pending.contains(migration))
         };
-        if let Some((Some(migration), _)) = self.broken.take_if(is_applied) {
+        if let Some((broken, _)) = self.broken.take_if(is_applied)
+            && let Some(migration) = broken.migration
+        {
             self.count_applied(&migration, None);
+        }
+    }
+
+    /// How a transaction last broke its connection, if it did so too often to be sent again. Then
+    /// all there is to learn is whether it was committed.
+    fn given_up(&self, migration: Option<&str>) -> Option<Box<Broken>> {
+        let (broken, times) = self.broken.as_ref()?;
+        (*times >= BREAKS && broken.migration.as_deref() == migration).then(|| broken.clone())
+    }
+
+    fn pause(&self, time: Duration) -> Result<(), Error> {
+        match Patience::endless(self.stop).sleep(time) {
+            Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
+            Err(Interrupted::Stopped(signal)) => Err(Error::Stopped { signal, rolled_back: None }),
         }
     }
 }
@@ -485,53 +515,43 @@ pub fn consult(
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
 ) -> Result<(Session, History), Error> {
-    let patience = Patience::lasting(settings.wait, stop);
-    loop {
-        let session = connect::connect(&settings.target, settings.wait, stop, tell);
-        let session = session.map_err(|none| match none {
-            NoSession::Stopped(signal) => Error::Stopped { signal, rolled_back: None },
-            NoSession::Unreachable(attempts) => Error::Unreachable(attempts),
-        })?;
-        let cause = match read(&session, &settings.table, stop) {
-            Ok(Ok(history)) => return Ok((session, history)),
-            Ok(Err(not)) => return Err(Error::NotAHistory(settings.table.clone(), not)),
-            Err(cause) => cause,
-        };
-        let place = "after connecting".to_owned();
-        let lost = |cause| Error::Unreachable(vec![Attempt { place, cause }]);
-        match cause {
-            Cause::Stopped(signal) => return Err(Error::Stopped { signal, rolled_back: None }),
-            Cause::Server(error) if error.is("42501") => {
-                let (table, role) = (&settings.table, &settings.target.user);
-                let patience = Patience::lasting(QUESTION, stop);
-                let answer = session.ask(&table.exists(), patience).ok().flatten();
-                let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
-                let statements = if exists {
-                    table.reading_grants(role)
-                } else {
-                    table.grants(State::NoTable, &[], role)
-                };
-                return Err(Error::Forbidden { error, statements });
-            }
-            cause if connect::passes(&cause) => {
-                patience.sleep(PAUSE).map_err(|end| interrupted(end, lost(cause)))?;
-            }
-            cause => return Err(lost(cause)),
+    let waits = Waits { database: settings.wait, room: settings.runner_wait };
+    let ask = |session: &Session, patience: Patience<'_>| read(session, settings, patience);
+    match connect::connect(&settings.target, waits, stop, tell, ask) {
+        Ok((session, Ok(history))) => Ok((session, history)),
+        Ok((session, Err(error))) => {
+            session.close();
+            Err(error)
         }
+        Err(NoSession::Stopped(signal)) => Err(Error::Stopped { signal, rolled_back: None }),
+        Err(NoSession::Unreachable(attempts)) => Err(Error::Unreachable(attempts)),
     }
 }
 
 fn read(
     session: &Session,
-    table: &Table,
-    stop: &Stop,
-) -> Result<Result<History, NotAHistory>, Cause> {
-    let patience = Patience::lasting(QUESTION, stop);
+    settings: &Settings,
+    patience: Patience<'_>,
+) -> Result<Result<History, Error>, Cause> {
+    let table = &settings.table;
     match session.ask(&table.read(), patience) {
-        Ok(answer) => Ok(table.parse(&answer.unwrap_or_default())),
+        Ok(answer) => Ok(table
+            .parse(&answer.unwrap_or_default())
+            .map_err(|not| Error::NotAHistory(table.clone(), not))),
         Err(Cause::Server(error)) if error.is("42P01") => {
             let answer = session.ask(&table.probe(), patience)?;
             Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))
+        }
+        Err(Cause::Server(error)) if error.is("42501") => {
+            let role = &settings.target.user;
+            let answer = session.ask(&table.exists(), patience).ok().flatten();
+            let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
+            let statements = if exists {
+                table.reading_grants(role)
+            } else {
+                table.grants(State::NoTable, &[], role)
+            };
+            Ok(Err(Error::Forbidden { error, statements }))
         }
         Err(cause) => Err(cause),
     }

@@ -6,7 +6,7 @@ use crate::conninfo::Target;
 use crate::database::{Attempt, Cause, Session, Trouble};
 use crate::pg_error::PgError;
 use crate::report::Event;
-use crate::signals::{Patience, Signal, Stop};
+use crate::signals::{Interrupted, Patience, Signal, Stop};
 
 /// Why there is no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,28 +22,54 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long the only attempt may take where `--wait` is 0.
 const ONE_TRY: Duration = Duration::from_secs(10);
+/// How long the first question may take, once we are let in.
+const QUESTION: Duration = Duration::from_secs(30);
 
-/// Connects, and tries again for as long as `wait` while the reason is one that passes. Tells the
-/// reason whenever it changes.
-pub fn connect(
+/// How long to wait, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// For the database to come up; zero is one try.
+    pub database: Duration,
+    /// For room in it, which another runner may be taking: a slot, or a pooler's connection.
+    pub room: Duration,
+}
+
+/// Connects and asks a first question, and tries both again for as long as the reason against it is
+/// one that passes. Tells the reason whenever it changes.
+pub fn connect<T>(
     target: &Target,
-    wait: Duration,
+    waits: Waits,
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
-) -> Result<Session, NoSession> {
-    let patience = Patience::lasting(if wait.is_zero() { ONE_TRY } else { wait }, stop);
+    ask: impl Fn(&Session, Patience<'_>) -> Result<T, Cause>,
+) -> Result<(Session, T), NoSession> {
+    let one_try = waits.database.is_zero();
+    let patience = Patience::lasting(if one_try { ONE_TRY } else { waits.database }, stop);
+    let room = Patience::lasting(waits.room.max(waits.database), stop);
+    let mut limit = patience;
     let mut pause = FIRST_PAUSE;
     let mut told = Vec::new();
     loop {
-        let attempts = match Session::open(target, patience) {
-            Ok(session) => return Ok(session),
+        let mut unanswered = false;
+        let attempts = match Session::open(target, limit) {
+            Ok(session) => match ask(&session, room.at_most(QUESTION)) {
+                Ok(answer) => return Ok((session, answer)),
+                Err(cause) => {
+                    session.close();
+                    // A pooler lets us in, and keeps the question until a connection is free.
+                    unanswered = cause == Cause::Client(Trouble::Silent);
+                    vec![Attempt { place: "after connecting".to_owned(), cause }]
+                }
+            },
             Err(attempts) => attempts,
         };
         if let Some(signal) = stop.raised() {
             return Err(NoSession::Stopped(signal));
         }
-        let left = patience.left().unwrap_or_default();
-        if wait.is_zero() || left.is_zero() || !attempts.iter().any(|one| passes(&one.cause)) {
+        let full = unanswered || attempts.iter().any(|attempt| is_full(&attempt.cause));
+        limit = if full { room } else { patience };
+        let left = limit.left().unwrap_or_default();
+        if one_try || left.is_zero() || !attempts.iter().any(|attempt| passes(&attempt.cause)) {
             // The last attempt may have been cut short by the limit; what was seen before it
             // tells more.
             let only_cut = attempts.iter().all(|one| one.cause == Cause::Client(Trouble::Silent));
@@ -54,7 +80,7 @@ pub fn connect(
             tell(Event::Waiting { attempts: attempts.clone(), left });
             told = attempts;
         }
-        if let Err(crate::signals::Interrupted::Stopped(signal)) = patience.sleep(pause) {
+        if let Err(Interrupted::Stopped(signal)) = limit.sleep(pause) {
             return Err(NoSession::Stopped(signal));
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -89,6 +115,17 @@ fn server_passes(error: &PgError) -> bool {
     let of_the_connection =
         error.is_class("08") && !FINAL.iter().any(|words| error.message.contains(words));
     of_the_moment || of_the_connection
+}
+
+/// Whether the server is there, and has no room for one more. PgBouncer says it in words.
+fn is_full(cause: &Cause) -> bool {
+    const WORDS: [&str; 2] = ["query_wait_timeout", "no more connections allowed"];
+    match cause {
+        Cause::Server(error) => {
+            error.is("53300") || WORDS.iter().any(|words| error.message.contains(words))
+        }
+        Cause::Client(_) | Cause::Stopped(_) => false,
+    }
 }
 
 /// Whether the server was there and would not have us: role, password, database, certificate.

@@ -144,6 +144,12 @@ impl<'a> Unit<'a> {
         messages
     }
 
+    /// What is sent to learn whether the way is free, and to change nothing. Its judgement is that
+    /// of the real thing, which it ends before the file: committed means that the way is free.
+    pub fn probe(&self) -> [&str; 2] {
+        [self.begin.as_str(), "rollback"]
+    }
+
     /// Whether the messages have to go one by one, for their size.
     pub fn is_large(&self) -> bool {
         self.pieces.len() > 1
@@ -156,38 +162,29 @@ impl<'a> Unit<'a> {
             .iter()
             .enumerate()
             .find_map(|(at, answer)| Some((at, answer.completed, answer.error.as_ref()?)));
-        // A session's last error, with which the server ends it, is told as a broken connection.
-        let fatal = failed.is_some_and(|(_, _, error)| error.severity == "FATAL");
-        let all_answered = self.all_answered(answers);
+        // The error with which the server ends a session is told as a broken connection.
+        let fatal = failed.and_then(|(_, _, error)| error.ends_session().then_some(error));
+        let answered = fatal.is_none() && self.all_answered(answers);
+        let broken = |trouble| Verdict::Broken { completed: self.completed(answers), trouble };
+        let last_word = |error: &PgError| Trouble::Lost(error.message.clone(), Some(error.clone()));
 
-        match &flight.end {
-            Some(Cause::Stopped(signal)) => {
+        match (&flight.end, fatal) {
+            (Some(Cause::Stopped(signal)), _) => {
                 let too_late = failed.is_none_or(|(_, _, error)| !error.is("57014"));
-                if !(all_answered && too_late) {
-                    return Verdict::Stopped { signal: *signal, confirmed: all_answered };
+                if !(answered && too_late) {
+                    return Verdict::Stopped { signal: *signal, confirmed: answered };
                 }
             }
-            Some(Cause::Client(trouble)) if fatal || failed.is_none() => {
-                return Verdict::Broken {
-                    completed: self.completed(answers),
-                    trouble: match failed {
-                        Some((_, _, error)) => {
-                            Trouble::Lost(error.message.clone(), Some(error.clone()))
-                        }
-                        None => trouble.clone(),
-                    },
-                };
+            (_, Some(fatal)) => return broken(last_word(fatal)),
+            (Some(Cause::Client(trouble)), _) if failed.is_none() => {
+                return broken(trouble.clone());
             }
-            Some(Cause::Server(error)) if fatal || failed.is_none() => {
-                return Verdict::Broken {
-                    completed: self.completed(answers),
-                    trouble: Trouble::Lost(error.message.clone(), Some(error.clone())),
-                };
-            }
-            Some(_) | None => {}
+            (Some(Cause::Server(error)), _) if failed.is_none() => return broken(last_word(error)),
+            _ => {}
         }
 
         match failed {
+            // The server rolls back, also where the connection broke after this.
             Some((at, completed, error)) => self.failed(at, completed, error),
             // No error anywhere: the row was written in the transaction that holds the lock, and
             // the answer to COMMIT is COMMIT. The driver keeps that word to itself; it would be

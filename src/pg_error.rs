@@ -5,7 +5,7 @@ use postgres::error::{DbError, ErrorPosition};
 /// An error or notice of the server, with every field that helps a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PgError {
-    /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, ...
+    /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, ...: in English, whatever `lc_messages` is.
     pub severity: String,
     /// The SQLSTATE.
     pub code: String,
@@ -51,6 +51,11 @@ impl PgError {
         self.code == code
     }
 
+    /// Whether it is the session's last word.
+    pub fn ends_session(&self) -> bool {
+        self.severity == "FATAL" || self.severity == "PANIC"
+    }
+
     /// Whether the SQLSTATE is of this class, its first two characters.
     pub fn is_class(&self, class: &str) -> bool {
         self.code.starts_with(class)
@@ -61,7 +66,10 @@ impl From<&DbError> for PgError {
     fn from(error: &DbError) -> PgError {
         let text = |field: Option<&str>| field.map(str::to_owned);
         PgError {
-            severity: error.severity().to_owned(),
+            severity: match error.parsed_severity() {
+                Some(severity) => severity.to_string(),
+                None => error.severity().to_owned(),
+            },
             code: error.code().code().to_owned(),
             message: error.message().to_owned(),
             detail: text(error.detail()),
