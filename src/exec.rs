@@ -4,6 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{FORBIDDEN, SIGPIPE};
+use signal_hook::flag;
 
 /// The app: what stands after `--`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +29,26 @@ pub fn is_ours(name: &OsStr) -> bool {
 
 /// Becomes the app. Returns only if that cannot be done, with the reason.
 pub fn exec(app: &App) -> io::Error {
+    use_default_signals();
     let mut command = Command::new(&app.program);
     command.args(&app.args);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
     command.exec()
+}
+
+/// The app gets every signal as a process has it by default, whatever we were started with; else
+/// Node, say, would not learn that its children have ended.
+fn use_default_signals() {
+    // What is caught is set back by exec; what is ignored would stay ignored. SIGPIPE, which Rust
+    // ignores for us, is set back by Rust.
+    let untouched = Arc::new(AtomicBool::new(false));
+    let catchable = |signal: &i32| *signal != SIGPIPE && !FORBIDDEN.contains(signal);
+    for signal in Signal::iterator().map(|signal| signal as i32).filter(catchable) {
+        let _ = flag::register(signal, untouched.clone());
+    }
+    let _ = SigSet::empty().thread_set_mask();
 }
 
 /// The exit code for an app that cannot be executed, as shells and Docker have it: 127 if it is

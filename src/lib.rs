@@ -167,7 +167,7 @@ fn carry_out(
     };
     apply::carry_out(&task, &set, &settings, &stop, &mut tell)?;
     // It may have come after the last commit: then the app is not started any more.
-    match stop.raised() {
+    match stop.last_look() {
         Some(signal) => Err(Error::Stopped { signal, rolled_back: None }.into()),
         None => Ok(0),
     }

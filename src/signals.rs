@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
 
 /// The signals that end a run.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
@@ -36,27 +38,39 @@ impl Signal {
 
 /// The flag that a signal raises.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicUsize>);
+pub struct Stop {
+    raised: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process at once.
+    at_once: Arc<AtomicBool>,
+}
 
 impl Stop {
     /// A flag that SIGHUP, SIGINT, SIGQUIT and SIGTERM raise from now on, also for process 1, for
     /// which the kernel would ignore them. A second signal ends the process at once; the server
     /// then rolls back by itself.
     pub fn on_signals() -> io::Result<Stop> {
-        let stop = Stop::default();
-        let second = Arc::new(AtomicBool::new(false));
+        let Stop { raised, at_once } = Stop::default();
         for signal in ENDING {
-            // In this order: the first signal finds `second` down, and then raises it.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, second.clone())?;
-            signal_hook::flag::register(signal, second.clone())?;
-            signal_hook::flag::register_usize(signal, stop.0.clone(), signal as usize)?;
+            // In this order: the first signal finds `at_once` down, and then raises it.
+            flag::register_conditional_shutdown(signal, 128 + signal, at_once.clone())?;
+            flag::register(signal, at_once.clone())?;
+            flag::register_usize(signal, raised.clone(), signal as usize)?;
         }
-        Ok(stop)
+        // Whoever started us may have blocked them.
+        SigSet::empty().thread_set_mask()?;
+        Ok(Stop { raised, at_once })
+    }
+
+    /// The signal that has come, if one has; from now on, one ends the process at once. So none is
+    /// lost between the last look and the app.
+    pub fn last_look(&self) -> Option<Signal> {
+        self.at_once.store(true, Ordering::SeqCst);
+        self.raised()
     }
 
     /// The signal that has come, if one has.
     pub fn raised(&self) -> Option<Signal> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.raised.load(Ordering::SeqCst) {
             0 => None,
             number => Some(Signal(u8::try_from(number).unwrap_or(SIGTERM as u8))),
         }
