@@ -1,1 +1,193 @@
 //! Becoming the app.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use crate::harness::{Database, Folder, Premigrate, bare, premigrate};
+
+fn one_table() -> Folder {
+    Folder::drizzle0(&[("0000_a", "create table a (id int)")])
+}
+
+/// A run that has nothing to do but to become the app.
+fn skipping(app: &[&str]) -> Premigrate {
+    bare().env("PREMIGRATE_SKIP", "1").arg("--").args(app)
+}
+
+/// An executable file.
+fn script(folder: &Folder, name: &str, text: &str) -> String {
+    folder.write(name, text);
+    let path = folder.path.join(name);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_app_has_our_pid() {
+    let database = Database::fresh();
+    let folder = one_table();
+    let running = premigrate(&database, &folder).args(&["--", "sh", "-c", "echo $$"]).start();
+    let pid = running.pid();
+    assert_eq!(running.finish().exits(0).says(&["applied 0000_a"]).stdout, format!("{pid}\n"));
+}
+
+#[test]
+fn the_apps_arguments_arrive_byte_for_byte() {
+    let run = skipping(&["printf", "%s|", "", "--help", "--", "a b", "$HOME", "*"])
+        .arg(OsStr::from_bytes(b"\xff\xfe\n"))
+        .start();
+    let output = run.child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"|--help|--|a b|$HOME|*|\xff\xfe\n|");
+}
+
+#[test]
+fn the_apps_end_is_ours() {
+    skipping(&["sh", "-c", "exit 42"]).run().exits(42);
+    skipping(&["sh", "-c", "kill -s KILL $$"]).run().exits(-9);
+}
+
+#[test]
+fn the_app_reads_our_stdin() {
+    let database = Database::fresh();
+    let folder = one_table();
+    let mut run = premigrate(&database, &folder).args(&["--", "cat"]);
+    run.command.stdin(Stdio::piped());
+    let mut running = run.start();
+    running.child.stdin.take().unwrap().write_all(b"for the app").unwrap();
+    assert_eq!(running.finish().exits(0).stdout, "for the app");
+}
+
+#[test]
+fn a_name_without_a_slash_is_looked_up_in_path() {
+    let folder = Folder::empty();
+    script(&folder, "my-app", "#!/bin/sh\necho found\n");
+    let run = skipping(&["my-app"]).env("PATH", &folder.path).run().exits(0);
+    assert_eq!(run.stdout, "found\n");
+}
+
+#[test]
+fn an_app_that_is_not_there_is_127() {
+    skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "in no folder of PATH"]);
+    skipping(&["/no/such/app"]).run().exits(127).says(&["cannot start /no/such/app"]);
+    skipping(&["/etc/hostname/app"]).run().exits(127);
+}
+
+#[test]
+fn a_script_whose_interpreter_is_missing_is_127_with_a_hint() {
+    let folder = Folder::empty();
+    let app = script(&folder, "app", "#!/no/such/interpreter\n");
+    skipping(&[&app]).run().exits(127).says(&["its interpreter is not"]);
+}
+
+#[test]
+fn an_app_that_cannot_be_executed_is_126() {
+    let folder = Folder::empty();
+    folder.write("app", "#!/bin/sh\n");
+    let app = folder.path.join("app");
+    skipping(&[app.to_str().unwrap()]).run().exits(126).says(&["cannot start", "denied"]);
+    skipping(&[folder.path.to_str().unwrap()]).run().exits(126);
+    skipping(&["app"]).env("PATH", &folder.path).run().exits(126);
+}
+
+#[test]
+fn the_app_gets_the_environment_without_what_is_only_ours() {
+    let folder = Folder::empty();
+    folder.write("url", "postgres://u@h/d");
+    let run = skipping(&["env", "-0"])
+        .env("MIGRATION_DATABASE_URL_FILE", folder.path.join("url"))
+        .env("PREMIGRATE_WAIT", "1s")
+        .env("DATABASE_URL", "postgres://u@h/d")
+        .env("PGPASSWORD", "secret")
+        .env("BYTES", OsStr::from_bytes(b"\xff"))
+        .env("EMPTY", "")
+        .start();
+    let output = run.child.wait_with_output().unwrap().stdout;
+    let mut seen: Vec<_> = output.split(|&byte| byte == 0).filter(|one| !one.is_empty()).collect();
+    seen.retain(|one| !one.starts_with(b"PATH="));
+    seen.sort_unstable();
+    let expected: [&[u8]; 4] =
+        [b"BYTES=\xff", b"DATABASE_URL=postgres://u@h/d", b"EMPTY=", b"PGPASSWORD=secret"];
+    assert_eq!(seen, expected);
+
+    let run = skipping(&["env"]).env("MIGRATION_DATABASE_URL", "postgres://u@h/d").run().exits(0);
+    assert!(!run.stdout.contains("MIGRATION"), "{}", run.stdout);
+}
+
+#[test]
+fn the_app_inherits_no_descriptor_of_ours() {
+    let database = Database::fresh();
+    let list = "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done";
+    let run = premigrate(&database, &one_table()).args(&["--", "sh", "-c", list]).run().exits(0);
+    let without_us = Command::new("sh").args(["-c", list]).output().unwrap();
+    assert_eq!(run.stdout, String::from_utf8_lossy(&without_us.stdout));
+}
+
+#[test]
+fn the_app_has_default_signal_dispositions_and_an_empty_mask() {
+    let database = Database::fresh();
+    let folder = one_table();
+    // We are started with signals that are ignored and, by Python, blocked.
+    let start = "import os, signal, sys\n\
+        for ignored in (signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1):\n    \
+            signal.signal(ignored, signal.SIG_IGN)\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})\n\
+        os.execv(sys.argv[1], sys.argv[1:])";
+    let output = Command::new("python3")
+        .args(["-c", start, env!("CARGO_BIN_EXE_premigrate"), "--dir"])
+        .arg(&folder.path)
+        .args(["--", "cat", "/proc/self/status"])
+        .env_remove("PREMIGRATE_EMBEDDED")
+        .env("DATABASE_URL", &database.url)
+        .output()
+        .unwrap();
+    let status = String::from_utf8_lossy(&output.stdout);
+    for name in ["SigBlk", "SigIgn", "SigCgt"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
+        let signals = u64::from_str_radix(line.unwrap(), 16).unwrap();
+        // Those above are the C library's own.
+        assert_eq!(signals & 0x7fff_ffff, 0, "{name} {}", line.unwrap());
+    }
+}
+
+#[test]
+fn our_session_is_gone_when_the_app_starts() {
+    let database = Database::fresh();
+    let folder = one_table();
+    let count = format!(
+        "psql -XAt -d '{}' -c \"select count(*) from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid()\"",
+        database.url
+    );
+    for _ in 0..5 {
+        let run = premigrate(&database, &folder).args(&["--", "sh", "-c", &count]).run().exits(0);
+        assert_eq!(run.stdout, "0\n");
+    }
+}
+
+#[test]
+fn the_app_is_not_started_after_any_failure() {
+    let database = Database::fresh();
+    let broken = Folder::drizzle0(&[("0000_a", "select 1/0")]);
+    let app = ["--", "echo", "started"];
+    let not_started = |run: Premigrate, code: i32| {
+        let run = run.args(&app).run().exits(code).says(&["The app was not started."]);
+        assert_eq!(run.stdout, "");
+    };
+    not_started(premigrate(&database, &broken), 70);
+    not_started(premigrate(&database, &Folder::empty()), 65);
+    not_started(
+        bare().env("DATABASE_URL", "postgres://u@127.0.0.1:1/d").args(&["--wait", "0"]),
+        69,
+    );
+    not_started(bare().env("PREMIGRATE_WIAT", "1"), 78);
+}
+
+#[test]
+fn nothing_of_ours_comes_on_stdout() {
+    let database = Database::fresh();
+    let run = premigrate(&database, &one_table()).args(&["--", "true"]).run().exits(0);
+    assert_eq!(run.stdout, "");
+}

@@ -241,7 +241,7 @@ impl Run {
 
 /// The executable, with an environment of its own: nothing but `PATH` is passed on.
 pub struct Premigrate {
-    command: Command,
+    pub command: Command,
 }
 
 /// Runs the executable on a database and a folder.
