@@ -25,6 +25,13 @@ pub fn with_database(url: &str, database: &str) -> String {
     format!("{}/{database}{query}", &base[..end])
 }
 
+/// The server's port; it listens on 127.0.0.1.
+pub fn server_port() -> u16 {
+    let url = server();
+    let authority = url.split('/').nth(2).expect("a URL");
+    authority.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+}
+
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// A name that no other test of this run, or of another run on the same server, has.
@@ -48,6 +55,17 @@ impl Database {
         client.batch_execute(&format!("create database {name}")).expect("create database");
         let url = with_database(&server(), &name);
         Database { name, url }
+    }
+
+    /// The same database, past every proxy and pooler, as the superuser.
+    pub fn direct(&self) -> Database {
+        Database { name: self.name.clone(), url: with_database(&server(), &self.name) }
+    }
+
+    /// The same database by another port, of a proxy or a pooler.
+    pub fn through(&self, port: u16) -> Database {
+        let url = self.url.replace(&format!(":{}/", server_port()), &format!(":{port}/"));
+        Database { name: self.name.clone(), url }
     }
 
     pub fn client(&self) -> Client {

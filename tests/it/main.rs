@@ -10,6 +10,8 @@
 )]
 
 mod harness;
+mod pgbouncer;
+mod proxy;
 
 mod answers;
 mod app;

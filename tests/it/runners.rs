@@ -1,1 +1,251 @@
-//! Several runners at once: each migration is applied once.
+//! Any number of runners at once.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Database, Folder, Premigrate, Running, premigrate, server_port};
+use crate::pgbouncer::PgBouncer;
+use crate::proxy::{Fate, Proxy};
+
+const RUNNERS: usize = 12;
+const ROUNDS: usize = 5;
+
+/// Migrations whose effects, done twice, would be seen.
+fn counting() -> Folder {
+    Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_one", "insert into log values ('one')"),
+        ("0002_two", "insert into log values ('two');\nselect pg_sleep(0.1)"),
+        ("0003_three", "insert into log values ('three')"),
+        ("0004_index", "create index on log (what)"),
+    ])
+}
+
+#[track_caller]
+fn applied_once(database: &Database, folder: &Folder) {
+    assert_eq!(database.rows("select what from log order by what"), ["one", "three", "two"]);
+    let files = ["0000_log", "0001_one", "0002_two", "0003_three", "0004_index"];
+    assert_eq!(database.history(), files.map(|file| folder.hash(&format!("{file}.sql"))));
+}
+
+const SLEEPING: &str = "select from pg_stat_activity where datname = current_database() \
+    and wait_event = 'PgSleep'";
+
+/// Starts a run on the database, and waits until it sleeps in a migration.
+fn start_slow(database: &Database, folder: &Folder) -> Running {
+    let running = premigrate(database, folder).start();
+    database.direct().wait_for("the slow migration", SLEEPING);
+    running
+}
+
+fn slow(seconds: f64) -> Folder {
+    Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        (
+            "0001_slow",
+            &format!("insert into log values ('slow');\nselect pg_sleep({seconds});\nselect 1"),
+        ),
+    ])
+}
+
+/// Twelve runners on an empty database, and that on five databases at once.
+fn all_at_once(port: u16) {
+    thread::scope(|scope| {
+        for _ in 0..ROUNDS {
+            scope.spawn(move || {
+                let database = Database::fresh();
+                let folder = counting();
+                let through = database.through(port);
+                let start = || premigrate(&through, &folder).arg("--strict").start();
+                let runs: Vec<_> = (0..RUNNERS).map(|_| start()).collect();
+                for run in runs {
+                    run.finish().exits(0);
+                }
+                applied_once(&database, &folder);
+                assert_eq!(database.rows(ADVISORY_LOCKS), Vec::<String>::new());
+            });
+        }
+    });
+}
+
+const ADVISORY_LOCKS: &str = "select pid from pg_locks where locktype = 'advisory' \
+    and database = (select oid from pg_database where datname = current_database())";
+
+#[test]
+fn twelve_at_once_apply_each_migration_once() {
+    all_at_once(server_port());
+}
+
+#[test]
+fn twelve_at_once_through_pgbouncer_apply_each_migration_once() {
+    let pooler = PgBouncer::start(20);
+    all_at_once(pooler.port);
+}
+
+#[test]
+fn a_pool_of_one_connection_is_enough_for_all() {
+    let pooler = PgBouncer::start(1);
+    let database = Database::fresh();
+    let folder = counting();
+    let through = pooler.to(&database);
+    let runs: Vec<_> = (0..RUNNERS).map(|_| premigrate(&through, &folder).start()).collect();
+    for run in runs {
+        run.finish().exits(0);
+    }
+    applied_once(&database, &folder);
+}
+
+#[test]
+fn a_full_pool_counts_against_runner_wait() {
+    let pooler = PgBouncer::start(1);
+    let database = Database::fresh();
+    let folder = slow(3.0);
+    let through = pooler.to(&database);
+    let first = start_slow(&through, &folder);
+    premigrate(&through, &folder).args(&["--wait", "1s"]).run().exits(0);
+    first.finish().exits(0);
+    assert_eq!(database.rows("select what from log"), ["slow"]);
+}
+
+#[test]
+fn a_full_server_counts_against_runner_wait() {
+    let database = Database::fresh();
+    let role = database.name.clone();
+    database.execute(&format!(
+        "create role {role} login connection limit 1;\n\
+         grant all on database {role} to {role};\n\
+         grant all on schema public to {role}"
+    ));
+    let folder = slow(2.0);
+    let limited = Database {
+        name: role.clone(),
+        url: database.url.replace("postgres@", &format!("{role}@")),
+    };
+    let first = start_slow(&limited, &folder);
+    let waits = ["--wait", "300ms"];
+    premigrate(&limited, &folder).args(&waits).run().exits(0).says(&["too many connections"]);
+    first.finish().exits(0);
+    assert_eq!(database.rows("select what from log"), ["slow"]);
+}
+
+#[test]
+fn a_runner_killed_in_the_middle_is_succeeded_by_the_one_that_waits() {
+    let database = Database::fresh();
+    let folder = slow(1.5);
+    let killed = start_slow(&database, &folder);
+    let waiting = premigrate(&database, &folder).start();
+    thread::sleep(Duration::from_millis(300));
+    killed.signal("KILL");
+    killed.finish().exits(-9);
+    waiting.finish().exits(0).says(&["waiting up to"]);
+    assert_eq!(database.rows("select what from log"), ["slow"]);
+    assert_eq!(database.history().len(), 2);
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_runner_killed_behind_pgbouncer_is_succeeded_by_the_one_that_waits() {
+    let pooler = PgBouncer::start(20);
+    let database = Database::fresh();
+    let folder = slow(1.5);
+    let through = pooler.to(&database);
+    let killed = start_slow(&through, &folder);
+    let waiting = premigrate(&through, &folder).start();
+    thread::sleep(Duration::from_millis(300));
+    killed.signal("KILL");
+    killed.finish().exits(-9);
+    waiting.finish().exits(0);
+    assert_eq!(database.rows("select what from log"), ["slow"]);
+    assert_eq!(database.history().len(), 2);
+}
+
+#[test]
+fn who_waits_says_for_whom_and_holds_nothing_meanwhile() {
+    let database = Database::fresh();
+    let folder = slow(60.0);
+    let first = start_slow(&database, &folder);
+    let holder = database.value(
+        "select pid from pg_stat_activity where datname = current_database() \
+         and application_name = 'premigrate'",
+    );
+    let waiting = premigrate(&database, &folder).start();
+    thread::sleep(Duration::from_millis(700));
+    let sessions = database.rows(
+        "select pid from pg_stat_activity where datname = current_database() \
+         and application_name = 'premigrate'",
+    );
+    assert_eq!(sessions, [holder.clone()]);
+    waiting.signal("TERM");
+    let name = format!("backend {holder} of premigrate");
+    let waited = waiting.finish().exits(143).says(&["waiting up to", "another runner", &name]);
+    assert!(waited.took < Duration::from_secs(3), "{:?}", waited.took);
+    first.signal("TERM");
+    first.finish().exits(143);
+}
+
+#[test]
+fn runner_wait_is_how_long_another_is_waited_for() {
+    let database = Database::fresh();
+    let folder = slow(60.0);
+    let first = start_slow(&database, &folder);
+    let locked_out = |wait: &str| -> Premigrate {
+        premigrate(&database, &folder).args(&["--runner-wait", wait, "--", "echo", "started"])
+    };
+    let run = locked_out("0").run().exits(75);
+    assert!(run.took < Duration::from_secs(2), "{:?}", run.took);
+    let run = run.says(&["another runner is still at work", "of premigrate", "was not started"]);
+    assert_eq!(run.stdout, "");
+    let run = locked_out("1s").run().exits(75);
+    assert!(run.took > Duration::from_secs(1) && run.took < Duration::from_secs(4));
+    first.signal("TERM");
+    first.finish().exits(143);
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_history_that_changed_since_it_was_read_is_read_again() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_one", "insert into log values ('ours')");
+    // Between our reading and our lock, another one records the migration.
+    let proxy = {
+        let hash = folder.hash("0001_one.sql");
+        let database = database.direct();
+        Proxy::start(move |message| {
+            if message.text.starts_with("begin isolation level") {
+                database.execute(&format!(
+                    "insert into drizzle.__drizzle_migrations (hash, created_at) \
+                     select '{hash}', 1700000001000 where not exists \
+                     (select from drizzle.__drizzle_migrations where hash = '{hash}')"
+                ));
+            }
+            Fate::Passes
+        })
+    };
+    premigrate(&proxy.to(&database), &folder).run().exits(0).does_not_say("applied 0001_one in");
+    assert_eq!(database.rows("select from log").len(), 0);
+    assert_eq!(database.history().len(), 2);
+}
+
+#[test]
+fn the_same_lock_is_taken_by_every_release() {
+    let database = Database::fresh();
+    let mut client = database.client();
+    let mut held = client.transaction().unwrap();
+    held.batch_execute("select pg_advisory_xact_lock(8102650200187171425)").unwrap();
+    let folder = counting();
+    premigrate(&database, &folder).args(&["--runner-wait", "0"]).run().exits(75);
+    held.commit().unwrap();
+    premigrate(&database, &folder).args(&["--runner-wait", "0"]).run().exits(0);
+}
+
+#[test]
+fn databases_of_one_server_do_not_wait_for_each_other() {
+    let (one, other) = (Database::fresh(), Database::fresh());
+    let folder = slow(60.0);
+    let first = start_slow(&one, &folder);
+    premigrate(&other, &counting()).args(&["--runner-wait", "0"]).run().exits(0);
+    first.signal("TERM");
+    first.finish().exits(143);
+}

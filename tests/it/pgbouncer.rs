@@ -1,0 +1,70 @@
+//! The real PgBouncer, in transaction mode, in front of the test server.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Folder, server_port};
+
+/// Ends with the test.
+pub struct PgBouncer {
+    child: Child,
+    pub port: u16,
+    _folder: Folder,
+}
+
+impl PgBouncer {
+    /// With so many connections to the server for each database.
+    pub fn start(pool_size: usize) -> PgBouncer {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let folder = Folder::empty();
+        let ini = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = {pool_size}\n\
+             max_client_conn = 500\n",
+            server_port()
+        );
+        folder.write("pgbouncer.ini", ini);
+        let config = std::fs::File::open(folder.path.join("pgbouncer.ini")).expect("its file");
+        let log = std::fs::File::create(folder.path.join("log")).expect("its log");
+
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new("pgbouncer");
+        // Our folder may be one that an ordinary user cannot reach.
+        command.env("PATH", path).arg("/dev/stdin").stdin(config).stdout(Stdio::null()).stderr(log);
+        let id = Command::new("id").arg("-u").output().expect("id").stdout;
+        if id.trim_ascii() == b"0" {
+            // It refuses to run as root.
+            command.uid(65534).gid(65534);
+        }
+        let mut child = command.spawn().expect("pgbouncer, as scripts/setup installs it");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let ended = child.try_wait().expect("its state");
+            let log = || std::fs::read_to_string(folder.path.join("log")).unwrap_or_default();
+            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}: {}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        PgBouncer { child, port, _folder: folder }
+    }
+
+    /// The database through this pooler.
+    pub fn to(&self, database: &Database) -> Database {
+        database.through(self.port)
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_none()
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

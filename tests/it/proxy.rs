@@ -1,0 +1,186 @@
+//! A proxy in front of the server that understands PostgreSQL's messages: it counts round trips,
+//! and can cut or stall a connection at any message, in either direction. Without TLS.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::harness::{Database, server_port};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Client,
+    Server,
+}
+
+/// A message on its way.
+pub struct Message<'a> {
+    pub from: From,
+    /// How many came before it from this side, in all connections.
+    pub number: usize,
+    /// Its type; 0 for those of a client that is not let in yet.
+    pub tag: u8,
+    pub text: &'a str,
+}
+
+/// What happens to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Passes,
+    /// It does not arrive, and the connection is closed.
+    Cut,
+    /// Neither it nor what follows it from this side arrives.
+    Stalled,
+}
+
+pub struct Proxy {
+    port: u16,
+    state: Arc<State>,
+}
+
+struct State {
+    fate: Box<dyn Fn(&Message) -> Fate + Send + Sync>,
+    client: AtomicUsize,
+    server: AtomicUsize,
+    connections: AtomicUsize,
+    round_trips: AtomicUsize,
+}
+
+impl Proxy {
+    pub fn start(fate: impl Fn(&Message) -> Fate + Send + Sync + 'static) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Proxy::listening(listener, fate)
+    }
+
+    pub fn listening(
+        listener: TcpListener,
+        fate: impl Fn(&Message) -> Fate + Send + Sync + 'static,
+    ) -> Proxy {
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::new(State {
+            fate: Box::new(fate),
+            client: AtomicUsize::new(0),
+            server: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            round_trips: AtomicUsize::new(0),
+        });
+        let shared = state.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let server = TcpStream::connect(("127.0.0.1", server_port()));
+                join(client.expect("a client"), server.expect("the server"), &shared);
+            }
+        });
+        Proxy { port, state }
+    }
+
+    /// The database through this proxy.
+    pub fn to(&self, database: &Database) -> Database {
+        let through = database.through(self.port);
+        Database { url: format!("{}?sslmode=disable", through.url), ..through }
+    }
+
+    pub fn messages(&self, from: From) -> usize {
+        self.state.count(from).load(Ordering::SeqCst)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How often a client sent something after all that it had asked was answered; the handshakes
+    /// not counted.
+    pub fn round_trips(&self) -> usize {
+        self.state.round_trips.load(Ordering::SeqCst)
+    }
+}
+
+impl State {
+    fn count(&self, from: From) -> &AtomicUsize {
+        match from {
+            From::Client => &self.client,
+            From::Server => &self.server,
+        }
+    }
+}
+
+fn join(client: TcpStream, server: TcpStream, state: &Arc<State>) {
+    state.connections.fetch_add(1, Ordering::SeqCst);
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    // How many queries of this connection have no answer yet.
+    let open = Arc::new(Mutex::new(0));
+    for (from, reader, writer) in
+        [(From::Client, &client, &server), (From::Server, &server, &client)]
+    {
+        let (reader, writer) = (reader.try_clone().expect("it"), writer.try_clone().expect("it"));
+        let (state, open) = (state.clone(), open.clone());
+        thread::spawn(move || {
+            if pass(from, &reader, &writer, &state, &open) == Fate::Stalled {
+                // Both sockets stay open until the test is over.
+                loop {
+                    thread::park();
+                }
+            }
+            let _ = writer.shutdown(Shutdown::Both);
+            let _ = reader.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+/// Passes messages on until one side closes, or fate strikes.
+fn pass(
+    from: From,
+    mut reader: &TcpStream,
+    mut writer: &TcpStream,
+    state: &State,
+    open: &Mutex<usize>,
+) -> Fate {
+    let mut buffer = Vec::new();
+    let mut chunk = vec![0; 1 << 16];
+    let mut is_first = from == From::Client;
+    loop {
+        match reader.read(&mut chunk) {
+            Ok(0) | Err(_) => return Fate::Passes,
+            Ok(length) => buffer.extend_from_slice(&chunk[..length]),
+        }
+        let mut passed = 0;
+        let mut fate = Fate::Passes;
+        while fate == Fate::Passes {
+            let rest = &buffer[passed..];
+            let tagged = usize::from(!is_first);
+            let Some(length) = rest.get(tagged..tagged + 4) else { break };
+            let length = u32::from_be_bytes(length.try_into().unwrap()) as usize + tagged;
+            let Some(bytes) = rest.get(..length) else { break };
+            let tag = if is_first { 0 } else { bytes[0] };
+            is_first = false;
+            let number = state.count(from).fetch_add(1, Ordering::SeqCst);
+            let text = String::from_utf8_lossy(&bytes[tagged + 4..]);
+            fate = (state.fate)(&Message { from, number, tag, text: &text });
+            if fate != Fate::Passes {
+                break;
+            }
+            let mut open = open.lock().expect("the count");
+            match (from, tag) {
+                (From::Client, b'Q') => {
+                    if *open == 0 {
+                        state.round_trips.fetch_add(1, Ordering::SeqCst);
+                    }
+                    *open += 1;
+                }
+                (From::Server, b'Z') => *open = open.saturating_sub(1),
+                _ => {}
+            }
+            passed += length;
+        }
+        if writer.write_all(&buffer[..passed]).is_err() {
+            return Fate::Passes;
+        }
+        if fate != Fate::Passes {
+            return fate;
+        }
+        buffer.drain(..passed);
+    }
+}
