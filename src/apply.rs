@@ -11,7 +11,7 @@ use crate::database::{Attempt, Cause, Session};
 use crate::error::{Conflict, Ended, Error, RolledBack};
 use crate::fit;
 use crate::flight::{Job, Limits, Unit, Verdict};
-use crate::history::{Entry, History, Table};
+use crate::history::{Entry, History, State, Table};
 use crate::lock;
 use crate::migration::MigrationSet;
 use crate::pg_error::PgError;

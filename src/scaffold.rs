@@ -586,7 +586,7 @@ mod tests {
         let said = refusal(&Files::new(), "x");
         assert!(said.contains("begin with `drizzle-kit generate`"), "{said}");
         let nowhere = Path::new("/nowhere/at/all");
-        assert!(matches!(add(nowhere, "x"), Err(Invalid::NoFolder(path)) if path == nowhere));
+        assert!(matches!(add(nowhere, "x", 0), Err(Invalid::NoFolder(path)) if path == nowhere));
     }
 
     #[test]
