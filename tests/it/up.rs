@@ -805,6 +805,6 @@ fn a_row_that_a_trigger_swallows_fails_the_migration() {
     );
     let folder = Folder::drizzle0(&[LOG]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["the row was not written", "0000_log.sql, at its history row"]);
+    run.says(&["keeps rows out of the history", "0000_log.sql, at its history row"]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
