@@ -326,3 +326,219 @@ impl Spot {
         Some(Spot { statement: statement + 1, place: (line, column), excerpt })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg_error::PgError;
+    use crate::signals::Stop;
+
+    /// What a verdict comes to, in a word.
+    fn told(verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::Committed(row) => format!("committed {}", row.len()),
+            Verdict::LockedOut => "locked out".to_owned(),
+            Verdict::HistoryChanged => "history changed".to_owned(),
+            Verdict::Unsettable(name) => format!("unsettable {name}"),
+            Verdict::Failed(failure) => {
+                format!("failed {:?} {:?}", failure.phase, failure.statement)
+            }
+            Verdict::Forbidden(_) => "forbidden".to_owned(),
+            Verdict::Broken { completed, trouble: Trouble::Lost(why, _) } => {
+                format!("broken after {completed}: {why}")
+            }
+            Verdict::Broken { completed, .. } => format!("broken after {completed}"),
+            Verdict::Stopped { confirmed, .. } => format!("stopped, confirmed: {confirmed}"),
+        }
+    }
+
+    fn error(severity: &str, code: &str) -> PgError {
+        PgError {
+            severity: severity.to_owned(),
+            code: code.to_owned(),
+            message: code.to_owned(),
+            ..PgError::default()
+        }
+    }
+
+    fn done(completed: usize) -> Answer {
+        Answer { completed, ..Answer::default() }
+    }
+
+    fn failed(completed: usize, code: &str) -> Answer {
+        Answer { completed, row: None, error: Some(error("ERROR", code)) }
+    }
+
+    fn lost() -> Option<Cause> {
+        Some(Cause::Client(Trouble::Lost("lost".to_owned(), None)))
+    }
+
+    fn stopped() -> Option<Cause> {
+        let stop = Stop::default();
+        stop.raise(15);
+        stop.raised().map(Cause::Stopped)
+    }
+
+    const SQL: &str = "insert into a values (1);\ninsert into a values (2);\nselect 3";
+
+    /// Judges these answers to a migration of three statements, in one piece.
+    fn judged(answers: &[Answer], end: Option<Cause>) -> String {
+        judged_of(SQL, PIECE, answers, end)
+    }
+
+    fn judged_of(sql: &str, piece: usize, answers: &[Answer], end: Option<Cause>) -> String {
+        let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
+        let script = Script::read(sql);
+        let job = Job { file: Some((&migration, &script)), prepare: vec![], entries: vec![] };
+        let mut unit = unit(&job);
+        unit.pieces = script.pieces(piece);
+        told(&unit.judge(&Flight { answers: answers.to_vec(), end }))
+    }
+
+    fn unit<'a>(job: &'a Job<'a>) -> Unit<'a> {
+        let table = Table::new("s", "t");
+        let history = History { state: State::Unnamed, rows: vec![], standby: false };
+        let limits = Limits {
+            lock_timeout: Duration::from_secs(5),
+            statement_timeout: None,
+            server_version: 18,
+            unsettable: vec![],
+        };
+        Unit::new(job, &table, &history, State::Unnamed, &limits)
+    }
+
+    /// How many statements of the opening come before this one.
+    fn before(wanted: Step) -> usize {
+        let job = Job { file: None, prepare: vec!["create".to_owned()], entries: vec![] };
+        let unit = unit(&job);
+        unit.opening.iter().position(|(step, _)| *step == wanted).unwrap()
+    }
+
+    /// What the server answers after an error, to the messages that are left; COMMIT it answers
+    /// with ROLLBACK.
+    fn skipped(answer: Answer, before: &[Answer]) -> Vec<Answer> {
+        let mut answers = before.to_vec();
+        answers.push(answer);
+        while answers.len() < 3 {
+            answers.push(failed(0, "25P02"));
+        }
+        answers.push(done(1));
+        answers
+    }
+
+    #[test]
+    fn without_an_error_it_is_committed() {
+        let all = [done(7), done(3), done(6), done(1)];
+        assert_eq!(judged(&all, None), "committed 0");
+        let row = Answer { completed: 7, row: Some(vec![None, None]), error: None };
+        assert_eq!(judged(&[done(7), done(3), row, done(1)], None), "committed 2");
+        // The signal came too late.
+        assert_eq!(judged(&all, stopped()), "committed 0");
+    }
+
+    #[test]
+    fn any_missing_answer_leaves_it_open() {
+        for answers in [
+            &[][..],
+            &[done(0)],
+            &[done(7)],
+            &[done(7), done(2)],
+            &[done(7), done(3)],
+            &[done(7), done(3), done(6)],
+            &[done(7), done(3), done(6), done(0)],
+            // The answer to COMMIT came, but not whole.
+            &[done(7), done(3), done(6), done(1)],
+        ] {
+            let completed = answers.get(1).map_or(0, |answer| answer.completed);
+            assert_eq!(judged(answers, lost()), format!("broken after {completed}: lost"));
+        }
+    }
+
+    #[test]
+    fn the_servers_last_word_is_a_break_wherever_it_comes() {
+        for severity in ["FATAL", "PANIC"] {
+            let fatal = Answer { completed: 1, row: None, error: Some(error(severity, "57P01")) };
+            for at in 0..4 {
+                let mut answers = vec![done(7), done(3), done(6)];
+                answers.truncate(at);
+                answers.push(fatal.clone());
+                let completed = [0, 1, 3, 3][at];
+                let broken = format!("broken after {completed}: 57P01");
+                assert_eq!(judged(&answers, lost()), broken);
+                assert_eq!(judged(&answers, None), broken);
+                assert_eq!(judged(&answers, stopped()), "stopped, confirmed: false");
+            }
+        }
+        let end = Some(Cause::Server(error("FATAL", "57P01")));
+        assert_eq!(judged(&[done(7), done(1)], end), "broken after 1: 57P01");
+    }
+
+    #[test]
+    fn guards_that_do_not_hold_are_told_apart() {
+        let opening = |step, code| judged(&skipped(failed(before(step), code), &[]), None);
+        assert_eq!(opening(Step::Lock, "22P02"), "locked out");
+        assert_eq!(opening(Step::History, "22P02"), "history changed");
+        assert_eq!(opening(Step::History, "42P01"), "history changed");
+        assert_eq!(opening(Step::History, "42501"), "forbidden");
+        let setting = Step::Setting("transaction_timeout");
+        assert_eq!(opening(setting, "42704"), "unsettable transaction_timeout");
+        assert_eq!(opening(Step::Begin, "25006"), "failed Begin None");
+        assert_eq!(opening(Step::Lock, "42501"), "failed Begin None");
+    }
+
+    #[test]
+    fn a_guard_that_did_not_hold_is_known_although_the_connection_broke_afterwards() {
+        let answers = [failed(before(Step::Lock), "22P02")];
+        assert_eq!(judged(&answers, lost()), "locked out");
+    }
+
+    #[test]
+    fn a_statement_that_failed_is_counted() {
+        let statement = |completed| judged(&skipped(failed(completed, "23505"), &[done(7)]), None);
+        assert_eq!(statement(0), "failed Statement Some(1)");
+        assert_eq!(statement(2), "failed Statement Some(3)");
+        // The server rolls back without us.
+        let answers = [done(7), failed(1, "23505")];
+        assert_eq!(judged(&answers, lost()), "failed Statement Some(2)");
+    }
+
+    #[test]
+    fn statements_are_counted_across_pieces() {
+        let answers = [done(7), done(1), failed(0, "23505"), Answer::default(), done(0), done(1)];
+        assert_eq!(judged_of(SQL, 1, &answers, None), "failed Statement Some(2)");
+        assert_eq!(judged_of(SQL, 1, &[done(7), done(1), done(1)], lost()), "broken after 2: lost");
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_fails_in_its_own_ways() {
+        let before = [done(7), done(3)];
+        let closing = |completed, code| judged(&skipped(failed(completed, code), &before), None);
+        assert_eq!(closing(0, "23503"), "failed Deferred None");
+        assert_eq!(closing(1, "22P02"), "failed LostTransaction None");
+        assert_eq!(closing(6, "23502"), "failed Record None");
+        assert_eq!(closing(6, "42501"), "forbidden");
+        let commit = [done(7), done(3), done(6), failed(0, "40001")];
+        assert_eq!(judged(&commit, None), "failed Commit None");
+    }
+
+    #[test]
+    fn a_signal_is_told_by_what_the_server_made_of_it() {
+        let cancelled = skipped(failed(1, "57014"), &[done(7)]);
+        assert_eq!(judged(&cancelled, stopped()), "stopped, confirmed: true");
+        // A statement failed before the cancel came: that is what there is to act on.
+        let failed_before = skipped(failed(1, "23505"), &[done(7)]);
+        assert_eq!(judged(&failed_before, stopped()), "failed Statement Some(2)");
+        assert_eq!(judged(&[done(7), done(1)], stopped()), "stopped, confirmed: false");
+        assert_eq!(judged(&[done(7), failed(1, "57014")], stopped()), "stopped, confirmed: false");
+        // Without a signal of ours, someone else cancelled it.
+        assert_eq!(judged(&cancelled, None), "failed Statement Some(2)");
+    }
+
+    #[test]
+    fn a_probe_is_judged_by_its_opening() {
+        assert_eq!(judged(&[done(7), done(1)], None), "committed 0");
+        let locked = [failed(before(Step::Lock), "22P02"), done(1)];
+        assert_eq!(judged(&locked, None), "locked out");
+        assert_eq!(judged(&[done(7)], lost()), "broken after 0: lost");
+    }
+}

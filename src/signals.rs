@@ -68,6 +68,11 @@ impl Stop {
         self.raised()
     }
 
+    #[cfg(test)]
+    pub(crate) fn raise(&self, signal: usize) {
+        self.raised.store(signal, Ordering::SeqCst);
+    }
+
     /// The signal that has come, if one has.
     pub fn raised(&self) -> Option<Signal> {
         match self.raised.load(Ordering::SeqCst) {
