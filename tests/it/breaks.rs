@@ -1,1 +1,381 @@
 //! Connections that break, locks that do not come, and how many round trips it takes.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Database, Folder, Run, premigrate};
+use crate::pgbouncer::PgBouncer;
+use crate::proxy::{Fate, From, Message, Proxy};
+
+fn is_commit(message: &Message) -> bool {
+    message.from == From::Client && message.tag == b'Q' && message.text.starts_with("commit\0")
+}
+
+/// Runs two migrations with this history schema, and asserts that each has had its effect once.
+fn two_migrations(database: &Database, through: &Database, schema: &str) -> Run {
+    let one = format!("insert into log values ('{schema} one')");
+    let two = format!("insert into log values ('{schema} two')");
+    let folder = Folder::drizzle0(&[("0000_one", &one), ("0001_two", &two)]);
+    let run = premigrate(through, &folder).args(&["--schema", schema]).run().exits(0);
+    let log = format!("select what from log where what like '{schema} %' order by what");
+    let both = [format!("{schema} one"), format!("{schema} two")];
+    assert_eq!(database.rows(&log), both, "{}", run.stderr);
+    let history = format!("select hash from {schema}.__drizzle_migrations order by id");
+    assert_eq!(
+        database.rows(&history),
+        [folder.hash("0000_one.sql"), folder.hash("0001_two.sql")],
+        "{}",
+        run.stderr
+    );
+    run
+}
+
+#[test]
+fn a_connection_cut_at_any_message_is_recovered_from() {
+    const TABLE: &str = "create table log (what text)";
+    // A whole run, to see how many messages there are.
+    let database = Database::fresh();
+    database.execute(TABLE);
+    let proxy = Proxy::start(|_| Fate::Passes);
+    two_migrations(&database, &proxy.to(&database), "uncut");
+    let cuts = |from| (0..proxy.messages(from)).map(move |number| (from, number));
+    let cuts: Vec<_> = cuts(From::Client).chain(cuts(From::Server)).collect();
+    assert!(cuts.len() > 60, "{}", cuts.len());
+
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let database = Database::fresh();
+                database.execute(TABLE);
+                while let Some(&(from, number)) = cuts.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let proxy = Proxy::start(move |message| {
+                        let here = (message.from, message.number) == (from, number);
+                        if here { Fate::Cut } else { Fate::Passes }
+                    });
+                    let schema = format!("cut_{from:?}_{number}").to_lowercase();
+                    two_migrations(&database, &proxy.to(&database), &schema);
+                    assert!(proxy.messages(from) > number, "{schema} was not reached");
+                }
+                assert_eq!(database.leftovers(), Vec::<String>::new());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_found_in_the_history() {
+    let database = Database::fresh();
+    database.execute("create table log (what text)");
+    let commits = AtomicUsize::new(0);
+    let proxy = Proxy::start(move |message| {
+        let answers_commit = message.from == From::Server && message.text.starts_with("COMMIT\0");
+        if answers_commit && commits.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Fate::Cut;
+        }
+        Fate::Passes
+    });
+    two_migrations(&database, &proxy.to(&database), "lost")
+        .says(&["the connection broke during 0000_one", "0000_one is applied, the history says"]);
+}
+
+#[test]
+fn a_commit_that_did_not_arrive_is_sent_again() {
+    let database = Database::fresh();
+    database.execute("create table log (what text)");
+    let commits = AtomicUsize::new(0);
+    let proxy = Proxy::start(move |message| {
+        let cut = is_commit(message) && commits.fetch_add(1, Ordering::SeqCst) == 0;
+        if cut { Fate::Cut } else { Fate::Passes }
+    });
+    two_migrations(&database, &proxy.to(&database), "unsent")
+        .says(&["the connection broke during 0000_one", "applied 0000_one in"]);
+}
+
+#[test]
+fn a_last_attempt_that_was_committed_is_not_reported_as_failed() {
+    let database = Database::fresh();
+    database.execute("create table log (what text)");
+    // The first two attempts do not get to commit; the third does, and its answer is lost.
+    let attempts = Mutex::new(0);
+    let proxy = Proxy::start(move |message| {
+        let mut attempts = attempts.lock().unwrap();
+        if is_commit(message) {
+            *attempts += 1;
+            return if *attempts < 3 { Fate::Cut } else { Fate::Passes };
+        }
+        let answers_commit = message.from == From::Server && message.text.starts_with("COMMIT\0");
+        if answers_commit && *attempts == 3 { Fate::Cut } else { Fate::Passes }
+    });
+    two_migrations(&database, &proxy.to(&database), "third")
+        .says(&["0000_one is applied, the history says"]);
+}
+
+#[test]
+fn a_break_in_a_file_that_is_sent_in_pieces_is_recovered_from() {
+    let database = Database::fresh();
+    let insert = format!("insert into log values ('{}');\n", "x".repeat(400_000));
+    let sql = format!("create table log (what text);\n{}", insert.repeat(6));
+    let folder = Folder::drizzle0(&[("0000_large", &sql)]);
+    let pieces = AtomicUsize::new(0);
+    let proxy = Proxy::start(move |message| {
+        let is_piece = message.from == From::Client && message.text.contains("insert into log");
+        let cut = is_piece && pieces.fetch_add(1, Ordering::SeqCst) == 1;
+        if cut { Fate::Cut } else { Fate::Passes }
+    });
+    premigrate(&proxy.to(&database), &folder).run().exits(0).says(&["the connection broke"]);
+    assert_eq!(database.value("select count(*) from log"), "6");
+    assert_eq!(database.history(), [folder.hash("0000_large.sql")]);
+}
+
+const SLEEPING: &str = "select pid from pg_stat_activity where datname = current_database() \
+    and wait_event = 'PgSleep'";
+
+/// A migration that sleeps the first time only.
+const SLEEPS_ONCE: &str = "insert into log values ('a');\n\
+    do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; end $$";
+
+fn sleeps_once(database: &Database) -> Folder {
+    database.execute("create table log (what text); create sequence tries");
+    Folder::drizzle0(&[("0000_a", SLEEPS_ONCE)])
+}
+
+#[test]
+fn a_terminated_backend_is_recovered_from() {
+    let database = Database::fresh();
+    let folder = sleeps_once(&database);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the migration", SLEEPING);
+    database.execute(&format!("select pg_terminate_backend(pid) from ({SLEEPING}) s"));
+    running.finish().exits(0).says(&["terminating connection due to administrator command"]);
+    assert_eq!(database.rows("select what from log"), ["a"]);
+    assert_eq!(database.history().len(), 1);
+}
+
+#[test]
+fn a_terminated_backend_behind_pgbouncer_is_recovered_from() {
+    let pooler = PgBouncer::start(5);
+    let database = Database::fresh();
+    let folder = sleeps_once(&database);
+    let running = premigrate(&pooler.to(&database), &folder).start();
+    database.wait_for("the migration", SLEEPING);
+    database.execute(&format!("select pg_terminate_backend(pid) from ({SLEEPING}) s"));
+    running.finish().exits(0).says(&["the connection broke during 0000_a"]);
+    assert_eq!(database.rows("select what from log"), ["a"]);
+    assert_eq!(database.history().len(), 1);
+}
+
+#[test]
+fn a_pooler_that_ends_is_waited_for() {
+    let database = Database::fresh();
+    let folder = sleeps_once(&database);
+    let pooler = PgBouncer::start(5);
+    let running = premigrate(&pooler.to(&database), &folder).args(&["--wait", "1s"]).start();
+    database.wait_for("the migration", SLEEPING);
+    drop(pooler);
+    running.finish().exits(69).says(&["the connection broke during 0000_a", "refused"]);
+    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
+}
+
+#[test]
+fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_kills", "select 1; select pg_terminate_backend(pg_backend_pid())"),
+        ("0002_c", "select 1"),
+    ]);
+    let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(70);
+    let run = run.says(&[
+        "the connection breaks each time at 0001_kills",
+        "terminating connection due to administrator command",
+        "it is not applied",
+        "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
+    ]);
+    assert_eq!(run.stdout, "");
+    assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
+    assert_eq!(database.history().len(), 1);
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_pending_is_one_round_trip_and_n_pending_are_n_more() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    let round_trips = || {
+        let proxy = Proxy::start(|_| Fate::Passes);
+        premigrate(&proxy.to(&database), &folder).run().exits(0);
+        assert_eq!(proxy.connections(), 1);
+        proxy.round_trips()
+    };
+    // No table yet: one to learn that, one to ask for the schema, one for the migration.
+    assert_eq!(round_trips(), 3);
+    assert_eq!(round_trips(), 1);
+    for number in 1..=20 {
+        folder.add(&format!("{number:04}_b"), "create table if not exists t (); select 1");
+    }
+    assert_eq!(round_trips(), 1 + 20);
+    assert_eq!(round_trips(), 1);
+}
+
+#[test]
+fn nothing_pending_writes_nothing_and_takes_no_lock() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    premigrate(&database, &folder).run().exits(0);
+    let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let heard = asked.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.tag == b'Q' && message.from == From::Client {
+            heard.lock().unwrap().push(message.text.to_owned());
+        }
+        Fate::Passes
+    });
+    premigrate(&proxy.to(&database), &folder).run().exits(0);
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].starts_with("select") && !asked[0].contains("lock"), "{}", asked[0]);
+}
+
+fn locked() -> (Database, Folder) {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    (database, Folder::drizzle0(&[("0000_a", "alter table t add column b int")]))
+}
+
+#[test]
+fn a_lock_that_comes_late_is_tried_for_again() {
+    let (database, folder) = locked();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table t in access share mode").unwrap();
+    let running = premigrate(&database, &folder).args(&["--lock-timeout", "200ms"]).start();
+    thread::sleep(Duration::from_millis(900));
+    holder.commit().unwrap();
+    running.finish().exits(0).says(&["55P03", "attempt 2", "applied 0000_a"]);
+    assert_eq!(database.history().len(), 1);
+}
+
+#[test]
+fn who_waits_for_a_table_lock_does_not_keep_others_waiting() {
+    let (database, folder) = locked();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table t in access share mode").unwrap();
+    let limits = ["--lock-timeout", "200ms", "--lock-retries", "3"];
+    let running = premigrate(&database, &folder).args(&limits).start();
+    database.wait_for("the retry", "select from pg_locks where not granted");
+    // Behind the migration in the queue, but only until its timeout.
+    database.execute("set statement_timeout = '2s'; select from t");
+    holder.commit().unwrap();
+    running.finish().exits(0);
+}
+
+#[test]
+fn a_lock_that_never_comes_is_75() {
+    let (database, folder) = locked();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table t in access share mode").unwrap();
+    let limits = ["--lock-timeout", "100ms", "--lock-retries", "1", "--", "echo", "started"];
+    let run = premigrate(&database, &folder).args(&limits).run().exits(75).says(&[
+        "55P03",
+        "attempt 2",
+        "0000_a.sql:1:",
+        "Every attempt met a lock",
+        "The app was not started",
+    ]);
+    assert_eq!(run.stdout, "");
+    let never = ["--lock-timeout", "100ms", "--lock-retries", "0"];
+    premigrate(&database, &folder).args(&never).run().exits(75).does_not_say("attempt 2");
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+    holder.commit().unwrap();
+}
+
+#[test]
+fn a_migration_keeps_a_lock_timeout_of_its_own() {
+    let (database, _) = locked();
+    let sql = "set lock_timeout = '100ms'; alter table t add column b int";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table t in access share mode").unwrap();
+    let limits = ["--lock-timeout", "60s", "--lock-retries", "0"];
+    let run = premigrate(&database, &folder).args(&limits).run().exits(75);
+    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+    holder.commit().unwrap();
+}
+
+#[test]
+fn a_deadlock_is_retried() {
+    let database = Database::fresh();
+    database.execute("create table a (); create table b (); create table log (what text)");
+    let folder = Folder::drizzle0(&[(
+        "0000_a",
+        "insert into log values ('a');\nlock table a;\nlock table b;",
+    )]);
+    let mut client = database.client();
+    let mut other = client.transaction().unwrap();
+    other.batch_execute("lock table b").unwrap();
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the migration", "select from pg_locks where not granted");
+    // Now each waits for the other, and the migration has waited longer.
+    other.batch_execute("set local deadlock_timeout = '1min'; lock table a").unwrap();
+    other.commit().unwrap();
+    running.finish().exits(0).says(&["40P01", "applied 0000_a"]);
+    assert_eq!(database.rows("select what from log"), ["a"]);
+}
+
+#[test]
+fn a_serialization_failure_is_retried() {
+    let database = Database::fresh();
+    database.execute("create sequence tries; create table log (what text)");
+    let folder = Folder::drizzle0(&[(
+        "0000_a",
+        "insert into log values ('a');\ndo $$ begin if nextval('tries') < 3 then \
+         raise exception 'not yet' using errcode = '40001'; end if; end $$",
+    )]);
+    let run = premigrate(&database, &folder).run().exits(0);
+    run.says(&["40001 not yet", "attempt 2", "attempt 3", "applied 0000_a"]);
+    assert_eq!(database.rows("select what from log"), ["a"]);
+}
+
+#[test]
+fn a_statement_timeout_fails_the_migration() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1;\nselect pg_sleep(60)")]);
+    let limit = ["--statement-timeout", "200ms"];
+    let run = premigrate(&database, &folder).args(&limit).run().exits(70);
+    let run = run.says(&["57014", "statement timeout", "0000_a.sql:2:1, statement 2 of 2"]);
+    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+}
+
+#[test]
+fn a_trigger_that_keeps_rows_out_of_the_history_fails_the_migration() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    database.execute(
+        "create function nothing() returns trigger language plpgsql as 'begin return null; end';
+         create trigger nothing before insert on drizzle.__drizzle_migrations
+         for each row execute function nothing()",
+    );
+    folder.add("0001_b", "insert into log values ('b')");
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["at its history row", "a trigger keeps rows out of the history"]);
+    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
+}
+
+#[test]
+fn results_and_notices_without_number_are_no_trouble() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[(
+        "0000_a",
+        "select repeat('x', 1000) from generate_series(1, 100000);\n\
+         do $$ begin for i in 1..100000 loop raise notice '%', repeat('x', 100); end loop; \
+         end $$;\nselect repeat('x', 1000) from generate_series(1, 100000)",
+    )]);
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
+}

@@ -174,7 +174,7 @@ fn who_waits_says_for_whom_and_holds_nothing_meanwhile() {
         "select pid from pg_stat_activity where datname = current_database() \
          and application_name = 'premigrate'",
     );
-    assert_eq!(sessions, [holder.clone()]);
+    assert_eq!(sessions, std::slice::from_ref(&holder));
     waiting.signal("TERM");
     let name = format!("backend {holder} of premigrate");
     let waited = waiting.finish().exits(143).says(&["waiting up to", "another runner", &name]);

@@ -1,1 +1,281 @@
-//! Being told to stop, and being killed.
+//! SIGHUP, SIGINT, SIGQUIT and SIGTERM: nothing half done, and soon.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Database, Folder, Running, bare, premigrate};
+use crate::pgbouncer::PgBouncer;
+use crate::proxy::{Fate, From, Proxy};
+
+const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
+
+const SLEEPING: &str = "select from pg_stat_activity where datname = current_database() \
+    and wait_event = 'PgSleep'";
+
+/// The second of three migrations sleeps.
+fn slow() -> Folder {
+    Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_slow", "insert into log values ('slow');\nselect pg_sleep(60);"),
+        ("0002_after", "insert into log values ('after')"),
+    ])
+}
+
+fn start_slow(database: &Database, folder: &Folder) -> Running {
+    let running = premigrate(database, folder).args(&["--", "echo", "started"]).start();
+    database.direct().wait_for("the slow migration", SLEEPING);
+    running
+}
+
+#[track_caller]
+fn soon(took: Duration) {
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+}
+
+#[test]
+fn in_the_middle_of_a_statement_it_is_cancelled_and_rolled_back() {
+    for (signal, code) in SIGNALS {
+        let database = Database::fresh();
+        let folder = slow();
+        let running = start_slow(&database, &folder);
+        let at = std::time::Instant::now();
+        running.signal(signal);
+        let run = running.finish().exits(code);
+        soon(at.elapsed());
+        let run = run.says(&[
+            &format!("ended by SIG{signal}; 0001_slow was rolled back"),
+            "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
+        ]);
+        assert_eq!(run.stdout, "");
+        assert_eq!(database.rows("select what from log"), Vec::<String>::new());
+        assert_eq!(database.history().len(), 1);
+        assert_eq!(database.leftovers(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn json_says_which_signal_and_what_stands() {
+    let database = Database::fresh();
+    let folder = slow();
+    let running = premigrate(&database, &folder).args(&["--format", "json"]).start();
+    database.wait_for("the slow migration", SLEEPING);
+    running.signal("TERM");
+    let events = running.finish().exits(143).events();
+    let last = events.last().unwrap();
+    assert_eq!(last["signal"], "SIGTERM");
+    assert_eq!(last["exit_code"], 143);
+    assert_eq!(last["applied"], serde_json::json!(["0000_log"]));
+    assert_eq!(last["pending"], serde_json::json!(["0001_slow", "0002_after"]));
+}
+
+#[test]
+fn while_waiting_for_the_database() {
+    let folder = slow();
+    // One port that refuses, and one that accepts and stays silent.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for port in [1, silent.local_addr().unwrap().port()] {
+        for (signal, code) in SIGNALS {
+            let running = bare()
+                .env("DATABASE_URL", format!("postgres://u@127.0.0.1:{port}/d"))
+                .arg("--dir")
+                .arg(&folder.path)
+                .args(&["--", "echo", "started"])
+                .start();
+            thread::sleep(Duration::from_millis(200));
+            running.signal(signal);
+            let run = running.finish().exits(code);
+            soon(run.took);
+            assert_eq!(run.stdout, "");
+        }
+    }
+}
+
+#[test]
+fn while_waiting_for_another_runner() {
+    let database = Database::fresh();
+    let mut client = database.client();
+    let mut held = client.transaction().unwrap();
+    held.batch_execute("select pg_advisory_xact_lock(8102650200187171425)").unwrap();
+    let folder = slow();
+    for (signal, code) in SIGNALS {
+        let running = premigrate(&database, &folder).start();
+        thread::sleep(Duration::from_millis(300));
+        running.signal(signal);
+        let run = running.finish().exits(code).says(&["another runner", "nothing was interrupted"]);
+        soon(run.took);
+    }
+    held.rollback().unwrap();
+}
+
+#[test]
+fn while_waiting_for_a_table_lock_and_between_the_attempts() {
+    let database = Database::fresh();
+    database.execute("create table t ()");
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table t").unwrap();
+    let folder = Folder::drizzle0(&[("0000_a", "alter table t add column a int")]);
+    for lock_timeout in ["60s", "1ms"] {
+        let running =
+            premigrate(&database, &folder).args(&["--lock-timeout", lock_timeout]).start();
+        thread::sleep(Duration::from_millis(400));
+        running.signal("TERM");
+        soon(running.finish().exits(143).took);
+    }
+    assert_eq!(
+        database.rows(
+            "select from pg_stat_activity where application_name = 'premigrate' \
+                       and datname = current_database()"
+        ),
+        Vec::<String>::new()
+    );
+    holder.rollback().unwrap();
+}
+
+#[test]
+fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    premigrate(&database, &folder).run().exits(0);
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table drizzle.__drizzle_migrations").unwrap();
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the reader", "select from pg_locks where not granted");
+    running.signal("TERM");
+    soon(running.finish().exits(143).took);
+    assert_eq!(
+        database.rows(
+            "select from pg_stat_activity where application_name = 'premigrate' \
+                       and datname = current_database()"
+        ),
+        Vec::<String>::new()
+    );
+    holder.rollback().unwrap();
+}
+
+#[test]
+fn after_the_last_commit_the_app_is_not_started() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    // The signal comes while our good-bye to the server is on its way.
+    let pid = Arc::new(AtomicU32::new(0));
+    let ours = pid.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.from == From::Client && message.tag == b'X' {
+            let pid = ours.load(Ordering::SeqCst).to_string();
+            assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        }
+        Fate::Passes
+    });
+    let through = proxy.to(&database);
+    let running = premigrate(&through, &folder).args(&["--", "echo", "started"]).start();
+    pid.store(running.pid(), Ordering::SeqCst);
+    let run = running.finish().exits(143).says(&["applied 0000_log", "nothing was interrupted"]);
+    assert_eq!(run.stdout, "");
+    assert_eq!(database.history().len(), 1);
+}
+
+/// A statement that does not let itself be cancelled.
+const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
+    exception when query_canceled then null; end; end loop; end $$";
+
+#[test]
+fn a_statement_that_cannot_be_cancelled_does_not_keep_us() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the migration", SLEEPING);
+    running.signal("TERM");
+    let run = running.finish().exits(143).says(&["the server did not confirm in time"]);
+    assert!(run.took < Duration::from_secs(8), "{:?}", run.took);
+    // The server looks after its client once a second.
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_signal_ends_us_at_once() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the migration", SLEEPING);
+    running.signal("TERM");
+    thread::sleep(Duration::from_millis(100));
+    let at = std::time::Instant::now();
+    running.signal("INT");
+    running.finish().exits(130);
+    assert!(at.elapsed() < Duration::from_millis(500), "{:?}", at.elapsed());
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_cancel_that_is_lost_is_sent_again() {
+    let database = Database::fresh();
+    let folder = slow();
+    let requests = Mutex::new(0);
+    let proxy = Proxy::start(move |message| {
+        // Such a request has no user.
+        let is_request = message.tag == 0 && !message.text.contains("user");
+        if is_request {
+            let mut requests = requests.lock().unwrap();
+            *requests += 1;
+            return if *requests == 1 { Fate::Cut } else { Fate::Passes };
+        }
+        Fate::Passes
+    });
+    let running = start_slow(&proxy.to(&database), &folder);
+    running.signal("TERM");
+    running.finish().exits(143).says(&["0001_slow was rolled back"]);
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn pgbouncer_survives_twenty_cancelled_runs() {
+    let mut pooler = PgBouncer::start(20);
+    let database = Database::fresh();
+    let folder = slow();
+    let through = pooler.to(&database);
+    for round in 0..20 {
+        let running = start_slow(&through, &folder);
+        running.signal("TERM");
+        running.finish().exits(143).says(&["0001_slow was rolled back"]);
+        assert!(pooler.is_alive(), "after {} runs", round + 1);
+    }
+    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
+    assert_eq!(database.rows(SLEEPING), Vec::<String>::new());
+}
+
+#[test]
+fn as_process_1_too() {
+    let database = Database::fresh();
+    let folder = slow();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(env!("CARGO_BIN_EXE_premigrate"))
+        .arg("--dir")
+        .arg(&folder.path)
+        .args(["--", "echo", "started"])
+        .env_remove("PREMIGRATE_EMBEDDED")
+        .env("DATABASE_URL", &database.url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let unshare = command.spawn().unwrap();
+    database.wait_for("the slow migration", SLEEPING);
+    let parent = unshare.id().to_string();
+    let children = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
+    let child = String::from_utf8(children.stdout).unwrap();
+    assert!(Command::new("kill").arg(child.trim()).status().unwrap().success());
+    let at = std::time::Instant::now();
+    let output = unshare.wait_with_output().unwrap();
+    soon(at.elapsed());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("0001_slow was rolled back"), "{stderr}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}

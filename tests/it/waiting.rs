@@ -1,1 +1,286 @@
-//! Waiting for the database, and refusals that end at once.
+//! Waiting for the database: what passes is waited for, what is final ends at once.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Folder, Premigrate, bare, premigrate, unique};
+use crate::proxy::{Fate, From, Proxy};
+
+fn folder() -> Folder {
+    Folder::drizzle0(&[("0000_a", "create table a (id int)")])
+}
+
+/// A server that does this with each connection; its port.
+fn server(act: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let act = std::sync::Arc::new(act);
+        for (number, client) in listener.incoming().enumerate() {
+            let act = act.clone();
+            thread::spawn(move || act(client.unwrap(), number));
+        }
+    });
+    port
+}
+
+fn at(port: u16, folder: &Folder) -> Premigrate {
+    let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable");
+    bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path)
+}
+
+/// Reads a startup message, and answers with an error.
+fn refuse(mut client: TcpStream, code: &str, message: &str) {
+    let mut startup = [0; 1024];
+    let _ = client.read(&mut startup);
+    let mut fields = Vec::new();
+    for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', code), (b'M', message)] {
+        fields.push(field);
+        fields.extend_from_slice(value.as_bytes());
+        fields.push(0);
+    }
+    fields.push(0);
+    let length = u32::try_from(fields.len() + 4).unwrap();
+    let _ = client.write_all(&[b"E", &length.to_be_bytes()[..], &fields].concat());
+}
+
+fn waiting_lines(stderr: &str) -> usize {
+    stderr.matches("waiting up to").count()
+}
+
+#[test]
+fn a_server_that_is_not_there_yet_is_waited_for() {
+    let database = Database::fresh();
+    let folder = folder();
+    let reserved = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let through = database.through(address.port());
+    let url = format!("{}?sslmode=disable", through.url);
+    let running = premigrate(&Database { url, ..through }, &folder).start();
+    thread::sleep(Duration::from_millis(800));
+    let _proxy = Proxy::listening(TcpListener::bind(address).unwrap(), |_| Fate::Passes);
+    let run = running.finish().exits(0).says(&["refused", "applied 0000_a"]);
+    assert_eq!(waiting_lines(&run.stderr), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_reason_is_told_once_and_again_when_it_changes() {
+    let folder = folder();
+    let port = server(|client, number| {
+        let message = if number < 3 {
+            "the database system is starting up"
+        } else {
+            "the database system is not yet accepting connections"
+        };
+        refuse(client, "57P03", message);
+    });
+    let run = at(port, &folder).args(&["--wait", "3s"]).run().exits(69);
+    let run = run.says(&["is starting up (57P03)", "is not yet accepting connections (57P03)"]);
+    assert_eq!(waiting_lines(&run.stderr), 2, "{}", run.stderr);
+    assert!(run.took >= Duration::from_secs(3) && run.took < Duration::from_secs(5));
+}
+
+#[test]
+fn a_server_that_is_full_or_going_down_is_waited_for() {
+    for (code, message) in [
+        ("53300", "sorry, too many clients already"),
+        ("57P01", "terminating connection due to administrator command"),
+        ("08P01", "server login failed: FATAL the database system is starting up"),
+    ] {
+        let folder = folder();
+        let port = server(move |client, _| refuse(client, code, message));
+        let limits = ["--wait", "500ms", "--runner-wait", "500ms"];
+        let run = at(port, &folder).args(&limits).run().exits(69).says(&[message]);
+        assert!(run.took >= Duration::from_millis(500), "{code} {:?}", run.took);
+    }
+}
+
+#[test]
+fn a_name_that_is_not_resolved_yet_is_waited_for() {
+    let folder = folder();
+    let url = "postgres://u@no-such-host.invalid/d";
+    let run = bare()
+        .env("DATABASE_URL", url)
+        .arg("--dir")
+        .arg(&folder.path)
+        .args(&["--wait", "1s"])
+        .run()
+        .exits(69)
+        .says(&["no-such-host.invalid:5432", "the name cannot be resolved", "waiting up to"]);
+    assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+}
+
+#[test]
+fn a_connection_that_is_closed_or_reset_is_tried_again() {
+    let folder = folder();
+    let reset = server(|client, _| {
+        // What is closed without having been read is reset.
+        thread::sleep(Duration::from_millis(50));
+        drop(client);
+    });
+    let closed = server(|mut client, _| {
+        let _ = client.read(&mut [0; 1024]);
+    });
+    for port in [reset, closed] {
+        let run = at(port, &folder).args(&["--wait", "700ms"]).run().exits(69);
+        assert!(run.took >= Duration::from_millis(700), "{:?}\n{}", run.took, run.stderr);
+        assert!(waiting_lines(&run.stderr) > 0, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_stays_silent_does_not_outlast_the_limit() {
+    let silent = || {
+        server(|client, _| {
+            thread::sleep(Duration::from_secs(60));
+            drop(client);
+        })
+    };
+    let folder = folder();
+    for sslmode in ["disable", "prefer", "require"] {
+        let url = format!("postgres://u@127.0.0.1:{}/d?sslmode={sslmode}", silent());
+        let run = bare()
+            .env("DATABASE_URL", url)
+            .arg("--dir")
+            .arg(&folder.path)
+            .args(&["--wait", "1s"])
+            .run()
+            .exits(69)
+            .says(&["no answer"]);
+        assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+    }
+}
+
+#[test]
+fn silence_in_the_middle_of_the_handshake_does_not_outlast_the_limit_either() {
+    let database = Database::fresh();
+    let folder = folder();
+    for number in 0..4 {
+        let proxy = Proxy::start(move |message| match message.from {
+            From::Server if message.number == number => Fate::Stalled,
+            _ => Fate::Passes,
+        });
+        let run = premigrate(&proxy.to(&database), &folder).args(&["--wait", "500ms"]).run();
+        assert!(run.exits(69).took < Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn what_is_not_a_postgresql_server_ends_the_run_with_a_sentence() {
+    let folder = folder();
+    let http = server(|mut client, _| {
+        let _ = client.read(&mut [0; 1024]);
+        let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    });
+    let garbage = server(|mut client, _| {
+        let _ = client.write_all(&[0xff; 4096]);
+        thread::sleep(Duration::from_secs(60));
+    });
+    for port in [http, garbage] {
+        for sslmode in ["disable", "prefer", "require"] {
+            let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode={sslmode}");
+            let run = bare()
+                .env("DATABASE_URL", url)
+                .arg("--dir")
+                .arg(&folder.path)
+                .run()
+                .exits(69)
+                .says(&["is not a PostgreSQL server"]);
+            assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+        }
+    }
+    // Begins as a server would.
+    let nonsense = server(|mut client, _| {
+        let _ = client.read(&mut [0; 1024]);
+        let _ = client.write_all(b"R\0\0\0\x01nonsense");
+        thread::sleep(Duration::from_secs(60));
+    });
+    let run = at(nonsense, &folder).run().exits(69).says(&["invalid message length"]);
+    assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+}
+
+#[test]
+fn a_server_that_talks_without_end_does_not_fill_the_memory() {
+    let folder = folder();
+    let port = server(|mut client, _| {
+        let _ = client.read(&mut [0; 1024]);
+        let _ = client.write_all(b"R\0\0\0\x08\0\0\0\0");
+        let notice = b"N\0\0\0\x1fSNOTICE\0C00000\0Mon and on\0\0";
+        let notices = notice.repeat(1000);
+        while client.write_all(&notices).is_ok() {}
+    });
+    let run = at(port, &folder).args(&["--wait", "30s"]).run().exits(69).says(&["without end"]);
+    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+}
+
+#[test]
+fn a_wrong_password_ends_at_once() {
+    let database = Database::fresh();
+    let role = unique("role");
+    database.execute(&format!("create role {role} login password 'right' in role with_password"));
+    let folder = folder();
+    let with = |password: &str| {
+        let url = database.url.replace("postgres@", &format!("{role}{password}@"));
+        premigrate(&Database { name: database.name.clone(), url }, &folder)
+    };
+    let run = with(":wrong").run().exits(77).says(&["refuses us", "28P01"]).does_not_say("wrong");
+    assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+    let run = with("").run().exits(77).says(&["asks for a password, and none is given"]);
+    assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+}
+
+#[test]
+fn an_unknown_database_ends_at_once() {
+    let database = Database { name: "none".to_owned(), url: Database::fresh().url + "_not" };
+    let folder = folder();
+    let run = premigrate(&database, &folder).run().exits(77).says(&["refuses us", "3D000"]);
+    assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+}
+
+#[test]
+fn a_refusal_of_tls_ends_at_once() {
+    let database = Database::fresh();
+    let folder = folder();
+    let url = format!("{}?sslmode=require", database.url);
+    let run = premigrate(&Database { name: String::new(), url }, &folder).run();
+    let run = run.exits(77).says(&["does not support TLS"]);
+    assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
+}
+
+#[test]
+fn a_wait_of_zero_is_one_try() {
+    let folder = folder();
+    let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = tries.clone();
+    let port = server(move |client, _| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        refuse(client, "57P03", "the database system is starting up");
+    });
+    let run = at(port, &folder).args(&["--wait", "0"]).run().exits(69).says(&["57P03"]);
+    assert_eq!(tries.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(waiting_lines(&run.stderr), 0);
+    premigrate(&Database::fresh(), &folder).args(&["--wait", "0"]).run().exits(0);
+}
+
+#[test]
+fn the_limit_is_kept_although_pauses_grow() {
+    let folder = folder();
+    let started = Instant::now();
+    at(1, &folder).args(&["--wait", "1500ms"]).run().exits(69).says(&["cannot be reached"]);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(1500) && took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn json_tells_each_reason_as_an_event() {
+    let folder = folder();
+    let port = server(|client, _| refuse(client, "57P03", "the database system is starting up"));
+    let run = at(port, &folder).args(&["--wait", "300ms", "--format", "json"]).run().exits(69);
+    let events = run.events();
+    let waiting = events.iter().find(|event| event["event"] == "waiting").unwrap();
+    assert_eq!(waiting["attempts"][0]["sqlstate"], "57P03");
+    assert_eq!(events.last().unwrap()["exit_code"], 69);
+}
