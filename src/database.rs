@@ -23,7 +23,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, SimpleQueryM
 use crate::conninfo::{ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile};
 use crate::pg_error::PgError;
 use crate::signals::{Interrupted, Patience, Signal, Stop, TICK};
-use crate::tls::{Tls, TlsFailure};
+use crate::tls::{Encrypted, Tls, TlsFailure};
 use crate::wire::{Address, Vigilance, Wire};
 
 /// Why something asked of the database did not happen.
@@ -272,7 +272,7 @@ impl Session {
     }
 }
 
-type Connected = Connection<Wire, postgres_native_tls::TlsStream<Wire>>;
+type Connected = Connection<Wire, Encrypted>;
 
 /// Waits for this future, as long as there is patience.
 fn blocking<F: Future>(

@@ -5,13 +5,16 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio_postgres::tls::TlsConnect;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::conninfo::{ClientCert, RootCert, SslMode};
-use crate::wire::Wire;
+use crate::wire::{self, Wire};
 
 /// How to speak TLS with one host.
 #[derive(Clone, Debug)]
@@ -39,10 +42,7 @@ impl fmt::Display for TlsFailure {
 impl std::error::Error for TlsFailure {}
 
 impl Tls {
-    async fn handshake(
-        self,
-        wire: Wire,
-    ) -> Result<postgres_native_tls::TlsStream<Wire>, TlsFailure> {
+    async fn handshake(self, wire: Wire) -> Result<Encrypted, TlsFailure> {
         let failed = |error: native_tls::Error| TlsFailure(error.to_string());
         let mut builder = native_tls::TlsConnector::builder();
         match self.mode {
@@ -70,6 +70,7 @@ impl Tls {
         postgres_native_tls::TlsConnector::new(connector, &self.host)
             .connect(wire)
             .await
+            .map(Encrypted)
             .map_err(failed)
     }
 }
@@ -81,11 +82,49 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsFailure> {
 type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsFailure>> + Send>>;
 
 impl TlsConnect<Wire> for Tls {
-    type Stream = postgres_native_tls::TlsStream<Wire>;
+    type Stream = Encrypted;
     type Error = TlsFailure;
     type Future = Handshake<Self::Stream>;
 
     fn connect(self, wire: Wire) -> Self::Future {
         Box::pin(self.handshake(wire))
+    }
+}
+
+/// A wire with TLS on it, which like the bare one lets the other side close first.
+pub struct Encrypted(postgres_native_tls::TlsStream<Wire>);
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(wire::poll_closed(Pin::new(&mut self.0), cx));
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl TlsStream for Encrypted {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.0.channel_binding()
     }
 }

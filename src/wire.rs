@@ -116,6 +116,19 @@ impl Wire {
     }
 }
 
+/// Waits until the other side has closed. After a good-bye it has then cleared up; and after a cancel
+/// request, PgBouncer 1.18 crashes if it is not the first to close (pgbouncer issue 801).
+pub fn poll_closed(mut stream: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let mut bytes = [0; 64];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let read = ready!(stream.as_mut().poll_read(cx, &mut buffer));
+        if read.is_err() || buffer.filled().is_empty() {
+            return Poll::Ready(());
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -156,14 +169,8 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The other side closes first. After a good-bye, it has then cleared up; and after a cancel
-        // request, PgBouncer 1.18 crashes if we do not wait for that (pgbouncer issue 801).
-        while !self.closed {
-            let mut bytes = [0; 64];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            if ready!(self.as_mut().poll_read(cx, &mut buffer)).is_err() {
-                self.closed = true;
-            }
+        if !self.closed {
+            ready!(poll_closed(self.as_mut(), cx));
         }
         match &mut self.socket {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
