@@ -215,10 +215,11 @@ fn drizzle0_entry(
     {
         return Err(Invalid::Tag(tag.to_owned()));
     }
-    // drizzle-orm passes a string on to the server, which reads it as a number.
+    // drizzle-orm passes a string on to the server, which reads it as a number; and to JavaScript
+    // 1.0 and 1 are the same.
     let when = match entry.get("when") {
         Some(Value::String(digits)) => digits.trim().parse().ok(),
-        Some(value) => value.as_i64(),
+        Some(value) => value.as_i64().or_else(|| whole(value.as_f64()?)),
         None => None,
     };
     if when.is_none() {
@@ -229,6 +230,11 @@ fn drizzle0_entry(
         Some(content) => Ok(Migration::new(tag, file, when, content.clone())),
         None => Err(Invalid::NoFile { tag: tag.to_owned(), file }),
     }
+}
+
+/// A number without a fraction, as far as a float tells each from the next (2^53).
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
 fn folder_of(path: &str) -> Option<&str> {
@@ -306,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_journal_decides_which_files_count_and_in_which_order() {
-        let journal = journal(r#"{"when":9,"tag":"b"},{"when":"3","tag":"sub/a"}"#);
+        let journal = journal(r#"{"when":9.0,"tag":"b"},{"when":"3","tag":"sub/a"}"#);
         let folder =
             [(JOURNAL, journal.as_str()), ("sub/a.sql", ""), ("b.sql", ""), ("orphan.sql", "")];
         assert_eq!(names(&folder), Ok(vec!["b".to_owned(), "sub/a".to_owned()]));
