@@ -1,0 +1,87 @@
+//! A project that uses drizzle-kit: it generates, premigrate applies.
+
+use std::path::{Path, PathBuf};
+
+use super::Drizzle::{V0, V1};
+use super::{Contents, UP_TO_DATE, copy};
+use crate::harness::{Database, Folder, Premigrate, Run, bare};
+
+/// The wiki's schema, its migrations and the packages, laid out as in the repository.
+pub struct Project {
+    root: Folder,
+}
+
+impl Project {
+    pub fn new() -> Project {
+        let root = Folder::empty();
+        for file in ["drizzle.config.ts", "schema.ts", "package.json"] {
+            let content = std::fs::read(V0.home().join(file)).expect("a file");
+            root.write(&format!("tests/drizzle/v0/{file}"), content);
+        }
+        let packages = V0.home().join("node_modules");
+        std::os::unix::fs::symlink(packages, root.path.join("tests/drizzle/v0/node_modules"))
+            .expect("a link");
+        copy(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations"),
+            &root.path.join("migrations"),
+        );
+        Project { root }
+    }
+
+    pub fn migrations(&self) -> PathBuf {
+        self.root.path.join("migrations")
+    }
+
+    /// Adds a column to the schema's first table, and has drizzle-kit generate the migration.
+    pub fn add_column(&self, name: &str) {
+        let path = self.root.path.join("tests/drizzle/v0/schema.ts");
+        let schema = std::fs::read_to_string(&path).expect("a schema");
+        let first = "name: text(\"name\").notNull(),\n";
+        assert!(schema.contains(first), "the schema has a column like this");
+        let both = format!("{first}    {name}: text(\"{name}\"),\n");
+        std::fs::write(path, schema.replacen(first, &both, 1)).expect("a schema");
+        self.kit(&["generate", "--name", name], None);
+    }
+
+    /// Runs drizzle-kit.
+    pub fn kit(&self, args: &[&str], database: Option<&Database>) -> Run {
+        V0.kit(&self.root.path.join("tests/drizzle/v0"), args, database)
+    }
+
+    /// premigrate, on the project's migrations.
+    pub fn premigrate(&self, database: &Database) -> Premigrate {
+        bare().env("DATABASE_URL", &database.url).arg("--dir").arg(self.migrations())
+    }
+}
+
+#[test]
+fn what_drizzle_kit_generates_is_applied_and_drizzle_kit_finds_nothing_left_to_do() {
+    let (database, project) = (Database::fresh(), Project::new());
+    project.kit(&["migrate"], Some(&database));
+    project.premigrate(&database).run().exits(0).says(&[UP_TO_DATE]);
+
+    project.add_column("motto");
+    project.premigrate(&database).run().exits(0).says(&["applied 0027_motto"]);
+    database.execute("insert into teams (name, slug, motto) values ('a', 'a', 'b')");
+    let left = Contents::of(&database);
+    project.kit(&["migrate"], Some(&database));
+    Contents::of(&database).equals(&left);
+}
+
+#[test]
+fn what_drizzle_kit_pull_records_without_running_it_is_applied() {
+    let (database, project) = (Database::fresh(), Folder::empty());
+    project.write(
+        "drizzle.config.ts",
+        r#"export default {
+          dialect: "postgresql", out: "./drizzle", dbCredentials: { url: process.env.DATABASE_URL },
+        };"#,
+    );
+    database.execute("create table a (a int primary key); create table b (a int references a)");
+    V1.kit(&project.path, &["pull", "--init"], Some(&database));
+    let left = Contents::of(&database);
+    let premigrate = bare().env("DATABASE_URL", &database.url).arg("--dir");
+    premigrate.arg(project.path.join("drizzle")).run().exits(0).says(&["up to date, 1 applied"]);
+    V1.kit(&project.path, &["migrate"], Some(&database));
+    Contents::of(&database).equals(&left);
+}
