@@ -3,6 +3,8 @@
 //! What they leave in a database is compared as it is, dump and history rows, never by counts.
 
 mod embedded;
+mod files;
+mod histories;
 mod interop;
 mod kit;
 
