@@ -7,6 +7,7 @@ mod files;
 mod histories;
 mod interop;
 mod kit;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
