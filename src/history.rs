@@ -168,9 +168,18 @@ impl Table {
     /// after the one that took the lock, so that it sees what the lock's last holder committed.
     pub fn guard(&self, history: &History) -> String {
         match history.state {
-            State::NoSchema | State::NoTable => guard(&format!(
-                "pg_catalog.to_regclass({}) is null",
-                quote::literal(&self.qualified())
+            // Read from the catalogs, with the statement's snapshot: `to_regclass` looks into the
+            // backend's cache, which may not know yet what the lock's last holder committed.
+            State::NoSchema => guard(&format!(
+                "not exists (select from pg_catalog.pg_namespace where nspname = {})",
+                quote::literal(&self.schema)
+            )),
+            State::NoTable => guard(&format!(
+                "not exists (select from pg_catalog.pg_class \
+                 join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
+                 where nspname = {} and relname = {})",
+                quote::literal(&self.schema),
+                quote::literal(&self.table)
             )),
             State::Unnamed | State::Named => guard(&format!(
                 "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
