@@ -302,6 +302,20 @@ fn an_env_file_is_read_where_the_environment_names_no_database() {
 }
 
 #[test]
+fn only_what_is_ours_is_taken_from_an_env_file() {
+    let (database, folder) = (Database::fresh(), who());
+    let role = role_with_password(&database, "in the password file");
+    let (_, host, port) = parts(&database.url);
+    let place = format!("PGHOST={host}\nPGPORT={port}\nPGDATABASE={}", database.name);
+    let home = folder.path.display();
+    folder.write(".pgpass", "*:*:*:*:in the password file\n");
+    folder.write(".env", format!("{place}\nPGUSER={role}\nHOME={home}\n"));
+    in_folder(&folder).run().exits(77).says(&["asks for a password"]);
+    let run = in_folder(&folder).env("HOME", home.to_string()).run();
+    run.exits(0);
+}
+
+#[test]
 fn an_env_file_is_not_read_where_the_environment_names_a_database() {
     let folder = who();
     folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d\nPREMIGRATE_WIAT=1\n");

@@ -221,6 +221,8 @@ fn a_row_that_drizzle_1_wrote_is_known_by_its_second() {
          values ('{hash}', 1795370487000, '20261122180127_a')"
     ));
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
+    folder.write("0000_a.sql", "select 2/0");
+    premigrate(&database, &folder).run().exits(65).says(&["edited", &hash]);
 }
 
 #[test]
