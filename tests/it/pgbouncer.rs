@@ -1,11 +1,12 @@
 //! The real PgBouncer, in transaction mode, in front of the test server.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, server_port};
+use crate::harness::{Database, Folder, server_port, unique};
 
 /// Ends with the test.
 pub struct PgBouncer {
@@ -17,6 +18,34 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// With so many connections to the server for each database.
     pub fn start(pool_size: usize) -> PgBouncer {
+        PgBouncer::with(&format!("default_pool_size = {pool_size}"))
+    }
+
+    /// Which insists on TLS, with a certificate of its own making.
+    pub fn start_with_tls() -> PgBouncer {
+        // Not in a folder of ours, which its user may not be able to reach.
+        let folder = std::env::temp_dir().join(unique("tls"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let [key, cert] = ["key.pem", "cert.pem"].map(|name| folder.join(name));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"])
+            .args(["-keyout".as_ref(), key.as_os_str(), "-out".as_ref(), cert.as_os_str()])
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl").success());
+        for path in [&folder, &key] {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("its mode");
+        }
+        let pooler = PgBouncer::with(&format!(
+            "client_tls_sslmode = require\nclient_tls_key_file = {}\nclient_tls_cert_file = {}",
+            key.display(),
+            cert.display()
+        ));
+        let _ = std::fs::remove_dir_all(folder);
+        pooler
+    }
+
+    fn with(settings: &str) -> PgBouncer {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();
         drop(free);
@@ -24,8 +53,7 @@ impl PgBouncer {
         let ini = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = transaction\ndefault_pool_size = {pool_size}\n\
-             max_client_conn = 500\n",
+             auth_type = any\npool_mode = transaction\nmax_client_conn = 500\n{settings}\n",
             server_port()
         );
         folder.write("pgbouncer.ini", ini);

@@ -233,20 +233,31 @@ fn a_cancel_that_is_lost_is_sent_again() {
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
-#[test]
-fn pgbouncer_survives_twenty_cancelled_runs() {
-    let mut pooler = PgBouncer::start(20);
+/// Cancels so many runs, all of which PgBouncer 1.18 has to survive.
+fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
     let database = Database::fresh();
     let folder = slow();
     let through = pooler.to(&database);
-    for round in 0..20 {
+    let url = format!("{}?sslmode={sslmode}", through.url);
+    let through = Database { url, ..through };
+    for time in 1..=times {
         let running = start_slow(&through, &folder);
         running.signal("TERM");
         running.finish().exits(143).says(&["0001_slow was rolled back"]);
-        assert!(pooler.is_alive(), "after {} runs", round + 1);
+        assert!(pooler.is_alive(), "it did not survive cancel {time}");
     }
     assert_eq!(database.rows("select what from log"), Vec::<String>::new());
     assert_eq!(database.rows(SLEEPING), Vec::<String>::new());
+}
+
+#[test]
+fn pgbouncer_survives_twenty_cancelled_runs() {
+    cancel_runs(PgBouncer::start(20), 20, "disable");
+}
+
+#[test]
+fn pgbouncer_with_tls_survives_cancelled_runs() {
+    cancel_runs(PgBouncer::start_with_tls(), 5, "require");
 }
 
 #[test]
