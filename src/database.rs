@@ -249,15 +249,14 @@ impl Session {
     fn cancel(&self, patience: Patience<'_>) {
         let BackDoor { token, address, vigilance, tls } = &self.back_door;
         let request = async {
-            let wire = Wire::dial(address, vigilance).await.ok()?;
+            let wire = Wire::dial(address, vigilance).await.ok()?.closing_second();
             token.cancel_query_raw(wire, tls.clone()).await.ok()
         };
         // If it does not get through, the caller's own limit ends the wait.
         let _ = blocking(&self.runtime, patience, request);
     }
 
-    /// Says good-bye, and waits until the server has cleared up after us: who comes next finds the
-    /// place free.
+    /// Says good-bye, so that the server need not find out.
     pub fn close(self) {
         let Session { runtime, client, driver, .. } = self;
         drop(client);

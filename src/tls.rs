@@ -67,11 +67,10 @@ impl Tls {
             builder.identity(identity.map_err(failed)?);
         }
         let connector = builder.build().map_err(failed)?;
-        postgres_native_tls::TlsConnector::new(connector, &self.host)
-            .connect(wire)
-            .await
-            .map(Encrypted)
-            .map_err(failed)
+        let closes_second = wire.closes_second();
+        let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
+        let stream = connector.connect(wire).await.map_err(failed)?;
+        Ok(Encrypted { stream, closes_second })
     }
 }
 
@@ -91,8 +90,11 @@ impl TlsConnect<Wire> for Tls {
     }
 }
 
-/// A wire with TLS on it, which like the bare one lets the other side close first.
-pub struct Encrypted(postgres_native_tls::TlsStream<Wire>);
+/// A wire with TLS on it.
+pub struct Encrypted {
+    stream: postgres_native_tls::TlsStream<Wire>,
+    closes_second: bool,
+}
 
 impl AsyncRead for Encrypted {
     fn poll_read(
@@ -100,7 +102,7 @@ impl AsyncRead for Encrypted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -110,21 +112,23 @@ impl AsyncWrite for Encrypted {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(wire::poll_closed(Pin::new(&mut self.0), cx));
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        if self.closes_second {
+            ready!(wire::poll_closed(Pin::new(&mut self.stream), cx));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 impl TlsStream for Encrypted {
     fn channel_binding(&self) -> ChannelBinding {
-        self.0.channel_binding()
+        self.stream.channel_binding()
     }
 }

@@ -65,8 +65,9 @@ pub struct Wire {
     stranger: Arc<AtomicBool>,
     /// How many bytes have come.
     heard: usize,
-    /// Whether the other side has closed.
-    closed: bool,
+    /// Whether the other side is to close first. libpq does so after a cancel request, and
+    /// PgBouncer 1.18 crashes otherwise (pgbouncer issue 801).
+    closes_second: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,22 @@ impl Wire {
             }
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Wire { socket, stranger: Arc::new(AtomicBool::new(true)), heard: 0, closed: false })
+        Ok(Wire {
+            socket,
+            stranger: Arc::new(AtomicBool::new(true)),
+            heard: 0,
+            closes_second: false,
+        })
+    }
+
+    /// The same, for a cancel request.
+    pub fn closing_second(self) -> Wire {
+        Wire { closes_second: true, ..self }
+    }
+
+    /// Whether the other side is to close first.
+    pub fn closes_second(&self) -> bool {
+        self.closes_second
     }
 
     /// To be lowered when the server has let us in. Until then it is not taken at its word.
@@ -116,8 +132,7 @@ impl Wire {
     }
 }
 
-/// Waits until the other side has closed. After a good-bye it has then cleared up; and after a cancel
-/// request, PgBouncer 1.18 crashes if it is not the first to close (pgbouncer issue 801).
+/// Waits until the other side has closed.
 pub fn poll_closed(mut stream: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<()> {
     loop {
         let mut bytes = [0; 64];
@@ -141,7 +156,6 @@ impl AsyncRead for Wire {
             Socket::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
         })?;
         let new = buffer.filled().get(before..).unwrap_or_default();
-        self.closed |= new.is_empty();
         if self.stranger.load(Ordering::Relaxed) {
             self.examine(new)?;
         }
@@ -169,7 +183,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.closed {
+        if self.closes_second {
             ready!(poll_closed(self.as_mut(), cx));
         }
         match &mut self.socket {

@@ -162,11 +162,11 @@ fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
 fn after_the_last_commit_the_app_is_not_started() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
-    // The signal comes while our good-bye to the server is on its way.
+    // The signal comes while the answer to COMMIT is on its way.
     let pid = Arc::new(AtomicU32::new(0));
     let ours = pid.clone();
     let proxy = Proxy::start(move |message| {
-        if message.from == From::Client && message.tag == b'X' {
+        if message.from == From::Server && message.text.starts_with("COMMIT\0") {
             let pid = ours.load(Ordering::SeqCst).to_string();
             assert!(Command::new("kill").arg(pid).status().unwrap().success());
         }
