@@ -126,13 +126,7 @@ fn while_waiting_for_a_table_lock_and_between_the_attempts() {
         running.signal("TERM");
         soon(running.finish().exits(143).took);
     }
-    assert_eq!(
-        database.rows(
-            "select from pg_stat_activity where application_name = 'premigrate' \
-                       and datname = current_database()"
-        ),
-        Vec::<String>::new()
-    );
+    assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.rollback().unwrap();
 }
 
@@ -148,13 +142,7 @@ fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
     database.wait_for("the reader", "select from pg_locks where not granted");
     running.signal("TERM");
     soon(running.finish().exits(143).took);
-    assert_eq!(
-        database.rows(
-            "select from pg_stat_activity where application_name = 'premigrate' \
-                       and datname = current_database()"
-        ),
-        Vec::<String>::new()
-    );
+    assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.rollback().unwrap();
 }
 
