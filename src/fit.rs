@@ -32,6 +32,8 @@ pub enum Why {
     CopyData,
     /// It holds a command of psql's.
     MetaCommand(String),
+    /// It changes how the SQL after it is read, which has been read by then.
+    ReadingSetting(&'static str),
 }
 
 impl fmt::Display for Why {
@@ -56,6 +58,11 @@ impl fmt::Display for Why {
                 write!(f, "asks for no-transaction, which this version cannot do")
             }
             Why::CopyData => write!(f, "copies from or to the client; use INSERT"),
+            Why::ReadingSetting(name) => write!(
+                f,
+                "sets {name}, but the file is read before any of it runs; write E'...' for strings \
+                 with backslashes, and save the file as UTF-8"
+            ),
             Why::MetaCommand(what) => {
                 write!(f, "has `{what}`, which only psql understands; remove it")
             }
@@ -99,6 +106,7 @@ pub fn reasons(text: &str, script: &Script<'_>) -> impl Iterator<Item = (Place, 
             Kind::Alone(what) => Why::Alone(what),
             Kind::CopyFromClient | Kind::CopyToClient => Why::CopyData,
             Kind::MetaCommand => Why::MetaCommand(statement.first_line()),
+            Kind::ReadingSetting(name) => Why::ReadingSetting(name),
             _ => return None,
         };
         Some((Some(sql::line_and_column(text, statement.start)), why))
@@ -132,6 +140,26 @@ mod tests {
         assert_eq!(why("copy t from stdin;\n1\n\\.\n"), Some((Some((1, 1)), Why::CopyData)));
         let told = why("\\restrict key\nselect 1");
         assert_eq!(told, Some((Some((1, 1)), Why::MetaCommand("\\restrict key".to_owned()))));
+    }
+
+    #[test]
+    fn a_setting_that_changes_how_sql_is_read_is_fit_only_where_it_changes_nothing() {
+        for sql in [
+            "set standard_conforming_strings = on",
+            "SET client_encoding = 'UTF8'",
+            "set names 'utf8'",
+            "set local work_mem = '1MB'",
+        ] {
+            assert_eq!(why(sql), None, "{sql}");
+        }
+        for (sql, name) in [
+            ("set standard_conforming_strings = off", "standard_conforming_strings"),
+            ("set local standard_conforming_strings to 'off'", "standard_conforming_strings"),
+            ("set session client_encoding to latin1", "client_encoding"),
+            ("set names 'latin1'", "names"),
+        ] {
+            assert_eq!(why(sql), Some((Some((1, 1)), Why::ReadingSetting(name))), "{sql}");
+        }
     }
 
     #[test]

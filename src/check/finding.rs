@@ -138,6 +138,7 @@ impl What {
                 Why::Directive => "no_transaction",
                 Why::CopyData => "copy_data",
                 Why::MetaCommand(_) => "meta_command",
+                Why::ReadingSetting(_) => "reading_setting",
             },
             What::Unterminated(_) => "unterminated",
             What::SetTransaction(_) => "set_transaction",

@@ -33,6 +33,9 @@ pub enum Kind {
     AddEnumValue,
     /// Changes a setting or the role beyond the transaction.
     Setting,
+    /// Changes how the server reads the SQL that follows, where that is sent in a message of its
+    /// own: `standard_conforming_strings`, `client_encoding`; its name.
+    ReadingSetting(&'static str),
     /// Makes what lives as long as the session, and not in another; its name.
     SessionBound(&'static str),
 }
@@ -89,11 +92,30 @@ fn set(mut words: Words) -> Kind {
     words.eat("session");
     if words.eat("transaction") {
         Kind::SetTransaction
-    } else if local || words.eat("constraints") {
+    } else if words.eat("constraints") {
+        Kind::Plain
+    } else if let Some(setting) = reading_setting(&mut words) {
+        Kind::ReadingSetting(setting)
+    } else if local {
         Kind::Plain
     } else {
         Kind::Setting
     }
+}
+
+/// A setting of how SQL is read, unless it is set to what we read by; pg_dump does that.
+fn reading_setting(words: &mut Words) -> Option<&'static str> {
+    let settings: [(&str, &[&str]); 3] = [
+        ("standard_conforming_strings", &["on", "true", "yes", "1", "default"]),
+        ("client_encoding", &["utf8", "utf-8", "unicode", "default"]),
+        ("names", &["utf8", "utf-8", "unicode", "default"]),
+    ];
+    let (name, harmless) = settings.into_iter().find(|(name, _)| words.eat(name))?;
+    if !words.eat("to") {
+        words.eat("=");
+    }
+    let value = words.0.next()?.text.trim_matches('\'').to_ascii_lowercase();
+    (!harmless.contains(&value.as_str())).then_some(name)
 }
 
 /// `SELECT set_config(..., false)` as pg_dump writes it, and `SELECT ... INTO TEMP`.
