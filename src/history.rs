@@ -181,13 +181,14 @@ impl Table {
                 quote::literal(&self.schema),
                 quote::literal(&self.table)
             )),
+            // The name by way of JSON, in case the table has been upgraded meanwhile; the order by
+            // the lines themselves, since a table that was copied may have ids twice.
             State::Unnamed | State::Named => guard(&format!(
                 "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
-                 coalesce(pg_catalog.string_agg(pg_catalog.format('%s %s %s %s', \
-                 id, created_at, hash, {}), e'\\n' order by id, hash), ''), 'UTF8')), 'hex') \
-                 from {})",
+                 coalesce(pg_catalog.string_agg(line, e'\\n' order by line collate \"C\"), ''), \
+                 'UTF8')), 'hex') from (select pg_catalog.format('%s %s %s %s', id, created_at, \
+                 hash, pg_catalog.to_jsonb(history) ->> 'name') as line from {} history) lines)",
                 quote::literal(&history.fingerprint()),
-                if history.state == State::Named { "name" } else { "''" },
                 self.qualified()
             )),
         }
@@ -324,7 +325,11 @@ impl Entry {
     /// A migration that has a row already, under that row's identity and with its present hash.
     pub fn again(migration: &Migration, row: &Row, layout: Layout) -> Entry {
         let entry = Entry::of(migration, layout);
-        Entry { created_at: row.created_at, name: row.name.clone().or(entry.name), ..entry }
+        Entry {
+            created_at: row.created_at.or(entry.created_at),
+            name: row.name.clone().or(entry.name),
+            ..entry
+        }
     }
 
     /// The row as it was written, from what [`Table::insert`] gave back.
@@ -341,16 +346,15 @@ impl Entry {
 }
 
 impl History {
-    /// The history after [`Table::prepare`].
+    /// The history after [`Table::prepare`], which gives rows a name only in an upgrade.
     pub fn prepared(mut self, layout: Layout, names: &[Option<String>]) -> History {
-        self.state = match self.state {
-            State::Named => State::Named,
-            _ if needs_name(layout) => State::Named,
-            _ => State::Unnamed,
-        };
+        if self.state == State::Named {
+            return self;
+        }
+        self.state = if needs_name(layout) { State::Named } else { State::Unnamed };
         if self.state == State::Named {
             for (row, name) in self.rows.iter_mut().zip(names) {
-                row.name = row.name.take().or_else(|| name.clone());
+                row.name.clone_from(name);
             }
         }
         self
@@ -358,21 +362,13 @@ impl History {
 
     /// What [`Table::guard`] has the server compute, computed here.
     fn fingerprint(&self) -> String {
-        let mut rows: Vec<&Row> = self.rows.iter().collect();
-        rows.sort_by(|a, b| (a.id, &a.hash).cmp(&(b.id, &b.hash)));
-        let named = self.state == State::Named;
-        let lines: Vec<String> = rows
-            .iter()
-            .map(|row| {
-                format!(
-                    "{} {} {} {}",
-                    row.id,
-                    row.created_at.map(|when| when.to_string()).unwrap_or_default(),
-                    row.hash,
-                    row.name.as_deref().filter(|_| named).unwrap_or_default()
-                )
-            })
-            .collect();
+        let text = |number: Option<i64>| number.map(|it| it.to_string()).unwrap_or_default();
+        let line = |row: &Row| {
+            let name = row.name.as_deref().unwrap_or_default();
+            format!("{} {} {} {name}", row.id, text(row.created_at), row.hash)
+        };
+        let mut lines: Vec<String> = self.rows.iter().map(line).collect();
+        lines.sort();
         Hash::of(lines.join("\n").as_bytes()).as_str().to_owned()
     }
 }
