@@ -183,10 +183,9 @@ impl Conflict {
                     })
                     .collect(),
             ),
-            Disagreement::Ambiguous(ambiguous) => Conflict::Ambiguous {
-                rows: rows_at(ambiguous.rows),
-                migrations: migrations(ambiguous.migrations),
-            },
+            Disagreement::Ambiguous { rows, migrations: places } => {
+                Conflict::Ambiguous { rows: rows_at(rows), migrations: migrations(places) }
+            }
             Disagreement::NothingMatches => {
                 Conflict::NothingMatches { rows: rows.len(), migrations: set.migrations().len() }
             }

@@ -1,234 +1,17 @@
 //! What there is to do: the carried set and the recorded history, paired, and what follows.
 //!
-//! Pure, and total: every row and every migration is accounted for exactly once. Nothing is ever
-//! decided by a time stamp being larger than another; where the facts do not decide, nothing runs.
+//! Pure, and total: every row and every migration is accounted for exactly once. Time stamps that
+//! are larger than others can stop a run, never skip a migration; in doubt, nothing runs.
 
-use std::collections::{BTreeMap, HashMap};
+mod pairing;
+#[cfg(test)]
+mod tests;
 
 use crate::history::{self, History, Row, State};
-use crate::migration::{Layout, Migration, MigrationSet};
+use crate::migration::{Layout, MigrationSet};
 
-/// What the history says of one carried migration. Rows are named by their place in the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Recorded, with the hash it bears.
-    Applied(usize),
-    /// Recorded, with another hash: changed since it ran.
-    Edited(usize),
-    /// Not recorded.
-    Pending,
-}
-
-/// What the carried set says of one row. Migrations are named by their place in the set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowStanding {
-    /// The record of this migration.
-    Of(usize),
-    /// A further record of this migration: racing runners, or an accepted edit.
-    Duplicate(usize),
-    /// The record of nothing that is carried.
-    Unknown,
-}
-
-/// Every migration and every row, each accounted for once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pairing {
-    /// A standing for each migration of the set.
-    pub migrations: Vec<Standing>,
-    /// A standing for each row of the history.
-    pub rows: Vec<RowStanding>,
-}
-
-/// Rows and migrations that could be paired in more than one way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ambiguous {
-    /// The rows' places.
-    pub rows: Vec<usize>,
-    /// The migrations' places.
-    pub migrations: Vec<usize>,
-}
-
-/// Pairs rows with migrations: by identity and hash, then by identity alone (edited), then by
-/// hash alone where a row's identity belongs to nothing carried.
-pub fn pair(set: &MigrationSet, rows: &[Row]) -> Result<Pairing, Ambiguous> {
-    let identities = Identities::of(set);
-    let mut pairing = Pairing {
-        migrations: vec![Standing::Pending; set.migrations().len()],
-        rows: vec![RowStanding::Unknown; rows.len()],
-    };
-    let bears = |migration: usize, row: &Row| {
-        set.get(migration).is_some_and(|migration| migration.bears(&row.hash))
-    };
-
-    // Migrations that share identity and content cannot be told apart, nor need they be: each row
-    // says that one of them ran, and they are taken in order.
-    let mut unpaired = Vec::new();
-    for (place, row) in rows.iter().enumerate() {
-        let same = identities.matching(row);
-        match same.iter().find(|&&of| pairing.is_pending(of) && bears(of, row)) {
-            Some(&of) => pairing.join(of, place, Standing::Applied(place)),
-            None => unpaired.push((place, row, same)),
-        }
-    }
-
-    let mut edited: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut strangers: Vec<(usize, &Row)> = Vec::new();
-    for (place, row, same) in unpaired {
-        let (free, taken): (Vec<usize>, Vec<usize>) =
-            same.iter().partition(|&&of| pairing.is_pending(of));
-        let again = taken.iter().find(|&&of| bears(of, row));
-        match (again, taken.as_slice(), free.as_slice()) {
-            (_, [], []) => strangers.push((place, row)),
-            (Some(of), ..) | (None, [of, ..], []) => {
-                pairing.set_row(place, RowStanding::Duplicate(*of));
-            }
-            (None, [], [of]) => edited.entry(*of).or_default().push(place),
-            _ => return Err(Ambiguous { rows: vec![place], migrations: same.to_vec() }),
-        }
-    }
-    for (of, mut places) in edited {
-        // The latest record is the one that counts; those before it are the same story.
-        if let Some(latest) = places.pop() {
-            pairing.join(of, latest, Standing::Edited(latest));
-        }
-        for place in places {
-            pairing.set_row(place, RowStanding::Duplicate(of));
-        }
-    }
-
-    let mut by_hash: BTreeMap<&str, Vec<(usize, &Row)>> = BTreeMap::new();
-    for (place, row) in strangers {
-        by_hash.entry(&row.hash).or_default().push((place, row));
-    }
-    for alike in by_hash.values() {
-        let Some((_, first)) = alike.first() else { continue };
-        let free: Vec<usize> = (0..set.migrations().len())
-            .filter(|&of| pairing.is_pending(of) && bears(of, first))
-            .collect();
-        if alike.len() < free.len() {
-            let rows = alike.iter().map(|(place, _)| *place).collect();
-            return Err(Ambiguous { rows, migrations: free });
-        }
-        for (&of, (place, _)) in free.iter().zip(alike) {
-            pairing.join(of, *place, Standing::Applied(*place));
-        }
-        for (place, row) in alike.iter().skip(free.len()) {
-            let twin = free.iter().zip(alike).find(|(_, (_, paired))| {
-                (paired.created_at, &paired.name) == (row.created_at, &row.name)
-            });
-            if let Some((&of, _)) = twin {
-                pairing.set_row(*place, RowStanding::Duplicate(of));
-            }
-        }
-    }
-    Ok(pairing)
-}
-
-impl Pairing {
-    fn is_pending(&self, migration: usize) -> bool {
-        self.migrations.get(migration) == Some(&Standing::Pending)
-    }
-
-    fn join(&mut self, migration: usize, row: usize, standing: Standing) {
-        if let Some(slot) = self.migrations.get_mut(migration) {
-            *slot = standing;
-        }
-        self.set_row(row, RowStanding::Of(migration));
-    }
-
-    fn set_row(&mut self, row: usize, standing: RowStanding) {
-        if let Some(slot) = self.rows.get_mut(row) {
-            *slot = standing;
-        }
-    }
-
-    /// The migrations that were changed after they had been applied, each with its row.
-    pub fn edited(&self) -> Vec<(usize, usize)> {
-        let all = self.migrations.iter().enumerate();
-        all.filter_map(|(place, standing)| match standing {
-            Standing::Edited(row) => Some((place, *row)),
-            Standing::Applied(_) | Standing::Pending => None,
-        })
-        .collect()
-    }
-
-    /// The migrations that are to run, in order.
-    pub fn pending(&self, set: &MigrationSet) -> Vec<Pending> {
-        let recorded = self.places(|standing| *standing != Standing::Pending);
-        let pending = self.places(|standing| *standing == Standing::Pending).into_iter();
-        pending
-            .map(|place| Pending { place, out_of_order: is_out_of_order(set, place, &recorded) })
-            .collect()
-    }
-
-    /// The rows of which nothing carried knows.
-    pub fn unknown(&self) -> Vec<usize> {
-        let all = self.rows.iter().enumerate();
-        all.filter(|(_, standing)| **standing == RowStanding::Unknown).map(|(row, _)| row).collect()
-    }
-
-    /// The name that each row has in a table of Drizzle 1.x, if it is the record of anything.
-    pub fn names(&self, set: &MigrationSet) -> Vec<Option<String>> {
-        let name = |standing: &RowStanding| match standing {
-            RowStanding::Of(place) | RowStanding::Duplicate(place) => {
-                Some(history::row_name(set.get(*place)?, set.layout()))
-            }
-            RowStanding::Unknown => None,
-        };
-        self.rows.iter().map(name).collect()
-    }
-
-    fn places(&self, wanted: impl Fn(&Standing) -> bool) -> Vec<usize> {
-        let all = self.migrations.iter().enumerate();
-        all.filter(|(_, standing)| wanted(standing)).map(|(place, _)| place).collect()
-    }
-}
-
-/// Which migrations a row may be the record of, going by identity.
-struct Identities<'a> {
-    layout: Layout,
-    by_name: HashMap<&'a str, Vec<usize>>,
-    by_when: HashMap<i64, Vec<usize>>,
-    by_second: HashMap<i64, Vec<usize>>,
-}
-
-impl<'a> Identities<'a> {
-    fn of(set: &'a MigrationSet) -> Identities<'a> {
-        let mut identities = Identities {
-            layout: set.layout(),
-            by_name: HashMap::new(),
-            by_when: HashMap::new(),
-            by_second: HashMap::new(),
-        };
-        for (place, Migration { name, when, .. }) in set.migrations().iter().enumerate() {
-            identities.by_name.entry(name).or_default().push(place);
-            if let Some(when) = *when {
-                identities.by_when.entry(when).or_default().push(place);
-                identities.by_second.entry(second(when)).or_default().push(place);
-            }
-        }
-        identities
-    }
-
-    fn matching(&self, row: &Row) -> &[usize] {
-        let by_name = || self.by_name.get(row.name.as_deref()?);
-        let by_when = || self.by_when.get(&row.created_at?);
-        let by_second = || self.by_second.get(&second(row.created_at?));
-        let found = match (self.layout, &row.name) {
-            (Layout::Drizzle0, None) => by_when(),
-            // Drizzle 1.x wrote it, and keeps whole seconds only.
-            (Layout::Drizzle0, Some(_)) => by_second(),
-            // Drizzle 0.x wrote it; 1.x, when it upgrades the table, looks for it by the second.
-            (Layout::Drizzle1, None) => by_second(),
-            (Layout::Drizzle1 | Layout::Plain, _) => by_name(),
-        };
-        found.map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-fn second(milliseconds: i64) -> i64 {
-    milliseconds.div_euclid(1000)
-}
+use self::pairing::Identities;
+pub use self::pairing::{Pairing, RowStanding, Standing, pair};
 
 /// What a run may do although the history speaks against it, and what it may not although the
 /// history lets it.
@@ -245,7 +28,7 @@ pub struct Policy {
 pub struct Pending {
     /// Its place in the set.
     pub place: usize,
-    /// Whether one that comes after it has been applied already.
+    /// Whether it comes before something that has been applied already.
     pub out_of_order: bool,
 }
 
@@ -268,7 +51,12 @@ pub enum Disagreement {
     /// Migrations were changed after they had been applied: each with its row.
     Edited(Vec<(usize, usize)>),
     /// Rows could be paired in more than one way.
-    Ambiguous(Ambiguous),
+    Ambiguous {
+        /// The rows.
+        rows: Vec<usize>,
+        /// The migrations that may be theirs.
+        migrations: Vec<usize>,
+    },
     /// There is a history, and none of it is about the carried set.
     NothingMatches,
     /// What is pending comes before everything that the history knows.
@@ -278,9 +66,9 @@ pub enum Disagreement {
         /// The first that was applied.
         first_applied: usize,
     },
-    /// A pending migration out of order may be what a row that matches nothing recorded.
+    /// A pending migration may be what a row that matches nothing recorded.
     MayHaveRun {
-        /// The pending migrations out of order.
+        /// The pending migrations of which that is so.
         pending: Vec<usize>,
         /// The rows that match nothing.
         unknown: Vec<usize>,
@@ -302,24 +90,18 @@ pub enum Disagreement {
 /// Decides what a run does with this set and this history.
 pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Plan, Disagreement> {
     let rows = &history.rows;
-    let pairing = pair(set, rows).map_err(Disagreement::Ambiguous)?;
+    let pairing = unambiguous(set, rows)?;
     let edited = pairing.edited();
     if !edited.is_empty() {
         return Err(Disagreement::Edited(edited));
     }
 
-    let applied = pairing.places(|standing| matches!(standing, Standing::Applied(_)));
-    let pending = pairing.pending(set);
-    let unknown = pairing.unknown();
-    let out_of_order: Vec<usize> = pending
-        .iter()
-        .filter(|pending| pending.out_of_order)
-        .map(|pending| pending.place)
-        .collect();
+    let applied = pairing.migrations(|standing| matches!(standing, Standing::Applied(_)));
+    let pending = pending(set, rows, &pairing);
+    let unknown = pairing.rows(RowStanding::Unknown);
+    let out_of_order: Vec<usize> =
+        pending.iter().filter(|it| it.out_of_order).map(|it| it.place).collect();
 
-    if policy.strict && !(out_of_order.is_empty() && unknown.is_empty()) {
-        return Err(Disagreement::Strict { out_of_order, unknown });
-    }
     if !pending.is_empty() && !rows.is_empty() && !policy.apply_older {
         let Some(&first_applied) = applied.first() else {
             return Err(Disagreement::NothingMatches);
@@ -329,14 +111,71 @@ pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Pla
         if !older.is_empty() {
             return Err(Disagreement::OlderThanHistory { pending: older, first_applied });
         }
-        if !out_of_order.is_empty() && !unknown.is_empty() {
-            return Err(Disagreement::MayHaveRun { pending: out_of_order, unknown });
-        }
     }
     if !pending.is_empty() {
         upgradable(set, history, &unknown)?;
     }
+    let doubtful = may_have_run(set, rows, &pairing);
+    if !doubtful.is_empty() && !policy.apply_older {
+        return Err(Disagreement::MayHaveRun { pending: doubtful, unknown });
+    }
+    if policy.strict && !(out_of_order.is_empty() && unknown.is_empty()) {
+        return Err(Disagreement::Strict { out_of_order, unknown });
+    }
     Ok(Plan { applied: applied.len(), pairing, pending, unknown })
+}
+
+fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Pairing, Disagreement> {
+    let pairing = pair(set, rows);
+    let rows = pairing.rows(RowStanding::Ambiguous);
+    if rows.is_empty() {
+        return Ok(pairing);
+    }
+    let migrations = pairing.migrations(|standing| standing == Standing::Ambiguous);
+    Err(Disagreement::Ambiguous { rows, migrations })
+}
+
+/// The migrations that are to run, in order. Out of order is what comes before something that was
+/// applied: in the set, or by its time. Drizzle 0.x goes by the time alone, whatever the row, and
+/// skips such a migration; elsewhere it tells only of rows that have no place in the set.
+pub fn pending(set: &MigrationSet, rows: &[Row], pairing: &Pairing) -> Vec<Pending> {
+    let last = pairing.migrations(|standing| standing != Standing::Pending).last().copied();
+    let latest = rows
+        .iter()
+        .zip(&pairing.rows)
+        .filter(|(_, standing)| {
+            set.layout() == Layout::Drizzle0 || **standing == RowStanding::Unknown
+        })
+        .filter_map(|(row, _)| row.created_at)
+        .max();
+    let is_out_of_order = |place: usize| {
+        let when = set.get(place).and_then(|migration| migration.when);
+        Some(place) < last || when.is_some_and(|when| Some(when) <= latest)
+    };
+    let pending = pairing.migrations(|standing| standing == Standing::Pending).into_iter();
+    pending.map(|place| Pending { place, out_of_order: is_out_of_order(place) }).collect()
+}
+
+/// The pending migrations that a row which matches nothing may have recorded, before they were
+/// changed, by a runner that writes time stamps of its own: those out of order, since a row is
+/// written after its migration is. Where the stamps are no times in milliseconds, it may be any.
+fn may_have_run(set: &MigrationSet, rows: &[Row], pairing: &Pairing) -> Vec<usize> {
+    if !pairing.rows.contains(&RowStanding::Unknown) {
+        return Vec::new();
+    }
+    let identities = Identities::of(set);
+    let tells_no_time = rows.iter().zip(&pairing.rows).any(|(row, standing)| match standing {
+        RowStanding::Unknown => {
+            row.created_at.is_none() || (row.name.is_none() && set.layout() == Layout::Plain)
+        }
+        RowStanding::Of(place) => {
+            let when = set.get(*place).and_then(|migration| migration.when);
+            row.name.is_none() && identities.matching(row).is_empty() && row.created_at < when
+        }
+        RowStanding::Duplicate(_) | RowStanding::Ambiguous => false,
+    });
+    let pending = pending(set, rows, pairing).into_iter();
+    pending.filter(|it| it.out_of_order || tells_no_time).map(|it| it.place).collect()
 }
 
 /// As drizzle-orm 1.x, a table of 0.x is upgraded only if every row gets a name.
@@ -358,46 +197,37 @@ pub fn baseline(
     history: &History,
     through: Option<usize>,
 ) -> Result<(Pairing, Vec<usize>), Disagreement> {
-    let pairing = pair(set, &history.rows).map_err(Disagreement::Ambiguous)?;
-    let mut places = pairing.places(|standing| *standing == Standing::Pending);
+    let pairing = unambiguous(set, &history.rows)?;
+    let mut places = pairing.migrations(|standing| standing == Standing::Pending);
     places.retain(|&place| through.is_none_or(|through| place <= through));
     if !places.is_empty() {
-        upgradable(set, history, &pairing.unknown())?;
+        upgradable(set, history, &pairing.rows(RowStanding::Unknown))?;
     }
     Ok((pairing, places))
 }
 
 /// What `accept` records: of these migrations, or of all, those that were edited, each with its
-/// row; and those that may be what an unknown row recorded, without one. With them, those that are
-/// pending and so cannot be accepted.
+/// row; and of these also those that an unknown row may have recorded, without one.
 pub fn accept(
     set: &MigrationSet,
     history: &History,
     named: Option<&[usize]>,
 ) -> Result<Accepted, Disagreement> {
-    let pairing = pair(set, &history.rows).map_err(Disagreement::Ambiguous)?;
-    let is_meant = |place: usize| named.is_none_or(|named| named.contains(&place));
-    let is_named = |place: usize| named.is_some_and(|named| named.contains(&place));
-    let mut accepted = Accepted { pairing, records: Vec::new(), refused: Vec::new() };
-    for (place, row) in accepted.pairing.edited() {
-        if is_meant(place) {
-            accepted.records.push((place, Some(row)));
-        }
+    let pairing = unambiguous(set, &history.rows)?;
+    let is_named = |place: &usize| named.is_some_and(|named| named.contains(place));
+    let edited = pairing.edited().into_iter();
+    let mut records: Vec<(usize, Option<usize>)> = edited
+        .filter(|(place, _)| named.is_none() || is_named(place))
+        .map(|(place, row)| (place, Some(row)))
+        .collect();
+    let doubtful = may_have_run(set, &history.rows, &pairing);
+    let mut refused = pairing.migrations(|standing| standing == Standing::Pending);
+    refused.retain(|place| is_named(place) && !doubtful.contains(place));
+    records.extend(doubtful.into_iter().filter(is_named).map(|place| (place, None)));
+    if !records.is_empty() {
+        upgradable(set, history, &pairing.rows(RowStanding::Unknown))?;
     }
-    let unknown = accepted.pairing.unknown();
-    for Pending { place, out_of_order } in accepted.pairing.pending(set) {
-        if is_named(place) {
-            if out_of_order && !unknown.is_empty() {
-                accepted.records.push((place, None));
-            } else {
-                accepted.refused.push(place);
-            }
-        }
-    }
-    if !accepted.records.is_empty() {
-        upgradable(set, history, &unknown)?;
-    }
-    Ok(accepted)
+    Ok(Accepted { pairing, records, refused })
 }
 
 /// What is accepted, and what cannot be.
@@ -409,15 +239,4 @@ pub struct Accepted {
     pub records: Vec<(usize, Option<usize>)>,
     /// The migrations that are pending: there is nothing of them to accept.
     pub refused: Vec<usize>,
-}
-
-/// Out of order: one that comes after it in the set has been applied, or Drizzle 0.x would skip it,
-/// which it does by time stamp.
-fn is_out_of_order(set: &MigrationSet, place: usize, applied: &[usize]) -> bool {
-    let when = |place: usize| set.get(place).and_then(|migration| migration.when);
-    let skipped_by_drizzle = || {
-        let latest = applied.iter().filter_map(|&place| when(place)).max();
-        set.layout() == Layout::Drizzle0 && latest.is_some() && when(place) <= latest
-    };
-    applied.last().is_some_and(|&last| place < last) || skipped_by_drizzle()
 }

@@ -467,8 +467,9 @@ fn conflict_text(conflict: &Conflict) -> String {
             text
         }
         Conflict::Ambiguous { rows, migrations } => format!(
-            "nothing was run, since the history can be read in more than one way: {} could be any \
-             of {}",
+            "nothing was run, since the history can be read in more than one way: {} may record {}, \
+             or not. Restore their files as they were applied; what has not been applied yet, give \
+             a time stamp of its own and, with a comment, a content of its own",
             rows.join(", "),
             migrations.join(", ")
         ),
@@ -487,7 +488,7 @@ fn conflict_text(conflict: &Conflict) -> String {
             pending.last().map(String::as_str).unwrap_or_default()
         ),
         Conflict::MayHaveRun { pending, unknown } => format!(
-            "nothing was run, since {}, out of order, may be what {} recorded, changed since. \
+            "nothing was run, since {} may be what {} recorded, changed since. \
              `accept {}` records it as applied; --apply-older runs it",
             pending.join(", "),
             unknown.join(", "),
@@ -760,6 +761,7 @@ pub fn status_of(status: &Status, format: Format) -> String {
     let state = |line: &Line| match line.state {
         State::Applied => "applied",
         State::Edited => "edited",
+        State::Ambiguous => "ambiguous",
         State::Pending => "pending",
         State::OutOfOrder => "pending, out of order",
     };
@@ -777,6 +779,7 @@ pub fn status_of(status: &Status, format: Format) -> String {
         };
         return lines
             .chain(rows("duplicate", &status.duplicates))
+            .chain(rows("ambiguous", &status.ambiguous))
             .chain(rows("unknown", &status.unknown))
             .collect();
     }
@@ -798,6 +801,7 @@ pub fn status_of(status: &Status, format: Format) -> String {
     }
     for (rows, what) in [
         (&status.duplicates, "recorded more than once"),
+        (&status.ambiguous, "could be the record of several migrations"),
         (&status.unknown, "known to the database, not carried"),
     ] {
         for row in rows {

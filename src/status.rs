@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::apply;
 use crate::config::Settings;
 use crate::database::Cause;
-use crate::error::{Conflict, Error};
+use crate::error::Error;
 use crate::history::{History, Row};
 use crate::migration::MigrationSet;
-use crate::plan::{self, Disagreement, RowStanding, Standing};
+use crate::plan::{self, RowStanding, Standing};
 use crate::report::Event;
 use crate::signals::{Patience, Stop};
 
@@ -21,9 +21,11 @@ pub enum State {
     Applied,
     /// Recorded, and changed since.
     Edited,
+    /// Recorded, or not: the history can be read in more than one way.
+    Ambiguous,
     /// Not recorded.
     Pending,
-    /// Not recorded, while one that comes after it is.
+    /// Not recorded, while something that comes after it is.
     OutOfOrder,
 }
 
@@ -47,6 +49,8 @@ pub struct Status {
     pub lines: Vec<Line>,
     /// Rows that record a migration once more.
     pub duplicates: Vec<String>,
+    /// Rows that could be the record of several migrations.
+    pub ambiguous: Vec<String>,
     /// Rows of which nothing carried knows.
     pub unknown: Vec<String>,
 }
@@ -55,7 +59,7 @@ impl Status {
     /// The exit code of `status --exit-code`.
     pub fn exit_code(&self) -> u8 {
         let any = |state: fn(State) -> bool| self.lines.iter().any(|line| state(line.state));
-        if any(|state| state == State::Edited) {
+        if any(|state| matches!(state, State::Edited | State::Ambiguous)) {
             65
         } else if any(|state| matches!(state, State::Pending | State::OutOfOrder)) {
             10
@@ -88,22 +92,15 @@ pub fn look(
         HashMap::new()
     };
     session.close();
-    status(set, &history, &ages).map_err(|ambiguous| {
-        let disagreement = Disagreement::Ambiguous(ambiguous);
-        Error::Conflict(Conflict::new(disagreement, set, &history.rows))
-    })
+    Ok(status(set, &history, &ages))
 }
 
-fn status(
-    set: &MigrationSet,
-    history: &History,
-    ages: &HashMap<i64, Duration>,
-) -> Result<Status, plan::Ambiguous> {
-    let pairing = plan::pair(set, &history.rows)?;
-    let pending = pairing.pending(set);
+fn status(set: &MigrationSet, history: &History, ages: &HashMap<i64, Duration>) -> Status {
+    let pairing = plan::pair(set, &history.rows);
+    let pending = plan::pending(set, &history.rows, &pairing);
     let row_of = |standing: &Standing| match standing {
         Standing::Applied(row) | Standing::Edited(row) => history.rows.get(*row),
-        Standing::Pending => None,
+        Standing::Ambiguous | Standing::Pending => None,
     };
     let lines = set.migrations().iter().zip(&pairing.migrations).enumerate();
     let lines = lines.map(|(place, (migration, standing))| {
@@ -114,6 +111,7 @@ fn status(
             state: match standing {
                 Standing::Applied(_) => State::Applied,
                 Standing::Edited(_) => State::Edited,
+                Standing::Ambiguous => State::Ambiguous,
                 Standing::Pending if out_of_order() => State::OutOfOrder,
                 Standing::Pending => State::Pending,
             },
@@ -125,11 +123,12 @@ fn status(
         let all = history.rows.iter().zip(&pairing.rows);
         all.filter(|(_, standing)| wanted(standing)).map(|(row, _)| Row::to_string(row)).collect()
     };
-    Ok(Status {
+    Status {
         lines: lines.collect(),
         duplicates: rows(|standing| matches!(standing, RowStanding::Duplicate(_))),
+        ambiguous: rows(|standing| *standing == RowStanding::Ambiguous),
         unknown: rows(|standing| *standing == RowStanding::Unknown),
-    })
+    }
 }
 
 fn parse_ages(answer: &[Option<String>]) -> HashMap<i64, Duration> {
