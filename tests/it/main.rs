@@ -20,6 +20,7 @@ mod check;
 mod docs;
 mod drizzle;
 mod failures;
+mod history;
 mod input;
 mod quoting;
 mod runners;

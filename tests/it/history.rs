@@ -1,0 +1,721 @@
+//! What the history says, and correcting it: `status`, `baseline`, `accept`, the rules of `up`,
+//! and roles that may do little.
+
+use crate::harness::{Database, Folder, Premigrate, Run, premigrate};
+
+const HISTORY: &str = "select * from drizzle.__drizzle_migrations order by id";
+
+/// Three tables, three migrations.
+fn abc() -> Folder {
+    Folder::drizzle0(&[
+        ("0000_a", "create table a ()"),
+        ("0001_b", "create table b ()"),
+        ("0002_c", "create table c ()"),
+    ])
+}
+
+/// Three folders as drizzle-kit 1.x makes them.
+fn abc_of_1x() -> Folder {
+    let folder = Folder::empty();
+    for (name, table) in [("20231114221320_a", "a"), ("20231114221321_b", "b")] {
+        folder.write(&format!("{name}/migration.sql"), format!("create table {table} ()"));
+    }
+    folder
+}
+
+fn plain() -> Folder {
+    let folder = Folder::empty();
+    folder.write("1_a.sql", "create table a ()");
+    folder.write("2_b.sql", "create table b ()");
+    folder
+}
+
+fn up(database: &Database, folder: &Folder) -> Run {
+    premigrate(database, folder).run()
+}
+
+fn command(database: &Database, folder: &Folder, command: &[&str]) -> Run {
+    premigrate(database, folder).args(command).run()
+}
+
+fn status(database: &Database, folder: &Folder) -> String {
+    command(database, folder, &["status"]).exits(0).stdout
+}
+
+/// A table as Drizzle 0.x makes it, with these rows.
+fn history_of_0x(database: &Database, rows: &[(&str, i64)]) {
+    database.execute(
+        "create schema drizzle; create table drizzle.__drizzle_migrations \
+         (id serial primary key, hash text not null, created_at bigint)",
+    );
+    for (hash, created_at) in rows {
+        add_row(database, hash, *created_at);
+    }
+}
+
+fn add_row(database: &Database, hash: &str, created_at: i64) {
+    database.execute(&format!(
+        "insert into drizzle.__drizzle_migrations (hash, created_at) values ('{hash}', {created_at})"
+    ));
+}
+
+/// When the first, second, ... migration of a folder of 0.x was generated.
+const WHEN: [i64; 3] = [1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_000];
+
+// status
+
+#[test]
+fn status_shows_how_every_migration_and_every_row_stands() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    add_row(&database, &folder.hash("0000_a.sql"), WHEN[0]);
+    add_row(&database, "gone", 1_600_000_000_000);
+    folder.write("0001_b.sql", "create table b (id int)");
+    folder.add("0003_d", "create table d ()");
+    assert_eq!(
+        status(&database, &folder),
+        "0000_a  applied\n\
+         0001_b  edited\n\
+         0002_c  applied\n\
+         0003_d  pending\n\
+         row 4 (created_at 1700000000000): recorded more than once\n\
+         row 5 (created_at 1600000000000): known to the database, not carried\n\
+         2 applied, 1 edited, 1 pending\n"
+    );
+}
+
+#[test]
+fn status_tells_what_is_out_of_order() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(
+        &database,
+        &[(&folder.hash("0000_a.sql"), WHEN[0]), (&folder.hash("0002_c.sql"), WHEN[2])],
+    );
+    assert!(status(&database, &folder).contains("0001_b  pending, out of order\n"));
+}
+
+#[test]
+fn status_shows_what_can_be_read_in_more_than_one_way_and_up_refuses_it() {
+    let (database, folder) = (Database::fresh(), Folder::drizzle0(&[]));
+    folder.add_at("0000_a", "create table a ()", 5000);
+    folder.add_at("0001_b", "create table b ()", 5000);
+    history_of_0x(&database, &[("neither", 5000)]);
+    let shown = status(&database, &folder);
+    assert!(shown.contains("0000_a  ambiguous\n0001_b  ambiguous\n"), "{shown}");
+    assert!(shown.contains("row 1 (created_at 5000): could be the record of"), "{shown}");
+    command(&database, &folder, &["status", "--exit-code"]).exits(65);
+    up(&database, &folder).exits(65).says(&["row 1 (created_at 5000) may record 0000_a, 0001_b"]);
+    command(&database, &folder, &["baseline"]).exits(65);
+    command(&database, &folder, &["accept", "--all"]).exits(65);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn status_says_when_and_how_long_ago_where_the_table_knows() {
+    for folder in [abc_of_1x(), plain()] {
+        let database = Database::fresh();
+        up(&database, &folder).exits(0);
+        database.execute(
+            "set timezone = 'UTC'; update drizzle.__drizzle_migrations \
+             set applied_at = now() - interval '3 days 1 hour' where id = 1; \
+             update drizzle.__drizzle_migrations set applied_at = null where id = 2",
+        );
+        let shown = status(&database, &folder);
+        let lines: Vec<_> = shown.lines().collect();
+        let day = database
+            .value("select (now() at time zone 'UTC' - interval '3 days 1 hour')::date::text");
+        assert!(lines[0].contains(&format!("applied  {day} ")), "{shown}");
+        assert!(lines[0].ends_with("(3 days ago)"), "{shown}");
+        assert!(lines[1].ends_with("  applied"), "an upgraded row does not know: {shown}");
+    }
+}
+
+#[test]
+fn status_in_json_is_an_object_a_line_with_the_same_facts() {
+    let (database, folder) = (Database::fresh(), plain());
+    up(&database, &folder).exits(0);
+    add_row(&database, "gone", 1);
+    folder.write("2_b.sql", "edited");
+    folder.write("3_c.sql", "select 3");
+    let run = command(&database, &folder, &["status", "--format", "json"]).exits(0);
+    let lines: Vec<serde_json::Value> =
+        run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let states: Vec<_> = lines.iter().map(|line| line["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["applied", "edited", "pending", "unknown"]);
+    assert_eq!(lines[0]["migration"], "1_a");
+    assert!(lines[0]["applied_at"].as_str().unwrap().starts_with("20"));
+    assert!(lines[0]["seconds_ago"].as_u64().unwrap() < 60);
+    assert!(lines[2]["applied_at"].is_null() && lines[2]["seconds_ago"].is_null());
+    assert!(lines[3]["row"].as_str().unwrap().starts_with("row 3"));
+}
+
+#[test]
+fn status_has_exit_codes_only_if_it_is_asked_for_them() {
+    let (database, folder) = (Database::fresh(), abc());
+    let asked = |code: i32| command(&database, &folder, &["status", "--exit-code"]).exits(code);
+    asked(10);
+    command(&database, &folder, &["status"]).exits(0);
+    up(&database, &folder).exits(0);
+    asked(0);
+    folder.add("0003_d", "create table d ()");
+    asked(10);
+    folder.write("0000_a.sql", "edited");
+    asked(65);
+    command(&database, &folder, &["status"]).exits(0);
+}
+
+#[test]
+fn status_creates_and_writes_nothing() {
+    let (database, folder) = (Database::fresh(), abc());
+    assert!(status(&database, &folder).ends_with("0 applied, 0 edited, 3 pending\n"));
+    assert_eq!(
+        database.rows("select nspname from pg_namespace where nspname = 'drizzle'"),
+        [""; 0]
+    );
+
+    history_of_0x(&database, &[(&folder.hash("0000_a.sql"), WHEN[0])]);
+    let name = &database.name;
+    database.execute(&format!("alter database {name} set default_transaction_read_only = on"));
+    assert!(status(&database, &folder).ends_with("1 applied, 0 edited, 2 pending\n"));
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn status_needs_no_more_than_select() {
+    let (database, folder) = (Database::fresh(), abc_of_1x());
+    up(&database, &folder).exits(0);
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select on drizzle.__drizzle_migrations to {role}"
+    ));
+    let reader = Database { name: database.name.clone(), url };
+    assert!(status(&reader, &folder).contains("20231114221320_a  applied  20"));
+    up(&reader, &folder).exits(0).says(&["up to date"]);
+}
+
+#[test]
+fn without_select_status_says_what_to_grant() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    let (_, url) = database.role();
+    let reader = Database { name: database.name.clone(), url };
+    let refused = command(&reader, &folder, &["status"]).exits(77);
+    grant(&database, &refused);
+    command(&reader, &folder, &["status", "--exit-code"]).exits(0);
+}
+
+// baseline
+
+#[test]
+fn baseline_records_everything_and_runs_nothing() {
+    for folder in [abc(), abc_of_1x(), plain()] {
+        let database = Database::fresh();
+        let run = command(&database, &folder, &["baseline"]).exits(0);
+        let run = run.says(&["as applied, not run:"]);
+        assert_eq!(run.stdout, "");
+        assert_eq!(database.tables(), Vec::<String>::new());
+        up(&database, &folder).exits(0).says(&["up to date"]);
+        command(&database, &folder, &["status", "--exit-code"]).exits(0);
+    }
+}
+
+#[test]
+fn baseline_says_what_it_records() {
+    let (database, folder) = (Database::fresh(), abc());
+    let run = command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
+    run.says(&["recorded 2 migrations", "0000_a", "0001_b"]).does_not_say("0002_c");
+}
+
+#[test]
+fn baseline_writes_the_rows_that_drizzle_would() {
+    let (database, folder) = (Database::fresh(), abc());
+    command(&database, &folder, &["baseline"]).exits(0);
+    let expected = ["0000_a", "0001_b", "0002_c"].iter().zip(WHEN).zip(1..);
+    let expected: Vec<_> = expected
+        .map(|((tag, when), id)| format!("{id}|{}|{when}", folder.hash(&format!("{tag}.sql"))))
+        .collect();
+    assert_eq!(database.rows(HISTORY), expected);
+}
+
+#[test]
+fn after_baseline_through_a_migration_up_goes_on_with_the_next() {
+    for (folder, name, next) in [
+        (abc(), "0001_b", "applied 0002_c"),
+        (abc_of_1x(), "20231114221320_a", "applied 20231114221321_b"),
+        (plain(), "1_a", "applied 2_b"),
+    ] {
+        let database = Database::fresh();
+        command(&database, &folder, &["baseline", "--through", name]).exits(0);
+        let run = up(&database, &folder).exits(0).says(&[next]);
+        assert_eq!(run.stderr.matches("applied ").count(), 1, "{}", run.stderr);
+        assert_eq!(database.tables().len(), 1);
+    }
+}
+
+#[test]
+fn baseline_through_a_name_that_is_not_carried_changes_nothing() {
+    let (database, folder) = (Database::fresh(), abc());
+    let run = command(&database, &folder, &["baseline", "--through", "0001_x"]);
+    run.exits(64).says(&["no migration is named 0001_x"]);
+    assert_eq!(database.rows("select 1 from pg_namespace where nspname = 'drizzle'"), [""; 0]);
+}
+
+#[test]
+fn baseline_twice_is_harmless() {
+    let (database, folder) = (Database::fresh(), abc());
+    command(&database, &folder, &["baseline"]).exits(0);
+    let before = database.rows(HISTORY);
+    command(&database, &folder, &["baseline"]).exits(0).says(&["nothing to record"]);
+    assert_eq!(database.rows(HISTORY), before);
+}
+
+#[test]
+fn baseline_adds_rows_only_where_there_are_none() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[("as it was", WHEN[1])]);
+    let run = command(&database, &folder, &["baseline"]).exits(0);
+    run.says(&["recorded 2 migrations", "0000_a", "0002_c"]).does_not_say("0001_b");
+    let recorded = database.rows("select created_at from drizzle.__drizzle_migrations order by id");
+    assert_eq!(recorded, [WHEN[1], WHEN[0], WHEN[2]].map(|when| when.to_string()));
+    up(&database, &folder).exits(65).says(&["0001_b.sql"]);
+}
+
+#[test]
+fn a_baseline_by_hand_is_taken_up_in_three_steps() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[("anything", WHEN[1])]);
+    up(&database, &folder).exits(65).says(&["premigrate accept 0001_b"]);
+    command(&database, &folder, &["accept", "0001_b"]).exits(0);
+    up(&database, &folder).exits(65).says(&["`baseline --through 0000_a`", "--apply-older"]);
+    command(&database, &folder, &["baseline", "--through", "0000_a"]).exits(0);
+    up(&database, &folder).exits(0).says(&["applied 0002_c"]);
+    assert_eq!(database.tables(), ["c"]);
+}
+
+#[test]
+fn baseline_never_starts_an_app() {
+    let (database, folder) = (Database::fresh(), abc());
+    command(&database, &folder, &["baseline", "--", "true"]).exits(64);
+}
+
+#[test]
+fn two_baselines_at_once_record_everything_once() {
+    let (database, folder) = (Database::fresh(), abc());
+    at_once(|| premigrate(&database, &folder).arg("baseline"));
+    assert_eq!(database.history().len(), 3);
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+// accept
+
+#[test]
+fn accept_adds_a_row_and_leaves_the_old_one() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    let before = database.rows(HISTORY);
+    folder.write("0001_b.sql", "create table b (id int)");
+    up(&database, &folder).exits(65);
+    let run = command(&database, &folder, &["accept", "0001_b"]).exits(0);
+    run.says(&["accepted 1 migration", "0001_b"]);
+    let added = format!("4|{}|{}", folder.hash("0001_b.sql"), WHEN[1]);
+    assert_eq!(database.rows(HISTORY), [before, vec![added]].concat());
+    up(&database, &folder).exits(0).says(&["up to date"]);
+}
+
+#[test]
+fn an_older_image_still_starts_after_accept() {
+    for (folder, file) in [
+        (abc(), "0001_b.sql"),
+        (abc_of_1x(), "20231114221321_b/migration.sql"),
+        (plain(), "2_b.sql"),
+    ] {
+        let database = Database::fresh();
+        up(&database, &folder).exits(0);
+        folder.write(file, "create table b (id int)");
+        command(&database, &folder, &["accept", "--all"]).exits(0);
+        up(&database, &folder).exits(0).says(&["up to date"]);
+        folder.write(file, "create table b ()");
+        up(&database, &folder).exits(0).says(&["up to date"]);
+    }
+}
+
+#[test]
+fn accept_takes_the_named_and_all_of_them() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    for file in ["0000_a.sql", "0001_b.sql", "0002_c.sql"] {
+        folder.write(file, "edited");
+    }
+    command(&database, &folder, &["accept", "0000_a"]).exits(0).does_not_say("0001_b");
+    let left = up(&database, &folder).exits(65).says(&["0001_b.sql", "0002_c.sql"]);
+    left.does_not_say("0000_a");
+    command(&database, &folder, &["accept", "--all"]).exits(0).says(&["accepted 2 migrations"]);
+    up(&database, &folder).exits(0);
+    command(&database, &folder, &["accept", "--all"]).exits(0).says(&["nothing to accept"]);
+    command(&database, &folder, &["accept", "0001_b"]).exits(0).says(&["nothing to accept"]);
+    assert_eq!(database.history().len(), 6);
+}
+
+#[test]
+fn accept_refuses_names_that_are_unknown_or_pending_and_then_records_nothing() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    folder.write("0000_a.sql", "edited");
+    folder.add("0003_d", "create table d ()");
+    let accept = |name| command(&database, &folder, &["accept", "0000_a", name]);
+    accept("0009_x").exits(64).says(&["no migration is named 0009_x"]);
+    accept("0003_d").exits(64).says(&["0003_d cannot be accepted: not applied yet"]);
+    command(&database, &folder, &["accept"]).exits(64);
+    assert_eq!(database.history().len(), 3);
+    assert_eq!(database.tables(), ["a", "b", "c"]);
+}
+
+#[test]
+fn up_accepts_first_and_then_applies() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    folder.write("0000_a.sql", "edited");
+    folder.write("0001_b.sql", "edited");
+    folder.add("0003_d", "create table d ()");
+    let run = premigrate(&database, &folder).arg("--accept=0000_a").run();
+    run.exits(65).says(&["0001_b.sql"]);
+    assert_eq!(database.tables(), ["a", "b", "c"]);
+    let run = premigrate(&database, &folder).arg("--accept=0000_a,0001_b").run().exits(0);
+    run.says(&["accepted 1 migration", "0001_b", "applied 0003_d"]);
+    assert_eq!(database.tables(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn the_value_that_an_edit_tells_to_set_can_stay_set() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    folder.write("0000_a.sql", "edited");
+    folder.write("0002_c.sql", "edited");
+    let told = up(&database, &folder).exits(65);
+    let value = told.stderr.split("PREMIGRATE_ACCEPT=").nth(1).unwrap();
+    let value = value.split_whitespace().next().unwrap();
+    assert_eq!(value, "0000_a,0002_c");
+    let start = || premigrate(&database, &folder).env("PREMIGRATE_ACCEPT", value).run().exits(0);
+    start().says(&["accepted 2 migrations"]);
+    start().says(&["up to date"]).does_not_say("accepted");
+    assert_eq!(database.history().len(), 5);
+
+    let empty = Database::fresh();
+    let run = premigrate(&empty, &abc()).env("PREMIGRATE_ACCEPT", value).run().exits(0);
+    run.says(&["applied 0000_a", "applied 0002_c"]).does_not_say("accepted");
+}
+
+#[test]
+fn up_accept_of_an_unknown_name_is_an_error() {
+    let (database, folder) = (Database::fresh(), abc());
+    let run = premigrate(&database, &folder).arg("--accept=0009_x").run();
+    run.exits(64).says(&["no migration is named 0009_x"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn two_accepts_at_once_record_once() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    folder.write("0001_b.sql", "edited");
+    at_once(|| premigrate(&database, &folder).args(&["accept", "--all"]));
+    at_once(|| premigrate(&database, &folder).arg("--accept=0001_b"));
+    assert_eq!(database.history().len(), 4);
+}
+
+// What `up` refuses, and how it is told to go on.
+
+#[test]
+fn all_edits_are_told_with_both_hashes_and_nothing_runs() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    let was = folder.hash("0000_a.sql");
+    folder.write("0000_a.sql", "edited");
+    folder.write("0002_c.sql", "edited too");
+    folder.add("0003_d", "create table d ()");
+    let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(65);
+    let run = run.says(&["0000_a.sql", "0002_c.sql", &was, &folder.hash("0000_a.sql")]);
+    assert_eq!(run.stdout, "");
+    assert_eq!(database.tables(), ["a", "b", "c"]);
+}
+
+#[test]
+fn an_older_image_says_what_it_does_not_carry_and_starts() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &folder).exits(0);
+    let older = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    let run = premigrate(&database, &older).args(&["--", "echo", "started"]).run().exits(0);
+    let run = run.says(&["row 2 (created_at 1700000001000)", "row 3"]);
+    assert_eq!(run.stdout, "started\n");
+    command(&database, &older, &["--strict"]).exits(65).says(&["--strict", "row 2", "not carried"]);
+}
+
+#[test]
+fn what_was_merged_late_is_applied_and_said() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(
+        &database,
+        &[(&folder.hash("0000_a.sql"), WHEN[0]), (&folder.hash("0002_c.sql"), WHEN[2])],
+    );
+    let strict = command(&database, &folder, &["--strict"]).exits(65);
+    strict.says(&["--strict", "0001_b out of order"]);
+    let strict = premigrate(&database, &folder).env("PREMIGRATE_STRICT", "1").run();
+    strict.exits(65);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    up(&database, &folder).exits(0).says(&["0001_b", "out of order"]);
+    assert_eq!(database.tables(), ["b"]);
+}
+
+#[test]
+fn a_history_of_something_else_is_told_with_its_cures() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[("x", 1), ("y", 2)]);
+    let run = up(&database, &folder).exits(65);
+    run.says(&["2 rows", "3 migrations", "--dir", "--table", "`baseline`", "--apply-older"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
+    up(&database, &folder).exits(0);
+    assert_eq!(database.tables(), ["c"]);
+}
+
+#[test]
+fn what_is_older_than_a_trimmed_history_runs_only_when_told() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[(&folder.hash("0002_c.sql"), WHEN[2])]);
+    let run = up(&database, &folder).exits(65);
+    run.says(&["0000_a, 0001_b", "0002_c", "`baseline --through 0001_b`", "--apply-older"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    command(&database, &folder, &["--apply-older"]).exits(0);
+    assert_eq!(database.tables(), ["a", "b"]);
+}
+
+#[test]
+fn what_a_foreign_runner_ran_and_was_edited_since_is_not_run_again() {
+    let foreign = |database: &Database, folder: &Folder| {
+        let hash = |file: &str| folder.hash(file);
+        history_of_0x(
+            database,
+            &[
+                (&hash("0000_a.sql"), WHEN[0] + 500),
+                (&hash("0001_b.sql"), WHEN[1] + 500),
+                (&hash("0002_c.sql"), WHEN[2] + 500),
+            ],
+        );
+        folder.write("0002_c.sql", "create table c (id int)");
+    };
+    let (database, folder) = (Database::fresh(), abc());
+    foreign(&database, &folder);
+    let run = up(&database, &folder).exits(65);
+    run.says(&["0002_c", "row 3", "`accept 0002_c`", "--apply-older"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    command(&database, &folder, &["accept", "0002_c"]).exits(0);
+    up(&database, &folder).exits(0);
+    assert_eq!(database.tables(), Vec::<String>::new());
+
+    let (database, folder) = (Database::fresh(), abc());
+    foreign(&database, &folder);
+    command(&database, &folder, &["--apply-older"]).exits(0);
+    assert_eq!(database.tables(), ["c"]);
+}
+
+#[test]
+fn racing_drizzle_runs_left_duplicates_that_do_not_matter() {
+    let (database, folder) = (Database::fresh(), abc());
+    let row = (folder.hash("0000_a.sql"), WHEN[0]);
+    history_of_0x(&database, &[(&row.0, row.1), (&row.0, row.1), (&row.0, row.1)]);
+    up(&database, &folder).exits(0).says(&["applied 0001_b"]);
+    assert_eq!(database.tables(), ["b", "c"]);
+}
+
+#[test]
+fn a_history_whose_ids_stand_twice_is_gone_on_with() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[]);
+    // Upper case goes before lower case here, and after it where a collation has its way.
+    database.execute(&format!(
+        "alter table drizzle.__drizzle_migrations drop constraint __drizzle_migrations_pkey, \
+         alter hash type text collate \"en-x-icu\"; \
+         insert into drizzle.__drizzle_migrations values (1, '{}', {}), (1, 'a', 1), (1, 'B', 2)",
+        folder.hash("0000_a.sql"),
+        WHEN[0]
+    ));
+    up(&database, &folder).exits(0);
+    assert_eq!(database.tables(), ["b", "c"]);
+}
+
+#[test]
+fn a_row_without_a_name_in_a_table_of_1x_is_left_as_it_is() {
+    let (database, folder) = (Database::fresh(), abc_of_1x());
+    let hash = folder.hash("20231114221320_a/migration.sql");
+    command(&database, &folder, &["baseline", "--through", "20231114221320_a"]).exits(0);
+    database.execute("update drizzle.__drizzle_migrations set name = null");
+    folder.write("20231114221322_c/migration.sql", "create table c ()");
+    up(&database, &folder).exits(0);
+    let rows = database.rows("select hash, name from drizzle.__drizzle_migrations order by id");
+    assert_eq!(rows[0], format!("{hash}|"));
+    assert_eq!(database.tables(), ["b", "c"]);
+}
+
+// A table of Drizzle 0.x under folders of 1.x.
+
+#[test]
+fn a_0x_table_is_upgraded_when_a_row_has_to_be_written_and_not_before() {
+    let (database, folder) = (Database::fresh(), abc_of_1x());
+    let columns = "select string_agg(attname, ' ' order by attnum) from pg_attribute \
+         where attrelid = 'drizzle.__drizzle_migrations'::regclass and attnum > 0";
+    let [a, b] = ["20231114221320_a", "20231114221321_b"]
+        .map(|name| folder.hash(&format!("{name}/migration.sql")));
+    history_of_0x(&database, &[(&a, WHEN[0]), (&b, WHEN[1])]);
+    up(&database, &folder).exits(0).says(&["up to date"]);
+    command(&database, &folder, &["status", "--exit-code"]).exits(0);
+    assert_eq!(database.value(columns), "id hash created_at");
+    folder.write("20231114221321_b/migration.sql", "edited");
+    command(&database, &folder, &["accept", "--all"]).exits(0);
+    assert_eq!(database.value(columns), "id hash created_at name applied_at");
+    let rows = "select id, created_at, name, applied_at is null from drizzle.__drizzle_migrations \
+         order by id";
+    assert_eq!(
+        database.rows(rows),
+        [
+            "1|1700000000000|20231114221320_a|t",
+            "2|1700000001000|20231114221321_b|t",
+            "3|1700000001000|20231114221321_b|f"
+        ]
+    );
+}
+
+#[test]
+fn a_0x_table_with_an_unmatched_row_is_not_upgraded_and_an_older_app_starts() {
+    let (database, folder) = (Database::fresh(), abc_of_1x());
+    let a = folder.hash("20231114221320_a/migration.sql");
+    history_of_0x(&database, &[(&a, WHEN[0]), ("gone", 1)]);
+    for command in [&["up"][..], &["up", "--apply-older"], &["baseline"]] {
+        let run = premigrate(&database, &folder).args(command).run().exits(65);
+        run.says(&["Drizzle 0.x", "row 2"]);
+    }
+    let b = folder.hash("20231114221321_b/migration.sql");
+    add_row(&database, &b, WHEN[1]);
+    up(&database, &folder).exits(0).says(&["row 2"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+// Roles that may do little.
+
+/// Runs the statements of a refusal as the owner: exactly those, and one by one.
+fn grant(database: &Database, refused: &Run) {
+    let statements = refused.stderr.lines().filter(|line| line.starts_with("    "));
+    let statements: Vec<_> = statements.map(str::trim).filter(|it| it.ends_with(';')).collect();
+    assert!(!statements.is_empty(), "{}", refused.stderr);
+    for statement in statements {
+        database.execute(statement);
+    }
+}
+
+/// The database as a role sees it that may create tables in `public` and nothing else.
+fn as_role(database: &Database) -> (Database, String) {
+    let (role, url) = database.role();
+    database.execute(&format!("grant usage, create on schema public to {role}"));
+    (Database { name: database.name.clone(), url }, role)
+}
+
+#[test]
+fn a_role_that_may_create_nothing_needs_nothing_to_be_created() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[]);
+    let (restricted, role) = as_role(&database);
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select, insert on drizzle.__drizzle_migrations to {role}; \
+         grant usage on sequence drizzle.__drizzle_migrations_id_seq to {role}"
+    ));
+    command(&restricted, &folder, &["baseline", "--through", "0000_a"]).exits(0);
+    up(&restricted, &folder).exits(0);
+    folder.write("0001_b.sql", "edited");
+    command(&restricted, &folder, &["accept", "0001_b"]).exits(0);
+    up(&restricted, &folder).exits(0).says(&["up to date"]);
+    assert_eq!(database.tables(), ["b", "c"]);
+}
+
+#[test]
+fn in_a_schema_of_its_own_a_role_creates_the_table() {
+    let (database, folder) = (Database::fresh(), abc());
+    let (restricted, role) = as_role(&database);
+    database.execute(&format!("create schema drizzle authorization {role}"));
+    up(&restricted, &folder).exits(0);
+}
+
+/// Has a role try, and runs what it is told to have run, until it may; how often that was.
+fn until_it_may(database: &Database, start: impl Fn() -> Premigrate) -> usize {
+    for refusals in 0..4 {
+        let run = start().run();
+        if run.code == 0 {
+            return refusals;
+        }
+        grant(database, &run.exits(77).says(&["42501", "permission denied"]));
+    }
+    panic!("it is not enough");
+}
+
+#[test]
+fn without_a_schema_the_statement_that_is_told_is_enough() {
+    for command in [&["up"][..], &["baseline"]] {
+        let (database, folder) = (Database::fresh(), abc());
+        let (restricted, _) = as_role(&database);
+        let refusals = until_it_may(&database, || premigrate(&restricted, &folder).args(command));
+        assert_eq!(refusals, 1);
+        assert_eq!(database.history().len(), 3);
+    }
+}
+
+#[test]
+fn without_a_table_the_statement_that_is_told_is_enough() {
+    let (database, folder) = (Database::fresh(), abc());
+    let (restricted, role) = as_role(&database);
+    database.execute(&format!("create schema drizzle; grant usage on schema drizzle to {role}"));
+    assert_eq!(until_it_may(&database, || premigrate(&restricted, &folder)), 1);
+    assert_eq!(database.tables(), ["a", "b", "c"]);
+}
+
+#[test]
+fn on_anothers_table_the_statements_that_are_told_are_enough() {
+    for command in [&["up"][..], &["baseline"], &["accept", "0000_a"]] {
+        let (database, folder) = (Database::fresh(), abc());
+        history_of_0x(&database, &[("as it was", WHEN[0])]);
+        if command != ["accept", "0000_a"] {
+            database.execute("truncate drizzle.__drizzle_migrations");
+        }
+        let (restricted, _) = as_role(&database);
+        // Reading comes before writing.
+        let refusals = until_it_may(&database, || premigrate(&restricted, &folder).args(command));
+        assert!((1..=2).contains(&refusals), "{refusals}");
+    }
+}
+
+#[test]
+fn whose_table_has_to_be_upgraded_is_told_the_upgrade() {
+    let (database, folder) = (Database::fresh(), abc_of_1x());
+    let a = folder.hash("20231114221320_a/migration.sql");
+    history_of_0x(&database, &[(&a, WHEN[0])]);
+    let (restricted, role) = as_role(&database);
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select, insert on drizzle.__drizzle_migrations to {role}; \
+         grant usage on sequence drizzle.__drizzle_migrations_id_seq to {role}"
+    ));
+    let refused = up(&restricted, &folder).exits(77);
+    let refused = refused.says(&["alter table", "20231114221320_a", "must be owner"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    grant(&database, &refused);
+    up(&restricted, &folder).exits(0);
+    let names = "select name, applied_at is null from drizzle.__drizzle_migrations order by id";
+    assert_eq!(database.rows(names), ["20231114221320_a|t", "20231114221321_b|f"]);
+}
+
+/// Starts four of them at once; all of them succeed.
+fn at_once(start: impl Fn() -> Premigrate) {
+    let runs: Vec<_> = (0..4).map(|_| start().start()).collect();
+    for run in runs {
+        run.finish().exits(0);
+    }
+}
