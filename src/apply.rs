@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long our own small questions may take.
 const QUESTION: Duration = Duration::from_secs(30);
+/// How often the history may change under a plan before that is taken for more than other runners.
+const MOST_CHANGES: u32 = 20;
 /// How often a transaction whose connection breaks is tried before that is taken for its own doing.
 const BREAKS: u32 = 3;
 
@@ -73,7 +75,11 @@ pub fn carry_out(
     let (broken, unsettable) = (None, Vec::new());
     let mut run = Run { task, set, settings, stop, tell, applied, pending, broken, unsettable };
     let result = run.go();
-    result.map_err(|error| Ended { error, applied: run.applied, pending: run.pending })
+    result.map_err(|error| {
+        let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
+        let uncertain = uncertain.filter(|_| !matches!(error, Error::Broken(_)));
+        Ended { error, applied: run.applied, pending: run.pending, uncertain }
+    })
 }
 
 /// What `up` would run now, and how; changes nothing.
@@ -129,14 +135,22 @@ impl<'a> Run<'a> {
         let mut rivals = None;
         let primary = Patience::lasting(self.settings.wait, self.stop);
         let mut told_standby = false;
-        let mut recorded_any = false;
+        let mut recorded: Option<Vec<String>> = None;
+        let mut changes = 0;
         loop {
             let (session, history) = consult(self.settings, self.stop, self.tell)?;
             let round = self.decide(&history)?;
             if matches!(round, Round::Done) {
                 session.close();
-                if let Some(purpose) = self.task.purpose().filter(|_| !recorded_any) {
-                    (self.tell)(Event::NothingToRecord { purpose });
+                if let Some(purpose) = self.task.purpose() {
+                    match (recorded, self.broken.is_some()) {
+                        (None, _) => (self.tell)(Event::NothingToRecord { purpose }),
+                        // The answer to COMMIT was lost, and the rows are there.
+                        (Some(migrations), true) => {
+                            (self.tell)(Event::Recorded { migrations, purpose });
+                        }
+                        (Some(_), false) => {}
+                    }
                 }
                 return Ok(());
             }
@@ -162,17 +176,28 @@ impl<'a> Run<'a> {
                     setback
                 }
                 Round::Record { entries, names, purpose, pairing } => {
-                    let recorded = self.record(&session, entries, &pairing, &history)?;
-                    if recorded.is_none() {
-                        recorded_any = true;
-                        (self.tell)(Event::Recorded { migrations: names, purpose });
+                    let setback = self.record(&session, entries, &pairing, &history)?;
+                    if setback.is_none() {
+                        self.broken = None;
+                        (self.tell)(Event::Recorded { migrations: names.clone(), purpose });
                     }
-                    recorded
+                    recorded = Some(names);
+                    setback
                 }
             };
             match setback {
                 // The next round finds nothing left to do, or goes on with the rest.
-                None | Some(Setback::HistoryChanged) => session.close(),
+                None => session.close(),
+                Some(Setback::HistoryChanged) => {
+                    session.close();
+                    changes = if self.applied.len() > before { 1 } else { changes + 1 };
+                    if changes > MOST_CHANGES {
+                        return Err(Error::Unsettled(self.settings.table.clone()));
+                    }
+                    if changes > 1 {
+                        self.pause(PAUSE)?;
+                    }
+                }
                 Some(Setback::Broken(broken)) => self.count_break(broken)?,
                 Some(Setback::LockedOut(holder)) => {
                     session.close();
@@ -307,7 +332,7 @@ impl<'a> Run<'a> {
         for (pending, script) in plan.pending.iter().zip(scripts) {
             let Some(migration) = self.set.get(pending.place) else { continue };
             if let Some(signal) = self.stop.raised() {
-                return Err(Error::Stopped { signal, rolled_back: None });
+                return Err(signal.into());
             }
             if self.given_up(Some(&migration.name)).is_none() {
                 (self.tell)(Event::Applying {
@@ -375,7 +400,7 @@ impl<'a> Run<'a> {
                 // No backend is at it any more, and the history does not have it.
                 (Verdict::Committed(_), Some(broken)) => return Err(Error::Broken(broken)),
                 (Verdict::Stopped { signal, .. }, Some(_)) => {
-                    return Err(Error::Stopped { signal, rolled_back: None });
+                    return Err(signal.into());
                 }
                 (verdict, _) => verdict,
             };
@@ -474,7 +499,7 @@ impl<'a> Run<'a> {
     fn pause(&self, time: Duration) -> Result<(), Error> {
         match Patience::endless(self.stop).sleep(time) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
-            Err(Interrupted::Stopped(signal)) => Err(Error::Stopped { signal, rolled_back: None }),
+            Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }
     }
 }
@@ -504,7 +529,7 @@ impl Rivals<'_> {
         }
         match self.patience.sleep(lock::jittered(POLL.0, POLL.1).min(left)) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
-            Err(Interrupted::Stopped(signal)) => Err(Error::Stopped { signal, rolled_back: None }),
+            Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }
     }
 }
@@ -523,8 +548,9 @@ pub fn consult(
             session.close();
             Err(error)
         }
-        Err(NoSession::Stopped(signal)) => Err(Error::Stopped { signal, rolled_back: None }),
+        Err(NoSession::Stopped(signal)) => Err(signal.into()),
         Err(NoSession::Unreachable(attempts)) => Err(Error::Unreachable(attempts)),
+        Err(NoSession::Unanswered) => Err(Error::Unanswered(settings.table.clone())),
     }
 }
 
@@ -569,7 +595,7 @@ fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -
 fn interrupted(end: Interrupted, at_time_out: Error) -> Error {
     match end {
         Interrupted::TimeOut => at_time_out,
-        Interrupted::Stopped(signal) => Error::Stopped { signal, rolled_back: None },
+        Interrupted::Stopped(signal) => signal.into(),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum NoSession {
     Stopped(Signal),
     /// Each place that was tried, with its reason.
     Unreachable(Vec<Attempt>),
+    /// We were let in, and the first question got no answer.
+    Unanswered,
 }
 
 /// The first pause between two attempts; it doubles up to the longest.
@@ -69,11 +71,16 @@ pub fn connect<T>(
         let full = unanswered || attempts.iter().any(|attempt| is_full(&attempt.cause));
         limit = if full { room } else { patience };
         let left = limit.left().unwrap_or_default();
-        if one_try || left.is_zero() || !attempts.iter().any(|attempt| passes(&attempt.cause)) {
+        let is_final = attempts.iter().any(|attempt| refuses(&attempt.cause))
+            || !attempts.iter().any(|attempt| passes(&attempt.cause));
+        if one_try || left.is_zero() || is_final {
+            if unanswered {
+                return Err(NoSession::Unanswered);
+            }
             // The last attempt may have been cut short by the limit; what was seen before it
             // tells more.
-            let only_cut = attempts.iter().all(|one| one.cause == Cause::Client(Trouble::Silent));
-            let tells_more = only_cut && !told.is_empty();
+            let is_cut = attempts.iter().any(|one| one.cause == Cause::Client(Trouble::Silent));
+            let tells_more = is_cut && !is_final && !told.is_empty();
             return Err(NoSession::Unreachable(if tells_more { told } else { attempts }));
         }
         if attempts != told {

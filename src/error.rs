@@ -56,6 +56,10 @@ pub enum Error {
     Failed(Box<Failure>),
     /// A migration's connection broke, each time it was tried.
     Broken(Box<Broken>),
+    /// The history looks different each time that something is to be written.
+    Unsettled(Table),
+    /// The server does not answer about the history.
+    Unanswered(Table),
     /// Our role may not do to the history what has to be done.
     Forbidden {
         /// What the server said.
@@ -209,6 +213,13 @@ impl Conflict {
     }
 }
 
+impl From<Signal> for Error {
+    /// A signal that interrupted nothing.
+    fn from(signal: Signal) -> Error {
+        Error::Stopped { signal, rolled_back: None }
+    }
+}
+
 impl Error {
     /// The process's exit code: the table in the README.
     pub fn exit_code(&self) -> u8 {
@@ -231,7 +242,9 @@ impl Error {
             }
             Error::Standby => 69,
             Error::Failed(_) | Error::Broken(_) | Error::Signals(_) => 70,
-            Error::LockedOut(_) | Error::NoLock(_) => 75,
+            Error::LockedOut(_) | Error::NoLock(_) | Error::Unsettled(_) | Error::Unanswered(_) => {
+                75
+            }
             Error::Forbidden { .. } => 77,
             Error::Config(_) => 78,
             Error::Stopped { signal, .. } => signal.exit_code(),
@@ -249,6 +262,8 @@ pub struct Ended {
     pub applied: Vec<String>,
     /// The migrations that are still pending, with the one that failed.
     pub pending: Vec<String>,
+    /// The migration whose connection broke, so that it is open whether it was committed.
+    pub uncertain: Option<String>,
 }
 
 impl Ended {
@@ -260,12 +275,15 @@ impl Ended {
             Error::Stopped { rolled_back: Some(it), .. } => it.migration.as_ref(),
             _ => None,
         };
-        self.pending.iter().filter(|pending| Some(*pending) != failed).count()
+        self.pending
+            .iter()
+            .filter(|pending| Some(*pending) != failed && Some(*pending) != self.uncertain.as_ref())
+            .count()
     }
 }
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Ended {
-        Ended { error, applied: Vec::new(), pending: Vec::new() }
+        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None }
     }
 }

@@ -157,6 +157,7 @@ mod tests {
             ("set local standard_conforming_strings to 'off'", "standard_conforming_strings"),
             ("set session client_encoding to latin1", "client_encoding"),
             ("set names 'latin1'", "names"),
+            ("set \"standard_conforming_strings\" = off", "standard_conforming_strings"),
         ] {
             assert_eq!(why(sql), Some((Some((1, 1)), Why::ReadingSetting(name))), "{sql}");
         }

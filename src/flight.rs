@@ -122,6 +122,8 @@ impl<'a> Unit<'a> {
             (Step::Reset, "reset role".to_owned()),
             (Step::Reset, "reset all".to_owned()),
             (Step::Reset, "discard temp".to_owned()),
+            // The reset took it away, and the history may be locked too.
+            (Step::Setting("lock_timeout"), set_lock_timeout(limits)),
         ];
         closing.extend(job.entries.iter().map(|entry| (Step::Row, table.insert(entry, state))));
         Unit {
@@ -215,6 +217,10 @@ impl<'a> Unit<'a> {
                 Some(Step::History) if error.is("22P02") || error.is("42P01") => {
                     return Verdict::HistoryChanged;
                 }
+                // drizzle-orm, which takes no lock, made it just now.
+                Some(Step::Table) if ["42P06", "42P07", "23505"].contains(&error.code.as_str()) => {
+                    return Verdict::HistoryChanged;
+                }
                 Some(Step::Setting(name)) => return Verdict::Unsettable(name),
                 Some(Step::Table | Step::History) => Phase::Record,
                 _ => Phase::Begin,
@@ -257,6 +263,10 @@ impl<'a> Unit<'a> {
             advice: (exists && self.first_ever).then_some(Advice::Baseline),
         }))
     }
+}
+
+fn set_lock_timeout(limits: &Limits) -> String {
+    format!("set local lock_timeout = '{}ms'", limits.lock_timeout.as_millis())
 }
 
 fn opening(job: &Job<'_>, table: &Table, history: &History, limits: &Limits) -> Steps {

@@ -223,9 +223,16 @@ pub fn accept(
     let doubtful = may_have_run(set, &history.rows, &pairing);
     let mut refused = pairing.migrations(|standing| standing == Standing::Pending);
     refused.retain(|place| is_named(place) && !doubtful.contains(place));
-    records.extend(doubtful.into_iter().filter(is_named).map(|place| (place, None)));
+    // One row can be the record of one migration.
+    let (meant, unknown): (Vec<usize>, _) =
+        (doubtful.into_iter().filter(is_named).collect(), pairing.rows(RowStanding::Unknown));
+    if meant.len() > unknown.len() {
+        refused.extend(meant);
+    } else {
+        records.extend(meant.into_iter().map(|place| (place, None)));
+    }
     if !records.is_empty() {
-        upgradable(set, history, &pairing.rows(RowStanding::Unknown))?;
+        upgradable(set, history, &unknown)?;
     }
     Ok(Accepted { pairing, records, refused })
 }
@@ -237,6 +244,6 @@ pub struct Accepted {
     pub pairing: Pairing,
     /// The migrations to record anew, each with the row it has.
     pub records: Vec<(usize, Option<usize>)>,
-    /// The migrations that are pending: there is nothing of them to accept.
+    /// The migrations that are pending, and have no row that may be theirs.
     pub refused: Vec<usize>,
 }

@@ -35,7 +35,7 @@ pub fn event(event: &Event, format: Format) -> String {
 pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
     match format {
         Format::Text => {
-            let mut text = format!("premigrate: {}\n", error_text(&ended.error));
+            let mut text = format!("premigrate: {}\n", whole_error_text(ended));
             let kept = kept(ended, with_app);
             if !kept.is_empty() {
                 let _ = write!(text, "\n  {kept}\n");
@@ -105,7 +105,7 @@ fn event_text(event: &Event) -> String {
             holder_text(holder.as_ref())
         ),
         Event::Unknown { rows } => format!(
-            "the database knows {} not carried here ({}): applied by a newer version, left alone",
+            "the database knows {} not carried here ({}): applied by another version, left alone",
             plural(rows.len(), "migration"),
             rows.join(", ")
         ),
@@ -313,6 +313,11 @@ fn kept(ended: &Ended, with_app: bool) -> String {
             sentences.push(format!("{sentence}."));
         }
     }
+    if let Some(uncertain) = &ended.uncertain {
+        sentences.push(format!(
+            "Whether {uncertain} was committed is not known; the next start finds out."
+        ));
+    }
     let exec_failed = matches!(ended.error, Error::App { .. });
     if with_app && !exec_failed {
         sentences.push("The app was not started.".to_owned());
@@ -322,6 +327,17 @@ fn kept(ended: &Ended, with_app: bool) -> String {
 
 fn more_are(count: usize) -> String {
     format!("{count} more {}", if count == 1 { "is" } else { "are" })
+}
+
+/// What happened; an error before which this run had applied something, does not say that nothing
+/// was run.
+fn whole_error_text(ended: &Ended) -> String {
+    let text = error_text(&ended.error);
+    if ended.applied.is_empty() {
+        text
+    } else {
+        text.replace("nothing was run", "nothing more was run")
+    }
 }
 
 fn error_text(error: &Error) -> String {
@@ -381,8 +397,16 @@ fn error_text(error: &Error) -> String {
             statements.join("\n    ")
         ),
         Error::LockedOut(holder) => format!(
-            "another runner is still at work ({}); nothing was run, try again later",
+            "another runner is still at work ({}); try again later",
             holder_text(holder.as_ref())
+        ),
+        Error::Unsettled(table) => format!(
+            "the history {table} looks different each time that something is to be written; is \
+             something else changing it?"
+        ),
+        Error::Unanswered(table) => format!(
+            "the server lets us in, but does not answer about the history {table}; is that locked? \
+             Try again later"
         ),
         Error::Stopped { signal, rolled_back } => match rolled_back {
             Some(RolledBack { migration, confirmed: true }) => {
@@ -394,7 +418,7 @@ fn error_text(error: &Error) -> String {
                 signal.name(),
                 subject(migration)
             ),
-            None => format!("ended by {}; nothing was interrupted", signal.name()),
+            None => format!("ended by {}", signal.name()),
         },
         Error::NoSuchMigration(name) => {
             format!("no migration is named {name}; `premigrate list` shows the names")
@@ -488,11 +512,10 @@ fn conflict_text(conflict: &Conflict) -> String {
             pending.last().map(String::as_str).unwrap_or_default()
         ),
         Conflict::MayHaveRun { pending, unknown } => format!(
-            "nothing was run, since {} may be what {} recorded, changed since. \
-             `accept {}` records it as applied; --apply-older runs it",
+            "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
+             records as applied the one that ran; --apply-older runs all that is pending",
             pending.join(", "),
             unknown.join(", "),
-            pending.join(" ")
         ),
         Conflict::NotUpgradable { unknown } => format!(
             "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded: {} \
@@ -615,7 +638,7 @@ fn ended_json(ended: &Ended) -> Map<String, Value> {
     let mut fields = match error {
         Error::Failed(failure) | Error::NoLock(failure) => failure_json(failure),
         _ => {
-            let mut text = error_text(error);
+            let mut text = whole_error_text(ended);
             text = clean(&text);
             object(json!({ "event": "error", "message": text }))
         }
@@ -647,6 +670,9 @@ fn ended_json(ended: &Ended) -> Map<String, Value> {
     fields.insert("exit_code".to_owned(), json!(error.exit_code()));
     fields.insert("applied".to_owned(), json!(ended.applied));
     fields.insert("pending".to_owned(), json!(ended.pending));
+    if let Some(uncertain) = &ended.uncertain {
+        fields.insert("uncertain".to_owned(), json!(uncertain));
+    }
     fields
 }
 

@@ -83,7 +83,7 @@ pub fn look(
         match session.ask(&settings.table.ages(), patience) {
             Ok(answer) => parse_ages(&answer.unwrap_or_default()),
             Err(Cause::Stopped(signal)) => {
-                return Err(Error::Stopped { signal, rolled_back: None });
+                return Err(Error::from(signal));
             }
             // How long ago is a courtesy.
             Err(_) => HashMap::new(),

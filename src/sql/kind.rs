@@ -110,7 +110,9 @@ fn reading_setting(words: &mut Words) -> Option<&'static str> {
         ("client_encoding", &["utf8", "utf-8", "unicode", "default"]),
         ("names", &["utf8", "utf-8", "unicode", "default"]),
     ];
-    let (name, harmless) = settings.into_iter().find(|(name, _)| words.eat(name))?;
+    let quoted = words.0.peek()?.text.trim_matches('"').to_ascii_lowercase();
+    let (name, harmless) = settings.into_iter().find(|(name, _)| *name == quoted)?;
+    words.0.next();
     if !words.eat("to") {
         words.eat("=");
     }
