@@ -54,6 +54,29 @@ musl_target() { echo "$(uname -m)-unknown-linux-musl"; }
 # Whether the compiler on PATH brings its own library for musl: rustup's target.
 has_musl() { [ -d "$(rustc --print target-libdir --target "$(musl_target)" 2>/dev/null)" ]; }
 
+# cargo build of static executables: with rustup's target, else with Debian's compiler. Needs `scripts/setup rust static`.
+cargo_build_static() {
+    local target empty_unwinder linker
+    target=$(musl_target)
+    # OpenSSL is C, and is compiled for musl too.
+    local -x "CC_${target//-/_}=musl-gcc"
+    if has_musl; then
+        cargo build --release --locked --target "$target" "$@"
+        return
+    fi
+    # Debian's compiler has no library for musl, but brings its source; RUSTC_BOOTSTRAP is what lets cargo compile it.
+    # A panic aborts and draws no backtrace, so nothing ever unwinds: the unwinder that is asked for may be an empty
+    # one. And with musl-gcc a position-independent executable would be a dynamically linked one.
+    empty_unwinder=$tools/lib/libunwind.a
+    mkdir -p "$tools/lib"
+    [ -f "$empty_unwinder" ] || ar rc "$empty_unwinder"
+    linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
+    env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 "$linker=musl-gcc" \
+        RUSTFLAGS="-C link-self-contained=no -C target-feature=+crt-static -C relocation-model=static -L native=$tools/lib" \
+        /usr/bin/cargo build --release --locked --target "$target" \
+        -Zbuild-std=std,panic_abort -Zbuild-std-features= "$@"
+}
+
 # The first engine that works; a docker client without an engine does not.
 image_engine() {
     local engine
