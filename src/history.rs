@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::migration::{Hash, Layout, Migration};
@@ -97,13 +98,14 @@ impl Table {
 
     /// Reads everything in one statement, and so at one moment, whichever columns there are. Fails
     /// with 42P01 where there is no table; then [`Table::probe`] tells what there is.
+    ///
+    /// An empty table gives one row that is not marked as present: so its columns are seen without
+    /// the catalogs, which would cost a new backend as much as all the rest.
     pub fn read(&self) -> String {
         format!(
-            "select pg_catalog.pg_is_in_recovery(), \
-             (select pg_catalog.json_agg(attname) from pg_catalog.pg_attribute \
-             where attrelid = pg_catalog.to_regclass({}) and attnum > 0 and not attisdropped), \
-             (select pg_catalog.json_agg(history) from {} history)",
-            quote::literal(&self.qualified()),
+            "select pg_catalog.pg_is_in_recovery(), pg_catalog.json_agg(history) \
+             from (select * from (select) always \
+             left join (select true as premigrate_present, * from {}) history on true) history",
             self.qualified()
         )
     }
@@ -129,29 +131,21 @@ impl Table {
 
     /// Understands the answer to [`Table::read`].
     pub fn parse(&self, answer: &[Option<String>]) -> Result<History, NotAHistory> {
-        let (standby, columns, rows) = match answer {
-            [standby, columns, rows] => (standby, columns, rows),
-            _ => return Err(NotAHistory { what: "cannot be read".to_owned() }),
+        let [standby, Some(rows)] = answer else {
+            return Err(NotAHistory { what: "cannot be read".to_owned() });
         };
-        let json = |text: &Option<String>| match text {
-            Some(text) => serde_json::from_str::<Vec<Value>>(text)
-                .map_err(|error| NotAHistory { what: format!("cannot be read ({error})") }),
-            None => Ok(Vec::new()),
-        };
-        let columns = json(columns)?;
-        let has = |name: &str| columns.iter().any(|column| column.as_str() == Some(name));
-        for needed in ["id", "hash", "created_at"] {
-            if !has(needed) {
-                return Err(NotAHistory { what: format!("has no column {needed}") });
-            }
-        }
-        let mut rows = json(rows)?.iter().map(row).collect::<Result<Vec<Row>, _>>()?;
+        let rows: Vec<Record> = serde_json::from_str(rows)
+            .map_err(|error| NotAHistory { what: format!("cannot be read ({error})") })?;
+        let missing = |name| NotAHistory { what: format!("has no column {name}") };
+        let first = rows.first().ok_or_else(|| missing("id"))?;
+        first.id.as_ref().ok_or_else(|| missing("id"))?;
+        first.hash.as_ref().ok_or_else(|| missing("hash"))?;
+        first.created_at.as_ref().ok_or_else(|| missing("created_at"))?;
+        let state = if first.name.is_some() { State::Named } else { State::Unnamed };
+        let present = rows.into_iter().filter(|row| row.premigrate_present.is_some());
+        let mut rows = present.map(Row::try_from).collect::<Result<Vec<Row>, _>>()?;
         rows.sort_by_key(|row| row.id);
-        Ok(History {
-            state: if has("name") { State::Named } else { State::Unnamed },
-            rows,
-            standby: standby.as_deref() == Some("t"),
-        })
+        Ok(History { state, rows, standby: standby.as_deref() == Some("t") })
     }
 
     /// Understands the answer to [`Table::probe`].
@@ -181,13 +175,14 @@ impl Table {
                 quote::literal(&self.schema),
                 quote::literal(&self.table)
             )),
-            // The name by way of JSON, in case the table has been upgraded meanwhile; the order by
-            // the lines themselves, since a table that was copied may have ids twice.
+            // A table without names, as it was read or as it is now, takes the name from around it:
+            // so one that has been upgraded meanwhile is seen to have changed. Ordered by the lines
+            // too, since a table that was copied may have ids twice.
             State::Unnamed | State::Named => guard(&format!(
                 "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
-                 coalesce(pg_catalog.string_agg(line, e'\\n' order by line collate \"C\"), ''), \
-                 'UTF8')), 'hex') from (select pg_catalog.format('%s %s %s %s', id, created_at, \
-                 hash, pg_catalog.to_jsonb(history) ->> 'name') as line from {} history) lines)",
+                 coalesce(pg_catalog.string_agg(line, e'\\n' order by id, line collate \"C\"), ''), \
+                 'UTF8')), 'hex') from (select '' as name) unnamed, lateral (select id, \
+                 pg_catalog.format('%s %s %s %s', id, created_at, hash, name) as line from {}) lines)",
                 quote::literal(&history.fingerprint()),
                 self.qualified()
             )),
@@ -367,8 +362,9 @@ impl History {
             let name = row.name.as_deref().unwrap_or_default();
             format!("{} {} {} {name}", row.id, text(row.created_at), row.hash)
         };
-        let mut lines: Vec<String> = self.rows.iter().map(line).collect();
+        let mut lines: Vec<_> = self.rows.iter().map(|row| (row.id, line(row))).collect();
         lines.sort();
+        let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
         Hash::of(lines.join("\n").as_bytes()).as_str().to_owned()
     }
 }
@@ -414,32 +410,58 @@ pub fn folder_prefix(milliseconds: i64) -> String {
     format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
 
-fn row(value: &Value) -> Result<Row, NotAHistory> {
-    let not = |what: &str| NotAHistory { what: what.to_owned() };
-    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let id = value.get("id").and_then(Value::as_i64);
-    let created_at = match value.get("created_at") {
-        None | Some(Value::Null) => None,
-        Some(number) => {
-            let number = number.as_i64();
-            Some(number.ok_or_else(|| not("has a created_at that is not a whole number"))?)
-        }
-    };
-    Ok(Row {
-        id: id.ok_or_else(|| not("has an id that is not a whole number"))?,
-        hash: text("hash").ok_or_else(|| not("has a hash that is not text"))?,
-        created_at,
-        name: text("name"),
-        applied_at: text("applied_at"),
-    })
+/// A row as the server writes it in JSON. A column that there is not is `None`; NULL is not.
+#[derive(Deserialize)]
+struct Record {
+    premigrate_present: Option<bool>,
+    #[serde(default, deserialize_with = "there")]
+    id: Option<Value>,
+    #[serde(default, deserialize_with = "there")]
+    hash: Option<Value>,
+    #[serde(default, deserialize_with = "there")]
+    created_at: Option<Value>,
+    #[serde(default, deserialize_with = "there")]
+    name: Option<Value>,
+    applied_at: Option<Value>,
+}
+
+fn there<'de, D: Deserializer<'de>>(column: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(column).map(Some)
+}
+
+impl TryFrom<Record> for Row {
+    type Error = NotAHistory;
+
+    fn try_from(record: Record) -> Result<Row, NotAHistory> {
+        let not = |what: &str| NotAHistory { what: what.to_owned() };
+        let text = |value: Option<Value>| match value {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let id = record.id.and_then(|id| id.as_i64());
+        let created_at = match record.created_at {
+            None | Some(Value::Null) => None,
+            Some(number) => {
+                let number = number.as_i64();
+                Some(number.ok_or_else(|| not("has a created_at that is not a whole number"))?)
+            }
+        };
+        Ok(Row {
+            id: id.ok_or_else(|| not("has an id that is not a whole number"))?,
+            hash: text(record.hash).ok_or_else(|| not("has a hash that is not text"))?,
+            created_at,
+            name: text(record.name),
+            applied_at: text(record.applied_at),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(columns: &str, rows: &str) -> [Option<String>; 3] {
-        [Some("f".to_owned()), Some(columns.to_owned()), Some(rows.to_owned())]
+    fn answer(rows: &str) -> [Option<String>; 2] {
+        [Some("f".to_owned()), Some(rows.to_owned())]
     }
 
     fn table() -> Table {
@@ -448,23 +470,38 @@ mod tests {
 
     #[test]
     fn rows_are_read_whichever_columns_there_are() {
-        let columns = r#"["id","hash","created_at"]"#;
-        let rows = r#"[{"id":2,"hash":"b","created_at":null},{"id":1,"hash":"a","created_at":5}]"#;
-        let history = table().parse(&answer(columns, rows)).unwrap();
+        let rows = r#"[{"premigrate_present":true,"id":2,"hash":"b","created_at":null},
+            {"premigrate_present":true,"id":1,"hash":"a","created_at":5}]"#;
+        let history = table().parse(&answer(rows)).unwrap();
         assert_eq!(history.state, State::Unnamed);
         let seen: Vec<_> = history.rows.iter().map(|row| (row.id, row.created_at)).collect();
         assert_eq!(seen, [(1, Some(5)), (2, None)]);
 
-        let columns = r#"["id","hash","created_at","name","applied_at"]"#;
-        let rows = r#"[{"id":1,"hash":"a","created_at":5,"name":"x","applied_at":null}]"#;
-        let history = table().parse(&answer(columns, rows)).unwrap();
+        let rows = r#"[{"premigrate_present":true,
+            "id":1,"hash":"a","created_at":5,"name":"x","applied_at":null}]"#;
+        let history = table().parse(&answer(rows)).unwrap();
         assert_eq!(history.state, State::Named);
         assert_eq!(history.rows[0].name.as_deref(), Some("x"));
     }
 
     #[test]
+    fn an_empty_table_still_tells_its_columns() {
+        let none = r#"[{"premigrate_present":null,"id":null,"hash":null,"created_at":null,
+            "name":null}]"#;
+        let history = table().parse(&answer(none)).unwrap();
+        assert_eq!((history.state, history.rows), (State::Named, vec![]));
+    }
+
+    #[test]
+    fn a_row_without_an_id_is_no_absent_row() {
+        let rows = r#"[{"premigrate_present":true,"id":null,"hash":"a","created_at":5}]"#;
+        let told = table().parse(&answer(rows)).unwrap_err();
+        assert_eq!(told.what, "has an id that is not a whole number");
+    }
+
+    #[test]
     fn a_table_that_is_not_drizzles_is_not_read() {
-        let told = table().parse(&answer(r#"["id","tag"]"#, "[]")).unwrap_err();
+        let told = table().parse(&answer(r#"[{"id":null,"tag":null}]"#)).unwrap_err();
         assert_eq!(told.what, "has no column hash");
     }
 
@@ -489,6 +526,6 @@ mod tests {
         let migration = Migration::new("it's", "", None, vec![]);
         let sql = table.insert(&Entry::of(&migration, Layout::Plain), State::Named);
         assert!(sql.contains(r#""a""b"."c'd""#) && sql.contains("'it''s'"), "{sql}");
-        assert!(table.read().contains(r#"to_regclass('"a""b"."c''d"')"#));
+        assert!(table.read().contains(r#"from "a""b"."c'd""#));
     }
 }
