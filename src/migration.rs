@@ -18,7 +18,10 @@ impl Hash {
     /// U+FFFD. For valid UTF-8 this is what `sha256sum` prints.
     pub fn of(bytes: &[u8]) -> Hash {
         let digest = Sha256::digest(String::from_utf8_lossy(bytes).as_bytes());
-        Hash(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or_default();
+        let mut hex = String::with_capacity(2 * digest.len());
+        hex.extend(digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit));
+        Hash(hex)
     }
 
     /// The 64 hex digits.

@@ -88,8 +88,12 @@ fn walk(folder: &Path, prefix: &str, files: &mut Files) -> Result<(), Unreadable
             continue;
         }
         let (path, inside) = (entry.path(), format!("{prefix}{name}"));
-        // Follows links: a ConfigMap's files are links. One that leads nowhere is told.
-        let kind = fs::metadata(&path).map_err(|error| unreadable(&path, error))?;
+        // Follows links: a ConfigMap's files are links. One that leads nowhere is told. What is no
+        // link, the folder's own listing tells.
+        let kind = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind,
+            _ => fs::metadata(&path).map_err(|error| unreadable(&path, error))?.file_type(),
+        };
         if kind.is_dir() {
             if inside.matches('/').count() < DEEPEST && name != "node_modules" {
                 walk(&path, &format!("{inside}/"), files)?;
