@@ -9,6 +9,9 @@ use premigrate::error::Error;
 use premigrate::report::Event;
 use premigrate::{Outcome, Output, exec, failed, render, run};
 
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).collect();
     let environment = Environment::new(std::env::vars_os());
