@@ -450,7 +450,10 @@ impl TryFrom<Record> for Row {
             id: id.ok_or_else(|| not("has an id that is not a whole number"))?,
             hash: text(record.hash).ok_or_else(|| not("has a hash that is not text"))?,
             created_at,
-            name: text(record.name),
+            name: match record.name {
+                None | Some(Value::Null) => None,
+                name => Some(text(name).ok_or_else(|| not("has a name that is not text"))?),
+            },
             applied_at: text(record.applied_at),
         })
     }
@@ -497,6 +500,13 @@ mod tests {
         let rows = r#"[{"premigrate_present":true,"id":null,"hash":"a","created_at":5}]"#;
         let told = table().parse(&answer(rows)).unwrap_err();
         assert_eq!(told.what, "has an id that is not a whole number");
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_not_drizzles() {
+        let rows = r#"[{"premigrate_present":true,"id":1,"hash":"a","created_at":5,"name":5}]"#;
+        let told = table().parse(&answer(rows)).unwrap_err();
+        assert_eq!(told.what, "has a name that is not text");
     }
 
     #[test]

@@ -379,3 +379,18 @@ fn results_and_notices_without_number_are_no_trouble() {
     )]);
     premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
 }
+
+#[test]
+fn a_locked_history_is_not_waited_for_longer_than_any_other_table() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_b", "create table b ()");
+    let mut other = database.client();
+    other.batch_execute("begin; lock drizzle.__drizzle_migrations in share mode").unwrap();
+    let limits = ["--lock-timeout", "100ms", "--lock-retries", "1"];
+    let run = premigrate(&database, &folder).args(&limits).run().exits(75);
+    assert!(run.took < std::time::Duration::from_secs(10), "{:?}", run.took);
+    other.batch_execute("rollback").unwrap();
+    premigrate(&database, &folder).run().exits(0);
+}

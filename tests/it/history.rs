@@ -719,3 +719,21 @@ fn at_once(start: impl Fn() -> Premigrate) {
         run.finish().exits(0);
     }
 }
+
+#[test]
+fn one_unknown_row_lets_one_migration_be_accepted_not_two() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()"), ("0003_d", "select 1")]);
+    premigrate(&database, &folder).run().exits(0);
+    database
+        .execute("insert into drizzle.__drizzle_migrations (hash, created_at) values ('other', 1)");
+    let merged = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    merged.add_at("0001_b", "create table b ()", 1_700_000_000_100);
+    merged.add_at("0002_c", "create table c ()", 1_700_000_000_200);
+    merged.add_at("0003_d", "select 1", 1_700_000_001_000);
+    let accept = |names: &[&str]| premigrate(&database, &merged).arg("accept").args(names).run();
+    accept(&["0001_b", "0002_c"]).exits(64).says(&["0001_b, 0002_c cannot be accepted"]);
+    assert_eq!(database.history().len(), 3);
+    accept(&["0001_b"]).exits(0);
+    assert_eq!(database.history().len(), 4);
+}

@@ -284,3 +284,15 @@ fn json_tells_each_reason_as_an_event() {
     assert_eq!(waiting["attempts"][0]["sqlstate"], "57P03");
     assert_eq!(events.last().unwrap()["exit_code"], 69);
 }
+
+#[test]
+fn a_definite_refusal_of_one_host_is_not_waited_out_for_another() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[]);
+    let (authority, _) = database.url.rsplit_once('/').unwrap();
+    let (scheme, host) = authority.split_once('@').unwrap();
+    let url = format!("{scheme}@127.0.0.1:1,{host}/no_such_database");
+    let run = bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path);
+    let run = run.args(&["--wait", "30s"]).run().exits(77).says(&["no_such_database"]);
+    assert!(run.took < std::time::Duration::from_secs(10), "{:?}", run.took);
+}
