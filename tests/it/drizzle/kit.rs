@@ -68,6 +68,21 @@ fn what_drizzle_kit_generates_is_applied_and_drizzle_kit_finds_nothing_left_to_d
     Contents::of(&database).equals(&left);
 }
 
+/// The first start of a team that comes from drizzle-kit, with the `.env` that the project has: a
+/// database that drizzle-kit migrated, an app behind premigrate.
+#[test]
+fn the_first_start_on_a_database_that_drizzle_kit_migrated_changes_nothing_and_starts_the_app() {
+    let (database, project) = (Database::fresh(), Project::new());
+    project.kit(&["migrate"], Some(&database));
+    let before = Contents::of(&database);
+    project.root.write(".env", format!("DATABASE_URL={}\nSECRET=s\n", database.url));
+    let start = bare().current_dir(&project.root.path).args(&["--dir", "migrations", "--"]);
+    let run = start.args(&["sh", "-c", "echo the app, secret=$SECRET, url=$DATABASE_URL"]).run();
+    let run = run.exits(0).says(&[UP_TO_DATE, "starting sh"]);
+    assert_eq!(run.stdout, "the app, secret=, url=\n", "nothing of .env reaches the app");
+    Contents::of(&database).equals(&before);
+}
+
 #[test]
 fn what_drizzle_kit_pull_records_without_running_it_is_applied() {
     let (database, project) = (Database::fresh(), Folder::empty());
