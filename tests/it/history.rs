@@ -507,7 +507,7 @@ fn what_a_foreign_runner_ran_and_was_edited_since_is_not_run_again() {
     let (database, folder) = (Database::fresh(), abc());
     foreign(&database, &folder);
     let run = up(&database, &folder).exits(65);
-    run.says(&["0002_c", "row 3", "`accept 0002_c`", "--apply-older"]);
+    run.says(&["0002_c", "row 3", "`accept NAME`", "--apply-older"]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
     up(&database, &folder).exits(0);
