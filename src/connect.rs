@@ -100,7 +100,7 @@ pub fn passes(cause: &Cause) -> bool {
         Cause::Stopped(_) => false,
         Cause::Client(trouble) => match trouble {
             Trouble::Dial(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
-            Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::Silent => true,
+            Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::ReadOnly | Trouble::Silent => true,
             Trouble::Tls(_) | Trouble::NoPassword | Trouble::Protocol(_) => false,
         },
         Cause::Server(error) => server_passes(error),

@@ -20,7 +20,9 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage};
 
-use crate::conninfo::{ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile};
+use crate::conninfo::{
+    ChannelBinding, Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile,
+};
 use crate::pg_error::PgError;
 use crate::signals::{Interrupted, Patience, Signal, Stop, TICK};
 use crate::tls::{Encrypted, Tls, TlsFailure};
@@ -50,6 +52,8 @@ pub enum Trouble {
     NoPassword,
     /// The connection ended; with the last warning that came before, which tells why.
     Lost(String, Option<PgError>),
+    /// The server takes no changes, and `target_session_attrs` asks for one that does.
+    ReadOnly,
     /// No answer within the limit.
     Silent,
     /// What came is not what a PostgreSQL server sends.
@@ -128,11 +132,14 @@ impl Session {
     /// Connects: to each host and each of its addresses in turn, until one lets us in.
     pub fn open(target: &Target, patience: Patience<'_>) -> Result<Session, Vec<Attempt>> {
         let failed = |place: &str, cause| Attempt { place: place.to_owned(), cause };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| {
-            let trouble = Trouble::Dial(error.kind(), error.to_string());
-            vec![failed("this process", Cause::Client(trouble))]
-        })?;
+        let new_runtime = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(|error| {
+                let trouble = Trouble::Dial(error.kind(), error.to_string());
+                vec![failed("this process", Cause::Client(trouble))]
+            })
+        };
+        let mut runtime = new_runtime()?;
         let vigilance = Vigilance::of(target);
         let attempt = target.connect_timeout.unwrap_or(ATTEMPT);
 
@@ -154,9 +161,18 @@ impl Session {
                 let login = login(target, host, &address, &vigilance);
                 let cause = match blocking(&runtime, patience.at_most(attempt), login) {
                     Ok(Ok((client, connection, tls))) => {
-                        let back_door =
-                            BackDoor { token: client.cancel_token(), address, vigilance, tls };
-                        return Ok(Session::start(runtime, client, connection, back_door));
+                        let place = place(host, &address);
+                        let (token, vigilance) = (client.cancel_token(), vigilance.clone());
+                        let back_door = BackDoor { token, address, vigilance, tls };
+                        let session = Session::start(runtime, client, connection, back_door);
+                        let wanted = target.target_session_attrs;
+                        match session.suits(wanted, patience.at_most(attempt)) {
+                            Ok(()) => return Ok(session),
+                            Err(cause) => attempts.push(failed(&place, cause)),
+                        }
+                        session.close();
+                        runtime = new_runtime()?;
+                        continue;
                     }
                     Ok(Err(cause)) => cause,
                     Err(interrupted) => interrupted.into(),
@@ -183,6 +199,19 @@ impl Session {
         let overheard = Overheard::default();
         let driver = runtime.spawn(drive(connection, overheard.clone()));
         Session { runtime, client, driver, overheard, back_door, server_version }
+    }
+
+    /// Whether this is a server for `target_session_attrs`; asked only if there is a wish.
+    fn suits(&self, wanted: SessionAttrs, patience: Patience<'_>) -> Result<(), Cause> {
+        let question = match wanted {
+            SessionAttrs::Any => return Ok(()),
+            SessionAttrs::ReadWrite => "select current_setting('transaction_read_only')::bool",
+            SessionAttrs::Primary => "select pg_catalog.pg_is_in_recovery()",
+        };
+        match self.ask(question, patience)?.as_deref() {
+            Some([Some(answer)]) if answer == "f" => Ok(()),
+            _ => Err(Cause::Client(Trouble::ReadOnly)),
+        }
     }
 
     /// The server's major version, from the handshake; 0 if it does not say.

@@ -289,6 +289,9 @@ fn trouble_text(trouble: &Trouble) -> String {
         Trouble::NoPassword => "the server asks for a password, and none is given".to_owned(),
         Trouble::Lost(_, Some(last_word)) => last_word.message.clone(),
         Trouble::Lost(why, None) => why.clone(),
+        Trouble::ReadOnly => {
+            "the server takes no changes, which target_session_attrs asks for".to_owned()
+        }
         Trouble::Silent => "no answer".to_owned(),
     }
 }

@@ -105,7 +105,7 @@ fn while_waiting_for_another_runner() {
         let running = premigrate(&database, &folder).start();
         thread::sleep(Duration::from_millis(300));
         running.signal(signal);
-        let run = running.finish().exits(code).says(&["another runner", "nothing was interrupted"]);
+        let run = running.finish().exits(code).says(&["another runner", "ended by SIG"]);
         soon(run.took);
     }
     held.rollback().unwrap();
@@ -163,7 +163,7 @@ fn after_the_last_commit_the_app_is_not_started() {
     let through = proxy.to(&database);
     let running = premigrate(&through, &folder).args(&["--", "echo", "started"]).start();
     pid.store(running.pid(), Ordering::SeqCst);
-    let run = running.finish().exits(143).says(&["applied 0000_log", "nothing was interrupted"]);
+    let run = running.finish().exits(143).says(&["applied 0000_log", "ended by SIG"]);
     assert_eq!(run.stdout, "");
     assert_eq!(database.history().len(), 1);
 }

@@ -296,3 +296,22 @@ fn a_definite_refusal_of_one_host_is_not_waited_out_for_another() {
     let run = run.args(&["--wait", "30s"]).run().exits(77).says(&["no_such_database"]);
     assert!(run.took < std::time::Duration::from_secs(10), "{:?}", run.took);
 }
+
+#[test]
+fn a_server_that_takes_no_changes_is_passed_over_where_the_url_asks_for_one_that_does() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    let role = unique("role");
+    database.execute(&format!(
+        "create role {role} superuser login; \
+         alter role {role} set default_transaction_read_only = on"
+    ));
+    let url = database.url.replacen("postgres@", &format!("{role}@"), 1);
+    let with = |attrs: &str| {
+        let url = format!("{url}?target_session_attrs={attrs}");
+        let run = bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path);
+        run.args(&["--wait", "1s"]).run()
+    };
+    with("read-write").exits(69).says(&["takes no changes", "target_session_attrs"]);
+    with("primary").exits(0);
+}
