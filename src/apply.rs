@@ -314,9 +314,9 @@ impl<'a> Run<'a> {
     ) -> Result<Option<Setback>, Error> {
         let names = pairing.names(self.set);
         let prepare = self.settings.table.prepare(history, self.set.layout(), &names);
-        let prepared = history.clone().prepared(self.set.layout(), &names);
+        let state = history.prepared_state(self.set.layout());
         let job = Job { file: None, prepare, entries };
-        Ok(self.run(session, &job, history, &prepared)?.err())
+        Ok(self.run(session, &job, history, state)?.err())
     }
 
     /// Applies what the plan has, one migration after the other, in this session.
@@ -347,18 +347,18 @@ impl<'a> Run<'a> {
                 prepare: self.settings.table.prepare(&history, layout, &names),
                 entries: vec![entry.clone()],
             };
-            let mut after = history.clone().prepared(layout, &names);
-            let answer = match self.run(session, &job, &history, &after)? {
+            let state = history.prepared_state(layout);
+            let answer = match self.run(session, &job, &history, state)? {
                 Ok(answer) => answer,
                 Err(setback) => return Ok(Some(setback)),
             };
             self.count_applied(&migration.name, Some(started.elapsed()));
             // Where a rule or a trigger keeps the row from us, look at the table again.
-            let Some(row) = entry.written(&answer, after.state) else {
+            let Some(row) = entry.written(&answer, state) else {
                 return Ok(Some(Setback::HistoryChanged));
             };
-            after.rows.push(row);
-            history = after;
+            history = history.prepared(layout, &names);
+            history.rows.push(row);
         }
         Ok(None)
     }
@@ -377,7 +377,7 @@ impl<'a> Run<'a> {
         session: &Session,
         job: &Job<'_>,
         history: &History,
-        prepared: &History,
+        state: State,
     ) -> Result<Result<Vec<Option<String>>, Setback>, Error> {
         let table = &self.settings.table;
         let migration = job.file.map(|(migration, _)| migration.name.clone());
@@ -390,7 +390,7 @@ impl<'a> Run<'a> {
                 server_version: session.server_version(),
                 unsettable: self.unsettable.clone(),
             };
-            let unit = Unit::new(job, table, history, prepared.state, &limits);
+            let unit = Unit::new(job, table, history, state, &limits);
             let given_up = self.given_up(migration.as_deref());
             let flight = match given_up {
                 Some(_) => session.flight(&unit.probe(), false, self.stop),

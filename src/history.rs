@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::layout::folder_prefix;
 use crate::migration::{Hash, Layout, Migration};
 use crate::quote;
 
@@ -341,17 +342,20 @@ impl Entry {
 }
 
 impl History {
+    /// The table's state after [`Table::prepare`].
+    pub fn prepared_state(&self, layout: Layout) -> State {
+        if self.state == State::Named || needs_name(layout) { State::Named } else { State::Unnamed }
+    }
+
     /// The history after [`Table::prepare`], which gives rows a name only in an upgrade.
     pub fn prepared(mut self, layout: Layout, names: &[Option<String>]) -> History {
-        if self.state == State::Named {
-            return self;
-        }
-        self.state = if needs_name(layout) { State::Named } else { State::Unnamed };
-        if self.state == State::Named {
+        let state = self.prepared_state(layout);
+        if self.state != State::Named && state == State::Named {
             for (row, name) in self.rows.iter_mut().zip(names) {
                 row.name.clone_from(name);
             }
         }
+        self.state = state;
         self
     }
 
@@ -390,24 +394,6 @@ pub fn row_name(migration: &Migration, layout: Layout) -> String {
         }
         _ => migration.name.clone(),
     }
-}
-
-/// Unix milliseconds as `YYYYMMDDHHMMSS`, UTC (Howard Hinnant's `civil_from_days`).
-pub fn folder_prefix(milliseconds: i64) -> String {
-    let seconds = milliseconds.div_euclid(1000);
-    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
 
 /// A row as the server writes it in JSON. A column that there is not is `None`; NULL is not.
@@ -521,13 +507,6 @@ mod tests {
         assert_eq!(row_name(&migration, Layout::Drizzle0), "20261122180127_add_tags");
         let migration = Migration::new("20261122180127_x", "", Some(0), vec![]);
         assert_eq!(row_name(&migration, Layout::Drizzle1), "20261122180127_x");
-    }
-
-    #[test]
-    fn a_time_becomes_a_folders_prefix() {
-        assert_eq!(folder_prefix(0), "19700101000000");
-        assert_eq!(folder_prefix(1_709_208_000_000), "20240229120000");
-        assert_eq!(folder_prefix(1_735_689_599_999), "20241231235959");
     }
 
     #[test]

@@ -268,6 +268,24 @@ fn days_from_civil(year: i64, month: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
+/// Unix milliseconds as `YYYYMMDDHHMMSS`, UTC (Howard Hinnant's `civil_from_days`).
+pub fn folder_prefix(milliseconds: i64) -> String {
+    let seconds = milliseconds.div_euclid(1000);
+    let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
+}
+
 /// Plain files: by their leading number, then by name.
 fn plain(files: &Files) -> Vec<Migration> {
     let mut migrations: Vec<_> = files
@@ -424,6 +442,13 @@ mod tests {
         assert_eq!(folder_time("19700101000000_x"), Some(0));
         assert_eq!(folder_time("20240229120000_x"), Some(1_709_208_000_000));
         assert_eq!(folder_time("0000_init"), None);
+    }
+
+    #[test]
+    fn a_time_becomes_a_folders_prefix() {
+        assert_eq!(folder_prefix(0), "19700101000000");
+        assert_eq!(folder_prefix(1_709_208_000_000), "20240229120000");
+        assert_eq!(folder_prefix(1_735_689_599_999), "20241231235959");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::layout;
+use crate::layout::{self, folder_prefix};
 use crate::migration::{Layout, MigrationSet};
 use crate::source::{self, Files, JOURNAL, Origin, Unreadable};
 
@@ -287,30 +287,10 @@ fn leading_digits(name: &str) -> &str {
 fn following(digits: &str, now: i64) -> Option<String> {
     let number = digits.parse::<i64>().ok()?;
     match digits.len() {
-        14 => Some(stamp(now.max(layout::folder_time(digits)? + 1000))),
+        14 => Some(folder_prefix(now.max(layout::folder_time(digits)? + 1000))),
         10 if !digits.starts_with('0') => Some(now.div_euclid(1000).max(number + 1).to_string()),
         width => Some(format!("{:0width$}", number.checked_add(1)?)),
     }
-}
-
-/// A time as drizzle-kit writes it into names: `YYYYMMDDHHMMSS`, UTC.
-fn stamp(ms: i64) -> String {
-    let seconds = ms.div_euclid(1000);
-    let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Howard Hinnant's `civil_from_days`.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year_of_era + era * 400 + next_year;
-    let (hour, minute, second) =
-        (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
-    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
 
 /// A random UUID (version 4) of these bytes.
@@ -611,7 +591,7 @@ mod tests {
     #[test]
     fn a_time_is_written_as_drizzle_kit_writes_it() {
         for stamped in ["19700101000000", "20000229235959", "20261122203740", "21000301000000"] {
-            assert_eq!(stamp(layout::folder_time(stamped).unwrap() + 999), stamped);
+            assert_eq!(folder_prefix(layout::folder_time(stamped).unwrap() + 999), stamped);
         }
     }
 

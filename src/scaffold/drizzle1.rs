@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{DRIZZLE_TEXT, Fault, Invalid, ORIGIN, Step, pretty, stamp};
+use super::{DRIZZLE_TEXT, Fault, Invalid, ORIGIN, Step, pretty};
+use crate::layout::folder_prefix;
 use crate::migration::MigrationSet;
 use crate::source::Files;
 
@@ -91,7 +92,7 @@ pub(super) fn steps(
     let newest = set.migrations().iter().filter_map(|migration| migration.when).max();
     let time = newest.map_or(now, |newest| now.max(newest + 1000));
     Ok(vec![Step::CreateFolder {
-        name: format!("{}_{name}", stamp(time)),
+        name: format!("{}_{name}", folder_prefix(time)),
         files: vec![
             ("migration.sql".to_owned(), DRIZZLE_TEXT.to_owned()),
             ("snapshot.json".to_owned(), pretty(&snapshot)),

@@ -11,7 +11,7 @@ use premigrate::migration::{Layout, Migration, MigrationSet};
 use premigrate::sql::Script;
 use premigrate::{cli, conninfo, dotenv, layout, source};
 
-use crate::harness::{Database, Folder, Run, bare, premigrate};
+use crate::harness::{Database, Folder, Random, Run, bare, premigrate};
 
 const FINE: (&str, &str) = ("0000_fine", "create table fine ()");
 
@@ -117,6 +117,16 @@ fn a_pending_file_that_is_not_text_is_refused_with_its_offset() {
     }
 }
 
+/// A history with one row, for a folder's first migration.
+fn record(database: &Database, hash: &str) {
+    database.execute(&format!(
+        "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
+         hash text not null, created_at bigint); \
+         insert into drizzle.__drizzle_migrations (hash, created_at) \
+         values ('{hash}', 1700000000000)"
+    ));
+}
+
 #[test]
 fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
     let database = Database::fresh();
@@ -124,12 +134,7 @@ fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
     folder.write("0000_old.sql", b"select '\xff\xc3'");
     // sha256 of the text as Node reads it, each bad sequence U+FFFD.
     let hash = premigrate::migration::Hash::of("select '\u{fffd}\u{fffd}'".as_bytes());
-    database.execute(&format!(
-        "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
-         hash text not null, created_at bigint); \
-         insert into drizzle.__drizzle_migrations (hash, created_at) \
-         values ('{hash}', 1700000000000)"
-    ));
+    record(&database, hash.as_str());
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
 }
 
@@ -168,12 +173,7 @@ fn an_applied_file_may_hold_what_could_not_be_run() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "COMMIT;--> statement-breakpoint\nvacuum")]);
     let hash = folder.hash("0000_a.sql");
-    database.execute(&format!(
-        "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
-         hash text not null, created_at bigint); \
-         insert into drizzle.__drizzle_migrations (hash, created_at) \
-         values ('{hash}', 1700000000000)"
-    ));
+    record(&database, hash.as_str());
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
 }
 
@@ -247,15 +247,7 @@ fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
 
 // No panic, and no endless loop: small fuzzing, the same in every run.
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-
     /// Random bytes, among them words that the readers look for.
     fn bytes(&mut self, words: &[&str]) -> Vec<u8> {
         let mut bytes = Vec::new();

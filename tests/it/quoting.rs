@@ -3,18 +3,9 @@
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use premigrate::quote::{ident, literal};
 
-use crate::harness::server;
-
-/// The same sequence in every run (a linear congruential generator, Knuth's constants).
-struct Random(u64);
+use crate::harness::{Random, server};
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-
     /// Up to 12 pieces of what quoting has to be careful with: at most 48 bytes, since an
     /// identifier has 63.
     fn nasty(&mut self) -> String {
