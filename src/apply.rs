@@ -3,30 +3,32 @@
 //! Whatever ends a round early, be it another runner, a changed history or a broken connection, the
 //! way on is the same one: read the history again, and decide again with the same pure function.
 
-use std::time::{Duration, Instant};
+mod lone;
+mod migration;
+mod transaction;
+
+use std::time::Duration;
 
 use crate::config::Settings;
-use crate::connect::{self, NoSession, Waits};
-use crate::database::{Attempt, Cause, Session};
-use crate::error::{Conflict, Ended, Error, RolledBack};
-use crate::fit;
-use crate::flight::{Job, Limits, Unit, Verdict};
-use crate::history::{Entry, History, State, Table};
+use crate::consult::{self, QUESTION};
+use crate::database::{Attempt, Cause, Session, Trouble};
+use crate::error::{Conflict, Ended, Error};
+use crate::fit::{self, Fit};
+use crate::flight::{Ground, Job};
+use crate::history::{Entry, History};
 use crate::lock;
 use crate::migration::MigrationSet;
-use crate::pg_error::PgError;
 use crate::plan::{self, Disagreement, Pairing, Plan};
+use crate::progress::Progress;
 use crate::report::{Again, Broken, Done, Event, Holder, Purpose};
+use crate::resume;
 use crate::signals::{Interrupted, Patience, Stop};
-use crate::sql::Script;
 
 /// Between two looks whether another runner is done; random, so that many do not come at once.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// The pause after a lock that did not come: it doubles up to the longest, ± 50 %.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long our own small questions may take.
-const QUESTION: Duration = Duration::from_secs(30);
 /// How often the history may change under a plan before that is taken for more than other runners.
 const MOST_CHANGES: u32 = 20;
 /// How often a transaction whose connection breaks is tried before that is taken for its own doing.
@@ -73,7 +75,9 @@ pub fn carry_out(
 ) -> Result<(), Ended> {
     let (applied, pending) = (Vec::new(), Vec::new());
     let (broken, unsettable) = (None, Vec::new());
-    let mut run = Run { task, set, settings, stop, tell, applied, pending, broken, unsettable };
+    let told_pooler = false;
+    let mut run =
+        Run { task, set, settings, stop, tell, applied, pending, broken, unsettable, told_pooler };
     let result = run.go();
     result.map_err(|error| {
         let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
@@ -83,18 +87,23 @@ pub fn carry_out(
 }
 
 /// What `up` would run now, and how; changes nothing.
-pub fn dry_run(
-    set: &MigrationSet,
+pub fn dry_run<'a>(
+    set: &'a MigrationSet,
     settings: &Settings,
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
-) -> Result<Plan, Error> {
-    let (session, history) = consult(settings, stop, tell)?;
-    session.close();
+) -> Result<(Plan, Vec<Fit<'a>>), Error> {
+    let (session, history) = consult::history(settings, stop, tell)?;
     let plan = plan::plan(set, &history, settings.policy)
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
-    fit::scripts(set, &plan.pending).map_err(Error::Unfit)?;
-    Ok(plan)
+    let progress = match plan.pending.is_empty() {
+        true => Ok(Progress::default()),
+        false => consult::progress(&session, settings, stop),
+    };
+    session.close();
+    let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
+    resume::check(set, &plan, &fit, &progress?).map_err(Error::ChangedUnits)?;
+    Ok((plan, fit))
 }
 
 struct Run<'a> {
@@ -111,6 +120,8 @@ struct Run<'a> {
     broken: Option<(Box<Broken>, u32)>,
     /// Settings that the server turned out not to take.
     unsettable: Vec<&'static str>,
+    /// Whether it was said what a pooler means for statements outside a transaction.
+    told_pooler: bool,
 }
 
 /// What a round is to do.
@@ -120,7 +131,7 @@ enum Round<'a> {
     /// Write these rows.
     Record { entries: Vec<Entry>, names: Vec<String>, purpose: Purpose, pairing: Pairing },
     /// Run what is pending.
-    Apply(Plan, Vec<Script<'a>>),
+    Apply(Plan, Vec<Fit<'a>>),
 }
 
 /// Why a round ended before everything was done.
@@ -138,7 +149,7 @@ impl<'a> Run<'a> {
         let mut recorded: Option<Vec<String>> = None;
         let mut changes = 0;
         loop {
-            let (session, history) = consult(self.settings, self.stop, self.tell)?;
+            let (session, history) = consult::history(self.settings, self.stop, self.tell)?;
             let round = self.decide(&history)?;
             if matches!(round, Round::Done) {
                 session.close();
@@ -165,10 +176,20 @@ impl<'a> Run<'a> {
                 continue;
             }
             let before = self.applied.len();
+            let progress = match consult::progress(&session, self.settings, self.stop) {
+                Ok(progress) => progress,
+                Err(Error::Unreachable(attempts)) => {
+                    let Some(broken) = lost_at_question(attempts) else { continue };
+                    self.count_break(broken)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let setback = match round {
                 Round::Done => None,
-                Round::Apply(plan, scripts) => {
-                    let setback = self.apply(&session, &plan, &scripts, history)?;
+                Round::Apply(plan, fit) => {
+                    resume::check(self.set, &plan, &fit, &progress).map_err(Error::ChangedUnits)?;
+                    let setback = self.apply(&session, &plan, &fit, history, progress)?;
                     if setback.is_none() {
                         session.close();
                         return Ok(());
@@ -176,7 +197,8 @@ impl<'a> Run<'a> {
                     setback
                 }
                 Round::Record { entries, names, purpose, pairing } => {
-                    let setback = self.record(&session, entries, &pairing, &history)?;
+                    let setback =
+                        self.record(&session, entries, &names, &pairing, &history, &progress)?;
                     if setback.is_none() {
                         self.broken = None;
                         (self.tell)(Event::Recorded { migrations: names.clone(), purpose });
@@ -251,8 +273,8 @@ impl<'a> Run<'a> {
                     self.tell_finished(&plan, history);
                     return Ok(Round::Done);
                 }
-                let scripts = fit::scripts(set, &plan.pending).map_err(Error::Unfit)?;
-                Ok(Round::Apply(plan, scripts))
+                let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
+                Ok(Round::Apply(plan, fit))
             }
         }
     }
@@ -309,58 +331,19 @@ impl<'a> Run<'a> {
         &mut self,
         session: &Session,
         entries: Vec<Entry>,
+        recorded: &[String],
         pairing: &Pairing,
         history: &History,
+        progress: &Progress,
     ) -> Result<Option<Setback>, Error> {
-        let names = pairing.names(self.set);
-        let prepare = self.settings.table.prepare(history, self.set.layout(), &names);
+        let table = &self.settings.table;
+        let prepare = table.prepare(history, self.set.layout(), &pairing.names(self.set));
         let state = history.prepared_state(self.set.layout());
-        let job = Job { file: None, prepare, entries };
-        Ok(self.run(session, &job, history, state)?.err())
-    }
-
-    /// Applies what the plan has, one migration after the other, in this session.
-    fn apply(
-        &mut self,
-        session: &Session,
-        plan: &Plan,
-        scripts: &[Script<'_>],
-        mut history: History,
-    ) -> Result<Option<Setback>, Error> {
-        let layout = self.set.layout();
-        let names = plan.pairing.names(self.set);
-        for (pending, script) in plan.pending.iter().zip(scripts) {
-            let Some(migration) = self.set.get(pending.place) else { continue };
-            if let Some(signal) = self.stop.raised() {
-                return Err(signal.into());
-            }
-            if self.given_up(Some(&migration.name)).is_none() {
-                (self.tell)(Event::Applying {
-                    migration: migration.name.clone(),
-                    out_of_order: pending.out_of_order,
-                });
-            }
-            let started = Instant::now();
-            let entry = Entry::of(migration, layout);
-            let job = Job {
-                file: Some((migration, script)),
-                prepare: self.settings.table.prepare(&history, layout, &names),
-                entries: vec![entry.clone()],
-            };
-            let state = history.prepared_state(layout);
-            let answer = match self.run(session, &job, &history, state)? {
-                Ok(answer) => answer,
-                Err(setback) => return Ok(Some(setback)),
-            };
-            self.count_applied(&migration.name, Some(started.elapsed()));
-            // Where a rule or a trigger keeps the row from us, look at the table again.
-            let Some(row) = entry.written(&answer, state) else {
-                return Ok(Some(Setback::HistoryChanged));
-            };
-            history = history.prepared(layout, &names);
-            history.rows.push(row);
-        }
-        Ok(None)
+        let begun = recorded.iter().any(|name| progress.of(name).next().is_some());
+        let marks = progress.close(table, recorded).filter(|_| begun).into_iter().collect();
+        let job = Job { prepare, entries, marks, ..Job::default() };
+        let ground = Ground { table, history, state, progress };
+        Ok(self.run(session, &job, &ground)?.err())
     }
 
     fn count_applied(&mut self, migration: &str, took: Option<Duration>) {
@@ -368,82 +351,6 @@ impl<'a> Run<'a> {
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
         self.broken = None;
-    }
-
-    /// Runs one transaction, again where locks stand in its way. Once it is committed, what the
-    /// statement that wrote its last row gave back.
-    fn run(
-        &mut self,
-        session: &Session,
-        job: &Job<'_>,
-        history: &History,
-        state: State,
-    ) -> Result<Result<Vec<Option<String>>, Setback>, Error> {
-        let table = &self.settings.table;
-        let migration = job.file.map(|(migration, _)| migration.name.clone());
-        let mut attempt = 1;
-        let mut pause = PAUSE;
-        loop {
-            let limits = Limits {
-                lock_timeout: self.settings.lock_timeout,
-                statement_timeout: self.settings.statement_timeout,
-                server_version: session.server_version(),
-                unsettable: self.unsettable.clone(),
-            };
-            let unit = Unit::new(job, table, history, state, &limits);
-            let given_up = self.given_up(migration.as_deref());
-            let flight = match given_up {
-                Some(_) => session.flight(&unit.probe(), false, self.stop),
-                None => session.flight(&unit.messages(), unit.is_large(), self.stop),
-            };
-            let verdict = match (unit.judge(&flight), given_up) {
-                // No backend is at it any more, and the history does not have it.
-                (Verdict::Committed(_), Some(broken)) => return Err(Error::Broken(broken)),
-                (Verdict::Stopped { signal, .. }, Some(_)) => {
-                    return Err(signal.into());
-                }
-                (verdict, _) => verdict,
-            };
-            let failure = match verdict {
-                Verdict::Committed(answer) => return Ok(Ok(answer)),
-                Verdict::Stopped { signal, confirmed } => {
-                    let rolled_back = Some(RolledBack { migration, confirmed });
-                    return Err(Error::Stopped { signal, rolled_back });
-                }
-                Verdict::Unsettable(setting) => {
-                    self.unsettable.push(setting);
-                    continue;
-                }
-                Verdict::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
-                Verdict::LockedOut => return Ok(Err(Setback::LockedOut(self.holder(session)))),
-                Verdict::Broken { completed, trouble } => {
-                    let statements = job.file.map_or(0, |(_, script)| script.statements().len());
-                    let broken = Broken { migration, completed, statements, trouble };
-                    return Ok(Err(Setback::Broken(Box::new(broken))));
-                }
-                Verdict::Forbidden(error) => {
-                    let role = &self.settings.target.user;
-                    let statements = table.grants(history.state, &job.prepare, role);
-                    return Err(Error::Forbidden { error, statements });
-                }
-                Verdict::Failed(failure) if is_transient(&failure.error) => failure,
-                Verdict::Failed(failure) => return Err(Error::Failed(failure)),
-            };
-
-            if attempt > self.settings.lock_retries {
-                return Err(Error::NoLock(failure));
-            }
-            attempt += 1;
-            let jittered = lock::jittered(pause / 2, pause + pause / 2);
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            (self.tell)(Event::Retrying {
-                migration: migration.clone(),
-                why: Again::Lock(failure.error.clone()),
-                pause: jittered,
-                attempt,
-            });
-            self.pause(jittered)?;
-        }
     }
 
     /// Who holds the lock; a question whose failure changes nothing.
@@ -456,7 +363,11 @@ impl<'a> Run<'a> {
     /// the old backend, while it is not gone, still holds the lock, and so is waited for.
     fn count_break(&mut self, broken: Box<Broken>) -> Result<(), Error> {
         let times = match &self.broken {
-            Some((before, times)) if before.migration == broken.migration => times + 1,
+            Some((before, times))
+                if before.migration == broken.migration && before.unit == broken.unit =>
+            {
+                times + 1
+            }
             _ => 1,
         };
         if times > 2 * BREAKS {
@@ -504,6 +415,30 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A connection that broke between two transactions.
+fn lost_at_question(attempts: Vec<Attempt>) -> Option<Box<Broken>> {
+    match attempts.into_iter().next()?.cause {
+        Cause::Client(trouble) => Some(Box::new(Broken {
+            migration: None,
+            unit: 0,
+            completed: 0,
+            statements: 0,
+            trouble,
+        })),
+        Cause::Server(error) => {
+            let trouble = Trouble::Lost(error.message.clone(), Some(error));
+            Some(Box::new(Broken {
+                migration: None,
+                unit: 0,
+                completed: 0,
+                statements: 0,
+                trouble,
+            }))
+        }
+        Cause::Stopped(_) => None,
+    }
+}
+
 /// Waiting for another runner to be done.
 struct Rivals<'a> {
     patience: Patience<'a>,
@@ -534,55 +469,6 @@ impl Rivals<'_> {
     }
 }
 
-/// Connects and reads the history: one round trip, where there is one.
-pub fn consult(
-    settings: &Settings,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
-) -> Result<(Session, History), Error> {
-    let waits = Waits { database: settings.wait, room: settings.runner_wait };
-    let ask = |session: &Session, patience: Patience<'_>| read(session, settings, patience);
-    match connect::connect(&settings.target, waits, stop, tell, ask) {
-        Ok((session, Ok(history))) => Ok((session, history)),
-        Ok((session, Err(error))) => {
-            session.close();
-            Err(error)
-        }
-        Err(NoSession::Stopped(signal)) => Err(signal.into()),
-        Err(NoSession::Unreachable(attempts)) => Err(Error::Unreachable(attempts)),
-        Err(NoSession::Unanswered) => Err(Error::Unanswered(settings.table.clone())),
-    }
-}
-
-fn read(
-    session: &Session,
-    settings: &Settings,
-    patience: Patience<'_>,
-) -> Result<Result<History, Error>, Cause> {
-    let table = &settings.table;
-    match session.ask(&table.read(), patience) {
-        Ok(answer) => Ok(table
-            .parse(&answer.unwrap_or_default())
-            .map_err(|not| Error::NotAHistory(table.clone(), not))),
-        Err(Cause::Server(error)) if error.is("42P01") => {
-            let answer = session.ask(&table.probe(), patience)?;
-            Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))
-        }
-        Err(Cause::Server(error)) if error.is("42501") => {
-            let role = &settings.target.user;
-            let answer = session.ask(&table.exists(), patience).ok().flatten();
-            let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
-            let statements = if exists {
-                table.reading_grants(role)
-            } else {
-                table.grants(State::NoTable, &[], role)
-            };
-            Ok(Err(Error::Forbidden { error, statements }))
-        }
-        Err(cause) => Err(cause),
-    }
-}
-
 fn place_of(set: &MigrationSet, name: &str) -> Result<usize, Error> {
     let place = set.migrations().iter().position(|migration| migration.name == name);
     place.ok_or_else(|| Error::NoSuchMigration(name.to_owned()))
@@ -597,9 +483,4 @@ fn interrupted(end: Interrupted, at_time_out: Error) -> Error {
         Interrupted::TimeOut => at_time_out,
         Interrupted::Stopped(signal) => signal.into(),
     }
-}
-
-/// A lock that did not come in time, a deadlock, a serialization failure: each may be gone later.
-fn is_transient(error: &PgError) -> bool {
-    ["55P03", "40P01", "40001"].contains(&error.code.as_str())
 }

@@ -17,6 +17,7 @@ use crate::migration::{Hash, Layout, Migration, NotText};
 use crate::scaffold::{DRIZZLE_TEXT, PLAIN_TEXT};
 use crate::source::{Files, JOURNAL};
 use crate::sql::{self, Kind, MARKER, Script, Uncut};
+use crate::units::Units;
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,17 +210,22 @@ impl Findings {
         }
         let script = Script::read(&text);
         let at = |offset: usize| Some(sql::line_and_column(&text, offset));
-        for (place, why) in fit::reasons(&text, &script) {
+        let units = Units::of(&script);
+        for (place, why) in fit::reasons(&text, &script, &units) {
             self.add(file, place, What::Unfit(why));
+        }
+        if let Some((first, why)) = units.why {
+            let place = first.and_then(|first| at(script.statements().get(first)?.start));
+            self.add(file, place, What::Split { units: units.all().len(), why });
         }
         if let Some((what, offset)) = script.unterminated() {
             self.add(file, at(offset), What::Unterminated(what));
         }
         self.markers(file, &script, at);
         self.settings(file, &script, at);
-        self.enum_values(file, &script, at);
-        for statement in script.statements() {
-            if statement.kind == Kind::SetTransaction && statement.fails_midway() {
+        self.enum_values(file, &script, &units, at);
+        for (place, statement) in script.statements().iter().enumerate() {
+            if statement.kind == Kind::SetTransaction && units.fails_to_set(&script, place) {
                 let what = What::SetTransaction(statement.first_line());
                 self.add(file, at(statement.start), what);
             }
@@ -269,22 +275,31 @@ impl Findings {
         }
     }
 
-    fn enum_values(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Place) {
+    fn enum_values(
+        &mut self,
+        file: &str,
+        script: &Script,
+        units: &Units,
+        at: impl Fn(usize) -> Place,
+    ) {
         // PostgreSQL 17 lets a value be used whose enum is as new; those before it do not.
-        let mut added: Vec<(usize, &str)> = Vec::new();
-        for statement in script.statements() {
-            if statement.kind == Kind::AddEnumValue {
-                added.extend(statement.enum_value().map(|value| (statement.start, value)));
-                continue;
-            }
-            added.retain(|&(added_at, literal)| {
-                let used = statement.text.contains(literal);
-                if used && let Some((line, _)) = at(added_at) {
-                    let what = What::NewEnumValue { literal: literal.to_owned(), line };
-                    self.add(file, at(statement.start), what);
+        for unit in units.all() {
+            let mut added: Vec<(usize, &str)> = Vec::new();
+            let statements = script.statements().get(unit.statements.clone());
+            for statement in statements.unwrap_or_default() {
+                if statement.kind == Kind::AddEnumValue {
+                    added.extend(statement.enum_value().map(|value| (statement.start, value)));
+                    continue;
                 }
-                !used
-            });
+                added.retain(|&(added_at, literal)| {
+                    let used = statement.text.contains(literal);
+                    if used && let Some((line, _)) = at(added_at) {
+                        let what = What::NewEnumValue { literal: literal.to_owned(), line };
+                        self.add(file, at(statement.start), what);
+                    }
+                    !used
+                });
+            }
         }
     }
 }

@@ -125,7 +125,7 @@ fn server_passes(error: &PgError) -> bool {
 }
 
 /// Whether the server is there, and has no room for one more. PgBouncer says it in words.
-fn is_full(cause: &Cause) -> bool {
+pub fn is_full(cause: &Cause) -> bool {
     const WORDS: [&str; 2] = ["query_wait_timeout", "no more connections allowed"];
     match cause {
         Cause::Server(error) => {

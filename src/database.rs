@@ -4,6 +4,8 @@
 //! `application_name` is in the startup packet, so that every pooler passes it on. The driver's
 //! errors leave as [`Cause`] only.
 
+mod handshake;
+
 use std::cell::RefCell;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
@@ -27,6 +29,8 @@ use crate::pg_error::PgError;
 use crate::signals::{Interrupted, Patience, Signal, Stop, TICK};
 use crate::tls::{Encrypted, Tls, TlsFailure};
 use crate::wire::{Address, Vigilance, Wire};
+
+use self::handshake::handshake_pid;
 
 /// Why something asked of the database did not happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +108,8 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const CANCEL: Duration = Duration::from_secs(4);
 /// A cancel request that comes between two statements is lost, so it is sent again.
 const CANCEL_AGAIN: Duration = Duration::from_millis(500);
+/// How often whoever watches is shown how far it is.
+const WATCH: Duration = Duration::from_secs(1);
 /// How long closing the connection may take.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -247,18 +253,43 @@ impl Session {
     /// by one, where each waits for the answer to the one before, and the first error skips to the
     /// last message, which then is to end the transaction.
     ///
-    /// A signal has the server cancel what it is doing; the answers tell what came of it.
-    pub fn flight(&self, messages: &[&str], one_by_one: bool, stop: &Stop) -> Flight {
+    /// A signal, or the end of patience, has the server cancel what it is doing; the answers tell
+    /// what came of it. As long as it lasts, `watch` is shown each second what has been answered.
+    pub fn flight(
+        &self,
+        messages: &[&str],
+        one_by_one: bool,
+        patience: Patience<'_>,
+        watch: &mut dyn FnMut(&[Answer]),
+    ) -> Flight {
         let answers = RefCell::new(Vec::new());
         let mut sent = pin!(fly(&self.client, messages, one_by_one, &answers));
-        let end = match blocking(&self.runtime, Patience::endless(stop), sent.as_mut()) {
-            Ok(result) => result.err().map(|error| self.cause(&error)),
-            Err(interrupted) => {
-                self.cancel_until_done(sent);
-                Some(interrupted.into())
+        let end = loop {
+            match blocking(&self.runtime, patience.at_most(WATCH), sent.as_mut()) {
+                Ok(result) => break result.err().map(|error| self.cause(&error)),
+                Err(interrupted) => match patience.check() {
+                    Ok(()) => watch(&answers.borrow()),
+                    Err(_) => {
+                        self.cancel_until_done(sent);
+                        break Some(interrupted.into());
+                    }
+                },
             }
         };
         Flight { answers: answers.take(), end }
+    }
+
+    /// The process number that the server named in the handshake. A pooler names one of its own
+    /// making.
+    pub fn handshake_pid(&self) -> i32 {
+        blocking(
+            &self.runtime,
+            Patience::lasting(CLOSE, &Stop::default()),
+            handshake_pid(&self.back_door.token),
+        )
+        .ok()
+        .flatten()
+        .unwrap_or_default()
     }
 
     /// Has the server cancel what it is doing for this session, and waits until it has.

@@ -14,7 +14,8 @@ use crate::layout;
 use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
 use crate::plan::Disagreement;
-use crate::report::{Broken, Failure, Holder};
+use crate::progress::NotProgress;
+use crate::report::{Blocker, Broken, Failure, Holder, Reached};
 use crate::scaffold;
 use crate::signals::Signal;
 use crate::source::Origin;
@@ -52,6 +53,33 @@ pub enum Error {
     Unreachable(Vec<Attempt>),
     /// The server is a standby, and stayed one.
     Standby,
+    /// Migrations were edited in what an earlier start has done of them.
+    ChangedUnits(Vec<ChangedUnit>),
+    /// The progress table cannot be understood.
+    NotProgress(Table, NotProgress),
+    /// What became of a statement outside any transaction cannot be told.
+    Doubt(Box<Doubt>),
+    /// A statement of an earlier start runs on, and cannot be ended.
+    Orphan {
+        /// The migration.
+        migration: String,
+        /// The backend's process number.
+        pid: String,
+        /// Why not, if the server said so.
+        error: Option<PgError>,
+    },
+    /// There is no second connection while a statement runs outside a transaction.
+    NoSecondConnection {
+        /// The migration.
+        migration: String,
+    },
+    /// Settings that a statement outside a transaction needs do not survive in a pooler.
+    PooledSettings {
+        /// The migration.
+        migration: String,
+        /// The settings, in the file's words.
+        settings: Vec<String>,
+    },
     /// A migration failed.
     Failed(Box<Failure>),
     /// A migration's connection broke, each time it was tried.
@@ -69,8 +97,8 @@ pub enum Error {
     },
     /// Another runner was at work all the time.
     LockedOut(Option<Holder>),
-    /// Every attempt at a migration met a lock.
-    NoLock(Box<Failure>),
+    /// Every attempt at a migration met a lock; with who was last seen to hold it.
+    NoLock(Box<Failure>, Option<Blocker>),
     /// A signal ended the run.
     Stopped {
         /// Which.
@@ -100,8 +128,38 @@ pub enum Error {
 pub struct RolledBack {
     /// The migration; none where only rows were to be written.
     pub migration: Option<String>,
-    /// Whether the server confirmed the roll-back.
+    /// Whether the server confirmed the roll-back, or that the statement has ended.
     pub confirmed: bool,
+    /// The unit, where the migration has several; those before it stay.
+    pub reached: Option<Reached>,
+    /// What ran, if it was outside a transaction, so that nothing rolls it back.
+    pub alone: Option<&'static str>,
+}
+
+/// A migration that was edited in what is done already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedUnit {
+    /// Its file.
+    pub file: String,
+    /// The first unit that is not what was done, from 1.
+    pub unit: usize,
+    /// Where that begins now, if it is there: line and column, from 1.
+    pub place: Option<(usize, usize)>,
+    /// How many units are done.
+    pub done: usize,
+}
+
+/// A statement outside any transaction that has begun, and of which nothing tells what it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The migration.
+    pub migration: String,
+    /// The statement.
+    pub statement: String,
+    /// SQL that says it is done.
+    pub done: String,
+    /// SQL that has it run again.
+    pub again: String,
 }
 
 /// How history and carried set disagree, with the names of everything.
@@ -232,6 +290,8 @@ impl Error {
             | Error::InvalidSet { .. }
             | Error::Unfit(_)
             | Error::Conflict(_)
+            | Error::ChangedUnits(_)
+            | Error::NotProgress(..)
             | Error::NotAHistory(..) => 65,
             Error::Unreachable(attempts) => {
                 if attempts.iter().any(|attempt| connect::refuses(&attempt.cause)) {
@@ -241,12 +301,15 @@ impl Error {
                 }
             }
             Error::Standby => 69,
-            Error::Failed(_) | Error::Broken(_) | Error::Signals(_) => 70,
-            Error::LockedOut(_) | Error::NoLock(_) | Error::Unsettled(_) | Error::Unanswered(_) => {
-                75
-            }
+            Error::Failed(_) | Error::Broken(_) | Error::Doubt(_) | Error::Signals(_) => 70,
+            Error::LockedOut(_)
+            | Error::NoLock(..)
+            | Error::Orphan { .. }
+            | Error::NoSecondConnection { .. }
+            | Error::Unsettled(_)
+            | Error::Unanswered(_) => 75,
             Error::Forbidden { .. } => 77,
-            Error::Config(_) => 78,
+            Error::Config(_) | Error::PooledSettings { .. } => 78,
             Error::Stopped { signal, .. } => signal.exit_code(),
             Error::App { error, .. } => exec::exit_code(error),
         }
@@ -270,7 +333,7 @@ impl Ended {
     /// How many are pending beside the one that failed.
     pub fn pending_after_failure(&self) -> usize {
         let failed = match &self.error {
-            Error::Failed(failure) | Error::NoLock(failure) => failure.migration.as_ref(),
+            Error::Failed(failure) | Error::NoLock(failure, _) => failure.migration.as_ref(),
             Error::Broken(broken) => broken.migration.as_ref(),
             Error::Stopped { rolled_back: Some(it), .. } => it.migration.as_ref(),
             _ => None,

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::migration::{Migration, MigrationSet, NotText};
 use crate::plan::Pending;
 use crate::sql::{self, Kind, Script};
+use crate::units::Units;
 
 /// A pending migration that cannot be run as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +23,10 @@ pub struct Unfit {
 pub enum Why {
     /// It is not text.
     NotText(NotText),
-    /// It begins or ends transactions of its own, with this statement.
-    TransactionControl(String),
-    /// PostgreSQL runs this statement only outside a transaction.
-    Alone(&'static str),
-    /// It asks for no transaction.
-    Directive,
+    /// It rolls back what it did, or leaves it to someone else to commit, with this statement.
+    Undoes(String),
+    /// What this makes does not outlive its unit, and there are more to come.
+    SessionBound(&'static str),
     /// It holds data for COPY, or wants some.
     CopyData,
     /// It holds a command of psql's.
@@ -45,18 +44,17 @@ impl fmt::Display for Why {
             Why::NotText(NotText::Nul { offset }) => {
                 write!(f, "has a NUL (byte {offset}), which PostgreSQL cannot take; remove it")
             }
-            Why::TransactionControl(what) => write!(
+            Why::Undoes(what) => write!(
                 f,
-                "has `{what}`, but each migration runs in a transaction of its own; remove it"
+                "has `{what}`, which would leave nothing of what the history says was done; \
+                 remove it"
             ),
-            Why::Alone(what) => write!(
+            Why::SessionBound(what) => write!(
                 f,
-                "has {what}, which PostgreSQL runs only outside a transaction; this version \
-                 cannot apply it"
+                "has {what}, which lasts as long as its session, but the file is run in several \
+                 transactions; make it a table of its own and drop it at the end, or keep it \
+                 within one transaction with ON COMMIT DROP"
             ),
-            Why::Directive => {
-                write!(f, "asks for no-transaction, which this version cannot do")
-            }
             Why::CopyData => write!(f, "copies from or to the client; use INSERT"),
             Why::ReadingSetting(name) => write!(
                 f,
@@ -70,48 +68,58 @@ impl fmt::Display for Why {
     }
 }
 
+/// A migration that can be run: read, and cut into units.
+#[derive(Debug)]
+pub struct Fit<'a> {
+    /// Its file, read.
+    pub script: Script<'a>,
+    /// Its units.
+    pub units: Units,
+}
+
 /// Reads what is pending; or says why it cannot be run, of every file of which that is so.
-pub fn scripts<'a>(
-    set: &'a MigrationSet,
-    pending: &[Pending],
-) -> Result<Vec<Script<'a>>, Vec<Unfit>> {
-    let mut scripts = Vec::with_capacity(pending.len());
+pub fn fit<'a>(set: &'a MigrationSet, pending: &[Pending]) -> Result<Vec<Fit<'a>>, Vec<Unfit>> {
+    let mut fit = Vec::with_capacity(pending.len());
     let mut unfit = Vec::new();
     for migration in pending.iter().filter_map(|pending| set.get(pending.place)) {
         match read(migration) {
-            Ok(script) => scripts.push(script),
+            Ok(one) => fit.push(one),
             Err((place, why)) => unfit.push(Unfit { file: migration.file.clone(), place, why }),
         }
     }
-    if unfit.is_empty() { Ok(scripts) } else { Err(unfit) }
+    if unfit.is_empty() { Ok(fit) } else { Err(unfit) }
 }
 
 /// Line and column, from 1.
 pub type Place = Option<(usize, usize)>;
 
-fn read(migration: &Migration) -> Result<Script<'_>, (Place, Why)> {
+/// Reads a migration, or says why it cannot be run.
+pub fn read(migration: &Migration) -> Result<Fit<'_>, (Place, Why)> {
     let text = migration.sql().map_err(|not_text| (None, Why::NotText(not_text)))?;
     let script = Script::read(text);
-    let first = reasons(text, &script).next();
-    first.map_or(Ok(script), Err)
+    let units = Units::of(&script);
+    let first = reasons(text, &script, &units).next();
+    first.map_or(Ok(Fit { script, units }), Err)
 }
 
 /// Every reason why this text cannot be run as it is, in its order.
-pub fn reasons(text: &str, script: &Script<'_>) -> impl Iterator<Item = (Place, Why)> {
-    let statements = script.statements().iter().filter_map(move |statement| {
+pub fn reasons(
+    text: &str,
+    script: &Script<'_>,
+    units: &Units,
+) -> impl Iterator<Item = (Place, Why)> {
+    let last_unit = units.all().last().map_or(0, |last| last.statements.start);
+    script.statements().iter().enumerate().filter_map(move |(at, statement)| {
         let why = match statement.kind {
-            Kind::Begin | Kind::Commit | Kind::Rollback | Kind::PrepareTransaction => {
-                Why::TransactionControl(statement.first_line())
-            }
-            Kind::Alone(what) => Why::Alone(what),
+            Kind::Rollback | Kind::PrepareTransaction => Why::Undoes(statement.first_line()),
             Kind::CopyFromClient | Kind::CopyToClient => Why::CopyData,
             Kind::MetaCommand => Why::MetaCommand(statement.first_line()),
             Kind::ReadingSetting(name) => Why::ReadingSetting(name),
+            Kind::SessionBound(what) if at < last_unit => Why::SessionBound(what),
             _ => return None,
         };
         Some((Some(sql::line_and_column(text, statement.start)), why))
-    });
-    statements.chain(script.no_transaction().then_some((None, Why::Directive)))
+    })
 }
 
 #[cfg(test)]
@@ -123,23 +131,41 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_one_transaction_can_hold_is_fit() {
-        for sql in ["", "-- nothing", "create table a (); savepoint s; rollback to s", "select ';'"]
-        {
+    fn a_file_that_transactions_and_lone_statements_can_hold_is_fit() {
+        for sql in [
+            "",
+            "-- nothing",
+            "create table a (); savepoint s; rollback to s",
+            "select ';'",
+            "select 1; commit; create index concurrently i on t (a); begin; select 2",
+            "-- premigrate: no-transaction\ncall p()",
+            "create temp table t ()",
+            "vacuum; create temp table t ()",
+        ] {
             assert_eq!(why(sql), None, "{sql}");
         }
     }
 
     #[test]
-    fn a_file_that_no_transaction_can_hold_is_told_with_its_place() {
-        let told = why("select 1;\n  create index concurrently i on t (a);");
-        assert_eq!(told, Some((Some((2, 3)), Why::Alone("CREATE INDEX CONCURRENTLY"))));
-        let told = why("select 1;\ncommit;");
-        assert_eq!(told, Some((Some((2, 1)), Why::TransactionControl("commit".to_owned()))));
-        assert_eq!(why("-- premigrate: no-transaction\n"), Some((None, Why::Directive)));
+    fn a_file_that_undoes_its_work_or_talks_to_the_client_is_told_with_its_place() {
+        let told = why("select 1;\n  rollback;");
+        assert_eq!(told, Some((Some((2, 3)), Why::Undoes("rollback".to_owned()))));
         assert_eq!(why("copy t from stdin;\n1\n\\.\n"), Some((Some((1, 1)), Why::CopyData)));
         let told = why("\\restrict key\nselect 1");
         assert_eq!(told, Some((Some((1, 1)), Why::MetaCommand("\\restrict key".to_owned()))));
+    }
+
+    #[test]
+    fn what_lives_in_a_session_does_not_live_across_units() {
+        for (sql, what) in [
+            ("create temp table t (); vacuum", "CREATE TEMPORARY TABLE"),
+            ("prepare p as select 1; commit; select 1", "PREPARE"),
+            ("listen a; commit; select 1", "LISTEN"),
+            ("declare c cursor with hold for select 1; vacuum", "DECLARE CURSOR WITH HOLD"),
+        ] {
+            assert_eq!(why(sql), Some((Some((1, 1)), Why::SessionBound(what))), "{sql}");
+        }
+        assert_eq!(why("create temp table t () on commit drop; vacuum"), None);
     }
 
     #[test]
@@ -165,9 +191,11 @@ mod tests {
 
     #[test]
     fn all_reasons_are_told_to_those_who_ask_for_all() {
-        let text = "begin;\nvacuum;\n-- premigrate: no-transaction\ncommit;";
-        let told: Vec<_> = reasons(text, &Script::read(text)).map(|(place, _)| place).collect();
-        assert_eq!(told, [Some((1, 1)), Some((2, 1)), Some((4, 1)), None]);
+        let text = "rollback;\n\\d\nabort;";
+        let script = Script::read(text);
+        let units = Units::of(&script);
+        let told: Vec<_> = reasons(text, &script, &units).map(|(place, _)| place).collect();
+        assert_eq!(told, [Some((1, 1)), Some((2, 1)), Some((3, 1))]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! One transaction as one flight of messages, and what came of it. Pure.
 //!
-//! The messages are: begin with our settings and the guards; the file, as it is; the reset with the
-//! history row; COMMIT. They leave in one round trip. A guard that does not hold raises an error,
-//! and then the server skips everything that follows: so lock, guards, work and row live and die
-//! together, whoever is killed when.
+//! The messages are: begin with our settings and the guards; the file or its unit, as it is; the
+//! reset with the history row and the progress; COMMIT. They leave in one round trip. A guard that
+//! does not hold raises an error, and then the server skips everything that follows: so lock,
+//! guards, work and rows live and die together, whoever is killed when.
 
 use std::time::Duration;
 
@@ -12,9 +12,11 @@ use crate::history::{Entry, History, State, Table};
 use crate::lock;
 use crate::migration::Migration;
 use crate::pg_error::{PgError, Position};
-use crate::report::{Advice, Excerpt, Failure, Phase};
+use crate::progress::{self, Progress};
+use crate::report::{Advice, Excerpt, Failure, Phase, Reached};
 use crate::signals::Signal;
-use crate::sql::{self, Piece, Script};
+use crate::sql::{self, Modes, Piece, Script};
+use crate::units::Unit;
 
 /// What is sent at once: a longer file goes in pieces, so that the server need not hold it whole.
 const PIECE: usize = 1 << 20;
@@ -36,32 +38,67 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Begin,
+    TableLock,
     Setting(&'static str),
     Lock,
     History,
+    Progress,
     Table,
+    ProgressTable,
+    Replay,
     Deferred,
     StillLocked,
     Reset,
     Row,
+    Mark,
 }
 
 type Steps = Vec<(Step, String)>;
 
+/// What of a migration a transaction runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// The migration.
+    pub migration: &'a Migration,
+    /// Its file, read.
+    pub script: &'a Script<'a>,
+    /// The unit.
+    pub unit: &'a Unit,
+    /// Which one that is, from 1, and of how many.
+    pub reached: Reached,
+}
+
 /// What one transaction is to do.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Job<'a> {
-    /// The file to run; without one, the rows are all there is to it.
-    pub file: Option<(&'a Migration, &'a Script<'a>)>,
+    /// What to run; without that, the rows are all there is to it.
+    pub work: Option<Work<'a>>,
     /// What has to be done to the history table first.
     pub prepare: Vec<String>,
+    /// Whether the progress table has to be made first.
+    pub makes_progress: bool,
     /// The rows to write.
     pub entries: Vec<Entry>,
+    /// What to write of the progress.
+    pub marks: Vec<String>,
+}
+
+/// What a transaction is planned on, and guards.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Where the history is.
+    pub table: &'a Table,
+    /// The history.
+    pub history: &'a History,
+    /// The history table's state after the job's preparation.
+    pub state: State,
+    /// The progress of split migrations.
+    pub progress: &'a Progress,
 }
 
 /// A transaction, made ready to be sent.
 #[derive(Debug)]
-pub struct Unit<'a> {
+pub struct Transaction<'a> {
     job: &'a Job<'a>,
     first_ever: bool,
     opening: Steps,
@@ -78,14 +115,19 @@ pub enum Verdict {
     Committed(Vec<Option<String>>),
     /// Another runner holds the lock.
     LockedOut,
-    /// The history is not what the plan was made from.
+    /// The history or the progress is not what the plan was made from.
     HistoryChanged,
     /// The server does not take this setting.
     Unsettable(&'static str),
     /// Rolled back.
     Failed(Box<Failure>),
-    /// Rolled back: our role may not do this to the history.
-    Forbidden(PgError),
+    /// Rolled back: our role may not do this to the history, or to the progress.
+    Forbidden {
+        /// What the server said.
+        error: PgError,
+        /// Whether it is about the progress.
+        of_progress: bool,
+    },
     /// The connection ended, and what became of the migration is open.
     Broken {
         /// How many statements of the file are known to have completed.
@@ -102,37 +144,39 @@ pub enum Verdict {
     },
 }
 
-impl<'a> Unit<'a> {
-    /// Makes the messages for a database that has this history; `state` is the table's after the
-    /// job's preparation.
-    pub fn new(
-        job: &'a Job<'a>,
-        table: &Table,
-        history: &History,
-        state: State,
-        limits: &Limits,
-    ) -> Unit<'a> {
-        let opening = opening(job, table, history, limits);
+impl<'a> Transaction<'a> {
+    /// Makes the messages for a database that is so.
+    pub fn new(job: &'a Job<'a>, ground: &Ground<'_>, limits: &Limits) -> Transaction<'a> {
+        let Ground { table, history, state, .. } = *ground;
+        let opening = opening(job, ground, limits);
         let mut closing = vec![
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
             (Step::Deferred, "set constraints all immediate".to_owned()),
             // A COMMIT that we did not see for what it is would let the row in alone.
             (Step::StillLocked, lock::still_held()),
-            (Step::Reset, "reset session authorization".to_owned()),
-            (Step::Reset, "reset role".to_owned()),
-            (Step::Reset, "reset all".to_owned()),
-            (Step::Reset, "discard temp".to_owned()),
-            // The reset took it away, and the history may be locked too.
-            (Step::Setting("lock_timeout"), set_lock_timeout(limits)),
         ];
+        closing.extend(RESET.map(|sql| (Step::Reset, sql.to_owned())));
+        closing.push((Step::Reset, "discard temp".to_owned()));
+        // The reset took it away, and the history may be locked too.
+        closing.push((Step::Setting("lock_timeout"), set_lock_timeout(limits)));
         closing.extend(job.entries.iter().map(|entry| (Step::Row, table.insert(entry, state))));
-        Unit {
+        closing.extend(job.marks.iter().map(|mark| (Step::Mark, mark.clone())));
+        let pieces = |work: Work<'a>| {
+            let statements = work.unit.statements.clone();
+            if statements.is_empty() && work.script.statements().is_empty() {
+                // Nothing that counts, and yet the server is to see it: it may be malformed.
+                work.script.pieces(PIECE)
+            } else {
+                work.script.pieces_of(statements, PIECE)
+            }
+        };
+        Transaction {
             job,
             first_ever: history.rows.is_empty(),
             begin: joined(&opening),
             end: joined(&closing),
             opening,
-            pieces: job.file.map(|(_, script)| script.pieces(PIECE)).unwrap_or_default(),
+            pieces: job.work.map(pieces).unwrap_or_default(),
             closing,
         }
     }
@@ -150,6 +194,17 @@ impl<'a> Unit<'a> {
     /// of the real thing, which it ends before the file: committed means that the way is free.
     pub fn probe(&self) -> [&str; 2] {
         [self.begin.as_str(), "rollback"]
+    }
+
+    /// What is sent to hold the lock for as long as the transaction stays open. Judged as a probe.
+    pub fn hold(&self) -> [&str; 1] {
+        [self.begin.as_str()]
+    }
+
+    /// What ends the transaction that holds the lock, with the rows of the job. Judged by
+    /// [`Transaction::judge`], with the answer to [`Transaction::hold`] before.
+    pub fn release(&self) -> [&str; 2] {
+        [self.end.as_str(), "commit"]
     }
 
     /// Whether the messages have to go one by one, for their size.
@@ -210,26 +265,39 @@ impl<'a> Unit<'a> {
 
     fn failed(&self, message: usize, completed: usize, error: &PgError) -> Verdict {
         let step = |steps: &Steps| steps.get(completed).map(|(step, _)| *step);
+        let changed = ["22P02", "42P01"].contains(&error.code.as_str());
+        let forbidden = |of_progress| Verdict::Forbidden { error: error.clone(), of_progress };
         let phase = match message.checked_sub(1) {
             None => match step(&self.opening) {
                 Some(Step::Lock) if error.is("22P02") => return Verdict::LockedOut,
+                // Who writes the history holds a lock on it, and its advisory lock too.
+                Some(Step::TableLock) if error.is("55P03") => return Verdict::LockedOut,
                 // 42P01: the table is gone.
-                Some(Step::History) if error.is("22P02") || error.is("42P01") => {
+                Some(Step::History | Step::Progress | Step::TableLock) if changed => {
                     return Verdict::HistoryChanged;
                 }
                 // drizzle-orm, which takes no lock, made it just now.
-                Some(Step::Table) if ["42P06", "42P07", "23505"].contains(&error.code.as_str()) => {
+                Some(Step::Table | Step::ProgressTable)
+                    if ["42P06", "42P07", "23505"].contains(&error.code.as_str()) =>
+                {
                     return Verdict::HistoryChanged;
                 }
                 Some(Step::Setting(name)) => return Verdict::Unsettable(name),
-                Some(Step::Table | Step::History) => Phase::Record,
+                Some(Step::Progress | Step::ProgressTable) if error.is("42501") => {
+                    return forbidden(true);
+                }
+                Some(Step::Table | Step::History | Step::TableLock) if error.is("42501") => {
+                    return forbidden(false);
+                }
+                Some(Step::Table | Step::ProgressTable | Step::History) => Phase::Record,
+                Some(Step::Replay) => Phase::Replay,
                 _ => Phase::Begin,
             },
             Some(message) => match self.pieces.get(message) {
                 Some(piece) => {
-                    let spot = self.job.file.and_then(|(migration, script)| {
-                        let text = migration.sql().unwrap_or_default();
-                        Spot::find(script, text, piece, completed, error)
+                    let spot = self.job.work.and_then(|work| {
+                        let text = work.migration.sql().unwrap_or_default();
+                        Spot::find(work.script, text, piece, completed, error)
                     });
                     return self.failure(Phase::Statement, spot, error);
                 }
@@ -237,39 +305,103 @@ impl<'a> Unit<'a> {
                 None => match step(&self.closing) {
                     Some(Step::Deferred) => Phase::Deferred,
                     Some(Step::StillLocked) => Phase::LostTransaction,
+                    Some(Step::Mark) if error.is("42501") => return forbidden(true),
+                    _ if error.is("42501") => return forbidden(false),
                     _ => Phase::Record,
                 },
             },
         };
-        if phase == Phase::Record && error.is("42501") {
-            return Verdict::Forbidden(error.clone());
-        }
         self.failure(phase, None, error)
     }
 
     fn failure(&self, phase: Phase, spot: Option<Spot>, error: &PgError) -> Verdict {
-        // Duplicate table, object, schema, column, function.
-        let exists = ["42P07", "42710", "42P06", "42701", "42723"].contains(&error.code.as_str());
-        let file = self.job.file;
-        Verdict::Failed(Box::new(Failure {
-            migration: file.map(|(migration, _)| migration.name.clone()),
-            file: file.map(|(migration, _)| migration.file.clone()),
-            phase,
-            statement: spot.as_ref().map(|spot| spot.statement),
-            statements: file.map_or(0, |(_, script)| script.statements().len()),
-            place: spot.as_ref().map(|spot| spot.place),
-            excerpt: spot.map(|spot| spot.excerpt),
-            error: error.clone(),
-            advice: (exists && self.first_ever).then_some(Advice::Baseline),
-        }))
+        let advice = advice(error, self.first_ever && phase == Phase::Statement);
+        Verdict::Failed(Box::new(failure(self.job.work, phase, spot, error, advice)))
     }
+}
+
+/// What a session has set for itself, set back.
+pub const RESET: [&str; 3] = ["reset session authorization", "reset role", "reset all"];
+
+fn advice(error: &PgError, first_ever: bool) -> Option<Advice> {
+    match error.code.as_str() {
+        // Duplicate table, object, schema, column, function.
+        "42P07" | "42710" | "42P06" | "42701" | "42723" if first_ever => Some(Advice::Baseline),
+        // What refuses a transaction block, a procedure that commits, a new value of an enum.
+        "25001" | "2D000" | "55P04" => Some(Advice::NoTransaction),
+        _ => None,
+    }
+}
+
+fn failure(
+    work: Option<Work<'_>>,
+    phase: Phase,
+    spot: Option<Spot>,
+    error: &PgError,
+    advice: Option<Advice>,
+) -> Failure {
+    Failure {
+        migration: work.map(|work| work.migration.name.clone()),
+        file: work.map(|work| work.migration.file.clone()),
+        phase,
+        statement: spot.as_ref().map(|spot| spot.statement),
+        statements: work.map_or(0, |work| work.script.statements().len()),
+        place: spot.as_ref().map(|spot| spot.place),
+        excerpt: spot.map(|spot| spot.excerpt),
+        error: error.clone(),
+        advice,
+        reached: work.map(|work| work.reached).filter(|reached| reached.of > 1),
+        alone: work.and_then(|work| work.unit.alone),
+    }
+}
+
+/// How a statement outside a transaction failed; before it stood so many characters of ours.
+pub fn lone_failure(work: Work<'_>, error: &PgError, ours: usize) -> Failure {
+    let mut error = error.clone();
+    if let Some(Position::InStatement(position)) = &mut error.position {
+        *position = position.saturating_sub(ours);
+    }
+    let text = work.migration.sql().unwrap_or_default();
+    let piece = work.unit.lone(work.script).map(|statement| Piece {
+        text: statement.text.into(),
+        first_char: sql::chars_before(text, statement.start),
+        first_statement: work.unit.statements.start,
+    });
+    let spot = piece.and_then(|piece| Spot::find(work.script, text, &piece, 0, &error));
+    failure(Some(work), Phase::Statement, spot, &error, advice(&error, false))
+}
+
+/// How a setting of an earlier unit failed before a statement outside a transaction.
+pub fn replay_failure(work: Work<'_>, error: &PgError) -> Failure {
+    failure(Some(work), Phase::Replay, None, error, None)
+}
+
+/// The limits of a statement outside a transaction, for the session. A concurrent build waits for
+/// others more than once, and half done it would be in the way: it has no limit for locks.
+pub fn session_limits(limits: &Limits, what: &str) -> Vec<String> {
+    let milliseconds = |time: Duration| format!("'{}ms'", time.as_millis());
+    let mut settings = Vec::new();
+    if !what.contains("CONCURRENTLY") {
+        settings.push(format!("set lock_timeout = {}", milliseconds(limits.lock_timeout)));
+    }
+    if let Some(timeout) = limits.statement_timeout {
+        settings.push(format!("set statement_timeout = {}", milliseconds(timeout)));
+    }
+    if limits.server_version >= 14 {
+        settings.push(format!("set {} = {}", CHECK_INTERVAL.0, CHECK_INTERVAL.1));
+    }
+    settings
 }
 
 fn set_lock_timeout(limits: &Limits) -> String {
     format!("set local lock_timeout = '{}ms'", limits.lock_timeout.as_millis())
 }
 
-fn opening(job: &Job<'_>, table: &Table, history: &History, limits: &Limits) -> Steps {
+/// How long a killed runner's statement may go on: instead of until it is done.
+pub const CHECK_INTERVAL: (&str, &str) = ("client_connection_check_interval", "'1s'");
+
+fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
+    let Ground { table, history, progress, .. } = *ground;
     let milliseconds = |time: Duration| format!("'{}ms'", time.as_millis());
     let mut settings = vec![
         ("lock_timeout", milliseconds(limits.lock_timeout)),
@@ -279,23 +411,46 @@ fn opening(job: &Job<'_>, table: &Table, history: &History, limits: &Limits) -> 
         settings.push(("statement_timeout", milliseconds(timeout)));
     }
     if limits.server_version >= 14 {
-        // A killed runner's statement ends within a second, instead of when it is done.
-        settings.push(("client_connection_check_interval", "'1s'".to_owned()));
+        settings.push((CHECK_INTERVAL.0, CHECK_INTERVAL.1.to_owned()));
     }
     if limits.server_version >= 17 {
         settings.push(("transaction_timeout", "0".to_owned()));
     }
     settings.retain(|(name, _)| !limits.unsettable.contains(name));
 
-    let begin = "begin isolation level read committed read write";
-    let mut steps = vec![(Step::Begin, begin.to_owned())];
+    let modes = job.work.map(|work| work.unit.modes.clone()).unwrap_or_default();
+    let mut steps = vec![(Step::Begin, begin(&modes))];
+    if modes.isolation.is_some() {
+        // Its snapshot is of its first query, and must have what the last holder of our lock
+        // committed. This takes none, and whoever writes a row is done before it or waits for us.
+        steps.push((Step::TableLock, table.lock()));
+    }
     for (name, value) in settings {
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
     steps.push((Step::History, table.guard(history)));
+    steps.push((Step::Progress, progress::unchanged(table, progress)));
     steps.extend(job.prepare.iter().map(|sql| (Step::Table, sql.clone())));
+    if job.makes_progress {
+        steps.push((Step::ProgressTable, progress::create(table)));
+    }
+    if let Some(work) = job.work {
+        let replay = work.unit.replay(work.script).into_iter();
+        steps.extend(replay.map(|setting| (Step::Replay, setting.to_owned())));
+    }
     steps
+}
+
+fn begin(modes: &Modes) -> String {
+    let level = modes.isolation.unwrap_or("read committed");
+    let mut begin = format!("begin isolation level {level} read write");
+    match modes.deferrable {
+        Some(true) => begin.push_str(" deferrable"),
+        Some(false) => begin.push_str(" not deferrable"),
+        None => {}
+    }
+    begin
 }
 
 fn joined(steps: &Steps) -> String {
@@ -342,6 +497,7 @@ mod tests {
     use super::*;
     use crate::pg_error::PgError;
     use crate::signals::Stop;
+    use crate::units::Units;
 
     /// What a verdict comes to, in a word.
     fn told(verdict: &Verdict) -> String {
@@ -353,7 +509,7 @@ mod tests {
             Verdict::Failed(failure) => {
                 format!("failed {:?} {:?}", failure.phase, failure.statement)
             }
-            Verdict::Forbidden(_) => "forbidden".to_owned(),
+            Verdict::Forbidden { .. } => "forbidden".to_owned(),
             Verdict::Broken { completed, trouble: Trouble::Lost(why, _) } => {
                 format!("broken after {completed}: {why}")
             }
@@ -399,13 +555,17 @@ mod tests {
     fn judged_of(sql: &str, piece: usize, answers: &[Answer], end: Option<Cause>) -> String {
         let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
         let script = Script::read(sql);
-        let job = Job { file: Some((&migration, &script)), prepare: vec![], entries: vec![] };
-        let mut unit = unit(&job);
-        unit.pieces = script.pieces(piece);
-        told(&unit.judge(&Flight { answers: answers.to_vec(), end }))
+        let units = Units::of(&script);
+        let unit = &units.all()[0];
+        let reached = Reached { unit: 1, of: 1 };
+        let work = Some(Work { migration: &migration, script: &script, unit, reached });
+        let job = Job { work, ..Job::default() };
+        let mut transaction = transaction(&job);
+        transaction.pieces = script.pieces(piece);
+        told(&transaction.judge(&Flight { answers: answers.to_vec(), end }))
     }
 
-    fn unit<'a>(job: &'a Job<'a>) -> Unit<'a> {
+    fn transaction<'a>(job: &'a Job<'a>) -> Transaction<'a> {
         let table = Table::new("s", "t");
         let history = History { state: State::Unnamed, rows: vec![], standby: false };
         let limits = Limits {
@@ -414,14 +574,17 @@ mod tests {
             server_version: 18,
             unsettable: vec![],
         };
-        Unit::new(job, &table, &history, State::Unnamed, &limits)
+        let progress = &Progress::default();
+        let state = State::Unnamed;
+        let ground = Ground { table: &table, history: &history, state, progress };
+        Transaction::new(job, &ground, &limits)
     }
 
     /// How many statements of the opening come before this one.
     fn before(wanted: Step) -> usize {
-        let job = Job { file: None, prepare: vec!["create".to_owned()], entries: vec![] };
-        let unit = unit(&job);
-        unit.opening.iter().position(|(step, _)| *step == wanted).unwrap()
+        let job = Job { prepare: vec!["create".to_owned()], ..Job::default() };
+        let transaction = transaction(&job);
+        transaction.opening.iter().position(|(step, _)| *step == wanted).unwrap()
     }
 
     /// What the server answers after an error, to the messages that are left; COMMIT it answers

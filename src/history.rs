@@ -190,6 +190,11 @@ impl Table {
         }
     }
 
+    /// Keeps everybody else from writing rows until the end of the transaction, or fails at once.
+    pub fn lock(&self) -> String {
+        format!("lock table {} in share row exclusive mode nowait", self.qualified())
+    }
+
     /// What must be done before a row can be written: creating the table, the same as Drizzle's;
     /// or, where rows need a name and the table is of 0.x, upgrading it as drizzle-orm 1.x does.
     /// `names` are the names of the present rows, by their place.
@@ -347,8 +352,8 @@ impl History {
         if self.state == State::Named || needs_name(layout) { State::Named } else { State::Unnamed }
     }
 
-    /// The history after [`Table::prepare`], which gives rows a name only in an upgrade.
-    pub fn prepared(mut self, layout: Layout, names: &[Option<String>]) -> History {
+    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade.
+    pub fn prepare(&mut self, layout: Layout, names: &[Option<String>]) {
         let state = self.prepared_state(layout);
         if self.state != State::Named && state == State::Named {
             for (row, name) in self.rows.iter_mut().zip(names) {
@@ -356,7 +361,6 @@ impl History {
             }
         }
         self.state = state;
-        self
     }
 
     /// What [`Table::guard`] has the server compute, computed here.
@@ -374,9 +378,12 @@ impl History {
 }
 
 /// Wraps a condition so that it raises 22P02 when it does not hold. A plain division by zero would
-/// do, but this reads better in the server's log.
+/// do, but this reads better in the server's log. It also gives the backend's process number.
 pub fn guard(condition: &str) -> String {
-    format!("select (case when {condition} then '1' else 'premigrate: not now' end)::int")
+    format!(
+        "select (case when {condition} then '1' else 'premigrate: not now' end)::int, \
+         pg_catalog.pg_backend_pid()"
+    )
 }
 
 /// Whether a row of this layout is known by its name, so that the table must have one.

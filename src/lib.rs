@@ -7,16 +7,22 @@
 //! environment ───────┴─ config ─────────────── conninfo (where the database is)
 //! executable, --dir ─── source ── layout ───── migration (the carried set)
 //!                                                  │
-//! database, connect, wire, tls ── history (rows) ──┤
-//!                                                  plan ── fit ── flight ── apply
-//!                                                                             │
-//! main ◀── render ◀── report, error ◀─────────────────────────────────────────┘
+//! database, connect, wire, tls ── consult (history, progress)
+//!                                                  │
+//!                                                  plan ── fit, units ── flight ── apply
+//!                                                                                    │
+//! main ◀── render ◀── report, error ◀────────────────────────────────────────────────┘
 //!   └── exec (become the app)
 //! ```
 //!
-//! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `flight`, `history`,
-//! `render`. What acts: `source`, `database` (the only room with the driver in it), `connect`,
-//! `apply`, `signals`, `exec`, and `main`, which alone prints and ends the process.
+//! A migration is one unit, a transaction, unless its text says that one cannot hold it: then `units`
+//! cuts it, `progress` records each unit with its work, and `resume` compares the two later. What
+//! runs outside any transaction is `apply::lone`, and `fate` tells what became of it after a crash.
+//!
+//! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `units`, `resume`,
+//! `flight`, `fate`, `history`, `progress`, `render`. What acts: `source`, `database` (the only room
+//! with the driver in it), `connect`, `consult`, `apply`, `observer`, `signals`, `exec`, and `main`,
+//! which alone prints and ends the process.
 
 pub mod apply;
 pub mod check;
@@ -25,27 +31,33 @@ pub mod collation;
 pub mod config;
 pub mod connect;
 pub mod conninfo;
+pub mod consult;
 pub mod database;
 pub mod dotenv;
 pub mod error;
 pub mod exec;
+pub mod fate;
 pub mod fit;
 pub mod flight;
 pub mod history;
 pub mod layout;
 pub mod lock;
 pub mod migration;
+pub mod observer;
 pub mod pg_error;
 pub mod plan;
+pub mod progress;
 pub mod quote;
 pub mod render;
 pub mod report;
+pub mod resume;
 pub mod scaffold;
 pub mod signals;
 pub mod source;
 pub mod sql;
 pub mod status;
 pub mod tls;
+pub mod units;
 pub mod wire;
 
 use std::ffi::OsString;
@@ -156,8 +168,8 @@ fn carry_out(
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let plan = apply::dry_run(&set, &settings, &stop, &mut tell)?;
-            print(Output::Answer(render::plan_of(&set, &plan, format)));
+            let (plan, fit) = apply::dry_run(&set, &settings, &stop, &mut tell)?;
+            print(Output::Answer(render::plan_of(&set, &plan, &fit, format)));
             return Ok(0);
         }
         Command::Up => Task::Up { accept: config.accept.clone() },

@@ -3,25 +3,26 @@
 //! Every sentence of a run stands here or in a `Display` beside its type. Ours come first, the
 //! server's words follow whole; control characters do not pass.
 
+mod answers;
+
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::check::{Checked, Finding, Severity};
 use crate::config::Format;
 use crate::connect;
 use crate::database::{Attempt, Cause, Trouble};
-use crate::error::{Conflict, Ended, Error, RolledBack};
+use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, RolledBack};
 use crate::fit::Unfit;
-use crate::migration::MigrationSet;
 use crate::pg_error::{PgError, Position};
-use crate::plan::Plan;
-use crate::report::{Advice, Again, Event, Excerpt, Failure, Holder, Phase, Purpose};
+use crate::progress;
+use crate::report::{
+    Advice, Again, Blocker, Event, Excerpt, Failure, Holder, Phase, Purpose, Reached,
+};
 use crate::source::Origin;
-use crate::sql::Script;
-use crate::status::{Line, State, Status};
+
+pub use self::answers::{check_of, created, list_of, plan_of, status_of};
 
 /// An event, as a line or more for stderr.
 pub fn event(event: &Event, format: Format) -> String {
@@ -113,6 +114,27 @@ fn event_text(event: &Event) -> String {
         Event::Applying { migration, out_of_order: true } => format!(
             "applying {migration}, which is out of order: a later one has been applied already"
         ),
+        Event::Resuming { migration, done } => {
+            format!("{migration}: an earlier start has done {} of {} steps", done.unit, done.of)
+        }
+        Event::Unit { migration, reached: Reached { unit, of }, alone, took } => {
+            let what = alone.map(|what| format!(", {what},")).unwrap_or_default();
+            match took {
+                Some(took) => {
+                    format!("{migration}: step {unit} of {of}{what} done in {}", seconds(*took))
+                }
+                None => format!("{migration}: step {unit} of {of}{what} was done already"),
+            }
+        }
+        Event::EndingOrphan { migration, pid } => format!(
+            "{migration}: ending backend {pid}, in which a statement of an earlier start runs on"
+        ),
+        Event::Rebuilding { migration, index } => {
+            format!("{migration}: the index {index} was left INVALID; building it again")
+        }
+        Event::Blocked { migration, blocker } => {
+            format!("{} waits for a lock {}", subject(migration), blocker_text(blocker))
+        }
         Event::Applied(done) => match done.took {
             Some(took) => format!("applied {} in {}", done.migration, seconds(took)),
             None => format!("{} is applied, the history says", done.migration),
@@ -137,10 +159,15 @@ fn event_text(event: &Event) -> String {
             let pause = seconds(*pause);
             let migration = subject(migration);
             match why {
-                Again::Lock(error) => format!(
-                    "{migration} was rolled back, a lock did not come ({} {}); attempt {attempt} \
-                     in {pause}",
-                    error.code, error.message
+                Again::Lock(error, blocker) => format!(
+                    "{migration} was rolled back, a lock did not come ({} {}{}); attempt \
+                     {attempt} in {pause}",
+                    error.code,
+                    error.message,
+                    match blocker {
+                        Some(blocker) => format!("; the lock {}", blocker_text(blocker)),
+                        None => String::new(),
+                    }
                 ),
                 Again::Lost(trouble) => format!(
                     "the connection broke during {migration} ({}); looking in {pause} what became \
@@ -182,6 +209,31 @@ fn event_json(event: &Event) -> Map<String, Value> {
         Event::Applying { migration, out_of_order } => {
             json!({ "event": "applying", "migration": migration, "out_of_order": out_of_order })
         }
+        Event::Resuming { migration, done } => json!({
+            "event": "resuming",
+            "migration": migration,
+            "done": done.unit,
+            "units": done.of,
+        }),
+        Event::Unit { migration, reached, alone, took } => json!({
+            "event": "unit",
+            "migration": migration,
+            "unit": reached.unit,
+            "units": reached.of,
+            "alone": alone,
+            "ms": took.map(milliseconds),
+        }),
+        Event::EndingOrphan { migration, pid } => {
+            json!({ "event": "ending_orphan", "migration": migration, "pid": pid })
+        }
+        Event::Rebuilding { migration, index } => {
+            json!({ "event": "rebuilding", "migration": migration, "index": index })
+        }
+        Event::Blocked { migration, blocker } => json!({
+            "event": "blocked",
+            "migration": migration,
+            "blocker": blocker_json(blocker),
+        }),
         Event::Applied(done) => json!({
             "event": "applied",
             "migration": done.migration,
@@ -196,15 +248,18 @@ fn event_json(event: &Event) -> Map<String, Value> {
             json!({ "event": "nothing_to_record", "purpose": purpose_json(*purpose) })
         }
         Event::Retrying { migration, why, pause, attempt } => {
-            let (sqlstate, message) = match why {
-                Again::Lock(error) => (Some(error.code.clone()), error.message.clone()),
-                Again::Lost(trouble) => (None, trouble_text(trouble)),
+            let (sqlstate, message, blocker) = match why {
+                Again::Lock(error, blocker) => {
+                    (Some(error.code.clone()), error.message.clone(), blocker.as_ref())
+                }
+                Again::Lost(trouble) => (None, trouble_text(trouble), None),
             };
             json!({
                 "event": "retrying",
                 "migration": migration,
                 "sqlstate": sqlstate,
                 "message": message,
+                "blocker": blocker.map(blocker_json),
                 "attempt": attempt,
                 "pause_ms": milliseconds(*pause),
             })
@@ -254,6 +309,50 @@ fn holder_json(holder: &Holder) -> Value {
         "application": holder.application,
         "address": holder.address,
         "since": holder.since,
+    })
+}
+
+/// Behind "lock": on what, and who holds it.
+fn blocker_text(blocker: &Blocker) -> String {
+    let mut text = String::new();
+    if let Some(table) = &blocker.table {
+        let _ = write!(text, "on {table} ");
+    }
+    if blocker.pid == "0" {
+        text.push_str("held by a prepared transaction");
+    } else {
+        let _ = write!(text, "held by backend {}", blocker.pid);
+    }
+    for (what, value) in [
+        (" of ", &blocker.application),
+        (", role ", &blocker.role),
+        (", ", &blocker.state),
+        (" for ", &blocker.since),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(text, "{what}{value}");
+        }
+    }
+    if let Some(query) = &blocker.query {
+        let words: Vec<&str> = query.split_whitespace().collect();
+        let _ = write!(text, ": {}", words.join(" "));
+    }
+    if blocker.others > 0 {
+        let _ = write!(text, " (and {} more)", blocker.others);
+    }
+    text
+}
+
+fn blocker_json(blocker: &Blocker) -> Value {
+    json!({
+        "pid": blocker.pid,
+        "application": blocker.application,
+        "role": blocker.role,
+        "state": blocker.state,
+        "since": blocker.since,
+        "query": blocker.query,
+        "table": blocker.table,
+        "others": blocker.others,
     })
 }
 
@@ -382,8 +481,41 @@ fn error_text(error: &Error) -> String {
              primary"
             .to_owned(),
         Error::Failed(failure) => failure_text(failure),
-        Error::NoLock(failure) => {
-            format!("{}\n\n  Every attempt met a lock.", failure_text(failure))
+        Error::ChangedUnits(changed) => list(
+            "nothing was run, since migrations were edited in what an earlier start has done of \
+             them; restore that, and put the change behind it or into a new migration:",
+            changed.iter().map(changed_unit_text),
+        ),
+        Error::NotProgress(table, not) => format!(
+            "the table {} is not one of ours ({not}); nothing was run",
+            progress::qualified(table)
+        ),
+        Error::Doubt(doubt) => doubt_text(doubt),
+        Error::Orphan { migration, pid, error } => format!(
+            "{migration}: backend {pid} still runs a statement of an earlier start, and {}; end \
+             it with `select pg_terminate_backend({pid})`, and start again",
+            match error {
+                Some(error) => format!("we may not end it ({} {})", error.code, error.message),
+                None => "does not end".to_owned(),
+            }
+        ),
+        Error::NoSecondConnection { migration } => format!(
+            "{migration} needs two connections at once, one of which holds the lock while the \
+             other runs what cannot run in a transaction, and the second one did not come. Is it \
+             a pooler with a pool of one? Give it two, or connect to the server itself"
+        ),
+        Error::PooledSettings { migration, settings } => format!(
+            "{migration} has a statement that runs outside a transaction under `{}`, which a \
+             pooler does not keep for it; connect to the server itself, or write the statement so \
+             that it does not depend on that",
+            settings.join("; ")
+        ),
+        Error::NoLock(failure, blocker) => {
+            let who = match blocker {
+                Some(blocker) => format!(" It was last seen {}.", blocker_text(blocker)),
+                None => String::new(),
+            };
+            format!("{}\n\n  Every attempt met a lock.{who}", failure_text(failure))
         }
         Error::Broken(broken) => format!(
             "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
@@ -412,15 +544,9 @@ fn error_text(error: &Error) -> String {
              Try again later"
         ),
         Error::Stopped { signal, rolled_back } => match rolled_back {
-            Some(RolledBack { migration, confirmed: true }) => {
-                format!("ended by {}; {} was rolled back", signal.name(), subject(migration))
+            Some(rolled_back) => {
+                format!("ended by {}; {}", signal.name(), rolled_back_text(rolled_back))
             }
-            Some(RolledBack { migration, confirmed: false }) => format!(
-                "ended by {}; {} was cancelled, but the server did not confirm in time; it is \
-                 rolled back unless the next start finds it applied",
-                signal.name(),
-                subject(migration)
-            ),
             None => format!("ended by {}", signal.name()),
         },
         Error::NoSuchMigration(name) => {
@@ -441,6 +567,71 @@ fn error_text(error: &Error) -> String {
             format!("cannot start {program}: {error}{hint}")
         }
     }
+}
+
+fn rolled_back_text(rolled_back: &RolledBack) -> String {
+    let RolledBack { migration, confirmed, reached, alone } = rolled_back;
+    let migration = subject(migration);
+    let mut text = match (alone, confirmed) {
+        (Some(what), true) => format!("{migration} was cancelled in {what}. {}", left_by(what)),
+        (Some(what), false) => format!(
+            "{migration} was cancelled in {what}, but the server did not confirm in time. {}",
+            left_by(what)
+        ),
+        (None, true) => format!("{migration} was rolled back"),
+        (None, false) => format!(
+            "{migration} was cancelled, but the server did not confirm in time; it is rolled back \
+             unless the next start finds it applied"
+        ),
+    };
+    if let Some(reached) = reached {
+        let _ = write!(text, "\n\n  {}", stays_text(*reached));
+    }
+    text
+}
+
+/// What a statement leaves that ended before its end, outside a transaction.
+fn left_by(what: &str) -> &'static str {
+    match what {
+        "CREATE INDEX CONCURRENTLY" => {
+            "A concurrent build cannot be rolled back: it may leave an INVALID index, which the \
+             next start drops and builds again"
+        }
+        _ => "It cannot be rolled back; the next start looks what became of it",
+    }
+}
+
+/// What of a migration in several units stays.
+fn stays_text(reached: Reached) -> String {
+    let Reached { unit, of } = reached;
+    match unit {
+        1 => format!("It was at step 1 of {of}; the next start begins there."),
+        2 => format!("Step 1 of {of} is done and stays; the next start goes on with step 2."),
+        _ => format!(
+            "Steps 1 to {} of {of} are done and stay; the next start goes on with step {unit}.",
+            unit - 1
+        ),
+    }
+}
+
+fn changed_unit_text(changed: &ChangedUnit) -> String {
+    let mut place = changed.file.clone();
+    if let Some((line, column)) = changed.place {
+        let _ = write!(place, ":{line}:{column}");
+    }
+    format!("{place}, step {} of the {} that are done", changed.unit, changed.done)
+}
+
+fn doubt_text(doubt: &Doubt) -> String {
+    format!(
+        "{}: a statement that runs outside any transaction was begun by an earlier start, and \
+         nothing tells whether it was done; nothing was run\n\n    {}\n\n  Look at the database. \
+         If it was done, or you have done it:\n\n    {};\n\n  If it is to run again:\n\n    {};",
+        doubt.migration,
+        indented(&doubt.statement),
+        doubt.done,
+        doubt.again
+    )
 }
 
 fn exec_hint(program: &str, error: &std::io::Error) -> Option<&'static str> {
@@ -548,12 +739,18 @@ fn failure_text(failure: &Failure) -> String {
             subject(&failure.migration)
         );
     }
-    let mut text = format!("{} failed and was rolled back\n\n", subject(&failure.migration));
+    let rolled_back = if failure.alone.is_none() { " and was rolled back" } else { "" };
+    let step = match failure.reached {
+        Some(Reached { unit, of }) => format!(" in step {unit} of {of}"),
+        None => String::new(),
+    };
+    let mut text = format!("{} failed{step}{rolled_back}\n\n", subject(&failure.migration));
     text.push_str(&server_text(&failure.error));
     let statement = match failure.statement {
         Some(statement) => format!("statement {statement} of {}", failure.statements),
         None => match failure.phase {
             Phase::Begin => "at the begin of its transaction".to_owned(),
+            Phase::Replay => "at the settings of the steps before".to_owned(),
             Phase::Statement => format!("in one of {} statements", failure.statements),
             Phase::Deferred => "at its end, where deferred constraints are checked".to_owned(),
             Phase::LostTransaction => "at its end".to_owned(),
@@ -571,11 +768,23 @@ fn failure_text(failure: &Failure) -> String {
     if let Some(excerpt) = &failure.excerpt {
         let _ = write!(text, "\n{}", excerpt_text(excerpt));
     }
-    if failure.advice == Some(Advice::Baseline) {
-        text.push_str(
+    match failure.advice {
+        Some(Advice::Baseline) => text.push_str(
             "\n  The history is empty, but the objects exist. If the database was made by other \
              means,\n  `premigrate baseline --through NAME` records what it has already.\n",
-        );
+        ),
+        Some(Advice::NoTransaction) => text.push_str(
+            "\n  This cannot run with the rest in one transaction. Put the line\n\n    \
+             -- premigrate: no-transaction\n\n  into the file: then each statement is run, and \
+             recorded, by itself.\n",
+        ),
+        None => {}
+    }
+    if let Some(what @ "CREATE INDEX CONCURRENTLY") = failure.alone {
+        let _ = write!(text, "\n  {}.\n", left_by(what));
+    }
+    if let Some(reached) = failure.reached {
+        let _ = write!(text, "\n  {}\n", stays_text(reached));
     }
     text.trim_end().to_owned()
 }
@@ -639,7 +848,12 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
 fn ended_json(ended: &Ended) -> Map<String, Value> {
     let error = &ended.error;
     let mut fields = match error {
-        Error::Failed(failure) | Error::NoLock(failure) => failure_json(failure),
+        Error::Failed(failure) => failure_json(failure),
+        Error::NoLock(failure, blocker) => {
+            let mut fields = failure_json(failure);
+            fields.insert("blocker".to_owned(), json!(blocker.as_ref().map(blocker_json)));
+            fields
+        }
         _ => {
             let mut text = whole_error_text(ended);
             text = clean(&text);
@@ -689,8 +903,12 @@ fn failure_json(failure: &Failure) -> Map<String, Value> {
         "column": failure.place.map(|(_, column)| column),
         "statement": failure.statement,
         "statements": failure.statements,
+        "unit": failure.reached.map(|reached| reached.unit),
+        "units": failure.reached.map(|reached| reached.of),
+        "alone": failure.alone,
         "phase": match failure.phase {
             Phase::Begin => "begin",
+            Phase::Replay => "replay",
             Phase::Statement => "statement",
             Phase::Deferred => "deferred",
             Phase::LostTransaction => "lost_transaction",
@@ -709,232 +927,4 @@ fn failure_json(failure: &Failure) -> Map<String, Value> {
         "datatype": error.datatype,
         "constraint": error.constraint,
     }))
-}
-
-/// What is carried, for stdout.
-pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
-    let migrations = set.migrations().iter().zip(1..);
-    match format {
-        Format::Text => {
-            let names = set.migrations().iter().map(|migration| migration.name.chars().count());
-            let width = names.max().unwrap_or_default();
-            let count = plural(set.migrations().len(), "migration");
-            let mut text = format!("{count} in {origin} ({})\n", set.layout());
-            for (migration, place) in migrations {
-                let _ = writeln!(
-                    text,
-                    "{place:>4}  {:width$}  {}  {:>9}",
-                    migration.name,
-                    migration.hash,
-                    plural(migration.size(), "byte"),
-                );
-            }
-            clean(&text)
-        }
-        Format::Json => migrations
-            .map(|(migration, place)| {
-                line(object(json!({
-                    "migration": migration.name,
-                    "place": place,
-                    "file": migration.file,
-                    "hash": migration.hash.as_str(),
-                    "bytes": migration.size(),
-                    "when": migration.when,
-                    "layout": set.layout().to_string(),
-                    "from": origin.to_string(),
-                })))
-            })
-            .collect(),
-    }
-}
-
-/// What `up` would do, for stdout.
-pub fn plan_of(set: &MigrationSet, plan: &Plan, format: Format) -> String {
-    let pending =
-        plan.pending.iter().filter_map(|pending| Some((pending, set.get(pending.place)?)));
-    let statements = |sql: &str| Script::read(sql).statements().len();
-    match format {
-        Format::Text => {
-            let mut text = format!(
-                "would apply {}, each in a transaction of its own; {} applied\n",
-                plural(plan.pending.len(), "migration"),
-                plan.applied
-            );
-            for (pending, migration) in pending {
-                let _ = writeln!(
-                    text,
-                    "  {} ({}){}",
-                    migration.name,
-                    plural(statements(migration.sql().unwrap_or_default()), "statement"),
-                    if pending.out_of_order { ", out of order" } else { "" }
-                );
-            }
-            clean(&text)
-        }
-        Format::Json => pending
-            .map(|(pending, migration)| {
-                line(object(json!({
-                    "migration": migration.name,
-                    "file": migration.file,
-                    "out_of_order": pending.out_of_order,
-                    "statements": statements(migration.sql().unwrap_or_default()),
-                    "transaction": true,
-                })))
-            })
-            .collect(),
-    }
-}
-
-/// How everything stands, for stdout.
-pub fn status_of(status: &Status, format: Format) -> String {
-    let state = |line: &Line| match line.state {
-        State::Applied => "applied",
-        State::Edited => "edited",
-        State::Ambiguous => "ambiguous",
-        State::Pending => "pending",
-        State::OutOfOrder => "pending, out of order",
-    };
-    if format == Format::Json {
-        let lines = status.lines.iter().map(|it| {
-            line(object(json!({
-                "migration": it.migration,
-                "state": state(it),
-                "applied_at": it.applied_at,
-                "seconds_ago": it.ago.map(|ago| ago.as_secs()),
-            })))
-        });
-        let rows = |kind: &str, rows: &[String]| -> Vec<String> {
-            rows.iter().map(|row| line(object(json!({ "row": row, "state": kind })))).collect()
-        };
-        return lines
-            .chain(rows("duplicate", &status.duplicates))
-            .chain(rows("ambiguous", &status.ambiguous))
-            .chain(rows("unknown", &status.unknown))
-            .collect();
-    }
-    let names = status.lines.iter().map(|line| line.migration.chars().count());
-    let width = names.max().unwrap_or_default();
-    let mut text = String::new();
-    for line in &status.lines {
-        let mut shown = format!("{:width$}  {}", line.migration, state(line));
-        if let Some(applied_at) = &line.applied_at {
-            // ISO 8601 without fractions of a second.
-            let (at, rest) = applied_at.split_at_checked(19).unwrap_or((applied_at, ""));
-            let offset = rest.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
-            let _ = write!(shown, "  {}{offset}", at.replace('T', " "));
-        }
-        if let Some(ago) = line.ago {
-            let _ = write!(shown, "  ({} ago)", about(ago));
-        }
-        let _ = writeln!(text, "{shown}");
-    }
-    for (rows, what) in [
-        (&status.duplicates, "recorded more than once"),
-        (&status.ambiguous, "could be the record of several migrations"),
-        (&status.unknown, "known to the database, not carried"),
-    ] {
-        for row in rows {
-            let _ = writeln!(text, "{row}: {what}");
-        }
-    }
-    let count =
-        |wanted: fn(State) -> bool| status.lines.iter().filter(|line| wanted(line.state)).count();
-    let _ = writeln!(
-        text,
-        "{} applied, {} edited, {} pending",
-        count(|state| state == State::Applied),
-        count(|state| state == State::Edited),
-        count(|state| matches!(state, State::Pending | State::OutOfOrder)),
-    );
-    clean(&text)
-}
-
-/// A time in its largest unit.
-fn about(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => plural_u64(seconds, "second"),
-        60..3600 => plural_u64(seconds / 60, "minute"),
-        3600..86_400 => plural_u64(seconds / 3600, "hour"),
-        _ => plural_u64(seconds / 86_400, "day"),
-    }
-}
-
-fn plural_u64(count: u64, one: &str) -> String {
-    plural(usize::try_from(count).unwrap_or(usize::MAX), one)
-}
-
-/// The files that `new` made, for stdout.
-pub fn created(paths: &[PathBuf], format: Format) -> String {
-    let shown = paths.iter().map(|path| path.display().to_string());
-    match format {
-        Format::Text => shown.map(|path| format!("{}\n", clean(&path))).collect(),
-        Format::Json => shown.map(|path| line(object(json!({ "created": path })))).collect(),
-    }
-}
-
-/// What there is to say of the carried set, for stdout.
-pub fn check_of(checked: &Checked, format: Format) -> String {
-    match format {
-        Format::Text => {
-            let mut text = String::new();
-            for finding in &checked.findings {
-                let _ = writeln!(text, "{}", finding_text(finding));
-            }
-            let counts: Vec<_> = [(Severity::Fault, "fault"), (Severity::Remark, "remark")]
-                .into_iter()
-                .map(|(severity, word)| (checked.count(severity), word))
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, word)| plural(count, word))
-                .collect();
-            let migrations = plural(checked.migrations, "migration");
-            if counts.is_empty() {
-                let _ = writeln!(text, "{migrations}, nothing to say");
-            } else {
-                let _ = writeln!(text, "\n{} in {migrations}", counts.join(", "));
-            }
-            clean(&text)
-        }
-        Format::Json => checked
-            .findings
-            .iter()
-            .map(|finding| {
-                line(object(json!({
-                    "severity": severity(finding),
-                    "file": finding.file,
-                    "line": finding.place.map(|(line, _)| line),
-                    "column": finding.place.map(|(_, column)| column),
-                    "what": finding.what.code(),
-                    "message": clean(&sentence(finding)),
-                })))
-            })
-            .collect(),
-    }
-}
-
-fn finding_text(finding: &Finding) -> String {
-    let mut place = finding.file.clone();
-    if let Some((line, column)) = finding.place {
-        let _ = write!(place, ":{line}:{column}");
-    }
-    if !place.is_empty() {
-        place.push_str(": ");
-    }
-    format!("{place}{}: {}", severity(finding), sentence(finding))
-}
-
-fn severity(finding: &Finding) -> &'static str {
-    match finding.what.severity() {
-        Severity::Fault => "fault",
-        Severity::Remark => "remark",
-    }
-}
-
-/// Without the file's name, where it begins with it: it stands before it already.
-fn sentence(finding: &Finding) -> String {
-    let sentence = finding.what.to_string();
-    match sentence.strip_prefix(&finding.file).and_then(|rest| rest.strip_prefix(' ')) {
-        Some(rest) if !finding.file.is_empty() => rest.to_owned(),
-        _ => sentence,
-    }
 }

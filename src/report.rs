@@ -54,6 +54,45 @@ pub enum Event {
         /// Whether one that comes after it has been applied already.
         out_of_order: bool,
     },
+    /// A migration of several units was begun by an earlier start.
+    Resuming {
+        /// Which.
+        migration: String,
+        /// How many of its units are done, and of how many.
+        done: Reached,
+    },
+    /// A unit of a migration that has several is done.
+    Unit {
+        /// The migration.
+        migration: String,
+        /// Which of its units.
+        reached: Reached,
+        /// What its only statement is, if that ran outside a transaction.
+        alone: Option<&'static str>,
+        /// How long it took; unknown where an earlier start did it.
+        took: Option<Duration>,
+    },
+    /// A backend is ended in which a statement of an earlier start runs on.
+    EndingOrphan {
+        /// The migration.
+        migration: String,
+        /// The backend's process number.
+        pid: String,
+    },
+    /// An index that an earlier build left INVALID is dropped, to be built again.
+    Rebuilding {
+        /// The migration.
+        migration: String,
+        /// The index.
+        index: String,
+    },
+    /// A statement waits for a lock.
+    Blocked {
+        /// The migration; none where only rows are to be written.
+        migration: Option<String>,
+        /// Who holds the lock.
+        blocker: Blocker,
+    },
     /// The server has committed it.
     Applied(Done),
     /// Migrations were recorded, and not run.
@@ -105,8 +144,8 @@ pub enum Purpose {
 /// Why a migration is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// A lock did not come, or transactions were in each other's way.
-    Lock(PgError),
+    /// A lock did not come, or transactions were in each other's way; with who was seen to hold it.
+    Lock(PgError, Option<Blocker>),
     /// The connection broke before the server confirmed.
     Lost(Trouble),
 }
@@ -124,6 +163,36 @@ pub struct Holder {
     pub since: Option<String>,
 }
 
+/// Who holds a lock that a statement of ours waits for, as far as our role may see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Blocker {
+    /// Its backend's process number; 0 is a prepared transaction.
+    pub pid: String,
+    /// Its `application_name`.
+    pub application: Option<String>,
+    /// Its role.
+    pub role: Option<String>,
+    /// `active`, `idle in transaction`, ...
+    pub state: Option<String>,
+    /// How long its transaction has been open.
+    pub since: Option<String>,
+    /// The beginning of what it runs, or ran last.
+    pub query: Option<String>,
+    /// The table that is waited for, if it is one.
+    pub table: Option<String>,
+    /// How many others are in the way too.
+    pub others: usize,
+}
+
+/// One of a migration's units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Which, from 1.
+    pub unit: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
 /// A migration that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
@@ -138,6 +207,8 @@ pub struct Done {
 pub enum Phase {
     /// The transaction could not be begun as it has to be.
     Begin,
+    /// A setting that an earlier unit made, and that this one is to have too.
+    Replay,
     /// A statement of the file.
     Statement,
     /// What was left for the end of the transaction: deferred constraints and triggers.
@@ -150,7 +221,7 @@ pub enum Phase {
     Commit,
 }
 
-/// A transaction that failed, and was rolled back.
+/// A transaction that failed, and was rolled back; or a statement that ran outside of any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The migration; none where only rows were to be written.
@@ -171,6 +242,10 @@ pub struct Failure {
     pub error: PgError,
     /// What we know that the server does not say.
     pub advice: Option<Advice>,
+    /// The unit, where the migration has several.
+    pub reached: Option<Reached>,
+    /// What the statement is, if it ran outside a transaction.
+    pub alone: Option<&'static str>,
 }
 
 /// Advice of our own, below the server's.
@@ -178,6 +253,8 @@ pub struct Failure {
 pub enum Advice {
     /// On an empty history, the first migration's objects exist already.
     Baseline,
+    /// The migration's text does not show that it cannot run in one transaction.
+    NoTransaction,
 }
 
 /// Lines of a file, with a caret below one place.
@@ -209,6 +286,8 @@ impl Excerpt {
 pub struct Broken {
     /// The migration; none where only rows were to be written.
     pub migration: Option<String>,
+    /// Its unit, from 1; 0 where only rows were to be written.
+    pub unit: usize,
     /// How many statements are known to have completed.
     pub completed: usize,
     /// How many the file has.

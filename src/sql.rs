@@ -12,7 +12,7 @@ use std::ops::Range;
 pub use kind::Kind;
 pub use lexer::MARKER;
 use lexer::{Lexer, Token, TokenKind, is_newline};
-pub use meaning::{Change, SetName, Touch};
+pub use meaning::{Change, Index, Modes, SetName, Touch};
 
 const BOM: char = '\u{feff}';
 
@@ -77,10 +77,27 @@ impl Statement<'_> {
         meaning::enum_value(self.text)
     }
 
-    /// Whether a statement of [`Kind::SetTransaction`] fails, or makes others fail, in a transaction
-    /// that has begun with a query and ends with a write.
-    pub fn fails_midway(&self) -> bool {
-        meaning::fails_midway(self.text)
+    /// The isolation level, and whether DEFERRABLE, that a statement of [`Kind::SetTransaction`] or
+    /// [`Kind::Begin`] asks for.
+    pub fn modes(&self) -> Modes {
+        meaning::modes(self.text)
+    }
+
+    /// The name that a statement of [`Kind::AddEnumValue`] changes, or that `CREATE TYPE ... AS
+    /// ENUM` makes, in its parts.
+    pub fn enum_name(&self) -> Option<Vec<String>> {
+        meaning::enum_name(self.text)
+    }
+
+    /// The index that `CREATE INDEX CONCURRENTLY` makes or `DROP INDEX CONCURRENTLY` drops.
+    pub fn index(&self) -> Option<Index> {
+        meaning::index(self.text)
+    }
+
+    /// Whether the server might refuse it in a transaction block although its text does not show
+    /// it: a procedure that commits, a partitioned table, an extension's command.
+    pub fn may_stand_alone(&self) -> bool {
+        kind::may_stand_alone(self.text)
     }
 }
 
@@ -115,10 +132,26 @@ impl<'a> Script<'a> {
     /// The sendable text in pieces of at most `limit` bytes of the file, or of one statement where
     /// that is longer. There is at least one; joined they are `sendable`.
     pub fn pieces(&self, limit: usize) -> Vec<Piece<'a>> {
+        self.cut(0..self.text.len(), 0..self.statements.len(), limit)
+    }
+
+    /// The same of some statements only, which keep their places in the file; none of no statement.
+    pub fn pieces_of(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
+        let first = self.statements.get(statements.start).map(|first| first.piece.start);
+        let last = statements.end.checked_sub(1).and_then(|last| self.statements.get(last));
+        match (first, last) {
+            (Some(start), Some(last)) if !statements.is_empty() => {
+                self.cut(start..last.piece.end, statements, limit)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn cut(&self, bytes: Range<usize>, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
         let mut pieces: Vec<Piece<'a>> = Vec::new();
-        let mut part = 0..0;
-        let mut first_char = 0;
-        let mut first_statement = 0;
+        let mut part = bytes.start..bytes.start;
+        let mut first_char = slice(self.text, 0..bytes.start).chars().count();
+        let mut first_statement = statements.start;
         let mut cut = |part: Range<usize>, next_statement: usize| {
             let text = self.send(part);
             let chars = text.chars().count();
@@ -126,14 +159,15 @@ impl<'a> Script<'a> {
             first_char += chars;
             first_statement = next_statement;
         };
-        for (index, statement) in self.statements.iter().enumerate() {
+        let numbered = self.statements.iter().enumerate();
+        for (index, statement) in numbered.take(statements.end).skip(statements.start) {
             if !part.is_empty() && statement.piece.end - part.start > limit {
                 cut(part.clone(), index);
                 part.start = part.end;
             }
             part.end = statement.piece.end;
         }
-        cut(part.start..self.text.len(), self.statements.len());
+        cut(part.start..bytes.end, statements.end);
         pieces
     }
 
@@ -184,6 +218,11 @@ impl<'a> Script<'a> {
 /// The byte offset of a position as the server counts: in characters, from 1.
 pub fn offset_of(text: &str, position: usize) -> usize {
     text.char_indices().nth(position.saturating_sub(1)).map_or(text.len(), |(offset, _)| offset)
+}
+
+/// How many characters stand before a byte offset.
+pub fn chars_before(text: &str, offset: usize) -> usize {
+    slice(text, 0..text.floor_char_boundary(offset)).chars().count()
 }
 
 /// Line and column of a byte offset, in characters, from 1, as an editor shows them: a byte order

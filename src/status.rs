@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::apply;
 use crate::config::Settings;
+use crate::consult;
 use crate::database::Cause;
 use crate::error::Error;
 use crate::history::{History, Row};
 use crate::migration::MigrationSet;
-use crate::plan::{self, RowStanding, Standing};
-use crate::report::Event;
+use crate::plan::{self, Pairing, Pending, RowStanding, Standing};
+use crate::progress::Progress;
+use crate::report::{Event, Reached};
+use crate::resume;
 use crate::signals::{Patience, Stop};
 
 /// How one carried migration stands.
@@ -23,10 +25,19 @@ pub enum State {
     Edited,
     /// Recorded, or not: the history can be read in more than one way.
     Ambiguous,
+    /// Not recorded, and done in part: so many units of so many.
+    Partial(Reached),
     /// Not recorded.
     Pending,
     /// Not recorded, while something that comes after it is.
     OutOfOrder,
+}
+
+impl State {
+    /// Whether it is not recorded, however much of it is done.
+    pub fn is_pending(self) -> bool {
+        matches!(self, State::Partial(_) | State::Pending | State::OutOfOrder)
+    }
 }
 
 /// One line of a status: a carried migration.
@@ -61,7 +72,7 @@ impl Status {
         let any = |state: fn(State) -> bool| self.lines.iter().any(|line| state(line.state));
         if any(|state| matches!(state, State::Edited | State::Ambiguous)) {
             65
-        } else if any(|state| matches!(state, State::Pending | State::OutOfOrder)) {
+        } else if any(State::is_pending) {
             10
         } else {
             0
@@ -76,7 +87,7 @@ pub fn look(
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Status, Error> {
-    let (session, history) = apply::consult(settings, stop, tell)?;
+    let (session, history) = consult::history(settings, stop, tell)?;
     let knows_times = history.rows.iter().any(|row| row.applied_at.is_some());
     let ages = if knows_times {
         let patience = Patience::lasting(Duration::from_secs(30), stop);
@@ -91,13 +102,24 @@ pub fn look(
     } else {
         HashMap::new()
     };
-    session.close();
-    Ok(status(set, &history, &ages))
-}
-
-fn status(set: &MigrationSet, history: &History, ages: &HashMap<i64, Duration>) -> Status {
     let pairing = plan::pair(set, &history.rows);
     let pending = plan::pending(set, &history.rows, &pairing);
+    let progress = match pending.is_empty() {
+        true => Progress::default(),
+        false => consult::progress(&session, settings, stop)?,
+    };
+    session.close();
+    Ok(status(set, &history, &pairing, &pending, &progress, &ages))
+}
+
+fn status(
+    set: &MigrationSet,
+    history: &History,
+    pairing: &Pairing,
+    pending: &[Pending],
+    progress: &Progress,
+    ages: &HashMap<i64, Duration>,
+) -> Status {
     let row_of = |standing: &Standing| match standing {
         Standing::Applied(row) | Standing::Edited(row) => history.rows.get(*row),
         Standing::Ambiguous | Standing::Pending => None,
@@ -112,8 +134,11 @@ fn status(set: &MigrationSet, history: &History, ages: &HashMap<i64, Duration>) 
                 Standing::Applied(_) => State::Applied,
                 Standing::Edited(_) => State::Edited,
                 Standing::Ambiguous => State::Ambiguous,
-                Standing::Pending if out_of_order() => State::OutOfOrder,
-                Standing::Pending => State::Pending,
+                Standing::Pending => match resume::reached(migration, set, progress) {
+                    Some(reached) => State::Partial(reached),
+                    None if out_of_order() => State::OutOfOrder,
+                    None => State::Pending,
+                },
             },
             applied_at: row.and_then(|row| row.applied_at.clone()),
             ago: row.and_then(|row| ages.get(&row.id).copied()),

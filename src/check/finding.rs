@@ -7,6 +7,7 @@ use crate::layout::Invalid;
 use crate::migration::{Layout, NotText};
 use crate::source::JOURNAL;
 use crate::sql::{MARKER, Touch};
+use crate::units::Cut;
 
 /// One thing to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,13 @@ pub enum What {
     Unfit(Why),
     /// This is opened and never closed.
     Unterminated(&'static str),
+    /// It takes several transactions.
+    Split {
+        /// How many, with what runs outside of any.
+        units: usize,
+        /// Why.
+        why: Cut,
+    },
     /// A mode that a transaction which is under way cannot take.
     SetTransaction(String),
     /// Plain files that drizzle-kit seems to have made.
@@ -133,14 +141,14 @@ impl What {
             What::Unfit(why) => match why {
                 Why::NotText(NotText::InvalidUtf8 { .. }) => "not_utf8",
                 Why::NotText(NotText::Nul { .. }) => "nul",
-                Why::TransactionControl(_) => "transaction_control",
-                Why::Alone(_) => "outside_transaction",
-                Why::Directive => "no_transaction",
+                Why::Undoes(_) => "undoes",
+                Why::SessionBound(_) => "session_bound",
                 Why::CopyData => "copy_data",
                 Why::MetaCommand(_) => "meta_command",
                 Why::ReadingSetting(_) => "reading_setting",
             },
             What::Unterminated(_) => "unterminated",
+            What::Split { .. } => "split",
             What::SetTransaction(_) => "set_transaction",
             What::NoJournal => "no_journal",
             What::NotLater { .. } => "not_later",
@@ -170,6 +178,21 @@ impl fmt::Display for What {
             What::Unfit(why) => why.fmt(f),
             What::Unterminated(what) => {
                 write!(f, "opens a {what} that is never closed; close it")
+            }
+            What::Split { units, why } => {
+                write!(f, "is run in {units} steps, each recorded when it is done, since ")?;
+                match why {
+                    Cut::Alone(what) => {
+                        write!(f, "PostgreSQL runs {what} only outside a transaction")
+                    }
+                    Cut::TransactionControl => {
+                        f.write_str("it begins or ends transactions of its own")
+                    }
+                    Cut::EnumValue => {
+                        f.write_str("a value of an enum can be used only after it was committed")
+                    }
+                    Cut::Directive => f.write_str("it says no-transaction"),
+                }
             }
             What::SetTransaction(what) => write!(
                 f,

@@ -80,7 +80,7 @@ fn everything_is_told_at_once_by_file_in_the_sets_order() {
     let journal = journal(&[("0001_b", 5), ("0000_a", 4), ("gone", 6)]);
     let folder: [(&str, &[u8]); 4] = [
         (JOURNAL, journal.as_bytes()),
-        ("0000_a.sql", b"begin;\n  vacuum;\ncommit;"),
+        ("0000_a.sql", b"select 1;\n  vacuum;\nrollback;"),
         ("0001_b.sql", b"select 1;\n-->statement-breakpoint\nselect 'never closed"),
         ("0002_c.sql", b""),
     ];
@@ -92,9 +92,8 @@ fn everything_is_told_at_once_by_file_in_the_sets_order() {
             "gone.sql no_file!",
             "0001_b.sql:2:1 near_miss",
             "0001_b.sql:3:8 unterminated!",
-            "0000_a.sql:1:1 transaction_control!",
-            "0000_a.sql:2:3 outside_transaction!",
-            "0000_a.sql:3:1 transaction_control!",
+            "0000_a.sql:2:3 split",
+            "0000_a.sql:3:1 undoes!",
             "0002_c.sql orphan",
         ]
     );
@@ -110,26 +109,26 @@ image?)
 0001_b.sql:2:1: remark: resembles `--> statement-breakpoint`, but nobody splits here; write it exactly \
 so, or remove it
 0001_b.sql:3:8: fault: opens a quoted string that is never closed; close it
-0000_a.sql:1:1: fault: has `begin`, but each migration runs in a transaction of its own; remove it
-0000_a.sql:2:3: fault: has VACUUM, which PostgreSQL runs only outside a transaction; this version cannot \
-apply it
-0000_a.sql:3:1: fault: has `commit`, but each migration runs in a transaction of its own; remove it
+0000_a.sql:2:3: remark: is run in 3 steps, each recorded when it is done, since PostgreSQL runs VACUUM \
+only outside a transaction
+0000_a.sql:3:1: fault: has `rollback`, which would leave nothing of what the history says was done; \
+remove it
 0002_c.sql: remark: is never run, since meta/_journal.json does not name it; put its SQL into a migration \
 made by `drizzle-kit generate --custom`, or remove it
 
-5 faults, 3 remarks in 2 migrations
+3 faults, 4 remarks in 2 migrations
 "
     );
 }
 
 #[test]
 fn json_has_one_object_a_line_with_a_word_for_programs() {
-    let checked = check(&files(&[("1.sql", b"select 1;\ncommit\x1b;")]), &table(), NOW);
+    let checked = check(&files(&[("1.sql", b"select 1;\nrollback\x1b;")]), &table(), NOW);
     assert_eq!(
         render::check_of(&checked, Format::Json),
         "{\"severity\":\"fault\",\"file\":\"1.sql\",\"line\":2,\"column\":1,\
-         \"what\":\"transaction_control\",\"message\":\"has `commit\u{fffd}`, but each migration runs in \
-         a transaction of its own; remove it\"}\n"
+         \"what\":\"undoes\",\"message\":\"has `rollback\u{fffd}`, which would leave nothing of what \
+         the history says was done; remove it\"}\n"
     );
 }
 
@@ -141,8 +140,8 @@ fn everything_wrong_with_the_folder_is_a_fault() {
         (&[], &[" unrecognised!"]),
         (&[("a/b.sql", b"")], &[" unrecognised!", "a/b.sql orphan"]),
         (
-            &[(JOURNAL, b"{"), ("a.sql", b"commit")],
-            &["meta/_journal.json journal!", "a.sql:1:1 transaction_control!"],
+            &[(JOURNAL, b"{"), ("a.sql", b"abort")],
+            &["meta/_journal.json journal!", "a.sql:1:1 undoes!"],
         ),
         (
             &[(JOURNAL, when.as_bytes()), ("a.sql", b"vacuum"), ("b.sql", b"vacuum")],
@@ -150,7 +149,7 @@ fn everything_wrong_with_the_folder_is_a_fault() {
                 "meta/_journal.json journal!",
                 "meta/_journal.json:1:20 when!",
                 "meta/_journal.json:1:33 tag!",
-                "a.sql:1:1 outside_transaction!",
+                "a.sql:1:1 split",
             ],
         ),
         (&[(JOURNAL, twice.as_bytes()), ("a.sql", b"-- a")], &["meta/_journal.json:2:17 twice!"]),
@@ -169,14 +168,13 @@ fn everything_wrong_with_the_folder_is_a_fault() {
 #[test]
 fn what_no_transaction_can_hold_is_a_fault_each_time_that_it_stands_there() {
     for (sql, expected) in [
+        ("rollback; prepare transaction 'a'", "1:1 undoes!, 1:11 undoes!"),
         (
-            "begin; commit; rollback",
-            "1:1 transaction_control!, 1:8 transaction_control!, 1:16 transaction_control!",
+            "listen a; commit; create temp table t (); vacuum",
+            "1:1 session_bound!, 1:11 split, 1:19 session_bound!",
         ),
-        ("select 1;\nreindex system d", "2:1 outside_transaction!"),
         ("copy t from stdin;\n1\n\\.\ncopy t to stdout", "1:1 copy_data!, 4:1 copy_data!"),
         ("\\restrict a\n\\unrestrict a", "1:1 meta_command!, 2:1 meta_command!"),
-        ("select 1;\n-- premigrate: no-transaction", "no_transaction!"),
         ("select 1; set transaction isolation level serializable", "1:11 set_transaction!"),
         ("set transaction read only", "1:1 set_transaction!"),
         ("set transaction isolation level read committed", ""),
@@ -189,11 +187,21 @@ fn what_no_transaction_can_hold_is_a_fault_each_time_that_it_stands_there() {
 }
 
 #[test]
+fn what_takes_several_transactions_is_told_with_the_first_reason() {
+    for (sql, expected) in [
+        ("select 1;\nreindex system d", "2:1 split"),
+        ("select 1;\ncommit;\nvacuum", "2:1 split"),
+        ("alter type e add value 'b'; select 1", "1:1 split"),
+        ("create table a ();\ncreate table b ();\n-- premigrate: no-transaction", "split"),
+        ("begin; select 1; commit", ""),
+    ] {
+        assert_eq!(told_of(sql).join(", "), expected, "{sql}");
+    }
+}
+
+#[test]
 fn what_is_not_text_is_a_fault_and_is_read_on_as_far_as_it_can_be() {
-    assert_eq!(
-        told_of(b"-- \xc3\xa9\n -- \xff\ncommit"),
-        ["2:5 not_utf8!", "3:1 transaction_control!"]
-    );
+    assert_eq!(told_of(b"-- \xc3\xa9\n -- \xff\nrollback"), ["2:5 not_utf8!", "3:1 undoes!"]);
     assert_eq!(told_of(b"select 1;\0 commit"), ["1:10 nul!"]);
 }
 
@@ -380,8 +388,9 @@ fn settings_that_are_not_set_back_are_told_by_name() {
 fn an_enum_value_that_is_used_where_it_is_added_is_told() {
     let add = "alter type e add value 'b';\n";
     for (sql, expected) in [
-        (format!("{add}update t set e = 'b'; select 'b'"), "2:1 new_enum_value"),
-        (format!("{add}{add}update t set e = 'a'"), ""),
+        (format!("begin; {add}update t set e = 'b'; commit"), "2:1 new_enum_value"),
+        (format!("{add}update t set e = 'b'; select 'b'"), "1:1 split"),
+        (format!("begin; {add}{add}update t set e = 'a'; commit"), ""),
         (format!("select 'b'; {add}"), ""),
         (format!("create type e as enum ('a'); {add}select 'b'"), "2:1 new_enum_value"),
         (format!("{add}alter type e add value 'c' after 'b'"), ""),
@@ -417,7 +426,7 @@ fn whatever_is_refused_is_a_fault_and_nothing_panics() {
                 let all = 0..set.migrations().len();
                 let pending: Vec<_> =
                     all.map(|place| Pending { place, out_of_order: false }).collect();
-                if fit::scripts(&set, &pending).is_err() { 1 } else { 2 }
+                if fit::fit(&set, &pending).is_err() { 1 } else { 2 }
             }
         };
         seen[refused] += 1;

@@ -62,7 +62,8 @@ fn recorded(
     records: &[(usize, Option<usize>)],
 ) -> History {
     let layout = set.layout();
-    let mut after = history.clone().prepared(layout, &pairing.names(set));
+    let mut after = history.clone();
+    after.prepare(layout, &pairing.names(set));
     for (place, row) in records {
         let migration = set.get(*place).unwrap();
         let entry = match row {

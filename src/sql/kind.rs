@@ -282,6 +282,21 @@ fn reindex(mut words: Words) -> Kind {
     }
 }
 
+/// Whether the server might refuse this in a transaction block, for all that the text tells. Of
+/// these it is certain that it does not, but for the forms that are [`Kind::Alone`].
+pub(super) fn may_stand_alone(statement: &str) -> bool {
+    const NEVER: [&str; 16] = [
+        "alter", "analyze", "comment", "create", "declare", "delete", "drop", "grant", "insert",
+        "lock", "merge", "reset", "revoke", "set", "truncate", "update",
+    ];
+    let mut words = Words::of(statement);
+    if words.eat("create") {
+        // Of extensions that keep such a view up to date, some must commit.
+        return words.eat("materialized");
+    }
+    !words.eat_any(&NEVER)
+}
+
 /// Whether a statement that begins so may have a `BEGIN ATOMIC` body.
 pub(super) fn is_routine(start: &str) -> bool {
     let mut words = Words::of(start);
@@ -424,6 +439,17 @@ mod tests {
             ("set transaction isolation level serializable", SetTransaction),
             ("set local transaction read only", SetTransaction),
         ]);
+    }
+
+    #[test]
+    fn what_might_refuse_a_transaction_block_unseen_is_told() {
+        for unseen in ["call p()", "do $$ $$", "reindex table t", "select f()", "cluster t"] {
+            assert!(super::may_stand_alone(unseen), "{unseen}");
+        }
+        assert!(super::may_stand_alone("create materialized view v as select 1"));
+        for seen in ["create table t ()", "alter table t add a int", "insert into t values (1)"] {
+            assert!(!super::may_stand_alone(seen), "{seen}");
+        }
     }
 
     #[test]

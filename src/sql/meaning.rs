@@ -131,10 +131,86 @@ pub(super) fn enum_value(statement: &str) -> Option<&str> {
     words.0.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
 }
 
-/// The isolation level can be set to what it is, READ COMMITTED, and so can READ WRITE.
-pub(super) fn fails_midway(statement: &str) -> bool {
-    let fail = ["serializable", "repeatable", "uncommitted", "only", "deferrable", "snapshot"];
-    Words::of(statement).0.any(|word| fail.iter().any(|mode| word.is(mode)))
+/// How a transaction is asked to be, as far as it must be known when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Modes {
+    /// `serializable`, ...; none is the usual one.
+    pub isolation: Option<&'static str>,
+    /// DEFERRABLE, or NOT.
+    pub deferrable: Option<bool>,
+    /// READ ONLY, in which no history row can be written.
+    pub read_only: bool,
+}
+
+pub(super) fn modes(statement: &str) -> Modes {
+    let mut words = Words::of(statement);
+    let mut modes = Modes::default();
+    while let Some(word) = words.0.next() {
+        if word.is("level") {
+            modes.isolation = if words.eat("serializable") {
+                Some("serializable")
+            } else if words.eat("repeatable") {
+                Some("repeatable read")
+            } else if words.eat("read") && words.eat("uncommitted") {
+                Some("read uncommitted")
+            } else {
+                None
+            };
+        } else if word.is("not") && words.eat("deferrable") {
+            modes.deferrable = Some(false);
+        } else if word.is("deferrable") {
+            modes.deferrable = Some(true);
+        } else if word.is("read") {
+            modes.read_only = words.eat("only");
+        }
+    }
+    modes
+}
+
+pub(super) fn enum_name(statement: &str) -> Option<Vec<String>> {
+    let mut words = Words::of(statement);
+    let creates = words.eat("create");
+    if !(creates || words.eat("alter")) || !words.eat("type") {
+        return None;
+    }
+    let name = name(&mut words);
+    (!creates || (words.eat("as") && words.eat("enum"))).then_some(name)
+}
+
+/// What a concurrent build or drop is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The index, in its parts; where the server is to choose the name of a new one, none.
+    pub name: Option<Vec<String>>,
+    /// The table that a new index is on, in its parts; none for one that is dropped.
+    pub table: Option<Vec<String>>,
+}
+
+pub(super) fn index(statement: &str) -> Option<Index> {
+    let mut words = Words::of(statement);
+    let creates = words.eat("create");
+    if !(creates || words.eat("drop")) {
+        return None;
+    }
+    words.eat("unique");
+    if !words.eat("index") || !words.eat("concurrently") {
+        return None;
+    }
+    if words.eat("if") {
+        words.eat("not");
+        words.eat("exists");
+    }
+    if !creates {
+        return Some(Index { name: Some(name(&mut words)), table: None });
+    }
+    let index = if words.eat("on") {
+        None
+    } else {
+        let index = name(&mut words);
+        words.eat("on").then_some(Some(index))?
+    };
+    words.eat("only");
+    Some(Index { name: index, table: Some(name(&mut words)) })
 }
 
 /// A name, in parts; empty where none stands.
@@ -228,18 +304,52 @@ mod tests {
     }
 
     #[test]
-    fn a_transactions_mode_is_told_by_whether_it_can_be_set_midway() {
-        for (statement, fails) in [
-            ("set transaction isolation level serializable", true),
-            ("set transaction read write, isolation level repeatable read", true),
-            ("set transaction isolation level read uncommitted", true),
-            ("set transaction not deferrable", true),
-            ("set transaction snapshot 'a'", true),
-            ("set transaction isolation level read committed", false),
-            ("set transaction read write", false),
-            ("set transaction read only", true),
+    fn a_transactions_modes_are_told() {
+        for (statement, isolation, deferrable, read_only) in [
+            ("set transaction isolation level serializable", Some("serializable"), None, false),
+            (
+                "set transaction read write, isolation level repeatable read",
+                Some("repeatable read"),
+                None,
+                false,
+            ),
+            ("begin isolation level read uncommitted", Some("read uncommitted"), None, false),
+            ("start transaction read only, not deferrable", None, Some(false), true),
+            (
+                "set transaction isolation level serializable, read only, deferrable",
+                Some("serializable"),
+                Some(true),
+                true,
+            ),
+            ("set transaction isolation level read committed", None, None, false),
+            ("begin", None, None, false),
         ] {
-            assert_eq!(fails_midway(statement), fails, "{statement}");
+            let told = modes(statement);
+            assert_eq!(told, Modes { isolation, deferrable, read_only }, "{statement}");
         }
+    }
+
+    #[test]
+    fn an_enum_is_told_by_name() {
+        let name = |statement| enum_name(statement).map(|name| name.join("/"));
+        assert_eq!(name("create type \"S\".t as enum ('a')").as_deref(), Some("S/t"));
+        assert_eq!(name("ALTER TYPE T add value 'b'").as_deref(), Some("t"));
+        assert_eq!(name("create type t as (a int)"), None);
+        assert_eq!(name("create table t ()"), None);
+    }
+
+    #[test]
+    fn a_concurrent_index_is_told_with_its_table() {
+        let told = |statement| {
+            let Index { name, table } = index(statement)?;
+            Some([name, table].map(|name| name.map(|parts| parts.join("/")).unwrap_or_default()))
+        };
+        let some = |name: &str, table: &str| Some([name.to_owned(), table.to_owned()]);
+        assert_eq!(told("create index concurrently i on t (a)"), some("i", "t"));
+        let statement = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"I\" ON ONLY S.\"T\" (a)";
+        assert_eq!(told(statement), some("I", "s/T"));
+        assert_eq!(told("create index concurrently on t using gin (a)"), some("", "t"));
+        assert_eq!(told("drop index concurrently if exists s.i"), some("s/i", ""));
+        assert_eq!(told("create index i on t (a)"), None);
     }
 }

@@ -112,6 +112,7 @@ fn a_dry_run_in_json_is_one_object_a_pending_migration() {
             "file": format!("{name}.sql"),
             "out_of_order": false,
             "statements": statements,
+            "units": 1,
             "transaction": true,
         })
     });
@@ -123,7 +124,7 @@ fn a_dry_run_in_json_is_one_object_a_pending_migration() {
 #[test]
 fn a_dry_run_refuses_what_a_run_would_refuse() {
     let (database, folder) = (Database::fresh(), two());
-    folder.add("0002_vacuum", "vacuum");
+    folder.add("0002_vacuum", "rollback");
     let dry_run = || premigrate(&database, &folder).arg("--dry-run").run();
     let run = dry_run().exits(65).says(&["0002_vacuum.sql:1:1"]);
     assert_eq!(run.stdout, "");

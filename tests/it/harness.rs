@@ -1,10 +1,9 @@
 //! What every test needs: a fresh database, a migrations folder, and the real executable.
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
@@ -152,14 +151,14 @@ impl Database {
 /// A folder that is gone when the test is.
 pub struct Folder {
     pub path: PathBuf,
-    entries: Cell<i64>,
+    entries: AtomicI64,
 }
 
 impl Folder {
     pub fn empty() -> Folder {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("folder"));
         std::fs::create_dir_all(&path).expect("a temporary folder");
-        Folder { path, entries: Cell::new(0) }
+        Folder { path, entries: AtomicI64::new(0) }
     }
 
     /// In Drizzle 0.x's layout: tags with their SQL, generated a second apart.
@@ -181,15 +180,14 @@ impl Folder {
 
     /// Adds a migration as drizzle-kit 0.x would, a second after the last.
     pub fn add(&self, tag: &str, sql: &str) {
-        let count = self.entries.get();
+        let count = self.entries.load(Ordering::SeqCst);
         self.add_at(tag, sql, 1_700_000_000_000 + count * 1000);
     }
 
     /// Adds a migration with this time stamp.
     pub fn add_at(&self, tag: &str, sql: &str, when: i64) {
         self.write(&format!("{tag}.sql"), sql);
-        let count = self.entries.get();
-        self.entries.set(count + 1);
+        let count = self.entries.fetch_add(1, Ordering::SeqCst);
         self.edit_journal(|entries| {
             entries.push(serde_json::json!({
                 "idx": count, "version": "7", "when": when, "tag": tag, "breakpoints": true

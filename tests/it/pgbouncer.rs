@@ -1,4 +1,4 @@
-//! The real PgBouncer, in transaction mode, in front of the test server.
+//! The real PgBouncer, mostly in transaction mode, in front of the test server.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,12 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// With so many connections to the server for each database.
     pub fn start(pool_size: usize) -> PgBouncer {
-        PgBouncer::with(&format!("default_pool_size = {pool_size}"))
+        PgBouncer::start_in("transaction", pool_size)
+    }
+
+    /// The same, in this mode.
+    pub fn start_in(mode: &str, pool_size: usize) -> PgBouncer {
+        PgBouncer::with(&format!("pool_mode = {mode}\ndefault_pool_size = {pool_size}"))
     }
 
     /// Which insists on TLS, with a certificate of its own making.
@@ -37,7 +42,7 @@ impl PgBouncer {
             std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("its mode");
         }
         let pooler = PgBouncer::with(&format!(
-            "client_tls_sslmode = require\nclient_tls_key_file = {}\nclient_tls_cert_file = {}",
+            "pool_mode = transaction\nclient_tls_sslmode = require\nclient_tls_key_file = {}\nclient_tls_cert_file = {}",
             key.display(),
             cert.display()
         ));
@@ -53,7 +58,7 @@ impl PgBouncer {
         let ini = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = transaction\nmax_client_conn = 500\n{settings}\n",
+             auth_type = any\nmax_client_conn = 500\n{settings}\n",
             server_port()
         );
         folder.write("pgbouncer.ini", ini);

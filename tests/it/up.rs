@@ -388,8 +388,9 @@ fn a_migration_is_four_messages_and_the_file_is_one_of_them_as_it_is() {
     let tap = Tap::on(&database);
     premigrate_as(&tap.url, &folder).run().exits(0);
     let heard = tap.heard();
-    let [read, begin, file, end, commit] = &heard[..] else { panic!("{heard:#?}") };
+    let [read, progress, begin, file, end, commit] = &heard[..] else { panic!("{heard:#?}") };
     assert!(read.starts_with("select "), "{read}");
+    assert!(progress.contains("__drizzle_migrations_progress"), "{progress}");
     assert!(begin.starts_with("begin isolation level read committed read write"), "{begin}");
     assert_eq!(file, sql);
     assert!(end.contains("insert into"), "{end}");
@@ -787,12 +788,13 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
 }
 
 #[test]
-fn set_transaction_comes_too_late_and_says_so() {
+fn a_mode_that_a_transaction_cannot_take_is_said_by_the_server() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "set transaction read only; create table a ()")]);
     premigrate(&database, &folder).run().exits(70).says(&["25006", "statement 2 of 2"]);
-    folder.write("0000_a.sql", "set transaction isolation level serializable; create table a ()");
-    premigrate(&database, &folder).run().exits(70).says(&["25001", "0000_a.sql:1:1"]);
+    let late = "select 1; set transaction isolation level serializable; create table a ()";
+    folder.write("0000_a.sql", late);
+    premigrate(&database, &folder).run().exits(70).says(&["25001", "0000_a.sql:1:11"]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
 

@@ -1,0 +1,496 @@
+//! Migrations that one transaction cannot hold: units, progress, resuming.
+
+mod killed;
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Folder, premigrate};
+use crate::pgbouncer::PgBouncer;
+
+/// As Drizzle's users write it.
+const CONCURRENT: &str = "create table t (a int, b int);\n--> statement-breakpoint\n\
+     insert into t select g, g from generate_series(1, 100) g;\n--> statement-breakpoint\n\
+     COMMIT;--> statement-breakpoint\n\
+     CREATE INDEX CONCURRENTLY t_a ON t (a);--> statement-breakpoint\n\
+     CREATE INDEX CONCURRENTLY t_b ON t (b);--> statement-breakpoint\n\
+     BEGIN;--> statement-breakpoint\n\
+     insert into t values (0, 0);";
+
+const PROGRESS: &str = "select to_regclass('drizzle.__drizzle_migrations_progress')";
+
+/// Whether everything that `CONCURRENT` makes is there, once.
+fn assert_concurrent_is_applied(database: &Database) {
+    assert_eq!(database.value("select count(*) from t"), "101");
+    let valid = "select indexrelid::regclass from pg_index where indrelid = 't'::regclass \
+         and indisvalid order by 1";
+    assert_eq!(database.rows(valid), ["t_a", "t_b"]);
+    assert_eq!(database.history().len(), 1);
+    assert_eq!(database.value(PROGRESS), "");
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn several_concurrent_indexes_in_one_file_work_and_leave_no_progress() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let run = premigrate(&database, &folder).run().exits(0);
+    run.says(&[
+        "step 1 of 4 done",
+        "step 2 of 4, CREATE INDEX CONCURRENTLY, done",
+        "applied 0000_a",
+    ]);
+    assert_concurrent_is_applied(&database);
+    premigrate(&database, &folder).run().exits(0).says(&["up to date"]);
+}
+
+#[test]
+fn through_a_pooler_too() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(3);
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    premigrate(&pooler.to(&database), &folder).run().exits(0).says(&["this is a pooler"]);
+    assert_concurrent_is_applied(&database);
+}
+
+#[test]
+fn a_pool_of_one_is_recognised_and_named() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(1);
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let started = Instant::now();
+    let run = premigrate(&pooler.to(&database), &folder).run().exits(75);
+    run.says(&["a pool of one", "0000_a"]);
+    assert!(started.elapsed() < Duration::from_secs(40));
+    premigrate(&database, &folder).run().exits(0);
+    assert_concurrent_is_applied(&database);
+}
+
+/// A migration whose index build waits for whoever has written to `t` and is not done.
+const BUILD: &str = "create index concurrently t_a on t (a)";
+
+/// A table with a writer that is in the way of an index build until it is dropped.
+fn with_writer(database: &Database) -> postgres::Client {
+    database.execute("create table t (a int, b int)");
+    let mut writer = database.client();
+    writer.batch_execute("set application_name = 'shop'; begin; insert into t values (1)").unwrap();
+    writer
+}
+
+const BUILDING: &str = "select from pg_stat_activity where datname = current_database() \
+    and query ~ '^/\\* premigrate \\w{16} \\*/ create index' and state = 'active'";
+
+#[test]
+fn an_index_build_goes_on_while_another_runner_waits() {
+    let database = Database::fresh();
+    let mut writer = with_writer(&database);
+    let folder = Folder::drizzle0(&[("0000_a", BUILD), ("0001_b", "insert into t values (2)")]);
+    let first = premigrate(&database, &folder).start();
+    database.wait_for("the build", BUILDING);
+    let second = premigrate(&database, &folder).start();
+    std::thread::sleep(Duration::from_secs(2));
+    writer.batch_execute("commit").unwrap();
+    first.finish().exits(0).says(&["0000_a waits for a lock held by backend", "of shop"]);
+    second.finish().exits(0).says(&["for another runner to finish: backend"]);
+    assert_eq!(database.value("select count(*) from t"), "2");
+    assert_eq!(database.history().len(), 2);
+    assert_eq!(
+        database.value("select indisvalid from pg_index where indrelid = 't'::regclass"),
+        "t"
+    );
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn the_build_of_a_killed_runner_is_ended_dropped_and_built_again() {
+    for settings in ["", "alter database DB set client_connection_check_interval = 0"] {
+        let database = Database::fresh();
+        if !settings.is_empty() {
+            database.execute(&settings.replace("DB", &database.name));
+        }
+        let mut writer = with_writer(&database);
+        let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+        let mut killed = premigrate(&database, &folder).start();
+        database.wait_for("the build", BUILDING);
+        killed.child.kill().unwrap();
+        killed.finish();
+        let next = premigrate(&database, &folder).start();
+        // It is in the way of the next build as well, but not for long.
+        std::thread::sleep(Duration::from_secs(1));
+        writer.batch_execute("commit").unwrap();
+        let run = next.finish().exits(0);
+        run.says(&["the index public.t_a was left INVALID; building it again", "applied 0000_a"]);
+        let valid = "select indisvalid from pg_index where indrelid = 't'::regclass";
+        assert_eq!(database.rows(valid), ["t"]);
+        assert_eq!(database.leftovers(), [] as [String; 0]);
+    }
+}
+
+#[test]
+fn an_orphan_that_runs_on_behind_a_pooler_is_ended_by_the_next_runner() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(4);
+    let mut writer = with_writer(&database);
+    let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+    let mut killed = premigrate(&pooler.to(&database), &folder).start();
+    database.wait_for("the build", BUILDING);
+    killed.child.kill().unwrap();
+    killed.finish();
+    let next = premigrate(&database, &folder).start();
+    std::thread::sleep(Duration::from_secs(1));
+    writer.batch_execute("commit").unwrap();
+    next.finish().exits(0).says(&["applied 0000_a"]);
+    assert_eq!(
+        database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
+        ["t"]
+    );
+}
+
+#[test]
+fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let database = Database::fresh();
+        let mut writer = with_writer(&database);
+        let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+        let running = premigrate(&database, &folder).args(&["--", "echo", "started"]).start();
+        database.wait_for("the build", BUILDING);
+        let at = Instant::now();
+        running.signal(signal);
+        let run = running.finish().exits(code).says(&[
+            "0000_a was cancelled in CREATE INDEX CONCURRENTLY",
+            "an INVALID index, which the next start drops and builds again",
+            "It was at step 1 of 2; the next start begins there.",
+            "The app was not started.",
+        ]);
+        assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
+        assert_eq!(run.stdout, "");
+        assert_eq!(database.leftovers(), [] as [String; 0]);
+        writer.batch_execute("commit").unwrap();
+        premigrate(&database, &folder).run().exits(0).says(&["was left INVALID"]);
+        assert_eq!(database.value(PROGRESS), "");
+    }
+}
+
+#[test]
+fn an_invalid_index_is_built_again_also_where_if_not_exists_would_pass_it_over() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let failed = database.client().batch_execute("create unique index concurrently t_a on t (a)");
+    assert!(failed.is_err());
+    database.execute("delete from t");
+    let sql = "create unique index concurrently if not exists t_a on t (a)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(0).says(&["public.t_a was left INVALID"]);
+    assert_eq!(
+        database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
+        ["t"]
+    );
+}
+
+#[test]
+fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let sql = "-- é\nselect 1;\ncreate unique index concurrently t_a on t (a);\nselect 2;";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    for _ in 0..3 {
+        let run = premigrate(&database, &folder).run().exits(70);
+        run.says(&[
+            "premigrate: 0000_a failed in step 2 of 3\n",
+            "ERROR 23505: could not create unique index",
+            "at 0000_a.sql:3:1, statement 2 of 3",
+            "an INVALID index, which the next start drops and builds again",
+            "Step 1 of 3 is done and stays; the next start goes on with step 2.",
+        ]);
+        let rows = "select unit, finished from drizzle.__drizzle_migrations_progress order by 1";
+        assert_eq!(database.rows(rows), ["1|t", "2|f"]);
+    }
+    database.execute("delete from t");
+    let run = premigrate(&database, &folder).run().exits(0);
+    run.says(&["an earlier start has done 1 of 3 steps", "t_a was left INVALID"]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    let sql = "select 1;\n  create index concurrently i on t (lower(é))";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["42703", "at 0000_a.sql:2:43, statement 2 of 2", "    2 |   create index", "^"]);
+}
+
+#[test]
+fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
+    let database = Database::fresh();
+    let sql = |last: &str| {
+        format!("create table t (a int);\ncommit;\ninsert into t values (1);\ncommit;\n{last}")
+    };
+    let folder = Folder::drizzle0(&[("0000_a", &sql("insert into t values (1 / 0)"))]);
+    premigrate(&database, &folder).run().exits(70).says(&[
+        "0000_a failed in step 3 of 3 and was rolled back",
+        "at 0000_a.sql:5:1, statement 5 of 5",
+        "Steps 1 to 2 of 3 are done and stay; the next start goes on with step 3.",
+    ]);
+    let status = premigrate(&database, &folder).args(&["status", "--exit-code"]).run().exits(10);
+    assert!(status.stdout.contains("0000_a  partial (2 of 3)\n"), "{}", status.stdout);
+
+    // Edited in what is done: nothing runs.
+    folder.write("0000_a.sql", sql("select 1").replace("(1)", "(2)"));
+    let run = premigrate(&database, &folder).run().exits(65);
+    run.says(&["nothing was run", "0000_a.sql:3:1, step 2 of the 2 that are done"]);
+    premigrate(&database, &folder).args(&["--dry-run"]).run().exits(65);
+
+    // Edited behind it, and between the statements: the rest runs, once.
+    folder.write("0000_a.sql", format!("-- remark\n{}", sql("insert into t values (3)")));
+    premigrate(&database, &folder).run().exits(0).says(&["has done 2 of 3 steps"]);
+    assert_eq!(database.rows("select a from t order by a"), ["1", "3"]);
+    assert_eq!(database.history(), [folder.hash("0000_a.sql")]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn a_migration_of_which_only_what_is_done_is_left_is_recorded() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table t (a int);\ncommit;\nselect 1 / 0")]);
+    premigrate(&database, &folder).run().exits(70);
+    folder.write("0000_a.sql", "create table t (a int);\n");
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
+    assert_eq!(database.history(), [folder.hash("0000_a.sql")]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn the_progress_of_a_renamed_folder_is_found_again() {
+    let database = Database::fresh();
+    let sql = |last: &str| format!("create table t (a int);\ncommit;\n{last}");
+    let folder = Folder::empty();
+    folder.write("20261122180127_a/migration.sql", sql("select 1 / 0"));
+    premigrate(&database, &folder).run().exits(70);
+    std::fs::remove_dir_all(folder.path.join("20261122180127_a")).unwrap();
+    folder.write("20261122180127_b/migration.sql", sql("select 1"));
+    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 2 steps"]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn a_wrapped_file_that_fails_at_its_last_statement_leaves_nothing() {
+    let database = Database::fresh();
+    let sql = "begin;\ncreate table t (a int);\nselect 1 / 0;\ncommit;";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["0000_a failed and was rolled back", "at 0000_a.sql:3:1, statement 3 of 4"]);
+    assert_eq!(database.tables(), [] as [String; 0]);
+    assert_eq!(database.value(PROGRESS), "");
+    folder.write("0000_a.sql", "begin;\ncreate table t (a int);\ncommit;");
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!((database.tables().len(), database.history().len()), (1, 1));
+}
+
+#[test]
+fn settings_of_earlier_steps_hold_in_later_ones_and_end_with_the_migration() {
+    let database = Database::fresh();
+    database.execute("create schema other; create table other.t (a int)");
+    let sql = "set search_path = other;\ninsert into t values (1);\ncommit;\n\
+         create index concurrently t_a on t (a);\ncreate table u as select current_user as name";
+    let folder = Folder::drizzle0(&[("0000_a", sql), ("0001_b", "create table v (a int)")]);
+    premigrate(&database, &folder).run().exits(0);
+    let tables = "select schemaname || '.' || tablename from pg_tables where tablename in \
+         ('t', 'u', 'v') order by 1";
+    assert_eq!(database.rows(tables), ["other.t", "other.u", "public.v"]);
+
+    // A pooler does not keep them for a statement that stands alone.
+    let database = Database::fresh();
+    database.execute("create schema other; create table other.t (a int)");
+    let pooler = PgBouncer::start(3);
+    let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
+    run.says(&["set search_path = other", "connect to the server itself"]);
+    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 3 steps"]);
+}
+
+#[test]
+fn limits_hold_for_a_statement_outside_a_transaction_and_are_set_back() {
+    let database = Database::fresh();
+    let sql = "-- premigrate: no-transaction\n\
+         do $$ begin create table seen as select current_setting('lock_timeout') as l, \
+         current_setting('statement_timeout') as s; end $$;\n\
+         insert into seen select current_setting('lock_timeout'), '-'";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let args = ["--lock-timeout", "7s", "--statement-timeout", "9s"];
+    premigrate(&database, &folder).args(&args).run().exits(0);
+    assert_eq!(database.rows("select l, s from seen"), ["7s|9s", "7s|-"]);
+    let folder = Folder::drizzle0(&[
+        ("0000_a", sql),
+        ("0001_b", "create table t (a int)"),
+        ("0002_c", "select pg_sleep(0.2);\ncommit;\nvacuum t"),
+    ]);
+    premigrate(&database, &folder).args(&["--statement-timeout", "5s"]).run().exits(0);
+}
+
+#[test]
+fn with_the_directive_a_procedure_may_commit_and_a_new_enum_value_be_used() {
+    let database = Database::fresh();
+    database.execute(
+        "create type mood as enum ('ok'); create table t (m mood); \
+         create procedure p() language plpgsql as \
+         $$ begin insert into t values ('ok'); commit; insert into t values ('ok'); end $$",
+    );
+    let plain = "call p();";
+    let folder = Folder::drizzle0(&[("0000_a", plain)]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["2D000", "-- premigrate: no-transaction"]);
+    folder.write("0000_a.sql", format!("-- premigrate: no-transaction\n{plain}"));
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_b", "alter type mood add value 'fine';\ninsert into t values ('fine');");
+    premigrate(&database, &folder).run().exits(0).says(&["step 1 of 2 done"]);
+    assert_eq!(database.rows("select m from t order by m"), ["ok", "ok", "fine"]);
+}
+
+#[test]
+fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
+    let database = Database::fresh();
+    database.execute("create table t (a int) partition by range (a); create index t_a on t (a)");
+    let folder = Folder::drizzle0(&[("0000_a", "reindex table t")]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["25001", "    -- premigrate: no-transaction\n"]);
+    folder.write("0000_a.sql", "-- premigrate: no-transaction\nreindex table t");
+    premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
+fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
+    let database = Database::fresh();
+    database.execute("create table log (a int); create sequence tries");
+    let sql = "-- premigrate: no-transaction\n\
+         do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; \
+         insert into log values (1); end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let mut killed = premigrate(&database, &folder).start();
+    let sleeping = "select from pg_stat_activity where datname = current_database() \
+         and wait_event = 'PgSleep'";
+    database.wait_for("the statement", sleeping);
+    killed.child.kill().unwrap();
+    killed.finish();
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["nothing tells whether it was done", "do $$ begin if nextval"]);
+    premigrate(&database, &folder).run().exits(70);
+    // The SQL that has it run again is the last that is told.
+    let again = run_of(&database, &folder).stderr;
+    let sql = again.lines().rev().find(|line| line.contains("delete from")).unwrap();
+    database.execute(sql.trim());
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.value("select count(*) from log"), "1");
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+fn run_of(database: &Database, folder: &Folder) -> crate::harness::Run {
+    premigrate(database, folder).run().exits(70)
+}
+
+#[test]
+fn a_role_that_may_not_keep_progress_is_told_before_the_first_statement() {
+    let database = Database::fresh();
+    let first = Folder::drizzle0(&[("0000_a", "create table t (a int)")]);
+    premigrate(&database, &first).run().exits(0);
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; grant all on all tables in schema drizzle to {role}; \
+         grant all on all sequences in schema drizzle to {role}; \
+         grant all on schema public to {role}; alter table t owner to {role}"
+    ));
+    let limited = Database { name: database.name.clone(), url };
+    first.add("0001_b", "insert into t values (1);\ncommit;\ninsert into t values (2)");
+    first.add("0002_c", "create index concurrently t_a on t (a)");
+    let run = premigrate(&limited, &first).run().exits(77);
+    let grant = format!("grant usage, create on schema \"drizzle\" to \"{role}\";");
+    run.says(&["42501", &grant]);
+    assert_eq!(database.value("select count(*) from t"), "0");
+    database.execute(&grant);
+    premigrate(&limited, &first).run().exits(0);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn a_serializable_migration_sees_what_the_lock_was_given_back_with() {
+    let database = Database::fresh();
+    let level = "insert into log select current_setting('transaction_isolation')";
+    let folder = Folder::drizzle0(&[
+        (
+            "0000_a",
+            &format!(
+                "set transaction isolation level serializable;\ncreate table log (a text);\n{level}"
+            ),
+        ),
+        ("0001_b", &format!("begin isolation level repeatable read;\n{level};\ncommit;")),
+        ("0002_c", level),
+    ]);
+    let runs: Vec<_> = (0..6).map(|_| premigrate(&database, &folder).start()).collect();
+    for run in runs {
+        run.finish().exits(0);
+    }
+    let levels = ["serializable", "repeatable read", "read committed"];
+    assert_eq!(database.rows("select a from log"), levels);
+    assert_eq!(database.history().len(), 3);
+}
+
+#[test]
+fn a_serialization_failure_is_retried() {
+    let database = Database::fresh();
+    database.execute("create sequence tries; create table log (a int)");
+    let sql = "insert into log values (1);\ndo $$ begin if nextval('tries') < 3 then \
+         raise exception 'again' using errcode = '40001'; end if; end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(0).says(&["(40001 again); attempt 3"]);
+    assert_eq!(database.value("select count(*) from log"), "1");
+}
+
+#[test]
+fn a_table_that_an_idle_transaction_locks_for_twelve_seconds_is_waited_for() {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    let mut holder = database.client();
+    holder
+        .batch_execute("set application_name = 'shop'; begin; select 'secret of shop' from t")
+        .unwrap();
+    let folder = Folder::drizzle0(&[("0000_a", "alter table t add column b int")]);
+    let running = premigrate(&database, &folder).start();
+    std::thread::sleep(Duration::from_secs(12));
+    holder.batch_execute("commit").unwrap();
+    let run = running.finish().exits(0);
+    run.says(&[
+        "0000_a waits for a lock on t held by backend",
+        "of shop, role postgres, idle in transaction for 00:00:0",
+        ": set application_name = 'shop'; begin; select 'secret of shop' from t",
+        "a lock did not come (55P03 canceling statement due to lock timeout; the lock on t held by",
+    ]);
+}
+
+#[test]
+fn dry_run_and_check_say_how_it_is_cut_and_why() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);
+    let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
+    let told = "  0000_a (7 statements, in 4 steps)\n    1. 2 statements in a transaction\n    \
+         2. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
+         3. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
+         4. 1 statement in a transaction\n  0001_b (1 statement)\n";
+    assert!(run.stdout.ends_with(told), "{}", run.stdout);
+    let run = premigrate(&database, &folder).arg("check").run().exits(0);
+    let told = "0000_a.sql:5:1: remark: is run in 4 steps, each recorded when it is done, since it \
+         begins or ends transactions of its own\n";
+    assert!(run.stdout.starts_with(told), "{}", run.stdout);
+    assert_eq!(
+        database.rows("select 1 from pg_namespace where nspname = 'drizzle'"),
+        [] as [String; 0]
+    );
+}
+
+#[test]
+fn progress_of_a_baselined_migration_is_forgotten() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table t (a int);\ncommit;\nselect 1 / 0")]);
+    premigrate(&database, &folder).run().exits(70);
+    premigrate(&database, &folder).arg("baseline").run().exits(0);
+    assert_eq!(database.value(PROGRESS), "");
+    premigrate(&database, &folder).run().exits(0).says(&["up to date"]);
+}
