@@ -12,6 +12,7 @@
 mod harness;
 mod pgbouncer;
 mod proxy;
+mod server;
 
 mod answers;
 mod app;
@@ -19,6 +20,7 @@ mod breaks;
 mod check;
 mod docs;
 mod drizzle;
+mod failover;
 mod failures;
 mod history;
 mod input;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Database, Folder, Random, premigrate};
+use crate::harness::{Database, Folder, Random, Run, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Fate, From, Proxy};
 
@@ -55,95 +55,98 @@ fn undisturbed() -> String {
     state(&database)
 }
 
-#[test]
-fn three_hundred_kills_at_messages_and_in_statements_leave_nothing_half_done() {
-    const KILLS: usize = 300;
-    let expected = undisturbed();
-    let folder = both_kinds();
-    let (kills, seeds) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// Every message of an undisturbed run, from either side.
+fn messages(folder: &Folder) -> Vec<(From, usize)> {
+    let database = Database::fresh();
+    let proxy = Proxy::start(|_| Fate::Passes);
+    premigrate(&proxy.to(&database), folder).run().exits(0);
+    let from = |from| (0..proxy.messages(from)).map(move |number| (from, number));
+    from(From::Client).chain(from(From::Server)).collect()
+}
+
+/// Does something for each of these, some at a time.
+fn each<T: Sync>(all: &[T], act: impl Fn(usize, &T) + Sync) {
+    let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
-                while kills.load(Ordering::SeqCst) < KILLS {
-                    let seed = seeds.fetch_add(1, Ordering::SeqCst);
-                    println!("seed {seed}");
-                    let database = Database::fresh();
-                    killed_until_it_ends(&database, &folder, seed as u64, &kills);
-                    let run = premigrate(&database, &folder).run().exits(0);
-                    assert_eq!(state(&database), expected, "seed {seed}: {}", run.stderr);
-                    assert_eq!(database.leftovers(), [] as [String; 0], "seed {seed}");
+                loop {
+                    let place = next.fetch_add(1, Ordering::SeqCst);
+                    let Some(one) = all.get(place) else { return };
+                    act(place, one);
                 }
             });
         }
     });
-    println!("{} kills", kills.load(Ordering::SeqCst));
 }
 
-/// Starts it again and again, and kills it each time at some message, which arrives or does not, or
-/// after some time; until it ends by itself.
-fn killed_until_it_ends(database: &Database, folder: &Folder, seed: u64, kills: &AtomicUsize) {
-    let mut random = Random(seed);
-    for _ in 0..40 {
-        let from = [From::Client, From::Server][random.below(2)];
-        let number = if random.below(4) == 0 { usize::MAX } else { random.below(150) };
-        let fate = [Fate::Passes, Fate::Cut][random.below(2)];
-        let pid = Arc::new(AtomicI32::new(0));
-        let victim = pid.clone();
-        let proxy = Proxy::start(move |message| {
-            if (message.from, message.number) != (from, number) {
-                return Fate::Passes;
-            }
-            while victim.load(Ordering::SeqCst) == 0 {
-                thread::yield_now();
-            }
-            let _ = kill(Pid::from_raw(victim.load(Ordering::SeqCst)), Signal::SIGKILL);
-            fate
-        });
-        let mut running = premigrate(&proxy.to(database), folder).start();
-        pid.store(running.pid() as i32, Ordering::SeqCst);
-        if number == usize::MAX {
-            thread::sleep(Duration::from_millis(random.below(400) as u64));
-            let _ = running.child.kill();
+#[test]
+fn a_kill_at_every_message_and_then_in_mid_statement_leaves_nothing_half_done() {
+    let expected = undisturbed();
+    let folder = both_kinds();
+    // Those of the server are many small ones, which the client reads several at a time.
+    let is_taken = |&(from, number): &(From, usize)| from == From::Client || number % 4 == 0;
+    let messages: Vec<_> = messages(&folder).into_iter().filter(is_taken).collect();
+    let kills = AtomicUsize::new(0);
+    each(&messages, |seed, &(from, number)| {
+        println!("seed {seed}: {from:?} {number}");
+        let mut random = Random(seed as u64);
+        let database = Database::fresh();
+        let arrives = [Fate::Passes, Fate::Cut][random.below(2)];
+        let first = killed_at(&database, &folder, from, number, arrives);
+        kills.fetch_add(usize::from(first.code == -9), Ordering::SeqCst);
+        // The next start is killed at some time, unless it is faster.
+        let mut running = premigrate(&database, &folder).start();
+        thread::sleep(Duration::from_millis(random.below(250) as u64));
+        let _ = running.child.kill();
+        kills.fetch_add(usize::from(running.finish().code == -9), Ordering::SeqCst);
+        let run = premigrate(&database, &folder).run().exits(0);
+        assert_eq!(state(&database), expected, "seed {seed}: {}", run.stderr);
+        assert_eq!(database.leftovers(), [] as [String; 0], "seed {seed}");
+    });
+    let kills = kills.load(Ordering::SeqCst);
+    println!("{kills} kills, for {} messages", messages.len());
+    assert!(kills >= 300, "{kills}");
+}
+
+/// Starts it, and kills it at this message, which arrives or does not. After the last it may have
+/// ended by itself.
+fn killed_at(database: &Database, folder: &Folder, from: From, number: usize, fate: Fate) -> Run {
+    let pid = Arc::new(AtomicI32::new(0));
+    let victim = pid.clone();
+    let proxy = Proxy::start(move |message| {
+        if (message.from, message.number) != (from, number) {
+            return Fate::Passes;
         }
-        let run = running.finish();
-        if run.code == -9 {
-            kills.fetch_add(1, Ordering::SeqCst);
-        } else {
-            run.exits(0);
-            return;
+        while victim.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
         }
-    }
+        let _ = kill(Pid::from_raw(victim.load(Ordering::SeqCst)), Signal::SIGKILL);
+        fate
+    });
+    let running = premigrate(&proxy.to(database), folder).start();
+    pid.store(running.pid() as i32, Ordering::SeqCst);
+    let run = running.finish();
+    if run.code == -9 { run } else { run.exits(0) }
 }
 
 #[test]
 fn a_connection_cut_at_any_message_of_split_migrations_is_recovered_from() {
     let expected = undisturbed();
     let folder = both_kinds();
-    let database = Database::fresh();
-    let proxy = Proxy::start(|_| Fate::Passes);
-    premigrate(&proxy.to(&database), &folder).run().exits(0);
-    let cuts = |from| (0..proxy.messages(from)).map(move |number| (from, number));
-    let cuts: Vec<_> = cuts(From::Client).chain(cuts(From::Server)).collect();
     // Every third: all of them take minutes.
-    let cuts: Vec<_> = cuts.into_iter().skip(1).step_by(3).collect();
+    let cuts: Vec<_> = messages(&folder).into_iter().skip(1).step_by(3).collect();
     assert!(cuts.len() > 60, "{}", cuts.len());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..6 {
-            scope.spawn(|| {
-                while let Some(&(from, number)) = cuts.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let database = Database::fresh();
-                    let proxy = Proxy::start(move |message| {
-                        let here = (message.from, message.number) == (from, number);
-                        if here { Fate::Cut } else { Fate::Passes }
-                    });
-                    let run = premigrate(&proxy.to(&database), &folder).run().exits(0);
-                    let place = format!("{from:?} {number}: {}", run.stderr);
-                    assert_eq!(state(&database), expected, "{place}");
-                    assert_eq!(database.leftovers(), [] as [String; 0], "{place}");
-                }
-            });
-        }
+    each(&cuts, |_, &(from, number)| {
+        let database = Database::fresh();
+        let proxy = Proxy::start(move |message| {
+            let here = (message.from, message.number) == (from, number);
+            if here { Fate::Cut } else { Fate::Passes }
+        });
+        let run = premigrate(&proxy.to(&database), &folder).run().exits(0);
+        let place = format!("{from:?} {number}: {}", run.stderr);
+        assert_eq!(state(&database), expected, "{place}");
+        assert_eq!(database.leftovers(), [] as [String; 0], "{place}");
     });
 }
 

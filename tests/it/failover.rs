@@ -1,0 +1,103 @@
+//! Standbys, read-only servers, crashes, and a failover between two hosts.
+
+use std::time::Duration;
+
+use crate::harness::{Database, Folder, premigrate};
+use crate::server::Server;
+
+fn folder() -> Folder {
+    Folder::drizzle0(&[("0000_log", "create table log (what text)")])
+}
+
+/// The database at both hosts, in this order.
+fn either(first: &Server, second: &Server) -> Database {
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?connect_timeout=2",
+        first.port, second.port
+    );
+    Database { name: "postgres".to_owned(), url }
+}
+
+#[test]
+fn a_standby_lets_the_app_start_where_nothing_is_pending_and_else_is_waited_for() {
+    let primary = Server::start("");
+    let folder = folder();
+    premigrate(&primary.database(), &folder).run().exits(0);
+    let standby = primary.standby();
+    let run = premigrate(&standby.database(), &folder).args(&["--", "echo", "started"]).run();
+    assert_eq!(run.exits(0).stdout, "started\n");
+
+    folder.add("0001_more", "insert into log values ('more')");
+    folder.add("0002_index", "create index concurrently log_what on log (what)");
+    let run = premigrate(&standby.database(), &folder).args(&["--wait", "2s"]).run().exits(69);
+    run.says(&[
+        "stop being a standby",
+        "is a standby, which takes no changes; connect to the primary",
+    ]);
+
+    let waiting = premigrate(&standby.database(), &folder).args(&["--wait", "60s"]).start();
+    std::thread::sleep(Duration::from_secs(1));
+    standby.promote();
+    waiting.finish().exits(0).says(&["applied 0001_more", "applied 0002_index"]);
+    assert_eq!(standby.database().rows("select what from log"), ["more"]);
+}
+
+#[test]
+fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
+    let primary = Server::start("");
+    primary.database().execute("create sequence tries; create table log (what text)");
+    let standby = primary.standby();
+    let folder = Folder::drizzle0(&[
+        ("0000_one", "insert into log values ('one')"),
+        (
+            "0001_two",
+            "insert into log values ('two');\ncommit;\nselect pg_sleep(3);\n\
+              insert into log values ('three');",
+        ),
+        ("0002_index", "create index concurrently log_what on log (what)"),
+    ]);
+    let both = either(&primary, &standby);
+    let running = premigrate(&both, &folder).args(&["--wait", "90s"]).start();
+    let asleep = "select from pg_stat_activity where wait_event = 'PgSleep'";
+    primary.database().wait_for("the slow step", asleep);
+    // What was committed has arrived there.
+    standby.database().wait_for("the first step", "select from log where what = 'two'");
+    primary.down();
+    std::thread::sleep(Duration::from_secs(1));
+    standby.promote();
+    let run = running.finish().exits(0);
+    run.says(&[
+        "the connection broke during 0001_two",
+        "has done 1 of 2 steps",
+        "applied 0002_index",
+    ]);
+    let database = standby.database();
+    assert_eq!(database.rows("select what from log order by what"), ["one", "three", "two"]);
+    assert_eq!(database.history().len(), 3);
+    assert_eq!(
+        database.rows("select indisvalid from pg_index where indrelid = 'log'::regclass"),
+        ["t"]
+    );
+}
+
+#[test]
+fn a_server_that_crashes_in_an_index_build_is_waited_for_and_the_build_done_again() {
+    let server = Server::start("");
+    let database = server.database();
+    database.execute("create table t (a int)");
+    let mut writer = database.client();
+    writer.batch_execute("begin; insert into t values (1)").unwrap();
+    let folder = Folder::drizzle0(&[("0000_a", "create index concurrently t_a on t (a)")]);
+    let running = premigrate(&database, &folder).start();
+    let building = "select from pg_stat_activity where query ~ 'premigrate' and state = 'active' \
+         and query ~ 'create index' and pid <> pg_backend_pid()";
+    database.wait_for("the build", building);
+    server.down();
+    std::thread::sleep(Duration::from_millis(500));
+    server.up();
+    running.finish().exits(0).says(&["the connection broke during 0000_a", "applied 0000_a"]);
+    assert_eq!(
+        database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
+        ["t"]
+    );
+}
