@@ -40,10 +40,10 @@ fn read(
     patience: Patience<'_>,
 ) -> Result<Result<History, Error>, Cause> {
     let table = &settings.table;
-    match session.ask(&table.read(), patience) {
-        Ok(answer) => Ok(table
-            .parse(&answer.unwrap_or_default())
-            .map_err(|not| Error::NotAHistory(table.clone(), not))),
+    match session.ask_all(&table.read(), patience) {
+        Ok(answer) => {
+            Ok(table.parse(&answer).map_err(|not| Error::NotAHistory(table.clone(), not)))
+        }
         Err(Cause::Server(error)) if error.is("42P01") => {
             let answer = session.ask(&table.probe(), patience)?;
             Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))

@@ -20,7 +20,9 @@ use futures_core::Stream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage};
+use tokio_postgres::{
+    AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage, SimpleQueryRow,
+};
 
 use crate::conninfo::{
     ChannelBinding, Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile,
@@ -93,6 +95,15 @@ pub struct Answer {
     pub error: Option<PgError>,
 }
 
+/// The rows that a statement gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// What its columns are called; also where there is no row.
+    pub columns: Vec<String>,
+    /// The values, as text.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
 /// How a flight of messages ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flight {
@@ -110,6 +121,8 @@ const CANCEL: Duration = Duration::from_secs(4);
 const CANCEL_AGAIN: Duration = Duration::from_millis(500);
 /// How often whoever watches is shown how far it is.
 const WATCH: Duration = Duration::from_secs(1);
+/// How much of an answer is kept, in bytes: the history of a million migrations has room in it.
+const LONGEST_ANSWER: usize = 256 << 20;
 /// How long closing the connection may take.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -231,21 +244,24 @@ impl Session {
         sql: &str,
         patience: Patience<'_>,
     ) -> Result<Option<Vec<Option<String>>>, Cause> {
-        let answers = RefCell::new(Vec::new());
-        let messages = [sql];
-        let mut sent = pin!(fly(&self.client, &messages, true, &answers));
+        Ok(self.ask_all(sql, patience)?.pop().and_then(|mut answer| answer.rows.pop()))
+    }
+
+    /// Sends statements, and gives all rows of each back.
+    pub fn ask_all(&self, sql: &str, patience: Patience<'_>) -> Result<Vec<Rows>, Cause> {
+        let mut sent = pin!(gather(&self.client, sql));
         match blocking(&self.runtime, patience, sent.as_mut()) {
-            Ok(result) => result.map_err(|error| self.cause(&error))?,
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Ok(None)) => {
+                let long = format!("an answer of more than {LONGEST_ANSWER} bytes");
+                Err(Cause::Client(Trouble::Protocol(long)))
+            }
+            Ok(Err(error)) => Err(self.cause(&error)),
             Err(interrupted) => {
                 // Behind a lock, say, it would go on waiting without us.
                 self.cancel_until_done(sent);
-                return Err(interrupted.into());
+                Err(interrupted.into())
             }
-        }
-        match answers.take().pop() {
-            Some(Answer { error: Some(error), .. }) => Err(Cause::Server(error)),
-            Some(answer) => Ok(answer.row),
-            None => Ok(None),
         }
     }
 
@@ -448,6 +464,39 @@ async fn drive(mut connection: Connected, overheard: Overheard) {
     }
 }
 
+/// All rows of each statement, unless they are too many.
+async fn gather(client: &Client, sql: &str) -> Result<Option<Vec<Rows>>, tokio_postgres::Error> {
+    let mut answer: Vec<Rows> = Vec::new();
+    let mut length = 0_usize;
+    let mut stream = pin!(client.simple_query_raw(sql).await?);
+    while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        match message? {
+            SimpleQueryMessage::RowDescription(columns) => {
+                let columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                answer.push(Rows { columns, rows: Vec::new() });
+            }
+            SimpleQueryMessage::Row(row) => {
+                let row = values(&row);
+                let bytes: usize = row.iter().flatten().map(String::len).sum();
+                // A value is more than its text.
+                length = length.saturating_add(bytes + size_of_val(row.as_slice()));
+                if length > LONGEST_ANSWER {
+                    return Ok(None);
+                }
+                if let Some(last) = answer.last_mut() {
+                    last.rows.push(row);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(answer))
+}
+
+fn values(row: &SimpleQueryRow) -> Vec<Option<String>> {
+    (0..row.len()).map(|at| row.try_get(at).ok()?.map(str::to_owned)).collect()
+}
+
 async fn fly(
     client: &Client,
     messages: &[&str],
@@ -490,9 +539,7 @@ async fn collect(
         match message {
             Ok(SimpleQueryMessage::CommandComplete(_)) => answer.completed += 1,
             Ok(SimpleQueryMessage::Row(row)) => {
-                answer.row = Some(
-                    (0..row.len()).map(|at| row.try_get(at).ok()?.map(str::to_owned)).collect(),
-                );
+                answer.row = Some(values(&row));
             }
             Ok(_) => {}
             Err(error) => match error.as_db_error() {

@@ -6,9 +6,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-
+use crate::database::Rows;
 use crate::layout::folder_prefix;
 use crate::migration::{Hash, Layout, Migration};
 use crate::quote;
@@ -24,7 +22,7 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// Its folder's name, where Drizzle 1.x, or we, wrote it.
     pub name: Option<String>,
-    /// When it was applied, in ISO 8601, where the table knows.
+    /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
     pub applied_at: Option<String>,
 }
 
@@ -97,18 +95,14 @@ impl Table {
         format!("{}.{}", quote::ident(&self.schema), quote::ident(&self.table))
     }
 
-    /// Reads everything in one statement, and so at one moment, whichever columns there are. Fails
-    /// with 42P01 where there is no table; then [`Table::probe`] tells what there is.
+    /// Asks whether the server is a standby, and reads the table in one statement, and so at one
+    /// moment, whichever columns there are: the answer names them, also where there is no row.
+    /// Fails with 42P01 where there is no table; then [`Table::probe`] tells what there is.
     ///
-    /// An empty table gives one row that is not marked as present: so its columns are seen without
-    /// the catalogs, which would cost a new backend as much as all the rest.
+    /// Plain columns, and no look into the catalogs: a new backend knows nothing yet, and takes
+    /// longer to learn of JSON, or of one table more, than for all the rest.
     pub fn read(&self) -> String {
-        format!(
-            "select pg_catalog.pg_is_in_recovery(), pg_catalog.json_agg(history) \
-             from (select * from (select) always \
-             left join (select true as premigrate_present, * from {}) history on true) history",
-            self.qualified()
-        )
+        format!("select pg_catalog.pg_is_in_recovery(); select * from {}", self.qualified())
     }
 
     /// Asks for the schema, where the table is missing.
@@ -131,21 +125,24 @@ impl Table {
     }
 
     /// Understands the answer to [`Table::read`].
-    pub fn parse(&self, answer: &[Option<String>]) -> Result<History, NotAHistory> {
-        let [standby, Some(rows)] = answer else {
+    pub fn parse(&self, answer: &[Rows]) -> Result<History, NotAHistory> {
+        let [standby, table] = answer else {
             return Err(NotAHistory { what: "cannot be read".to_owned() });
         };
-        let rows: Vec<Record> = serde_json::from_str(rows)
-            .map_err(|error| NotAHistory { what: format!("cannot be read ({error})") })?;
-        let missing = |name| NotAHistory { what: format!("has no column {name}") };
-        let first = rows.first().ok_or_else(|| missing("id"))?;
-        first.id.as_ref().ok_or_else(|| missing("id"))?;
-        first.hash.as_ref().ok_or_else(|| missing("hash"))?;
-        first.created_at.as_ref().ok_or_else(|| missing("created_at"))?;
-        let state = if first.name.is_some() { State::Named } else { State::Unnamed };
-        let present = rows.into_iter().filter(|row| row.premigrate_present.is_some());
-        let mut rows = present.map(Row::try_from).collect::<Result<Vec<Row>, _>>()?;
+        let place = |name| table.columns.iter().position(|column| column == name);
+        let needed =
+            |name| place(name).ok_or_else(|| NotAHistory { what: format!("has no column {name}") });
+        let columns = Columns {
+            id: needed("id")?,
+            hash: needed("hash")?,
+            created_at: needed("created_at")?,
+            name: place("name"),
+        };
+        let state = if columns.name.is_some() { State::Named } else { State::Unnamed };
+        let mut rows =
+            table.rows.iter().map(|row| columns.row(row)).collect::<Result<Vec<Row>, _>>()?;
         rows.sort_by_key(|row| row.id);
+        let standby = standby.rows.first().and_then(|row| row.first()).cloned().flatten();
         Ok(History { state, rows, standby: standby.as_deref() == Some("t") })
     }
 
@@ -265,12 +262,14 @@ impl Table {
         )
     }
 
-    /// How long ago each row was applied, in seconds, for a table that has `applied_at`.
-    pub fn ages(&self) -> String {
+    /// Asks when each row was applied, in ISO 8601, and how many seconds ago. A table without
+    /// `applied_at` takes NULL from around it, and so knows of no row.
+    pub fn times(&self) -> String {
         format!(
-            "select pg_catalog.json_object_agg(id, \
-             extract(epoch from pg_catalog.clock_timestamp() - applied_at)) \
-             from {} where applied_at is not null",
+            "select id, pg_catalog.to_json(applied) #>> '{{}}', \
+             extract(epoch from pg_catalog.clock_timestamp() - applied) \
+             from (select null::pg_catalog.timestamptz as applied_at) unknown, \
+             lateral (select id, applied_at as applied from {}) known where applied is not null",
             self.qualified()
         )
     }
@@ -403,51 +402,30 @@ pub fn row_name(migration: &Migration, layout: Layout) -> String {
     }
 }
 
-/// A row as the server writes it in JSON. A column that there is not is `None`; NULL is not.
-#[derive(Deserialize)]
-struct Record {
-    premigrate_present: Option<bool>,
-    #[serde(default, deserialize_with = "there")]
-    id: Option<Value>,
-    #[serde(default, deserialize_with = "there")]
-    hash: Option<Value>,
-    #[serde(default, deserialize_with = "there")]
-    created_at: Option<Value>,
-    #[serde(default, deserialize_with = "there")]
-    name: Option<Value>,
-    applied_at: Option<Value>,
+/// Where the columns that concern us stand in a row.
+struct Columns {
+    id: usize,
+    hash: usize,
+    created_at: usize,
+    name: Option<usize>,
 }
 
-fn there<'de, D: Deserializer<'de>>(column: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(column).map(Some)
-}
-
-impl TryFrom<Record> for Row {
-    type Error = NotAHistory;
-
-    fn try_from(record: Record) -> Result<Row, NotAHistory> {
+impl Columns {
+    fn row(&self, values: &[Option<String>]) -> Result<Row, NotAHistory> {
+        let text = |place: usize| values.get(place)?.as_deref();
         let not = |what: &str| NotAHistory { what: what.to_owned() };
-        let text = |value: Option<Value>| match value {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        };
-        let id = record.id.and_then(|id| id.as_i64());
-        let created_at = match record.created_at {
-            None | Some(Value::Null) => None,
-            Some(number) => {
-                let number = number.as_i64();
-                Some(number.ok_or_else(|| not("has a created_at that is not a whole number"))?)
-            }
-        };
+        let number = |text: &str| text.parse::<i64>().ok();
+        let created_at = text(self.created_at).map(|text| {
+            number(text).ok_or_else(|| not("has a created_at that is not a whole number"))
+        });
         Ok(Row {
-            id: id.ok_or_else(|| not("has an id that is not a whole number"))?,
-            hash: text(record.hash).ok_or_else(|| not("has a hash that is not text"))?,
-            created_at,
-            name: match record.name {
-                None | Some(Value::Null) => None,
-                name => Some(text(name).ok_or_else(|| not("has a name that is not text"))?),
-            },
-            applied_at: text(record.applied_at),
+            id: text(self.id)
+                .and_then(number)
+                .ok_or_else(|| not("has an id that is not a whole number"))?,
+            hash: text(self.hash).ok_or_else(|| not("has a row without a hash"))?.to_owned(),
+            created_at: created_at.transpose()?,
+            name: self.name.and_then(text).map(str::to_owned),
+            applied_at: None,
         })
     }
 }
@@ -456,8 +434,11 @@ impl TryFrom<Record> for Row {
 mod tests {
     use super::*;
 
-    fn answer(rows: &str) -> [Option<String>; 2] {
-        [Some("f".to_owned()), Some(rows.to_owned())]
+    fn answer(columns: &[&str], rows: &[&[Option<&str>]]) -> [Rows; 2] {
+        let owned = |row: &&[Option<&str>]| row.iter().map(|it| it.map(str::to_owned)).collect();
+        let standby = Rows { columns: vec![String::new()], rows: vec![vec![Some("f".to_owned())]] };
+        let columns = columns.iter().map(ToString::to_string).collect();
+        [standby, Rows { columns, rows: rows.iter().map(owned).collect() }]
     }
 
     fn table() -> Table {
@@ -466,45 +447,42 @@ mod tests {
 
     #[test]
     fn rows_are_read_whichever_columns_there_are() {
-        let rows = r#"[{"premigrate_present":true,"id":2,"hash":"b","created_at":null},
-            {"premigrate_present":true,"id":1,"hash":"a","created_at":5}]"#;
-        let history = table().parse(&answer(rows)).unwrap();
+        let rows: [&[_]; 2] = [&[Some("2"), Some("b"), None], &[Some("1"), Some("a"), Some("5")]];
+        let history = table().parse(&answer(&["id", "hash", "created_at"], &rows)).unwrap();
         assert_eq!(history.state, State::Unnamed);
         let seen: Vec<_> = history.rows.iter().map(|row| (row.id, row.created_at)).collect();
         assert_eq!(seen, [(1, Some(5)), (2, None)]);
 
-        let rows = r#"[{"premigrate_present":true,
-            "id":1,"hash":"a","created_at":5,"name":"x","applied_at":null}]"#;
-        let history = table().parse(&answer(rows)).unwrap();
+        let columns = ["name", "applied_at", "hash", "id", "created_at"];
+        let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5")];
+        let history = table().parse(&answer(&columns, &[row])).unwrap();
         assert_eq!(history.state, State::Named);
         assert_eq!(history.rows[0].name.as_deref(), Some("x"));
     }
 
     #[test]
     fn an_empty_table_still_tells_its_columns() {
-        let none = r#"[{"premigrate_present":null,"id":null,"hash":null,"created_at":null,
-            "name":null}]"#;
-        let history = table().parse(&answer(none)).unwrap();
+        let none = answer(&["id", "hash", "created_at", "name"], &[]);
+        let history = table().parse(&none).unwrap();
         assert_eq!((history.state, history.rows), (State::Named, vec![]));
     }
 
     #[test]
-    fn a_row_without_an_id_is_no_absent_row() {
-        let rows = r#"[{"premigrate_present":true,"id":null,"hash":"a","created_at":5}]"#;
-        let told = table().parse(&answer(rows)).unwrap_err();
-        assert_eq!(told.what, "has an id that is not a whole number");
-    }
-
-    #[test]
-    fn a_name_that_is_no_text_is_not_drizzles() {
-        let rows = r#"[{"premigrate_present":true,"id":1,"hash":"a","created_at":5,"name":5}]"#;
-        let told = table().parse(&answer(rows)).unwrap_err();
-        assert_eq!(told.what, "has a name that is not text");
+    fn a_row_that_drizzle_would_not_write_is_not_read() {
+        for (row, told) in [
+            ([None, Some("a"), Some("5")], "has an id that is not a whole number"),
+            ([Some("x"), Some("a"), Some("5")], "has an id that is not a whole number"),
+            ([Some("1"), None, Some("5")], "has a row without a hash"),
+            ([Some("1"), Some("a"), Some("5.5")], "has a created_at that is not a whole number"),
+        ] {
+            let rows = answer(&["id", "hash", "created_at"], &[&row]);
+            assert_eq!(table().parse(&rows).unwrap_err().what, told);
+        }
     }
 
     #[test]
     fn a_table_that_is_not_drizzles_is_not_read() {
-        let told = table().parse(&answer(r#"[{"id":null,"tag":null}]"#)).unwrap_err();
+        let told = table().parse(&answer(&["id", "tag"], &[])).unwrap_err();
         assert_eq!(told.what, "has no column hash");
     }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::collation;
@@ -188,12 +189,31 @@ impl Survey {
     }
 }
 
-fn journal_entries(journal: &[u8]) -> Result<Vec<Value>, String> {
+/// An entry of the journal: of what it says, what concerns us.
+#[derive(Deserialize)]
+struct JournalEntry {
+    tag: Option<Value>,
+    when: Option<Value>,
+}
+
+fn journal_entries(journal: &[u8]) -> Result<Vec<JournalEntry>, String> {
+    #[derive(Deserialize)]
+    struct Journal {
+        entries: Vec<JournalEntry>,
+    }
     let journal = journal.strip_prefix(b"\xef\xbb\xbf").unwrap_or(journal);
+    // As drizzle-kit writes it: read at every start, and so without a map for each entry.
+    if let Ok(journal) = serde_json::from_slice::<Journal>(journal) {
+        return Ok(journal.entries);
+    }
     let mut journal: Value =
         serde_json::from_slice(journal).map_err(|error| format!("is not valid JSON ({error})"))?;
+    let entry = |mut entry: Value| {
+        let mut take = |key| entry.get_mut(key).map(Value::take);
+        JournalEntry { tag: take("tag"), when: take("when") }
+    };
     match journal.get_mut("entries").map(Value::take) {
-        Some(Value::Array(entries)) => Ok(entries),
+        Some(Value::Array(entries)) => Ok(entries.into_iter().map(entry).collect()),
         _ => Err("has no list `entries`".to_owned()),
     }
 }
@@ -201,12 +221,13 @@ fn journal_entries(journal: &[u8]) -> Result<Vec<Value>, String> {
 /// The migration of an entry, also where only its time is wrong.
 fn drizzle0_entry(
     index: usize,
-    entry: &Value,
+    entry: &JournalEntry,
     files: &Files,
     problems: &mut Vec<Invalid>,
 ) -> Result<Migration, Invalid> {
     let tag = entry
-        .get("tag")
+        .tag
+        .as_ref()
         .and_then(Value::as_str)
         .ok_or_else(|| Invalid::Journal(format!("has no `tag` in entry {index}")))?;
     if tag.is_empty()
@@ -217,7 +238,7 @@ fn drizzle0_entry(
     }
     // drizzle-orm passes a string on to the server, which reads it as a number; and to JavaScript
     // 1.0 and 1 are the same.
-    let when = match entry.get("when") {
+    let when = match &entry.when {
         Some(Value::String(digits)) => digits.trim().parse().ok(),
         Some(value) => value.as_i64().or_else(|| whole(value.as_f64()?)),
         None => None,

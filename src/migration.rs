@@ -17,10 +17,17 @@ impl Hash {
     /// The hash of these bytes, read as Node reads a file: each invalid UTF-8 sequence counts as
     /// U+FFFD. For valid UTF-8 this is what `sha256sum` prints.
     pub fn of(bytes: &[u8]) -> Hash {
-        let digest = Sha256::digest(String::from_utf8_lossy(bytes).as_bytes());
-        let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or_default();
+        // Well-formed text is looked at by words; the lossy reading, by bytes.
+        let digest = match std::str::from_utf8(bytes) {
+            Ok(_) => Sha256::digest(bytes),
+            Err(_) => Sha256::digest(String::from_utf8_lossy(bytes).as_bytes()),
+        };
+        let digit = |digit: u8| char::from(if digit < 10 { b'0' + digit } else { b'W' + digit });
         let mut hex = String::with_capacity(2 * digest.len());
-        hex.extend(digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit));
+        for byte in digest {
+            hex.push(digit(byte >> 4));
+            hex.push(digit(byte & 15));
+        }
         Hash(hex)
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::consult;
-use crate::database::Cause;
+use crate::database::{Cause, Rows};
 use crate::error::Error;
-use crate::history::{History, Row};
+use crate::history::{self, History, Row};
 use crate::migration::MigrationSet;
 use crate::plan::{self, Pairing, Pending, RowStanding, Standing};
 use crate::progress::Progress;
@@ -87,21 +87,19 @@ pub fn look(
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Status, Error> {
-    let (session, history) = consult::history(settings, stop, tell)?;
-    let knows_times = history.rows.iter().any(|row| row.applied_at.is_some());
-    let ages = if knows_times {
+    let (session, mut history) = consult::history(settings, stop, tell)?;
+    let mut ages = HashMap::new();
+    if history.state == history::State::Named {
         let patience = Patience::lasting(Duration::from_secs(30), stop);
-        match session.ask(&settings.table.ages(), patience) {
-            Ok(answer) => parse_ages(&answer.unwrap_or_default()),
+        match session.ask_all(&settings.table.times(), patience) {
+            Ok(answer) => ages = set_times(&mut history, &answer),
             Err(Cause::Stopped(signal)) => {
                 return Err(Error::from(signal));
             }
-            // How long ago is a courtesy.
-            Err(_) => HashMap::new(),
+            // When it was is a courtesy.
+            Err(_) => {}
         }
-    } else {
-        HashMap::new()
-    };
+    }
     let pairing = plan::pair(set, &history.rows);
     let pending = plan::pending(set, &history.rows, &pairing);
     let progress = match pending.is_empty() {
@@ -156,11 +154,21 @@ fn status(
     }
 }
 
-fn parse_ages(answer: &[Option<String>]) -> HashMap<i64, Duration> {
-    let Some(Some(json)) = answer.first() else { return HashMap::new() };
-    let ages: HashMap<String, f64> = serde_json::from_str(json).unwrap_or_default();
-    let parsed = ages.iter().filter_map(|(id, seconds)| {
-        Some((id.parse().ok()?, Duration::try_from_secs_f64(*seconds).ok()?))
-    });
-    parsed.collect()
+/// Understands the answer to [`history::Table::times`]: sets when the rows were applied, and tells
+/// how long ago that is.
+fn set_times(history: &mut History, answer: &[Rows]) -> HashMap<i64, Duration> {
+    let (mut times, mut ages) = (HashMap::new(), HashMap::new());
+    for row in answer.iter().flat_map(|answer| &answer.rows) {
+        let [Some(id), at, ago] = row.as_slice() else { continue };
+        let Ok(id) = id.parse::<i64>() else { continue };
+        times.insert(id, at);
+        let seconds = ago.as_deref().and_then(|ago| ago.parse().ok());
+        if let Some(ago) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+            ages.insert(id, ago);
+        }
+    }
+    for row in &mut history.rows {
+        row.applied_at = times.get(&row.id).and_then(|&at| at.clone());
+    }
+    ages
 }
