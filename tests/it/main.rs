@@ -22,6 +22,7 @@ mod drizzle;
 mod failures;
 mod history;
 mod input;
+mod libpq;
 mod quoting;
 mod runners;
 mod scaffold;
