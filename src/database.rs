@@ -6,6 +6,7 @@
 
 mod handshake;
 mod login;
+mod resolve;
 
 use std::cell::RefCell;
 use std::error::Error as _;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
 
-use super::{Attempt, BackDoor, Cause, Connected, Session, Trouble, blocking, cause};
+use super::{Attempt, BackDoor, Cause, Connected, Session, Trouble, blocking, cause, resolve};
 use crate::conninfo::{ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile};
 use crate::signals::Patience;
 use crate::tls::Tls;
@@ -36,8 +36,12 @@ impl Session {
         let attempt = target.connect_timeout.unwrap_or(ATTEMPT);
 
         let mut attempts = Vec::new();
-        for host in &target.hosts {
-            let addresses = match blocking(&runtime, patience.at_most(attempt), lookup(host)) {
+        for (hosts_left, host) in (1..=target.hosts.len()).rev().zip(&target.hosts) {
+            let addresses = match blocking(
+                &runtime,
+                resolve::share(patience, hosts_left).at_most(attempt),
+                lookup(host),
+            ) {
                 Ok(Ok(addresses)) => addresses,
                 Ok(Err(error)) => {
                     let trouble = Trouble::Lookup(error.to_string());
@@ -49,9 +53,10 @@ impl Session {
                     continue;
                 }
             };
-            for address in addresses {
+            for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
                 let login = login(target, host, &address, &vigilance);
-                let cause = match blocking(&runtime, patience.at_most(attempt), login) {
+                let limit = resolve::share(patience, left).at_most(attempt);
+                let cause = match blocking(&runtime, limit, login) {
                     Ok(Ok((client, connection, tls))) => {
                         let place = place(host, &address);
                         let (token, vigilance) = (client.cancel_token(), vigilance.clone());
@@ -85,8 +90,8 @@ async fn lookup(host: &Host) -> io::Result<Vec<Address>> {
         }
         (HostName::Tcp(_), Some(addr)) => Ok(vec![Address::Tcp(SocketAddr::new(addr, host.port))]),
         (HostName::Tcp(name), None) => {
-            let found = tokio::net::lookup_host((name.as_str(), host.port)).await?;
-            Ok(found.map(Address::Tcp).collect())
+            let found = resolve::addresses(name, host.port).await?;
+            Ok(found.into_iter().map(Address::Tcp).collect())
         }
     }
 }
