@@ -121,18 +121,22 @@ fn server_passes(error: &PgError) -> bool {
     let of_the_moment = ["57P01", "57P02", "57P03", "53300"].contains(&error.code.as_str());
     let of_the_connection =
         error.is_class("08") && !FINAL.iter().any(|words| error.message.contains(words));
-    of_the_moment || of_the_connection
+    of_the_moment || of_the_connection || is_full_in_words(error)
 }
 
-/// Whether the server is there, and has no room for one more. PgBouncer says it in words.
+/// Whether the server is there, and has no room for one more.
 pub fn is_full(cause: &Cause) -> bool {
-    const WORDS: [&str; 2] = ["query_wait_timeout", "no more connections allowed"];
     match cause {
-        Cause::Server(error) => {
-            error.is("53300") || WORDS.iter().any(|words| error.message.contains(words))
-        }
+        Cause::Server(error) => error.is("53300") || is_full_in_words(error),
         Cause::Client(_) | Cause::Stopped(_) => false,
     }
+}
+
+/// PgBouncer and Supavisor say it in words.
+fn is_full_in_words(error: &PgError) -> bool {
+    const WORDS: [&str; 4] =
+        ["query_wait_timeout", "no more connections allowed", "max clients", "MaxClients"];
+    WORDS.iter().any(|words| error.message.contains(words))
 }
 
 /// Whether the server was there and would not have us: role, password, database, certificate.

@@ -522,3 +522,6 @@ impl Settings<'_> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod fuzz;

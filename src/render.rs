@@ -4,6 +4,7 @@
 //! server's words follow whole; control characters do not pass.
 
 mod answers;
+mod cure;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -369,6 +370,7 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "place": attempt.place,
         "message": cause_text(&attempt.cause),
         "sqlstate": sqlstate,
+        "hint": cure::cure(attempt),
     })
 }
 
@@ -472,10 +474,11 @@ fn error_text(error: &Error) -> String {
         Error::Unreachable(attempts) => {
             let refused = attempts.iter().any(|attempt| connect::refuses(&attempt.cause));
             let what = if refused { "refuses us" } else { "cannot be reached" };
-            match attempts.as_slice() {
+            let told = match attempts.as_slice() {
                 [only] => format!("the database {what}: {}", attempt_text(only)),
                 all => list(&format!("the database {what}:"), all.iter().map(attempt_text)),
-            }
+            };
+            cure::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
         }
         Error::Standby => "the server is a standby, which takes no changes; connect to the \
              primary"

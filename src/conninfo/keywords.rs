@@ -17,12 +17,18 @@ impl Param {
         Self { key: key.to_owned(), value, nameable: true }
     }
 
-    /// The trouble with an unknown key, which is named if it can only be a key.
+    /// The trouble with an unknown key, which is named if it can only be a key: none has a digit, as
+    /// many a password has, and one that begins with `password` may have lost its `=`.
     pub fn unknown(self) -> Problem {
-        let plain = self.key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let named = self.nameable && plain && !self.key.is_empty();
+        let plain = self.key.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+        let named = self.nameable && plain && !self.key.is_empty() && !is_about_password(&self.key);
         Problem::UnknownKey(named.then_some(self.key))
     }
+}
+
+/// Whether what follows may be a piece of a password.
+pub fn is_about_password(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("password")
 }
 
 pub enum Keyword {
@@ -228,9 +234,10 @@ pub fn parse(text: &str) -> Result<Vec<Param>, Problem> {
         let after = after.trim_start();
         let quoted = after.strip_prefix('\'');
         let (value, after) = value(quoted.unwrap_or(after), quoted.is_some())?;
+        nameable &= !is_about_password(&value);
         params.push(Param { key: key.to_owned(), value, nameable });
         // A blank or `=` in an unquoted password makes what follows look like keywords.
-        nameable &= quoted.is_some() || !matches!(key, "password" | "sslpassword");
+        nameable &= quoted.is_some() || !is_about_password(key);
         rest = after.trim_start();
     }
     Ok(params)

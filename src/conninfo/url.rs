@@ -3,7 +3,7 @@
 //! readings are possible the URL is refused: a guess could send the password to the wrong host.
 
 use super::Problem;
-use super::keywords::{self, Param};
+use super::keywords::{self, Param, is_about_password};
 
 /// Takes apart what follows `postgres://`. Later parameters replace earlier ones, so the query the
 /// authority.
@@ -33,7 +33,7 @@ pub fn parse(rest: &str) -> Result<Vec<Param>, Problem> {
             Some(value) => decode(value)?,
             None => return Err(keywords::no_value(&param.key)),
         };
-        nameable &= !matches!(param.key.as_str(), "password" | "sslpassword");
+        nameable &= ![&param.key, &param.value].into_iter().any(|text| is_about_password(text));
         params.push(param);
     }
     Ok(params)

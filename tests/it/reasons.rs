@@ -1,0 +1,190 @@
+//! Why a database cannot be reached or refuses us: each reason has its sentence, what to do, its
+//! exit code, and the decision whether waiting helps.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Database, Premigrate, Run, bare, unique};
+use crate::waiting::{at, folder, refuse, server};
+
+/// Runs it with little patience; whether it waited is whether it says so.
+#[track_caller]
+fn ends(run: Premigrate, code: i32, waits: bool, words: &[&str]) -> Run {
+    let limits = ["--wait", "700ms", "--runner-wait", "700ms"];
+    let run = run.args(&limits).run().exits(code).says(words);
+    assert_eq!(run.stderr.contains("waiting up to"), waits, "{}", run.stderr);
+    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+    run
+}
+
+fn to(url: &str) -> Premigrate {
+    let folder = Box::leak(Box::new(folder()));
+    bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path)
+}
+
+#[test]
+fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
+    let folder = folder();
+    for (code, message, exit_code, waits, cure) in [
+        (
+            "28P01",
+            "password authentication failed for user \"u\"",
+            77,
+            false,
+            "the password is wrong",
+        ),
+        ("28000", "role \"u\" does not exist", 77, false, "create the role"),
+        ("28000", "role \"u\" is not permitted to log in", 77, false, "let it log in"),
+        ("3D000", "database \"d\" does not exist", 77, false, "create the database"),
+        ("42501", "permission denied for database \"d\"", 77, false, "CONNECT"),
+        (
+            "28000",
+            "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", no encryption",
+            77,
+            false,
+            "add sslmode=require",
+        ),
+        (
+            "28000",
+            "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", SSL encryption",
+            77,
+            false,
+            "pg_hba.conf has to allow",
+        ),
+        (
+            "28000",
+            "pg_hba.conf rejects connection for host \"10.0.0.1\", user \"u\", database \"d\"",
+            77,
+            false,
+            "pg_hba.conf forbids",
+        ),
+        ("53300", "sorry, too many clients already", 69, true, "no connection left"),
+        ("53300", "too many connections for role \"u\"", 69, true, "no connection left"),
+        ("57P03", "the database system is starting up", 69, true, "is starting up"),
+        // PgBouncer's
+        ("08P01", "no such user: u", 77, false, "the pooler does not know the role"),
+        ("3D000", "no such database: d", 77, false, "the pooler does not know the database"),
+        ("08P01", "SASL authentication failed", 77, false, "the password is wrong"),
+        ("08P01", "unsupported startup parameter: options", 77, false, "remove options"),
+        ("08P01", "no more connections allowed (max_client_conn)", 69, true, "max_client_conn"),
+        ("08P01", "query_wait_timeout", 69, true, "pool_size"),
+        ("08P01", "pgbouncer cannot connect to server", 69, true, "pgbouncer cannot connect"),
+        // Supavisor's
+        ("XX000", "Tenant or user not found", 77, false, "postgres.PROJECT"),
+        (
+            "XX000",
+            "MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited",
+            69,
+            true,
+            "transaction mode",
+        ),
+        // Neon's and Azure's
+        (
+            "XX000",
+            "Endpoint ID is not specified. Either please upgrade the postgres client library",
+            77,
+            false,
+            "sslmode=require",
+        ),
+        ("XX000", "connection is insecure (try using `sslmode=require`)", 77, false, "wants TLS"),
+        (
+            "28000",
+            "SSL connection is required. Please specify SSL options and retry.",
+            77,
+            false,
+            "wants TLS",
+        ),
+    ] {
+        let port = server(move |client, _| refuse(client, code, message));
+        ends(at(port, &folder), exit_code, waits, &[message, code, cure]);
+    }
+}
+
+#[test]
+fn what_keeps_us_from_a_server_is_told_with_what_to_do() {
+    let silent = server(|client, _| {
+        thread::sleep(Duration::from_secs(60));
+        drop(client);
+    });
+    let http = server(|mut client, _| {
+        let _ = client.read(&mut [0; 1024]);
+        let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let no_tls = server(|mut client, _| {
+        let _ = client.read(&mut [0; 1024]);
+        let _ = client.write_all(b"N");
+        thread::sleep(Duration::from_secs(60));
+    });
+    let at = |place: &str| to(&format!("postgres://u:p@{place}"));
+    ends(at("no-such-host.invalid/d"), 69, true, &["cannot be resolved", "check the spelling"]);
+    ends(at("127.0.0.1:1/d"), 69, true, &["refused", "nothing listens there", "localhost is"]);
+    ends(at("%2Fno%2Fsuch%2Ffolder/d"), 69, true, &["no server has a socket there"]);
+    ends(at(&format!("127.0.0.1:{silent}/d")), 69, false, &["no answer", "firewall"]);
+    let words = ["is not a PostgreSQL server", "check the port"];
+    ends(at(&format!("127.0.0.1:{http}/d")), 69, false, &words);
+    ends(at(&format!("127.0.0.1:{no_tls}/d?sslmode=require")), 77, false, &["TLS"]);
+}
+
+#[test]
+fn a_real_server_refuses_with_the_same_reasons() {
+    let database = Database::fresh();
+    let role = unique("role");
+    database.execute(&format!("create role {role} login password 'right' in role with_password"));
+    let as_user = |user: &str| to(&database.url.replacen("postgres@", &format!("{user}@"), 1));
+    let wrong = format!("{role}:wrong");
+    ends(as_user(&wrong), 77, false, &["28P01", "the password is wrong"]).does_not_say(":wrong");
+    ends(as_user(&role), 77, false, &["asks for a password", "PGPASSWORD_FILE"]);
+    ends(as_user("nobody_here"), 77, false, &["28000", "create the role"]);
+    ends(to(&format!("{}_not", database.url)), 77, false, &["3D000", "create the database"]);
+    database.execute(&format!(
+        "revoke connect on database {0} from public; create role no_{0} login",
+        database.name
+    ));
+    let no_role = format!("no_{}", database.name);
+    ends(as_user(&no_role), 77, false, &["42501", "CONNECT"]);
+    database.execute(&format!(
+        "create role few_{0} login connection limit 0; grant connect on database {0} to few_{0}",
+        database.name
+    ));
+    ends(as_user(&format!("few_{}", database.name)), 69, true, &["53300", "no connection left"]);
+}
+
+#[test]
+fn the_failures_of_all_hosts_are_told_each_with_what_to_do() {
+    let starting =
+        server(|client, _| refuse(client, "57P03", "the database system is starting up"));
+    let url = format!(
+        "postgres://u@127.0.0.1:1,no-such-host.invalid,127.0.0.1:{starting}/d?sslmode=disable"
+    );
+    let run = ends(
+        to(&url),
+        69,
+        true,
+        &[
+            "127.0.0.1:1: ",
+            "refused",
+            "no-such-host.invalid:5432: the name cannot be resolved",
+            &format!("127.0.0.1:{starting}: the database system is starting up (57P03)"),
+            "hint: nothing listens there",
+            "hint: check the spelling",
+        ],
+    );
+    assert_eq!(run.stderr.matches("hint: ").count(), 2, "{}", run.stderr);
+    let run = to(&url).args(&["--wait", "0", "--format", "json"]).run().exits(69);
+    let attempts = run.events().last().unwrap()["attempts"].clone();
+    let hints: Vec<_> =
+        attempts.as_array().unwrap().iter().map(|one| one["hint"].is_string()).collect();
+    assert_eq!(hints, [true, true, false]);
+}
+
+#[test]
+fn a_host_that_does_not_answer_leaves_time_for_the_next() {
+    let database = Database::fresh();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = database.url.replacen("@", &format!("@127.0.0.1:{port},"), 1);
+    let run = to(&url).args(&["--wait", "4s"]).run().exits(0);
+    assert!(run.took < Duration::from_secs(4), "{:?}", run.took);
+}

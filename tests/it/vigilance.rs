@@ -1,0 +1,75 @@
+//! A network that dies, and a server that talks without end, while migrations run.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Folder, Running, premigrate, server_port};
+
+/// The most memory that the process had, in kB.
+fn peak(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+#[test]
+fn notices_without_end_do_not_fill_the_memory() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[(
+        "0000_loud",
+        "do $$ begin for i in 1..200000 loop raise notice '% %', i, repeat('x', 2000); end loop; \
+         end $$",
+    )]);
+    let running = premigrate(&database, &folder).start();
+    let (pid, mut most) = (running.pid(), 0);
+    while let Some(now) = peak(pid) {
+        most = most.max(now);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.finish().exits(0).says(&["applied 0000_loud"]);
+    // 400 MB of notices came.
+    assert!(most > 0 && most < 64_000, "{most} kB");
+}
+
+/// The timer of the process's connection to the server: its kind, and in how many hundredths of a
+/// second it runs out.
+fn timer(running: &Running) -> Option<(u8, u64)> {
+    let mut sockets = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", running.pid())).ok()? {
+        let Ok(link) = std::fs::read_link(entry.ok()?.path()) else { continue };
+        sockets.push(link.display().to_string());
+    }
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let remote = format!("0100007F:{:04X}", server_port());
+    table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_ours = sockets.contains(&format!("socket:[{}]", fields.get(9)?));
+        let (kind, when) = fields.get(5)?.split_once(':')?;
+        let timer = (u8::from_str_radix(kind, 16).ok()?, u64::from_str_radix(when, 16).ok()?);
+        (is_ours && fields[2] == remote).then_some(timer)
+    })
+}
+
+/// The whole of it, packets that are dropped, is shown by scripts/names: it needs a network of its
+/// own.
+#[test]
+fn the_connection_asks_after_three_seconds_of_silence_whether_the_server_is_still_there() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_slow", "select pg_sleep(2)")]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for(
+        "the migration",
+        "select 1 from pg_stat_activity where query like '%pg_sleep(2)%' and state = 'active' \
+         and pid <> pg_backend_pid() and datname = current_database()",
+    );
+    let started = Instant::now();
+    // What was sent is acknowledged after a moment; until then another timer runs.
+    let (kind, when) = loop {
+        let seen = timer(&running).expect("the connection");
+        if seen.0 == 2 || started.elapsed() > Duration::from_secs(1) {
+            break seen;
+        }
+    };
+    running.finish().exits(0);
+    assert_eq!(kind, 2, "keepalive");
+    assert!(when <= 310, "{when}");
+}
