@@ -20,7 +20,7 @@ use crate::lock;
 use crate::migration::MigrationSet;
 use crate::plan::{self, Disagreement, Pairing, Plan};
 use crate::progress::Progress;
-use crate::report::{Again, Broken, Done, Event, Holder, Purpose};
+use crate::report::{Again, Broken, Done, Event, Holder, Purpose, Reached};
 use crate::resume;
 use crate::signals::{Interrupted, Patience, Stop};
 
@@ -75,14 +75,26 @@ pub fn carry_out(
 ) -> Result<(), Ended> {
     let (applied, pending) = (Vec::new(), Vec::new());
     let (broken, unsettable) = (None, Vec::new());
-    let told_pooler = false;
-    let mut run =
-        Run { task, set, settings, stop, tell, applied, pending, broken, unsettable, told_pooler };
+    let mut run = Run {
+        task,
+        set,
+        settings,
+        stop,
+        tell,
+        applied,
+        pending,
+        broken,
+        unsettable,
+        told_pooler: false,
+        is_set: false,
+        reached: None,
+    };
     let result = run.go();
     result.map_err(|error| {
         let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
         let uncertain = uncertain.filter(|_| !matches!(error, Error::Broken(_)));
-        Ended { error, applied: run.applied, pending: run.pending, uncertain }
+        let (applied, pending) = (run.applied, run.pending);
+        Ended { error, applied, pending, uncertain, reached: run.reached }
     })
 }
 
@@ -122,6 +134,10 @@ struct Run<'a> {
     unsettable: Vec<&'static str>,
     /// Whether it was said what a pooler means for statements outside a transaction.
     told_pooler: bool,
+    /// Whether the session has settings of a statement outside a transaction.
+    is_set: bool,
+    /// The migration that is under way in several units, and where it is.
+    reached: Option<(String, Reached)>,
 }
 
 /// What a round is to do.
@@ -139,6 +155,8 @@ enum Setback {
     LockedOut(Option<Holder>),
     HistoryChanged,
     Broken(Box<Broken>),
+    /// A statement that an earlier start had begun did nothing, and is forgotten.
+    Settled,
 }
 
 impl<'a> Run<'a> {
@@ -220,6 +238,7 @@ impl<'a> Run<'a> {
                         self.pause(PAUSE)?;
                     }
                 }
+                Some(Setback::Settled) => session.close(),
                 Some(Setback::Broken(broken)) => self.count_break(broken)?,
                 Some(Setback::LockedOut(holder)) => {
                     session.close();
@@ -350,7 +369,7 @@ impl<'a> Run<'a> {
         (self.tell)(Event::Applied(Done { migration: migration.to_owned(), took }));
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
-        self.broken = None;
+        (self.broken, self.reached) = (None, None);
     }
 
     /// Who holds the lock; a question whose failure changes nothing.
@@ -402,9 +421,10 @@ impl<'a> Run<'a> {
 
     /// How a transaction last broke its connection, if it did so too often to be sent again. Then
     /// all there is to learn is whether it was committed.
-    fn given_up(&self, migration: Option<&str>) -> Option<Box<Broken>> {
+    fn given_up(&self, migration: Option<&str>, unit: usize) -> Option<Box<Broken>> {
         let (broken, times) = self.broken.as_ref()?;
-        (*times >= BREAKS && broken.migration.as_deref() == migration).then(|| broken.clone())
+        let is_it = broken.migration.as_deref() == migration && broken.unit == unit;
+        (*times >= BREAKS && is_it).then(|| broken.clone())
     }
 
     fn pause(&self, time: Duration) -> Result<(), Error> {
@@ -417,26 +437,12 @@ impl<'a> Run<'a> {
 
 /// A connection that broke between two transactions.
 fn lost_at_question(attempts: Vec<Attempt>) -> Option<Box<Broken>> {
-    match attempts.into_iter().next()?.cause {
-        Cause::Client(trouble) => Some(Box::new(Broken {
-            migration: None,
-            unit: 0,
-            completed: 0,
-            statements: 0,
-            trouble,
-        })),
-        Cause::Server(error) => {
-            let trouble = Trouble::Lost(error.message.clone(), Some(error));
-            Some(Box::new(Broken {
-                migration: None,
-                unit: 0,
-                completed: 0,
-                statements: 0,
-                trouble,
-            }))
-        }
-        Cause::Stopped(_) => None,
-    }
+    let trouble = match attempts.into_iter().next()?.cause {
+        Cause::Client(trouble) => trouble,
+        Cause::Server(error) => Trouble::Lost(error.message.clone(), Some(error)),
+        Cause::Stopped(_) => return None,
+    };
+    Some(Box::new(Broken { migration: None, unit: 0, completed: 0, statements: 0, trouble }))
 }
 
 /// Waiting for another runner to be done.

@@ -68,6 +68,13 @@ pub enum Error {
         /// Why not, if the server said so.
         error: Option<PgError>,
     },
+    /// Someone else seems to be building an index that is to be built.
+    Busy {
+        /// The migration.
+        migration: String,
+        /// The index.
+        index: String,
+    },
     /// There is no second connection while a statement runs outside a transaction.
     NoSecondConnection {
         /// The migration.
@@ -130,8 +137,6 @@ pub struct RolledBack {
     pub migration: Option<String>,
     /// Whether the server confirmed the roll-back, or that the statement has ended.
     pub confirmed: bool,
-    /// The unit, where the migration has several; those before it stay.
-    pub reached: Option<Reached>,
     /// What ran, if it was outside a transaction, so that nothing rolls it back.
     pub alone: Option<&'static str>,
 }
@@ -305,6 +310,7 @@ impl Error {
             Error::LockedOut(_)
             | Error::NoLock(..)
             | Error::Orphan { .. }
+            | Error::Busy { .. }
             | Error::NoSecondConnection { .. }
             | Error::Unsettled(_)
             | Error::Unanswered(_) => 75,
@@ -327,6 +333,8 @@ pub struct Ended {
     pub pending: Vec<String>,
     /// The migration whose connection broke, so that it is open whether it was committed.
     pub uncertain: Option<String>,
+    /// The migration that was under way in several units, and where it was.
+    pub reached: Option<(String, Reached)>,
 }
 
 impl Ended {
@@ -347,6 +355,6 @@ impl Ended {
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Ended {
-        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None }
+        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None, reached: None }
     }
 }

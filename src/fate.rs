@@ -13,6 +13,8 @@ pub enum Fate {
     Undone,
     /// This index was begun, and nobody builds it any more.
     Invalid(String),
+    /// This index was begun, and someone may be building it.
+    Busy(String),
     /// The catalogs do not tell.
     Unknown,
 }
@@ -27,9 +29,13 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
             };
             let name = name.last().map(String::as_str).unwrap_or_default();
             Ok(format!(
+                // A build holds this lock on its table, as a vacuum does: that is for everyone to see,
+                // while who is at what is not.
                 "select indisvalid and indisready and indislive, \
-                 exists (select from pg_catalog.pg_stat_progress_create_index building \
-                 where building.index_relid = indexrelid), \
+                 exists (select from pg_catalog.pg_locks where locktype = 'relation' \
+                 and database = (select oid from pg_catalog.pg_database \
+                 where datname = pg_catalog.current_database()) and relation = indrelid \
+                 and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid()), \
                  pg_catalog.format('%I.%I', nspname, relname) \
                  from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
                  join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
@@ -69,9 +75,17 @@ pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Fat
     match field(2) {
         None => Fate::Undone,
         Some(_) if is_true(0) => Fate::Done,
-        Some(_) if is_true(1) => Fate::Unknown,
+        Some(index) if is_true(1) => Fate::Busy(index),
         Some(index) => Fate::Invalid(index),
     }
+}
+
+/// Whether a statement that fails may have done, and committed, a part of its work.
+pub fn may_do_half(statement: &Statement<'_>) -> bool {
+    let first = statement.text.split(|c: char| !c.is_ascii_alphabetic()).next();
+    let is = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
+    let detaches = Kind::Alone("ALTER TABLE DETACH PARTITION CONCURRENTLY");
+    is("call") || is("do") || statement.kind == detaches
 }
 
 /// Ends the backends in which a statement of ours runs that begins so, and the one that was ours
@@ -118,7 +132,7 @@ mod tests {
         assert_eq!(told(sql, None), Fate::Undone);
         assert_eq!(told(sql, Some(&["t", "f", "s.i"])), Fate::Done);
         assert_eq!(told(sql, Some(&["f", "f", "s.i"])), Fate::Invalid("s.i".to_owned()));
-        assert_eq!(told(sql, Some(&["f", "t", "s.i"])), Fate::Unknown);
+        assert_eq!(told(sql, Some(&["f", "t", "s.i"])), Fate::Busy("s.i".to_owned()));
     }
 
     #[test]

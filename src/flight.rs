@@ -15,7 +15,7 @@ use crate::pg_error::{PgError, Position};
 use crate::progress::{self, Progress};
 use crate::report::{Advice, Excerpt, Failure, Phase, Reached};
 use crate::signals::Signal;
-use crate::sql::{self, Modes, Piece, Script};
+use crate::sql::{self, Kind, Modes, Piece, Script};
 use crate::units::Unit;
 
 /// What is sent at once: a longer file goes in pieces, so that the server need not hold it whole.
@@ -81,6 +81,9 @@ pub struct Job<'a> {
     pub entries: Vec<Entry>,
     /// What to write of the progress.
     pub marks: Vec<String>,
+    /// Whether its transaction is there to hold the lock for another connection's work, which may
+    /// need every table.
+    pub keeps: bool,
 }
 
 /// What a transaction is planned on, and guards.
@@ -315,7 +318,13 @@ impl<'a> Transaction<'a> {
     }
 
     fn failure(&self, phase: Phase, spot: Option<Spot>, error: &PgError) -> Verdict {
-        let advice = advice(error, self.first_ever && phase == Phase::Statement);
+        let script = self.job.work.map(|work| work.script);
+        let sets = spot.as_ref().and_then(|spot| {
+            Some(script?.statements().get(spot.statement - 1)?.kind == Kind::SetTransaction)
+        });
+        let has_cure = script.is_some_and(Script::no_transaction) || sets == Some(true);
+        let advice = advice(error, self.first_ever && phase == Phase::Statement)
+            .filter(|advice| !(has_cure && *advice == Advice::NoTransaction));
         Verdict::Failed(Box::new(failure(self.job.work, phase, spot, error, advice)))
     }
 }
@@ -368,7 +377,7 @@ pub fn lone_failure(work: Work<'_>, error: &PgError, ours: usize) -> Failure {
         first_statement: work.unit.statements.start,
     });
     let spot = piece.and_then(|piece| Spot::find(work.script, text, &piece, 0, &error));
-    failure(Some(work), Phase::Statement, spot, &error, advice(&error, false))
+    failure(Some(work), Phase::Statement, spot, &error, None)
 }
 
 /// How a setting of an earlier unit failed before a statement outside a transaction.
@@ -376,12 +385,22 @@ pub fn replay_failure(work: Work<'_>, error: &PgError) -> Failure {
     failure(Some(work), Phase::Replay, None, error, None)
 }
 
+/// How what we write, or ask, for a statement outside a transaction failed.
+pub fn record_failure(work: Work<'_>, error: &PgError) -> Failure {
+    failure(Some(work), Phase::Record, None, error, None)
+}
+
+/// How the drop of an index that was left INVALID failed.
+pub fn drop_failure(work: Work<'_>, error: &PgError) -> Failure {
+    failure(Some(work), Phase::Begin, None, error, None)
+}
+
 /// The limits of a statement outside a transaction, for the session. A concurrent build waits for
 /// others more than once, and half done it would be in the way: it has no limit for locks.
-pub fn session_limits(limits: &Limits, what: &str) -> Vec<String> {
+pub fn session_limits(limits: &Limits, statement: &str) -> Vec<String> {
     let milliseconds = |time: Duration| format!("'{}ms'", time.as_millis());
     let mut settings = Vec::new();
-    if !what.contains("CONCURRENTLY") {
+    if !statement.to_ascii_lowercase().contains("concurrently") {
         settings.push(format!("set lock_timeout = {}", milliseconds(limits.lock_timeout)));
     }
     if let Some(timeout) = limits.statement_timeout {
@@ -416,6 +435,14 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     if limits.server_version >= 17 {
         settings.push(("transaction_timeout", "0".to_owned()));
     }
+    if job.keeps {
+        // Idle as it is, only these notice that our host is gone; the default is two hours.
+        settings.extend([
+            ("tcp_keepalives_idle", "15".to_owned()),
+            ("tcp_keepalives_interval", "5".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
+        ]);
+    }
     settings.retain(|(name, _)| !limits.unsettable.contains(name));
 
     let modes = job.work.map(|work| work.unit.modes.clone()).unwrap_or_default();
@@ -429,8 +456,15 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
+    if job.keeps {
+        // Back to here, the locks on the tables that were looked at are given back.
+        steps.push((Step::Begin, "savepoint guarded".to_owned()));
+    }
     steps.push((Step::History, table.guard(history)));
     steps.push((Step::Progress, progress::unchanged(table, progress)));
+    if job.keeps {
+        steps.push((Step::Begin, "rollback to savepoint guarded".to_owned()));
+    }
     steps.extend(job.prepare.iter().map(|sql| (Step::Table, sql.clone())));
     if job.makes_progress {
         steps.push((Step::ProgressTable, progress::create(table)));

@@ -293,6 +293,12 @@ impl Table {
         }
     }
 
+    /// What someone who may has to run, so that this role can lock the history's table: for a
+    /// migration that chooses its isolation level.
+    pub fn locking_grant(&self, role: &str) -> String {
+        format!("grant update on {} to {};", self.qualified(), quote::ident(role))
+    }
+
     /// What someone who may has to run, so that this role can read the history.
     pub fn reading_grants(&self, role: &str) -> Vec<String> {
         let role = quote::ident(role);

@@ -160,9 +160,9 @@ fn event_text(event: &Event) -> String {
             let pause = seconds(*pause);
             let migration = subject(migration);
             match why {
-                Again::Lock(error, blocker) => format!(
-                    "{migration} was rolled back, a lock did not come ({} {}{}); attempt \
-                     {attempt} in {pause}",
+                Again::Lock { error, blocker, alone } => format!(
+                    "{migration} {}, a lock did not come ({} {}{}); attempt {attempt} in {pause}",
+                    if *alone { "did not get through" } else { "was rolled back" },
                     error.code,
                     error.message,
                     match blocker {
@@ -250,7 +250,7 @@ fn event_json(event: &Event) -> Map<String, Value> {
         }
         Event::Retrying { migration, why, pause, attempt } => {
             let (sqlstate, message, blocker) = match why {
-                Again::Lock(error, blocker) => {
+                Again::Lock { error, blocker, .. } => {
                     (Some(error.code.clone()), error.message.clone(), blocker.as_ref())
                 }
                 Again::Lost(trouble) => (None, trouble_text(trouble), None),
@@ -400,6 +400,8 @@ fn trouble_text(trouble: &Trouble) -> String {
 /// Below an error: what this run did, and what it left.
 fn kept(ended: &Ended, with_app: bool) -> String {
     let mut sentences = Vec::new();
+    let reached = ended.reached.as_ref();
+    sentences.extend(reached.and_then(|(migration, reached)| stays_text(migration, *reached)));
     match (ended.applied.len(), ended.pending_after_failure()) {
         (0, 0) => {}
         (0, pending) if pending == ended.pending.len() => {
@@ -502,6 +504,10 @@ fn error_text(error: &Error) -> String {
                 None => "does not end".to_owned(),
             }
         ),
+        Error::Busy { migration, index } => format!(
+            "{migration}: someone else seems to be building the index {index}, or to vacuum its \
+             table; try again later"
+        ),
         Error::NoSecondConnection { migration } => format!(
             "{migration} needs two connections at once, one of which holds the lock while the \
              other runs what cannot run in a transaction, and the second one did not come. Is it \
@@ -573,9 +579,9 @@ fn error_text(error: &Error) -> String {
 }
 
 fn rolled_back_text(rolled_back: &RolledBack) -> String {
-    let RolledBack { migration, confirmed, reached, alone } = rolled_back;
+    let RolledBack { migration, confirmed, alone } = rolled_back;
     let migration = subject(migration);
-    let mut text = match (alone, confirmed) {
+    match (alone, confirmed) {
         (Some(what), true) => format!("{migration} was cancelled in {what}. {}", left_by(what)),
         (Some(what), false) => format!(
             "{migration} was cancelled in {what}, but the server did not confirm in time. {}",
@@ -586,11 +592,7 @@ fn rolled_back_text(rolled_back: &RolledBack) -> String {
             "{migration} was cancelled, but the server did not confirm in time; it is rolled back \
              unless the next start finds it applied"
         ),
-    };
-    if let Some(reached) = reached {
-        let _ = write!(text, "\n\n  {}", stays_text(*reached));
     }
-    text
 }
 
 /// What a statement leaves that ended before its end, outside a transaction.
@@ -605,15 +607,18 @@ fn left_by(what: &str) -> &'static str {
 }
 
 /// What of a migration in several units stays.
-fn stays_text(reached: Reached) -> String {
+fn stays_text(migration: &str, reached: Reached) -> Option<String> {
     let Reached { unit, of } = reached;
     match unit {
-        1 => format!("It was at step 1 of {of}; the next start begins there."),
-        2 => format!("Step 1 of {of} is done and stays; the next start goes on with step 2."),
-        _ => format!(
-            "Steps 1 to {} of {of} are done and stay; the next start goes on with step {unit}.",
+        1 => None,
+        2 => Some(format!(
+            "Step 1 of {of} of {migration} is done and stays; the next start goes on with step 2."
+        )),
+        _ => Some(format!(
+            "Steps 1 to {} of {of} of {migration} are done and stay; the next start goes on with \
+             step {unit}.",
             unit - 1
-        ),
+        )),
     }
 }
 
@@ -786,9 +791,6 @@ fn failure_text(failure: &Failure) -> String {
     if let Some(what @ "CREATE INDEX CONCURRENTLY") = failure.alone {
         let _ = write!(text, "\n  {}.\n", left_by(what));
     }
-    if let Some(reached) = failure.reached {
-        let _ = write!(text, "\n  {}\n", stays_text(reached));
-    }
     text.trim_end().to_owned()
 }
 
@@ -890,6 +892,10 @@ fn ended_json(ended: &Ended) -> Map<String, Value> {
     fields.insert("exit_code".to_owned(), json!(error.exit_code()));
     fields.insert("applied".to_owned(), json!(ended.applied));
     fields.insert("pending".to_owned(), json!(ended.pending));
+    if let Some((migration, Reached { unit, of })) = &ended.reached {
+        let partial = json!({ "migration": migration, "done": unit - 1, "units": of });
+        fields.insert("partial".to_owned(), partial);
+    }
     if let Some(uncertain) = &ended.uncertain {
         fields.insert("uncertain".to_owned(), json!(uncertain));
     }

@@ -144,8 +144,15 @@ pub enum Purpose {
 /// Why a migration is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// A lock did not come, or transactions were in each other's way; with who was seen to hold it.
-    Lock(PgError, Option<Blocker>),
+    /// A lock did not come, or transactions were in each other's way.
+    Lock {
+        /// What the server said.
+        error: PgError,
+        /// Who was seen to hold it.
+        blocker: Option<Blocker>,
+        /// Whether it was outside a transaction, so that nothing was rolled back.
+        alone: bool,
+    },
     /// The connection broke before the server confirmed.
     Lost(Trouble),
 }

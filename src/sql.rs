@@ -83,6 +83,11 @@ impl Statement<'_> {
         meaning::modes(self.text)
     }
 
+    /// Whether a statement of [`Kind::Commit`] begins another transaction: `AND CHAIN`.
+    pub fn chains(&self) -> bool {
+        meaning::chains(self.text)
+    }
+
     /// The name that a statement of [`Kind::AddEnumValue`] changes, or that `CREATE TYPE ... AS
     /// ENUM` makes, in its parts.
     pub fn enum_name(&self) -> Option<Vec<String>> {

@@ -92,7 +92,9 @@ impl Unit {
     /// The settings that the statements before it made, in their words, for a session that has not
     /// run those.
     pub fn replay<'a>(&self, script: &Script<'a>) -> Vec<&'a str> {
-        let before = script.statements().iter().take(self.statements.start);
+        // A unit that runs nothing needs none.
+        let start = if self.statements.is_empty() { 0 } else { self.statements.start };
+        let before = script.statements().iter().take(start);
         before.filter(|it| it.kind == Kind::Setting).map(|it| it.text).collect()
     }
 
@@ -118,13 +120,18 @@ impl Cutter<'_, '_> {
         let mut has_boundary = false;
         // Between the file's own BEGIN and COMMIT, nothing but them cuts.
         let mut in_own = false;
+        let mut modes = Modes::default();
         for (at, statement) in statements.iter().enumerate() {
             match statement.kind {
                 Kind::Begin | Kind::Commit => {
                     self.close(at);
                     (self.open, has_boundary) = (at + 1, true);
-                    in_own = statement.kind == Kind::Begin;
-                    self.modes = statement.modes();
+                    // With AND CHAIN the next transaction is like the one before.
+                    if !statement.chains() {
+                        in_own = statement.kind == Kind::Begin;
+                        modes = statement.modes();
+                    }
+                    self.modes.clone_from(&modes);
                     self.because(at, Cut::TransactionControl);
                 }
                 Kind::Alone(what) => {
@@ -141,7 +148,7 @@ impl Cutter<'_, '_> {
                 }
                 kind => {
                     let added = at > self.open
-                        && !in_own
+                        && (!in_own || self.script.no_transaction())
                         && kind != Kind::AddEnumValue
                         && self.adds_value(at - 1);
                     if added {
@@ -287,6 +294,7 @@ mod tests {
         let script = Script::read(sql);
         let units = Units::of(&script);
         assert_eq!(units.all()[0].replay(&script), ["set a = b"]);
+        assert_eq!(Unit::closing(&script).replay(&script), [""; 0]);
     }
 
     #[test]
@@ -298,6 +306,7 @@ mod tests {
         assert_eq!(cut(created), ["1-3"]);
         let wrapped = "begin; alter type e add value 'a'; select 2; commit";
         assert_eq!(cut(wrapped), ["2-3"]);
+        assert_eq!(cut(&format!("-- premigrate: no-transaction\n{wrapped}")), ["2", "3"]);
     }
 
     #[test]
@@ -351,5 +360,8 @@ mod tests {
         let sql = "select 1; begin isolation level repeatable read; select 1; commit; select 1";
         assert_eq!(isolation(sql), [None, Some("repeatable read"), None]);
         assert_eq!(isolation("select 1; set transaction isolation level serializable"), [None]);
+        let sql =
+            "begin isolation level serializable; select 1; commit and chain; select 2; commit";
+        assert_eq!(isolation(sql), [Some("serializable"); 2]);
     }
 }

@@ -1,7 +1,7 @@
 //! One migration after the other, each in its units: those that are done are passed over, and each
 //! is recorded with its work.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::database::Session;
 use crate::error::Error;
@@ -58,7 +58,7 @@ impl Run<'_> {
             if let Some(signal) = self.stop.raised() {
                 return Err(signal.into());
             }
-            if self.given_up(Some(&migration.name)).is_none() {
+            if self.broken.is_none() {
                 (self.tell)(Event::Applying {
                     migration: migration.name.clone(),
                     out_of_order: pending.out_of_order,
@@ -97,8 +97,23 @@ impl Run<'_> {
         }
         for (number, unit) in (done + 1..).zip(&rest) {
             let reached = Reached { unit: number, of: of.max(number) };
+            self.reached = Some((migration.name.clone(), reached)).filter(|_| reached.of > 1);
+            if let Some(signal) = self.stop.raised() {
+                return Err(signal.into());
+            }
             let work = Work { migration, script: &fit.script, unit, reached };
             let is_last = number >= of;
+            let begun = known.progress.of(&known_as).find(|record| !record.finished).cloned();
+            if let Some(begun) = begun {
+                match self.settle(session, work, &begun, known)? {
+                    Ok(()) => {
+                        self.tell_unit(work, None);
+                        continue;
+                    }
+                    Err(Setback::Settled) => known.progress.put(&known_as, begun.unit, None),
+                    Err(setback) => return Ok(Err(setback)),
+                }
+            }
             let started = Instant::now();
             let setback = match unit.alone {
                 Some(_) => self.apply_lone(session, work, &known_as, known)?,
@@ -109,15 +124,16 @@ impl Run<'_> {
             }
             self.broken = None;
             if !is_last {
-                (self.tell)(Event::Unit {
-                    migration: migration.name.clone(),
-                    reached,
-                    alone: unit.alone,
-                    took: Some(started.elapsed()),
-                });
+                self.tell_unit(work, Some(started.elapsed()));
             }
         }
         Ok(Ok(()))
+    }
+
+    fn tell_unit(&mut self, work: Work<'_>, took: Option<Duration>) {
+        let Work { migration, unit, reached, .. } = work;
+        let (migration, alone) = (migration.name.clone(), unit.alone);
+        (self.tell)(Event::Unit { migration, reached, alone, took });
     }
 
     /// Runs a unit that is a transaction.
@@ -138,7 +154,9 @@ impl Run<'_> {
         }
         let entry = Entry::of(work.migration, layout);
         let number = work.reached.unit;
-        let begun = known.progress.of(known_as).next().is_some();
+        // One that is empty is what a start has left that never got further.
+        let is_left = known.progress.is_ours && known.progress.records.is_empty();
+        let begun = is_left || known.progress.of(known_as).next().is_some();
         let job = Job {
             work: Some(work),
             prepare: table.prepare(&known.history, layout, &known.names),
@@ -151,6 +169,7 @@ impl Run<'_> {
             } else {
                 Vec::new()
             },
+            keeps: false,
         };
         let state = known.history.prepared_state(layout);
         let answer = match self.run(session, &job, &known.ground(table, state))? {

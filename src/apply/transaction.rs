@@ -27,15 +27,11 @@ impl Default for Retries {
 }
 
 pub(super) fn stopped(signal: Signal, work: Option<Work<'_>>, confirmed: bool) -> Error {
-    let reached = work.map(|work| work.reached).filter(|reached| reached.of > 1);
     let (migration, alone) = match work {
         Some(work) => (Some(work.migration.name.clone()), work.unit.alone),
         None => (None, None),
     };
-    Error::Stopped {
-        signal,
-        rolled_back: Some(RolledBack { migration, confirmed, reached, alone }),
-    }
+    Error::Stopped { signal, rolled_back: Some(RolledBack { migration, confirmed, alone }) }
 }
 
 pub(super) fn broken(work: Option<Work<'_>>, completed: usize, trouble: Trouble) -> Setback {
@@ -70,7 +66,8 @@ impl Run<'_> {
         let mut retries = Retries::default();
         loop {
             let transaction = Transaction::new(job, ground, &self.limits(session));
-            let given_up = self.given_up(migration.as_deref());
+            let unit = job.work.map_or(0, |work| work.reached.unit);
+            let given_up = self.given_up(migration.as_deref(), unit);
             let target = &self.settings.target;
             let mut observer =
                 Observer::new(target, self.stop, migration.as_deref(), Waiting::Answered);
@@ -114,7 +111,8 @@ impl Run<'_> {
                 Verdict::Failed(failure) => return Err(Error::Failed(failure)),
             };
             let error = failure.error.clone();
-            if !self.pause_for_lock(&mut retries, migration.as_ref(), &error, blocker.as_ref())? {
+            let blocked = blocker.as_ref();
+            if !self.pause_for_lock(&mut retries, migration.as_ref(), false, &error, blocked)? {
                 return Err(Error::NoLock(failure, blocker));
             }
         }
@@ -131,7 +129,10 @@ impl Run<'_> {
         let statements = if of_progress {
             progress::grants(table, ground.progress.exists, role)
         } else {
-            table.grants(ground.history.state, &job.prepare, role)
+            let locks = job.work.is_some_and(|work| work.unit.modes.isolation.is_some());
+            let mut grants = table.grants(ground.history.state, &job.prepare, role);
+            grants.extend(locks.then(|| table.locking_grant(role)));
+            grants
         };
         Error::Forbidden { error, statements }
     }
@@ -142,6 +143,7 @@ impl Run<'_> {
         &mut self,
         retries: &mut Retries,
         migration: Option<&String>,
+        alone: bool,
         error: &PgError,
         blocker: Option<&Blocker>,
     ) -> Result<bool, Error> {
@@ -153,7 +155,7 @@ impl Run<'_> {
         retries.pause = (retries.pause * 2).min(LONGEST_PAUSE);
         (self.tell)(Event::Retrying {
             migration: migration.cloned(),
-            why: Again::Lock(error.clone(), blocker.cloned()),
+            why: Again::Lock { error: error.clone(), blocker: blocker.cloned(), alone },
             pause,
             attempt: retries.attempt,
         });

@@ -120,9 +120,12 @@ fn reading_setting(words: &mut Words) -> Option<&'static str> {
     (!harmless.contains(&value.as_str())).then_some(name)
 }
 
-/// `SELECT set_config(..., false)` as pg_dump writes it, and `SELECT ... INTO TEMP`.
+/// `SELECT set_config(..., false)` as pg_dump writes it, and nothing beside it; and
+/// `SELECT ... INTO TEMP`.
 fn select(mut words: Words) -> Kind {
-    let mut sets = false;
+    if sets(words.clone()) {
+        return Kind::Setting;
+    }
     let mut inserts = false;
     while let Some(token) = words.0.next() {
         if token.is("into") && !inserts {
@@ -131,13 +134,26 @@ fn select(mut words: Words) -> Kind {
                 return Kind::SessionBound("SELECT INTO TEMPORARY TABLE");
             }
         }
-        if sets && token.is("false") && words.eat(")") {
-            return Kind::Setting;
-        }
-        sets |= token.is("set_config") && words.eat("(");
         inserts = token.is("insert") || token.is("merge");
     }
     Kind::Plain
+}
+
+fn sets(mut words: Words) -> bool {
+    if words.eat("pg_catalog") {
+        words.eat(".");
+    }
+    let literal =
+        |words: &mut Words| words.0.next_if(|token| token.kind == TokenKind::Literal).is_some();
+    words.eat("set_config")
+        && words.eat("(")
+        && literal(&mut words)
+        && words.eat(",")
+        && literal(&mut words)
+        && words.eat(",")
+        && words.eat("false")
+        && words.eat(")")
+        && words.0.next().is_none()
 }
 
 fn copy(words: Words) -> Kind {
@@ -615,7 +631,9 @@ mod tests {
             ("reset all", Setting),
             ("reset role", Setting),
             ("select pg_catalog.set_config('search_path', '', false)", Setting),
-            ("select set_config ('a.b', 'c', false), 1", Setting),
+            ("select set_config ('a.b', 'c', false)", Setting),
+            ("select set_config('a.b', 'c', false), 1", Plain),
+            ("select f(set_config('a', 'b', true), false)", Plain),
             ("select set_config('a.b', 'c', true)", Plain),
             ("select f(false)", Plain),
             ("set local search_path to s", Plain),

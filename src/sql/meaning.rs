@@ -167,6 +167,13 @@ pub(super) fn modes(statement: &str) -> Modes {
     modes
 }
 
+pub(super) fn chains(statement: &str) -> bool {
+    let mut words = Words::of(statement);
+    words.0.next();
+    words.eat_any(&["work", "transaction"]);
+    words.eat("and") && words.eat("chain")
+}
+
 pub(super) fn enum_name(statement: &str) -> Option<Vec<String>> {
     let mut words = Words::of(statement);
     let creates = words.eat("create");

@@ -158,7 +158,6 @@ fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
         let run = running.finish().exits(code).says(&[
             "0000_a was cancelled in CREATE INDEX CONCURRENTLY",
             "an INVALID index, which the next start drops and builds again",
-            "It was at step 1 of 2; the next start begins there.",
             "The app was not started.",
         ]);
         assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
@@ -199,7 +198,7 @@ fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
             "ERROR 23505: could not create unique index",
             "at 0000_a.sql:3:1, statement 2 of 3",
             "an INVALID index, which the next start drops and builds again",
-            "Step 1 of 3 is done and stays; the next start goes on with step 2.",
+            "Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.",
         ]);
         let rows = "select unit, finished from drizzle.__drizzle_migrations_progress order by 1";
         assert_eq!(database.rows(rows), ["1|t", "2|f"]);
@@ -230,7 +229,7 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
     premigrate(&database, &folder).run().exits(70).says(&[
         "0000_a failed in step 3 of 3 and was rolled back",
         "at 0000_a.sql:5:1, statement 5 of 5",
-        "Steps 1 to 2 of 3 are done and stay; the next start goes on with step 3.",
+        "Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.",
     ]);
     let status = premigrate(&database, &folder).args(&["status", "--exit-code"]).run().exits(10);
     assert!(status.stdout.contains("0000_a  partial (2 of 3)\n"), "{}", status.stdout);
@@ -493,4 +492,151 @@ fn progress_of_a_baselined_migration_is_forgotten() {
     premigrate(&database, &folder).arg("baseline").run().exits(0);
     assert_eq!(database.value(PROGRESS), "");
     premigrate(&database, &folder).run().exits(0).says(&["up to date"]);
+}
+
+const VALID: &str = "select indexrelid::regclass || ' ' || indisvalid || ' ' || indisunique \
+    from pg_index where indrelid = 't'::regclass order by 1";
+
+#[test]
+fn a_build_that_fails_since_its_name_is_taken_is_never_recorded_as_done() {
+    let database = Database::fresh();
+    database.execute("create table t (a int, b int); create index i on t (a)");
+    let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently i on t (b)")]);
+    for _ in 0..3 {
+        premigrate(&database, &folder).run().exits(70).says(&["42P07"]);
+    }
+    assert_eq!(database.rows(VALID), ["i true false"]);
+    // Nor is a build whose index the server would name.
+    folder.write("0000_a.sql", "create index concurrently on t (lower(c))");
+    for _ in 0..2 {
+        premigrate(&database, &folder).run().exits(70).says(&["42703"]);
+    }
+}
+
+#[test]
+fn what_became_of_a_statement_is_asked_under_the_settings_it_ran_with() {
+    let database = Database::fresh();
+    database.execute(
+        "create schema other; create table other.t (a int); \
+         create index t_a on other.t (a)",
+    );
+    let mut writer = database.client();
+    writer.batch_execute("begin; insert into other.t values (1)").unwrap();
+    let sql = "set search_path = other;\ndrop index concurrently t_a";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let mut killed = premigrate(&database, &folder).start();
+    let dropping = "select from pg_stat_activity where datname = current_database() \
+         and query ~ '^/. premigrate \\w{16} ./ drop index' and state = 'active'";
+    database.wait_for("the drop", dropping);
+    killed.child.kill().unwrap();
+    killed.finish();
+    writer.batch_execute("commit").unwrap();
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(
+        database.rows("select indexrelid from pg_index where indrelid = 'other.t'::regclass"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_procedure_that_has_committed_a_part_of_its_work_is_not_run_again() {
+    let database = Database::fresh();
+    database.execute(
+        "create table log (a int); create procedure p() language plpgsql as \
+         $$ begin insert into log values (1); commit; \
+         raise exception 'again' using errcode = '40P01'; end $$",
+    );
+    let folder = Folder::drizzle0(&[("0000_a", "-- premigrate: no-transaction\ncall p()")]);
+    let run = premigrate(&database, &folder).run().exits(70).says(&["40P01"]);
+    run.does_not_say("rolled back");
+    premigrate(&database, &folder).run().exits(70).says(&["nothing tells whether it was done"]);
+    assert_eq!(database.value("select count(*) from log"), "1");
+}
+
+#[test]
+fn a_statement_put_before_a_build_that_failed_is_run_and_the_build_then_done() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let build = "create unique index concurrently i on t (a)";
+    let folder = Folder::drizzle0(&[("0000_a", build)]);
+    premigrate(&database, &folder).run().exits(70).says(&["23505"]);
+    folder.write("0000_a.sql", format!("delete from t;\n{build}"));
+    premigrate(&database, &folder).run().exits(0).says(&["public.i was left INVALID"]);
+    assert_eq!(database.rows(VALID), ["i true true"]);
+    assert_eq!(database.value(PROGRESS), "");
+
+    // Also where nothing of it is left to stand alone.
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    folder.write("0000_a.sql", build);
+    premigrate(&database, &folder).run().exits(70);
+    folder.write("0000_a.sql", "create index i on t (a)");
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.rows(VALID), ["i true false"]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn settings_behind_a_statement_do_not_concern_it() {
+    let database = Database::fresh();
+    let role = crate::harness::unique("later");
+    let sql = format!(
+        "create table t (a int);\ncreate index concurrently i on t (a);\n\
+         create role {role};\nset role {role};\nselect 1"
+    );
+    let folder = Folder::drizzle0(&[("0000_a", &sql)]);
+    premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
+fn statements_about_the_whole_database_are_not_in_the_way_of_our_own_lock() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[
+        ("0000_a", "vacuum full"),
+        ("0001_b", &format!("reindex database concurrently {}", database.name)),
+        ("0002_c", "reindex schema drizzle"),
+    ]);
+    let run = premigrate(&database, &folder).args(&["--lock-retries", "0"]).run();
+    run.exits(0);
+    assert_eq!(database.history().len(), 3);
+}
+
+#[test]
+fn a_signal_is_obeyed_in_time_although_the_server_does_not_answer() {
+    let database = Database::fresh();
+    let _writer = with_writer(&database);
+    let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the build", BUILDING);
+    let pid = database.value(&format!("{} limit 1", BUILDING.replacen("select", "select pid", 1)));
+    let stop = |signal: &str| {
+        let status = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(status.unwrap().success());
+    };
+    stop("STOP");
+    let at = Instant::now();
+    running.signal("TERM");
+    let run = running.finish().exits(143);
+    stop("CONT");
+    assert!(at.elapsed() < Duration::from_secs(8), "{:?}", at.elapsed());
+    run.says(&["the server did not confirm in time"]);
+}
+
+#[test]
+fn a_role_with_the_grants_that_are_told_may_choose_its_isolation_level() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    premigrate(&database, &folder).run().exits(0);
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select, insert on all tables in schema drizzle to {role}; \
+         grant usage on all sequences in schema drizzle to {role}"
+    ));
+    folder.add("0001_b", "set transaction isolation level serializable; select 1");
+    let limited = Database { name: database.name.clone(), url };
+    let run = premigrate(&limited, &folder).run().exits(77);
+    let grant = run.stderr.lines().find(|line| line.contains("grant update")).unwrap().trim();
+    database.execute(grant);
+    premigrate(&limited, &folder).run().exits(0);
 }
