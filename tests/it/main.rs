@@ -27,5 +27,6 @@ mod runners;
 mod scaffold;
 mod settings;
 mod signals;
+mod tls;
 mod up;
 mod waiting;
