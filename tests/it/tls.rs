@@ -82,7 +82,7 @@ impl Scene {
         let (log, mark) = (self.server.log(), format!("application_name={mark}"));
         let authorized =
             |line: &&str| line.contains("connection authorized") && line.contains(&mark);
-        match log.lines().filter(authorized).next_back() {
+        match log.lines().rfind(authorized) {
             Some(line) if success && line.contains("SSL enabled") => Outcome::Encrypted,
             Some(_) if success => Outcome::Plain,
             _ => Outcome::Refused,
@@ -195,4 +195,68 @@ fn without_tls_every_mode_ends_as_with_libpq() {
     }
     let (_, run) = scene.premigrate("either", "sslmode=require", &[]);
     run.exits(77).says(&["the server does not support TLS"]);
+}
+
+#[test]
+fn every_way_to_log_in_ends_as_with_libpq() {
+    let (authority, scene) = Scene::good();
+    let client = authority.signs(&Wanted { subject: "only_cert", names: &[], valid: (-9, 90) });
+    let (cert, key) = (
+        write(&scene.folder, "client.crt", client.cert_pem()),
+        write(&scene.folder, "client.key", client.key_pem()),
+    );
+    let sesame = "password=sesame";
+    for role in ["either", "by_password", "by_md5", "by_scram"] {
+        for sslmode in ["disable", "require"] {
+            for binding in ["disable", "prefer", "require"] {
+                for password in [sesame, "password=wrong"] {
+                    let more = format!("sslmode={sslmode} channel_binding={binding} {password}");
+                    let outcome = scene.compare(role, &more, None);
+                    if binding == "require" && role == "by_scram" && password == sesame {
+                        assert_eq!(outcome == Outcome::Encrypted, sslmode == "require", "{more}");
+                    }
+                }
+            }
+        }
+    }
+    let own = format!("sslcert={} sslkey={}", cert.display(), key.display());
+    assert_eq!(scene.compare("only_cert", &own, None), Outcome::Encrypted);
+    let (_, run) = scene.premigrate("only_cert", "sslmode=require", &[]);
+    run.exits(77).says(&["wants a client certificate", "sslcert and sslkey", "PGSSLCERT"]);
+
+    // Keys that native-tls does not read by itself.
+    let ec = client.key.ec_key().unwrap().private_key_to_pem().unwrap();
+    let cipher = openssl::symm::Cipher::aes_128_cbc();
+    let sealed = client.key.private_key_to_pem_pkcs8_passphrase(cipher, b"open").unwrap();
+    for (name, text, more) in [("ec.key", ec, ""), ("sealed.key", sealed, "sslpassword=open")] {
+        let key = write(&scene.folder, name, text);
+        let own = format!("sslcert={} sslkey={} {more}", cert.display(), key.display());
+        assert_eq!(scene.compare("only_cert", &own, None), Outcome::Encrypted, "{name}");
+    }
+    let sealed = scene.folder.path.join("sealed.key");
+    let own = format!("sslmode=require sslcert={} sslkey={}", cert.display(), sealed.display());
+    let (_, run) = scene.premigrate("only_cert", &own, &[]);
+    run.exits(78).says(&["sslkey", "sealed.key", "passphrase"]).does_not_say("BEGIN");
+
+    // The same without files.
+    let (cert, key, root) = (client.cert_pem(), client.key_pem(), authority.pem());
+    let env = [("PGSSLCERT", &*cert), ("PGSSLKEY", &*key), ("PGSSLROOTCERT", &*root)];
+    let (outcome, run) = scene.premigrate("only_cert", "sslmode=verify-full", &env);
+    assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+}
+
+#[test]
+fn roots_that_are_named_are_used_and_must_be_there() {
+    let (_authority, scene) = Scene::good();
+    let root = scene.root.display().to_string();
+    let system = "sslmode=verify-full sslrootcert=system";
+    let (outcome, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", &root)]);
+    assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+    let (_, run) = scene.premigrate("either", system, &[]);
+    run.exits(77).says(&["an authority CN=Tests that is not trusted here; trusted are "]);
+    let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", "/no/such")]);
+    run.exits(78).says(&["SSL_CERT_FILE (/no/such) is not there"]);
+    let missing = "sslmode=verify-ca sslrootcert=/no/such";
+    let (_, run) = scene.premigrate("either", missing, &[]);
+    run.exits(78).says(&["sslrootcert (/no/such) cannot be read"]);
 }
