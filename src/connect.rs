@@ -101,7 +101,8 @@ pub fn passes(cause: &Cause) -> bool {
         Cause::Client(trouble) => match trouble {
             Trouble::Dial(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
             Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::ReadOnly | Trouble::Silent => true,
-            Trouble::Tls(_) | Trouble::NoPassword | Trouble::Protocol(_) => false,
+            Trouble::Tls(trouble) => trouble.passes(),
+            Trouble::Login(_) | Trouble::NoPassword | Trouble::Protocol(_) => false,
         },
         Cause::Server(error) => server_passes(error),
     }
@@ -142,7 +143,10 @@ fn is_full_in_words(error: &PgError) -> bool {
 /// Whether the server was there and would not have us: role, password, database, certificate.
 pub fn refuses(cause: &Cause) -> bool {
     match cause {
-        Cause::Server(_) | Cause::Client(Trouble::NoPassword | Trouble::Tls(_)) => !passes(cause),
+        Cause::Server(_)
+        | Cause::Client(Trouble::NoPassword | Trouble::Login(_) | Trouble::Tls(_)) => {
+            !passes(cause)
+        }
         Cause::Client(_) | Cause::Stopped(_) => false,
     }
 }
@@ -150,6 +154,7 @@ pub fn refuses(cause: &Cause) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::TlsTrouble;
 
     fn server(code: &str, message: &str) -> Cause {
         Cause::Server(PgError {
@@ -177,6 +182,6 @@ mod tests {
             assert!(refuses(&server(code, "")), "{code}");
         }
         assert!(!passes(&server("08P01", "no such database: app")));
-        assert!(!passes(&Cause::Client(Trouble::Tls("server does not support TLS".to_owned()))));
+        assert!(!passes(&Cause::Client(Trouble::Tls(TlsTrouble::NotOffered))));
     }
 }

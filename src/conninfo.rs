@@ -5,10 +5,12 @@
 mod invalid;
 mod keywords;
 pub mod passfile;
+mod pem;
 mod text;
 mod url;
 
 pub use invalid::Invalid;
+pub use pem::Pem;
 
 use invalid::Problem;
 use keywords::Keyword;
@@ -152,7 +154,10 @@ pub enum SslMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootCert {
     /// The only roots to trust, in PEM.
-    File(PathBuf),
+    File(Pem),
+    /// The same, if this file is there: libpq's own place for it. Then it also makes
+    /// [`SslMode::Require`] verify.
+    IfThere(PathBuf),
     /// The well-known roots, named on purpose.
     System,
 }
@@ -161,9 +166,13 @@ pub enum RootCert {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCert {
     /// The certificate, in PEM.
-    pub cert: PathBuf,
+    pub cert: Pem,
     /// Its private key, in PEM.
-    pub key: PathBuf,
+    pub key: Pem,
+    /// `sslpassword`: what the key is encrypted with.
+    pub password: Option<Secret>,
+    /// Whether it is no fault if the certificate is not there: libpq's own place for it.
+    pub if_there: bool,
 }
 
 /// `channel_binding`.
@@ -234,7 +243,13 @@ pub fn resolve(
             .unwrap_or_else(|| APPLICATION_NAME.to_owned()),
         options: said.text("options"),
         sslmode,
-        root_cert: root_cert.filter(|_| sslmode >= SslMode::VerifyCa),
+        root_cert: root_cert.filter(|root| {
+            let least = match root {
+                RootCert::IfThere(_) => SslMode::Require,
+                RootCert::File(_) | RootCert::System => SslMode::VerifyCa,
+            };
+            sslmode >= least
+        }),
         client_cert: said.client_cert(&mut notes)?,
         channel_binding: said
             .choice("channel_binding", CHANNEL_BINDINGS)?
@@ -461,7 +476,7 @@ impl Settings<'_> {
         let asked = sslmode.max(ssl).or(legacy);
         let root = self.text("sslrootcert").map(|root| match root.as_str() {
             "system" => RootCert::System,
-            _ => RootCert::File(PathBuf::from(root)),
+            root => RootCert::File(Pem::from(root)),
         });
         let strict = self.text("sslaccept").is_some_and(|value| value == "strict");
         let (mode, verifies) = asked.unwrap_or(match root {
@@ -482,27 +497,39 @@ impl Settings<'_> {
             }
             _ => mode,
         };
-        Ok((mode, root))
+        let own = || verifies.then(|| self.own_file("root.crt").map(RootCert::IfThere)).flatten();
+        Ok((mode, root.or_else(own)))
     }
 
     fn client_cert(&self, notes: &mut Vec<String>) -> Result<Option<ClientCert>, Invalid> {
+        let password = self.text("sslpassword").map(Secret::new);
         let pair = match (self.text("sslcert"), self.text("sslkey")) {
-            (Some(cert), Some(key)) => Some(ClientCert { cert: cert.into(), key: key.into() }),
-            (None, None) => None,
+            (Some(cert), Some(key)) => {
+                let (cert, key) = (cert.as_str().into(), key.as_str().into());
+                Some(ClientCert { cert, key, password: password.clone(), if_there: false })
+            }
+            (None, None) => {
+                let (cert, key) =
+                    (self.own_file("postgresql.crt"), self.own_file("postgresql.key"));
+                cert.zip(key).map(|(cert, key)| ClientCert {
+                    cert: cert.into(),
+                    key: key.into(),
+                    password: password.clone(),
+                    if_there: true,
+                })
+            }
             (Some(_), None) => return Err(self.blame("sslcert", Problem::HalfCertificate)),
             (None, Some(_)) => return Err(self.blame("sslkey", Problem::HalfCertificate)),
         };
-        match (self.text("sslpassword"), &pair) {
-            (Some(_), Some(_)) => {
-                return Err(self.invalid(Problem::Unsupported("sslpassword", &[])));
-            }
-            (Some(_), None) => {
-                notes
-                    .push(format!("{}: sslpassword is set aside, there is no sslkey", self.source));
-            }
-            (None, _) => {}
+        if password.is_some() && pair.as_ref().is_none_or(|pair| pair.if_there) {
+            notes.push(format!("{}: sslpassword is set aside, there is no sslkey", self.source));
         }
         Ok(pair.filter(|_| self.text("sslcertmode").is_none_or(|mode| mode != "disable")))
+    }
+
+    /// Where libpq looks for what is not named.
+    fn own_file(&self, name: &str) -> Option<PathBuf> {
+        self.variable("HOME").map(|home| PathBuf::from(home).join(".postgresql").join(name))
     }
 
     fn keepalives(&self) -> Result<Option<Keepalives>, Invalid> {

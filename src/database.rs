@@ -26,7 +26,7 @@ use tokio_postgres::{
 use crate::conninfo::SessionAttrs;
 use crate::pg_error::PgError;
 use crate::signals::{Interrupted, Patience, Signal, Stop, TICK};
-use crate::tls::{Encrypted, Tls, TlsFailure};
+use crate::tls::{Encrypted, Tls, TlsTrouble};
 use crate::wire::{Address, Vigilance, Wire};
 
 use self::handshake::handshake_pid;
@@ -49,8 +49,10 @@ pub enum Trouble {
     Lookup(String),
     /// The address cannot be connected to.
     Dial(io::ErrorKind, String),
-    /// TLS could not be agreed on.
-    Tls(String),
+    /// TLS could not be agreed on, or the certificate does not pass.
+    Tls(TlsTrouble),
+    /// The server's way to log in, or its part in it, will not do.
+    Login(String),
     /// The server wants a password, and there is none.
     NoPassword,
     /// The connection ended; with the last warning that came before, which tells why.
@@ -61,6 +63,13 @@ pub enum Trouble {
     Silent,
     /// What came is not what a PostgreSQL server sends.
     Protocol(String),
+}
+
+impl Cause {
+    /// Whether it is what we were told that is wrong, and not the server.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Cause::Client(Trouble::Tls(trouble)) if trouble.is_ours())
+    }
 }
 
 impl From<Interrupted> for Cause {
@@ -420,17 +429,22 @@ fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
     }
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
-    let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let is_garbage = matches!(io, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
-    Cause::Client(if is_garbage {
-        Trouble::Protocol(reason)
-    } else if error.is_closed() || io.is_some() {
-        Trouble::Lost(reason, overheard)
-    } else if source.is_some_and(|source| source.is::<TlsFailure>()) || reason.contains("TLS") {
-        Trouble::Tls(reason)
-    } else if reason == "password missing" {
-        Trouble::NoPassword
-    } else {
-        Trouble::Protocol(reason)
+    if let Some(trouble) = source.and_then(|source| source.downcast_ref::<TlsTrouble>()) {
+        return Cause::Client(Trouble::Tls(trouble.clone()));
+    }
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+    if let Some(trouble) = io.and_then(TlsTrouble::of_io).filter(|trouble| !trouble.passes()) {
+        return Cause::Client(Trouble::Tls(trouble));
+    }
+    let kind = io.map(io::Error::kind);
+    let is_garbage = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    // The driver tells its kinds of errors by their words only.
+    Cause::Client(match (error.to_string().as_str(), reason.as_str()) {
+        _ if is_garbage => Trouble::Protocol(reason),
+        _ if error.is_closed() || io.is_some() => Trouble::Lost(reason, overheard),
+        (_, "server does not support TLS") => Trouble::Tls(TlsTrouble::NotOffered),
+        (_, "password missing") => Trouble::NoPassword,
+        ("authentication error", _) => Trouble::Login(reason),
+        _ => Trouble::Protocol(reason),
     })
 }

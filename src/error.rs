@@ -299,7 +299,9 @@ impl Error {
             | Error::NotProgress(..)
             | Error::NotAHistory(..) => 65,
             Error::Unreachable(attempts) => {
-                if attempts.iter().any(|attempt| connect::refuses(&attempt.cause)) {
+                if attempts.iter().any(|attempt| attempt.cause.is_ours()) {
+                    78
+                } else if attempts.iter().any(|attempt| connect::refuses(&attempt.cause)) {
                     77
                 } else {
                     69

@@ -386,7 +386,8 @@ fn trouble_text(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Lookup(why) => format!("the name cannot be resolved ({why})"),
         Trouble::Dial(_, why) | Trouble::Protocol(why) => why.clone(),
-        Trouble::Tls(why) => format!("TLS failed ({why})"),
+        Trouble::Tls(trouble) => trouble.to_string(),
+        Trouble::Login(why) => format!("logging in failed ({why})"),
         Trouble::NoPassword => "the server asks for a password, and none is given".to_owned(),
         Trouble::Lost(_, Some(last_word)) => last_word.message.clone(),
         Trouble::Lost(why, None) => why.clone(),

@@ -3,13 +3,21 @@
 //! Building a connector loads OpenSSL's roots, which costs 35 ms; the driver asks for the
 //! handshake only after the server's `S`, and that is when it is built.
 
-use std::fmt;
+mod certificate;
+mod material;
+mod trouble;
+
+pub use certificate::Certificate;
+pub use trouble::{Fault, TlsTrouble, Unverified};
+
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use material::Roots;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
@@ -23,66 +31,69 @@ pub struct Tls {
     pub mode: SslMode,
     /// The name that the certificate must bear, and that is sent as SNI.
     pub host: String,
-    /// What to trust, if not the system's roots.
+    /// What to trust, if not the well-known roots.
     pub roots: Option<RootCert>,
     /// What we identify ourselves with.
     pub identity: Option<ClientCert>,
+    /// Raised when the handshake is done.
+    pub agreed: Arc<AtomicBool>,
 }
-
-/// The handshake failed, with OpenSSL's words.
-#[derive(Debug)]
-pub struct TlsFailure(String);
-
-impl fmt::Display for TlsFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TlsFailure {}
 
 impl Tls {
-    async fn handshake(self, wire: Wire) -> Result<Encrypted, TlsFailure> {
-        let failed = |error: native_tls::Error| TlsFailure(error.to_string());
+    async fn handshake(self, wire: Wire) -> Result<Encrypted, TlsTrouble> {
         let mut builder = native_tls::TlsConnector::builder();
-        match self.mode {
-            SslMode::VerifyFull => {}
-            SslMode::VerifyCa => {
-                builder.danger_accept_invalid_hostnames(true);
+        builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
+        let trusted = if self.verifies() {
+            let roots = Roots::of(self.roots.as_ref())?;
+            let name = roots.name().to_owned();
+            if let Roots::Only(roots, _) = roots {
+                builder.disable_built_in_roots(true);
+                for root in roots {
+                    builder.add_root_certificate(root);
+                }
             }
+            name
+        } else {
             // libpq's meaning: encrypted, and not verified.
-            SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require => {
-                builder.danger_accept_invalid_hostnames(true);
-                builder.danger_accept_invalid_certs(true);
-            }
+            builder.danger_accept_invalid_certs(true);
+            String::new()
+        };
+        if let Some(given) = &self.identity
+            && let Some(identity) = material::identity(given)?
+        {
+            builder.identity(identity);
         }
-        if let Some(RootCert::File(path)) = &self.roots {
-            builder.disable_built_in_roots(true);
-            for root in native_tls::Certificate::stack_from_pem(&read(path)?).map_err(failed)? {
-                builder.add_root_certificate(root);
-            }
-        }
-        if let Some(ClientCert { cert, key }) = &self.identity {
-            let identity = native_tls::Identity::from_pkcs8(&read(cert)?, &read(key)?);
-            builder.identity(identity.map_err(failed)?);
-        }
-        let connector = builder.build().map_err(failed)?;
+        let connector = builder.build().map_err(|error| match &self.identity {
+            Some(given) => TlsTrouble::Unusable {
+                parameter: "sslkey",
+                place: given.key.to_string(),
+                why: "does not belong to the certificate of sslcert".to_owned(),
+            },
+            None => TlsTrouble::Handshake(error.to_string()),
+        })?;
         let closes_second = wire.closes_second();
         let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
-        let stream = connector.connect(wire).await.map_err(failed)?;
+        let stream = connector.connect(wire).await;
+        let stream =
+            stream.map_err(|error| TlsTrouble::of_handshake(&error, &self.host, &trusted))?;
+        self.agreed.store(true, Ordering::Relaxed);
         Ok(Encrypted { stream, closes_second })
+    }
+
+    fn verifies(&self) -> bool {
+        match (self.mode, &self.roots) {
+            (SslMode::VerifyCa | SslMode::VerifyFull, _) => true,
+            (SslMode::Require, Some(RootCert::IfThere(path))) => path.exists(),
+            _ => false,
+        }
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsFailure> {
-    std::fs::read(path).map_err(|error| TlsFailure(format!("{}: {error}", path.display())))
-}
-
-type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsFailure>> + Send>>;
+type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsTrouble>> + Send>>;
 
 impl TlsConnect<Wire> for Tls {
     type Stream = Encrypted;
-    type Error = TlsFailure;
+    type Error = TlsTrouble;
     type Future = Handshake<Self::Stream>;
 
     fn connect(self, wire: Wire) -> Self::Future {

@@ -282,7 +282,8 @@ fn libpqs_variables_say_what_the_text_does_not() {
     assert_eq!(alone.options.as_deref(), Some("-c x=y"));
     assert_eq!(alone.sslmode, SslMode::VerifyCa);
     assert_eq!(alone.root_cert, Some(RootCert::File("/ca.pem".into())));
-    let client = ClientCert { cert: "/c.pem".into(), key: "/k.pem".into() };
+    let client =
+        ClientCert { cert: "/c.pem".into(), key: "/k.pem".into(), password: None, if_there: false };
     assert_eq!(alone.client_cert, Some(client));
     assert_eq!(alone.connect_timeout, Some(Duration::from_secs(7)));
     assert_eq!(alone.target_session_attrs, SessionAttrs::Primary);
@@ -546,13 +547,45 @@ fn the_texts_word_on_tls_counts_more_than_the_variables() {
 #[test]
 fn a_client_certificate_needs_its_key() {
     let given = target("postgres://u@h/d?sslcert=/c&sslkey=/k").client_cert;
-    assert_eq!(given, Some(ClientCert { cert: "/c".into(), key: "/k".into() }));
+    assert_eq!(
+        given,
+        Some(ClientCert { cert: "/c".into(), key: "/k".into(), password: None, if_there: false })
+    );
     assert_eq!(target("host=h user=u sslcert=/c sslkey=/k sslcertmode=disable").client_cert, None);
     check_errors(&[
         ("postgres://u@h/d?sslcert=/c", "sslcert and sslkey belong together"),
         ("postgres://u@h/d?sslkey=/k", "sslcert and sslkey belong together"),
-        ("postgres://u@h/d?sslcert=/c&sslkey=/k&sslpassword=x", "sslpassword is not supported"),
     ]);
+}
+
+#[test]
+fn what_tls_needs_may_be_the_text_itself() {
+    let text = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n";
+    let one_line = text.trim_end().replace('\n', "\\n");
+    for given in [text, &one_line] {
+        let env = [("PGSSLROOTCERT", given), ("PGSSLCERT", given), ("PGSSLKEY", given)];
+        let target = with(Some("postgres://u@h/d?sslmode=verify-full"), &env).unwrap();
+        let Some(RootCert::File(Pem::Text(root))) = &target.root_cert else {
+            panic!("{target:?}");
+        };
+        assert_eq!(root.expose().trim_end(), text.trim_end());
+        assert!(matches!(target.client_cert, Some(ClientCert { key: Pem::Text(_), .. })));
+        assert!(!format!("{target:?}").contains("MII"));
+    }
+}
+
+#[test]
+fn what_tls_needs_may_be_where_libpq_looks_for_it() {
+    let home = [("HOME", "/home/app")];
+    let root = |text| with(Some(text), &home).unwrap().root_cert;
+    let own = Some(RootCert::IfThere("/home/app/.postgresql/root.crt".into()));
+    assert_eq!(root("postgres://u@h?sslmode=require"), own);
+    assert_eq!(root("postgres://u@h?sslmode=verify-full"), own);
+    assert_eq!(root("postgres://u@h?sslmode=no-verify"), None);
+    assert_eq!(root("postgres://u@h?sslmode=prefer"), None);
+    let given = with(Some("postgres://u@h"), &home).unwrap().client_cert.unwrap();
+    assert_eq!(given.key, "/home/app/.postgresql/postgresql.key".into());
+    assert!(given.if_there);
 }
 
 #[test]
@@ -790,7 +823,6 @@ fn no_error_and_no_debug_output_holds_a_password() {
         "postgres://u@h/d?password=x&S3CR3T",
         "postgres://u@h/d?password=S3CR3T&foo=bar",
         "postgres://u@h/d?foo=x@y&S3CR3T=z",
-        "postgres://u@h/d?sslcert=/c&sslkey=/k&sslpassword=S3CR3T",
         "host=h user=u password=S3CR3T foo=bar",
         "host=h user=u password=x S3CR3T=y",
         "host=h user=u password=x S3CR3T",
@@ -821,6 +853,7 @@ fn no_error_and_no_debug_output_holds_a_password() {
         "postgres://u:a?S3CR3T=b@h/d",
         "postgres://h/d?user=u&password=S3CR3T&schema=x",
         "postgres://u@h/d?sslpassword=S3CR3T",
+        "postgres://u@h/d?sslcert=/c&sslkey=/k&sslpassword=S3CR3T",
         "postgres://u@h/d?sslidentity=S3CR3T",
         "host=h user=u password='a S3CR3T'",
     ];

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,11 +15,15 @@ use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as 
 use super::{Attempt, BackDoor, Cause, Connected, Session, Trouble, blocking, cause, resolve};
 use crate::conninfo::{ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile};
 use crate::signals::Patience;
-use crate::tls::Tls;
+use crate::tls::{Certificate, Tls, TlsTrouble};
 use crate::wire::{Address, Vigilance, Wire};
 
 /// How long one address is tried.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long the second look at a certificate that does not pass may take.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
+/// PostgreSQL's words, in English, for a `pg_hba.conf` that asks for a client certificate.
+const WANTS_CERTIFICATE: &str = "requires a valid client certificate";
 
 impl Session {
     /// Connects: to each host and each of its addresses in turn, until one lets us in.
@@ -56,7 +61,7 @@ impl Session {
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
                 let login = login(target, host, &address, &vigilance);
                 let limit = resolve::share(patience, left).at_most(attempt);
-                let cause = match blocking(&runtime, limit, login) {
+                let refusals = match blocking(&runtime, limit, login) {
                     Ok(Ok((client, connection, tls))) => {
                         let place = place(host, &address);
                         let (token, vigilance) = (client.cancel_token(), vigilance.clone());
@@ -71,10 +76,19 @@ impl Session {
                         runtime = new_runtime()?;
                         continue;
                     }
-                    Ok(Err(cause)) => cause,
-                    Err(interrupted) => interrupted.into(),
+                    Ok(Err(refusals)) => refusals,
+                    Err(interrupted) => {
+                        vec![Refusal { encrypted: None, cause: interrupted.into() }]
+                    }
                 };
-                attempts.push(failed(&place(host, &address), cause));
+                let place = place(host, &address);
+                for Refusal { encrypted, cause } in refusals {
+                    attempts.push(match encrypted {
+                        Some(true) => failed(&format!("{place}, with TLS"), cause),
+                        Some(false) => failed(&format!("{place}, without TLS"), cause),
+                        None => failed(&place, cause),
+                    });
+                }
             }
         }
         // A name that is still being looked up has a thread of its own, which is not waited for.
@@ -110,13 +124,89 @@ fn place(host: &Host, address: &Address) -> String {
     }
 }
 
+/// libpq's ways to begin with a server, in its order: the second where the first does not lead in.
+fn ways(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
+    match mode {
+        SslMode::Disable => (DriverSslMode::Disable, None),
+        SslMode::Allow => (DriverSslMode::Disable, Some(DriverSslMode::Require)),
+        SslMode::Prefer => (DriverSslMode::Prefer, Some(DriverSslMode::Disable)),
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+            (DriverSslMode::Require, None)
+        }
+    }
+}
+
+/// How an attempt at an address failed.
+struct Refusal {
+    /// With TLS, or without; none where both say the same.
+    encrypted: Option<bool>,
+    cause: Cause,
+}
+
+/// Logs in at one address, by one way or the other.
 async fn login(
     target: &Target,
     host: &Host,
     address: &Address,
     vigilance: &Vigilance,
-) -> Result<(Client, Connected, Tls), Cause> {
-    let dial = |error: io::Error| Cause::Client(Trouble::Dial(error.kind(), error.to_string()));
+) -> Result<(Client, Connected, Tls), Vec<Refusal>> {
+    let (first, second) = ways(target.sslmode_for(host));
+    let (agreed, cause) = match try_login(target, host, address, vigilance, first).await {
+        Ok(admitted) => return Ok(admitted),
+        Err(refused) => refused,
+    };
+    let Some(second) = second.filter(|_| turns_on_tls(first, agreed, &cause)) else {
+        return Err(vec![Refusal { encrypted: None, cause }]);
+    };
+    match try_login(target, host, address, vigilance, second).await {
+        Ok(admitted) => Ok(admitted),
+        // What passes, such as a server that is starting again, has the last word.
+        Err((_, again)) if again == cause || !is_verdict(&again) => {
+            Err(vec![Refusal { encrypted: None, cause: again }])
+        }
+        Err((_, again)) => {
+            let encrypted = first != DriverSslMode::Disable;
+            Err(vec![
+                Refusal { encrypted: Some(encrypted), cause },
+                Refusal { encrypted: Some(!encrypted), cause: again },
+            ])
+        }
+    }
+}
+
+/// Whether the other way may lead in where this one did not. libpq tries it after whatever the
+/// server says before it has let us in, and after a handshake that failed.
+fn turns_on_tls(way: DriverSslMode, agreed: bool, cause: &Cause) -> bool {
+    match cause {
+        // A failed handshake; a server that judges our certificate after it is not asked again.
+        Cause::Client(Trouble::Tls(_)) => !agreed,
+        // A server that said no to TLS has been asked without.
+        Cause::Server(_) => (way == DriverSslMode::Disable || agreed) && is_verdict(cause),
+        Cause::Client(_) | Cause::Stopped(_) => false,
+    }
+}
+
+/// Whether this may be about the kind of connection; what is known to be about the database or
+/// the moment is not.
+fn is_verdict(cause: &Cause) -> bool {
+    match cause {
+        Cause::Server(error) => !["3D", "42", "53", "57"].iter().any(|class| error.is_class(class)),
+        Cause::Client(Trouble::Tls(trouble)) => !trouble.passes(),
+        Cause::Client(Trouble::NoPassword | Trouble::Login(_)) => true,
+        Cause::Client(_) | Cause::Stopped(_) => false,
+    }
+}
+
+/// Logs in at one address in one way. A failure comes with whether TLS was agreed on.
+async fn try_login(
+    target: &Target,
+    host: &Host,
+    address: &Address,
+    vigilance: &Vigilance,
+    way: DriverSslMode,
+) -> Result<(Client, Connected, Tls), (bool, Cause)> {
+    let dial =
+        |error: io::Error| (false, Cause::Client(Trouble::Dial(error.kind(), error.to_string())));
     let wire = Wire::dial(address, vigilance).await.map_err(dial)?;
     let stranger = wire.stranger();
     let mut config = tokio_postgres::Config::new();
@@ -134,22 +224,37 @@ async fn login(
         ChannelBinding::Prefer => DriverChannelBinding::Prefer,
         ChannelBinding::Require => DriverChannelBinding::Require,
     });
-    let mode = target.sslmode_for(host);
-    config.ssl_mode(match mode {
-        SslMode::Disable => DriverSslMode::Disable,
-        SslMode::Allow | SslMode::Prefer => DriverSslMode::Prefer,
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
-    });
+    config.ssl_mode(way);
     let tls = Tls {
-        mode,
+        mode: target.sslmode_for(host),
         host: host.name.to_string(),
         roots: target.root_cert.clone(),
         identity: target.client_cert.clone(),
+        agreed: Arc::default(),
     };
-    let (client, connection) =
-        config.connect_raw(wire, tls.clone()).await.map_err(|error| cause(&error, None))?;
-    stranger.store(false, Ordering::Relaxed);
-    Ok((client, connection, tls))
+    let error = match config.connect_raw(wire, tls.clone()).await {
+        Ok((client, connection)) => {
+            stranger.store(false, Ordering::Relaxed);
+            return Ok((client, connection, tls));
+        }
+        Err(error) => error,
+    };
+    let agreed = tls.agreed.load(Ordering::Relaxed);
+    let mut cause = cause(&error, None);
+    if let Cause::Client(Trouble::Tls(TlsTrouble::Unverified(unverified))) = &mut cause
+        && let Ok(wire) = Wire::dial(address, vigilance).await
+    {
+        let look = Certificate::of_server(wire, &tls.host);
+        unverified.seen = tokio::time::timeout(SECOND_LOOK, look).await.ok().flatten();
+    }
+    if tls.identity.is_none_or(|given| given.if_there)
+        && let Cause::Server(error) = &cause
+        && error.message.contains(WANTS_CERTIFICATE)
+    {
+        let said = TlsTrouble::CertificateWanted(error.message.clone());
+        cause = Cause::Client(Trouble::Tls(said));
+    }
+    Err((agreed, cause))
 }
 
 /// The password file's word for this host. One that is not there is no fault, as in libpq; neither

@@ -106,6 +106,7 @@ fn by_trouble(trouble: &Trouble, attempt: &Attempt) -> Option<&'static str> {
         Trouble::Dial(..)
         | Trouble::Lost(..)
         | Trouble::Tls(_)
+        | Trouble::Login(_)
         | Trouble::ReadOnly
         | Trouble::Protocol(_) => return None,
     })

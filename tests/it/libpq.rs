@@ -154,14 +154,14 @@ fn meaning_of_ours(target: &Target) -> Vec<String> {
         SslMode::VerifyCa => "verify-ca",
         SslMode::VerifyFull => "verify-full",
     };
-    let root = target.root_cert.as_ref().map(|root| match root {
-        RootCert::File(path) => path.display().to_string(),
-        RootCert::System => "system".to_owned(),
-        #[allow(unreachable_patterns, reason = "a root that libpq does not have")]
-        _ => "of our own".to_owned(),
+    let root = target.root_cert.as_ref().and_then(|root| match root {
+        RootCert::File(pem) => Some(pem.to_string()),
+        RootCert::System => Some("system".to_owned()),
+        // libpq's default too, which it does not name.
+        RootCert::IfThere(_) => None,
     });
     let cert = target.client_cert.as_ref();
-    let cert = cert.map(|cert| (cert.cert.display().to_string(), cert.key.display().to_string()));
+    let cert = cert.map(|cert| (cert.cert.to_string(), cert.key.to_string()));
     let binding = match target.channel_binding {
         ChannelBinding::Disable => "disable",
         ChannelBinding::Prefer => "prefer",

@@ -33,6 +33,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod split;
+mod tls;
 mod up;
 mod vigilance;
 mod waiting;

@@ -1,0 +1,136 @@
+//! What TLS is built from: the roots that the mode needs, and the certificate that we show.
+//!
+//! Read when the server has said yes to TLS, and not before. Each fault names the parameter.
+
+use std::path::Path;
+
+use native_tls::Identity;
+use openssl::pkey::PKey;
+
+use super::TlsTrouble;
+use crate::conninfo::{ClientCert, Pem, RootCert};
+
+/// What to verify against.
+pub enum Roots {
+    /// Only these; and a word for them.
+    Only(Vec<native_tls::Certificate>, String),
+    /// The system's, which native-tls finds and loads.
+    System,
+}
+
+impl Roots {
+    /// For a mode that verifies: those that were named, or the system's, or where the system has
+    /// none, as in an image from scratch, Mozilla's, which we carry.
+    pub fn of(named: Option<&RootCert>) -> Result<Roots, TlsTrouble> {
+        match named {
+            Some(RootCert::File(pem)) => Roots::from_pem(pem),
+            Some(RootCert::IfThere(path)) if path.exists() => Roots::from_pem(&path.clone().into()),
+            Some(RootCert::System | RootCert::IfThere(_)) | None => {
+                if system_has_roots()? {
+                    Ok(Roots::System)
+                } else {
+                    mozillas()
+                }
+            }
+        }
+    }
+
+    fn from_pem(pem: &Pem) -> Result<Roots, TlsTrouble> {
+        let none = || unusable("sslrootcert", pem, "holds no certificate in PEM form".to_owned());
+        let roots = native_tls::Certificate::stack_from_pem(&read("sslrootcert", pem)?);
+        let roots = roots.map_err(|_| none())?;
+        if roots.is_empty() {
+            return Err(none());
+        }
+        let name = match pem {
+            Pem::File(path) => format!("the roots in {}", path.display()),
+            Pem::Text(_) => "the roots given as text".to_owned(),
+        };
+        Ok(Roots::Only(roots, name))
+    }
+
+    /// A word for them.
+    pub fn name(&self) -> &str {
+        match self {
+            Roots::Only(_, name) => name,
+            Roots::System => "the system's roots",
+        }
+    }
+}
+
+/// Where the environment names roots, they have to be there.
+fn system_has_roots() -> Result<bool, TlsTrouble> {
+    for parameter in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        if let Some(path) = std::env::var_os(parameter).filter(|path| !path.is_empty()) {
+            let pem = Pem::File(path.into());
+            return match &pem {
+                Pem::File(path) if path.exists() => Ok(true),
+                _ => Err(unusable(parameter, &pem, "is not there".to_owned())),
+            };
+        }
+    }
+    let found = openssl_probe::probe();
+    let holds = |path: &Path| path.metadata().is_ok_and(|file| file.len() > 0);
+    // OpenSSL finds a root by its name's hash, with `.0` after it.
+    let is_hashed = |folder: &Path| {
+        let entries = std::fs::read_dir(folder);
+        entries.is_ok_and(|mut entries| {
+            entries.any(|entry| {
+                entry.is_ok_and(|entry| entry.path().extension().is_some_and(|end| end == "0"))
+            })
+        })
+    };
+    Ok(found.cert_file.is_some_and(|file| holds(&file))
+        || found.cert_dir.iter().any(|folder| is_hashed(folder)))
+}
+
+fn mozillas() -> Result<Roots, TlsTrouble> {
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .map(|der| native_tls::Certificate::from_der(der))
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsTrouble::Handshake(error.to_string()))?;
+    Ok(Roots::Only(roots, "Mozilla's roots, which premigrate carries".to_owned()))
+}
+
+/// What we identify ourselves with, if there is such a thing.
+pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsTrouble> {
+    let ClientCert { cert, key, password, if_there } = given;
+    if let (true, Pem::File(path)) = (*if_there, cert)
+        && !path.exists()
+    {
+        return Ok(None);
+    }
+    let password = password.as_ref().map(|password| password.expose());
+    let certificate = read("sslcert", cert)?;
+    let key_text = pkcs8(&read("sslkey", key)?, password).ok_or_else(|| {
+        let why = match password {
+            None => "is no private key, or is encrypted: then give its passphrase with sslpassword",
+            Some(_) => "is no private key, or sslpassword is not its passphrase",
+        };
+        unusable("sslkey", key, why.to_owned())
+    })?;
+    let identity = Identity::from_pkcs8(&certificate, &key_text);
+    let why = "holds no certificate in PEM form".to_owned();
+    identity.map(Some).map_err(|_| unusable("sslcert", cert, why))
+}
+
+/// native-tls reads PKCS#8 alone; people have keys of every kind. An empty passphrase keeps OpenSSL
+/// from asking for one at the terminal.
+fn pkcs8(key: &[u8], password: Option<&str>) -> Option<Vec<u8>> {
+    let read = PKey::private_key_from_pem_passphrase(key, password.unwrap_or_default().as_bytes())
+        .or_else(|_| PKey::private_key_from_der(key));
+    read.ok()?.private_key_to_pem_pkcs8().ok()
+}
+
+fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsTrouble> {
+    match pem {
+        Pem::Text(text) => Ok(text.expose().as_bytes().to_vec()),
+        Pem::File(path) => std::fs::read(path)
+            .map_err(|error| unusable(parameter, pem, format!("cannot be read: {error}"))),
+    }
+}
+
+fn unusable(parameter: &'static str, pem: &Pem, why: String) -> TlsTrouble {
+    TlsTrouble::Unusable { parameter, place: pem.to_string(), why }
+}

@@ -1,0 +1,235 @@
+//! What goes wrong with TLS, as data, and the one sentence for each: what it is, and the cure.
+//!
+//! OpenSSL's verdict on a certificate comes in words only, of the version that is compiled in.
+
+use std::error::Error as _;
+use std::fmt;
+
+use openssl::error::ErrorStack;
+use openssl::ssl;
+
+use super::certificate::Certificate;
+
+/// Why there is no TLS with this server, or none to be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsTrouble {
+    /// The server said no to TLS.
+    NotOffered,
+    /// The server's certificate does not pass.
+    Unverified(Box<Unverified>),
+    /// The server wants a certificate of ours, and we have none; its words.
+    CertificateWanted(String),
+    /// The server does not take our certificate; OpenSSL's words.
+    CertificateRefused(String),
+    /// Something that was given to us for TLS is of no use.
+    Unusable {
+        /// The parameter that gives it.
+        parameter: &'static str,
+        /// The file, or a word for the text itself.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The connection ended during the handshake.
+    Cut(String),
+    /// The handshake failed otherwise; OpenSSL's words.
+    Handshake(String),
+}
+
+/// A certificate that does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unverified {
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// Whom we meant to connect to.
+    pub host: String,
+    /// Which roots are trusted.
+    pub trusted: String,
+    /// The certificate, if a second look could be had.
+    pub seen: Option<Certificate>,
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its time, or that of one that it rests on, is over.
+    Expired,
+    /// Its time has not come.
+    NotYetValid,
+    /// It is for another host.
+    WrongHost,
+    /// It rests on nothing that is trusted.
+    UnknownAuthority,
+    /// It rests on itself alone, and is not trusted.
+    SelfSigned,
+    /// OpenSSL's words.
+    Other(String),
+}
+
+impl Fault {
+    /// By the words in which OpenSSL ends its error: `...: (certificate has expired)`.
+    fn said(error: &str) -> Option<Fault> {
+        let (_, verdict) = error.strip_suffix(')')?.rsplit_once('(')?;
+        Some(match verdict {
+            "certificate has expired" => Fault::Expired,
+            "certificate is not yet valid" => Fault::NotYetValid,
+            "hostname mismatch" | "IP address mismatch" => Fault::WrongHost,
+            "self-signed certificate" => Fault::SelfSigned,
+            "self-signed certificate in certificate chain"
+            | "unable to get issuer certificate"
+            | "unable to get local issuer certificate"
+            | "unable to verify the first certificate" => Fault::UnknownAuthority,
+            other => Fault::Other(other.to_owned()),
+        })
+    }
+}
+
+/// TLS's number for "no certificate, no connection".
+const CERTIFICATE_REQUIRED: i32 = 116;
+/// Its numbers for what is wrong with our certificate, from "bad" to "unknown authority".
+const CERTIFICATE_ALERTS: std::ops::RangeInclusive<i32> = 42..=48;
+/// OpenSSL's number for a connection that ends in the middle.
+const UNEXPECTED_EOF: i32 = 294;
+
+impl TlsTrouble {
+    /// Why a handshake failed.
+    pub(super) fn of_handshake(error: &native_tls::Error, host: &str, trusted: &str) -> TlsTrouble {
+        let words = error.to_string();
+        if words.contains("certificate verify failed")
+            && let Some(fault) = Fault::said(&words)
+        {
+            let (host, trusted) = (host.to_owned(), trusted.to_owned());
+            return TlsTrouble::Unverified(Box::new(Unverified {
+                fault,
+                host,
+                trusted,
+                seen: None,
+            }));
+        }
+        let source = error.source();
+        if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
+            return TlsTrouble::of_openssl(stack);
+        }
+        match source {
+            Some(io) => TlsTrouble::Cut(io.to_string()),
+            None if words.contains("unexpected EOF") => TlsTrouble::Cut(words),
+            None => TlsTrouble::Handshake(words),
+        }
+    }
+
+    /// Why an encrypted connection ended: under TLS 1.3 the server judges our certificate only
+    /// after the handshake.
+    pub fn of_io(error: &std::io::Error) -> Option<TlsTrouble> {
+        let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
+        Some(TlsTrouble::of_openssl(error.ssl_error()?))
+    }
+
+    fn of_openssl(stack: &ErrorStack) -> TlsTrouble {
+        let Some(first) = stack.errors().first() else {
+            return TlsTrouble::Handshake(stack.to_string());
+        };
+        let words = first.reason().unwrap_or("no reason is given").to_owned();
+        // What the other side says of us has TLS's number for it, and a thousand.
+        match first.reason_code() {
+            code if code - 1000 == CERTIFICATE_REQUIRED => TlsTrouble::CertificateWanted(words),
+            code if CERTIFICATE_ALERTS.contains(&(code - 1000)) => {
+                TlsTrouble::CertificateRefused(words)
+            }
+            UNEXPECTED_EOF => TlsTrouble::Cut(words),
+            _ => TlsTrouble::Handshake(words),
+        }
+    }
+
+    /// Whether waiting may help.
+    pub fn passes(&self) -> bool {
+        matches!(self, TlsTrouble::Cut(_))
+    }
+
+    /// Whether it is what we were told that is wrong, and not the server.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, TlsTrouble::Unusable { .. })
+    }
+}
+
+impl std::error::Error for TlsTrouble {}
+
+impl fmt::Display for TlsTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsTrouble::NotOffered => f.write_str(
+                "the server does not support TLS, which sslmode demands; turn TLS on there, or use \
+                 sslmode=prefer",
+            ),
+            TlsTrouble::Unverified(unverified) => unverified.fmt(f),
+            TlsTrouble::CertificateWanted(words) => write!(
+                f,
+                "the server wants a client certificate, and none is given; give one with sslcert \
+                 and sslkey, or in PGSSLCERT and PGSSLKEY ({words})"
+            ),
+            TlsTrouble::CertificateRefused(words) => {
+                write!(f, "the server does not take the client certificate of sslcert ({words})")
+            }
+            TlsTrouble::Unusable { parameter, place, why } => {
+                write!(f, "{parameter} ({place}) {why}")
+            }
+            TlsTrouble::Cut(why) => {
+                write!(f, "the connection ended during the TLS handshake ({why})")
+            }
+            TlsTrouble::Handshake(why) => write!(f, "TLS failed ({why})"),
+        }
+    }
+}
+
+impl fmt::Display for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unverified { fault, host, trusted, seen } = self;
+        let from = |what: fn(&Certificate) -> &String| {
+            seen.as_ref().map_or(String::new(), |seen| format!(" {}", what(seen)))
+        };
+        match fault {
+            Fault::Expired => match seen {
+                Some(seen) if seen.is_over => write!(
+                    f,
+                    "the server's certificate has expired, on {}; it has to be renewed there",
+                    seen.not_after
+                ),
+                _ => f.write_str(
+                    "a certificate that the server's rests on has expired; it has to be renewed",
+                ),
+            },
+            Fault::NotYetValid => {
+                write!(f, "the server's certificate is not valid yet")?;
+                if let Some(seen) = seen {
+                    write!(f, ", only from {}", seen.not_before)?;
+                }
+                f.write_str("; is the clock right, here and where it was issued?")
+            }
+            Fault::WrongHost => {
+                write!(f, "the server's certificate is not for {host}")?;
+                match seen.as_ref().map(|seen| seen.names.join(", ")) {
+                    Some(names) if names.is_empty() => f.write_str(", and names no host at all")?,
+                    Some(names) => write!(f, ", but for {names}")?,
+                    None => {}
+                }
+                f.write_str(
+                    "; connect by a name that it bears, or use sslmode=verify-ca, which compares \
+                     no names",
+                )
+            }
+            Fault::UnknownAuthority => write!(
+                f,
+                "the server's certificate comes from an authority{} that is not trusted here; \
+                 trusted are {trusted}; give the authority's root with sslrootcert, or in \
+                 PGSSLROOTCERT",
+                from(|seen| &seen.issuer),
+            ),
+            Fault::SelfSigned => write!(
+                f,
+                "the server's certificate{} is self-signed, and not trusted here; trusted are \
+                 {trusted}; give it with sslrootcert, or in PGSSLROOTCERT",
+                from(|seen| &seen.subject),
+            ),
+            Fault::Other(words) => write!(f, "the server's certificate does not pass ({words})"),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A PostgreSQL server of a test's own, with or without TLS, whose roles decide how it lets one in.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::authority::Pair;
+use crate::harness::unique;
+
+/// How each role is let in: the role's name says it.
+const HBA: &str = "\
+local     all all                 trust
+host      all either          all trust
+hostssl   all only_tls        all trust
+hostnossl all only_plain      all trust
+hostssl   all only_cert       all cert
+host      all by_password     all password
+host      all by_md5          all md5
+host      all by_scram        all scram-sha-256
+";
+
+const ROLES: &str = "\
+create role either login;
+create role only_tls login;
+create role only_plain login;
+create role only_cert login;
+create role by_password login password 'sesame';
+create role by_scram login password 'sesame';
+set password_encryption = 'md5';
+create role by_md5 login password 'sesame';
+";
+
+/// Ends with the test.
+pub struct Server {
+    folder: PathBuf,
+    pub port: u16,
+}
+
+/// As the user that the server may run as: not root.
+fn as_server(program: &Path) -> Command {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| {
+        use std::os::unix::fs::MetadataExt;
+        it.uid() == 0
+    });
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]).arg(program);
+    command
+}
+
+/// A program of the newest server that is installed.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = versions.map(|it| it.path().join("bin").join(name)).collect();
+    found.retain(|path| path.exists());
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn done(command: &mut Command) {
+    let output = command.current_dir("/").stdin(Stdio::null()).output().expect("it starts");
+    let text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&text));
+}
+
+impl Server {
+    /// With this certificate, and these authorities for clients; without TLS, if without.
+    pub fn start(tls: Option<(&Pair, &str)>) -> Server {
+        // Not in a folder of ours, which its user may not be able to reach.
+        let folder = std::env::temp_dir().join(unique("tls-server"));
+        done(as_server(Path::new("mkdir")).arg(&folder));
+        let mut server = Server { folder, port: 0 };
+        let data = server.folder.join("data");
+        let initdb = ["--no-sync", "--auth=trust", "--username=postgres", "--locale=C.UTF-8"];
+        done(as_server(&program("initdb")).args(initdb).arg("--pgdata").arg(&data));
+        server.write("pg_hba.conf", HBA);
+        let mut settings = format!(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
+             log_connections = on\n",
+            server.folder.display()
+        );
+        if let Some((pair, authority)) = tls {
+            server.write("server.crt", &pair.cert_pem());
+            server.write("server.key", &pair.key_pem());
+            server.write("clients.crt", authority);
+            settings += "ssl = on\nssl_ca_file = 'clients.crt'\n";
+        }
+        for _ in 0..20 {
+            let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+            server.port = free.local_addr().expect("an address").port();
+            drop(free);
+            server.write("postgresql.conf", &format!("{settings}port = {}\n", server.port));
+            let mut start = as_server(&program("pg_ctl"));
+            start.args(["start", "--wait", "--silent", "--pgdata"]).arg(&data);
+            start.arg("--log").arg(server.folder.join("log")).current_dir("/");
+            // Its output would be the server's, and never end.
+            start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            if start.status().expect("pg_ctl").success() {
+                let mut psql = Command::new("psql");
+                psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-U", "postgres"]);
+                psql.arg("-h").arg(&server.folder).args(["-p", &server.port.to_string()]);
+                done(psql.args(["-d", "postgres", "-c", ROLES]));
+                return server;
+            }
+        }
+        panic!("the server does not start:\n{}", server.log());
+    }
+
+    /// A file of the data directory, of the server's own.
+    fn write(&self, name: &str, content: &str) {
+        let path = self.folder.join("data").join(name);
+        let mut tee = as_server(Path::new("tee"));
+        tee.arg(&path).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut tee = tee.spawn().expect("tee");
+        tee.stdin.take().expect("stdin").write_all(content.as_bytes()).expect("its content");
+        assert!(tee.wait().expect("it ends").success());
+        if name.ends_with(".key") {
+            done(as_server(Path::new("chmod")).arg("600").arg(&path));
+        }
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut stop = as_server(&program("pg_ctl"));
+        stop.args(["stop", "--silent", "--mode", "immediate", "--pgdata"]);
+        stop.arg(self.folder.join("data")).current_dir("/");
+        let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
