@@ -210,8 +210,9 @@ fn alter(mut words: Words) -> Kind {
     if words.eat("system") {
         return Kind::Alone("ALTER SYSTEM");
     }
-    if words.eat("database") && words.seek("set", "tablespace") {
-        return Kind::Alone("ALTER DATABASE SET TABLESPACE");
+    if words.eat("database") {
+        words.skip_name();
+        return alter_database(words);
     }
     if words.eat("table") && words.seek("detach", "partition") {
         words.skip_name();
@@ -230,6 +231,17 @@ fn alter(mut words: Words) -> Kind {
         return alter_subscription(words);
     }
     Kind::Plain
+}
+
+/// Its tablespace is set in two ways, and a setting may be called so too.
+fn alter_database(mut words: Words) -> Kind {
+    let sets = words.eat("set");
+    words.eat("with");
+    if words.eat("tablespace") && !(sets && words.eat_any(&["=", "to", "."])) {
+        Kind::Alone("ALTER DATABASE SET TABLESPACE")
+    } else {
+        Kind::Plain
+    }
 }
 
 fn alter_subscription(mut words: Words) -> Kind {
@@ -460,6 +472,8 @@ mod tests {
         alone("create database d", "CREATE DATABASE");
         alone("drop database if exists d", "DROP DATABASE");
         alone("alter database d set tablespace s", "ALTER DATABASE SET TABLESPACE");
+        alone("alter database d tablespace s", "ALTER DATABASE SET TABLESPACE");
+        alone("alter database \"set\" with tablespace = s", "ALTER DATABASE SET TABLESPACE");
         alone("create tablespace s location '/s'", "CREATE TABLESPACE");
         alone("drop tablespace s", "DROP TABLESPACE");
         alone("alter system set work_mem = '1MB'", "ALTER SYSTEM");
@@ -484,6 +498,11 @@ mod tests {
             ("reindex table t", Plain),
             ("reindex index i", Plain),
             ("alter database d set search_path to s", Plain),
+            ("alter database d set tablespace to s", Plain),
+            ("alter database d set tablespace = s", Plain),
+            ("alter database d set tablespace.a = s", Plain),
+            ("alter database d rename to tablespace", Plain),
+            ("alter database d with connection limit 5", Plain),
             ("alter table t set tablespace s", Plain),
             ("alter table t detach partition p", Plain),
             ("alter table t detach partition p finalize", Plain),
