@@ -1,0 +1,182 @@
+//! Mutated SQL, from a kept corpus and from a seed that is printed: never a panic, the pieces put
+//! together are always the text, and what PostgreSQL accepts is read as PostgreSQL reads it.
+//!
+//! `FUZZ_SECONDS` and `FUZZ_SEED` make it longer, and the same again. What it has found goes to
+//! corpus/ as a file, which is read first.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::agreement::{compare, holds_together};
+
+/// What a reader of SQL may stumble over.
+const FRAGMENTS: [&str; 64] = [
+    ";",
+    "'",
+    "''",
+    "\"",
+    "\"\"",
+    "\\",
+    "\\'",
+    "$$",
+    "$a$",
+    "$1",
+    "$",
+    "(",
+    ")",
+    "[",
+    "]",
+    "--",
+    "-- c\n",
+    "/*",
+    "*/",
+    "/* /* */ */",
+    "\n",
+    "\r\n",
+    " ",
+    "\t",
+    "\u{feff}",
+    "\u{a0}",
+    "ä",
+    "e'",
+    "E'\\''",
+    "n'x'",
+    "b'1'",
+    "x'f'",
+    "u&'\\0041'",
+    "U&\"d\" uescape '!'",
+    "begin",
+    "begin atomic",
+    "end",
+    "case when 1 then 2 end",
+    "commit",
+    "rollback",
+    "create function f() returns int",
+    "create rule r as on insert to t do (select 1; select 2)",
+    "language sql",
+    "return 1",
+    "select 1",
+    "as $$ select 1; $$",
+    "copy t from stdin",
+    "\\.",
+    "--> statement-breakpoint",
+    "set",
+    "local",
+    "index concurrently",
+    "vacuum",
+    "prepare transaction 'x'",
+    "1e",
+    "1.5",
+    "0x1f",
+    "::",
+    ":=",
+    "@-",
+    "<>",
+    "!=-",
+    "+-",
+    "-- premigrate: no-transaction\n",
+];
+
+/// xorshift: the same numbers from the same seed, on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit.max(1) as u64) as usize
+    }
+
+    fn of<'a>(&mut self, texts: &[&'a str]) -> &'a str {
+        texts[self.below(texts.len())]
+    }
+
+    /// A place between two characters.
+    fn place(&mut self, text: &str) -> usize {
+        text.floor_char_boundary(self.below(text.len() + 1))
+    }
+}
+
+fn kept() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read_to_string(path).expect("text")).collect()
+}
+
+fn mutated(corpus: &[&str], random: &mut Random) -> String {
+    let mut text = random.of(corpus).to_owned();
+    for _ in 0..=random.below(5) {
+        let (a, b) = (random.place(&text), random.place(&text));
+        let (from, to) = (a.min(b), a.max(b));
+        let short = text.floor_char_boundary((from + random.below(8)).min(text.len()));
+        match random.below(7) {
+            0 | 1 => text.insert_str(from, random.of(&FRAGMENTS)),
+            2 => text.replace_range(from..short, random.of(&FRAGMENTS)),
+            3 => text.replace_range(from..short, ""),
+            4 => {
+                let other = random.of(corpus);
+                let (c, d) = (random.place(other), random.place(other));
+                text.insert_str(from, &other[c.min(d)..c.max(d)]);
+            }
+            5 => text.truncate(to),
+            _ => {
+                let part = text[from..to].to_owned();
+                text.insert_str(to, &part);
+            }
+        }
+        text.truncate(text.floor_char_boundary(4096));
+    }
+    text
+}
+
+/// A marker is a comment to PostgreSQL, and our cut; a byte order mark is no SQL, and passed over.
+fn is_read_alike(text: &str) -> bool {
+    !text.contains("--> statement-breakpoint") && !text.starts_with('\u{feff}')
+}
+
+fn examine(text: &str) -> Result<usize, String> {
+    let examined = catch_unwind(AssertUnwindSafe(|| {
+        holds_together(text)?;
+        if is_read_alike(text) { compare(text) } else { Ok(None) }
+    }));
+    examined.unwrap_or_else(|_| Err("it panics".to_owned())).map(Option::unwrap_or_default)
+}
+
+#[test]
+fn the_kept_corpus_is_read_as_the_parser_reads_it() {
+    let corpus = kept();
+    for text in &corpus {
+        examine(text).unwrap_or_else(|fault| panic!("{fault}\n---\n{text}\n---"));
+    }
+    assert!(corpus.len() >= 20, "{}", corpus.len());
+}
+
+#[test]
+fn no_mutated_text_panics_loses_a_byte_or_is_read_otherwise() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse::<u64>().ok());
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    let seed = number("FUZZ_SEED").unwrap_or_else(clock);
+    let limit = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(8));
+    println!("FUZZ_SEED={seed}");
+    let corpus = kept();
+    let corpus: Vec<&str> = corpus.iter().map(String::as_str).collect();
+    let mut random = Random(seed | 1);
+    let (mut texts, mut statements) = (0, 0);
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        let text = mutated(&corpus, &mut random);
+        texts += 1;
+        match examine(&text) {
+            Ok(compared) => statements += compared,
+            Err(fault) => panic!("FUZZ_SEED={seed}, text {texts}: {fault}\n---\n{text}\n---"),
+        }
+    }
+    println!("{texts} texts, {statements} statements that PostgreSQL accepts, seed {seed}");
+    assert!(statements > 1000, "{statements}");
+}
