@@ -127,7 +127,15 @@ fn select(mut words: Words) -> Kind {
     while let Some(token) = words.0.next() {
         if token.is("into") && !inserts {
             words.eat_any(&["local", "global"]);
-            if words.eat_any(&["temp", "temporary"]) {
+            // Behind the name of a table that is called so, the query ends or goes on.
+            let goes_on = ["from", "where", "group", "having", "window", "union", "intersect"];
+            let ends = ["except", "order", "limit", "offset", "fetch", "for", ")"];
+            if words.eat_any(&["temp", "temporary"])
+                && !words
+                    .0
+                    .peek()
+                    .is_none_or(|next| goes_on.iter().chain(&ends).any(|word| next.is(word)))
+            {
                 return Kind::SessionBound("SELECT INTO TEMPORARY TABLE");
             }
         }
@@ -639,6 +647,9 @@ mod tests {
             ("with a as (select 1) select * into local temporary table t from a", into),
             ("with a as (select 1) insert into temp select * from a", Plain),
             ("select 1 into t", Plain),
+            ("select 1 into temp", Plain),
+            ("select 1 into temp from t", Plain),
+            ("select 1 into temp table t from u", into),
             ("prepare p as select 1", SessionBound("PREPARE")),
             ("prepare transaction as select 1", SessionBound("PREPARE")),
             ("prepare transaction (int) as select $1", SessionBound("PREPARE")),
