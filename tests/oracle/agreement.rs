@@ -39,6 +39,9 @@ fn differs(text: &str, ours: &Statement, theirs: &Parsed) -> Result<(), String> 
 }
 
 fn fits(statement: &Statement, needs: Needs) -> bool {
+    if needs == Needs::Whatever {
+        return true;
+    }
     match statement.kind {
         Kind::Plain => needs == Needs::Nothing,
         Kind::Begin => needs == Needs::Begin,

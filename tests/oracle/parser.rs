@@ -33,6 +33,8 @@ pub enum Needs {
     EnumValue,
     Setting,
     Session,
+    /// The parser takes it, and every server refuses it: there is no such setting.
+    Whatever,
 }
 
 /// The statements of a text, if PostgreSQL accepts it.
@@ -96,7 +98,10 @@ fn needs(node: &NodeEnum) -> Needs {
         | NodeEnum::DropTableSpaceStmt(_)
         | NodeEnum::AlterSystemStmt(_)
         | NodeEnum::DropSubscriptionStmt(_) => Needs::NoTransaction,
-        NodeEnum::AlterDatabaseStmt(it) => alone(flag(&it.options, "tablespace").is_some()),
+        // Beside other options it is refused for that.
+        NodeEnum::AlterDatabaseStmt(it) => {
+            alone(it.options.len() == 1 && flag(&it.options, "tablespace").is_some())
+        }
         NodeEnum::DiscardStmt(it) => alone(it.target() == DiscardMode::DiscardAll),
         NodeEnum::CreateSubscriptionStmt(it) => alone(
             flag(&it.options, "create_slot") != Some(false)
@@ -161,6 +166,8 @@ fn setting(it: &VariableSetStmt) -> Needs {
     let resets = matches!(it.kind(), VariableSetKind::VarReset | VariableSetKind::VarResetAll);
     match it.name.as_str() {
         "TRANSACTION" | "TRANSACTION SNAPSHOT" if !resets => Needs::SetTransaction,
+        // Words of the grammar, where `TO` or `=` follows.
+        "constraints" | "transaction" | "local" | "session" | "names" => Needs::Whatever,
         _ if it.is_local => Needs::Nothing,
         _ => Needs::Setting,
     }
@@ -183,13 +190,15 @@ fn in_pg_temp(name: &[Node]) -> Needs {
     }
 }
 
+/// Only the first query of a UNION may have an INTO, which the parser leaves to others.
+fn makes_temporary(it: &SelectStmt) -> bool {
+    let into = it.into_clause.as_ref().and_then(|into| into.rel.as_ref());
+    let parts = [it.larg.as_deref(), it.rarg.as_deref()];
+    temporary(into, false) == Needs::Session || parts.into_iter().flatten().any(makes_temporary)
+}
+
 fn select(it: &SelectStmt) -> Needs {
-    let mut leftmost = it;
-    while let Some(left) = leftmost.larg.as_deref() {
-        leftmost = left;
-    }
-    let into = leftmost.into_clause.as_ref().and_then(|into| into.rel.as_ref());
-    if temporary(into, false) == Needs::Session {
+    if makes_temporary(it) {
         return Needs::Session;
     }
     let sets = it.target_list.iter().any(|target| {
