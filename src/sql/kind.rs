@@ -130,7 +130,15 @@ fn select(mut words: Words) -> Kind {
     while let Some(token) = words.0.next() {
         if token.is("into") && !inserts {
             words.eat_any(&["local", "global"]);
-            if words.eat_any(&["temp", "temporary"]) {
+            // Behind the name of a table that is called so, the query ends or goes on.
+            let goes_on = ["from", "where", "group", "having", "window", "union", "intersect"];
+            let ends = ["except", "order", "limit", "offset", "fetch", "for", ")"];
+            if words.eat_any(&["temp", "temporary"])
+                && !words
+                    .0
+                    .peek()
+                    .is_none_or(|next| goes_on.iter().chain(&ends).any(|word| next.is(word)))
+            {
                 return Kind::SessionBound("SELECT INTO TEMPORARY TABLE");
             }
         }
@@ -226,8 +234,9 @@ fn alter(mut words: Words) -> Kind {
     if words.eat("system") {
         return Kind::Alone("ALTER SYSTEM");
     }
-    if words.eat("database") && words.seek("set", "tablespace") {
-        return Kind::Alone("ALTER DATABASE SET TABLESPACE");
+    if words.eat("database") {
+        words.skip_name();
+        return alter_database(words);
     }
     if words.eat("table") && words.seek("detach", "partition") {
         words.skip_name();
@@ -246,6 +255,17 @@ fn alter(mut words: Words) -> Kind {
         return alter_subscription(words);
     }
     Kind::Plain
+}
+
+/// Its tablespace is set in two ways, and a setting may be called so too.
+fn alter_database(mut words: Words) -> Kind {
+    let sets = words.eat("set");
+    words.eat("with");
+    if words.eat("tablespace") && !(sets && words.eat_any(&["=", "to", "."])) {
+        Kind::Alone("ALTER DATABASE SET TABLESPACE")
+    } else {
+        Kind::Plain
+    }
 }
 
 fn alter_subscription(mut words: Words) -> Kind {
@@ -502,6 +522,8 @@ mod tests {
         alone("create database d", "CREATE DATABASE");
         alone("drop database if exists d", "DROP DATABASE");
         alone("alter database d set tablespace s", "ALTER DATABASE SET TABLESPACE");
+        alone("alter database d tablespace s", "ALTER DATABASE SET TABLESPACE");
+        alone("alter database \"set\" with tablespace = s", "ALTER DATABASE SET TABLESPACE");
         alone("create tablespace s location '/s'", "CREATE TABLESPACE");
         alone("drop tablespace s", "DROP TABLESPACE");
         alone("alter system set work_mem = '1MB'", "ALTER SYSTEM");
@@ -526,6 +548,11 @@ mod tests {
             ("reindex table t", Plain),
             ("reindex index i", Plain),
             ("alter database d set search_path to s", Plain),
+            ("alter database d set tablespace to s", Plain),
+            ("alter database d set tablespace = s", Plain),
+            ("alter database d set tablespace.a = s", Plain),
+            ("alter database d rename to tablespace", Plain),
+            ("alter database d with connection limit 5", Plain),
             ("alter table t set tablespace s", Plain),
             ("alter table t detach partition p", Plain),
             ("alter table t detach partition p finalize", Plain),
@@ -664,6 +691,9 @@ mod tests {
             ("with a as (select 1) select * into local temporary table t from a", into),
             ("with a as (select 1) insert into temp select * from a", Plain),
             ("select 1 into t", Plain),
+            ("select 1 into temp", Plain),
+            ("select 1 into temp from t", Plain),
+            ("select 1 into temp table t from u", into),
             ("prepare p as select 1", SessionBound("PREPARE")),
             ("prepare transaction as select 1", SessionBound("PREPARE")),
             ("prepare transaction (int) as select $1", SessionBound("PREPARE")),

@@ -1,0 +1,4 @@
+copy t from stdin;
+1	;
+\.
+copy t (a, b) to stdout with (format csv, delimiter ';');

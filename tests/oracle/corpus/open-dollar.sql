@@ -1,0 +1,1 @@
+select $a$ open; /* select 1; */ -- premigrate: no-transaction

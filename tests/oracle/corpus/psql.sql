@@ -1,0 +1,4 @@
+\restrict x
+select 1;
+\unrestrict x
+select (1; select 2); select )3;

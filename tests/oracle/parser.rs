@@ -1,0 +1,238 @@
+//! The oracle: what PostgreSQL's own parser and scanner say of a text. Nothing of premigrate's
+//! reader is used here.
+
+use std::ops::Range;
+
+use pg_query::protobuf::{
+    AlterSubscriptionType, AlterTableType, DefElem, DiscardMode, Node, ObjectType, OnCommitAction,
+    RangeVar, ReindexObjectType, SelectStmt, Token, TransactionStmtKind, VariableSetKind,
+    VariableSetStmt,
+};
+use pg_query::{NodeEnum, ParserOptions};
+
+/// One statement, as PostgreSQL sees it.
+pub struct Parsed {
+    /// From its first token to its last.
+    pub range: Range<usize>,
+    /// What it needs to run.
+    pub needs: Needs,
+}
+
+/// What a statement needs to run, as its parse tree tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    Begin,
+    Commit,
+    Rollback,
+    PrepareTransaction,
+    SetTransaction,
+    NoTransaction,
+    DataFromClient,
+    DataToClient,
+    EnumValue,
+    Setting,
+    Session,
+    /// The parser takes it, and every server refuses it: there is no such setting.
+    Whatever,
+}
+
+/// The statements of a text, if PostgreSQL accepts it.
+pub fn parse(text: &str) -> Option<Vec<Parsed>> {
+    let parsed = pg_query::parse(text, ParserOptions::default()).ok()?;
+    let is_comment = |token| matches!(token, Token::SqlComment | Token::CComment);
+    let tokens: Vec<Range<usize>> = pg_query::scan(text)
+        .ok()?
+        .tokens
+        .iter()
+        .filter(|token| !is_comment(token.token()))
+        .map(|token| token.start as usize..token.end as usize)
+        .collect();
+    let statements = parsed.protobuf.stmts.iter().map(|raw| {
+        let start = raw.stmt_location as usize;
+        let end = if raw.stmt_len == 0 { text.len() } else { start + raw.stmt_len as usize };
+        let mut inside = tokens.iter().filter(|token| token.start >= start && token.end <= end);
+        let first = inside.next().expect("a statement has tokens");
+        let last = inside.next_back().unwrap_or(first);
+        let node = raw.stmt.as_ref().and_then(|node| node.node.as_ref()).expect("a statement");
+        Parsed { range: first.start..last.end, needs: needs(node) }
+    });
+    Some(statements.collect())
+}
+
+fn needs(node: &NodeEnum) -> Needs {
+    match node {
+        NodeEnum::TransactionStmt(it) => match it.kind() {
+            TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart => {
+                Needs::Begin
+            }
+            TransactionStmtKind::TransStmtCommit => Needs::Commit,
+            TransactionStmtKind::TransStmtRollback => Needs::Rollback,
+            TransactionStmtKind::TransStmtPrepare => Needs::PrepareTransaction,
+            TransactionStmtKind::TransStmtCommitPrepared
+            | TransactionStmtKind::TransStmtRollbackPrepared => Needs::NoTransaction,
+            _ => Needs::Nothing,
+        },
+        NodeEnum::VariableSetStmt(it) => setting(it),
+        NodeEnum::VacuumStmt(it) => alone(it.is_vacuumcmd),
+        NodeEnum::IndexStmt(it) => alone(it.concurrent),
+        NodeEnum::DropStmt(it) => {
+            alone(it.concurrent && it.remove_type() == ObjectType::ObjectIndex)
+        }
+        NodeEnum::ReindexStmt(it) => alone(match it.kind() {
+            ReindexObjectType::ReindexObjectSchema
+            | ReindexObjectType::ReindexObjectSystem
+            | ReindexObjectType::ReindexObjectDatabase => true,
+            _ => flag(&it.params, "concurrently") == Some(true),
+        }),
+        NodeEnum::ClusterStmt(it) => alone(it.relation.is_none()),
+        NodeEnum::AlterTableStmt(it) => alone(it.cmds.iter().any(|cmd| {
+            let Some(NodeEnum::AlterTableCmd(cmd)) = &cmd.node else { return false };
+            let def = cmd.def.as_ref().and_then(|def| def.node.as_ref());
+            cmd.subtype() == AlterTableType::AtDetachPartition
+                && matches!(def, Some(NodeEnum::PartitionCmd(it)) if it.concurrent)
+        })),
+        NodeEnum::CreatedbStmt(_)
+        | NodeEnum::DropdbStmt(_)
+        | NodeEnum::CreateTableSpaceStmt(_)
+        | NodeEnum::DropTableSpaceStmt(_)
+        | NodeEnum::AlterSystemStmt(_)
+        | NodeEnum::DropSubscriptionStmt(_) => Needs::NoTransaction,
+        // Beside other options it is refused for that.
+        NodeEnum::AlterDatabaseStmt(it) => {
+            alone(it.options.len() == 1 && flag(&it.options, "tablespace").is_some())
+        }
+        NodeEnum::DiscardStmt(it) => alone(it.target() == DiscardMode::DiscardAll),
+        NodeEnum::CreateSubscriptionStmt(it) => alone(
+            flag(&it.options, "create_slot") != Some(false)
+                && flag(&it.options, "connect") != Some(false),
+        ),
+        NodeEnum::AlterSubscriptionStmt(it) => alone(match it.kind() {
+            AlterSubscriptionType::AlterSubscriptionRefresh => true,
+            AlterSubscriptionType::AlterSubscriptionSetPublication
+            | AlterSubscriptionType::AlterSubscriptionAddPublication
+            | AlterSubscriptionType::AlterSubscriptionDropPublication => {
+                flag(&it.options, "refresh") != Some(false)
+            }
+            AlterSubscriptionType::AlterSubscriptionOptions => {
+                flag(&it.options, "failover").is_some()
+                    || flag(&it.options, "two_phase") == Some(false)
+            }
+            _ => false,
+        }),
+        NodeEnum::AlterEnumStmt(it) if it.old_val.is_empty() && !it.new_val.is_empty() => {
+            Needs::EnumValue
+        }
+        NodeEnum::CopyStmt(it) if it.filename.is_empty() && !it.is_program => {
+            if it.is_from {
+                Needs::DataFromClient
+            } else {
+                Needs::DataToClient
+            }
+        }
+        NodeEnum::PrepareStmt(_) | NodeEnum::ListenStmt(_) => Needs::Session,
+        // CURSOR_OPT_HOLD
+        NodeEnum::DeclareCursorStmt(it) if it.options & 0x20 != 0 => Needs::Session,
+        NodeEnum::CreateStmt(it) => {
+            temporary(it.relation.as_ref(), it.oncommit() == OnCommitAction::OncommitDrop)
+        }
+        NodeEnum::CreateTableAsStmt(it) => match it.into.as_deref() {
+            Some(into) => {
+                temporary(into.rel.as_ref(), into.on_commit() == OnCommitAction::OncommitDrop)
+            }
+            None => Needs::Nothing,
+        },
+        NodeEnum::ViewStmt(it) => temporary(it.view.as_ref(), false),
+        NodeEnum::CreateSeqStmt(it) => temporary(it.sequence.as_ref(), false),
+        NodeEnum::CompositeTypeStmt(it) => temporary(it.typevar.as_ref(), false),
+        NodeEnum::CreateFunctionStmt(it) => in_pg_temp(&it.funcname),
+        NodeEnum::DefineStmt(it) => match it.kind() {
+            ObjectType::ObjectAggregate | ObjectType::ObjectType => in_pg_temp(&it.defnames),
+            _ => Needs::Nothing,
+        },
+        NodeEnum::CreateDomainStmt(it) => in_pg_temp(&it.domainname),
+        NodeEnum::CreateEnumStmt(it) => in_pg_temp(&it.type_name),
+        NodeEnum::CreateRangeStmt(it) => in_pg_temp(&it.type_name),
+        NodeEnum::SelectStmt(it) => select(it),
+        _ => Needs::Nothing,
+    }
+}
+
+fn alone(is_alone: bool) -> Needs {
+    if is_alone { Needs::NoTransaction } else { Needs::Nothing }
+}
+
+fn setting(it: &VariableSetStmt) -> Needs {
+    let resets = matches!(it.kind(), VariableSetKind::VarReset | VariableSetKind::VarResetAll);
+    match it.name.as_str() {
+        "TRANSACTION" | "TRANSACTION SNAPSHOT" if !resets => Needs::SetTransaction,
+        // Words of the grammar, where `TO` or `=` follows.
+        "constraints" | "transaction" | "local" | "session" | "names" => Needs::Whatever,
+        _ if it.is_local => Needs::Nothing,
+        _ => Needs::Setting,
+    }
+}
+
+fn temporary(relation: Option<&RangeVar>, dropped_at_commit: bool) -> Needs {
+    match relation {
+        Some(it) if it.relpersistence == "t" && !dropped_at_commit => Needs::Session,
+        Some(it) if it.schemaname == "pg_temp" => Needs::Session,
+        _ => Needs::Nothing,
+    }
+}
+
+fn in_pg_temp(name: &[Node]) -> Needs {
+    match name.first().and_then(|part| part.node.as_ref()) {
+        Some(NodeEnum::String(schema)) if name.len() > 1 && schema.sval == "pg_temp" => {
+            Needs::Session
+        }
+        _ => Needs::Nothing,
+    }
+}
+
+/// Only the first query of a UNION may have an INTO, which the parser leaves to others.
+fn makes_temporary(it: &SelectStmt) -> bool {
+    let into = it.into_clause.as_ref().and_then(|into| into.rel.as_ref());
+    let parts = [it.larg.as_deref(), it.rarg.as_deref()];
+    temporary(into, false) == Needs::Session || parts.into_iter().flatten().any(makes_temporary)
+}
+
+fn select(it: &SelectStmt) -> Needs {
+    if makes_temporary(it) {
+        return Needs::Session;
+    }
+    let sets = it.target_list.iter().any(|target| {
+        let Some(NodeEnum::ResTarget(target)) = &target.node else { return false };
+        let value = target.val.as_ref().and_then(|value| value.node.as_ref());
+        let Some(NodeEnum::FuncCall(call)) = value else { return false };
+        let is = |node: Option<&Node>, wanted: &str| match node.and_then(|it| it.node.as_ref()) {
+            Some(NodeEnum::String(name)) => name.sval == wanted,
+            Some(NodeEnum::AConst(it)) => {
+                format!("{:?}", it.val).contains("Boolean { boolval: false }") && wanted == "false"
+            }
+            _ => false,
+        };
+        is(call.funcname.last(), "set_config") && is(call.args.get(2), "false")
+    });
+    // Whether it does nothing else, so that it can be done again, is not the grammar's to say.
+    if sets { Needs::Whatever } else { Needs::Nothing }
+}
+
+/// A flag in an option list, by the server's rules for booleans; without a value it is on.
+fn flag(options: &[Node], name: &str) -> Option<bool> {
+    let mut options = options.iter().filter_map(|option| match &option.node {
+        Some(NodeEnum::DefElem(it)) if it.defname == name => Some(is_on(it)),
+        _ => None,
+    });
+    options.next_back()
+}
+
+fn is_on(option: &DefElem) -> bool {
+    match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
+        Some(NodeEnum::String(it)) => {
+            !["false", "off"].iter().any(|off| it.sval.eq_ignore_ascii_case(off))
+        }
+        Some(NodeEnum::Integer(it)) => it.ival != 0,
+        _ => true,
+    }
+}
