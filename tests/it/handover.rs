@@ -82,3 +82,28 @@ fn the_app_finds_what_a_plain_exec_would_give_it() {
     }
     assert_eq!(database.history().len(), 1);
 }
+
+#[test]
+fn a_signal_without_a_name_is_as_by_default_too() {
+    // The faults (SIGILL, SIGFPE, SIGSEGV) are left as they were found.
+    let set_up = "faults = (signal.SIGILL, signal.SIGFPE, signal.SIGSEGV); \
+        never = (signal.SIGKILL, signal.SIGSTOP); \
+        others = [n for n in signal.valid_signals() if n not in faults + never]; \
+        [signal.signal(n, signal.SIG_IGN) for n in others]; \
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())";
+    let output = Command::new("python3")
+        .args(["-c", SET_UP, set_up, env!("CARGO_BIN_EXE_premigrate"), "--"])
+        .args(["cat", "/proc/self/status"])
+        .env_remove("PREMIGRATE_EMBEDDED")
+        .env("PREMIGRATE_SKIP", "1")
+        .output()
+        .unwrap();
+    let (status, report) = (String::from_utf8_lossy(&output.stdout), output.stderr);
+    let report = String::from_utf8_lossy(&report);
+    for name in ["SigBlk", "SigIgn", "SigCgt"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
+        let signals = u64::from_str_radix(line.expect(&report), 16).unwrap();
+        // 32 and 33 are the C library's own, and it lets nobody set them.
+        assert_eq!(signals & !(0b11 << 31), 0, "{name} {signals:016x}");
+    }
+}
