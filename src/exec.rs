@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub fn exec(app: &App) -> io::Error {
     command.exec()
 }
 
+/// The signals without a name. The C library, which keeps the first ones for itself, refuses those.
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
+
 /// The app gets every signal as a process has it by default, whatever we were started with; else
 /// Node, say, would not learn that its children have ended.
 fn use_default_signals() {
@@ -45,7 +49,8 @@ fn use_default_signals() {
     // ignores for us, is set back by Rust.
     let untouched = Arc::new(AtomicBool::new(false));
     let catchable = |signal: &i32| *signal != SIGPIPE && !FORBIDDEN.contains(signal);
-    for signal in Signal::iterator().map(|signal| signal as i32).filter(catchable) {
+    let named = Signal::iterator().map(|signal| signal as i32);
+    for signal in named.chain(REAL_TIME).filter(catchable) {
         let _ = flag::register(signal, untouched.clone());
     }
     let _ = SigSet::empty().thread_set_mask();

@@ -239,8 +239,8 @@ fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
 }
 
 #[test]
-fn pgbouncer_survives_twenty_cancelled_runs() {
-    cancel_runs(PgBouncer::start(20), 20, "disable");
+fn pgbouncer_survives_a_hundred_cancelled_runs() {
+    cancel_runs(PgBouncer::start(20), 100, "disable");
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! What the app finds of its process is what it would find after a plain `exec`, however we were
+//! started; but for signals, which it gets as a process has them by default.
+
+use std::process::Command;
+
+use crate::harness::{Database, Folder};
+
+/// Sets a process up as the first argument says, and becomes the rest.
+const SET_UP: &str = r#"
+import os, pty, resource, signal, sys
+exec(sys.argv[1])
+os.execvp(sys.argv[2], [os.fsencode(arg) for arg in sys.argv[2:]])
+"#;
+
+/// Tells everything that a process inherits.
+const PROBE: &str = r#"
+import os, resource, sys
+def fd(number):
+    try:
+        return os.readlink(f'/proc/self/fd/{number}'), os.get_inheritable(number), os.isatty(number)
+    except OSError as error:
+        return error.errno
+print(open('/proc/self/cmdline', 'rb').read())
+print(sorted(item for item in os.environb.items()))
+print([fd(number) for number in range(3, 64)], fd(0), os.isatty(0))
+print(os.getresuid(), os.getresgid(), os.getgroups(), os.getpgrp() == os.getpid())
+print([resource.getrlimit(limit) for limit in range(16)])
+print(os.umask(0), os.readlink('/proc/self/cwd'), os.nice(0))
+"#;
+
+/// The shapes in which both are started.
+const SHAPES: [(&str, &str); 12] = [
+    ("nothing", "pass"),
+    ("a umask", "os.umask(0o137)"),
+    (
+        "limits",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (77, 99)); \
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+    ),
+    ("another working directory", "os.chdir('/')"),
+    (
+        "a deleted working directory",
+        "d = f'/tmp/gone-{os.getppid()}'; os.makedirs(d, exist_ok=True); os.chdir(d); os.rmdir(d)",
+    ),
+    ("an inherited file", "os.dup2(os.open('/etc/passwd', os.O_RDONLY), 17)"),
+    ("an inherited directory", "os.dup2(os.open('/', os.O_RDONLY), 23)"),
+    ("a terminal", "os.dup2(pty.openpty()[1], 0)"),
+    ("a file on stdin", "os.dup2(os.open('/etc/passwd', os.O_RDONLY), 0)"),
+    ("a session of its own", "os.getpgrp() == os.getpid() or os.setsid()"),
+    ("an odd environment", "os.environb[b'ODD'] = b'\\xff\\n='; os.environb[b'EMPTY'] = b''"),
+    ("niceness", "os.nice(3)"),
+];
+
+fn probe(set_up: &str, through: &[&str]) -> String {
+    let output = Command::new("python3")
+        .args(["-c", SET_UP, set_up])
+        .args(through)
+        .args(["python3", "-c", PROBE, "", "a b", "--", "$HOME"])
+        .env_remove("PREMIGRATE_EMBEDDED")
+        .env_remove("LC_CTYPE")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{set_up}: {stderr}");
+    let pty = |text: &str| text.replace(|char: char| char.is_ascii_digit(), "#");
+    let text = String::from_utf8(output.stdout).unwrap();
+    // Pseudo-terminals and the test's own folders have other numbers each time.
+    if set_up.contains("openpty") || set_up.contains("gone") { pty(&text) } else { text }
+}
+
+#[test]
+fn the_app_finds_what_a_plain_exec_would_give_it() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    let (url, dir) = (database.url.as_str(), folder.path.to_str().unwrap());
+    let us = env!("CARGO_BIN_EXE_premigrate");
+    for (shape, set_up) in SHAPES {
+        let plain = probe(set_up, &[]);
+        let variable = format!("MIGRATION_DATABASE_URL={url}");
+        let ours = probe(set_up, &["env", &variable, us, "--dir", dir, "--"]);
+        assert_eq!(ours, plain, "{shape}");
+    }
+    assert_eq!(database.history().len(), 1);
+}
+
+#[test]
+fn a_signal_without_a_name_is_as_by_default_too() {
+    // The faults (SIGILL, SIGFPE, SIGSEGV) are left as they were found.
+    let set_up = "faults = (signal.SIGILL, signal.SIGFPE, signal.SIGSEGV); \
+        never = (signal.SIGKILL, signal.SIGSTOP); \
+        others = [n for n in signal.valid_signals() if n not in faults + never]; \
+        [signal.signal(n, signal.SIG_IGN) for n in others]; \
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())";
+    let output = Command::new("python3")
+        .args(["-c", SET_UP, set_up, env!("CARGO_BIN_EXE_premigrate"), "--"])
+        .args(["cat", "/proc/self/status"])
+        .env_remove("PREMIGRATE_EMBEDDED")
+        .env("PREMIGRATE_SKIP", "1")
+        .output()
+        .unwrap();
+    let (status, report) = (String::from_utf8_lossy(&output.stdout), output.stderr);
+    let report = String::from_utf8_lossy(&report);
+    for name in ["SigBlk", "SigIgn", "SigCgt"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
+        let signals = u64::from_str_radix(line.expect(&report), 16).unwrap();
+        // 32 and 33 are the C library's own, and it lets nobody set them.
+        assert_eq!(signals & !(0b11 << 31), 0, "{name} {signals:016x}");
+    }
+}

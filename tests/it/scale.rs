@@ -1,0 +1,173 @@
+//! More runners than the server has room for, runners that are killed all the time, containers
+//! that are started again for ever, and two images that are rolled out at once: in the end, each
+//! migration was applied once.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Folder, Random, Running, premigrate, unique, with_database};
+
+/// A server of the test's own. It ends when its standard input does, so with the test.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn with_connections(count: usize) -> Server {
+        let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-postgres"))
+            .args(["sh", "-c", "echo $TEST_DATABASE_URL; exec cat"])
+            .env("POSTGRES_OPTIONS", format!("-c max_connections={count}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        Server { child, url: url.trim().to_owned() }
+    }
+
+    fn database(&self) -> Database {
+        let postgres = Database { name: "postgres".to_owned(), url: self.url.clone() };
+        let name = unique("scale");
+        postgres.execute(&format!("create database {name}"));
+        Database { url: with_database(&self.url, &name), name }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+const RUNNERS: usize = 100;
+
+/// Migrations whose effects, done twice, would be seen.
+fn counting() -> Folder {
+    Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_one", "insert into log values ('one');\nselect pg_sleep(0.2)"),
+        ("0002_two", "insert into log values ('two');\nselect pg_sleep(0.2)"),
+        ("0003_three", "insert into log values ('three');\nselect pg_sleep(0.2)"),
+    ])
+}
+
+#[track_caller]
+fn applied_once(database: &Database, folder: &Folder) {
+    assert_eq!(database.rows("select what from log order by what"), ["one", "three", "two"]);
+    let files = ["0000_log", "0001_one", "0002_two", "0003_three"];
+    assert_eq!(database.history(), files.map(|file| folder.hash(&format!("{file}.sql"))));
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+fn start(database: &Database, folder: &Folder) -> Running {
+    premigrate(database, folder).args(&["--wait", "120s", "--runner-wait", "120s"]).start()
+}
+
+#[test]
+fn a_hundred_runners_on_a_server_with_forty_connections_all_end_well() {
+    let server = Server::with_connections(40);
+    let (database, folder) = (server.database(), counting());
+    let runs: Vec<_> = (0..RUNNERS).map(|_| start(&database, &folder)).collect();
+    for run in runs {
+        run.finish().exits(0);
+    }
+    applied_once(&database, &folder);
+}
+
+#[test]
+fn a_hundred_runners_of_which_one_is_killed_every_fifty_milliseconds_all_end_well() {
+    let server = Server::with_connections(40);
+    let (database, folder) = (server.database(), counting());
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut runs: Vec<_> = (0..RUNNERS).map(|_| start(&database, &folder)).collect();
+    let until = Instant::now() + Duration::from_secs(120);
+    // Long enough for some to be killed in a migration; then the rest end by themselves.
+    let mut kills = 0;
+    while !runs.is_empty() {
+        assert!(Instant::now() < until, "seed {seed}: {} still run", runs.len());
+        thread::sleep(Duration::from_millis(50));
+        let (ended, alive): (Vec<_>, Vec<_>) = runs
+            .into_iter()
+            .map(|mut run| (run.child.try_wait().unwrap().is_some(), run))
+            .partition(|(ended, _)| *ended);
+        for (_, run) in ended {
+            run.finish().exits(0);
+        }
+        runs = alive.into_iter().map(|(_, run)| run).collect();
+        if !runs.is_empty() {
+            let at = random.below(runs.len());
+            let victim = runs.swap_remove(at);
+            victim.signal("KILL");
+            // It may have ended by itself just before.
+            let code = victim.finish().code;
+            assert!(code == -9 || code == 0, "seed {seed}: {code}");
+            if code == -9 {
+                kills += 1;
+                runs.push(start(&database, &folder));
+            }
+        }
+    }
+    println!("{kills} kills");
+    assert!(kills > 0, "seed {seed}: none was killed");
+    applied_once(&database, &folder);
+}
+
+/// A report without what differs from run to run: durations, process ids.
+fn same_each_time(report: &str) -> String {
+    let digits = |text: &str| text.chars().any(|char| char.is_ascii_digit());
+    let words = report.split_whitespace();
+    let is_time = |word: &&str| digits(word) && word.trim_end_matches([',', '.']).ends_with('s');
+    words.filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_container_that_fails_for_ever_leaves_nothing_and_says_the_same_each_time() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_broken", "insert into log values ('half');\nselect 1/0"),
+    ]);
+    premigrate(&database, &folder).run().exits(70);
+    let again = || {
+        let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(70);
+        assert_eq!(run.stdout, "");
+        same_each_time(&run.stderr)
+    };
+    let first = again();
+    for _ in 0..20 {
+        assert_eq!(again(), first);
+    }
+    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
+    assert_eq!(database.history().len(), 1);
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn two_images_that_start_in_any_order_end_with_the_newer_schema_and_both_apps_running() {
+    let tags = [
+        ("0000_log", "create table log (what text)"),
+        ("0001_one", "insert into log values ('one')"),
+        ("0002_newer", "alter table log add column newer int"),
+    ];
+    for order in ["on", "no", "onno", "noon", "oonnoonn"] {
+        let database = Database::fresh();
+        let (older, newer) = (Folder::drizzle0(&tags[..2]), Folder::drizzle0(&tags));
+        let image = |which: char| if which == 'n' { &newer } else { &older };
+        let start = |which| premigrate(&database, image(which)).args(&["--", "echo", "on"]).start();
+        // All at once, and then one after the other.
+        let runs: Vec<_> = order.chars().map(start).collect();
+        for run in runs.into_iter().chain(order.chars().map(start)) {
+            assert_eq!(run.finish().exits(0).stdout, "on\n", "{order}");
+        }
+        assert_eq!(database.rows("select what, newer from log"), ["one|"], "{order}");
+        assert_eq!(database.history().len(), 3, "{order}");
+        assert_eq!(database.leftovers(), Vec::<String>::new());
+    }
+}
