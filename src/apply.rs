@@ -110,7 +110,7 @@ pub fn dry_run<'a>(
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
-        false => consult::progress(&session, settings, stop),
+        false => consult::progress(&session, &history, settings, stop),
     };
     session.close();
     let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let before = self.applied.len();
-            let progress = match consult::progress(&session, self.settings, self.stop) {
+            let progress = match consult::progress(&session, &history, self.settings, self.stop) {
                 Ok(progress) => progress,
                 Err(Error::Unreachable(attempts)) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };

@@ -64,7 +64,16 @@ fn read(
 }
 
 /// Reads the progress of split migrations: one round trip, where there is none.
-pub fn progress(session: &Session, settings: &Settings, stop: &Stop) -> Result<Progress, Error> {
+pub fn progress(
+    session: &Session,
+    history: &History,
+    settings: &Settings,
+    stop: &Stop,
+) -> Result<Progress, Error> {
+    if history.state == State::NoSchema {
+        // It is in the history's schema.
+        return Ok(Progress::default());
+    }
     let table = &settings.table;
     let patience = Patience::lasting(QUESTION, stop);
     let failed = |cause| match cause {
