@@ -5,6 +5,7 @@
 
 mod lone;
 mod migration;
+mod settle;
 mod transaction;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::connect;
 use crate::consult::QUESTION;
 use crate::database::{Answer, Attempt, Cause, Flight, Session, Trouble};
-use crate::error::{ChangedUnit, Doubt, Error};
+use crate::error::Error;
 use crate::fate::{self, Fate};
 use crate::flight::{self, Ground, Job, Transaction, Verdict, Work};
 use crate::observer::{Observer, Waiting};
@@ -21,20 +21,19 @@ use crate::sql::{Script, Statement};
 use crate::units::Unit;
 
 use super::migration::Known;
+use super::settle::ORPHAN;
 use super::transaction::{Retries, broken, is_transient, stopped};
 use super::{Run, Setback};
 
 /// How long a second connection, or a first one beside it, may take to answer: a pooler with a pool
 /// of one would keep us waiting until its own limit.
 const SECOND: Duration = Duration::from_secs(15);
-/// How long a backend may take to end that was told to, or someone else to build an index.
-const ORPHAN: Duration = Duration::from_secs(30);
 /// How long what is left to do may take once the statement has ended: a signal may have come, and
 /// Docker gives ten seconds for all of it.
 const LAST: Duration = Duration::from_secs(2);
 
 /// How a statement that was to run alone ended.
-enum Ending {
+pub(super) enum Ending {
     /// It is done.
     Done,
     /// It did nothing, for all that the server and the catalogs say.
@@ -51,7 +50,7 @@ impl Ending {
 }
 
 /// What ends the round, or the run.
-enum Halt {
+pub(super) enum Halt {
     Setback(Setback),
     Error(Error),
 }
@@ -88,22 +87,8 @@ impl Run<'_> {
         })
     }
 
-    /// Settles what became of a statement that an earlier start, or an earlier round, has begun:
-    /// afterwards it is done, or never began. `work` is what stands in its place now.
-    pub(super) fn settle(
-        &mut self,
-        session: &Session,
-        work: Work<'_>,
-        begun: &Record,
-        known: &mut Known,
-    ) -> Result<Result<(), Setback>, Error> {
-        self.with_keeper(session, work, &begun.migration, known, |run, _, _| {
-            run.what_became(session, work, begun)
-        })
-    }
-
     /// Takes the lock on a second connection, does something meanwhile, and has it written there.
-    fn with_keeper(
+    pub(super) fn with_keeper(
         &mut self,
         session: &Session,
         work: Work<'_>,
@@ -250,45 +235,6 @@ impl Run<'_> {
         }
     }
 
-    /// Finds out what became of a statement that has begun, while the lock is held elsewhere.
-    fn what_became(&mut self, session: &Session, work: Work<'_>, begun: &Record) -> Ending {
-        match self.try_what_became(session, work, begun) {
-            Ok(ending) => ending,
-            Err(halt) => Ending::Open(halt),
-        }
-    }
-
-    fn try_what_became(
-        &mut self,
-        session: &Session,
-        work: Work<'_>,
-        begun: &Record,
-    ) -> Result<Ending, Halt> {
-        self.end_orphan(session, work, begun)?;
-        self.prepare(session, work)?;
-        let text = begun.statement.as_deref().unwrap_or_default();
-        let undone = Ending::Undone(Halt::Setback(Setback::Settled));
-        Ok(match self.fate(session, work, text)? {
-            Fate::Done if begun.hash == work.unit.hash.as_str() => Ending::Done,
-            Fate::Done => {
-                let error = Error::ChangedUnits(vec![ChangedUnit {
-                    file: work.migration.file.clone(),
-                    unit: begun.unit,
-                    place: None,
-                    done: begun.unit,
-                }]);
-                Ending::Open(Halt::Error(error))
-            }
-            Fate::Undone => undone,
-            Fate::Invalid(index) => {
-                self.drop_invalid(session, work, &index)?;
-                undone
-            }
-            Fate::Unknown => Ending::Open(Halt::Error(self.doubt(work, begun))),
-            Fate::Busy(index) => Ending::Open(Halt::Error(busy(work, index))),
-        })
-    }
-
     /// Everything that is done for a statement while the lock is held elsewhere.
     fn under_lock(
         &mut self,
@@ -330,7 +276,12 @@ impl Run<'_> {
         }
     }
 
-    fn drop_invalid(&mut self, session: &Session, work: Work<'_>, index: &str) -> Result<(), Halt> {
+    pub(super) fn drop_invalid(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        index: &str,
+    ) -> Result<(), Halt> {
         let migration = work.migration.name.clone();
         (self.tell)(Event::Rebuilding { migration: migration.clone(), index: index.to_owned() });
         let tag = tag(work.unit.hash.as_str());
@@ -360,48 +311,8 @@ impl Run<'_> {
         }
     }
 
-    /// Ends the backend in which a statement of an earlier start may still run, and waits until it
-    /// is gone.
-    fn end_orphan(
-        &mut self,
-        session: &Session,
-        work: Work<'_>,
-        begun: &Record,
-    ) -> Result<(), Halt> {
-        let migration = &work.migration.name;
-        let patience = Patience::lasting(ORPHAN, self.stop);
-        let mut told = None;
-        let tag = tag(&begun.hash);
-        let sql = fate::end_orphan(&tag, begun.pid, begun.backend_start.as_deref());
-        loop {
-            let orphan = |pid: Option<String>, error| {
-                let pid = pid.or_else(|| begun.pid.map(|pid| pid.to_string()));
-                let pid = pid.unwrap_or_default();
-                Halt::Error(Error::Orphan { migration: migration.clone(), pid, error })
-            };
-            let pid = match session.ask(&sql, patience) {
-                Ok(row) => row.and_then(|row| row.into_iter().next().flatten()),
-                Err(Cause::Server(error)) if error.is("42501") => {
-                    return Err(orphan(told, Some(error)));
-                }
-                Err(cause) => return Err(unasked(work, cause)),
-            };
-            let Some(pid) = pid else { return Ok(()) };
-            if told.is_none() {
-                (self.tell)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
-                told = Some(pid);
-            }
-            if patience.sleep(Duration::from_millis(100)).is_err() {
-                return Err(match self.stop.raised() {
-                    Some(signal) => Halt::Error(signal.into()),
-                    None => orphan(told, None),
-                });
-            }
-        }
-    }
-
     /// What became of a statement, as far as the catalogs tell.
-    fn fate(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Fate, Halt> {
+    pub(super) fn fate(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Fate, Halt> {
         let until = Instant::now() + ORPHAN;
         loop {
             let fate = self.fate_now(session, text, Patience::lasting(QUESTION, self.stop));
@@ -434,20 +345,10 @@ impl Run<'_> {
         }
     }
 
-    fn doubt(&self, work: Work<'_>, begun: &Record) -> Error {
-        let table = &self.settings.table;
-        Error::Doubt(Box::new(Doubt {
-            migration: work.migration.name.clone(),
-            statement: begun.statement.clone().unwrap_or_default(),
-            done: progress::finish_begun(table, &begun.migration, begun.unit),
-            again: progress::forget_begun(table, &begun.migration, begun.unit),
-        }))
-    }
-
     /// Gives the session the limits, and what the file has set before: the statement is to run under
     /// it, and what the catalogs say depends on it too. Not behind a pooler, where no setting reaches
     /// a statement, nor goes away after it.
-    fn prepare(&mut self, session: &Session, work: Work<'_>) -> Result<(), Halt> {
+    pub(super) fn prepare(&mut self, session: &Session, work: Work<'_>) -> Result<(), Halt> {
         let replay = work.unit.replay(work.script);
         if self.is_direct(session, work)? {
             self.is_set = true;
@@ -684,7 +585,7 @@ fn release(keeper: &Session, transaction: &Transaction<'_>, held: Flight) -> boo
 
 /// Stands before a statement of ours, so that whoever comes after finds it in `pg_stat_activity`,
 /// whichever backend a pooler gave it to.
-fn tag(hash: &str) -> String {
+pub(super) fn tag(hash: &str) -> String {
     format!("/* premigrate {} */ ", hash.get(..16).unwrap_or(hash))
 }
 
@@ -696,7 +597,7 @@ fn no_second_connection(work: Work<'_>) -> Error {
     Error::NoSecondConnection { migration: work.migration.name.clone() }
 }
 
-fn busy(work: Work<'_>, index: String) -> Error {
+pub(super) fn busy(work: Work<'_>, index: String) -> Error {
     Error::Busy { migration: work.migration.name.clone(), index }
 }
 
@@ -709,7 +610,7 @@ fn trouble(cause: Cause) -> Trouble {
 }
 
 /// What a question of ours without an answer means.
-fn unasked(work: Work<'_>, cause: Cause) -> Halt {
+pub(super) fn unasked(work: Work<'_>, cause: Cause) -> Halt {
     match cause {
         Cause::Stopped(signal) => Halt::Error(signal.into()),
         Cause::Server(error) if !error.ends_session() => {

@@ -1,0 +1,124 @@
+//! What became of a statement that ran alone, and was begun by an earlier start, or round: settled
+//! before anything else is done for its migration.
+
+use std::time::Duration;
+
+use crate::database::{Cause, Session};
+use crate::error::{ChangedUnit, Doubt, Error};
+use crate::fate::{self, Fate};
+use crate::flight::Work;
+use crate::progress::{self, Record};
+use crate::report::Event;
+use crate::signals::Patience;
+
+use super::lone::{Ending, Halt, busy, tag, unasked};
+use super::migration::Known;
+use super::{Run, Setback};
+
+/// How long a backend may take to end that was told to, or someone else to build an index.
+pub(super) const ORPHAN: Duration = Duration::from_secs(30);
+
+impl Run<'_> {
+    /// Settles what became of a statement that an earlier start, or an earlier round, has begun:
+    /// afterwards it is done, or never began. `work` is what stands in its place now.
+    pub(super) fn settle(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        begun: &Record,
+        known: &mut Known,
+    ) -> Result<Result<(), Setback>, Error> {
+        self.with_keeper(session, work, &begun.migration, known, |run, _, _| {
+            run.what_became(session, work, begun)
+        })
+    }
+
+    /// Finds out what became of a statement that has begun, while the lock is held elsewhere.
+    fn what_became(&mut self, session: &Session, work: Work<'_>, begun: &Record) -> Ending {
+        match self.try_what_became(session, work, begun) {
+            Ok(ending) => ending,
+            Err(halt) => Ending::Open(halt),
+        }
+    }
+
+    fn try_what_became(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        begun: &Record,
+    ) -> Result<Ending, Halt> {
+        self.end_orphan(session, work, begun)?;
+        self.prepare(session, work)?;
+        let text = begun.statement.as_deref().unwrap_or_default();
+        let undone = Ending::Undone(Halt::Setback(Setback::Settled));
+        Ok(match self.fate(session, work, text)? {
+            Fate::Done if begun.hash == work.unit.hash.as_str() => Ending::Done,
+            Fate::Done => {
+                let error = Error::ChangedUnits(vec![ChangedUnit {
+                    file: work.migration.file.clone(),
+                    unit: begun.unit,
+                    place: None,
+                    done: begun.unit,
+                }]);
+                Ending::Open(Halt::Error(error))
+            }
+            Fate::Undone => undone,
+            Fate::Invalid(index) => {
+                self.drop_invalid(session, work, &index)?;
+                undone
+            }
+            Fate::Unknown => Ending::Open(Halt::Error(self.doubt(work, begun))),
+            Fate::Busy(index) => Ending::Open(Halt::Error(busy(work, index))),
+        })
+    }
+
+    /// Ends the backend in which a statement of an earlier start may still run, and waits until it
+    /// is gone.
+    fn end_orphan(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        begun: &Record,
+    ) -> Result<(), Halt> {
+        let migration = &work.migration.name;
+        let patience = Patience::lasting(ORPHAN, self.stop);
+        let mut told = None;
+        let tag = tag(&begun.hash);
+        let sql = fate::end_orphan(&tag, begun.pid, begun.backend_start.as_deref());
+        loop {
+            let orphan = |pid: Option<String>, error| {
+                let pid = pid.or_else(|| begun.pid.map(|pid| pid.to_string()));
+                let pid = pid.unwrap_or_default();
+                Halt::Error(Error::Orphan { migration: migration.clone(), pid, error })
+            };
+            let pid = match session.ask(&sql, patience) {
+                Ok(row) => row.and_then(|row| row.into_iter().next().flatten()),
+                Err(Cause::Server(error)) if error.is("42501") => {
+                    return Err(orphan(told, Some(error)));
+                }
+                Err(cause) => return Err(unasked(work, cause)),
+            };
+            let Some(pid) = pid else { return Ok(()) };
+            if told.is_none() {
+                (self.tell)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
+                told = Some(pid);
+            }
+            if patience.sleep(Duration::from_millis(100)).is_err() {
+                return Err(match self.stop.raised() {
+                    Some(signal) => Halt::Error(signal.into()),
+                    None => orphan(told, None),
+                });
+            }
+        }
+    }
+
+    fn doubt(&self, work: Work<'_>, begun: &Record) -> Error {
+        let table = &self.settings.table;
+        Error::Doubt(Box::new(Doubt {
+            migration: work.migration.name.clone(),
+            statement: begun.statement.clone().unwrap_or_default(),
+            done: progress::finish_begun(table, &begun.migration, begun.unit),
+            again: progress::forget_begun(table, &begun.migration, begun.unit),
+        }))
+    }
+}
