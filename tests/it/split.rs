@@ -433,17 +433,6 @@ fn a_serializable_migration_sees_what_the_lock_was_given_back_with() {
 }
 
 #[test]
-fn a_serialization_failure_is_retried() {
-    let database = Database::fresh();
-    database.execute("create sequence tries; create table log (a int)");
-    let sql = "insert into log values (1);\ndo $$ begin if nextval('tries') < 3 then \
-         raise exception 'again' using errcode = '40001'; end if; end $$";
-    let folder = Folder::drizzle0(&[("0000_a", sql)]);
-    premigrate(&database, &folder).run().exits(0).says(&["(40001 again); attempt 3"]);
-    assert_eq!(database.value("select count(*) from log"), "1");
-}
-
-#[test]
 fn a_table_that_an_idle_transaction_locks_for_twelve_seconds_is_waited_for() {
     let database = Database::fresh();
     database.execute("create table t (a int)");
