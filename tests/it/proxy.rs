@@ -106,12 +106,32 @@ impl State {
     }
 }
 
+/// The queries of a connection that have no answer yet. An error is an answer: the client may ask again before it has
+/// seen that the server is ready, which can come in a packet of its own.
+#[derive(Default)]
+struct Open {
+    queries: usize,
+    failed: bool,
+}
+
+impl Open {
+    fn fail(&mut self) {
+        self.queries = self.queries.saturating_sub(1);
+        self.failed = true;
+    }
+
+    fn end(&mut self) {
+        if !std::mem::take(&mut self.failed) {
+            self.queries = self.queries.saturating_sub(1);
+        }
+    }
+}
+
 fn join(client: TcpStream, server: TcpStream, state: &Arc<State>) {
     state.connections.fetch_add(1, Ordering::SeqCst);
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    // How many queries of this connection have no answer yet.
-    let open = Arc::new(Mutex::new(0));
+    let open = Arc::new(Mutex::new(Open::default()));
     for (from, reader, writer) in
         [(From::Client, &client, &server), (From::Server, &server, &client)]
     {
@@ -136,7 +156,7 @@ fn pass(
     mut reader: &TcpStream,
     mut writer: &TcpStream,
     state: &State,
-    open: &Mutex<usize>,
+    open: &Mutex<Open>,
 ) -> Fate {
     let mut buffer = Vec::new();
     let mut chunk = vec![0; 1 << 16];
@@ -165,12 +185,13 @@ fn pass(
             let mut open = open.lock().expect("the count");
             match (from, tag) {
                 (From::Client, b'Q') => {
-                    if *open == 0 {
+                    if open.queries == 0 {
                         state.round_trips.fetch_add(1, Ordering::SeqCst);
                     }
-                    *open += 1;
+                    open.queries += 1;
                 }
-                (From::Server, b'Z') => *open = open.saturating_sub(1),
+                (From::Server, b'E') => open.fail(),
+                (From::Server, b'Z') => open.end(),
                 _ => {}
             }
             passed += length;
