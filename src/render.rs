@@ -15,6 +15,7 @@ use crate::config::Format;
 use crate::connect;
 use crate::database::{Attempt, Cause, Trouble};
 use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, RolledBack};
+use crate::exec::{NotStarted, Obstacle};
 use crate::fit::Unfit;
 use crate::pg_error::{PgError, Position};
 use crate::progress;
@@ -569,12 +570,10 @@ fn error_text(error: &Error) -> String {
         ),
         Error::NotAdded(invalid) => invalid.to_string(),
         Error::Signals(error) => format!("signals cannot be handled: {error}"),
-        Error::App { program, error } => {
-            let hint = match exec_hint(program, error) {
-                Some(hint) => format!(" ({hint})"),
-                None => String::new(),
-            };
-            format!("cannot start {program}: {error}{hint}")
+        Error::App { program, reason: NotStarted { error, obstacle } } => {
+            let why = obstacle.as_ref().map(obstacle_text);
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("cannot start {program}: {error}{why}")
         }
     }
 }
@@ -643,14 +642,29 @@ fn doubt_text(doubt: &Doubt) -> String {
     )
 }
 
-fn exec_hint(program: &str, error: &std::io::Error) -> Option<&'static str> {
-    match error.kind() {
-        std::io::ErrorKind::NotFound if program.contains('/') => Some(
-            "if the file is there, its interpreter is not: the first line of a script, or the \
-             loader of a dynamically linked program",
-        ),
-        std::io::ErrorKind::NotFound => Some("it is in no folder of PATH"),
-        _ => None,
+fn obstacle_text(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
+        Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+            Some(name) => format!(
+                "its first line names {name} and a carriage return; the file's line ends have to be \
+                 LF, not CRLF"
+            ),
+            None => format!("the script is there; its interpreter is not: {name}"),
+        },
+        Obstacle::NoLoader(name) => {
+            format!(
+                "the program is there; what loads it, as it is dynamically linked, is not: {name}"
+            )
+        }
+        Obstacle::Folder => "it is a folder".to_owned(),
+        Obstacle::NotExecutable => "its mode does not allow it; `chmod +x` does".to_owned(),
+        Obstacle::NoProgram => {
+            "it is neither a program nor a script whose first line names an interpreter, such as \
+             #!/bin/sh"
+                .to_owned()
+        }
+        Obstacle::OtherMachine => "it is a program for another kind of machine".to_owned(),
     }
 }
 
