@@ -302,10 +302,8 @@ impl Premigrate {
     }
 
     /// Starts it.
-    pub fn start(mut self) -> Running {
-        let started = Instant::now();
-        let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running { child: child.expect("the executable starts"), started }
+    pub fn start(self) -> Running {
+        Running::start(self.command)
     }
 }
 
@@ -316,6 +314,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts something, and keeps what it prints.
+    pub fn start(mut command: Command) -> Running {
+        let started = Instant::now();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Running { child: child.expect("the executable starts"), started }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod container;
 mod harness;
 mod pgbouncer;
 mod proxy;
@@ -16,6 +17,7 @@ mod server;
 
 mod answers;
 mod app;
+mod bare;
 mod breaks;
 mod check;
 mod docs;

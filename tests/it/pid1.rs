@@ -2,18 +2,23 @@
 //! a container made from the image, which `scripts/image` builds.
 
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::container;
 use crate::harness::{Database, Folder, premigrate, unique};
 use crate::proxy::{Fate, From, Message, Proxy};
 
-const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
+/// A signal, and the exit code.
+type Sent = (&'static str, i32);
+
+const SIGNALS: [Sent; 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
 /// What docker and podman send by themselves, and then wait ten seconds.
-const STOP: (&str, i32) = ("stop", 143);
+const STOP: Sent = ("stop", 143);
 
 struct Phase {
     name: &'static str,
@@ -33,7 +38,7 @@ struct Phase {
 const SLOW: &str = "insert into log values ('slow');\nselect pg_sleep(60);";
 const INDEX: &str = "create index concurrently log_what on log (what)";
 
-const PHASES: [Phase; 7] = [
+static PHASES: [Phase; 7] = [
     Phase {
         name: "waiting for a database that hangs up",
         at: is_login,
@@ -133,10 +138,7 @@ impl Place {
             }
             Place::Container => {
                 let volume = format!("{}:/migrations:ro", folder.path.display());
-                let mut command = engine("run");
-                command.args(words("CONTAINER_OPTIONS"));
-                command.args(["--name", &name, "--volume", &volume, "premigrate"]);
-                command
+                container::run("premigrate", &["--name", &name, "--volume", &volume])
             }
         };
         let (dir, app) = match self {
@@ -165,12 +167,12 @@ impl Target {
     fn signal(&self, signal: &str) {
         let mut command = match self {
             Target::Container(name) if signal == STOP.0 => {
-                let mut command = engine("stop");
+                let mut command = container::engine("stop");
                 command.arg(name);
                 command
             }
             Target::Container(name) => {
-                let mut command = engine("kill");
+                let mut command = container::engine("kill");
                 command.args(["--signal", signal, name]);
                 command
             }
@@ -206,21 +208,18 @@ impl Target {
     }
 }
 
-fn engine(verb: &str) -> Command {
-    let words = words("CONTAINER_ENGINE");
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).arg(verb);
-    command
+/// What is left of a run that a signal ended.
+struct Ended {
+    what: String,
+    database: Database,
+    folder: Folder,
+    output: Output,
+    /// How long the run went on after the signal.
+    took: Duration,
 }
 
-fn words(variable: &str) -> Vec<String> {
-    let value = std::env::var(variable);
-    let value = value.unwrap_or_else(|_| panic!("{variable}: scripts/image runs these"));
-    value.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Sends a signal in a phase; gives back how long the run went on after it.
-fn end_in(phase: &Phase, (signal, code): (&'static str, i32), place: Place) -> Duration {
+/// Sends a signal in a phase. Nothing half done is left, and no session of ours.
+fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
     let what = format!("{signal} {}, as {place:?}", phase.name);
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
@@ -246,7 +245,14 @@ fn end_in(phase: &Phase, (signal, code): (&'static str, i32), place: Place) -> D
                 target.signal(signal);
             };
             match fate {
-                None => send(),
+                None => {
+                    let sender = std::thread::spawn(send);
+                    // `stop` returns when the run has ended, which may be waiting for this message.
+                    let until = Instant::now() + Duration::from_secs(3);
+                    while !sender.is_finished() && Instant::now() < until {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
                 Some(_) => {
                     std::thread::spawn(move || {
                         std::thread::sleep(Duration::from_millis(200));
@@ -259,16 +265,20 @@ fn end_in(phase: &Phase, (signal, code): (&'static str, i32), place: Place) -> D
     });
     let (child, started) = place.start(&proxy.to(&database), &folder, Stdio::piped());
     target.set(started).unwrap();
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-    let report = String::from_utf8_lossy(&stderr);
+    let output = child.wait_with_output().unwrap();
     let took = sent.get().map(Instant::elapsed);
+    let report = String::from_utf8_lossy(&output.stderr);
     let took = took.unwrap_or_else(|| panic!("{what}: the phase never came\n{report}"));
+    assert!(output.stdout.is_empty(), "{what}: the app was started");
 
-    assert_eq!(status.code(), Some(code), "{what}\n{report}");
-    assert!(took < Duration::from_secs(8), "{what}: {took:?}");
-    let name = if (signal, code) == STOP { "TERM" } else { signal };
-    assert!(report.contains(&format!("ended by SIG{name}")), "{what}\n{report}");
-    assert!(stdout.is_empty(), "{what}: the app was started");
+    // While what was in the way still is: nothing but us ends what was ours.
+    let ours = "select query from pg_stat_activity where application_name = 'premigrate' \
+        and datname = current_database()";
+    let until = Instant::now() + Duration::from_secs(5);
+    while !database.rows(ours).is_empty() {
+        assert!(Instant::now() < until, "{what}: {:?}", database.rows(ours));
+        std::thread::sleep(Duration::from_millis(50));
+    }
     other.rollback().unwrap();
     assert_eq!(database.leftovers(), Vec::<String>::new(), "{what}");
     assert_eq!(database.tables().len(), phase.stand, "{what}");
@@ -276,23 +286,69 @@ fn end_in(phase: &Phase, (signal, code): (&'static str, i32), place: Place) -> D
         assert_eq!(database.history().len(), phase.stand, "{what}");
         assert_eq!(database.rows("select what from log"), Vec::<String>::new(), "{what}");
     }
-    if phase.second == INDEX {
-        premigrate(&database, &folder).run().exits(0);
-        let index = "select indisvalid from pg_index where indexrelid = 'log_what'::regclass";
-        assert_eq!(database.rows(index), ["t"], "{what}");
+    Ended { what, database, folder, output, took }
+}
+
+impl Ended {
+    /// By one of the signals that end a run in good order.
+    fn in_good_order(self, (signal, code): Sent) -> Duration {
+        let Ended { what, output, took, .. } = &self;
+        let report = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{what}\n{report}");
+        assert!(*took < Duration::from_secs(8), "{what}: {took:?}");
+        let name = if (signal, code) == STOP { "TERM" } else { signal };
+        assert!(report.contains(&format!("ended by SIG{name}")), "{what}\n{report}");
+        self.took
     }
-    took
+
+    /// The next start needs no human.
+    fn is_gone_on_with(&self) {
+        let Ended { what, database, folder, .. } = self;
+        let second = folder.path.join("0001_second.sql");
+        if std::fs::read_to_string(&second).is_ok_and(|text| text == SLOW) {
+            std::fs::write(second, "insert into log values ('quick')").unwrap();
+        }
+        premigrate(database, folder).run().exits(0).does_not_say("failed");
+        let invalid = "select from pg_index where not indisvalid";
+        assert_eq!(database.rows(invalid), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_in_any_phase_leaves_nothing_that_needs_a_human() {
+    in_each_phase(PHASES.len(), |phase| {
+        let ended = end_in(phase, "KILL", Place::Process);
+        assert_eq!(ended.output.status.signal(), Some(9), "{}", ended.what);
+        ended.is_gone_on_with();
+    });
+}
+
+/// Does something in each phase, in so many at once.
+fn in_each_phase<T: Send>(at_once: usize, act: impl Fn(&'static Phase) -> T + Sync) -> Vec<T> {
+    let some_at_once = |some: &'static [Phase]| {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|phase| scope.spawn(|| act(phase))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    PHASES.chunks(at_once).flat_map(some_at_once).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "how long it took is what scripts/image shows")]
-fn each_signal_in_each_phase(signals: &[(&'static str, i32)], place: Place) {
-    // One thread for each phase.
-    let end_in_phase =
-        |phase| signals.iter().map(|&one| end_in(phase, one, place)).collect::<Vec<_>>();
-    let mut times = std::thread::scope(|scope| {
-        let threads = PHASES.each_ref().map(|phase| scope.spawn(move || end_in_phase(phase)));
-        threads.map(|thread| thread.join().unwrap()).concat()
-    });
+fn each_signal_in_each_phase(signals: &[Sent], place: Place) {
+    // The engine's own work counts.
+    let at_once = if place == Place::Container { 2 } else { PHASES.len() };
+    let mut times = in_each_phase(at_once, |phase| {
+        let end = |&signal: &Sent| {
+            let ended = end_in(phase, signal.0, place);
+            if phase.second == INDEX {
+                ended.is_gone_on_with();
+            }
+            ended.in_good_order(signal)
+        };
+        signals.iter().map(end).collect::<Vec<_>>()
+    })
+    .concat();
     times.sort();
     let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
     println!("{} signals as {place:?}: median {median:?}, longest {longest:?}", times.len());

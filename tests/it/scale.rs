@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::container::{self, Image};
 use crate::harness::{Database, Folder, Random, Running, premigrate, unique, with_database};
 
 /// A server of the test's own. It ends when its standard input does, so with the test.
@@ -119,55 +120,150 @@ fn a_hundred_runners_of_which_one_is_killed_every_fifty_milliseconds_all_end_wel
     applied_once(&database, &folder);
 }
 
-/// A report without what differs from run to run: durations, process ids.
-fn same_each_time(report: &str) -> String {
-    let digits = |text: &str| text.chars().any(|char| char.is_ascii_digit());
-    let words = report.split_whitespace();
-    let is_time = |word: &&str| digits(word) && word.trim_end_matches([',', '.']).ends_with('s');
-    words.filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ")
-}
-
-#[test]
-fn a_container_that_fails_for_ever_leaves_nothing_and_says_the_same_each_time() {
-    let database = Database::fresh();
-    let folder = Folder::drizzle0(&[
-        ("0000_log", "create table log (what text)"),
-        ("0001_broken", "insert into log values ('half');\nselect 1/0"),
-    ]);
-    premigrate(&database, &folder).run().exits(70);
+/// Starts it again and again: it does the same each time, and nothing grows.
+fn fails_the_same_each_time(
+    database: &Database,
+    code: i32,
+    start: impl Fn() -> Running,
+    says: impl Fn(&str) -> String,
+) {
     let again = || {
-        let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(70);
+        let run = start().finish().exits(code);
         assert_eq!(run.stdout, "");
-        same_each_time(&run.stderr)
+        assert_eq!(database.leftovers(), Vec::<String>::new());
+        let mut sizes = vec![
+            database.value("select count(*) from pg_class where oid >= 16384"),
+            database.value("select count(*) from drizzle.__drizzle_migrations"),
+        ];
+        let progress = "drizzle.__drizzle_migrations_progress";
+        if database.value(&format!("select to_regclass('{progress}') is not null")) == "t" {
+            sizes.push(database.value(&format!("select count(*) from {progress}")));
+        }
+        (says(&run.stderr), sizes)
     };
+    // The first start may apply what comes before.
+    start().finish().exits(code);
     let first = again();
-    for _ in 0..20 {
+    for _ in 0..4 {
         assert_eq!(again(), first);
     }
-    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
-    assert_eq!(database.history().len(), 1);
-    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+/// The report, without what may differ: how long something has lasted.
+fn without_times(report: &str) -> String {
+    let is_time = |word: &str| {
+        let parts: Vec<_> = word.trim_end_matches([':', '.']).split(':').collect();
+        parts.len() == 3 && parts.iter().all(|part| part.parse::<u8>().is_ok())
+    };
+    let words = report.split(' ').map(|word| if is_time(word) { "TIME" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A transaction that fails, and a step of a split migration that does.
+fn broken() -> [Folder; 2] {
+    let log = ("0000_log", "create table log (what text)");
+    let double = "insert into log values ('double'), ('double');\ncommit;\n\
+        create unique index concurrently log_what on log (what)";
+    [
+        Folder::drizzle0(&[log, ("0001_broken", "insert into log values ('half');\nselect 1/0")]),
+        Folder::drizzle0(&[log, ("0001_split", double)]),
+    ]
 }
 
 #[test]
-fn two_images_that_start_in_any_order_end_with_the_newer_schema_and_both_apps_running() {
+fn what_fails_for_ever_leaves_nothing_and_says_the_same_each_time() {
+    for folder in broken() {
+        let database = Database::fresh();
+        let start = || premigrate(&database, &folder).args(&["--", "echo", "started"]).start();
+        fails_the_same_each_time(&database, 70, start, str::to_owned);
+        let half = database.rows("select what from log where what = 'half'");
+        assert_eq!(half, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_meets_a_lock_for_ever_leaves_nothing_and_says_the_same_each_time() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_add", "alter table log add column more int");
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table log").unwrap();
+    let args = ["--lock-timeout", "1500ms", "--lock-retries", "0", "--", "echo", "started"];
+    let start = || premigrate(&database, &folder).args(&args).start();
+    fails_the_same_each_time(&database, 75, start, without_times);
+    holder.rollback().unwrap();
+}
+
+#[test]
+#[ignore = "scripts/image builds the image, and runs this"]
+fn a_container_that_fails_for_ever_leaves_nothing_and_says_the_same_each_time() {
+    for folder in broken() {
+        let (database, image) = (Database::fresh(), Image::with(&folder));
+        let start = || Running::start(container(&image, &database));
+        fails_the_same_each_time(&database, 70, start, str::to_owned);
+    }
+}
+
+/// A container whose app says `premigrate`, and its version.
+fn container(image: &Image, database: &Database) -> Command {
+    let mut command = container::run(&image.name, &[]);
+    command.args(["--", "/premigrate", "--version"]).env("DATABASE_URL", &database.url);
+    command
+}
+
+/// The older set of migrations, and the newer.
+fn releases() -> [Folder; 2] {
     let tags = [
         ("0000_log", "create table log (what text)"),
         ("0001_one", "insert into log values ('one')"),
         ("0002_newer", "alter table log add column newer int"),
     ];
+    [Folder::drizzle0(&tags[..2]), Folder::drizzle0(&tags)]
+}
+
+/// Starts the older release (o) and the newer one (n) in this order: all at once, and then one
+/// after the other.
+fn ends_with_the_newer_schema(
+    database: &Database,
+    order: &str,
+    start: impl Fn(char) -> Running,
+    says: &str,
+) {
+    let runs: Vec<_> = order.chars().map(&start).collect();
+    for run in runs.into_iter().chain(order.chars().map(start)) {
+        let run = run.finish().exits(0);
+        assert!(run.stdout.starts_with(says), "{order}: {}", run.stdout);
+    }
+    assert_eq!(database.rows("select what, newer from log"), ["one|"], "{order}");
+    assert_eq!(database.history().len(), 3, "{order}");
+    assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn two_releases_that_start_in_any_order_end_with_the_newer_schema_and_both_apps_running() {
+    let [older, newer] = releases();
     for order in ["on", "no", "onno", "noon", "oonnoonn"] {
         let database = Database::fresh();
-        let (older, newer) = (Folder::drizzle0(&tags[..2]), Folder::drizzle0(&tags));
-        let image = |which: char| if which == 'n' { &newer } else { &older };
-        let start = |which| premigrate(&database, image(which)).args(&["--", "echo", "on"]).start();
-        // All at once, and then one after the other.
-        let runs: Vec<_> = order.chars().map(start).collect();
-        for run in runs.into_iter().chain(order.chars().map(start)) {
-            assert_eq!(run.finish().exits(0).stdout, "on\n", "{order}");
-        }
-        assert_eq!(database.rows("select what, newer from log"), ["one|"], "{order}");
-        assert_eq!(database.history().len(), 3, "{order}");
-        assert_eq!(database.leftovers(), Vec::<String>::new());
+        let start = |which| {
+            let folder = if which == 'n' { &newer } else { &older };
+            premigrate(&database, folder).args(&["--", "echo", "on"]).start()
+        };
+        ends_with_the_newer_schema(&database, order, start, "on\n");
+    }
+}
+
+#[test]
+#[ignore = "scripts/image builds the image, and runs this"]
+fn two_images_whose_containers_start_in_any_order_end_with_the_newer_schema() {
+    let [older, newer] = releases().map(|folder| Image::with(&folder));
+    for order in ["on", "no", "onno"] {
+        let database = Database::fresh();
+        let start = |which| {
+            let image = if which == 'n' { &newer } else { &older };
+            Running::start(container(image, &database))
+        };
+        ends_with_the_newer_schema(&database, order, start, "premigrate ");
     }
 }

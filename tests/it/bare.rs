@@ -1,0 +1,122 @@
+//! The static executable as process 1 where there is nothing else: no `/proc`, no `/dev`, no
+//! `/etc`, no `/tmp`, no home. `scripts/image` builds it, and runs this.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{Database, Folder, Run, Running};
+
+/// A root that holds the executable, and migrations. Whoever runs in it may write everywhere.
+struct Root {
+    folder: Folder,
+}
+
+impl Root {
+    fn with(migrations: &[(&str, &str)]) -> Root {
+        let folder = Folder::drizzle0(migrations);
+        let us = std::env::var("STATIC_EXECUTABLE");
+        let us = us.expect("STATIC_EXECUTABLE: scripts/image runs these");
+        std::fs::copy(us, folder.path.join("premigrate")).unwrap();
+        Root { folder }
+    }
+
+    /// An executable file in it.
+    fn executable(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.folder.write(name, content);
+        let mode = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.folder.path.join(name), mode).unwrap();
+    }
+
+    /// Runs something in it, with what a shell is to do to the streams.
+    fn run(&self, database: &Database, args: &[&str], streams: &str) -> Run {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("exec \"$@\" {streams}"), "sh"])
+            .args(["unshare", "--user", "--map-user=65534", "--map-group=65534"])
+            .args(["--pid", "--fork", "--kill-child", "--root"])
+            .arg(&self.folder.path)
+            .args(args)
+            .env_clear()
+            .env("DATABASE_URL", &database.url)
+            .env("PREMIGRATE_DIR", "/");
+        Running::start(command).finish()
+    }
+
+    /// Everything in it, and when it was last changed; a folder also changes with each file that
+    /// comes or goes.
+    fn contents(&self) -> Vec<String> {
+        let mut contents = Vec::new();
+        list(&self.folder.path, &mut contents);
+        contents
+    }
+}
+
+fn list(path: &Path, contents: &mut Vec<String>) {
+    let it = std::fs::symlink_metadata(path).unwrap();
+    let (changed, part) = (it.ctime(), it.ctime_nsec());
+    contents.push(format!("{} {} {} {changed}.{part}", path.display(), it.ino(), it.len()));
+    if it.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            list(&entry.unwrap().path(), contents);
+        }
+    }
+}
+
+const APP: [&str; 4] = ["/premigrate", "--", "/premigrate", "--version"];
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
+fn nothing_is_written_but_to_the_database() {
+    let database = Database::fresh();
+    let root = Root::with(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_index", "create index concurrently log_what on log (what)"),
+        ("0002_broken", "select 1/0"),
+    ]);
+    let before = root.contents();
+    assert_eq!(root.run(&database, &APP, "").exits(70).stdout, "");
+    root.run(&database, &["/premigrate", "status", "--exit-code"], "").exits(10);
+    root.run(&database, &["/premigrate", "check"], "").exits(0);
+    assert_eq!(root.contents(), before);
+    root.folder.write("0002_broken.sql", "select 1");
+    let before = root.contents();
+    for _ in 0..2 {
+        let run = root.run(&database, &APP, "").exits(0);
+        assert!(run.stdout.starts_with("premigrate "), "{}", run.stdout);
+    }
+    assert_eq!(root.contents(), before);
+    assert_eq!(database.history().len(), 3);
+}
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
+fn closed_streams_are_no_trouble_without_a_dev() {
+    for streams in ["<&-", "2>&-", "<&- 2>&-"] {
+        let database = Database::fresh();
+        let root = Root::with(&[("0000_log", "create table log (what text)")]);
+        let run = root.run(&database, &APP, streams).exits(0);
+        assert!(run.stdout.starts_with("premigrate "), "{streams}: {}", run.stdout);
+        assert_eq!(database.history().len(), 1, "{streams}");
+    }
+}
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
+fn an_app_that_lacks_something_is_told_what() {
+    let database = Database::fresh();
+    let root = Root::with(&[]);
+    root.executable("text", "echo started\n");
+    root.executable("script", "#!/bin/sh\necho started\n");
+    root.executable("dynamic", std::fs::read("/bin/true").unwrap());
+    for (app, code, words) in [
+        ("/text", 126, "it is neither a program nor a script"),
+        ("/script", 127, "its interpreter is not: /bin/sh"),
+        ("/dynamic", 127, "what loads it, as it is dynamically linked, is not: /lib"),
+        ("/", 126, "it is a folder"),
+        ("/nothing", 127, "cannot start /nothing"),
+        ("nothing", 127, "it is in no folder of PATH"),
+    ] {
+        root.run(&database, &["/premigrate", "--", app], "").exits(code).says(&[words]);
+    }
+}
