@@ -8,6 +8,7 @@ mod material;
 mod trouble;
 
 pub use certificate::Certificate;
+pub use material::CARRIED_ROOTS;
 pub use trouble::{Fault, TlsTrouble, Unverified};
 
 use std::future::Future;
