@@ -442,11 +442,14 @@ fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
-    let trouble = source.and_then(|source| source.downcast_ref::<TlsTrouble>()).cloned();
-    match trouble.or_else(|| io.and_then(TlsTrouble::of_io)) {
-        Some(TlsTrouble::Garbage(why)) => return Cause::Client(Trouble::Protocol(why)),
-        Some(trouble) => return Cause::Client(Trouble::Tls(trouble)),
-        None => {}
+    let in_handshake = source.and_then(|source| source.downcast_ref::<TlsTrouble>()).cloned();
+    match (in_handshake, io.and_then(TlsTrouble::of_io)) {
+        (Some(TlsTrouble::Garbage(why)), _) => return Cause::Client(Trouble::Protocol(why)),
+        (None, Some(TlsTrouble::Cut(why))) => {
+            return Cause::Client(Trouble::Lost(why, overheard));
+        }
+        (Some(trouble), _) | (None, Some(trouble)) => return Cause::Client(Trouble::Tls(trouble)),
+        (None, None) => {}
     }
     let kind = io.map(io::Error::kind);
     let is_garbage = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));

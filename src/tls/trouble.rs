@@ -76,7 +76,7 @@ impl Fault {
         let (_, verdict) = error.strip_suffix(')')?.rsplit_once('(')?;
         Some(match verdict {
             "certificate has expired" => Fault::Expired,
-            "certificate is not yet valid" => Fault::NotYetValid,
+            not_yet if not_yet.starts_with("certificate is not yet valid") => Fault::NotYetValid,
             "hostname mismatch" | "IP address mismatch" => Fault::WrongHost,
             "self-signed certificate" => Fault::SelfSigned,
             "self-signed certificate in certificate chain"
@@ -92,7 +92,10 @@ impl Fault {
 const CERTIFICATE_REQUIRED: i32 = 116;
 /// Its numbers for what is wrong with our certificate, from "bad" to "unknown authority".
 const CERTIFICATE_ALERTS: std::ops::RangeInclusive<i32> = 42..=48;
-/// OpenSSL's number for a connection that ends in the middle.
+/// OpenSSL's number for the system itself, and where in a code is the system's own number.
+const SYSTEM: i32 = 2;
+const SYSTEM_MASK: std::ffi::c_ulong = 0x7fff_ffff;
+/// Its number for a connection that ends in the middle.
 const UNEXPECTED_EOF: i32 = 294;
 
 impl TlsTrouble {
@@ -129,14 +132,17 @@ impl TlsTrouble {
         if let Some(trouble) = error.downcast_ref::<TlsTrouble>() {
             return Some(trouble.clone());
         }
-        let stack = error.downcast_ref::<ssl::Error>()?.ssl_error()?;
-        Some(TlsTrouble::of_openssl(stack)).filter(|trouble| !matches!(trouble, TlsTrouble::Cut(_)))
+        Some(TlsTrouble::of_openssl(error.downcast_ref::<ssl::Error>()?.ssl_error()?))
     }
 
     fn of_openssl(stack: &ErrorStack) -> TlsTrouble {
         let Some(first) = stack.errors().first() else {
             return TlsTrouble::Handshake(stack.to_string());
         };
+        if first.library_code() == SYSTEM {
+            let number = i32::try_from(first.code() & SYSTEM_MASK).unwrap_or_default();
+            return TlsTrouble::Cut(io::Error::from_raw_os_error(number).to_string());
+        }
         let words = first.reason().unwrap_or("no reason is given").to_owned();
         // What the other side says of us has TLS's number for it, and a thousand.
         match first.reason_code() {
