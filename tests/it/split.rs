@@ -1,6 +1,7 @@
 //! Migrations that one transaction cannot hold: units, progress, resuming.
 
 mod killed;
+mod locks;
 
 use std::time::{Duration, Instant};
 
@@ -54,15 +55,22 @@ fn through_a_pooler_too() {
 
 #[test]
 fn a_pool_of_one_is_recognised_and_named() {
-    let database = Database::fresh();
-    let pooler = PgBouncer::start(1);
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let runs = ["transaction", "session"].map(|mode| {
+        let database = Database::fresh();
+        let pooler = PgBouncer::start_in(mode, 1);
+        let running = premigrate(&pooler.to(&database), &folder).start();
+        (database, pooler, running)
+    });
     let started = Instant::now();
-    let run = premigrate(&pooler.to(&database), &folder).run().exits(75);
-    run.says(&["a pool of one", "0000_a"]);
-    assert!(started.elapsed() < Duration::from_secs(40));
-    premigrate(&database, &folder).run().exits(0);
-    assert_concurrent_is_applied(&database);
+    for (database, pooler, running) in runs {
+        let run = running.finish().exits(75);
+        run.says(&["a pool of one", "0000_a"]);
+        drop(pooler);
+        premigrate(&database, &folder).run().exits(0);
+        assert_concurrent_is_applied(&database);
+    }
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
 }
 
 /// A migration whose index build waits for whoever has written to `t` and is not done.
