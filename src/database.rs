@@ -138,6 +138,7 @@ pub struct Session {
     overheard: Overheard,
     back_door: BackDoor,
     server_version: u32,
+    stop: Stop,
 }
 
 /// What the server said without being asked: the last warning, or the error that ended it all.
@@ -157,6 +158,7 @@ impl Session {
         client: Client,
         connection: Connected,
         back_door: BackDoor,
+        stop: Stop,
     ) -> Session {
         let server_version = connection
             .parameter("server_version")
@@ -165,7 +167,7 @@ impl Session {
             .unwrap_or_default();
         let overheard = Overheard::default();
         let driver = runtime.spawn(drive(connection, overheard.clone()));
-        Session { runtime, client, driver, overheard, back_door, server_version }
+        Session { runtime, client, driver, overheard, back_door, server_version, stop }
     }
 
     /// Whether this is a server for `target_session_attrs`; asked only if there is a wish.
@@ -213,6 +215,18 @@ impl Session {
         }
     }
 
+    /// Sends one statement, and gives its last row back; none if it gave none. It is not waited for
+    /// what becomes of a question that was given up.
+    pub fn glance(&self, sql: &str, patience: Patience<'_>) -> Option<Vec<Option<String>>> {
+        let sent = gather(&self.client, sql);
+        let Ok(answer) = blocking(&self.runtime, patience, sent) else {
+            self.cancel(Patience::despite_signals(CANCEL_AGAIN, &self.stop));
+            return None;
+        };
+        let last = answer.ok()??.pop().and_then(|mut answer| answer.rows.pop());
+        Some(last.unwrap_or_default())
+    }
+
     /// Sends messages, each with any number of statements: all at once, in one round trip; or one
     /// by one, where each waits for the answer to the one before, and the first error skips to the
     /// last message, which then is to end the transaction.
@@ -248,7 +262,7 @@ impl Session {
     pub fn handshake_pid(&self) -> i32 {
         blocking(
             &self.runtime,
-            Patience::lasting(CLOSE, &Stop::default()),
+            Patience::despite_signals(CLOSE, &self.stop),
             handshake_pid(&self.back_door.token),
         )
         .ok()
@@ -258,8 +272,7 @@ impl Session {
 
     /// Has the server cancel what it is doing for this session, and waits until it has.
     fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
-        let never = Stop::default();
-        let limit = Patience::lasting(CANCEL, &never);
+        let limit = Patience::despite_signals(CANCEL, &self.stop);
         while limit.check().is_ok() {
             self.cancel(limit.at_most(CANCEL / 2));
             if blocking(&self.runtime, limit.at_most(CANCEL_AGAIN), sent.as_mut()).is_ok() {
@@ -282,10 +295,9 @@ impl Session {
 
     /// Says good-bye, so that the server need not find out.
     pub fn close(self) {
-        let Session { runtime, client, driver, .. } = self;
+        let Session { runtime, client, driver, stop, .. } = self;
         drop(client);
-        let never = Stop::default();
-        let _ = blocking(&runtime, Patience::lasting(CLOSE, &never), driver);
+        let _ = blocking(&runtime, Patience::despite_signals(CLOSE, &stop), driver);
         runtime.shutdown_background();
     }
 

@@ -7,7 +7,7 @@ use crate::cli::Usage;
 use crate::config;
 use crate::connect;
 use crate::database::Attempt;
-use crate::exec;
+use crate::exec::{self, NotStarted};
 use crate::fit::Unfit;
 use crate::history::{self, NotAHistory, Table};
 use crate::layout;
@@ -125,8 +125,8 @@ pub enum Error {
     App {
         /// Its name.
         program: String,
-        /// What the system said.
-        error: io::Error,
+        /// Why.
+        reason: NotStarted,
     },
 }
 
@@ -319,7 +319,7 @@ impl Error {
             Error::Forbidden { .. } => 77,
             Error::Config(_) | Error::PooledSettings { .. } => 78,
             Error::Stopped { signal, .. } => signal.exit_code(),
-            Error::App { error, .. } => exec::exit_code(error),
+            Error::App { reason, .. } => exec::exit_code(&reason.error),
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Becoming the app: same process, its arguments untouched, nothing of ours left.
 
+mod dispositions;
+mod obstacle;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::ops::RangeInclusive;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::{FORBIDDEN, SIGPIPE};
-use signal_hook::flag;
+use nix::sys::signal::SigSet;
+
+pub use self::obstacle::Obstacle;
 
 /// The app: what stands after `--`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,32 +28,28 @@ pub fn is_ours(name: &OsStr) -> bool {
         || name.as_encoded_bytes().starts_with(b"PREMIGRATE_")
 }
 
+/// Why we did not become the app.
+#[derive(Debug)]
+pub struct NotStarted {
+    /// What the system said.
+    pub error: io::Error,
+    /// What it left open.
+    pub obstacle: Option<Obstacle>,
+}
+
 /// Becomes the app. Returns only if that cannot be done, with the reason.
-pub fn exec(app: &App) -> io::Error {
-    use_default_signals();
+pub fn exec(app: &App) -> NotStarted {
+    // Whatever we were started with; else Node, say, would not learn that its children have ended.
+    dispositions::ignored_to_default();
+    let _ = SigSet::empty().thread_set_mask();
     let mut command = Command::new(&app.program);
     command.args(&app.args);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
-    command.exec()
-}
-
-/// The signals without a name. The C library, which keeps the first ones for itself, refuses those.
-const REAL_TIME: RangeInclusive<i32> = 34..=64;
-
-/// The app gets every signal as a process has it by default, whatever we were started with; else
-/// Node, say, would not learn that its children have ended.
-fn use_default_signals() {
-    // What is caught is set back by exec; what is ignored would stay ignored. SIGPIPE, which Rust
-    // ignores for us, is set back by Rust.
-    let untouched = Arc::new(AtomicBool::new(false));
-    let catchable = |signal: &i32| *signal != SIGPIPE && !FORBIDDEN.contains(signal);
-    let named = Signal::iterator().map(|signal| signal as i32);
-    for signal in named.chain(REAL_TIME).filter(catchable) {
-        let _ = flag::register(signal, untouched.clone());
-    }
-    let _ = SigSet::empty().thread_set_mask();
+    let error = command.exec();
+    dispositions::ignore_broken_pipes();
+    NotStarted { obstacle: obstacle::find(app, &error), error }
 }
 
 /// The exit code for an app that cannot be executed, as shells and Docker have it: 127 if it is

@@ -1,6 +1,8 @@
 //! The edges of the process: arguments and environment in; printing, the exit code, or the app out.
 //! Nothing else prints, and nothing else ends the process.
 
+mod stdio;
+
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,8 +22,8 @@ fn main() -> ExitCode {
         Outcome::Become(app, format) => {
             let program = app.program.to_string_lossy().into_owned();
             print(Output::Report(render::event(&Event::Starting { app: program.clone() }, format)));
-            let error = exec::exec(&app);
-            match failed(Error::App { program, error }, true, format, &mut print) {
+            let reason = exec::exec(&app);
+            match failed(Error::App { program, reason }, true, format, &mut print) {
                 Outcome::Exit(code) => code,
                 Outcome::Become(..) => 126,
             }

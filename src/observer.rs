@@ -92,7 +92,7 @@ impl<'a> Observer<'a> {
         if self.session.is_none() {
             self.session = Some(Session::open(self.target, patience).ok()?);
         }
-        self.session.as_ref()?.ask(question, patience).ok().map(Option::unwrap_or_default)
+        self.session.as_ref()?.glance(question, patience)
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Every function that can block takes a [`Patience`]: it ends when the time is up or when a
 //! signal has come. The handlers only raise a flag; what to do is decided where it is looked at.
+//! What has to be done after a signal too, shares one short time.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -14,6 +15,10 @@ use signal_hook::flag;
 
 /// The signals that end a run.
 const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// How long all that is done after a signal may take together, on a dead link too: Docker gives ten
+/// seconds from the signal to the end.
+const GRACE: Duration = Duration::from_secs(6);
 
 /// A signal that asks us to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,8 @@ impl Signal {
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     raised: Arc<AtomicUsize>,
+    /// When it was first found raised.
+    noticed: Arc<OnceLock<Instant>>,
     /// Whether the next signal ends the process at once.
     at_once: Arc<AtomicBool>,
 }
@@ -49,16 +56,16 @@ impl Stop {
     /// which the kernel would ignore them. A second signal ends the process at once; the server
     /// then rolls back by itself.
     pub fn on_signals() -> io::Result<Stop> {
-        let Stop { raised, at_once } = Stop::default();
+        let stop = Stop::default();
         for signal in ENDING {
             // In this order: the first signal finds `at_once` down, and then raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, at_once.clone())?;
-            flag::register(signal, at_once.clone())?;
-            flag::register_usize(signal, raised.clone(), signal as usize)?;
+            flag::register_conditional_shutdown(signal, 128 + signal, stop.at_once.clone())?;
+            flag::register(signal, stop.at_once.clone())?;
+            flag::register_usize(signal, stop.raised.clone(), signal as usize)?;
         }
         // Whoever started us may have blocked them.
         SigSet::empty().thread_set_mask()?;
-        Ok(Stop { raised, at_once })
+        Ok(stop)
     }
 
     /// The signal that has come, if one has; from now on, one ends the process at once. So none is
@@ -77,8 +84,17 @@ impl Stop {
     pub fn raised(&self) -> Option<Signal> {
         match self.raised.load(Ordering::SeqCst) {
             0 => None,
-            number => Some(Signal(u8::try_from(number).unwrap_or(SIGTERM as u8))),
+            number => {
+                self.noticed.get_or_init(Instant::now);
+                Some(Signal(u8::try_from(number).unwrap_or(SIGTERM as u8)))
+            }
         }
+    }
+
+    /// When everything has to have ended, once a signal has come.
+    fn grace(&self) -> Option<Instant> {
+        self.raised()?;
+        self.noticed.get().and_then(|noticed| noticed.checked_add(GRACE))
     }
 }
 
@@ -86,9 +102,11 @@ impl Stop {
 #[derive(Clone, Copy, Debug)]
 pub struct Patience<'a> {
     /// When it ends; without one, only a signal ends it.
-    pub deadline: Option<Instant>,
+    deadline: Option<Instant>,
     /// What ends it early.
     pub stop: &'a Stop,
+    /// Whether a signal ends it not at once, but when its grace is over.
+    goes_on: bool,
 }
 
 /// Why a wait ended before what was waited for.
@@ -106,32 +124,36 @@ pub const TICK: Duration = Duration::from_millis(20);
 impl<'a> Patience<'a> {
     /// To the end of this time from now.
     pub fn lasting(time: Duration, stop: &'a Stop) -> Patience<'a> {
-        Patience { deadline: Instant::now().checked_add(time), stop }
+        Patience { deadline: Instant::now().checked_add(time), stop, goes_on: false }
+    }
+
+    /// The same for what has to be done after a signal too: that ends it only when the time is up
+    /// that is left to all of it.
+    pub fn despite_signals(time: Duration, stop: &'a Stop) -> Patience<'a> {
+        Patience { goes_on: true, ..Patience::lasting(time, stop) }
     }
 
     /// Until it is done: for what a user may let run for hours.
     pub fn endless(stop: &'a Stop) -> Patience<'a> {
-        Patience { deadline: None, stop }
+        Patience { deadline: None, stop, goes_on: false }
     }
 
     /// No longer than this time from now, and no longer than before.
     pub fn at_most(self, time: Duration) -> Patience<'a> {
-        let new = Instant::now().checked_add(time);
-        let deadline = match (self.deadline, new) {
-            (Some(old), Some(new)) => Some(old.min(new)),
-            (old, new) => old.or(new),
-        };
+        let deadline = earlier(self.deadline, Instant::now().checked_add(time));
         Patience { deadline, ..self }
     }
 
     /// What is left of it; `None` is for ever.
     pub fn left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        let grace = if self.goes_on { self.stop.grace() } else { None };
+        let deadline = earlier(self.deadline, grace)?;
+        Some(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Whether it has ended, and why.
     pub fn check(&self) -> Result<(), Interrupted> {
-        if let Some(signal) = self.stop.raised() {
+        if let Some(signal) = self.stop.raised().filter(|_| !self.goes_on) {
             return Err(Interrupted::Stopped(signal));
         }
         match self.left() {
@@ -151,5 +173,28 @@ impl<'a> Patience<'a> {
             }
             std::thread::sleep(rest.min(TICK).min(self.left().unwrap_or(TICK)));
         }
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_after_a_signal_shares_one_time() {
+        let stop = Stop::default();
+        let patience = Patience::despite_signals(GRACE * 2, &stop);
+        assert!(patience.left().unwrap() > GRACE);
+        stop.raise(SIGTERM as usize);
+        assert_eq!(patience.check(), Ok(()));
+        assert!(patience.left().unwrap() <= GRACE);
+        std::thread::sleep(TICK);
+        let later = Patience::despite_signals(GRACE, &stop);
+        assert!(later.left().unwrap() <= GRACE - TICK, "{:?}", later.left());
+        assert_eq!(later.at_most(Duration::ZERO).check(), Err(Interrupted::TimeOut));
     }
 }

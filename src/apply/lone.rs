@@ -16,7 +16,7 @@ use crate::observer::{Observer, Waiting};
 use crate::pg_error::PgError;
 use crate::progress::{self, Record};
 use crate::report::{Blocker, Event};
-use crate::signals::{Patience, Stop};
+use crate::signals::Patience;
 use crate::sql::{Script, Statement};
 use crate::units::Unit;
 
@@ -123,7 +123,8 @@ impl Run<'_> {
         };
         let ending = act(self, &keeper, known);
         // A session that is not used any more needs no reset.
-        if std::mem::take(&mut self.is_set) && ending.goes_on() {
+        let goes_on = ending.goes_on() && self.stop.raised().is_none();
+        if std::mem::take(&mut self.is_set) && goes_on {
             let patience = Patience::lasting(LAST, self.stop);
             let _ = session.ask(&flight::RESET.join("; "), patience);
         }
@@ -136,7 +137,8 @@ impl Run<'_> {
         let mut is_recorded = job.is_none();
         if let Some(job) = job {
             let ending = Transaction::new(job, &ground, &self.limits(session));
-            is_recorded = release(&keeper, &ending, held);
+            let patience = Patience::despite_signals(LAST, self.stop);
+            is_recorded = release(&keeper, &ending, held, patience);
         }
         keeper.close();
         if let Some(job) = job.filter(|_| !is_recorded && self.stop.raised().is_none()) {
@@ -529,9 +531,8 @@ impl Run<'_> {
         if !builds(statement) {
             return !fate::may_do_half(statement);
         }
-        // Also after a signal.
-        let never = Stop::default();
-        match self.fate_now(session, statement.text, Patience::lasting(LAST, &never)) {
+        let patience = Patience::despite_signals(LAST, self.stop);
+        match self.fate_now(session, statement.text, patience) {
             // One that is there was there before; without a name, it is found by none.
             Ok(Fate::Undone | Fate::Done | Fate::Unknown) => true,
             Ok(Fate::Invalid(_) | Fate::Busy(_)) | Err(_) => false,
@@ -574,9 +575,12 @@ enum Sent {
 }
 
 /// Commits what the second connection has to write, and gives the lock back with it.
-fn release(keeper: &Session, transaction: &Transaction<'_>, held: Flight) -> bool {
-    let never = Stop::default();
-    let patience = Patience::lasting(LAST, &never);
+fn release(
+    keeper: &Session,
+    transaction: &Transaction<'_>,
+    held: Flight,
+    patience: Patience<'_>,
+) -> bool {
     let end = keeper.flight(&transaction.release(), false, patience, &mut |_| {});
     let mut answers = held.answers;
     answers.extend(end.answers);

@@ -66,7 +66,8 @@ impl Session {
                         let place = place(host, &address);
                         let (token, vigilance) = (client.cancel_token(), vigilance.clone());
                         let back_door = BackDoor { token, address, vigilance, tls };
-                        let session = Session::start(runtime, client, connection, back_door);
+                        let stop = patience.stop.clone();
+                        let session = Session::start(runtime, client, connection, back_door, stop);
                         let wanted = target.target_session_attrs;
                         match session.suits(wanted, patience.at_most(attempt)) {
                             Ok(()) => return Ok(session),

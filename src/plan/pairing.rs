@@ -3,7 +3,9 @@
 //! Total: every row and every migration gets a standing. What can be read in more than one way is
 //! `Ambiguous`, and never guessed.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use crate::history::{self, Row};
 use crate::migration::{Layout, Migration, MigrationSet};
@@ -68,7 +70,7 @@ type Placed<'a> = (usize, &'a Row);
 struct Matching<'a> {
     set: &'a MigrationSet,
     rows: &'a [Row],
-    identities: Identities,
+    identities: Identities<'a>,
     pairing: Pairing,
 }
 
@@ -80,12 +82,14 @@ impl<'a> Matching<'a> {
     fn by_identity_and_hash(&mut self) -> Vec<Placed<'a>> {
         let exactly = |migration: &Migration, row: &Row| migration.hash.as_str() == row.hash;
         let in_some_form = |migration: &Migration, row: &Row| migration.bears(&row.hash);
-        let breadth = |row: &Placed<'a>| self.identities.matching(row.1).len();
-        let mut rows: Vec<Placed<'a>> = self.rows.iter().enumerate().collect();
-        rows.sort_by_key(breadth);
-        for alike in rows.chunk_by(|a, b| breadth(a) == breadth(b)) {
+        let mut by_breadth: BTreeMap<usize, Vec<Placed<'a>>> = BTreeMap::new();
+        for (place, row) in self.rows.iter().enumerate() {
+            let breadth = self.identities.matching(row).len();
+            by_breadth.entry(breadth).or_default().push((place, row));
+        }
+        for alike in by_breadth.into_values() {
             for bears in [exactly, in_some_form] {
-                for &(place, row) in alike {
+                for &(place, row) in &alike {
                     let found = self.identities.matching(row).iter().copied().find(|&of| {
                         self.pairing.is_unread(place)
                             && self.pairing.is_pending(of)
@@ -97,9 +101,8 @@ impl<'a> Matching<'a> {
                 }
             }
         }
-        rows.retain(|(place, _)| self.pairing.is_unread(*place));
-        rows.sort_by_key(|(place, _)| *place);
-        rows
+        let rows = self.rows.iter().enumerate();
+        rows.filter(|(place, _)| self.pairing.is_unread(*place)).collect()
     }
 
     /// A row that is left has another hash than any migration of its identity that has no row yet.
@@ -264,38 +267,40 @@ impl Pairing {
     }
 }
 
-/// Which migrations a row may be the record of, going by identity.
-pub(super) struct Identities {
-    layout: Layout,
-    by_name: HashMap<String, Vec<usize>>,
-    by_when: HashMap<i64, Vec<usize>>,
-    by_second: HashMap<i64, Vec<usize>>,
+/// Which migrations a row may be the record of, going by identity. What no row asks for is not
+/// made: a start with nothing pending should cost no more than it must.
+pub(super) struct Identities<'a> {
+    set: &'a MigrationSet,
+    by_name: OnceCell<HashMap<String, Vec<usize>>>,
+    by_when: OnceCell<HashMap<i64, Vec<usize>>>,
+    by_second: OnceCell<HashMap<i64, Vec<usize>>>,
 }
 
-impl Identities {
-    pub(super) fn of(set: &MigrationSet) -> Identities {
-        let mut identities = Identities {
-            layout: set.layout(),
-            by_name: HashMap::new(),
-            by_when: HashMap::new(),
-            by_second: HashMap::new(),
-        };
-        for (place, migration) in set.migrations().iter().enumerate() {
-            let name = history::row_name(migration, set.layout());
-            identities.by_name.entry(name).or_default().push(place);
-            if let Some(when) = migration.when {
-                identities.by_when.entry(when).or_default().push(place);
-                identities.by_second.entry(second(when)).or_default().push(place);
-            }
+impl<'a> Identities<'a> {
+    pub(super) fn of(set: &'a MigrationSet) -> Identities<'a> {
+        Identities {
+            set,
+            by_name: OnceCell::new(),
+            by_when: OnceCell::new(),
+            by_second: OnceCell::new(),
         }
-        identities
     }
 
     pub(super) fn matching(&self, row: &Row) -> &[usize] {
-        let by_name = || self.by_name.get(row.name.as_deref()?);
-        let by_when = || self.by_when.get(&row.created_at?);
-        let by_second = || self.by_second.get(&second(row.created_at?));
-        let found = match (self.layout, &row.name) {
+        let layout = self.set.layout();
+        let by_name = || {
+            let name = |migration: &Migration| Some(history::row_name(migration, layout));
+            self.by_name.get_or_init(|| self.places(name)).get(row.name.as_deref()?)
+        };
+        let by_when = || {
+            let when = |migration: &Migration| migration.when;
+            self.by_when.get_or_init(|| self.places(when)).get(&row.created_at?)
+        };
+        let by_second = || {
+            let of = |migration: &Migration| migration.when.map(second);
+            self.by_second.get_or_init(|| self.places(of)).get(&second(row.created_at?))
+        };
+        let found = match (layout, &row.name) {
             (Layout::Drizzle0, None) => by_when(),
             // Drizzle 1.x wrote it, and keeps whole seconds only. Of those that share one, its name
             // picks one; or none, where they were renamed since.
@@ -311,6 +316,20 @@ impl Identities {
             (Layout::Drizzle1 | Layout::Plain, _) => by_name(),
         };
         found.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The migrations' places by an identity, in order.
+    fn places<K: Eq + Hash>(
+        &self,
+        identity: impl Fn(&Migration) -> Option<K>,
+    ) -> HashMap<K, Vec<usize>> {
+        let mut places: HashMap<K, Vec<usize>> = HashMap::new();
+        for (place, migration) in self.set.migrations().iter().enumerate() {
+            if let Some(identity) = identity(migration) {
+                places.entry(identity).or_default().push(place);
+            }
+        }
+        places
     }
 }
 

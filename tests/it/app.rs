@@ -76,10 +76,28 @@ fn an_app_that_is_not_there_is_127() {
 }
 
 #[test]
-fn a_script_whose_interpreter_is_missing_is_127_with_a_hint() {
+fn a_script_whose_interpreter_is_missing_is_127_and_it_is_named() {
     let folder = Folder::empty();
-    let app = script(&folder, "app", "#!/no/such/interpreter\n");
-    skipping(&[&app]).run().exits(127).says(&["its interpreter is not"]);
+    let app = script(&folder, "app", "#!/no/such/interpreter -x\n");
+    let names_it = ["its interpreter is not: /no/such/interpreter"];
+    skipping(&[&app]).run().exits(127).says(&names_it);
+    skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&names_it);
+    let app = script(&folder, "dos", "#!/bin/sh\r\necho\r\n");
+    skipping(&[&app]).run().exits(127).says(&["names /bin/sh and a carriage return", "not CRLF"]);
+}
+
+#[test]
+fn a_program_whose_loader_is_missing_is_127_and_it_is_named() {
+    let folder = Folder::empty();
+    let mut program = std::fs::read("/bin/true").unwrap();
+    let at = program.windows(4).position(|bytes| bytes == b"/lib").unwrap();
+    program[at..at + 4].copy_from_slice(b"/LIB");
+    folder.write("app", program);
+    let app = folder.path.join("app").to_str().unwrap().to_owned();
+    std::fs::set_permissions(&app, PermissionsExt::from_mode(0o755)).unwrap();
+    skipping(&[&app]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    let through = script(&folder, "script", &format!("#!{app}\n"));
+    skipping(&[&through]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
 }
 
 #[test]
@@ -87,9 +105,18 @@ fn an_app_that_cannot_be_executed_is_126() {
     let folder = Folder::empty();
     folder.write("app", "#!/bin/sh\n");
     let app = folder.path.join("app");
-    skipping(&[app.to_str().unwrap()]).run().exits(126).says(&["cannot start", "denied"]);
-    skipping(&[folder.path.to_str().unwrap()]).run().exits(126);
-    skipping(&["app"]).env("PATH", &folder.path).run().exits(126);
+    let denied = ["cannot start", "denied", "chmod +x"];
+    skipping(&[app.to_str().unwrap()]).run().exits(126).says(&denied);
+    skipping(&["app"]).env("PATH", &folder.path).run().exits(126).says(&denied);
+    skipping(&[folder.path.to_str().unwrap()]).run().exits(126).says(&["it is a folder"]);
+}
+
+#[test]
+fn an_app_that_cannot_be_executed_is_reported_by_the_exit_code_also_when_nobody_listens() {
+    let mut run = skipping(&["/no/such/app"]);
+    let (_, stderr) = std::io::pipe().unwrap();
+    let status = run.command.stderr(stderr).status().unwrap();
+    assert_eq!(status.code(), Some(127), "{status}");
 }
 
 #[test]
@@ -123,33 +150,6 @@ fn the_app_inherits_no_descriptor_of_ours() {
     let run = premigrate(&database, &one_table()).args(&["--", "sh", "-c", list]).run().exits(0);
     let without_us = Command::new("sh").args(["-c", list]).output().unwrap();
     assert_eq!(run.stdout, String::from_utf8_lossy(&without_us.stdout));
-}
-
-#[test]
-fn the_app_has_default_signal_dispositions_and_an_empty_mask() {
-    let database = Database::fresh();
-    let folder = one_table();
-    // We are started with signals that are ignored and, by Python, blocked.
-    let start = "import os, signal, sys\n\
-        for ignored in (signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1):\n    \
-            signal.signal(ignored, signal.SIG_IGN)\n\
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})\n\
-        os.execv(sys.argv[1], sys.argv[1:])";
-    let output = Command::new("python3")
-        .args(["-c", start, env!("CARGO_BIN_EXE_premigrate"), "--dir"])
-        .arg(&folder.path)
-        .args(["--", "cat", "/proc/self/status"])
-        .env_remove("PREMIGRATE_EMBEDDED")
-        .env("DATABASE_URL", &database.url)
-        .output()
-        .unwrap();
-    let status = String::from_utf8_lossy(&output.stdout);
-    for name in ["SigBlk", "SigIgn", "SigCgt"] {
-        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
-        let signals = u64::from_str_radix(line.unwrap(), 16).unwrap();
-        // Those above are the C library's own.
-        assert_eq!(signals & 0x7fff_ffff, 0, "{name} {}", line.unwrap());
-    }
 }
 
 #[test]

@@ -1,35 +1,49 @@
 //! What the app finds of its process is what it would find after a plain `exec`, however we were
 //! started; but for signals, which it gets as a process has them by default.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::harness::{Database, Folder};
 
 /// Sets a process up as the first argument says, and becomes the rest.
 const SET_UP: &str = r#"
-import os, pty, resource, signal, sys
+import fcntl, os, pty, resource, signal, sys, termios
+def terminal():
+    master, ours = pty.openpty()
+    os.set_inheritable(master, True)
+    return ours
 exec(sys.argv[1])
 os.execvp(sys.argv[2], [os.fsencode(arg) for arg in sys.argv[2:]])
 "#;
 
 /// Tells everything that a process inherits.
 const PROBE: &str = r#"
-import os, resource, sys
+import os, resource, sys, termios
 def fd(number):
     try:
         return os.readlink(f'/proc/self/fd/{number}'), os.get_inheritable(number), os.isatty(number)
     except OSError as error:
         return error.errno
+def foreground(number):
+    try:
+        return os.tcgetpgrp(number) == os.getpid()
+    except OSError as error:
+        return error.errno
 print(open('/proc/self/cmdline', 'rb').read())
 print(sorted(item for item in os.environb.items()))
-print([fd(number) for number in range(3, 64)], fd(0), os.isatty(0))
+print([fd(number) for number in range(3, 64)], fd(0), type(fd(2)))
+print([(termios.tcgetattr(number), os.get_terminal_size(number), foreground(number))
+    for number in (0, 2) if isinstance(fd(number), tuple) and os.isatty(number)])
 print(os.getresuid(), os.getresgid(), os.getgroups(), os.getpgrp() == os.getpid())
 print([resource.getrlimit(limit) for limit in range(16)])
 print(os.umask(0), os.readlink('/proc/self/cwd'), os.nice(0))
 "#;
 
 /// The shapes in which both are started.
-const SHAPES: [(&str, &str); 12] = [
+const SHAPES: [(&str, &str); 16] = [
     ("nothing", "pass"),
     ("a umask", "os.umask(0o137)"),
     (
@@ -44,7 +58,18 @@ const SHAPES: [(&str, &str); 12] = [
     ),
     ("an inherited file", "os.dup2(os.open('/etc/passwd', os.O_RDONLY), 17)"),
     ("an inherited directory", "os.dup2(os.open('/', os.O_RDONLY), 23)"),
-    ("a terminal", "os.dup2(pty.openpty()[1], 0)"),
+    ("a terminal", "os.dup2(terminal(), 0)"),
+    (
+        "a terminal of its own, for everything but what it says",
+        "os.getpgrp() == os.getpid() or os.setsid(); ours = terminal(); \
+        fcntl.ioctl(ours, termios.TIOCSCTTY, 0); \
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, b'\\x18\\0\\x50\\0' + bytes(4)); \
+        mode = termios.tcgetattr(ours); mode[3] &= ~termios.ECHO; \
+        termios.tcsetattr(ours, termios.TCSANOW, mode); os.dup2(ours, 0); os.dup2(ours, 2)",
+    ),
+    ("a closed stdin", "os.close(0)"),
+    ("a closed stderr", "os.close(2)"),
+    ("a closed stdin and stderr", "os.close(0); os.close(2)"),
     ("a file on stdin", "os.dup2(os.open('/etc/passwd', os.O_RDONLY), 0)"),
     ("a session of its own", "os.getpgrp() == os.getpid() or os.setsid()"),
     ("an odd environment", "os.environb[b'ODD'] = b'\\xff\\n='; os.environb[b'EMPTY'] = b''"),
@@ -56,6 +81,7 @@ fn probe(set_up: &str, through: &[&str]) -> String {
         .args(["-c", SET_UP, set_up])
         .args(through)
         .args(["python3", "-c", PROBE, "", "a b", "--", "$HOME"])
+        .arg(OsStr::from_bytes(b"\xff\xfe\n"))
         .env_remove("PREMIGRATE_EMBEDDED")
         .env_remove("LC_CTYPE")
         .output()
@@ -65,7 +91,7 @@ fn probe(set_up: &str, through: &[&str]) -> String {
     let pty = |text: &str| text.replace(|char: char| char.is_ascii_digit(), "#");
     let text = String::from_utf8(output.stdout).unwrap();
     // Pseudo-terminals and the test's own folders have other numbers each time.
-    if set_up.contains("openpty") || set_up.contains("gone") { pty(&text) } else { text }
+    if set_up.contains("terminal") || set_up.contains("gone") { pty(&text) } else { text }
 }
 
 #[test]
@@ -84,18 +110,32 @@ fn the_app_finds_what_a_plain_exec_would_give_it() {
 }
 
 #[test]
-fn a_signal_without_a_name_is_as_by_default_too() {
-    // The faults (SIGILL, SIGFPE, SIGSEGV) are left as they were found.
-    let set_up = "faults = (signal.SIGILL, signal.SIGFPE, signal.SIGSEGV); \
-        never = (signal.SIGKILL, signal.SIGSTOP); \
-        others = [n for n in signal.valid_signals() if n not in faults + never]; \
-        [signal.signal(n, signal.SIG_IGN) for n in others]; \
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())";
+fn the_app_does_not_see_by_what_name_we_were_called() {
+    for name in ["", "sh", "-premigrate"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_premigrate"))
+            .arg0(name)
+            .args(["--", "cat", "/proc/self/cmdline"])
+            .env_remove("PREMIGRATE_EMBEDDED")
+            .env("PREMIGRATE_SKIP", "1")
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, b"cat\0/proc/self/cmdline\0", "{name}");
+    }
+}
+
+/// How a process is started, in Python, with every signal ignored and blocked that can be.
+const ALL_SIGNALS: &str = "others = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}; \
+    [signal.signal(n, signal.SIG_IGN) for n in others]; \
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())";
+
+#[track_caller]
+fn app_has_default_signals(through: &[&str], url: &str) {
     let output = Command::new("python3")
-        .args(["-c", SET_UP, set_up, env!("CARGO_BIN_EXE_premigrate"), "--"])
-        .args(["cat", "/proc/self/status"])
+        .args(["-c", SET_UP, ALL_SIGNALS, env!("CARGO_BIN_EXE_premigrate")])
+        .args(through)
+        .args(["--", "cat", "/proc/self/status"])
         .env_remove("PREMIGRATE_EMBEDDED")
-        .env("PREMIGRATE_SKIP", "1")
+        .env("DATABASE_URL", url)
         .output()
         .unwrap();
     let (status, report) = (String::from_utf8_lossy(&output.stdout), output.stderr);
@@ -106,4 +146,12 @@ fn a_signal_without_a_name_is_as_by_default_too() {
         // 32 and 33 are the C library's own, and it lets nobody set them.
         assert_eq!(signals & !(0b11 << 31), 0, "{name} {signals:016x}");
     }
+}
+
+#[test]
+fn every_signal_is_as_by_default_for_the_app() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    app_has_default_signals(&["--dir", folder.path.to_str().unwrap()], &database.url);
+    assert_eq!(database.history().len(), 1);
 }

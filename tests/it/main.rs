@@ -36,6 +36,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod split;
+mod streams;
 mod tls;
 mod up;
 mod vigilance;

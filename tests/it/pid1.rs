@@ -1,107 +1,379 @@
-//! Each signal in each phase of a run, as an ordinary process and as process 1 of a namespace.
+//! Each signal in each phase of a run: as an ordinary process, as process 1 of a namespace, and in
+//! a container made from the image, which `scripts/image` builds.
 
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::io::{Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder};
+use crate::harness::{Database, Folder, premigrate, unique};
 use crate::proxy::{Fate, From, Message, Proxy};
 
 const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
-/// A phase: its name, the message on which the signal comes, and how many migrations stand then.
-type Phase = (&'static str, fn(&Message) -> bool, usize);
+/// What docker and podman send by themselves, and then wait ten seconds.
+const STOP: (&str, i32) = ("stop", 143);
 
-/// Another phase, such as one in a concurrent index, is one more line.
-const PHASES: [Phase; 4] = [
-    ("waiting for the database", |message| message.tag == 0 && message.text.contains("user"), 0),
-    ("in a transaction", |message| message.text.contains("pg_sleep"), 1),
-    ("between migrations", |message| is_commit(message), 1),
-    ("while another runner is at work", |message| message.text.contains("advisory"), 0),
+struct Phase {
+    name: &'static str,
+    /// The message on which the signal comes.
+    at: fn(&Message) -> bool,
+    /// What becomes of the message, and the signal comes a moment later; without it, the signal
+    /// comes while the message is on its way.
+    fate: Option<Fate>,
+    /// What another session does meanwhile, in a transaction that stays open.
+    other: &'static str,
+    /// The second migration, if there is one.
+    second: &'static str,
+    /// How many migrations stand then.
+    stand: usize,
+}
+
+const SLOW: &str = "insert into log values ('slow');\nselect pg_sleep(60);";
+const INDEX: &str = "create index concurrently log_what on log (what)";
+
+const PHASES: [Phase; 7] = [
+    Phase {
+        name: "waiting for a database that hangs up",
+        at: is_login,
+        fate: Some(Fate::Cut),
+        other: "",
+        second: SLOW,
+        stand: 0,
+    },
+    Phase {
+        name: "waiting for a database that is silent",
+        at: is_login,
+        fate: Some(Fate::Stalled),
+        other: "",
+        second: SLOW,
+        stand: 0,
+    },
+    Phase {
+        name: "while another runner is at work",
+        at: |message| message.text.contains("advisory"),
+        fate: Some(Fate::Passes),
+        other: "select pg_advisory_xact_lock(8102650200187171425)",
+        second: SLOW,
+        stand: 0,
+    },
+    Phase {
+        name: "in a transaction",
+        at: |message| message.text.contains("pg_sleep"),
+        fate: Some(Fate::Passes),
+        other: "",
+        second: SLOW,
+        stand: 1,
+    },
+    Phase {
+        name: "in a concurrent index",
+        at: |message| message.text.contains("*/ create index"),
+        fate: Some(Fate::Passes),
+        // Its snapshot is waited for.
+        other: "set transaction isolation level repeatable read; select 1",
+        second: INDEX,
+        stand: 1,
+    },
+    Phase {
+        name: "between migrations",
+        at: is_commit,
+        fate: None,
+        other: "",
+        second: SLOW,
+        stand: 1,
+    },
+    Phase {
+        name: "after the last commit",
+        at: is_commit,
+        fate: None,
+        other: "",
+        second: "",
+        stand: 1,
+    },
 ];
+
+fn is_login(message: &Message) -> bool {
+    message.tag == 0 && message.text.contains("user")
+}
 
 fn is_commit(message: &Message) -> bool {
     message.from == From::Server && message.text.starts_with("COMMIT\0")
 }
 
-fn kill(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args(["-s", signal, pid]).status().unwrap().success());
+/// What a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Process,
+    Process1,
+    Container,
 }
 
-/// The process to send signals to: ours, or that which `unshare` made process 1.
-fn target(parent: u32, as_process_1: bool) -> String {
-    if !as_process_1 {
-        return parent.to_string();
+/// A run that can be sent signals.
+#[derive(Clone, Debug)]
+enum Target {
+    Process(u32),
+    /// What this process made process 1.
+    ChildOf(u32),
+    Container(String),
+}
+
+impl Place {
+    /// Starts a run whose app would print something.
+    fn start(self, database: &Database, folder: &Folder, stderr: Stdio) -> (Child, Target) {
+        let us = env!("CARGO_BIN_EXE_premigrate");
+        let name = unique("premigrate");
+        let mut command = match self {
+            Place::Process => Command::new(us),
+            Place::Process1 => {
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+                command.args(["--kill-child", us]);
+                command
+            }
+            Place::Container => {
+                let volume = format!("{}:/migrations:ro", folder.path.display());
+                let mut command = engine("run");
+                command.args(words("CONTAINER_OPTIONS"));
+                command.args(["--name", &name, "--volume", &volume, "premigrate"]);
+                command
+            }
+        };
+        let (dir, app) = match self {
+            Place::Container => ("/migrations", &["/premigrate", "--version"]),
+            _ => (folder.path.to_str().unwrap(), &["echo", "started"]),
+        };
+        let child = command
+            .args(["--dir", dir, "--"])
+            .args(app)
+            .env_remove("PREMIGRATE_EMBEDDED")
+            .env("DATABASE_URL", &database.url)
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let target = match self {
+            Place::Process => Target::Process(child.id()),
+            Place::Process1 => Target::ChildOf(child.id()),
+            Place::Container => Target::Container(name),
+        };
+        (child, target)
     }
-    let found = Command::new("pgrep").args(["-P", &parent.to_string()]).output().unwrap();
-    String::from_utf8(found.stdout).unwrap().trim().to_owned()
 }
 
-fn end_in((phase, is_it, stand): Phase, signal: &'static str, code: i32, as_process_1: bool) {
-    let what = format!("SIG{signal}, {phase}, process 1: {as_process_1}");
+impl Target {
+    fn signal(&self, signal: &str) {
+        let mut command = match self {
+            Target::Container(name) if signal == STOP.0 => {
+                let mut command = engine("stop");
+                command.arg(name);
+                command
+            }
+            Target::Container(name) => {
+                let mut command = engine("kill");
+                command.args(["--signal", signal, name]);
+                command
+            }
+            _ => {
+                let mut command = Command::new("kill");
+                command.args(["-s", signal, &self.pid().unwrap().to_string()]);
+                command
+            }
+        };
+        let output = command.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{signal} {self:?}: {error}");
+    }
+
+    /// Its number, as seen from here.
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Target::Process(pid) => Some(*pid),
+            Target::ChildOf(parent) => {
+                let parent = parent.to_string();
+                let found = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
+                String::from_utf8(found.stdout).unwrap().trim().parse().ok()
+            }
+            Target::Container(_) => None,
+        }
+    }
+
+    /// Whether it waits to be rid of something that it writes to stderr.
+    fn is_stuck_in_its_report(&self) -> bool {
+        let Some(pid) = self.pid() else { return false };
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        call.split(' ').nth(1) == Some("0x2")
+    }
+}
+
+fn engine(verb: &str) -> Command {
+    let words = words("CONTAINER_ENGINE");
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(verb);
+    command
+}
+
+fn words(variable: &str) -> Vec<String> {
+    let value = std::env::var(variable);
+    let value = value.unwrap_or_else(|_| panic!("{variable}: scripts/image runs these"));
+    value.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Sends a signal in a phase; gives back how long the run went on after it.
+fn end_in(phase: &Phase, (signal, code): (&'static str, i32), place: Place) -> Duration {
+    let what = format!("{signal} {}, as {place:?}", phase.name);
     let database = Database::fresh();
-    let folder = Folder::drizzle0(&[
-        ("0000_log", "create table log (what text)"),
-        ("0001_slow", "insert into log values ('slow');\nselect pg_sleep(60);"),
-    ]);
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    if !phase.second.is_empty() {
+        folder.add("0001_second", phase.second);
+    }
     let mut client = database.client();
     let mut other = client.transaction().unwrap();
-    if phase.contains("another runner") {
-        other.batch_execute("select pg_advisory_xact_lock(8102650200187171425)").unwrap();
-    }
-    let (parent, sent) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
-    let (pid, once) = (parent.clone(), sent.clone());
+    other.batch_execute(phase.other).unwrap();
+
+    let (target, sent) = (Arc::new(OnceLock::<Target>::new()), Arc::new(OnceLock::new()));
+    let (aim, sending, once) = (target.clone(), sent.clone(), AtomicBool::new(false));
+    let (at, fate) = (phase.at, phase.fate);
     let proxy = Proxy::start(move |message| {
-        if is_it(message) && !once.swap(true, Ordering::SeqCst) {
-            while pid.load(Ordering::SeqCst) == 0 {
-                std::thread::yield_now();
-            }
-            kill(signal, &target(pid.load(Ordering::SeqCst), as_process_1));
+        if !at(message) {
+            return Fate::Passes;
         }
-        Fate::Passes
+        if !once.swap(true, Ordering::SeqCst) {
+            let (aim, sending) = (aim.clone(), sending.clone());
+            let send = move || {
+                let target = aim.wait();
+                sending.set(Instant::now()).unwrap();
+                target.signal(signal);
+            };
+            match fate {
+                None => send(),
+                Some(_) => {
+                    std::thread::spawn(move || {
+                        std::thread::sleep(Duration::from_millis(200));
+                        send();
+                    });
+                }
+            }
+        }
+        fate.unwrap_or(Fate::Passes)
     });
-    let us = env!("CARGO_BIN_EXE_premigrate");
-    let mut command = Command::new(if as_process_1 { "unshare" } else { us });
-    if as_process_1 {
-        let options = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
-        command.args(options).args(["--kill-child", us]);
-    }
-    command.arg("--dir").arg(&folder.path).args(["--", "echo", "started"]);
-    command.env_remove("PREMIGRATE_EMBEDDED").env("DATABASE_URL", &proxy.to(&database).url);
-    let at = Instant::now();
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    parent.store(child.id(), Ordering::SeqCst);
-    let output = child.wait_with_output().unwrap();
-    let report = String::from_utf8_lossy(&output.stderr);
-    assert!(sent.load(Ordering::SeqCst), "{what}: the phase never came\n{report}");
-    assert_eq!(output.status.code(), Some(code), "{what}\n{report}");
-    assert!(at.elapsed() < Duration::from_secs(8), "{what}: {:?}", at.elapsed());
-    assert!(report.contains(&format!("ended by SIG{signal}")), "{what}\n{report}");
-    assert!(output.stdout.is_empty(), "{what}");
+    let (child, started) = place.start(&proxy.to(&database), &folder, Stdio::piped());
+    target.set(started).unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let report = String::from_utf8_lossy(&stderr);
+    let took = sent.get().map(Instant::elapsed);
+    let took = took.unwrap_or_else(|| panic!("{what}: the phase never came\n{report}"));
+
+    assert_eq!(status.code(), Some(code), "{what}\n{report}");
+    assert!(took < Duration::from_secs(8), "{what}: {took:?}");
+    let name = if (signal, code) == STOP { "TERM" } else { signal };
+    assert!(report.contains(&format!("ended by SIG{name}")), "{what}\n{report}");
+    assert!(stdout.is_empty(), "{what}: the app was started");
     other.rollback().unwrap();
     assert_eq!(database.leftovers(), Vec::<String>::new(), "{what}");
-    assert_eq!(database.tables().len(), stand, "{what}");
-    if stand > 0 {
-        assert_eq!(database.history().len(), stand, "{what}");
+    assert_eq!(database.tables().len(), phase.stand, "{what}");
+    if phase.stand > 0 {
+        assert_eq!(database.history().len(), phase.stand, "{what}");
         assert_eq!(database.rows("select what from log"), Vec::<String>::new(), "{what}");
     }
+    if phase.second == INDEX {
+        premigrate(&database, &folder).run().exits(0);
+        let index = "select indisvalid from pg_index where indexrelid = 'log_what'::regclass";
+        assert_eq!(database.rows(index), ["t"], "{what}");
+    }
+    took
 }
 
-fn each_signal_in_each_phase(as_process_1: bool) {
-    for phase in PHASES {
-        for (signal, code) in SIGNALS {
-            end_in(phase, signal, code, as_process_1);
-        }
-    }
+#[expect(clippy::print_stdout, reason = "how long it took is what scripts/image shows")]
+fn each_signal_in_each_phase(signals: &[(&'static str, i32)], place: Place) {
+    // One thread for each phase.
+    let end_in_phase =
+        |phase| signals.iter().map(|&one| end_in(phase, one, place)).collect::<Vec<_>>();
+    let mut times = std::thread::scope(|scope| {
+        let threads = PHASES.each_ref().map(|phase| scope.spawn(move || end_in_phase(phase)));
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    times.sort();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{} signals as {place:?}: median {median:?}, longest {longest:?}", times.len());
+    assert!(median <= Duration::from_secs(2), "{times:?}");
 }
 
 #[test]
 fn each_signal_in_each_phase_as_an_ordinary_process() {
-    each_signal_in_each_phase(false);
+    each_signal_in_each_phase(&SIGNALS, Place::Process);
 }
 
 #[test]
 fn each_signal_in_each_phase_as_process_1() {
-    each_signal_in_each_phase(true);
+    each_signal_in_each_phase(&SIGNALS, Place::Process1);
+}
+
+#[test]
+#[ignore = "scripts/image builds the image, and runs this"]
+fn each_signal_in_each_phase_in_a_container() {
+    each_signal_in_each_phase(&[&SIGNALS[..], &[STOP]].concat(), Place::Container);
+}
+
+/// The last line before the app finds no room in the pipe that is our stderr, so that the signal
+/// comes behind all that looks for one, and before `exec`.
+fn end_right_before_exec(signal: &str, code: i32, place: Place) {
+    const PIPE: usize = 1 << 16;
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    let (child, _) = place.start(&database, &folder, Stdio::piped());
+    let report = child.wait_with_output().unwrap().stderr;
+    let report = String::from_utf8(report).unwrap();
+    let room = report.find("premigrate: starting").unwrap_or_else(|| panic!("{report}"));
+
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&vec![b'.'; PIPE - room]).unwrap();
+    let (child, target) = place.start(&database, &folder, writer.into());
+    let until = Instant::now() + Duration::from_secs(10);
+    while !target.is_stuck_in_its_report() {
+        assert!(Instant::now() < until, "it does not wait for room in the pipe");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let at = Instant::now();
+    target.signal(signal);
+    let output = child.wait_with_output().unwrap();
+    assert!(at.elapsed() < Duration::from_secs(1), "{signal}: {:?}", at.elapsed());
+    assert_eq!(output.status.code(), Some(code), "{signal} as {place:?}");
+    assert!(output.stdout.is_empty(), "the app was started");
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    assert_eq!(printed.trim_start_matches('.'), &report[..room]);
+}
+
+#[test]
+fn a_signal_right_before_exec_ends_us_and_not_the_app() {
+    for place in [Place::Process, Place::Process1] {
+        for (signal, code) in SIGNALS {
+            end_right_before_exec(signal, code, place);
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_process_1_at_once() {
+    let database = Database::fresh();
+    // It does not let itself be cancelled.
+    let stubborn = "do $$ begin loop begin perform pg_sleep(60); \
+        exception when query_canceled then null; end; end loop; end $$";
+    let folder = Folder::drizzle0(&[("0000_a", stubborn)]);
+    let (child, target) = Place::Process1.start(&database, &folder, Stdio::piped());
+    database.wait_for(
+        "the migration",
+        "select from pg_stat_activity where datname = current_database() \
+         and wait_event = 'PgSleep'",
+    );
+    target.signal("TERM");
+    std::thread::sleep(Duration::from_millis(100));
+    let at = Instant::now();
+    target.signal("INT");
+    let output = child.wait_with_output().unwrap();
+    assert!(at.elapsed() < Duration::from_millis(500), "{:?}", at.elapsed());
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(database.leftovers(), Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! SIGHUP, SIGINT, SIGQUIT and SIGTERM: nothing half done, and soon.
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -246,35 +246,4 @@ fn pgbouncer_survives_a_hundred_cancelled_runs() {
 #[test]
 fn pgbouncer_with_tls_survives_cancelled_runs() {
     cancel_runs(PgBouncer::start_with_tls(), 5, "require");
-}
-
-#[test]
-fn as_process_1_too() {
-    let database = Database::fresh();
-    let folder = slow();
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"])
-        .arg(env!("CARGO_BIN_EXE_premigrate"))
-        .arg("--dir")
-        .arg(&folder.path)
-        .args(["--", "echo", "started"])
-        .env_remove("PREMIGRATE_EMBEDDED")
-        .env("DATABASE_URL", &database.url)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let unshare = command.spawn().unwrap();
-    database.wait_for("the slow migration", SLEEPING);
-    let parent = unshare.id().to_string();
-    let children = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
-    let child = String::from_utf8(children.stdout).unwrap();
-    assert!(Command::new("kill").arg(child.trim()).status().unwrap().success());
-    let at = std::time::Instant::now();
-    let output = unshare.wait_with_output().unwrap();
-    soon(at.elapsed());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(143), "{stderr}");
-    assert!(stderr.contains("0001_slow was rolled back"), "{stderr}");
-    assert!(output.stdout.is_empty());
-    assert_eq!(database.leftovers(), Vec::<String>::new());
 }

@@ -1,8 +1,11 @@
 //! A network that dies, and a server that talks without end, while migrations run.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Running, premigrate, server_port};
+use crate::proxy::{Fate, Proxy};
 
 /// The most memory that the process had, in kB.
 fn peak(pid: u32) -> Option<u64> {
@@ -72,4 +75,66 @@ fn the_connection_asks_after_three_seconds_of_silence_whether_the_server_is_stil
     running.finish().exits(0);
     assert_eq!(kind, 2, "keepalive");
     assert!(when <= 310, "{when}");
+}
+
+/// A signal comes when this message is on its way, and from then on nothing arrives any more, on no
+/// connection.
+#[track_caller]
+fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &Folder) {
+    let dead = Arc::new(AtomicBool::new(false));
+    let shared = dead.clone();
+    let proxy = Proxy::start(move |passing| {
+        let dies = passing.text.contains(message);
+        match shared.fetch_or(dies, Ordering::SeqCst) || dies {
+            true => Fate::Stalled,
+            false => Fate::Passes,
+        }
+    });
+    let app = ["--", "echo", "started"];
+    let running = premigrate(&proxy.to(database), folder).args(&app).start();
+    while !dead.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.signal("TERM");
+    let at = Instant::now();
+    let run = running.finish().exits(143).says(&["ended by SIGTERM"]);
+    assert!(at.elapsed() < Duration::from_secs(8), "{message}: {:?}", at.elapsed());
+    assert_eq!(run.stdout, "");
+}
+
+#[test]
+fn a_signal_ends_us_in_time_on_a_link_that_died_in_a_transaction() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_slow", "select pg_sleep(1)")]);
+    ends_on_a_dead_link_at("pg_sleep", &database, &folder);
+}
+
+#[test]
+fn a_signal_ends_us_in_time_on_a_link_that_died_while_we_looked_who_is_in_the_way() {
+    let database = Database::fresh();
+    database.execute("create table t ()");
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder.batch_execute("lock table t").unwrap();
+    let folder = Folder::drizzle0(&[("0000_a", "alter table t add column a int")]);
+    ends_on_a_dead_link_at("pg_blocking_pids", &database, &folder);
+    holder.rollback().unwrap();
+}
+
+/// One connection builds the index, and another holds the lock meanwhile.
+fn ends_on_dead_links_at(message: &'static str) {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    let folder = Folder::drizzle0(&[("0000_a", "create index concurrently t_a on t (a)")]);
+    ends_on_a_dead_link_at(message, &database, &folder);
+}
+
+#[test]
+fn a_signal_ends_us_in_time_on_links_that_died_while_we_wrote_that_an_index_is_begun() {
+    ends_on_dead_links_at("create index concurrently");
+}
+
+#[test]
+fn a_signal_ends_us_in_time_on_links_that_died_in_a_concurrent_index() {
+    ends_on_dead_links_at("*/ create index concurrently");
 }

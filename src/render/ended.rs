@@ -1,0 +1,416 @@
+//! What ended a run: what happened, what this run did, and what it left.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::connect;
+use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, RolledBack};
+use crate::exec::{NotStarted, Obstacle};
+use crate::fit::Unfit;
+use crate::progress;
+use crate::report::Reached;
+use crate::source::Origin;
+
+use super::holders::{blocker_json, blocker_text, holder_text};
+use super::{
+    attempt_json, attempt_text, clean, cure, failure, indented, object, plural, subject,
+    trouble_text,
+};
+
+/// Below an error: what this run did, and what it left.
+pub fn kept(ended: &Ended, with_app: bool) -> String {
+    let mut sentences = Vec::new();
+    let reached = ended.reached.as_ref();
+    sentences.extend(reached.and_then(|(migration, reached)| stays_text(migration, *reached)));
+    match (ended.applied.len(), ended.pending_after_failure()) {
+        (0, 0) => {}
+        (0, pending) if pending == ended.pending.len() => {
+            sentences
+                .push(format!("{pending} {} pending.", if pending == 1 { "is" } else { "are" }));
+        }
+        (0, pending) => sentences.push(format!("{} pending.", more_are(pending))),
+        (applied, pending) => {
+            let are = if applied == 1 { "is" } else { "are" };
+            let mut sentence =
+                format!("{} applied in this run {are} kept", plural(applied, "migration"));
+            if pending > 0 {
+                let _ = write!(sentence, "; {} pending", more_are(pending));
+            }
+            sentences.push(format!("{sentence}."));
+        }
+    }
+    if let Some(uncertain) = &ended.uncertain {
+        sentences.push(format!(
+            "Whether {uncertain} was committed is not known; the next start finds out."
+        ));
+    }
+    let exec_failed = matches!(ended.error, Error::App { .. });
+    if with_app && !exec_failed {
+        sentences.push("The app was not started.".to_owned());
+    }
+    sentences.join(" ")
+}
+
+fn more_are(count: usize) -> String {
+    format!("{count} more {}", if count == 1 { "is" } else { "are" })
+}
+
+/// What happened; an error before which this run had applied something, does not say that nothing
+/// was run.
+pub fn text(ended: &Ended) -> String {
+    let text = error_text(&ended.error);
+    if ended.applied.is_empty() {
+        text
+    } else {
+        text.replace("nothing was run", "nothing more was run")
+    }
+}
+
+fn error_text(error: &Error) -> String {
+    match error {
+        Error::Usage(usage) => format!("{usage}; see --help"),
+        Error::Config(invalid) => invalid.to_string(),
+        Error::NothingEmbedded => "this executable carries no migrations; name a folder with \
+             --dir, or build it with PREMIGRATE_MIGRATIONS"
+            .to_owned(),
+        Error::Unreadable { path, error } => {
+            format!("{} cannot be read: {error}", path.display())
+        }
+        Error::InvalidSet { origin, problems } => {
+            let from = match origin {
+                Origin::Executable => "the migrations in this executable".to_owned(),
+                Origin::Folder(folder) => folder.display().to_string(),
+            };
+            list(&format!("{from} cannot be used:"), problems.iter().map(ToString::to_string))
+        }
+        Error::Unfit(unfit) => list(
+            "nothing was run, since not everything that is pending can be:",
+            unfit.iter().map(unfit_text),
+        ),
+        Error::Conflict(conflict) => conflict_text(conflict),
+        Error::NotAHistory(table, not) => format!(
+            "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
+             one with --schema and --table",
+            not.what
+        ),
+        Error::Unreachable(attempts) => {
+            let refused = attempts.iter().any(|attempt| connect::refuses(&attempt.cause));
+            let what = if refused { "refuses us" } else { "cannot be reached" };
+            let told = match attempts.as_slice() {
+                [only] => format!("the database {what}: {}", attempt_text(only)),
+                all => list(&format!("the database {what}:"), all.iter().map(attempt_text)),
+            };
+            cure::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
+        }
+        Error::Standby => "the server is a standby, which takes no changes; connect to the \
+             primary"
+            .to_owned(),
+        Error::Failed(failure) => failure::text(failure),
+        Error::ChangedUnits(changed) => list(
+            "nothing was run, since migrations were edited in what an earlier start has done of \
+             them; restore that, and put the change behind it or into a new migration:",
+            changed.iter().map(changed_unit_text),
+        ),
+        Error::NotProgress(table, not) => format!(
+            "the table {} is not one of ours ({not}); nothing was run",
+            progress::qualified(table)
+        ),
+        Error::Doubt(doubt) => doubt_text(doubt),
+        Error::Orphan { migration, pid, error } => format!(
+            "{migration}: backend {pid} still runs a statement of an earlier start, and {}; end \
+             it with `select pg_terminate_backend({pid})`, and start again",
+            match error {
+                Some(error) => format!("we may not end it ({} {})", error.code, error.message),
+                None => "does not end".to_owned(),
+            }
+        ),
+        Error::Busy { migration, index } => format!(
+            "{migration}: someone else seems to be building the index {index}, or to vacuum its \
+             table; try again later"
+        ),
+        Error::NoSecondConnection { migration } => format!(
+            "{migration} needs two connections at once, one of which holds the lock while the \
+             other runs what cannot run in a transaction, and the second one did not come. Is it \
+             a pooler with a pool of one? Give it two, or connect to the server itself"
+        ),
+        Error::PooledSettings { migration, settings } => format!(
+            "{migration} has a statement that runs outside a transaction under `{}`, which a \
+             pooler does not keep for it; connect to the server itself, or write the statement so \
+             that it does not depend on that",
+            settings.join("; ")
+        ),
+        Error::NoLock(failure, blocker) => {
+            let who = match blocker {
+                Some(blocker) => format!(" It was last seen {}.", blocker_text(blocker)),
+                None => String::new(),
+            };
+            format!("{}\n\n  Every attempt met a lock.{who}", failure::text(failure))
+        }
+        Error::Broken(broken) => format!(
+            "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
+             applied",
+            subject(&broken.migration),
+            trouble_text(&broken.trouble),
+            broken.completed,
+            plural(broken.statements, "statement"),
+        ),
+        Error::Forbidden { error, statements } => format!(
+            "our role may not use the history as it must ({} {}). Have someone who may run:\n\n    {}",
+            error.code,
+            error.message,
+            statements.join("\n    ")
+        ),
+        Error::LockedOut(holder) => format!(
+            "another runner is still at work ({}); try again later",
+            holder_text(holder.as_ref())
+        ),
+        Error::Unsettled(table) => format!(
+            "the history {table} looks different each time that something is to be written; is \
+             something else changing it?"
+        ),
+        Error::Unanswered(table) => format!(
+            "the server lets us in, but does not answer about the history {table}; is that locked? \
+             Try again later"
+        ),
+        Error::Stopped { signal, rolled_back } => match rolled_back {
+            Some(rolled_back) => {
+                format!("ended by {}; {}", signal.name(), rolled_back_text(rolled_back))
+            }
+            None => format!("ended by {}", signal.name()),
+        },
+        Error::NoSuchMigration(name) => {
+            format!("no migration is named {name}; `premigrate list` shows the names")
+        }
+        Error::NotApplied(names) => format!(
+            "{} cannot be accepted: not applied yet, so not edited since. `baseline` records \
+             without running",
+            names.join(", ")
+        ),
+        Error::NotAdded(invalid) => invalid.to_string(),
+        Error::Signals(error) => format!("signals cannot be handled: {error}"),
+        Error::App { program, reason: NotStarted { error, obstacle } } => {
+            let why = obstacle.as_ref().map(obstacle_text);
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("cannot start {program}: {error}{why}")
+        }
+    }
+}
+
+fn rolled_back_text(rolled_back: &RolledBack) -> String {
+    let RolledBack { migration, confirmed, alone } = rolled_back;
+    let migration = subject(migration);
+    match (alone, confirmed) {
+        (Some(what), true) => {
+            format!("{migration} was cancelled in {what}. {}", failure::left_by(what))
+        }
+        (Some(what), false) => format!(
+            "{migration} was cancelled in {what}, but the server did not confirm in time. {}",
+            failure::left_by(what)
+        ),
+        (None, true) => format!("{migration} was rolled back"),
+        (None, false) => format!(
+            "{migration} was cancelled, but the server did not confirm in time; it is rolled back \
+             unless the next start finds it applied"
+        ),
+    }
+}
+
+/// What of a migration in several units stays.
+fn stays_text(migration: &str, reached: Reached) -> Option<String> {
+    let Reached { unit, of } = reached;
+    match unit {
+        1 => None,
+        2 => Some(format!(
+            "Step 1 of {of} of {migration} is done and stays; the next start goes on with step 2."
+        )),
+        _ => Some(format!(
+            "Steps 1 to {} of {of} of {migration} are done and stay; the next start goes on with \
+             step {unit}.",
+            unit - 1
+        )),
+    }
+}
+
+fn changed_unit_text(changed: &ChangedUnit) -> String {
+    let mut place = changed.file.clone();
+    if let Some((line, column)) = changed.place {
+        let _ = write!(place, ":{line}:{column}");
+    }
+    format!("{place}, step {} of the {} that are done", changed.unit, changed.done)
+}
+
+fn doubt_text(doubt: &Doubt) -> String {
+    format!(
+        "{}: a statement that runs outside any transaction was begun by an earlier start, and \
+         nothing tells whether it was done; nothing was run\n\n    {}\n\n  Look at the database. \
+         If it was done, or you have done it:\n\n    {};\n\n  If it is to run again:\n\n    {};",
+        doubt.migration,
+        indented(&doubt.statement),
+        doubt.done,
+        doubt.again
+    )
+}
+
+fn obstacle_text(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
+        Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+            Some(name) => format!(
+                "its first line names {name} and a carriage return; the file's line ends have to be \
+                 LF, not CRLF"
+            ),
+            None => format!("the script is there; its interpreter is not: {name}"),
+        },
+        Obstacle::NoLoader(name) => {
+            format!(
+                "the program is there; what loads it, as it is dynamically linked, is not: {name}"
+            )
+        }
+        Obstacle::Folder => "it is a folder".to_owned(),
+        Obstacle::NotExecutable => "its mode does not allow it; `chmod +x` does".to_owned(),
+        Obstacle::NoProgram => {
+            "it is neither a program nor a script whose first line names an interpreter, such as \
+             #!/bin/sh"
+                .to_owned()
+        }
+        Obstacle::OtherMachine => "it is a program for another kind of machine".to_owned(),
+    }
+}
+
+fn list(title: &str, items: impl Iterator<Item = String>) -> String {
+    let mut text = format!("{title}\n");
+    for item in items {
+        let _ = write!(text, "\n  - {item}");
+    }
+    text
+}
+
+fn unfit_text(unfit: &Unfit) -> String {
+    let mut place = unfit.file.clone();
+    if let Some((line, column)) = unfit.place {
+        let _ = write!(place, ":{line}:{column}");
+    }
+    format!("{place} {}", unfit.why)
+}
+
+fn conflict_text(conflict: &Conflict) -> String {
+    match conflict {
+        Conflict::Edited(edited) => {
+            let mut text = list(
+                "nothing was run, since migrations were edited after they had been applied:",
+                edited.iter().map(|edited| {
+                    format!(
+                        "{}\n      applied as  {}\n      is now      {}",
+                        edited.file, edited.recorded, edited.present
+                    )
+                }),
+            );
+            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
+            let names = names.join(",");
+            let _ = write!(
+                text,
+                "\n\n  Restore the files, and make the change in a new migration. Or, if the \
+                 database already has\n  what they say now, run `premigrate accept {}`, or set \
+                 PREMIGRATE_ACCEPT={names}",
+                names.replace(',', " ")
+            );
+            text
+        }
+        Conflict::Ambiguous { rows, migrations } => format!(
+            "nothing was run, since the history can be read in more than one way: {} may record {}, \
+             or not. Restore their files as they were applied; what has not been applied yet, give \
+             a time stamp of its own and, with a comment, a content of its own",
+            rows.join(", "),
+            migrations.join(", ")
+        ),
+        Conflict::NothingMatches { rows, migrations } => format!(
+            "nothing was run, since the history has {} and none is about the {} carried here. Is \
+             it the right database, the right --dir, the right --table? If they were squashed, \
+             `baseline` records them as applied; --apply-older runs them all",
+            plural(*rows, "row"),
+            plural(*migrations, "migration")
+        ),
+        Conflict::OlderThanHistory { pending, first_applied } => format!(
+            "nothing was run, since {} come before {first_applied}, the first that the history \
+             knows: it was trimmed, or begun by hand. `baseline --through {}` records them as \
+             applied; --apply-older runs them",
+            pending.join(", "),
+            pending.last().map(String::as_str).unwrap_or_default()
+        ),
+        Conflict::MayHaveRun { pending, unknown } => format!(
+            "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
+             records as applied the one that ran; --apply-older runs all that is pending",
+            pending.join(", "),
+            unknown.join(", "),
+        ),
+        Conflict::NotUpgradable { unknown } => format!(
+            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded: {} \
+             match nothing carried. Restore those migrations, or delete the rows",
+            unknown.join(", ")
+        ),
+        Conflict::Strict { out_of_order, unknown } => {
+            let mut reasons = Vec::new();
+            if !out_of_order.is_empty() {
+                reasons.push(format!("{} out of order", out_of_order.join(", ")));
+            }
+            if !unknown.is_empty() {
+                reasons.push(format!("{} not carried", unknown.join(", ")));
+            }
+            format!("nothing was run, since --strict refuses: {}", reasons.join("; "))
+        }
+    }
+}
+
+/// As an object.
+pub fn json(ended: &Ended) -> Map<String, Value> {
+    let error = &ended.error;
+    let mut fields = match error {
+        Error::Failed(failure) => failure::json(failure),
+        Error::NoLock(failure, blocker) => {
+            let mut fields = failure::json(failure);
+            fields.insert("blocker".to_owned(), json!(blocker.as_ref().map(blocker_json)));
+            fields
+        }
+        _ => {
+            let mut text = text(ended);
+            text = clean(&text);
+            object(json!({ "event": "error", "message": text }))
+        }
+    };
+    match error {
+        Error::Conflict(Conflict::Edited(edited)) => {
+            let edited: Vec<_> = edited
+                .iter()
+                .map(|edited| {
+                    json!({
+                        "migration": edited.migration,
+                        "file": edited.file,
+                        "applied_as": edited.recorded,
+                        "is_now": edited.present,
+                    })
+                })
+                .collect();
+            fields.insert("edited".to_owned(), Value::Array(edited));
+        }
+        Error::Unreachable(attempts) => {
+            let attempts = attempts.iter().map(attempt_json).collect();
+            fields.insert("attempts".to_owned(), Value::Array(attempts));
+        }
+        Error::Stopped { signal, .. } => {
+            fields.insert("signal".to_owned(), json!(signal.name()));
+        }
+        _ => {}
+    }
+    fields.insert("exit_code".to_owned(), json!(error.exit_code()));
+    fields.insert("applied".to_owned(), json!(ended.applied));
+    fields.insert("pending".to_owned(), json!(ended.pending));
+    if let Some((migration, Reached { unit, of })) = &ended.reached {
+        let partial = json!({ "migration": migration, "done": unit - 1, "units": of });
+        fields.insert("partial".to_owned(), partial);
+    }
+    if let Some(uncertain) = &ended.uncertain {
+        fields.insert("uncertain".to_owned(), json!(uncertain));
+    }
+    fields
+}
