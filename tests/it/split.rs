@@ -466,7 +466,8 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
-    let told = "  0000_a (7 statements, in 4 steps)\n    1. 2 statements in a transaction\n    \
+    let told = "would apply 2 migrations, each in a transaction of its own or in the steps below it; \
+         0 applied\n  0000_a (7 statements, in 4 steps)\n    1. 2 statements in a transaction\n    \
          2. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          3. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          4. 1 statement in a transaction\n  0001_b (1 statement)\n";
