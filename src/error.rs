@@ -15,7 +15,7 @@ use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
 use crate::plan::Disagreement;
 use crate::progress::NotProgress;
-use crate::report::{Blocker, Broken, Failure, Holder, Reached};
+use crate::report::{Blocker, Broken, Failure, Holder, Underway};
 use crate::scaffold;
 use crate::signals::Signal;
 use crate::source::Origin;
@@ -335,8 +335,8 @@ pub struct Ended {
     pub pending: Vec<String>,
     /// The migration whose connection broke, so that it is open whether it was committed.
     pub uncertain: Option<String>,
-    /// The migration that was under way in several units, and where it was.
-    pub reached: Option<(String, Reached)>,
+    /// The migration that was under way in several units.
+    pub underway: Option<Underway>,
 }
 
 impl Ended {
@@ -357,6 +357,6 @@ impl Ended {
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Ended {
-        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None, reached: None }
+        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None, underway: None }
     }
 }

@@ -2,6 +2,7 @@
 
 mod killed;
 mod locks;
+mod signals;
 
 use std::time::{Duration, Instant};
 
@@ -151,30 +152,6 @@ fn an_orphan_that_runs_on_behind_a_pooler_is_ended_by_the_next_runner() {
         database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
         ["t"]
     );
-}
-
-#[test]
-fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        let database = Database::fresh();
-        let mut writer = with_writer(&database);
-        let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
-        let running = premigrate(&database, &folder).args(&["--", "echo", "started"]).start();
-        database.wait_for("the build", BUILDING);
-        let at = Instant::now();
-        running.signal(signal);
-        let run = running.finish().exits(code).says(&[
-            "0000_a was cancelled in CREATE INDEX CONCURRENTLY",
-            "an INVALID index, which the next start drops and builds again",
-            "The app was not started.",
-        ]);
-        assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
-        assert_eq!(run.stdout, "");
-        assert_eq!(database.leftovers(), [] as [String; 0]);
-        writer.batch_execute("commit").unwrap();
-        premigrate(&database, &folder).run().exits(0).says(&["was left INVALID"]);
-        assert_eq!(database.value(PROGRESS), "");
-    }
 }
 
 #[test]
@@ -597,27 +574,6 @@ fn statements_about_the_whole_database_are_not_in_the_way_of_our_own_lock() {
     let run = premigrate(&database, &folder).args(&["--lock-retries", "0"]).run();
     run.exits(0);
     assert_eq!(database.history().len(), 3);
-}
-
-#[test]
-fn a_signal_is_obeyed_in_time_although_the_server_does_not_answer() {
-    let database = Database::fresh();
-    let _writer = with_writer(&database);
-    let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
-    let running = premigrate(&database, &folder).start();
-    database.wait_for("the build", BUILDING);
-    let pid = database.value(&format!("{} limit 1", BUILDING.replacen("select", "select pid", 1)));
-    let stop = |signal: &str| {
-        let status = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(status.unwrap().success());
-    };
-    stop("STOP");
-    let at = Instant::now();
-    running.signal("TERM");
-    let run = running.finish().exits(143);
-    stop("CONT");
-    assert!(at.elapsed() < Duration::from_secs(8), "{:?}", at.elapsed());
-    run.says(&["the server did not confirm in time"]);
 }
 
 #[test]
