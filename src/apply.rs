@@ -117,7 +117,7 @@ pub fn dry_run<'a>(
     };
     session.close();
     let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
-    resume::check(set, &plan, &fit, &progress?).map_err(Error::ChangedUnits)?;
+    resume::check(set, &plan, &fit, &progress?, &settings.table)?;
     Ok((plan, fit))
 }
 
@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
             let setback = match round {
                 Round::Done => None,
                 Round::Apply(plan, fit) => {
-                    resume::check(self.set, &plan, &fit, &progress).map_err(Error::ChangedUnits)?;
+                    resume::check(self.set, &plan, &fit, &progress, &self.settings.table)?;
                     let setback = self.apply(&session, &plan, &fit, history, progress)?;
                     if setback.is_none() {
                         session.close();

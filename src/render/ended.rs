@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::connect;
-use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, RolledBack};
+use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, Heirs, RolledBack};
 use crate::exec::{NotStarted, Obstacle};
 use crate::fit::Unfit;
 use crate::progress;
@@ -126,6 +126,7 @@ fn error_text(error: &Error) -> String {
              them; restore that, and put the change behind it or into a new migration:",
             changed.iter().map(changed_unit_text),
         ),
+        Error::Heirs(heirs) => heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  "),
         Error::NotProgress(table, not) => format!(
             "the table {} is not one of ours ({not}); nothing was run",
             progress::qualified(table)
@@ -252,6 +253,16 @@ fn changed_unit_text(changed: &ChangedUnit) -> String {
         let _ = write!(place, ":{line}:{column}");
     }
     format!("{place}, step {} of the {} that are done", changed.unit, changed.done)
+}
+
+fn heirs_text(heirs: &Heirs) -> String {
+    let Heirs { former, migrations, rename, forget } = heirs;
+    format!(
+        "{former} was begun by an earlier start and is not carried any more, and it is not clear \
+         whether it goes on as {}; nothing was run. If it does:\n\n    {};\n\n  If not:\n\n    {forget};",
+        migrations.join(", or as "),
+        rename.join(";\n\n  or:\n\n    ")
+    )
 }
 
 fn doubt_text(doubt: &Doubt) -> String {

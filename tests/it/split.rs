@@ -2,6 +2,7 @@
 
 mod killed;
 mod locks;
+mod renamed;
 mod signals;
 
 use std::time::{Duration, Instant};
@@ -241,19 +242,6 @@ fn a_migration_of_which_only_what_is_done_is_left_is_recorded() {
     folder.write("0000_a.sql", "create table t (a int);\n");
     premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
     assert_eq!(database.history(), [folder.hash("0000_a.sql")]);
-    assert_eq!(database.value(PROGRESS), "");
-}
-
-#[test]
-fn the_progress_of_a_renamed_folder_is_found_again() {
-    let database = Database::fresh();
-    let sql = |last: &str| format!("create table t (a int);\ncommit;\n{last}");
-    let folder = Folder::empty();
-    folder.write("20261122180127_a/migration.sql", sql("select 1 / 0"));
-    premigrate(&database, &folder).run().exits(70);
-    std::fs::remove_dir_all(folder.path.join("20261122180127_a")).unwrap();
-    folder.write("20261122180127_b/migration.sql", sql("select 1"));
-    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 2 steps"]);
     assert_eq!(database.value(PROGRESS), "");
 }
 
