@@ -194,7 +194,7 @@ impl Session {
         sql: &str,
         patience: Patience<'_>,
     ) -> Result<Option<Vec<Option<String>>>, Cause> {
-        Ok(self.ask_all(sql, patience)?.pop().and_then(|mut answer| answer.rows.pop()))
+        Ok(last_row(self.ask_all(sql, patience)?))
     }
 
     /// Sends statements, and gives all rows of each back.
@@ -223,8 +223,7 @@ impl Session {
             self.cancel(Patience::despite_signals(CANCEL_AGAIN, &self.stop));
             return None;
         };
-        let last = answer.ok()??.pop().and_then(|mut answer| answer.rows.pop());
-        Some(last.unwrap_or_default())
+        Some(last_row(answer.ok()??).unwrap_or_default())
     }
 
     /// Sends messages, each with any number of statements: all at once, in one round trip; or one
@@ -345,6 +344,10 @@ async fn drive(mut connection: Connected, overheard: Overheard) {
             return;
         }
     }
+}
+
+fn last_row(mut answers: Vec<Rows>) -> Option<Vec<Option<String>>> {
+    answers.pop().and_then(|mut answer| answer.rows.pop())
 }
 
 /// All rows of each statement, unless they are too many.

@@ -69,14 +69,14 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// What is sent of the file, in pieces of at most this size where that can be.
-    fn pieces(&self, limit: usize) -> Vec<Piece<'a>> {
+    /// What is sent of the file, in pieces where it is long.
+    fn pieces(&self) -> Vec<Piece<'a>> {
         let statements = self.unit.statements.clone();
         if statements.is_empty() && self.script.statements().is_empty() {
             // Nothing that counts, and yet the server is to see it: it may be malformed.
-            self.script.pieces(limit)
+            self.script.pieces(PIECE)
         } else {
-            self.script.pieces_of(statements, limit)
+            self.script.pieces_of(statements, PIECE)
         }
     }
 }
@@ -148,16 +148,14 @@ impl<'a> Part<'a> {
 
     /// How this part failed, and where.
     fn failed(&self, work: Work<'_>, completed: usize, error: &PgError) -> (Phase, Option<Spot>) {
-        let mut error = error.clone();
+        let mut ours = 0;
         if self.guarded.is_some() {
             if completed < IN_TRANSACTION_STATEMENTS && error.is("25P01") {
                 return (Phase::LostTransaction, None);
             }
-            error.move_back(IN_TRANSACTION.chars().count());
+            ours = IN_TRANSACTION.chars().count();
         }
-        let text = work.migration.sql().unwrap_or_default();
-        let completed = self.completed(completed);
-        (self.phase, Spot::find(work.script, text, &self.piece, completed, &error))
+        (self.phase, Spot::find(work, &self.piece, ours, self.completed(completed), error))
     }
 }
 
@@ -168,7 +166,6 @@ pub struct Transaction<'a> {
     first_ever: bool,
     opening: Steps,
     parts: Vec<Part<'a>>,
-    is_large: bool,
     closing: Steps,
     begin: String,
     end: String,
@@ -227,10 +224,10 @@ impl<'a> Transaction<'a> {
         closing.push((Step::Setting("lock_timeout"), set_lock_timeout(limits)));
         closing.extend(job.entries.iter().map(|entry| (Step::Row, table.insert(entry, state))));
         closing.extend(job.marks.iter().map(|mark| (Step::Mark, mark.clone())));
-        let pieces = job.work.map(|work| work.pieces(PIECE)).unwrap_or_default();
-        let is_large = pieces.len() > 1;
+        let pieces = job.work.map(|work| work.pieces()).unwrap_or_default();
         let replay = job.work.map(|work| work.unit.replay(work.script)).unwrap_or_default();
-        let part = |phase| move |piece| Part::new(piece, phase, is_large);
+        let waits = pieces.len() > 1;
+        let part = |phase| move |piece| Part::new(piece, phase, waits);
         let replay = replay.into_iter().map(part(Phase::Replay));
         Transaction {
             job,
@@ -239,7 +236,6 @@ impl<'a> Transaction<'a> {
             end: joined(&closing),
             opening,
             parts: replay.chain(pieces.into_iter().map(part(Phase::Statement))).collect(),
-            is_large,
             closing,
         }
     }
@@ -269,9 +265,9 @@ impl<'a> Transaction<'a> {
         [self.end.as_str(), "commit"]
     }
 
-    /// Whether the messages have to go one by one, for their size.
+    /// Whether the messages have to go one by one, for their size; their parts rely on it.
     pub fn is_large(&self) -> bool {
-        self.is_large
+        self.parts.iter().any(|part| part.guarded.is_none())
     }
 
     /// Reads from the answers what came of it.
@@ -423,18 +419,14 @@ fn failure(
 
 /// How a statement outside a transaction failed; before it stood so many characters of ours.
 pub fn lone_failure(work: Work<'_>, error: &PgError, ours: usize) -> Failure {
-    let mut error = error.clone();
-    error.move_back(ours);
-    let text = work.migration.sql().unwrap_or_default();
     let piece = work.unit.alone.and_then(|_| work.script.piece(work.unit.statements.start));
-    let spot = piece.and_then(|piece| Spot::find(work.script, text, &piece, 0, &error));
-    failure(Some(work), Phase::Statement, spot, &error, None)
+    let spot = piece.and_then(|piece| Spot::find(work, &piece, ours, 0, error));
+    failure(Some(work), Phase::Statement, spot, error, None)
 }
 
 /// How a setting of an earlier unit failed before a statement outside a transaction.
 pub fn replay_failure(work: Work<'_>, setting: &Piece<'_>, error: &PgError) -> Failure {
-    let text = work.migration.sql().unwrap_or_default();
-    let spot = Spot::find(work.script, text, setting, 0, error);
+    let spot = Spot::find(work, setting, 0, 0, error);
     failure(Some(work), Phase::Replay, spot, error, None)
 }
 
@@ -550,17 +542,19 @@ struct Spot {
 }
 
 impl Spot {
-    /// Where an error is: at the server's position, else at the beginning of the statement that
-    /// has not completed.
+    /// Where an error is in a piece, before which stood so many characters of ours: at the server's
+    /// position, else at the beginning of the statement that has not completed.
     fn find(
-        script: &Script<'_>,
-        text: &str,
+        work: Work<'_>,
         piece: &Piece<'_>,
+        ours: usize,
         completed: usize,
         error: &PgError,
     ) -> Option<Spot> {
+        let (script, text) = (work.script, work.migration.sql().unwrap_or_default());
         let (statement, offset, exact) = match error.position {
             Some(Position::InStatement(position)) => {
+                let position = position.saturating_sub(ours);
                 let offset = sql::offset_of(text, piece.first_char + position);
                 (script.statement_at(offset)?, offset, true)
             }

@@ -88,9 +88,9 @@ impl Run<'_> {
         let ground = known.ground(table, state);
         let mut is_recorded = job.is_none();
         if let Some(job) = job {
-            let ending = Transaction::new(job, &ground, &self.limits(session));
+            let transaction = Transaction::new(job, &ground, &self.limits(session));
             let patience = Patience::despite_signals(LAST, self.stop);
-            is_recorded = release(&keeper, &ending, held, patience);
+            is_recorded = release(&keeper, &transaction, held, patience);
         }
         keeper.close();
         if let Some(job) = job.filter(|_| !is_recorded && self.stop.raised().is_none()) {
