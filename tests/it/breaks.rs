@@ -277,12 +277,10 @@ fn locked() -> (Database, Folder) {
 #[test]
 fn a_lock_that_comes_late_is_tried_for_again() {
     let (database, folder) = locked();
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table t in access share mode").unwrap();
+    let mut holder = database.holding("lock table t in access share mode");
     let running = premigrate(&database, &folder).args(&["--lock-timeout", "200ms"]).start();
     thread::sleep(Duration::from_millis(900));
-    holder.commit().unwrap();
+    holder.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["55P03", "attempt 2", "applied 0000_a"]);
     assert_eq!(database.history().len(), 1);
 }
@@ -290,24 +288,20 @@ fn a_lock_that_comes_late_is_tried_for_again() {
 #[test]
 fn who_waits_for_a_table_lock_does_not_keep_others_waiting() {
     let (database, folder) = locked();
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table t in access share mode").unwrap();
+    let mut holder = database.holding("lock table t in access share mode");
     let limits = ["--lock-timeout", "200ms", "--lock-retries", "3"];
     let running = premigrate(&database, &folder).args(&limits).start();
     database.wait_for("the retry", "select from pg_locks where not granted");
     // Behind the migration in the queue, but only until its timeout.
     database.execute("set statement_timeout = '2s'; select from t");
-    holder.commit().unwrap();
+    holder.batch_execute("commit").unwrap();
     running.finish().exits(0);
 }
 
 #[test]
 fn a_lock_that_never_comes_is_75() {
     let (database, folder) = locked();
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table t in access share mode").unwrap();
+    let mut holder = database.holding("lock table t in access share mode");
     let limits = ["--lock-timeout", "100ms", "--lock-retries", "1", "--", "echo", "started"];
     let run = premigrate(&database, &folder).args(&limits).run().exits(75).says(&[
         "55P03",
@@ -320,7 +314,7 @@ fn a_lock_that_never_comes_is_75() {
     let never = ["--lock-timeout", "100ms", "--lock-retries", "0"];
     premigrate(&database, &folder).args(&never).run().exits(75).does_not_say("attempt 2");
     assert_eq!(database.leftovers(), Vec::<String>::new());
-    holder.commit().unwrap();
+    holder.batch_execute("commit").unwrap();
 }
 
 #[test]
@@ -328,13 +322,11 @@ fn a_migration_keeps_a_lock_timeout_of_its_own() {
     let (database, _) = locked();
     let sql = "set lock_timeout = '100ms'; alter table t add column b int";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table t in access share mode").unwrap();
+    let mut holder = database.holding("lock table t in access share mode");
     let limits = ["--lock-timeout", "60s", "--lock-retries", "0"];
     let run = premigrate(&database, &folder).args(&limits).run().exits(75);
     assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
-    holder.commit().unwrap();
+    holder.batch_execute("commit").unwrap();
 }
 
 #[test]
@@ -345,14 +337,12 @@ fn a_deadlock_is_retried() {
         "0000_a",
         "insert into log values ('a');\nlock table a;\nlock table b;",
     )]);
-    let mut client = database.client();
-    let mut other = client.transaction().unwrap();
-    other.batch_execute("lock table b").unwrap();
+    let mut other = database.holding("lock table b");
     let running = premigrate(&database, &folder).start();
     database.wait_for("the migration", "select from pg_locks where not granted");
     // Now each waits for the other, and the migration has waited longer.
     other.batch_execute("set local deadlock_timeout = '1min'; lock table a").unwrap();
-    other.commit().unwrap();
+    other.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["40P01", "applied 0000_a"]);
     assert_eq!(database.rows("select what from log"), ["a"]);
 }

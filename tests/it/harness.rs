@@ -75,6 +75,14 @@ impl Database {
         self.client().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
+    /// A session whose transaction has done this, and stays open.
+    pub fn holding(&self, sql: &str) -> Client {
+        let mut client = self.client();
+        let done = client.batch_execute(&format!("begin; {sql}"));
+        done.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        client
+    }
+
     /// The rows of queries, each with its columns joined by `|`; NULL is empty.
     pub fn rows(&self, sql: &str) -> Vec<String> {
         rows(&mut self.client(), sql)

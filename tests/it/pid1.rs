@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::container;
 use crate::harness::{Database, Folder, premigrate, unique};
-use crate::proxy::{Fate, From, Message, Proxy};
+use crate::proxy::{Fate, Message, Proxy};
 
 /// A signal, and the exit code.
 type Sent = (&'static str, i32);
@@ -82,7 +82,7 @@ static PHASES: [Phase; 7] = [
     },
     Phase {
         name: "between migrations",
-        at: is_commit,
+        at: |message| message.is_committed(),
         fate: None,
         other: "",
         second: SLOW,
@@ -90,7 +90,7 @@ static PHASES: [Phase; 7] = [
     },
     Phase {
         name: "after the last commit",
-        at: is_commit,
+        at: |message| message.is_committed(),
         fate: None,
         other: "",
         second: "",
@@ -100,10 +100,6 @@ static PHASES: [Phase; 7] = [
 
 fn is_login(message: &Message) -> bool {
     message.tag == 0 && message.text.contains("user")
-}
-
-fn is_commit(message: &Message) -> bool {
-    message.from == From::Server && message.text.starts_with("COMMIT\0")
 }
 
 /// What a run is.
@@ -226,9 +222,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
     if !phase.second.is_empty() {
         folder.add("0001_second", phase.second);
     }
-    let mut client = database.client();
-    let mut other = client.transaction().unwrap();
-    other.batch_execute(phase.other).unwrap();
+    let mut other = database.holding(phase.other);
 
     let (target, sent) = (Arc::new(OnceLock::<Target>::new()), Arc::new(OnceLock::new()));
     let (aim, sending, once) = (target.clone(), sent.clone(), AtomicBool::new(false));
@@ -279,7 +273,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
         assert!(Instant::now() < until, "{what}: {:?}", database.rows(ours));
         std::thread::sleep(Duration::from_millis(50));
     }
-    other.rollback().unwrap();
+    other.batch_execute("rollback").unwrap();
     assert_eq!(database.leftovers(), Vec::<String>::new(), "{what}");
     assert_eq!(database.tables().len(), phase.stand, "{what}");
     if phase.stand > 0 {

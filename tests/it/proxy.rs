@@ -25,6 +25,13 @@ pub struct Message<'a> {
     pub text: &'a str,
 }
 
+impl Message<'_> {
+    /// Whether it says that a transaction has committed.
+    pub fn is_committed(&self) -> bool {
+        self.from == From::Server && self.text.starts_with("COMMIT\0")
+    }
+}
+
 /// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -108,8 +115,8 @@ impl State {
     }
 }
 
-/// The queries of a connection that have no answer yet. An error is an answer: the client may ask again before it has
-/// seen that the server is ready, which can come in a packet of its own.
+/// The queries of a connection that have no answer yet. An error is an answer: the client may ask
+/// again before it has seen that the server is ready, which can come in a packet of its own.
 #[derive(Default)]
 struct Open {
     queries: usize,

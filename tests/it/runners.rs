@@ -231,12 +231,10 @@ fn a_history_that_changed_since_it_was_read_is_read_again() {
 #[test]
 fn the_same_lock_is_taken_by_every_release() {
     let database = Database::fresh();
-    let mut client = database.client();
-    let mut held = client.transaction().unwrap();
-    held.batch_execute("select pg_advisory_xact_lock(8102650200187171425)").unwrap();
+    let mut held = database.holding("select pg_advisory_xact_lock(8102650200187171425)");
     let folder = counting();
     premigrate(&database, &folder).args(&["--runner-wait", "0"]).run().exits(75);
-    held.commit().unwrap();
+    held.batch_execute("commit").unwrap();
     premigrate(&database, &folder).args(&["--runner-wait", "0"]).run().exits(0);
 }
 

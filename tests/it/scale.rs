@@ -187,13 +187,11 @@ fn what_meets_a_lock_for_ever_leaves_nothing_and_says_the_same_each_time() {
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     premigrate(&database, &folder).run().exits(0);
     folder.add("0001_add", "alter table log add column more int");
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table log").unwrap();
+    let mut holder = database.holding("lock table log");
     let args = ["--lock-timeout", "1500ms", "--lock-retries", "0", "--", "echo", "started"];
     let start = || premigrate(&database, &folder).args(&args).start();
     fails_the_same_each_time(&database, 75, start, without_times);
-    holder.rollback().unwrap();
+    holder.batch_execute("rollback").unwrap();
 }
 
 #[test]

@@ -2,14 +2,13 @@
 
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Database, Folder, Running, bare, premigrate};
+use crate::harness::{Database, Folder, Run, Running, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, From, Proxy};
+use crate::proxy::{Fate, Proxy};
 
 const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
@@ -97,9 +96,7 @@ fn while_waiting_for_the_database() {
 #[test]
 fn while_waiting_for_another_runner() {
     let database = Database::fresh();
-    let mut client = database.client();
-    let mut held = client.transaction().unwrap();
-    held.batch_execute("select pg_advisory_xact_lock(8102650200187171425)").unwrap();
+    let mut held = database.holding("select pg_advisory_xact_lock(8102650200187171425)");
     let folder = slow();
     for (signal, code) in SIGNALS {
         let running = premigrate(&database, &folder).start();
@@ -108,16 +105,14 @@ fn while_waiting_for_another_runner() {
         let run = running.finish().exits(code).says(&["another runner", "ended by SIG"]);
         soon(run.took);
     }
-    held.rollback().unwrap();
+    held.batch_execute("rollback").unwrap();
 }
 
 #[test]
 fn while_waiting_for_a_table_lock_and_between_the_attempts() {
     let database = Database::fresh();
     database.execute("create table t ()");
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table t").unwrap();
+    let mut holder = database.holding("lock table t");
     let folder = Folder::drizzle0(&[("0000_a", "alter table t add column a int")]);
     for lock_timeout in ["60s", "1ms"] {
         let running =
@@ -127,7 +122,7 @@ fn while_waiting_for_a_table_lock_and_between_the_attempts() {
         soon(running.finish().exits(143).took);
     }
     assert_eq!(database.leftovers(), Vec::<String>::new());
-    holder.rollback().unwrap();
+    holder.batch_execute("rollback").unwrap();
 }
 
 #[test]
@@ -135,36 +130,40 @@ fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
     premigrate(&database, &folder).run().exits(0);
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table drizzle.__drizzle_migrations").unwrap();
+    let mut holder = database.holding("lock table drizzle.__drizzle_migrations");
     let running = premigrate(&database, &folder).start();
     database.wait_for("the reader", "select from pg_locks where not granted");
     running.signal("TERM");
     soon(running.finish().exits(143).took);
     assert_eq!(database.leftovers(), Vec::<String>::new());
-    holder.rollback().unwrap();
+    holder.batch_execute("rollback").unwrap();
+}
+
+/// A run with an app, to which the signal comes while the answer to the first COMMIT is on its way.
+pub fn ended_behind_the_first_commit(database: &Database, folder: &Folder) -> Run {
+    let pid = Arc::new(OnceLock::<u32>::new());
+    let ours = pid.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.is_committed() {
+            let pid = ours.wait().to_string();
+            assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        }
+        Fate::Passes
+    });
+    let through = proxy.to(database);
+    let running = premigrate(&through, folder).args(&["--", "echo", "started"]).start();
+    pid.set(running.pid()).unwrap();
+    let run = running.finish().exits(143);
+    assert_eq!(run.stdout, "");
+    run
 }
 
 #[test]
 fn after_the_last_commit_the_app_is_not_started() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
-    // The signal comes while the answer to COMMIT is on its way.
-    let pid = Arc::new(AtomicU32::new(0));
-    let ours = pid.clone();
-    let proxy = Proxy::start(move |message| {
-        if message.from == From::Server && message.text.starts_with("COMMIT\0") {
-            let pid = ours.load(Ordering::SeqCst).to_string();
-            assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        }
-        Fate::Passes
-    });
-    let through = proxy.to(&database);
-    let running = premigrate(&through, &folder).args(&["--", "echo", "started"]).start();
-    pid.store(running.pid(), Ordering::SeqCst);
-    let run = running.finish().exits(143).says(&["applied 0000_log", "ended by SIG"]);
-    assert_eq!(run.stdout, "");
+    let run = ended_behind_the_first_commit(&database, &folder);
+    run.says(&["applied 0000_log", "ended by SIG"]);
     assert_eq!(database.history().len(), 1);
 }
 

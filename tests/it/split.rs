@@ -483,8 +483,7 @@ fn what_became_of_a_statement_is_asked_under_the_settings_it_ran_with() {
         "create schema other; create table other.t (a int); \
          create index t_a on other.t (a)",
     );
-    let mut writer = database.client();
-    writer.batch_execute("begin; insert into other.t values (1)").unwrap();
+    let mut writer = database.holding("insert into other.t values (1)");
     let sql = "set search_path = other;\ndrop index concurrently t_a";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     let mut killed = premigrate(&database, &folder).start();

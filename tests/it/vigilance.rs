@@ -92,7 +92,9 @@ fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &F
     });
     let app = ["--", "echo", "started"];
     let running = premigrate(&proxy.to(database), folder).args(&app).start();
+    let until = Instant::now() + Duration::from_secs(20);
     while !dead.load(Ordering::SeqCst) {
+        assert!(Instant::now() < until, "{message} never came");
         std::thread::sleep(Duration::from_millis(5));
     }
     running.signal("TERM");
@@ -113,12 +115,10 @@ fn a_signal_ends_us_in_time_on_a_link_that_died_in_a_transaction() {
 fn a_signal_ends_us_in_time_on_a_link_that_died_while_we_looked_who_is_in_the_way() {
     let database = Database::fresh();
     database.execute("create table t ()");
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder.batch_execute("lock table t").unwrap();
+    let mut holder = database.holding("lock table t");
     let folder = Folder::drizzle0(&[("0000_a", "alter table t add column a int")]);
     ends_on_a_dead_link_at("pg_blocking_pids", &database, &folder);
-    holder.rollback().unwrap();
+    holder.batch_execute("rollback").unwrap();
 }
 
 /// One connection builds the index, and another holds the lock meanwhile.

@@ -1,14 +1,10 @@
 //! Signals to a runner of split migrations: in a statement outside a transaction, and between two.
 
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{BUILD, BUILDING, PROGRESS, with_writer};
 use crate::harness::{Database, Folder, premigrate};
-use crate::proxy::{Fate, From, Proxy};
+use crate::signals::ended_behind_the_first_commit;
 
 const DROPPING: &str = "select from pg_stat_activity where datname = current_database() \
     and query ~ '^/\\* premigrate \\w{16} \\*/ drop index' and wait_event_type = 'Lock'";
@@ -65,8 +61,7 @@ fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_
     let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently t_a on t (a)")]);
     premigrate(&database, &folder).run().exits(70).says(&["23505"]);
     database.execute("delete from t");
-    let mut writer = database.client();
-    writer.batch_execute("begin; insert into t values (1)").unwrap();
+    let mut writer = database.holding("insert into t values (1)");
 
     let running = premigrate(&database, &folder).start();
     database.wait_for("the drop", DROPPING);
@@ -94,25 +89,10 @@ fn a_signal_between_two_transactions_is_told_with_what_it_has_kept_from_being_ru
     );
 }
 
-/// Sends the signal behind the first transaction, while the answer to COMMIT is on its way.
 fn between(migrations: &[(&str, &str)], told: &[&str]) {
     let database = Database::fresh();
-    let pid = Arc::new(AtomicU32::new(0));
-    let ours = pid.clone();
-    let proxy = Proxy::start(move |message| {
-        if message.from == From::Server && message.text.starts_with("COMMIT\0") {
-            while ours.load(Ordering::SeqCst) == 0 {
-                thread::yield_now();
-            }
-            let pid = ours.load(Ordering::SeqCst).to_string();
-            assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        }
-        Fate::Passes
-    });
     let folder = Folder::drizzle0(migrations);
-    let running = premigrate(&proxy.to(&database), &folder).start();
-    pid.store(running.pid(), Ordering::SeqCst);
-    running.finish().exits(143).says(told);
+    ended_behind_the_first_commit(&database, &folder).says(told);
     assert_eq!(database.tables(), ["t"]);
     premigrate(&database, &folder).run().exits(0);
 }
