@@ -114,8 +114,8 @@ pub fn dry_run<'a>(
         false => consult::progress(&session, &history, settings, stop),
     };
     session.close();
-    let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
-    resume::check(set, &plan, &fit, &progress?).map_err(Error::ChangedUnits)?;
+    let mut fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
+    resume::resume(set, &plan, &mut fit, &progress?).map_err(Error::ChangedUnits)?;
     Ok((plan, fit))
 }
 
@@ -206,8 +206,9 @@ impl<'a> Run<'a> {
             };
             let setback = match round {
                 Round::Done => None,
-                Round::Apply(plan, fit) => {
-                    resume::check(self.set, &plan, &fit, &progress).map_err(Error::ChangedUnits)?;
+                Round::Apply(plan, mut fit) => {
+                    resume::resume(self.set, &plan, &mut fit, &progress)
+                        .map_err(Error::ChangedUnits)?;
                     let setback = self.apply(&session, &plan, &fit, history, progress)?;
                     if setback.is_none() {
                         session.close();

@@ -8,6 +8,7 @@ use crate::plan::Plan;
 use crate::progress::{Progress, Record};
 use crate::report::Reached;
 use crate::sql;
+use crate::units::Units;
 
 /// The name under which a migration's progress was written: its own, or, where a folder was renamed
 /// since, that of a migration which is not carried any more and began in the same way.
@@ -22,8 +23,11 @@ pub fn known_as<'n>(
         return &migration.name;
     }
     let begins_alike = |record: &&Record| {
-        let first = fit.units.all().first();
-        record.unit == 1 && first.is_some_and(|first| first.hash.as_str() == record.hash)
+        record.unit == 1
+            && Units::behind(&fit.script, &[&record.hash])
+                .all()
+                .first()
+                .is_some_and(|first| first.hash.as_str() == record.hash)
     };
     let old = progress.records.iter().filter(begins_alike);
     let mut old = old.map(|record| record.migration.as_str()).filter(|name| !is_carried(name));
@@ -48,24 +52,40 @@ pub fn reached(migration: &Migration, set: &MigrationSet, progress: &Progress) -
     if progress.records.is_empty() {
         return None;
     }
-    let fit = fit::read(migration).ok()?;
+    let mut fit = fit::read(migration).ok()?;
+    cut(migration, &mut fit, set, progress);
     let known_as = known_as(migration, &fit, set, progress);
     progress.of(known_as).next()?;
     Some(Reached { unit: done(progress, known_as), of: fit.units.all().len() })
 }
 
-/// Finds migrations of which a unit that is done is not what the file says now.
-pub fn check(
+/// Cuts what was begun so that what is done of it stays as it was cut; or finds migrations of which
+/// a unit that is done is not what the file says now.
+pub fn resume(
     set: &MigrationSet,
     plan: &Plan,
-    fit: &[Fit<'_>],
+    fit: &mut [Fit<'_>],
     progress: &Progress,
 ) -> Result<(), Vec<ChangedUnit>> {
+    if progress.records.is_empty() {
+        return Ok(());
+    }
     let pending = plan.pending.iter().zip(fit);
     let changed: Vec<ChangedUnit> = pending
-        .filter_map(|(pending, fit)| changed(set.get(pending.place)?, fit, set, progress))
+        .filter_map(|(pending, fit)| {
+            let migration = set.get(pending.place)?;
+            cut(migration, fit, set, progress);
+            changed(migration, fit, set, progress)
+        })
         .collect();
     if changed.is_empty() { Ok(()) } else { Err(changed) }
+}
+
+fn cut(migration: &Migration, fit: &mut Fit<'_>, set: &MigrationSet, progress: &Progress) {
+    let known_as = known_as(migration, fit, set, progress);
+    let done = progress.of(known_as).filter(|record| record.finished);
+    let done: Vec<&str> = done.map(|record| record.hash.as_str()).collect();
+    fit.units = Units::behind(&fit.script, &done);
 }
 
 fn changed(

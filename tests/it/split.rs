@@ -357,6 +357,32 @@ fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
 }
 
 #[test]
+fn the_directive_is_a_cure_also_where_steps_are_done_already() {
+    let database = Database::fresh();
+    database.execute(
+        "create table called (a int); create procedure p() language plpgsql as \
+         $$ begin insert into called values (1); commit; end $$",
+    );
+    let plain = "create table t (a int);\ninsert into t values (1);\n\
+         create index concurrently t_a on t (a);\ncall p();\ninsert into u values (2);";
+    let folder = Folder::drizzle0(&[("0000_a", plain)]);
+    premigrate(&database, &folder).run().exits(70).says(&["2D000", "in step 3 of 3"]);
+    let cured = format!("-- premigrate: no-transaction\n{plain}");
+    folder.write("0000_a.sql", &cured);
+    let status = premigrate(&database, &folder).arg("status").run().exits(0);
+    assert!(status.stdout.contains("partial (2 of 4)"), "{}", status.stdout);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["step 3 of 4, a statement, done", "42P01", "Steps 1 to 3 of 4"]);
+    // What is done is known again, also in part by the one cut and in part by the other.
+    folder.write("0000_a.sql", cured.replace("values (1)", "values (2)"));
+    premigrate(&database, &folder).run().exits(65).says(&["0000_a.sql:2:1, step 1 of the 3"]);
+    folder.write("0000_a.sql", cured.replace("into u", "into t"));
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
+    assert_eq!(database.rows("select a from t order by a"), ["1", "2"]);
+    assert_eq!(database.value("select count(*) from called"), "1");
+}
+
+#[test]
 fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
     let database = Database::fresh();
     database.execute("create table log (a int); create sequence tries");
