@@ -3,8 +3,10 @@
 //! Whatever ends a round early, be it another runner, a changed history or a broken connection, the
 //! way on is the same one: read the history again, and decide again with the same pure function.
 
+mod keeper;
 mod lone;
 mod migration;
+mod settings;
 mod settle;
 mod transaction;
 
@@ -21,7 +23,7 @@ use crate::lock;
 use crate::migration::MigrationSet;
 use crate::plan::{self, Disagreement, Pairing, Plan};
 use crate::progress::Progress;
-use crate::report::{Again, Broken, Done, Event, Holder, Purpose, Reached};
+use crate::report::{Again, Broken, Done, Event, Holder, Purpose, Underway};
 use crate::resume;
 use crate::signals::{Interrupted, Patience, Stop};
 
@@ -88,14 +90,14 @@ pub fn carry_out(
         unsettable,
         told_pooler: false,
         is_set: false,
-        reached: None,
+        underway: None,
     };
     let result = run.go();
     result.map_err(|error| {
         let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
         let uncertain = uncertain.filter(|_| !matches!(error, Error::Broken(_)));
         let (applied, pending) = (run.applied, run.pending);
-        Ended { error, applied, pending, uncertain, reached: run.reached }
+        Ended { error, applied, pending, uncertain, underway: run.underway }
     })
 }
 
@@ -115,7 +117,7 @@ pub fn dry_run<'a>(
     };
     session.close();
     let mut fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
-    resume::resume(set, &plan, &mut fit, &progress?).map_err(Error::ChangedUnits)?;
+    resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
     Ok((plan, fit))
 }
 
@@ -138,7 +140,7 @@ struct Run<'a> {
     /// Whether the session has settings of a statement outside a transaction.
     is_set: bool,
     /// The migration that is under way in several units, and where it is.
-    reached: Option<(String, Reached)>,
+    underway: Option<Underway>,
 }
 
 /// What a round is to do.
@@ -207,8 +209,8 @@ impl<'a> Run<'a> {
             let setback = match round {
                 Round::Done => None,
                 Round::Apply(plan, mut fit) => {
-                    resume::resume(self.set, &plan, &mut fit, &progress)
-                        .map_err(Error::ChangedUnits)?;
+                    let table = &self.settings.table;
+                    resume::resume(self.set, &plan, &mut fit, &progress, table)?;
                     let setback = self.apply(&session, &plan, &fit, history, progress)?;
                     if setback.is_none() {
                         session.close();
@@ -371,7 +373,7 @@ impl<'a> Run<'a> {
         (self.tell)(Event::Applied(Done { migration: migration.to_owned(), took }));
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
-        (self.broken, self.reached) = (None, None);
+        (self.broken, self.underway) = (None, None);
     }
 
     /// Who holds the lock; a question whose failure changes nothing.

@@ -15,7 +15,7 @@ use crate::migration::MigrationSet;
 use crate::pg_error::PgError;
 use crate::plan::Disagreement;
 use crate::progress::NotProgress;
-use crate::report::{Blocker, Broken, Failure, Holder, Reached};
+use crate::report::{Blocker, Broken, Failure, Holder, Underway};
 use crate::scaffold;
 use crate::signals::Signal;
 use crate::source::Origin;
@@ -55,6 +55,8 @@ pub enum Error {
     Standby,
     /// Migrations were edited in what an earlier start has done of them.
     ChangedUnits(Vec<ChangedUnit>),
+    /// Progress that may be that of several migrations.
+    Heirs(Vec<Heirs>),
     /// The progress table cannot be understood.
     NotProgress(Table, NotProgress),
     /// What became of a statement outside any transaction cannot be told.
@@ -139,6 +141,19 @@ pub struct RolledBack {
     pub confirmed: bool,
     /// What ran, if it was outside a transaction, so that nothing rolls it back.
     pub alone: Option<&'static str>,
+}
+
+/// A migration that was begun and is not carried any more, and those that it may be, renamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heirs {
+    /// Its name.
+    pub former: String,
+    /// The migrations that may be it.
+    pub migrations: Vec<String>,
+    /// The SQL that says of each of them that it is.
+    pub rename: Vec<String>,
+    /// The SQL that says that none is.
+    pub forget: String,
 }
 
 /// A migration that was edited in what is done already.
@@ -296,6 +311,7 @@ impl Error {
             | Error::Unfit(_)
             | Error::Conflict(_)
             | Error::ChangedUnits(_)
+            | Error::Heirs(_)
             | Error::NotProgress(..)
             | Error::NotAHistory(..) => 65,
             Error::Unreachable(attempts) => {
@@ -335,8 +351,8 @@ pub struct Ended {
     pub pending: Vec<String>,
     /// The migration whose connection broke, so that it is open whether it was committed.
     pub uncertain: Option<String>,
-    /// The migration that was under way in several units, and where it was.
-    pub reached: Option<(String, Reached)>,
+    /// The migration that was under way in several units.
+    pub underway: Option<Underway>,
 }
 
 impl Ended {
@@ -357,6 +373,6 @@ impl Ended {
 
 impl From<Error> for Ended {
     fn from(error: Error) -> Ended {
-        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None, reached: None }
+        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None, underway: None }
     }
 }

@@ -196,6 +196,17 @@ pub fn forget_begun(table: &Table, migration: &str, unit: usize) -> String {
     )
 }
 
+/// Writes that the migration has another name now.
+pub fn rename(table: &Table, from: &str, to: &str) -> String {
+    let (from, to) = (quote::literal(from), quote::literal(to));
+    format!("update {} set migration = {to} where migration = {from}", qualified(table))
+}
+
+/// Forgets what was done of a migration.
+pub fn forget(table: &Table, migration: &str) -> String {
+    format!("delete from {} where migration = {}", qualified(table), quote::literal(migration))
+}
+
 /// What someone who may has to run, so that this role can keep its progress.
 pub fn grants(table: &Table, exists: bool, role: &str) -> Vec<String> {
     let (schema, role) = (quote::ident(table.names().0), quote::ident(role));

@@ -200,6 +200,17 @@ pub struct Reached {
     pub of: usize,
 }
 
+/// A migration of several units that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Underway {
+    /// Which.
+    pub migration: String,
+    /// Where it is.
+    pub reached: Reached,
+    /// What that unit's only statement is, if it runs outside a transaction.
+    pub alone: Option<&'static str>,
+}
+
 /// A migration that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {

@@ -54,11 +54,16 @@ impl Units {
         if !script.no_transaction() {
             return Units::of(script);
         }
-        let without = Units::apart_from(script, None);
+        let without = Units::without_directive(script);
         let units = without.all().iter().zip(done);
         let known = units.take_while(|(unit, hash)| unit.hash.as_str() == **hash);
         let apart = known.last().map_or(0, |(unit, _)| unit.statements.end);
         Units::apart_from(script, Some(apart))
+    }
+
+    /// Cuts a script as if it had no directive.
+    pub fn without_directive(script: &Script<'_>) -> Units {
+        Units::apart_from(script, None)
     }
 
     /// Cuts a script; from this statement on, if any, each stands apart.

@@ -11,7 +11,7 @@ use crate::history::{Entry, History, State, Table};
 use crate::migration::{Layout, Migration};
 use crate::plan::Plan;
 use crate::progress::{self, Progress};
-use crate::report::{Event, Reached};
+use crate::report::{Event, Reached, Underway};
 use crate::resume;
 use crate::units::Unit;
 
@@ -97,7 +97,9 @@ impl Run<'_> {
         }
         for (number, unit) in (done + 1..).zip(&rest) {
             let reached = Reached { unit: number, of: of.max(number) };
-            self.reached = Some((migration.name.clone(), reached)).filter(|_| reached.of > 1);
+            let (name, alone) = (migration.name.clone(), unit.alone);
+            self.underway =
+                (reached.of > 1).then_some(Underway { migration: name, reached, alone });
             if let Some(signal) = self.stop.raised() {
                 return Err(signal.into());
             }

@@ -61,9 +61,11 @@ pub fn plan_of(set: &MigrationSet, plan: &Plan, fit: &[Fit<'_>], format: Format)
         pending.filter_map(|(pending, fit)| Some((pending, fit, set.get(pending.place)?)));
     match format {
         Format::Text => {
+            let has_steps = fit.iter().any(|fit| fit.units.is_split());
             let mut text = format!(
-                "would apply {}, each in a transaction of its own; {} applied\n",
+                "would apply {}, each in a transaction of its own{}; {} applied\n",
                 plural(plan.pending.len(), "migration"),
+                if has_steps { " or in the steps below it" } else { "" },
                 plan.applied
             );
             for (pending, fit, migration) in pending {

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::connect;
-use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, RolledBack};
+use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, Heirs, RolledBack};
 use crate::exec::{NotStarted, Obstacle};
 use crate::fit::Unfit;
 use crate::progress;
-use crate::report::Reached;
+use crate::report::{Reached, Underway};
 use crate::source::Origin;
 
 use super::holders::{blocker_json, blocker_text, holder_text};
@@ -21,8 +21,7 @@ use super::{
 /// Below an error: what this run did, and what it left.
 pub fn kept(ended: &Ended, with_app: bool) -> String {
     let mut sentences = Vec::new();
-    let reached = ended.reached.as_ref();
-    sentences.extend(reached.and_then(|(migration, reached)| stays_text(migration, *reached)));
+    sentences.extend(ended.underway.as_ref().and_then(stays_text));
     match (ended.applied.len(), ended.pending_after_failure()) {
         (0, 0) => {}
         (0, pending) if pending == ended.pending.len() => {
@@ -59,11 +58,26 @@ fn more_are(count: usize) -> String {
 /// What happened; an error before which this run had applied something, does not say that nothing
 /// was run.
 pub fn text(ended: &Ended) -> String {
-    let text = error_text(&ended.error);
+    let mut text = error_text(&ended.error);
+    text.extend(before(ended).map(|next| format!(" before {next}")));
     if ended.applied.is_empty() {
         text
     } else {
         text.replace("nothing was run", "nothing more was run")
+    }
+}
+
+/// What a signal that interrupted nothing has kept from being run.
+fn before(ended: &Ended) -> Option<String> {
+    let Error::Stopped { rolled_back: None, .. } = ended.error else { return None };
+    match (&ended.uncertain, &ended.underway) {
+        // It may have been run.
+        (Some(_), _) => None,
+        (None, Some(Underway { migration, reached: Reached { unit, of }, alone })) => {
+            let what = alone.map(|what| format!(", {what}")).unwrap_or_default();
+            Some(format!("step {unit} of {of} of {migration}{what}"))
+        }
+        (None, None) => ended.pending.first().cloned(),
     }
 }
 
@@ -112,6 +126,7 @@ fn error_text(error: &Error) -> String {
              them; restore that, and put the change behind it or into a new migration:",
             changed.iter().map(changed_unit_text),
         ),
+        Error::Heirs(heirs) => heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  "),
         Error::NotProgress(table, not) => format!(
             "the table {} is not one of ours ({not}); nothing was run",
             progress::qualified(table)
@@ -217,8 +232,8 @@ fn rolled_back_text(rolled_back: &RolledBack) -> String {
 }
 
 /// What of a migration in several units stays.
-fn stays_text(migration: &str, reached: Reached) -> Option<String> {
-    let Reached { unit, of } = reached;
+fn stays_text(underway: &Underway) -> Option<String> {
+    let Underway { migration, reached: Reached { unit, of }, .. } = underway;
     match unit {
         1 => None,
         2 => Some(format!(
@@ -238,6 +253,16 @@ fn changed_unit_text(changed: &ChangedUnit) -> String {
         let _ = write!(place, ":{line}:{column}");
     }
     format!("{place}, step {} of the {} that are done", changed.unit, changed.done)
+}
+
+fn heirs_text(heirs: &Heirs) -> String {
+    let Heirs { former, migrations, rename, forget } = heirs;
+    format!(
+        "{former} was begun by an earlier start and is not carried any more, and it is not clear \
+         whether it goes on as {}; nothing was run. If it does:\n\n    {};\n\n  If not:\n\n    {forget};",
+        migrations.join(", or as "),
+        rename.join(";\n\n  or:\n\n    ")
+    )
 }
 
 fn doubt_text(doubt: &Doubt) -> String {
@@ -405,7 +430,7 @@ pub fn json(ended: &Ended) -> Map<String, Value> {
     fields.insert("exit_code".to_owned(), json!(error.exit_code()));
     fields.insert("applied".to_owned(), json!(ended.applied));
     fields.insert("pending".to_owned(), json!(ended.pending));
-    if let Some((migration, Reached { unit, of })) = &ended.reached {
+    if let Some(Underway { migration, reached: Reached { unit, of }, .. }) = &ended.underway {
         let partial = json!({ "migration": migration, "done": unit - 1, "units": of });
         fields.insert("partial".to_owned(), partial);
     }

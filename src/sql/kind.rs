@@ -21,7 +21,8 @@ pub enum Kind {
     PrepareTransaction,
     /// `SET TRANSACTION`: must come before the first query of its transaction.
     SetTransaction,
-    /// PostgreSQL 13 to 18 refuse it inside a transaction block (25001); its name.
+    /// A version from 13 to 18 refuses it inside a transaction block (25001), and those that do not
+    /// take it outside of one too; its name.
     Alone(&'static str),
     /// `COPY ... FROM STDIN`: the client sends the data.
     CopyFromClient,

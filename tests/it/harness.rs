@@ -75,22 +75,9 @@ impl Database {
         self.client().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// The rows of a query, each with its columns joined by `|`; NULL is empty.
+    /// The rows of queries, each with its columns joined by `|`; NULL is empty.
     pub fn rows(&self, sql: &str) -> Vec<String> {
-        let messages = self.client().simple_query(sql);
-        messages
-            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
-            .iter()
-            .filter_map(|message| match message {
-                postgres::SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|at| row.get(at).unwrap_or_default().to_owned())
-                        .collect::<Vec<_>>()
-                        .join("|"),
-                ),
-                _ => None,
-            })
-            .collect()
+        rows(&mut self.client(), sql)
     }
 
     /// The only value of a query's only row.
@@ -138,14 +125,33 @@ impl Database {
              and database = (select oid from pg_database where datname = current_database())";
         // The server needs a moment to see a client off.
         let deadline = Instant::now() + Duration::from_secs(5);
+        let mut client = self.client();
         loop {
-            let rows = self.rows(sql);
+            let rows = rows(&mut client, sql);
             if rows.is_empty() || Instant::now() > deadline {
                 return rows;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The rows of queries, each with its columns joined by `|`; NULL is empty.
+pub fn rows(client: &mut Client, sql: &str) -> Vec<String> {
+    let messages = client.simple_query(sql);
+    messages
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+        .iter()
+        .filter_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|at| row.get(at).unwrap_or_default().to_owned())
+                    .collect::<Vec<_>>()
+                    .join("|"),
+            ),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A folder that is gone when the test is.

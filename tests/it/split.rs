@@ -1,6 +1,9 @@
 //! Migrations that one transaction cannot hold: units, progress, resuming.
 
 mod killed;
+mod locks;
+mod renamed;
+mod signals;
 
 use std::time::{Duration, Instant};
 
@@ -54,15 +57,22 @@ fn through_a_pooler_too() {
 
 #[test]
 fn a_pool_of_one_is_recognised_and_named() {
-    let database = Database::fresh();
-    let pooler = PgBouncer::start(1);
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let runs = ["transaction", "session"].map(|mode| {
+        let database = Database::fresh();
+        let pooler = PgBouncer::start_in(mode, 1);
+        let running = premigrate(&pooler.to(&database), &folder).start();
+        (database, pooler, running)
+    });
     let started = Instant::now();
-    let run = premigrate(&pooler.to(&database), &folder).run().exits(75);
-    run.says(&["a pool of one", "0000_a"]);
-    assert!(started.elapsed() < Duration::from_secs(40));
-    premigrate(&database, &folder).run().exits(0);
-    assert_concurrent_is_applied(&database);
+    for (database, pooler, running) in runs {
+        let run = running.finish().exits(75);
+        run.says(&["a pool of one", "0000_a"]);
+        drop(pooler);
+        premigrate(&database, &folder).run().exits(0);
+        assert_concurrent_is_applied(&database);
+    }
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
 }
 
 /// A migration whose index build waits for whoever has written to `t` and is not done.
@@ -143,30 +153,6 @@ fn an_orphan_that_runs_on_behind_a_pooler_is_ended_by_the_next_runner() {
         database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
         ["t"]
     );
-}
-
-#[test]
-fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        let database = Database::fresh();
-        let mut writer = with_writer(&database);
-        let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
-        let running = premigrate(&database, &folder).args(&["--", "echo", "started"]).start();
-        database.wait_for("the build", BUILDING);
-        let at = Instant::now();
-        running.signal(signal);
-        let run = running.finish().exits(code).says(&[
-            "0000_a was cancelled in CREATE INDEX CONCURRENTLY",
-            "an INVALID index, which the next start drops and builds again",
-            "The app was not started.",
-        ]);
-        assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
-        assert_eq!(run.stdout, "");
-        assert_eq!(database.leftovers(), [] as [String; 0]);
-        writer.batch_execute("commit").unwrap();
-        premigrate(&database, &folder).run().exits(0).says(&["was left INVALID"]);
-        assert_eq!(database.value(PROGRESS), "");
-    }
 }
 
 #[test]
@@ -256,19 +242,6 @@ fn a_migration_of_which_only_what_is_done_is_left_is_recorded() {
     folder.write("0000_a.sql", "create table t (a int);\n");
     premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
     assert_eq!(database.history(), [folder.hash("0000_a.sql")]);
-    assert_eq!(database.value(PROGRESS), "");
-}
-
-#[test]
-fn the_progress_of_a_renamed_folder_is_found_again() {
-    let database = Database::fresh();
-    let sql = |last: &str| format!("create table t (a int);\ncommit;\n{last}");
-    let folder = Folder::empty();
-    folder.write("20261122180127_a/migration.sql", sql("select 1 / 0"));
-    premigrate(&database, &folder).run().exits(70);
-    std::fs::remove_dir_all(folder.path.join("20261122180127_a")).unwrap();
-    folder.write("20261122180127_b/migration.sql", sql("select 1"));
-    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 2 steps"]);
     assert_eq!(database.value(PROGRESS), "");
 }
 
@@ -484,7 +457,8 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
-    let told = "  0000_a (7 statements, in 4 steps)\n    1. 2 statements in a transaction\n    \
+    let told = "would apply 2 migrations, each in a transaction of its own or in the steps below it; \
+         0 applied\n  0000_a (7 statements, in 4 steps)\n    1. 2 statements in a transaction\n    \
          2. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          3. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          4. 1 statement in a transaction\n  0001_b (1 statement)\n";
@@ -614,27 +588,6 @@ fn statements_about_the_whole_database_are_not_in_the_way_of_our_own_lock() {
     let run = premigrate(&database, &folder).args(&["--lock-retries", "0"]).run();
     run.exits(0);
     assert_eq!(database.history().len(), 3);
-}
-
-#[test]
-fn a_signal_is_obeyed_in_time_although_the_server_does_not_answer() {
-    let database = Database::fresh();
-    let _writer = with_writer(&database);
-    let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
-    let running = premigrate(&database, &folder).start();
-    database.wait_for("the build", BUILDING);
-    let pid = database.value(&format!("{} limit 1", BUILDING.replacen("select", "select pid", 1)));
-    let stop = |signal: &str| {
-        let status = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(status.unwrap().success());
-    };
-    stop("STOP");
-    let at = Instant::now();
-    running.signal("TERM");
-    let run = running.finish().exits(143);
-    stop("CONT");
-    assert!(at.elapsed() < Duration::from_secs(8), "{:?}", at.elapsed());
-    run.says(&["the server did not confirm in time"]);
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! What a session is set to for a statement outside any transaction.
+
+use crate::consult::QUESTION;
+use crate::database::{Cause, Session, Trouble};
+use crate::error::Error;
+use crate::flight::{self, Work};
+use crate::report::Event;
+use crate::signals::Patience;
+use crate::sql::{Script, Statement};
+
+use super::Run;
+use super::keeper::{SECOND, no_second_connection};
+use super::lone::{Halt, unasked};
+
+impl Run<'_> {
+    /// Gives the session the limits, and what the file has set before: the statement is to run under
+    /// it, and what the catalogs say depends on it too. Not behind a pooler, where no setting reaches
+    /// a statement, nor goes away after it.
+    pub(super) fn prepare(&mut self, session: &Session, work: Work<'_>) -> Result<(), Halt> {
+        let replay = work.unit.replay(work.script);
+        if self.is_direct(session, work)? {
+            self.is_set = true;
+            self.set(session, work, &replay)
+        } else {
+            self.without_settings(work, &replay)
+        }
+    }
+
+    /// Whether what we send goes to one backend, ours alone.
+    fn is_direct(&self, session: &Session, work: Work<'_>) -> Result<bool, Halt> {
+        let patience = Patience::lasting(SECOND, self.stop);
+        match session.ask("select pg_catalog.pg_backend_pid()", patience) {
+            Ok(answer) => {
+                let pid = answer.and_then(|row| row.into_iter().next().flatten());
+                Ok(pid == Some(session.handshake_pid().to_string()))
+            }
+            Err(Cause::Client(Trouble::Silent)) => Err(Halt::Error(no_second_connection(work))),
+            Err(cause) => Err(unasked(work, cause)),
+        }
+    }
+
+    /// Time limits can be done without; what else the file sets, cannot.
+    fn without_settings(&mut self, work: Work<'_>, replay: &[&str]) -> Result<(), Halt> {
+        let is_needed = |setting: &&str| {
+            let script = Script::read(setting);
+            let set = script.statements().first().and_then(Statement::set_name);
+            let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
+            !set.is_some_and(|set| set.back || harmless(&set.name))
+        };
+        let needed: Vec<String> =
+            replay.iter().filter(|it| is_needed(it)).map(|&it| it.to_owned()).collect();
+        if !needed.is_empty() {
+            let migration = work.migration.name.clone();
+            return Err(Halt::Error(Error::PooledSettings { migration, settings: needed }));
+        }
+        if !self.told_pooler {
+            self.told_pooler = true;
+            (self.tell)(Event::Note(
+                "this is a pooler: what runs outside a transaction has no time limits of ours"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, session: &Session, work: Work<'_>, replay: &[&str]) -> Result<(), Halt> {
+        let limits = self.limits(session);
+        let patience = || Patience::lasting(QUESTION, self.stop);
+        let text = work.unit.lone(work.script).map(|statement| statement.text).unwrap_or_default();
+        for setting in flight::session_limits(&limits, text) {
+            match session.ask(&setting, patience()) {
+                // A server that cannot have it, has it not.
+                Ok(_) | Err(Cause::Server(_)) => {}
+                Err(cause) => return Err(unasked(work, cause)),
+            }
+        }
+        for setting in replay {
+            match session.ask(setting, patience()) {
+                Ok(_) => {}
+                Err(Cause::Server(error)) => {
+                    let failure = flight::replay_failure(work, &error);
+                    return Err(Halt::Error(Error::Failed(Box::new(failure))));
+                }
+                Err(cause) => return Err(unasked(work, cause)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Signals to a runner of split migrations: in a statement outside a transaction, and between two.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{BUILD, BUILDING, PROGRESS, with_writer};
+use crate::harness::{Database, Folder, premigrate};
+use crate::proxy::{Fate, From, Proxy};
+
+const DROPPING: &str = "select from pg_stat_activity where datname = current_database() \
+    and query ~ '^/\\* premigrate \\w{16} \\*/ drop index' and wait_event_type = 'Lock'";
+
+#[test]
+fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let database = Database::fresh();
+        let mut writer = with_writer(&database);
+        let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+        let running = premigrate(&database, &folder).args(&["--", "echo", "started"]).start();
+        database.wait_for("the build", BUILDING);
+        let at = Instant::now();
+        running.signal(signal);
+        let run = running.finish().exits(code).says(&[
+            "0000_a was cancelled in CREATE INDEX CONCURRENTLY",
+            "an INVALID index, which the next start drops and builds again",
+            "The app was not started.",
+        ]);
+        assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
+        assert_eq!(run.stdout, "");
+        assert_eq!(database.leftovers(), [] as [String; 0]);
+        writer.batch_execute("commit").unwrap();
+        premigrate(&database, &folder).run().exits(0).says(&["was left INVALID"]);
+        assert_eq!(database.value(PROGRESS), "");
+    }
+}
+
+#[test]
+fn a_signal_is_obeyed_in_time_although_the_server_does_not_answer() {
+    let database = Database::fresh();
+    let _writer = with_writer(&database);
+    let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the build", BUILDING);
+    let pid = database.value(&format!("{} limit 1", BUILDING.replacen("select", "select pid", 1)));
+    let stop = |signal: &str| {
+        let status = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(status.unwrap().success());
+    };
+    stop("STOP");
+    let at = Instant::now();
+    running.signal("TERM");
+    let run = running.finish().exits(143);
+    stop("CONT");
+    assert!(at.elapsed() < Duration::from_secs(8), "{:?}", at.elapsed());
+    run.says(&["the server did not confirm in time"]);
+}
+
+#[test]
+fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_does() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently t_a on t (a)")]);
+    premigrate(&database, &folder).run().exits(70).says(&["23505"]);
+    database.execute("delete from t");
+    let mut writer = database.client();
+    writer.batch_execute("begin; insert into t values (1)").unwrap();
+
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the drop", DROPPING);
+    running.signal("TERM");
+    running.finish().exits(143).says(&[
+        "was left INVALID",
+        "ended by SIGTERM before step 1 of 2 of 0000_a, CREATE INDEX CONCURRENTLY\n",
+    ]);
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+    writer.batch_execute("commit").unwrap();
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
+}
+
+#[test]
+fn a_signal_between_two_transactions_is_told_with_what_it_has_kept_from_being_run() {
+    let two = [("0000_a", "create table t (a int)"), ("0001_b", "create table u (a int)")];
+    between(&two, &["ended by SIGTERM before 0001_b\n", "1 migration applied in this run is kept"]);
+    let steps = "create table t (a int);\ncommit;\ncreate index concurrently i on t (a)";
+    between(
+        &[("0000_a", steps)],
+        &[
+            "ended by SIGTERM before step 2 of 3 of 0000_a, CREATE INDEX CONCURRENTLY\n",
+            "Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.",
+        ],
+    );
+}
+
+/// Sends the signal behind the first transaction, while the answer to COMMIT is on its way.
+fn between(migrations: &[(&str, &str)], told: &[&str]) {
+    let database = Database::fresh();
+    let pid = Arc::new(AtomicU32::new(0));
+    let ours = pid.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.from == From::Server && message.text.starts_with("COMMIT\0") {
+            while ours.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            let pid = ours.load(Ordering::SeqCst).to_string();
+            assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        }
+        Fate::Passes
+    });
+    let folder = Folder::drizzle0(migrations);
+    let running = premigrate(&proxy.to(&database), &folder).start();
+    pid.store(running.pid(), Ordering::SeqCst);
+    running.finish().exits(143).says(told);
+    assert_eq!(database.tables(), ["t"]);
+    premigrate(&database, &folder).run().exits(0);
+}
