@@ -441,12 +441,15 @@ fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
     }
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
-    if let Some(trouble) = source.and_then(|source| source.downcast_ref::<TlsTrouble>()) {
-        return Cause::Client(Trouble::Tls(trouble.clone()));
-    }
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
-    if let Some(trouble) = io.and_then(TlsTrouble::of_io).filter(|trouble| !trouble.passes()) {
-        return Cause::Client(Trouble::Tls(trouble));
+    let in_handshake = source.and_then(|source| source.downcast_ref::<TlsTrouble>()).cloned();
+    match (in_handshake, io.and_then(TlsTrouble::of_io)) {
+        (Some(TlsTrouble::Garbage(why)), _) => return Cause::Client(Trouble::Protocol(why)),
+        (None, Some(TlsTrouble::Cut(why))) => {
+            return Cause::Client(Trouble::Lost(why, overheard));
+        }
+        (Some(trouble), _) | (None, Some(trouble)) => return Cause::Client(Trouble::Tls(trouble)),
+        (None, None) => {}
     }
     let kind = io.map(io::Error::kind);
     let is_garbage = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));

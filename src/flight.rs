@@ -1,9 +1,10 @@
 //! One transaction as one flight of messages, and what came of it. Pure.
 //!
-//! The messages are: begin with our settings and the guards; the file or its unit, as it is; the
-//! reset with the history row and the progress; COMMIT. They leave in one round trip. A guard that
-//! does not hold raises an error, and then the server skips everything that follows: so lock,
-//! guards, work and rows live and die together, whoever is killed when.
+//! The messages are: begin with our settings and the guards; what the file has set before; the file
+//! or its unit, as it is; the reset with the history row and the progress; COMMIT. They leave in one
+//! round trip. A guard that does not hold raises an error, and then the server skips everything that
+//! follows; and where the transaction has not even begun, it refuses what follows: so lock, guards,
+//! work and rows live and die together, whoever is killed when.
 
 use std::time::Duration;
 
@@ -45,7 +46,6 @@ enum Step {
     Progress,
     Table,
     ProgressTable,
-    Replay,
     Deferred,
     StillLocked,
     Reset,
@@ -66,6 +66,19 @@ pub struct Work<'a> {
     pub unit: &'a Unit,
     /// Which one that is, from 1, and of how many.
     pub reached: Reached,
+}
+
+impl<'a> Work<'a> {
+    /// What is sent of the file, in pieces of at most this size where that can be.
+    fn pieces(&self, limit: usize) -> Vec<Piece<'a>> {
+        let statements = self.unit.statements.clone();
+        if statements.is_empty() && self.script.statements().is_empty() {
+            // Nothing that counts, and yet the server is to see it: it may be malformed.
+            self.script.pieces(limit)
+        } else {
+            self.script.pieces_of(statements, limit)
+        }
+    }
 }
 
 /// What one transaction is to do.
@@ -99,13 +112,63 @@ pub struct Ground<'a> {
     pub progress: &'a Progress,
 }
 
+/// Stands before each message of a file that is sent together with the BEGIN. An error, a cancel or
+/// a time limit can end the first message before the server has begun anything; what is under way
+/// behind it would then be a transaction of its own, without lock, guards or row, and commit. Outside
+/// a transaction block a savepoint is an error (25P01), in one message with others too; inside, one
+/// that is released leaves nothing.
+const IN_TRANSACTION: &str = "savepoint premigrate; release premigrate; ";
+/// How many statements that is.
+const IN_TRANSACTION_STATEMENTS: usize = 2;
+
+/// A part of the file on its way.
+#[derive(Debug)]
+struct Part<'a> {
+    piece: Piece<'a>,
+    phase: Phase,
+    /// The piece behind [`IN_TRANSACTION`]; none where it waits for the answers to all before it.
+    guarded: Option<String>,
+}
+
+impl<'a> Part<'a> {
+    fn new(piece: Piece<'a>, phase: Phase, waits: bool) -> Part<'a> {
+        let guarded = (!waits).then(|| format!("{IN_TRANSACTION}{}", piece.text));
+        Part { piece, phase, guarded }
+    }
+
+    fn message(&self) -> &str {
+        self.guarded.as_deref().unwrap_or(&self.piece.text)
+    }
+
+    /// How many statements of the file have completed, of so many.
+    fn completed(&self, all: usize) -> usize {
+        let ours = self.guarded.as_ref().map_or(0, |_| IN_TRANSACTION_STATEMENTS);
+        all.saturating_sub(ours)
+    }
+
+    /// How this part failed, and where.
+    fn failed(&self, work: Work<'_>, completed: usize, error: &PgError) -> (Phase, Option<Spot>) {
+        let mut error = error.clone();
+        if self.guarded.is_some() {
+            if completed < IN_TRANSACTION_STATEMENTS && error.is("25P01") {
+                return (Phase::LostTransaction, None);
+            }
+            error.move_back(IN_TRANSACTION.chars().count());
+        }
+        let text = work.migration.sql().unwrap_or_default();
+        let completed = self.completed(completed);
+        (self.phase, Spot::find(work.script, text, &self.piece, completed, &error))
+    }
+}
+
 /// A transaction, made ready to be sent.
 #[derive(Debug)]
 pub struct Transaction<'a> {
     job: &'a Job<'a>,
     first_ever: bool,
     opening: Steps,
-    pieces: Vec<Piece<'a>>,
+    parts: Vec<Part<'a>>,
+    is_large: bool,
     closing: Steps,
     begin: String,
     end: String,
@@ -164,31 +227,27 @@ impl<'a> Transaction<'a> {
         closing.push((Step::Setting("lock_timeout"), set_lock_timeout(limits)));
         closing.extend(job.entries.iter().map(|entry| (Step::Row, table.insert(entry, state))));
         closing.extend(job.marks.iter().map(|mark| (Step::Mark, mark.clone())));
-        let pieces = |work: Work<'a>| {
-            let statements = work.unit.statements.clone();
-            if statements.is_empty() && work.script.statements().is_empty() {
-                // Nothing that counts, and yet the server is to see it: it may be malformed.
-                work.script.pieces(PIECE)
-            } else {
-                work.script.pieces_of(statements, PIECE)
-            }
-        };
+        let pieces = job.work.map(|work| work.pieces(PIECE)).unwrap_or_default();
+        let is_large = pieces.len() > 1;
+        let replay = job.work.map(|work| work.unit.replay(work.script)).unwrap_or_default();
+        let part = |phase| move |piece| Part::new(piece, phase, is_large);
+        let replay = replay.into_iter().map(part(Phase::Replay));
         Transaction {
             job,
             first_ever: history.rows.is_empty(),
             begin: joined(&opening),
             end: joined(&closing),
             opening,
-            pieces: job.work.map(pieces).unwrap_or_default(),
+            parts: replay.chain(pieces.into_iter().map(part(Phase::Statement))).collect(),
+            is_large,
             closing,
         }
     }
 
     /// What is sent.
     pub fn messages(&self) -> Vec<&str> {
-        let pieces = self.pieces.iter().map(|piece| piece.text.as_ref());
         let mut messages = vec![self.begin.as_str()];
-        messages.extend(pieces);
+        messages.extend(self.parts.iter().map(Part::message));
         messages.extend([self.end.as_str(), "commit"]);
         messages
     }
@@ -212,7 +271,7 @@ impl<'a> Transaction<'a> {
 
     /// Whether the messages have to go one by one, for their size.
     pub fn is_large(&self) -> bool {
-        self.pieces.len() > 1
+        self.is_large
     }
 
     /// Reads from the answers what came of it.
@@ -250,7 +309,7 @@ impl<'a> Transaction<'a> {
             // the answer to COMMIT is COMMIT. The driver keeps that word to itself; it would be
             // ROLLBACK only after an error.
             None => {
-                let row = answers.get(self.pieces.len() + 1).and_then(|answer| answer.row.clone());
+                let row = answers.get(self.parts.len() + 1).and_then(|answer| answer.row.clone());
                 Verdict::Committed(row.unwrap_or_default())
             }
         }
@@ -258,12 +317,14 @@ impl<'a> Transaction<'a> {
 
     fn all_answered(&self, answers: &[Answer]) -> bool {
         let last = answers.last();
-        answers.len() == self.pieces.len() + 3
+        answers.len() == self.parts.len() + 3
             && last.is_some_and(|answer| answer.completed > 0 || answer.error.is_some())
     }
 
     fn completed(&self, answers: &[Answer]) -> usize {
-        answers.iter().skip(1).take(self.pieces.len()).map(|answer| answer.completed).sum()
+        let parts = self.parts.iter().zip(answers.iter().skip(1));
+        let of_file = parts.filter(|(part, _)| part.phase == Phase::Statement);
+        of_file.map(|(part, answer)| part.completed(answer.completed)).sum()
     }
 
     fn failed(&self, message: usize, completed: usize, error: &PgError) -> Verdict {
@@ -293,19 +354,15 @@ impl<'a> Transaction<'a> {
                     return forbidden(false);
                 }
                 Some(Step::Table | Step::ProgressTable | Step::History) => Phase::Record,
-                Some(Step::Replay) => Phase::Replay,
                 _ => Phase::Begin,
             },
-            Some(message) => match self.pieces.get(message) {
-                Some(piece) => {
-                    let spot = self.job.work.and_then(|work| {
-                        let text = work.migration.sql().unwrap_or_default();
-                        Spot::find(work.script, text, piece, completed, error)
-                    });
-                    return self.failure(Phase::Statement, spot, error);
+            Some(message) => match (self.parts.get(message), self.job.work) {
+                (Some(part), Some(work)) => {
+                    let (phase, spot) = part.failed(work, completed, error);
+                    return self.failure(phase, spot, error);
                 }
-                None if message > self.pieces.len() => Phase::Commit,
-                None => match step(&self.closing) {
+                _ if message > self.parts.len() => Phase::Commit,
+                _ => match step(&self.closing) {
                     Some(Step::Deferred) => Phase::Deferred,
                     Some(Step::StillLocked) => Phase::LostTransaction,
                     Some(Step::Mark) if error.is("42501") => return forbidden(true),
@@ -367,22 +424,18 @@ fn failure(
 /// How a statement outside a transaction failed; before it stood so many characters of ours.
 pub fn lone_failure(work: Work<'_>, error: &PgError, ours: usize) -> Failure {
     let mut error = error.clone();
-    if let Some(Position::InStatement(position)) = &mut error.position {
-        *position = position.saturating_sub(ours);
-    }
+    error.move_back(ours);
     let text = work.migration.sql().unwrap_or_default();
-    let piece = work.unit.lone(work.script).map(|statement| Piece {
-        text: statement.text.into(),
-        first_char: sql::chars_before(text, statement.start),
-        first_statement: work.unit.statements.start,
-    });
+    let piece = work.unit.alone.and_then(|_| work.script.piece(work.unit.statements.start));
     let spot = piece.and_then(|piece| Spot::find(work.script, text, &piece, 0, &error));
     failure(Some(work), Phase::Statement, spot, &error, None)
 }
 
 /// How a setting of an earlier unit failed before a statement outside a transaction.
-pub fn replay_failure(work: Work<'_>, error: &PgError) -> Failure {
-    failure(Some(work), Phase::Replay, None, error, None)
+pub fn replay_failure(work: Work<'_>, setting: &Piece<'_>, error: &PgError) -> Failure {
+    let text = work.migration.sql().unwrap_or_default();
+    let spot = Spot::find(work.script, text, setting, 0, error);
+    failure(Some(work), Phase::Replay, spot, error, None)
 }
 
 /// How what we write, or ask, for a statement outside a transaction failed.
@@ -468,10 +521,6 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     steps.extend(job.prepare.iter().map(|sql| (Step::Table, sql.clone())));
     if job.makes_progress {
         steps.push((Step::ProgressTable, progress::create(table)));
-    }
-    if let Some(work) = job.work {
-        let replay = work.unit.replay(work.script).into_iter();
-        steps.extend(replay.map(|setting| (Step::Replay, setting.to_owned())));
     }
     steps
 }
@@ -569,6 +618,15 @@ mod tests {
         Answer { completed, row: None, error: Some(error("ERROR", code)) }
     }
 
+    /// The answer to the file's only message, behind [`IN_TRANSACTION`].
+    fn ran(statements: usize) -> Answer {
+        done(IN_TRANSACTION_STATEMENTS + statements)
+    }
+
+    fn ran_until(statements: usize, code: &str) -> Answer {
+        failed(IN_TRANSACTION_STATEMENTS + statements, code)
+    }
+
     fn lost() -> Option<Cause> {
         Some(Cause::Client(Trouble::Lost("lost".to_owned(), None)))
     }
@@ -595,7 +653,10 @@ mod tests {
         let work = Some(Work { migration: &migration, script: &script, unit, reached });
         let job = Job { work, ..Job::default() };
         let mut transaction = transaction(&job);
-        transaction.pieces = script.pieces(piece);
+        let pieces = script.pieces(piece);
+        let waits = pieces.len() > 1;
+        let part = |piece| Part::new(piece, Phase::Statement, waits);
+        transaction.parts = pieces.into_iter().map(part).collect();
         told(&transaction.judge(&Flight { answers: answers.to_vec(), end }))
     }
 
@@ -635,10 +696,10 @@ mod tests {
 
     #[test]
     fn without_an_error_it_is_committed() {
-        let all = [done(7), done(3), done(6), done(1)];
+        let all = [done(7), ran(3), done(6), done(1)];
         assert_eq!(judged(&all, None), "committed 0");
         let row = Answer { completed: 7, row: Some(vec![None, None]), error: None };
-        assert_eq!(judged(&[done(7), done(3), row, done(1)], None), "committed 2");
+        assert_eq!(judged(&[done(7), ran(3), row, done(1)], None), "committed 2");
         // The signal came too late.
         assert_eq!(judged(&all, stopped()), "committed 0");
     }
@@ -649,14 +710,15 @@ mod tests {
             &[][..],
             &[done(0)],
             &[done(7)],
-            &[done(7), done(2)],
-            &[done(7), done(3)],
-            &[done(7), done(3), done(6)],
-            &[done(7), done(3), done(6), done(0)],
+            &[done(7), done(1)],
+            &[done(7), ran(2)],
+            &[done(7), ran(3)],
+            &[done(7), ran(3), done(6)],
+            &[done(7), ran(3), done(6), done(0)],
             // The answer to COMMIT came, but not whole.
-            &[done(7), done(3), done(6), done(1)],
+            &[done(7), ran(3), done(6), done(1)],
         ] {
-            let completed = answers.get(1).map_or(0, |answer| answer.completed);
+            let completed = answers.get(1).map_or(0, |answer| answer.completed.saturating_sub(2));
             assert_eq!(judged(answers, lost()), format!("broken after {completed}: lost"));
         }
     }
@@ -664,9 +726,9 @@ mod tests {
     #[test]
     fn the_servers_last_word_is_a_break_wherever_it_comes() {
         for severity in ["FATAL", "PANIC"] {
-            let fatal = Answer { completed: 1, row: None, error: Some(error(severity, "57P01")) };
+            let fatal = Answer { completed: 3, row: None, error: Some(error(severity, "57P01")) };
             for at in 0..4 {
-                let mut answers = vec![done(7), done(3), done(6)];
+                let mut answers = vec![done(7), ran(3), done(6)];
                 answers.truncate(at);
                 answers.push(fatal.clone());
                 let completed = [0, 1, 3, 3][at];
@@ -677,7 +739,7 @@ mod tests {
             }
         }
         let end = Some(Cause::Server(error("FATAL", "57P01")));
-        assert_eq!(judged(&[done(7), done(1)], end), "broken after 1: 57P01");
+        assert_eq!(judged(&[done(7), ran(1)], end), "broken after 1: 57P01");
     }
 
     #[test]
@@ -701,11 +763,12 @@ mod tests {
 
     #[test]
     fn a_statement_that_failed_is_counted() {
-        let statement = |completed| judged(&skipped(failed(completed, "23505"), &[done(7)]), None);
+        let statement =
+            |completed| judged(&skipped(ran_until(completed, "23505"), &[done(7)]), None);
         assert_eq!(statement(0), "failed Statement Some(1)");
         assert_eq!(statement(2), "failed Statement Some(3)");
         // The server rolls back without us.
-        let answers = [done(7), failed(1, "23505")];
+        let answers = [done(7), ran_until(1, "23505")];
         assert_eq!(judged(&answers, lost()), "failed Statement Some(2)");
     }
 
@@ -718,27 +781,43 @@ mod tests {
 
     #[test]
     fn the_end_of_a_transaction_fails_in_its_own_ways() {
-        let before = [done(7), done(3)];
+        let before = [done(7), ran(3)];
         let closing = |completed, code| judged(&skipped(failed(completed, code), &before), None);
         assert_eq!(closing(0, "23503"), "failed Deferred None");
         assert_eq!(closing(1, "22P02"), "failed LostTransaction None");
         assert_eq!(closing(6, "23502"), "failed Record None");
         assert_eq!(closing(6, "42501"), "forbidden");
-        let commit = [done(7), done(3), done(6), failed(0, "40001")];
+        let commit = [done(7), ran(3), done(6), failed(0, "40001")];
         assert_eq!(judged(&commit, None), "failed Commit None");
     }
 
     #[test]
     fn a_signal_is_told_by_what_the_server_made_of_it() {
-        let cancelled = skipped(failed(1, "57014"), &[done(7)]);
+        let cancelled = skipped(ran_until(1, "57014"), &[done(7)]);
         assert_eq!(judged(&cancelled, stopped()), "stopped, confirmed: true");
         // A statement failed before the cancel came: that is what there is to act on.
-        let failed_before = skipped(failed(1, "23505"), &[done(7)]);
+        let failed_before = skipped(ran_until(1, "23505"), &[done(7)]);
         assert_eq!(judged(&failed_before, stopped()), "failed Statement Some(2)");
         assert_eq!(judged(&[done(7), done(1)], stopped()), "stopped, confirmed: false");
-        assert_eq!(judged(&[done(7), failed(1, "57014")], stopped()), "stopped, confirmed: false");
+        assert_eq!(
+            judged(&[done(7), ran_until(1, "57014")], stopped()),
+            "stopped, confirmed: false"
+        );
         // Without a signal of ours, someone else cancelled it.
         assert_eq!(judged(&cancelled, None), "failed Statement Some(2)");
+    }
+
+    #[test]
+    fn what_finds_no_transaction_is_not_run_and_is_told_as_that() {
+        assert_eq!(
+            judged(&skipped(failed(0, "25P01"), &[done(7)]), None),
+            "failed LostTransaction None"
+        );
+        // The file's own savepoint is its own affair.
+        assert_eq!(
+            judged(&skipped(ran_until(0, "25P01"), &[done(7)]), None),
+            "failed Statement Some(1)"
+        );
     }
 
     #[test]

@@ -204,7 +204,7 @@ fn now() -> i64 {
 }
 
 fn version() -> String {
-    format!("premigrate {}\n", env!("CARGO_PKG_VERSION"))
+    format!("premigrate {}\n{}\n", env!("CARGO_PKG_VERSION"), tls::CARRIED_ROOTS)
 }
 
 fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {

@@ -51,6 +51,13 @@ impl PgError {
         self.code == code
     }
 
+    /// Counts its position without the characters of ours that stood before the user's.
+    pub fn move_back(&mut self, ours: usize) {
+        if let Some(Position::InStatement(position)) = &mut self.position {
+            *position = position.saturating_sub(ours);
+        }
+    }
+
     /// Whether it is the session's last word.
     pub fn ends_session(&self) -> bool {
         self.severity == "FATAL" || self.severity == "PANIC"

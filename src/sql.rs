@@ -140,6 +140,13 @@ impl<'a> Script<'a> {
         self.cut(0..self.text.len(), 0..self.statements.len(), limit)
     }
 
+    /// One statement by itself, without what stands around it.
+    pub fn piece(&self, statement: usize) -> Option<Piece<'a>> {
+        let it = self.statements.get(statement)?;
+        let first_char = chars_before(self.text, it.start);
+        Some(Piece { text: it.text.into(), first_char, first_statement: statement })
+    }
+
     /// The same of some statements only, which keep their places in the file; none of no statement.
     pub fn pieces_of(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
         let first = self.statements.get(statements.start).map(|first| first.piece.start);

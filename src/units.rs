@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::migration::Hash;
-use crate::sql::{Kind, Modes, Script, Statement};
+use crate::sql::{Kind, Modes, Piece, Script, Statement};
 
 /// A migration's units, and why there are several.
 #[derive(Debug)]
@@ -115,11 +115,14 @@ impl Unit {
 
     /// The settings that the statements before it made, in their words, for a session that has not
     /// run those.
-    pub fn replay<'a>(&self, script: &Script<'a>) -> Vec<&'a str> {
+    pub fn replay<'a>(&self, script: &Script<'a>) -> Vec<Piece<'a>> {
         // A unit that runs nothing needs none.
         let start = if self.statements.is_empty() { 0 } else { self.statements.start };
-        let before = script.statements().iter().take(start);
-        before.filter(|it| it.kind == Kind::Setting).map(|it| it.text).collect()
+        let before = script.statements().iter().take(start).enumerate();
+        before
+            .filter(|(_, it)| it.kind == Kind::Setting)
+            .filter_map(|(place, _)| script.piece(place))
+            .collect()
     }
 
     /// The statement, if it runs outside a transaction.
@@ -348,8 +351,9 @@ mod tests {
         assert_eq!(cut(sql), ["3"]);
         let script = Script::read(sql);
         let units = Units::of(&script);
-        assert_eq!(units.all()[0].replay(&script), ["set a = b"]);
-        assert_eq!(Unit::closing(&script).replay(&script), [""; 0]);
+        let replay = units.all()[0].replay(&script);
+        assert_eq!(replay.iter().map(|piece| &*piece.text).collect::<Vec<_>>(), ["set a = b"]);
+        assert_eq!(Unit::closing(&script).replay(&script), []);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::conninfo::{Keepalives, Target};
+use crate::tls::TlsTrouble;
 
 /// One place where a server may listen, its name resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +64,46 @@ pub struct Wire {
     socket: Socket,
     /// Whether what answers has not yet proved to be a server that lets us in.
     stranger: Arc<AtomicBool>,
+    /// What that has to say next.
+    next: Next,
     /// How many bytes have come.
     heard: usize,
     /// Whether the other side is to close first. libpq does so after a cancel request, and
     /// PgBouncer 1.18 crashes otherwise (pgbouncer issue 801).
     closes_second: bool,
+}
+
+/// How a PostgreSQL server begins to talk, byte by byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Whether it speaks TLS.
+    YesOrNo,
+    /// Its part of the handshake, or an alert.
+    TlsRecord,
+    /// An error, a request to log in, a notice, a protocol version.
+    Message,
+    /// It has begun as one does.
+    Anything,
+}
+
+impl Next {
+    /// What comes after this byte, if a PostgreSQL server says it here.
+    fn after(self, byte: u8) -> io::Result<Next> {
+        match (self, byte) {
+            (Next::YesOrNo, b'S') => Ok(Next::TlsRecord),
+            (Next::YesOrNo, b'N') => Ok(Next::Message),
+            // Its text is not read: nobody has shown yet who is speaking.
+            (Next::YesOrNo, b'E') => Err(io::Error::other(TlsTrouble::AnsweredWithError)),
+            (Next::TlsRecord, 0x15 | 0x16)
+            | (Next::Message, b'E' | b'R' | b'N' | b'v')
+            | (Next::Anything, _) => Ok(Next::Anything),
+            _ => Err(invalid("what answers there is not a PostgreSQL server")),
+        }
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 #[derive(Debug)]
@@ -95,14 +131,20 @@ impl Wire {
         Ok(Wire {
             socket,
             stranger: Arc::new(AtomicBool::new(true)),
+            next: Next::Message,
             heard: 0,
             closes_second: false,
         })
     }
 
-    /// The same, for a cancel request.
+    /// The same, for one who asks for TLS first.
+    pub fn asking_for_tls(self) -> Wire {
+        Wire { next: Next::YesOrNo, ..self }
+    }
+
+    /// The same, for a cancel request, to a server that has let us in before.
     pub fn closing_second(self) -> Wire {
-        Wire { closes_second: true, ..self }
+        Wire { closes_second: true, next: Next::Anything, ..self }
     }
 
     /// Whether the other side is to close first.
@@ -117,16 +159,15 @@ impl Wire {
 
     /// Tells a web server, say, from PostgreSQL, and stops one that never stops talking.
     fn examine(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let invalid = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-        match bytes.first() {
-            // Yes or no to TLS; or an error, a request to log in, a notice, a protocol version.
-            Some(b'S' | b'N' | b'E' | b'R' | b'v') | None => {}
-            Some(_) if self.heard > 0 => {}
-            Some(_) => return invalid("what answers there is not a PostgreSQL server"),
+        for byte in bytes {
+            if self.next == Next::Anything {
+                break;
+            }
+            self.next = self.next.after(*byte)?;
         }
         self.heard = self.heard.saturating_add(bytes.len());
         if self.heard > GREETING {
-            return invalid("the server talks without end, and does not let us in");
+            return Err(invalid("the server talks without end, and does not let us in"));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::flight::{self, Work};
 use crate::report::Event;
 use crate::signals::Patience;
-use crate::sql::{Script, Statement};
+use crate::sql::{Piece, Script, Statement};
 
 use super::Run;
 use super::keeper::{SECOND, no_second_connection};
@@ -40,15 +40,15 @@ impl Run<'_> {
     }
 
     /// Time limits can be done without; what else the file sets, cannot.
-    fn without_settings(&mut self, work: Work<'_>, replay: &[&str]) -> Result<(), Halt> {
-        let is_needed = |setting: &&str| {
-            let script = Script::read(setting);
+    fn without_settings(&mut self, work: Work<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
+        let is_needed = |setting: &&Piece<'_>| {
+            let script = Script::read(&setting.text);
             let set = script.statements().first().and_then(Statement::set_name);
             let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
             !set.is_some_and(|set| set.back || harmless(&set.name))
         };
         let needed: Vec<String> =
-            replay.iter().filter(|it| is_needed(it)).map(|&it| it.to_owned()).collect();
+            replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect();
         if !needed.is_empty() {
             let migration = work.migration.name.clone();
             return Err(Halt::Error(Error::PooledSettings { migration, settings: needed }));
@@ -63,7 +63,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn set(&mut self, session: &Session, work: Work<'_>, replay: &[&str]) -> Result<(), Halt> {
+    fn set(&mut self, session: &Session, work: Work<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
         let limits = self.limits(session);
         let patience = || Patience::lasting(QUESTION, self.stop);
         let text = work.unit.lone(work.script).map(|statement| statement.text).unwrap_or_default();
@@ -75,10 +75,10 @@ impl Run<'_> {
             }
         }
         for setting in replay {
-            match session.ask(setting, patience()) {
+            match session.ask(&setting.text, patience()) {
                 Ok(_) => {}
                 Err(Cause::Server(error)) => {
-                    let failure = flight::replay_failure(work, &error);
+                    let failure = flight::replay_failure(work, setting, &error);
                     return Err(Halt::Error(Error::Failed(Box::new(failure))));
                 }
                 Err(cause) => return Err(unasked(work, cause)),

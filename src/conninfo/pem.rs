@@ -16,16 +16,23 @@ pub enum Pem {
 }
 
 impl From<&str> for Pem {
-    /// No file's name begins as PEM does. Many platforms keep a value on one line, with `\n` in it.
+    /// Many platforms keep a value on one line, with `\n` in it, and some people its quotes.
     fn from(text: &str) -> Pem {
-        let trimmed = text.trim_start();
-        if !trimmed.starts_with("-----BEGIN ") {
+        if may_name_a_file(text) {
             return Pem::File(PathBuf::from(text));
         }
-        let escaped = !trimmed.trim_end().contains('\n');
-        let lines = if escaped { trimmed.replace("\\n", "\n") } else { trimmed.to_owned() };
+        let pem = text.trim().trim_matches(['"', '\'']).trim();
+        let lines = if pem.contains('\n') { pem.to_owned() } else { pem.replace("\\n", "\n") };
         Pem::Text(Secret::new(lines))
     }
+}
+
+/// A file's name is shown when there is no such file, so a key must not pass for one: in PEM, in
+/// lines, or in base64 alone, where 60 letters hold the shortest key there is.
+fn may_name_a_file(text: &str) -> bool {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    let is_key = text.len() >= 60 && !text.starts_with('/') && text.trim().chars().all(is_base64);
+    !is_key && !text.contains("-----BEGIN ") && !text.trim().contains('\n')
 }
 
 impl From<PathBuf> for Pem {

@@ -562,7 +562,8 @@ fn a_client_certificate_needs_its_key() {
 fn what_tls_needs_may_be_the_text_itself() {
     let text = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n";
     let one_line = text.trim_end().replace('\n', "\\n");
-    for given in [text, &one_line] {
+    let quoted = format!("'{one_line}'");
+    for given in [text, &one_line, &quoted] {
         let env = [("PGSSLROOTCERT", given), ("PGSSLCERT", given), ("PGSSLKEY", given)];
         let target = with(Some("postgres://u@h/d?sslmode=verify-full"), &env).unwrap();
         let Some(RootCert::File(Pem::Text(root))) = &target.root_cert else {

@@ -208,7 +208,10 @@ async fn try_login(
 ) -> Result<(Client, Connected, Tls), (bool, Cause)> {
     let dial =
         |error: io::Error| (false, Cause::Client(Trouble::Dial(error.kind(), error.to_string())));
-    let wire = Wire::dial(address, vigilance).await.map_err(dial)?;
+    let mut wire = Wire::dial(address, vigilance).await.map_err(dial)?;
+    if way != DriverSslMode::Disable {
+        wire = wire.asking_for_tls();
+    }
     let stranger = wire.stranger();
     let mut config = tokio_postgres::Config::new();
     config.user(&target.user);
@@ -245,7 +248,7 @@ async fn try_login(
     if let Cause::Client(Trouble::Tls(TlsTrouble::Unverified(unverified))) = &mut cause
         && let Ok(wire) = Wire::dial(address, vigilance).await
     {
-        let look = Certificate::of_server(wire, &tls.host);
+        let look = Certificate::of_server(wire.asking_for_tls(), &tls.host);
         unverified.seen = tokio::time::timeout(SECOND_LOOK, look).await.ok().flatten();
     }
     if tls.identity.is_none_or(|given| given.if_there)

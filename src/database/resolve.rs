@@ -3,7 +3,7 @@
 //! and then there is no session although the address is known.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use crate::signals::Patience;
 
-/// How long the other family is waited for, once one has an address: as long as a slow name server
-/// needs, and short beside the five seconds of one that never answers.
-const OTHER_FAMILY: Duration = Duration::from_millis(500);
+/// How long an answer is waited for that we can do without, such as the other family's: as long as a
+/// slow name server needs, and short beside the five seconds of one that never answers.
+const LITTLE: Duration = Duration::from_millis(500);
 
 /// For the first of `places` that are still to be tried: one that does not answer leaves time for the
 /// next.
@@ -43,12 +43,13 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
     drop(sender);
 
+    let is_here = is_localhost(name);
     let (mut found, mut failure) = (Vec::new(), None);
     loop {
-        let answer = if found.is_empty() {
+        let answer = if found.is_empty() && !is_here {
             answers.recv().await
         } else {
-            timeout(OTHER_FAMILY, answers.recv()).await.unwrap_or_default()
+            timeout(LITTLE, answers.recv()).await.unwrap_or_default()
         };
         match answer {
             Some(Ok(addresses)) => found.extend(addresses),
@@ -56,11 +57,22 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             None => break,
         }
     }
+    if found.is_empty() && is_here {
+        let loopback = [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)];
+        found.extend(loopback.map(|address| SocketAddr::new(address, port)));
+    }
     found.sort_by_key(SocketAddr::is_ipv4);
     match failure {
         Some(failure) if found.is_empty() => Err(failure.into()),
         _ => Ok(found),
     }
+}
+
+/// Whether the name is this machine's, by RFC 6761: also where there is no /etc/hosts to say so. If
+/// there is one, it has its say, as with libpq.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn ask(name: &str, port: u16, family: AddrFamily) -> Result<Vec<SocketAddr>, LookupError> {
@@ -117,6 +129,15 @@ mod tests {
         let found = resolved("localhost").unwrap();
         assert!(found.contains(&"127.0.0.1:5432".parse().unwrap()), "{found:?}");
         assert!(found.is_sorted_by_key(SocketAddr::is_ipv4), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_below_localhost_is_this_machine_also_where_nobody_knows_it() {
+        let expected = ["[::1]:5432".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()];
+        for name in ["no-such-host.localhost", "No-Such-Host.LocalHost."] {
+            assert_eq!(resolved(name).unwrap(), expected, "{name}");
+        }
+        assert!(!is_localhost("notlocalhost") && !is_localhost("localhost.invalid"));
     }
 
     #[test]

@@ -10,6 +10,10 @@ use openssl::pkey::PKey;
 use super::TlsTrouble;
 use crate::conninfo::{ClientCert, Pem, RootCert};
 
+/// Mozilla's roots, which we carry: when the crate was published, which gives no date of its own, and
+/// which version it is.
+pub const CARRIED_ROOTS: &str = "Mozilla's roots of 2026-10-23 (webpki-root-certs 1.0.11)";
+
 /// What to verify against.
 pub enum Roots {
     /// Only these; and a word for them.
@@ -133,4 +137,75 @@ fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsTrouble> {
 
 fn unusable(parameter: &'static str, pem: &Pem, why: String) -> TlsTrouble {
     TlsTrouble::Unusable { parameter, place: pem.to_string(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::error::ErrorStack;
+    use openssl::stack::Stack;
+    use openssl::x509::store::X509StoreBuilder;
+    use openssl::x509::verify::X509VerifyParam;
+    use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+
+    use super::*;
+
+    /// What a server sent in August 2026: its certificate, and two that lead to ISRG Root X2.
+    const LETSENCRYPT: &[u8] = include_bytes!("letsencrypt.org.pem");
+    const AUGUST_2026: i64 = 1_786_500_000;
+    const AUGUST_2027: i64 = AUGUST_2026 + 365 * 86_400;
+
+    fn carried() -> Vec<X509> {
+        let Roots::Only(roots, _) = mozillas().unwrap() else { panic!("they are not carried") };
+        roots.iter().map(|root| X509::from_der(&root.to_der().unwrap()).unwrap()).collect()
+    }
+
+    /// OpenSSL's verdict on what the server sent, at this time.
+    fn verdict(roots: Vec<X509>, host: &str, time: i64) -> Result<String, ErrorStack> {
+        let mut sent = X509::stack_from_pem(LETSENCRYPT)?.into_iter();
+        let server = sent.next().unwrap();
+        let mut others = Stack::new()?;
+        for certificate in sent {
+            others.push(certificate)?;
+        }
+        let mut trusted = X509StoreBuilder::new()?;
+        for root in roots {
+            trusted.add_cert(root)?;
+        }
+        let mut asked = X509VerifyParam::new()?;
+        asked.set_time(time);
+        asked.set_host(host)?;
+        asked.set_purpose(X509PurposeId::SSL_SERVER)?;
+        trusted.set_param(&asked)?;
+        X509StoreContext::new()?.init(&trusted.build(), &server, &others, |context| {
+            context.verify_cert()?;
+            Ok(context.error().error_string().to_owned())
+        })
+    }
+
+    #[test]
+    fn every_root_that_is_carried_is_an_authority_and_there_once() {
+        let mut subjects: Vec<_> =
+            carried().iter().map(|root| root.subject_name().to_der().unwrap()).collect();
+        assert_eq!(subjects.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len());
+        assert!(subjects.len() > 100, "{}", subjects.len());
+        subjects.sort();
+        subjects.dedup();
+        assert_eq!(subjects.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len());
+    }
+
+    #[test]
+    fn a_real_servers_certificate_passes_by_the_roots_that_are_carried() {
+        for (host, time, words) in [
+            ("letsencrypt.org", AUGUST_2026, "ok"),
+            ("example.org", AUGUST_2026, "hostname mismatch"),
+            ("letsencrypt.org", AUGUST_2027, "certificate has expired"),
+        ] {
+            assert_eq!(verdict(carried(), host, time).unwrap(), words, "{host} {time}");
+        }
+        let mut others = carried();
+        others.retain(|root| !format!("{:?}", root.subject_name()).contains("ISRG Root X2"));
+        assert_eq!(others.len() + 1, carried().len());
+        let words = "unable to get local issuer certificate";
+        assert_eq!(verdict(others, "letsencrypt.org", AUGUST_2026).unwrap(), words);
+    }
 }

@@ -3,7 +3,7 @@
 //! OpenSSL's verdict on a certificate comes in words only, of the version that is compiled in.
 
 use std::error::Error as _;
-use std::fmt;
+use std::{fmt, io};
 
 use openssl::error::ErrorStack;
 use openssl::ssl;
@@ -15,6 +15,10 @@ use super::certificate::Certificate;
 pub enum TlsTrouble {
     /// The server said no to TLS.
     NotOffered,
+    /// The server said neither yes nor no to TLS, but that something is wrong with it.
+    AnsweredWithError,
+    /// What goes on after the yes is not TLS, nor PostgreSQL.
+    Garbage(String),
     /// The server's certificate does not pass.
     Unverified(Box<Unverified>),
     /// The server wants a certificate of ours, and we have none; its words.
@@ -72,7 +76,7 @@ impl Fault {
         let (_, verdict) = error.strip_suffix(')')?.rsplit_once('(')?;
         Some(match verdict {
             "certificate has expired" => Fault::Expired,
-            "certificate is not yet valid" => Fault::NotYetValid,
+            not_yet if not_yet.starts_with("certificate is not yet valid") => Fault::NotYetValid,
             "hostname mismatch" | "IP address mismatch" => Fault::WrongHost,
             "self-signed certificate" => Fault::SelfSigned,
             "self-signed certificate in certificate chain"
@@ -88,7 +92,10 @@ impl Fault {
 const CERTIFICATE_REQUIRED: i32 = 116;
 /// Its numbers for what is wrong with our certificate, from "bad" to "unknown authority".
 const CERTIFICATE_ALERTS: std::ops::RangeInclusive<i32> = 42..=48;
-/// OpenSSL's number for a connection that ends in the middle.
+/// OpenSSL's number for the system itself, and where in a code is the system's own number.
+const SYSTEM: i32 = 2;
+const SYSTEM_MASK: std::ffi::c_ulong = 0x7fff_ffff;
+/// Its number for a connection that ends in the middle.
 const UNEXPECTED_EOF: i32 = 294;
 
 impl TlsTrouble {
@@ -111,23 +118,31 @@ impl TlsTrouble {
             return TlsTrouble::of_openssl(stack);
         }
         match source {
+            Some(io) if is_garbage(io) => TlsTrouble::Garbage(io.to_string()),
             Some(io) => TlsTrouble::Cut(io.to_string()),
             None if words.contains("unexpected EOF") => TlsTrouble::Cut(words),
             None => TlsTrouble::Handshake(words),
         }
     }
 
-    /// Why an encrypted connection ended: under TLS 1.3 the server judges our certificate only
-    /// after the handshake.
-    pub fn of_io(error: &std::io::Error) -> Option<TlsTrouble> {
-        let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
-        Some(TlsTrouble::of_openssl(error.ssl_error()?))
+    /// Why a connection ended before or after the handshake: under TLS 1.3 the server judges our
+    /// certificate only then.
+    pub fn of_io(error: &io::Error) -> Option<TlsTrouble> {
+        let error = error.get_ref()?;
+        if let Some(trouble) = error.downcast_ref::<TlsTrouble>() {
+            return Some(trouble.clone());
+        }
+        Some(TlsTrouble::of_openssl(error.downcast_ref::<ssl::Error>()?.ssl_error()?))
     }
 
     fn of_openssl(stack: &ErrorStack) -> TlsTrouble {
         let Some(first) = stack.errors().first() else {
             return TlsTrouble::Handshake(stack.to_string());
         };
+        if first.library_code() == SYSTEM {
+            let number = i32::try_from(first.code() & SYSTEM_MASK).unwrap_or_default();
+            return TlsTrouble::Cut(io::Error::from_raw_os_error(number).to_string());
+        }
         let words = first.reason().unwrap_or("no reason is given").to_owned();
         // What the other side says of us has TLS's number for it, and a thousand.
         match first.reason_code() {
@@ -142,13 +157,18 @@ impl TlsTrouble {
 
     /// Whether waiting may help.
     pub fn passes(&self) -> bool {
-        matches!(self, TlsTrouble::Cut(_))
+        matches!(self, TlsTrouble::Cut(_) | TlsTrouble::AnsweredWithError)
     }
 
     /// Whether it is what we were told that is wrong, and not the server.
     pub fn is_ours(&self) -> bool {
         matches!(self, TlsTrouble::Unusable { .. })
     }
+}
+
+fn is_garbage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
 }
 
 impl std::error::Error for TlsTrouble {}
@@ -160,6 +180,11 @@ impl fmt::Display for TlsTrouble {
                 "the server does not support TLS, which sslmode demands; turn TLS on there, or use \
                  sslmode=prefer",
             ),
+            TlsTrouble::AnsweredWithError => f.write_str(
+                "the server answered the question for TLS with an error, as one does that has no \
+                 room for a session",
+            ),
+            TlsTrouble::Garbage(why) => f.write_str(why),
             TlsTrouble::Unverified(unverified) => unverified.fmt(f),
             TlsTrouble::CertificateWanted(words) => write!(
                 f,

@@ -2,7 +2,7 @@
 // it, with the executables' paths in the environment.
 // Usage: node bench.mjs FOLDER [--rounds N] [--print]      FOLDER as folders.mjs writes it
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { appendFileSync, closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -70,8 +70,33 @@ const contenders = [
 ];
 const [premigrate, withDir, bare, ...peers] = contenders;
 
-// Nobody speaks TLS, since the bare driver does not.
+// Starts with TLS, of premigrate and the bare driver alone. What `verify-full` measures: a handshake that trusts as many
+// roots as premigrate carries, and one more, that of the server. No server here has a certificate that Mozilla's roots
+// vouch for, so all come from a file, where they are PEM; those that are carried are DER, which is read faster.
+const roots = path.join(positionals[0], "roots.pem");
+writeFileSync(roots, spawnSync(process.env.BARE, ["roots"]).stdout);
+appendFileSync(roots, readFileSync(process.env.POSTGRES_AUTHORITY));
+const withTls = ["require", "verify-full"].map((sslmode) => [
+  {
+    name: `premigrate, ${sslmode}`,
+    like: premigrate,
+    tls: sslmode === "require" ? { sslmode } : { sslmode, sslrootcert: roots },
+    command: () => [process.env.PREMIGRATE],
+  },
+  {
+    name: `bare driver, ${sslmode}`,
+    like: bare,
+    tls: { sslmode: "require" },
+    command: () => [process.env.BARE, folder.drizzle, sslmode, ...(sslmode === "require" ? [] : [roots])],
+  },
+]);
+
 const databaseUrl = (name) => Object.assign(new URL(server), { pathname: `/${name}`, search: "sslmode=disable" }).href;
+// The server's certificate is for localhost, and it listens on one address only.
+const tlsUrl = (url, tls) => {
+  const search = new URLSearchParams({ hostaddr: "127.0.0.1", ...tls });
+  return Object.assign(new URL(url), { hostname: "localhost", search }).href;
+};
 
 async function query(url, sql) {
   const client = new pg.Client({ connectionString: url });
@@ -97,7 +122,7 @@ const log = path.join(positionals[0], "log");
 function run(contender, url, pending) {
   const [program, ...args] = contender.command(url, pending);
   const output = openSync(log, "w");
-  const env = { PATH: process.env.PATH, DATABASE_URL: url };
+  const env = { PATH: process.env.PATH, DATABASE_URL: contender.tls ? tlsUrl(url, contender.tls) : url };
   const started = process.hrtime.bigint();
   const ended = spawnSync(program, args, { env, stdio: ["ignore", output, output] });
   const took = Number(process.hrtime.bigint() - started) / 1e6;
@@ -122,11 +147,11 @@ async function verify(contender, url) {
 }
 
 // A round runs everyone once, beginning with another one each time.
-async function interleaved(count, each) {
-  const times = new Map(contenders.map((contender) => [contender, []]));
+async function interleaved(count, all, each) {
+  const times = new Map(all.map((contender) => [contender, []]));
   for (let round = 0; round < count; round++) {
-    for (let place = 0; place < contenders.length; place++) {
-      const contender = contenders[(round + place) % contenders.length];
+    for (let place = 0; place < all.length; place++) {
+      const contender = all[(round + place) % all.length];
       times.get(contender).push(await each(contender));
     }
   }
@@ -144,7 +169,7 @@ const ratio = (times, one, other) => median(times.get(one).map((time, round) => 
 
 function table(title, times) {
   console.log(`\n${title.padEnd(44)} median   x bare driver   x premigrate`);
-  for (const contender of [...contenders].sort((a, b) => median(times.get(a)) - median(times.get(b)))) {
+  for (const contender of [...times.keys()].sort((a, b) => median(times.get(a)) - median(times.get(b)))) {
     console.log(
       `  ${contender.name.padEnd(38)} ${median(times.get(contender)).toFixed(1).padStart(7)} ms` +
         `${ratio(times, contender, bare).toFixed(2).padStart(16)}` +
@@ -162,7 +187,7 @@ function target(text, value, limit) {
 
 // Each contender's last database, in which all is applied.
 const databases = new Map();
-const pending = await interleaved(rounds, async (contender) => {
+const pending = await interleaved(rounds, contenders, async (contender) => {
   const url = await freshDatabase(contender);
   const took = run(contender, url, true);
   await verify(contender, url);
@@ -171,7 +196,9 @@ const pending = await interleaved(rounds, async (contender) => {
   databases.set(contender, url);
   return took;
 });
-const nothing = await interleaved(rounds * STARTS, async (contender) => run(contender, databases.get(contender), false));
+const start = async (contender) => run(contender, databases.get(contender.like ?? contender), false);
+const nothing = await interleaved(rounds * STARTS, contenders, start);
+const encrypted = await interleaved(rounds * STARTS, [premigrate, bare, ...withTls.flat()], start);
 for (const [contender, url] of databases) await verify(contender, url);
 
 const database = await freshDatabase(premigrate);
@@ -187,9 +214,13 @@ for (const _ of ["pending", "nothing pending"]) {
 
 table(`nothing pending, ${MIGRATIONS} applied, ${rounds * STARTS} rounds`, nothing);
 table(`${MIGRATIONS} pending, three statements each, ${rounds} rounds`, pending);
+table(`nothing pending, with TLS and without, ${rounds * STARTS} rounds`, encrypted);
 console.log();
 const byFastest = (times, one) => Math.max(...peers.map((peer) => ratio(times, one, peer)));
 target("nothing pending, by the bare driver", ratio(nothing, premigrate, bare), 1.2);
+for (const [ours, theirs] of withTls) {
+  target(`nothing pending, ${ours.tls.sslmode}, by the bare driver`, ratio(encrypted, ours, theirs), 1.3);
+}
 target("nothing pending, by the fastest peer", byFastest(nothing, premigrate), 1);
 target("nothing pending, with --dir, by the fastest peer", byFastest(nothing, withDir), 1);
 target(`${MIGRATIONS} pending, by the fastest peer`, byFastest(pending, premigrate), 1);

@@ -12,12 +12,16 @@ fn two() -> Folder {
 
 #[test]
 fn help_and_version_need_nothing_and_go_to_stdout() {
+    let version = || {
+        let roots = premigrate::tls::CARRIED_ROOTS;
+        format!("premigrate {}\n{roots}\n", env!("CARGO_PKG_VERSION"))
+    };
     for (args, answer) in [
         (&["--help"][..], premigrate::cli::HELP.to_owned()),
         (&["up", "--help"], premigrate::cli::HELP.to_owned()),
         (&["-h"], premigrate::cli::HELP.to_owned()),
-        (&["--version"], format!("premigrate {}\n", env!("CARGO_PKG_VERSION"))),
-        (&["-V"], format!("premigrate {}\n", env!("CARGO_PKG_VERSION"))),
+        (&["--version"], version()),
+        (&["-V"], version()),
     ] {
         let run = bare().args(args).env("PREMIGRATE_NO_SUCH", "x").run().exits(0);
         assert_eq!((run.stdout, run.stderr), (answer, String::new()), "{args:?}");

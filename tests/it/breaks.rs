@@ -201,6 +201,34 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
 }
 
 #[test]
+fn where_a_transaction_never_began_nothing_of_the_file_runs() {
+    for (name, sql) in [
+        ("0001_plain", "insert into log values ('ran')"),
+        ("0001_wrapped", "set work_mem = '5MB'; begin; insert into log values ('ran'); commit"),
+        ("0001_split", "insert into log values ('ran'); commit; insert into log values ('on')"),
+        ("0001_alone", "-- premigrate: no-transaction\ninsert into log values ('ran'); select 1"),
+    ] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+        premigrate(&database, &folder).run().exits(0);
+        folder.add(name, sql);
+        // As if a cancel, or a time limit, had ended the first message while the server read it.
+        let proxy = Proxy::start(|message| match message.tag {
+            b'Q' if message.text.starts_with("begin isolation") => Fate::Becomes("select 1 / 0"),
+            _ => Fate::Passes,
+        });
+        for _ in 0..2 {
+            let run = premigrate(&proxy.to(&database), &folder).run().exits(70);
+            run.says(&["22012: division by zero"]);
+            assert_eq!(database.rows("select what from log"), Vec::<String>::new(), "{name}");
+            assert_eq!(database.history().len(), 1, "{name}");
+        }
+        premigrate(&database, &folder).run().exits(0);
+        assert_eq!(database.rows("select what from log where what = 'ran'"), ["ran"], "{name}");
+    }
+}
+
+#[test]
 fn nothing_pending_is_one_round_trip_and_n_pending_are_n_more() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);

@@ -77,5 +77,20 @@ fn the_changelog_has_the_present_version() {
 #[test]
 fn version_is_the_crates() {
     let run = bare().arg("--version").run().exits(0);
-    assert!(run.stdout.starts_with(concat!("premigrate ", env!("CARGO_PKG_VERSION"))));
+    assert!(run.stdout.starts_with(concat!("premigrate ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+/// Other roots need another date: that of the crate's publication, as its index on crates.io has it.
+#[test]
+fn the_version_says_which_roots_are_carried_and_of_when() {
+    let lock = project("Cargo.lock");
+    let (_, of_the_roots) = lock.split_once("name = \"webpki-root-certs\"\n").expect("the crate");
+    let version = of_the_roots.split('"').nth(1).expect("its version");
+    let run = bare().arg("--version").run().exits(0);
+    let said = run.stdout.lines().nth(1).expect("a second line");
+    let date = said.strip_prefix("Mozilla's roots of ").expect("a date");
+    let (date, rest) = date.split_once(' ').expect("a version");
+    assert_eq!(rest, format!("(webpki-root-certs {version})"));
+    let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    assert_eq!(shape, "0000-00-00", "{said}");
 }

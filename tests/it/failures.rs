@@ -496,3 +496,20 @@ fn json_names_the_edited_migrations_with_both_hashes() {
     }]);
     assert_eq!(ended["edited"], edited);
 }
+
+#[test]
+fn a_setting_that_the_server_cannot_read_is_shown_where_it_stands_and_nothing_runs() {
+    let database = Database::fresh();
+    database.execute("create table accounts (cents int); insert into accounts values (100)");
+    let spends = "begin;\nupdate accounts set cents = cents - 10;\ncommit;\n";
+    let wrong = format!("set lock_timeout = 5s;\n{spends}");
+    let folder = Folder::drizzle0(&[("0000_spend", &wrong)]);
+    for _ in 0..3 {
+        let run = premigrate(&database, &folder).run().exits(70);
+        run.says(&["42601", "at 0000_spend.sql:1:20, statement 1 of 4", "set lock_timeout = 5s;"]);
+        assert_eq!(database.rows("select cents::text from accounts"), ["100"]);
+    }
+    folder.write("0000_spend.sql", format!("set lock_timeout = '5s';\n{spends}"));
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.rows("select cents::text from accounts"), ["90"]);
+}

@@ -33,6 +33,8 @@ pub enum Fate {
     Cut,
     /// Neither it nor what follows it from this side arrives.
     Stalled,
+    /// This query arrives in its place.
+    Becomes(&'static str),
 }
 
 pub struct Proxy {
@@ -167,6 +169,7 @@ fn pass(
             Ok(length) => buffer.extend_from_slice(&chunk[..length]),
         }
         let mut passed = 0;
+        let mut sent = Vec::new();
         let mut fate = Fate::Passes;
         while fate == Fate::Passes {
             let rest = &buffer[passed..];
@@ -179,8 +182,13 @@ fn pass(
             let number = state.count(from).fetch_add(1, Ordering::SeqCst);
             let text = String::from_utf8_lossy(&bytes[tagged + 4..]);
             fate = (state.fate)(&Message { from, number, tag, text: &text });
-            if fate != Fate::Passes {
-                break;
+            match fate {
+                Fate::Passes => sent.extend_from_slice(bytes),
+                Fate::Becomes(query) => {
+                    sent.extend(query_message(query));
+                    fate = Fate::Passes;
+                }
+                Fate::Cut | Fate::Stalled => break,
             }
             let mut open = open.lock().expect("the count");
             match (from, tag) {
@@ -196,7 +204,7 @@ fn pass(
             }
             passed += length;
         }
-        if writer.write_all(&buffer[..passed]).is_err() {
+        if writer.write_all(&sent).is_err() {
             return Fate::Passes;
         }
         if fate != Fate::Passes {
@@ -204,4 +212,9 @@ fn pass(
         }
         buffer.drain(..passed);
     }
+}
+
+fn query_message(sql: &str) -> Vec<u8> {
+    let length = u32::try_from(4 + sql.len() + 1).expect("a short query");
+    [b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat()
 }

@@ -128,6 +128,29 @@ fn what_keeps_us_from_a_server_is_told_with_what_to_do() {
 }
 
 #[test]
+fn an_ssh_server_is_told_from_one_that_says_yes_to_tls() {
+    let ssh = server(|mut client, _| {
+        let _ = client.write_all(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7\r\n");
+        thread::sleep(Duration::from_secs(60));
+    });
+    for mode in ["disable", "prefer", "require", "verify-full"] {
+        let url = format!("postgres://u:p@127.0.0.1:{ssh}/d?sslmode={mode}");
+        ends(to(&url), 69, false, &["is not a PostgreSQL server", "check the port"]);
+    }
+}
+
+#[test]
+fn a_server_that_answers_the_question_for_tls_with_an_error_is_asked_without() {
+    let full = "sorry, too many clients already";
+    let port = server(move |client, _| refuse(client, "53300", full));
+    let url = |mode: &str| format!("postgres://u:p@127.0.0.1:{port}/d?sslmode={mode}");
+    ends(to(&url("prefer")), 69, true, &[full, "53300"]);
+    let run = ends(to(&url("require")), 69, true, &["answered the question for TLS with an error"]);
+    // It has not shown who it is.
+    run.does_not_say(full);
+}
+
+#[test]
 fn a_real_server_refuses_with_the_same_reasons() {
     let database = Database::fresh();
     let role = unique("role");

@@ -1,7 +1,10 @@
 //! A password planted wherever one can come from, then searched for in everything that failing runs
 //! print, in text and in JSON.
 
+use std::io::{Read, Write};
+
 use crate::harness::{Database, Folder, Premigrate, Run, bare, unique};
+use crate::waiting::server;
 
 const PLANTED: &str = "hunter2";
 
@@ -113,6 +116,29 @@ fn a_password_is_in_no_output_of_any_failing_run() {
     try_with(&folder, &[]);
     folder.write(".env", "PGHOST=127.0.0.1\nPGPORT=1\nPGUSER=u\nPGPASSWORD=hunter2\n");
     try_with(&folder, &[]);
+}
+
+/// Keys are pasted in many ways; what is not PEM must not pass for a file's name, which is shown.
+#[test]
+fn a_client_key_is_in_no_output_however_it_is_given() {
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    let yes_to_tls = server(|mut client, _| {
+        let _ = client.read(&mut [0; 8]);
+        let _ = client.write_all(b"S");
+    });
+    let (port, base64) = (yes_to_tls.to_string(), format!("hunter2{}", "A/b+".repeat(15)));
+    for key in [
+        format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----"),
+        format!("\"-----BEGIN PRIVATE KEY-----\\n{base64}\\n-----END PRIVATE KEY-----\""),
+        format!("PGSSLKEY=-----BEGIN PRIVATE KEY-----\n{base64}"),
+        format!("MC4CAQAwBQYDK2Vw{base64}"),
+        format!("LS0tLS1CRUdJTiBQUklWQVRF{base64}="),
+        format!("{base64}\n{base64}=="),
+    ] {
+        let tls = [("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "u")];
+        let given = [("PGSSLMODE", "require"), ("PGSSLCERT", "-----BEGIN "), ("PGSSLKEY", &key)];
+        try_with(&folder, &[tls, given].concat());
+    }
 }
 
 /// Against a real server that the password opens, or does not.

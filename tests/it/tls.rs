@@ -3,16 +3,21 @@
 mod authority;
 mod server;
 
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use authority::{Authority, Pair, Wanted, self_signed, write};
+use authority::{Authority, Pair, Wanted, rsa_key, self_signed, write};
+use openssl::ssl::{NameType, SslAcceptor, SslMethod};
 use server::Server;
 
 use crate::harness::{Folder, Run, bare, unique};
 
 const HOST: &str = "db.test";
 const GOOD: Wanted = Wanted { subject: HOST, names: &[HOST], valid: (-9, 90) };
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What came of an attempt to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,7 @@ impl Scene {
     }
 
     /// A key=value connection string, with a mark to find it by in the server's log.
+    /// Words in `more` are the stronger ones.
     fn conninfo(&self, role: &str, more: &str, mark: &str) -> String {
         format!(
             "host={HOST} hostaddr=127.0.0.1 port={} dbname=postgres user={role} \
@@ -151,6 +157,20 @@ fn with_an_expired_certificate_every_mode_ends_as_with_libpq() {
 }
 
 #[test]
+fn a_certificate_whose_time_has_not_come_is_refused_with_the_day_on_which_it_does() {
+    let authority = Authority::new("Tests");
+    let scene = Scene::new(&authority, Some(&authority.signs(&Wanted { valid: (2, 90), ..GOOD })));
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let more = format!("sslmode={mode} sslrootcert={}", scene.root.display());
+        scene.compare("either", &more, None);
+    }
+    let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
+    let (_, run) = scene.premigrate("either", &more, &[]);
+    run.exits(77)
+        .says(&["the server's certificate is not valid yet, only from ", "is the clock right"]);
+}
+
+#[test]
 fn with_a_certificate_for_another_host_every_mode_ends_as_with_libpq() {
     let authority = Authority::new("Tests");
     let names = ["other.test", "*.db.test", "10.1.2.3", "fd00::1"];
@@ -226,13 +246,25 @@ fn every_way_to_log_in_ends_as_with_libpq() {
 
     // Keys that native-tls does not read by itself.
     let ec = client.key.ec_key().unwrap().private_key_to_pem().unwrap();
+    let der = client.key.private_key_to_der().unwrap();
     let cipher = openssl::symm::Cipher::aes_128_cbc();
     let sealed = client.key.private_key_to_pem_pkcs8_passphrase(cipher, b"open").unwrap();
-    for (name, text, more) in [("ec.key", ec, ""), ("sealed.key", sealed, "sslpassword=open")] {
+    for (name, text, more) in
+        [("ec.key", ec, ""), ("der.key", der, ""), ("sealed.key", sealed, "sslpassword=open")]
+    {
         let key = write(&scene.folder, name, text);
         let own = format!("sslcert={} sslkey={} {more}", cert.display(), key.display());
         assert_eq!(scene.compare("only_cert", &own, None), Outcome::Encrypted, "{name}");
     }
+    let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
+    let rsa = authority.signs_for(rsa_key(), &wanted);
+    let pkcs1 = rsa.key.rsa().unwrap().private_key_to_pem().unwrap();
+    assert!(pkcs1.starts_with(b"-----BEGIN RSA PRIVATE KEY-----"));
+    let (rsa, pkcs1) =
+        (write(&scene.folder, "rsa.crt", rsa.cert_pem()), write(&scene.folder, "rsa.key", pkcs1));
+    let own = format!("sslcert={} sslkey={}", rsa.display(), pkcs1.display());
+    assert_eq!(scene.compare("only_cert", &own, None), Outcome::Encrypted);
+
     let sealed = scene.folder.path.join("sealed.key");
     let own = format!("sslmode=require sslcert={} sslkey={}", cert.display(), sealed.display());
     let (_, run) = scene.premigrate("only_cert", &own, &[]);
@@ -243,6 +275,75 @@ fn every_way_to_log_in_ends_as_with_libpq() {
     let env = [("PGSSLCERT", &*cert), ("PGSSLKEY", &*key), ("PGSSLROOTCERT", &*root)];
     let (outcome, run) = scene.premigrate("only_cert", "sslmode=verify-full", &env);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+}
+
+/// Under TLS 1.3 the server's verdict comes when the handshake is over, under 1.2 within it.
+#[test]
+fn a_client_certificate_that_the_server_does_not_take_ends_as_with_libpq() {
+    let (authority, scene) = Scene::good();
+    let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
+    let expired = authority.signs(&Wanted { valid: (-9, -2), ..wanted });
+    let stranger = Authority::new("Stranger").signs(&wanted);
+    let given = [(expired, "expired"), (stranger, "unknown ca")].map(|(client, words)| {
+        let cert = write(&scene.folder, &format!("{words}.crt"), client.cert_pem());
+        let key = write(&scene.folder, &format!("{words}.key"), client.key_pem());
+        (format!("sslcert='{}' sslkey='{}'", cert.display(), key.display()), words)
+    });
+    for version in ["TLSv1.3", "TLSv1.2"] {
+        scene.server.speak_at_most(version);
+        for (own, words) in &given {
+            for role in ["either", "only_tls", "only_cert"] {
+                for mode in ["prefer", "require"] {
+                    scene.compare(role, &format!("{own} sslmode={mode}"), None);
+                }
+            }
+            let (_, run) = scene.premigrate("only_cert", &format!("{own} sslmode=require"), &[]);
+            let sentence = "the server does not take the client certificate of sslcert (";
+            run.exits(77).says(&[sentence, words]);
+        }
+    }
+}
+
+#[test]
+fn a_unix_socket_is_never_encrypted_as_with_libpq() {
+    let (_authority, scene) = Scene::good();
+    let socket = scene.server.folder.display();
+    for mode in ["prefer", "require", "verify-full"] {
+        let more = format!("host={socket} hostaddr='' sslmode={mode}");
+        assert_eq!(scene.compare("only_tls", &more, None), Outcome::Plain, "{mode}");
+    }
+}
+
+/// What a client says of the name that it looks for.
+#[test]
+fn the_hosts_name_is_sent_and_an_address_is_not_as_with_libpq() {
+    let pair = self_signed(&GOOD);
+    let (sender, names) = std::sync::mpsc::channel();
+    let port = crate::waiting::server(move |mut client, _| {
+        let mut request = [0; 8];
+        client.read_exact(&mut request).unwrap();
+        client.write_all(b"S").unwrap();
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
+        acceptor.set_certificate(&pair.cert).unwrap();
+        acceptor.set_private_key(&pair.key).unwrap();
+        let sender = sender.clone();
+        acceptor.set_servername_callback(move |ssl, _| {
+            sender.send(ssl.servername(NameType::HOST_NAME).map(str::to_owned)).unwrap();
+            Ok(())
+        });
+        let _ = acceptor.build().accept(client);
+    });
+    let folder = Folder::drizzle0(&[]);
+    for (host, name) in [("db.test", Some("db.test")), ("127.0.0.1", None), ("::1", None)] {
+        let url = format!("host={host} hostaddr=127.0.0.1 port={port} user=u sslmode=require");
+        let run = bare().env("DATABASE_URL", &url).args(&["status", "--wait", "0", "--dir"]);
+        run.arg(&folder.path).run();
+        assert_eq!(names.recv_timeout(PATIENCE).unwrap().as_deref(), name, "{host}: ours");
+        let mut libpq = Command::new("psql");
+        libpq.args(["--no-psqlrc", "--no-password", "--command", "select 1", &url]);
+        libpq.output().expect("psql");
+        assert_eq!(names.recv_timeout(PATIENCE).unwrap().as_deref(), name, "{host}: libpq");
+    }
 }
 
 #[test]

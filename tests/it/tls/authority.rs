@@ -9,6 +9,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
@@ -37,6 +38,10 @@ pub struct Wanted<'a> {
 pub fn ec_key() -> PKey<Private> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+pub fn rsa_key() -> PKey<Private> {
+    PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
 }
 
 fn make(wanted: &Wanted, key: &PKey<Private>, issuer: Option<&Authority>, is_ca: bool) -> X509 {
@@ -88,7 +93,10 @@ impl Authority {
     }
 
     pub fn signs(&self, wanted: &Wanted) -> Pair {
-        let key = ec_key();
+        self.signs_for(ec_key(), wanted)
+    }
+
+    pub fn signs_for(&self, key: PKey<Private>, wanted: &Wanted) -> Pair {
         Pair { cert: make(wanted, &key, Some(self), false), key }
     }
 

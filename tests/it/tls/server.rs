@@ -33,7 +33,8 @@ create role by_md5 login password 'sesame';
 
 /// Ends with the test.
 pub struct Server {
-    folder: PathBuf,
+    /// Its Unix socket is there.
+    pub folder: PathBuf,
     pub port: u16,
 }
 
@@ -99,14 +100,30 @@ impl Server {
             // Its output would be the server's, and never end.
             start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if start.status().expect("pg_ctl").success() {
-                let mut psql = Command::new("psql");
-                psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-U", "postgres"]);
-                psql.arg("-h").arg(&server.folder).args(["-p", &server.port.to_string()]);
-                done(psql.args(["-d", "postgres", "-c", ROLES]));
+                server.execute(ROLES);
                 return server;
             }
         }
         panic!("the server does not start:\n{}", server.log());
+    }
+
+    /// Runs SQL as the superuser.
+    pub fn execute(&self, sql: &str) {
+        let mut psql = Command::new("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "-U", "postgres"]);
+        psql.arg("-h").arg(&self.folder).args(["-p", &self.port.to_string()]);
+        done(psql.args(["-d", "postgres", "-c", sql]));
+    }
+
+    /// The newest TLS that it speaks to those who come from now on.
+    pub fn speak_at_most(&self, version: &str) {
+        self.execute(&format!("alter system set ssl_max_protocol_version = '{version}'"));
+        let data = self.folder.join("data");
+        done(as_server(&program("pg_ctl")).args(["reload", "--silent", "--pgdata"]).arg(data));
+        let heard = format!("parameter \"ssl_max_protocol_version\" changed to \"{version}\"");
+        while !self.log().contains(&heard) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// A file of the data directory, of the server's own.
