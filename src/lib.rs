@@ -20,7 +20,7 @@
 //! runs outside any transaction is `apply::lone`, and `fate` tells what became of it after a crash.
 //!
 //! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `units`, `resume`,
-//! `flight`, `fate`, `history`, `progress`, `render`. What acts: `source`, `database` (the only room
+//! `flight`, `fate`, `history`, `progress`, `mask`, `render`. What acts: `source`, `database` (the only room
 //! with the driver in it), `connect`, `consult`, `apply`, `observer`, `signals`, `exec`, and `main`,
 //! which alone prints and ends the process.
 
@@ -42,6 +42,7 @@ pub mod flight;
 pub mod history;
 pub mod layout;
 pub mod lock;
+pub mod mask;
 pub mod migration;
 pub mod observer;
 pub mod pg_error;
