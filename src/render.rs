@@ -42,7 +42,7 @@ pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
             }
             clean(&text)
         }
-        Format::Json => line(ended::json(ended)),
+        Format::Json => line(ended::json(ended, with_app)),
     }
 }
 

@@ -72,7 +72,7 @@ pub fn reached(migration: &Migration, set: &MigrationSet, progress: &Progress) -
     cut(migration, &mut fit, set, progress);
     let known_as = known_as(migration, &fit, set, progress);
     progress.of(known_as).next()?;
-    Some(Reached { unit: done(progress, known_as), of: fit.units.all().len() })
+    Some(Reached { unit: fit.done, of: fit.units.all().len() })
 }
 
 /// Cuts what was begun so that what is done of it stays as it was cut; or finds migrations of which
@@ -140,6 +140,7 @@ fn cut(migration: &Migration, fit: &mut Fit<'_>, set: &MigrationSet, progress: &
     let done = progress.of(known_as).filter(|record| record.finished);
     let done: Vec<&str> = done.map(|record| record.hash.as_str()).collect();
     fit.units = Units::behind(&fit.script, &done);
+    fit.done = self::done(progress, known_as);
 }
 
 fn changed(

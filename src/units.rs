@@ -3,6 +3,7 @@
 //! Most migrations are one unit. One is cut only where its text says that one transaction cannot
 //! hold it, and then as little as possible.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::migration::Hash;
@@ -40,6 +41,19 @@ pub enum Cut {
     EnumValue,
     /// The line `-- premigrate: no-transaction`.
     Directive,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::Alone(what) => write!(f, "PostgreSQL runs {what} only outside a transaction"),
+            Cut::TransactionControl => f.write_str("it begins or ends transactions of its own"),
+            Cut::EnumValue => {
+                f.write_str("a value of an enum can be used only after it was committed")
+            }
+            Cut::Directive => f.write_str("it says no-transaction"),
+        }
+    }
 }
 
 impl Units {

@@ -388,7 +388,7 @@ fn conflict_text(conflict: &Conflict) -> String {
 }
 
 /// As an object.
-pub fn json(ended: &Ended) -> Map<String, Value> {
+pub fn json(ended: &Ended, with_app: bool) -> Map<String, Value> {
     let error = &ended.error;
     let mut fields = match error {
         Error::Failed(failure) => failure::json(failure),
@@ -428,6 +428,9 @@ pub fn json(ended: &Ended) -> Map<String, Value> {
         _ => {}
     }
     fields.insert("exit_code".to_owned(), json!(error.exit_code()));
+    if with_app {
+        fields.insert("app_started".to_owned(), json!(false));
+    }
     fields.insert("applied".to_owned(), json!(ended.applied));
     fields.insert("pending".to_owned(), json!(ended.pending));
     if let Some(Underway { migration, reached: Reached { unit, of }, .. }) = &ended.underway {
