@@ -147,7 +147,8 @@ fn error_text(error: &Error) -> String {
         Error::NoSecondConnection { migration } => format!(
             "{migration} needs two connections at once, one of which holds the lock while the \
              other runs what cannot run in a transaction, and the second one did not come. Is it \
-             a pooler with a pool of one? Give it two, or connect to the server itself"
+             a pooler with a pool of one, or a role with a connection limit of one? Give it two, or \
+             connect to the server itself"
         ),
         Error::PooledSettings { migration, settings } => format!(
             "{migration} has a statement that runs outside a transaction under `{}`, which a \

@@ -7,7 +7,7 @@ mod signals;
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, premigrate};
+use crate::harness::{Database, Folder, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
 
 /// As Drizzle's users write it.
@@ -53,6 +53,40 @@ fn through_a_pooler_too() {
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
     premigrate(&pooler.to(&database), &folder).run().exits(0).says(&["this is a pooler"]);
     assert_concurrent_is_applied(&database);
+}
+
+#[test]
+fn a_role_that_may_connect_only_once_is_told_so_and_not_that_another_runner_is_at_work() {
+    let database = Database::fresh();
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "alter role {role} connection limit 1; grant create on schema public to {role}; \
+         grant create on database {} to {role}",
+        database.name
+    ));
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let up = || bare().env("DATABASE_URL", &url).arg("--dir").arg(&folder.path);
+    let run = up().args(&["--runner-wait", "3s"]).run().exits(75);
+    run.says(&["0000_a needs two connections at once", "a connection limit of one"])
+        .does_not_say("another runner");
+    database.execute(&format!("alter role {role} connection limit 2"));
+    up().run().exits(0);
+    assert_concurrent_is_applied(&database);
+}
+
+#[test]
+fn a_setting_that_a_pooler_does_not_keep_is_told_before_anything_runs() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(5);
+    let folder = Folder::drizzle0(&[
+        ("0000_a", "create table a ()"),
+        ("0001_b", "create table t (a int);\nset maintenance_work_mem = '64MB';\nvacuum t;"),
+    ]);
+    let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
+    run.says(&["0001_b has a statement", "`set maintenance_work_mem = '64MB'`", "2 are pending"])
+        .says(&["connect to the server itself"]);
+    assert_eq!(database.tables(), [] as [String; 0]);
+    premigrate(&database, &folder).run().exits(0);
 }
 
 #[test]
@@ -270,14 +304,6 @@ fn settings_of_earlier_steps_hold_in_later_ones_and_end_with_the_migration() {
     let tables = "select schemaname || '.' || tablename from pg_tables where tablename in \
          ('t', 'u', 'v') order by 1";
     assert_eq!(database.rows(tables), ["other.t", "other.u", "public.v"]);
-
-    // A pooler does not keep them for a statement that stands alone.
-    let database = Database::fresh();
-    database.execute("create schema other; create table other.t (a int)");
-    let pooler = PgBouncer::start(3);
-    let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
-    run.says(&["set search_path = other", "connect to the server itself"]);
-    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 3 steps"]);
 }
 
 #[test]
