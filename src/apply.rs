@@ -116,8 +116,8 @@ pub fn dry_run<'a>(
         false => consult::progress(&session, &history, settings, stop),
     };
     session.close();
-    let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
-    resume::check(set, &plan, &fit, &progress?, &settings.table)?;
+    let mut fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
+    resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
     Ok((plan, fit))
 }
 
@@ -208,8 +208,9 @@ impl<'a> Run<'a> {
             };
             let setback = match round {
                 Round::Done => None,
-                Round::Apply(plan, fit) => {
-                    resume::check(self.set, &plan, &fit, &progress, &self.settings.table)?;
+                Round::Apply(plan, mut fit) => {
+                    let table = &self.settings.table;
+                    resume::resume(self.set, &plan, &mut fit, &progress, table)?;
                     let setback = self.apply(&session, &plan, &fit, history, progress)?;
                     if setback.is_none() {
                         session.close();

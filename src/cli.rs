@@ -136,6 +136,8 @@ const ALL: &[Command] = &[
     Command::New,
 ];
 
+const FORMAT: &str = "--format";
+
 /// All options, and the commands that use them.
 pub const OPTIONS: [Opt; 17] = [
     value("--dir", ALL),
@@ -153,7 +155,7 @@ pub const OPTIONS: [Opt; 17] = [
     switch("--exit-code", &[Command::Status]),
     value("--through", &[Command::Baseline]),
     switch("--all", &[Command::Accept]),
-    value("--format", ALL),
+    value(FORMAT, ALL),
     value("--env-file", ALL),
 ];
 
@@ -245,6 +247,26 @@ impl fmt::Display for Usage {
             Usage::NotUsed { flag, command } => write!(f, "`{command}` does not use {flag}"),
         }
     }
+}
+
+/// How a command line wants to be answered, also one that is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Its `--format`, if it has one.
+    pub options: BTreeMap<&'static str, OsString>,
+    /// Whether it names an app.
+    pub with_app: bool,
+}
+
+/// Finds that out, whatever else there is.
+pub fn manner(args: &[OsString]) -> Manner {
+    let mut words = args.iter();
+    let ours = words.by_ref().take_while(|arg| *arg != "--").cloned();
+    let mut ours = pico_args::Arguments::from_vec(ours.flat_map(separated).collect());
+    let with_app = words.next().is_some_and(|app| !app.is_empty());
+    let format = ours.opt_value_from_os_str(FORMAT, |value| Ok::<_, String>(value.to_owned()));
+    let format = format.ok().flatten();
+    Manner { options: format.map(|format| (FORMAT, format)).into_iter().collect(), with_app }
 }
 
 /// Takes a command line apart, without the program's own name.

@@ -190,8 +190,8 @@ impl Config {
     }
 
     /// How to say that the configuration is wrong: as it asks for, where it can be told.
-    pub fn format(invocation: &Invocation, environment: &Environment) -> Format {
-        let (options, environment) = (invocation.options.clone(), environment.clone());
+    pub fn format(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Format {
+        let (options, environment) = (options.clone(), environment.clone());
         Given { options, environment }.format().unwrap_or_default()
     }
 

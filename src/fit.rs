@@ -75,6 +75,8 @@ pub struct Fit<'a> {
     pub script: Script<'a>,
     /// Its units.
     pub units: Units,
+    /// How many of them an earlier start has done.
+    pub done: usize,
 }
 
 /// Reads what is pending; or says why it cannot be run, of every file of which that is so.
@@ -99,7 +101,7 @@ pub fn read(migration: &Migration) -> Result<Fit<'_>, (Place, Why)> {
     let script = Script::read(text);
     let units = Units::of(&script);
     let first = reasons(text, &script, &units).next();
-    first.map_or(Ok(Fit { script, units }), Err)
+    first.map_or(Ok(Fit { script, units, done: 0 }), Err)
 }
 
 /// Every reason why this text cannot be run as it is, in its order.

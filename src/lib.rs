@@ -20,9 +20,9 @@
 //! runs outside any transaction is `apply::lone`, and `fate` tells what became of it after a crash.
 //!
 //! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `units`, `resume`,
-//! `flight`, `fate`, `history`, `progress`, `render`. What acts: `source`, `database` (the only room
-//! with the driver in it), `connect`, `consult`, `apply`, `observer`, `signals`, `exec`, and `main`,
-//! which alone prints and ends the process.
+//! `flight`, `fate`, `history`, `progress`, `mask`, `render`. What acts: `source`, `database` (the
+//! only room with the driver in it), `connect`, `consult`, `apply`, `observer`, `signals`, `exec`, and
+//! `main`, which alone prints and ends the process.
 
 pub mod apply;
 pub mod check;
@@ -42,6 +42,7 @@ pub mod flight;
 pub mod history;
 pub mod layout;
 pub mod lock;
+pub mod mask;
 pub mod migration;
 pub mod observer;
 pub mod pg_error;
@@ -97,17 +98,22 @@ pub fn run(
     environment: &Environment,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
+    let manner = cli::manner(&args);
     let invocation = match cli::parse(args) {
         Ok(Request::Help) => return answer(cli::HELP.to_owned(), print),
         Ok(Request::Version) => return answer(version(), print),
         Ok(Request::Run(invocation)) => invocation,
-        Err(usage) => return failed(Error::Usage(usage), false, Format::Text, print),
+        Err(usage) => {
+            let format = Config::format(&manner.options, environment);
+            let with_app = manner.with_app && !matches!(usage, Usage::AppNotUsed(_));
+            return failed(Error::Usage(usage), with_app, format, print);
+        }
     };
     let with_app = invocation.app.is_some();
     let config = match Config::new(&invocation, environment) {
         Ok(config) => config,
         Err(invalid) => {
-            let format = Config::format(&invocation, environment);
+            let format = Config::format(&invocation.options, environment);
             return failed(Error::Config(invalid), with_app, format, print);
         }
     };

@@ -1,7 +1,7 @@
 //! What happened, in words for people or in JSON: two renderings of the same values.
 //!
 //! Every sentence of a run stands here or in a `Display` beside its type. Ours come first, the
-//! server's words follow whole; control characters do not pass.
+//! server's words follow whole; neither passwords nor control characters pass.
 
 mod answers;
 mod cure;
@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::config::Format;
 use crate::database::{Attempt, Cause, Trouble};
 use crate::error::Ended;
+use crate::mask;
 use crate::report::Event;
 
 pub use self::answers::{check_of, created, list_of, plan_of, status_of};
@@ -41,15 +42,15 @@ pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
             }
             clean(&text)
         }
-        Format::Json => line(ended::json(ended)),
+        Format::Json => line(ended::json(ended, with_app)),
     }
 }
 
-/// One object a line. JSON itself escapes only the first 32 control characters, and terminals obey
+/// One object a line, without passwords. JSON itself escapes only the first 32 control characters, and terminals obey
 /// more.
 fn line(object: Map<String, Value>) -> String {
     let mut line = String::new();
-    for c in Value::Object(object).to_string().chars() {
+    for c in masked(Value::Object(object)).to_string().chars() {
         if c.is_control() {
             let _ = write!(line, "\\u{:04x}", u32::from(c));
         } else {
@@ -59,6 +60,17 @@ fn line(object: Map<String, Value>) -> String {
     line + "\n"
 }
 
+fn masked(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(mask::passwords(&text).into_owned()),
+        Value::Array(values) => values.into_iter().map(masked).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, masked(value))).collect())
+        }
+        other => other,
+    }
+}
+
 fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(object) => object,
@@ -66,10 +78,11 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Without the characters by which a server, or a file, could drive a terminal. What a server
-/// quotes from a function keeps the line ends of the file that made it.
+/// Without passwords, and without the characters by which a server, or a file, could drive a
+/// terminal. What a server quotes from a function keeps the line ends of the file that made it.
 fn clean(text: &str) -> String {
-    text.replace("\r\n", "\n")
+    mask::passwords(text)
+        .replace("\r\n", "\n")
         .replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
 }
 

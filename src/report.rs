@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::database::{Attempt, Trouble};
+use crate::mask;
 use crate::migration::Layout;
 use crate::pg_error::PgError;
 use crate::source::Origin;
@@ -286,17 +287,30 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// The line with this number, from 1, and the one before it.
+    /// The line with this number, from 1, and the one before it, without passwords: they may begin
+    /// before that.
     pub fn of(text: &str, line: usize, caret: Option<usize>) -> Excerpt {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let masked = mask::passwords(text);
         let first = line.saturating_sub(1).max(1);
-        let numbered = (1..).zip(text.split('\n')).skip(first - 1).take(line + 1 - first);
+        let numbered = (1..).zip(masked.split('\n')).skip(first - 1).take(line + 1 - first);
         let lines = numbered.map(|(number, line)| {
             let line = line.strip_suffix('\r').unwrap_or(line);
             (number, line.to_owned())
         });
+        let caret = caret.map(|column| masked_column(text, line, column));
         Excerpt { lines: lines.collect(), caret }
     }
+}
+
+/// Where a column of a line is once passwords are masked.
+fn masked_column(text: &str, line: usize, column: usize) -> usize {
+    let before = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let (before, rest) = text.split_at_checked(before).unwrap_or((text, ""));
+    let in_line = rest.chars().take(column.saturating_sub(1));
+    let before: String = before.chars().chain(in_line).collect();
+    let masked = mask::passwords(&before);
+    masked.rsplit('\n').next().unwrap_or_default().chars().count() + 1
 }
 
 /// A transaction of which the connection's end leaves open what became of it.
@@ -312,4 +326,20 @@ pub struct Broken {
     pub statements: usize,
     /// What broke.
     pub trouble: Trouble,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_has_no_password_and_its_caret_stays_true() {
+        let text = "create role a password\n'longer than its mask' nonsense;\nselect 1";
+        let excerpt = Excerpt::of(text, 2, Some(24));
+        let line = "'***' nonsense;";
+        let lines = [(1, "create role a password".to_owned()), (2, line.to_owned())];
+        assert_eq!(excerpt.lines, lines);
+        assert_eq!(excerpt.caret, line.find("nonsense").map(|at| at + 1));
+        assert_eq!(Excerpt::of("a\r\nb c", 2, Some(3)).caret, Some(3));
+    }
 }

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::progress::{self, Progress, Record};
 use crate::report::Reached;
 use crate::sql;
+use crate::units::Units;
 
 /// The name under which a migration's progress was written: its own, or, where a file was renamed
 /// since, that of the one which is not carried any more and did the same.
@@ -33,19 +34,22 @@ fn former_names<'p>(
     set: &MigrationSet,
     progress: &'p Progress,
 ) -> Vec<&'p str> {
-    if progress.of(&migration.name).next().is_some() {
+    if progress.records.is_empty() || progress.of(&migration.name).next().is_some() {
         return Vec::new();
     }
     let is_carried = |name: &str| set.migrations().iter().any(|carried| carried.name == name);
-    let alike = progress.records.iter().filter(|record| says(fit, record));
+    // The directive may have come after what was done.
+    let before = Units::without_directive(&fit.script);
+    let is_alike = |record: &&Record| says(&fit.units, record) || says(&before, record);
+    let alike = progress.records.iter().filter(is_alike);
     let names = alike.map(|record| record.migration.as_str()).filter(|name| !is_carried(name));
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether a file says, in the same place, what was done. Settings, with which many files begin
 /// alike, are no unit.
-fn says(fit: &Fit<'_>, record: &Record) -> bool {
-    let unit = record.unit.checked_sub(1).and_then(|at| fit.units.all().get(at));
+fn says(units: &Units, record: &Record) -> bool {
+    let unit = record.unit.checked_sub(1).and_then(|at| units.all().get(at));
     unit.is_some_and(|unit| unit.hash.as_str() == record.hash)
 }
 
@@ -64,24 +68,32 @@ pub fn reached(migration: &Migration, set: &MigrationSet, progress: &Progress) -
     if progress.records.is_empty() {
         return None;
     }
-    let fit = fit::read(migration).ok()?;
+    let mut fit = fit::read(migration).ok()?;
+    cut(migration, &mut fit, set, progress);
     let known_as = known_as(migration, &fit, set, progress);
     progress.of(known_as).next()?;
-    Some(Reached { unit: done(progress, known_as), of: fit.units.all().len() })
+    Some(Reached { unit: fit.done, of: fit.units.all().len() })
 }
 
-/// Finds migrations of which a unit that is done is not what the file says now, and progress that
-/// may be that of several.
-pub fn check(
+/// Cuts what was begun so that what is done of it stays as it was cut; or finds migrations of which
+/// a unit that is done is not what the file says now, and progress that may be that of several.
+pub fn resume(
     set: &MigrationSet,
     plan: &Plan,
-    fit: &[Fit<'_>],
+    fit: &mut [Fit<'_>],
     progress: &Progress,
     table: &Table,
 ) -> Result<(), Error> {
+    if progress.records.is_empty() {
+        return Ok(());
+    }
     let pending = plan.pending.iter().zip(fit);
-    let pending: Vec<(&Migration, &Fit<'_>)> =
-        pending.filter_map(|(pending, fit)| Some((set.get(pending.place)?, fit))).collect();
+    let cut = pending.filter_map(|(pending, fit)| {
+        let migration = set.get(pending.place)?;
+        cut(migration, fit, set, progress);
+        Some((migration, &*fit))
+    });
+    let pending: Vec<(&Migration, &Fit<'_>)> = cut.collect();
     let heirs = unclear_heirs(&pending, set, progress, table);
     if !heirs.is_empty() {
         return Err(Error::Heirs(heirs));
@@ -120,6 +132,15 @@ fn unclear_heirs(
         forget: progress::forget(table, former),
     });
     told.collect()
+}
+
+/// Cuts a migration as it was cut where it is done.
+fn cut(migration: &Migration, fit: &mut Fit<'_>, set: &MigrationSet, progress: &Progress) {
+    let known_as = known_as(migration, fit, set, progress);
+    let done = progress.of(known_as).filter(|record| record.finished);
+    let done: Vec<&str> = done.map(|record| record.hash.as_str()).collect();
+    fit.units = Units::behind(&fit.script, &done);
+    fit.done = self::done(progress, known_as);
 }
 
 fn changed(

@@ -67,6 +67,12 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether there is neither a migration nor a row.
+    pub fn is_empty(&self) -> bool {
+        let rows = [&self.duplicates, &self.ambiguous, &self.unknown];
+        self.lines.is_empty() && rows.iter().all(|rows| rows.is_empty())
+    }
+
     /// The exit code of `status --exit-code`.
     pub fn exit_code(&self) -> u8 {
         let any = |state: fn(State) -> bool| self.lines.iter().any(|line| state(line.state));

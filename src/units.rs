@@ -3,6 +3,7 @@
 //! Most migrations are one unit. One is cut only where its text says that one transaction cannot
 //! hold it, and then as little as possible.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::migration::Hash;
@@ -42,15 +43,52 @@ pub enum Cut {
     Directive,
 }
 
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::Alone(what) => write!(f, "PostgreSQL runs {what} only outside a transaction"),
+            Cut::TransactionControl => f.write_str("it begins or ends transactions of its own"),
+            Cut::EnumValue => {
+                f.write_str("a value of an enum can be used only after it was committed")
+            }
+            Cut::Directive => f.write_str("it says no-transaction"),
+        }
+    }
+}
+
 impl Units {
     /// Cuts a script.
     pub fn of(script: &Script<'_>) -> Units {
+        Units::apart_from(script, script.no_transaction().then_some(0))
+    }
+
+    /// Cuts a script of which units are done that have these hashes. The directive is also the cure
+    /// of what failed behind others: it cuts anew only what it did not find done.
+    pub fn behind(script: &Script<'_>, done: &[&str]) -> Units {
+        if !script.no_transaction() {
+            return Units::of(script);
+        }
+        let without = Units::without_directive(script);
+        let units = without.all().iter().zip(done);
+        let known = units.take_while(|(unit, hash)| unit.hash.as_str() == **hash);
+        let apart = known.last().map_or(0, |(unit, _)| unit.statements.end);
+        Units::apart_from(script, Some(apart))
+    }
+
+    /// Cuts a script as if it had no directive.
+    pub fn without_directive(script: &Script<'_>) -> Units {
+        Units::apart_from(script, None)
+    }
+
+    /// Cuts a script; from this statement on, if any, each stands apart.
+    fn apart_from(script: &Script<'_>, apart: Option<usize>) -> Units {
         let mut cutter = Cutter {
             script,
+            apart,
             units: Vec::new(),
             open: 0,
             modes: Modes::default(),
-            why: script.no_transaction().then_some((None, Cut::Directive)),
+            why: apart.map(|_| (None, Cut::Directive)),
         };
         cutter.cut();
         Units { units: cutter.units, why: cutter.why }
@@ -109,6 +147,8 @@ impl Unit {
 
 struct Cutter<'s, 'a> {
     script: &'s Script<'a>,
+    /// From which statement on the directive cuts.
+    apart: Option<usize>,
     units: Vec<Unit>,
     /// Where the open unit begins.
     open: usize,
@@ -125,6 +165,11 @@ impl Cutter<'_, '_> {
         let mut in_own = false;
         let mut modes = Modes::default();
         for (at, statement) in statements.iter().enumerate() {
+            let is_apart = self.apart.is_some_and(|apart| apart <= at);
+            if self.apart == Some(at) {
+                self.close(at);
+                self.open = at;
+            }
             match statement.kind {
                 Kind::Begin | Kind::Commit => {
                     self.close(at);
@@ -141,7 +186,7 @@ impl Cutter<'_, '_> {
                     self.because(at, Cut::Alone(what));
                     self.stand_alone(at, what);
                 }
-                _ if self.script.no_transaction() && !in_own => {
+                _ if is_apart && !in_own => {
                     if statement.may_stand_alone() && !is_setting(statement) {
                         self.stand_alone(at, "a statement");
                     } else if !is_setting(statement) {
@@ -151,7 +196,7 @@ impl Cutter<'_, '_> {
                 }
                 kind => {
                     let added = at > self.open
-                        && (!in_own || self.script.no_transaction())
+                        && (!in_own || is_apart)
                         && kind != Kind::AddEnumValue
                         && self.adds_value(at - 1);
                     if added {
@@ -234,8 +279,10 @@ mod tests {
     /// The units in a word each: `2-3` are the statements of a transaction, from 1; `alone 4` one
     /// outside; `row` is a transaction for the row only.
     fn cut(sql: &str) -> Vec<String> {
-        let script = Script::read(sql);
-        let units = Units::of(&script);
+        told(&Units::of(&Script::read(sql)))
+    }
+
+    fn told(units: &Units) -> Vec<String> {
         let told = units.all().iter().map(|unit| {
             let Range { start, end } = unit.statements;
             match (unit.alone, end - start) {
@@ -246,6 +293,28 @@ mod tests {
             }
         });
         told.collect()
+    }
+
+    #[test]
+    fn the_directive_cuts_anew_only_what_is_not_done() {
+        let plain = "create table a (); create table b (); vacuum; set a = b; \
+             create table c (); create table d ()";
+        let script = Script::read(plain);
+        let done: Vec<String> =
+            Units::of(&script).all().iter().map(|it| it.hash.to_string()).collect();
+        let behind = |done: &[&str]| {
+            let directed = format!("-- premigrate: no-transaction\n{plain}");
+            let script = Script::read(&directed);
+            told(&Units::behind(&script, done))
+        };
+        let [first, second, third] = [&*done[0], &done[1], &done[2]];
+        assert_eq!(behind(&[]), ["1", "2", "alone 3", "4-5", "6"]);
+        assert_eq!(behind(&["edited", second]), ["1", "2", "alone 3", "4-5", "6"]);
+        assert_eq!(behind(&[first]), ["1-2", "alone 3", "4-5", "6"]);
+        assert_eq!(behind(&[first, second]), ["1-2", "alone 3", "4-5", "6"]);
+        assert_eq!(behind(&[first, second, third]), ["1-2", "alone 3", "4-6"]);
+        let apart = Hash::of(b"set a = b;create table c ();");
+        assert_eq!(behind(&[first, second, apart.as_str()]), ["1-2", "alone 3", "4-5", "6"]);
     }
 
     fn why(sql: &str) -> Option<Cut> {

@@ -59,7 +59,7 @@ impl Run<'_> {
             progress::finish_begun(table, known_as, number),
             progress::forget_begun(table, known_as, number),
         );
-        let keeper = match self.second_connection(work)? {
+        let keeper = match self.second_connection(session, work)? {
             Ok(keeper) => keeper,
             Err(setback) => return Ok(Err(setback)),
         };
@@ -123,7 +123,11 @@ impl Run<'_> {
     }
 
     /// Connects once more. Where there is no room, the way on is to make some.
-    fn second_connection(&mut self, work: Work<'_>) -> Result<Result<Session, Setback>, Error> {
+    fn second_connection(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+    ) -> Result<Result<Session, Setback>, Error> {
         let patience = Patience::lasting(SECOND, self.stop);
         let attempts = match Session::open(&self.settings.target, patience) {
             Ok(keeper) => return Ok(Ok(keeper)),
@@ -133,6 +137,9 @@ impl Run<'_> {
             return Err(signal.into());
         }
         if attempts.iter().any(|attempt| connect::is_full(&attempt.cause)) {
+            if self.is_only_one(session) {
+                return Err(no_second_connection(work));
+            }
             return Ok(Err(Setback::LockedOut(None)));
         }
         match attempts.into_iter().next().map(|attempt| attempt.cause) {
@@ -145,6 +152,15 @@ impl Run<'_> {
                 Err(Error::Unreachable(vec![Attempt { place, cause }]))
             }
         }
+    }
+
+    /// Whether the one connection is all that there can be, so that waiting makes no room.
+    fn is_only_one(&self, session: &Session) -> bool {
+        const LIMIT: &str = "select from pg_catalog.pg_roles, pg_catalog.pg_database \
+             where rolname = session_user and datname = pg_catalog.current_database() \
+             and 1 in (rolconnlimit, datconnlimit)";
+        let patience = Patience::lasting(QUESTION, self.stop);
+        matches!(session.ask(LIMIT, patience), Ok(Some(_)))
     }
 
     /// Takes the lock on the second connection, and keeps it. Gives the server's answer.

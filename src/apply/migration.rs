@@ -15,6 +15,7 @@ use crate::report::{Event, Reached, Underway};
 use crate::resume;
 use crate::units::Unit;
 
+use super::lone::Halt;
 use super::{Run, Setback};
 
 /// What is known of the database, and stays true as long as each transaction's guards say so.
@@ -53,6 +54,11 @@ impl Run<'_> {
     ) -> Result<Option<Setback>, Error> {
         let names = plan.pairing.names(self.set);
         let mut known = Known { history, progress, names };
+        match self.check_settings(session, plan, fit) {
+            Ok(()) => {}
+            Err(Halt::Setback(setback)) => return Ok(Some(setback)),
+            Err(Halt::Error(error)) => return Err(error),
+        }
         for (pending, fit) in plan.pending.iter().zip(fit) {
             let Some(migration) = self.set.get(pending.place) else { continue };
             if let Some(signal) = self.stop.raised() {

@@ -3,8 +3,10 @@
 use crate::consult::QUESTION;
 use crate::database::{Cause, Session, Trouble};
 use crate::error::Error;
+use crate::fit::Fit;
 use crate::flight::{self, Work};
-use crate::report::Event;
+use crate::plan::Plan;
+use crate::report::{Event, Reached};
 use crate::signals::Patience;
 use crate::sql::{Piece, Script, Statement};
 
@@ -13,6 +15,31 @@ use super::keeper::{SECOND, no_second_connection};
 use super::lone::{Halt, unasked};
 
 impl Run<'_> {
+    /// Looks, before anything runs, whether all that is to run can have the settings it needs.
+    pub(super) fn check_settings(
+        &self,
+        session: &Session,
+        plan: &Plan,
+        fit: &[Fit<'_>],
+    ) -> Result<(), Halt> {
+        for (pending, fit) in plan.pending.iter().zip(fit) {
+            let Some(migration) = self.set.get(pending.place) else { continue };
+            for (unit, number) in fit.units.all().iter().zip(1..).skip(fit.done) {
+                let needed = needed(&unit.replay(&fit.script));
+                if unit.alone.is_none() || needed.is_empty() {
+                    continue;
+                }
+                let reached = Reached { unit: number, of: fit.units.all().len() };
+                let work = Work { migration, script: &fit.script, unit, reached };
+                if self.is_direct(session, work)? {
+                    return Ok(());
+                }
+                return Err(pooled(work, needed));
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the session the limits, and what the file has set before: the statement is to run under
     /// it, and what the catalogs say depends on it too. Not behind a pooler, where no setting reaches
     /// a statement, nor goes away after it.
@@ -39,19 +66,10 @@ impl Run<'_> {
         }
     }
 
-    /// Time limits can be done without; what else the file sets, cannot.
     fn without_settings(&mut self, work: Work<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
-        let is_needed = |setting: &&Piece<'_>| {
-            let script = Script::read(&setting.text);
-            let set = script.statements().first().and_then(Statement::set_name);
-            let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
-            !set.is_some_and(|set| set.back || harmless(&set.name))
-        };
-        let needed: Vec<String> =
-            replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect();
+        let needed = needed(replay);
         if !needed.is_empty() {
-            let migration = work.migration.name.clone();
-            return Err(Halt::Error(Error::PooledSettings { migration, settings: needed }));
+            return Err(pooled(work, needed));
         }
         if !self.told_pooler {
             self.told_pooler = true;
@@ -86,4 +104,19 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Time limits can be done without; what else the file sets, cannot.
+fn needed(replay: &[Piece<'_>]) -> Vec<String> {
+    let is_needed = |setting: &&Piece<'_>| {
+        let script = Script::read(&setting.text);
+        let set = script.statements().first().and_then(Statement::set_name);
+        let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
+        !set.is_some_and(|set| set.back || harmless(&set.name))
+    };
+    replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect()
+}
+
+fn pooled(work: Work<'_>, settings: Vec<String>) -> Halt {
+    Halt::Error(Error::PooledSettings { migration: work.migration.name.clone(), settings })
 }

@@ -180,19 +180,7 @@ impl fmt::Display for What {
                 write!(f, "opens a {what} that is never closed; close it")
             }
             What::Split { units, why } => {
-                write!(f, "is run in {units} steps, each recorded when it is done, since ")?;
-                match why {
-                    Cut::Alone(what) => {
-                        write!(f, "PostgreSQL runs {what} only outside a transaction")
-                    }
-                    Cut::TransactionControl => {
-                        f.write_str("it begins or ends transactions of its own")
-                    }
-                    Cut::EnumValue => {
-                        f.write_str("a value of an enum can be used only after it was committed")
-                    }
-                    Cut::Directive => f.write_str("it says no-transaction"),
-                }
+                write!(f, "is run in {units} steps, each recorded when it is done, since {why}")
             }
             What::SetTransaction(what) => write!(
                 f,

@@ -63,7 +63,8 @@ fn of_what_drizzle_kit_makes_there_is_nothing_to_say() {
     assert!(!checked.is_faulty());
     let text = render::check_of(&checked, Format::Text);
     assert_eq!(text, "2 migrations, nothing to say\n");
-    assert_eq!(render::check_of(&checked, Format::Json), "");
+    let none = "{\"migrations\":2,\"faults\":0,\"remarks\":0}\n";
+    assert_eq!(render::check_of(&checked, Format::Json), none);
     let folder = [("20261122180127_a/migration.sql", &a[..])];
     assert_eq!(told(&folder), [""; 0]);
 }

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::report::Reached;
 use crate::source::Origin;
 use crate::status::{Line, State, Status};
+use crate::units::{Unit, Units};
 
 use super::{clean, line, object, plural};
 
@@ -37,6 +38,11 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
             }
             clean(&text)
         }
+        Format::Json if set.migrations().is_empty() => line(object(json!({
+            "migrations": 0,
+            "layout": set.layout().to_string(),
+            "from": origin.to_string(),
+        }))),
         Format::Json => migrations
             .map(|(migration, place)| {
                 line(object(json!({
@@ -69,42 +75,69 @@ pub fn plan_of(set: &MigrationSet, plan: &Plan, fit: &[Fit<'_>], format: Format)
                 plan.applied
             );
             for (pending, fit, migration) in pending {
-                let steps = fit.units.all();
                 let _ = writeln!(
                     text,
                     "  {} ({}{}){}",
                     migration.name,
                     plural(fit.script.statements().len(), "statement"),
-                    if fit.units.is_split() {
-                        format!(", in {}", plural(steps.len(), "step"))
-                    } else {
-                        String::new()
-                    },
+                    cut_text(&fit.units),
                     if pending.out_of_order { ", out of order" } else { "" }
                 );
-                for (unit, number) in steps.iter().zip(1..).filter(|_| fit.units.is_split()) {
-                    let what = match (unit.alone, unit.statements.len()) {
-                        (Some(what), _) => format!("{what}, outside a transaction"),
-                        (None, 0) => "the history's row".to_owned(),
-                        (None, count) => format!("{} in a transaction", plural(count, "statement")),
-                    };
-                    let _ = writeln!(text, "    {number}. {what}");
+                for (number, unit) in steps(fit) {
+                    let done = if number <= fit.done { ", done" } else { "" };
+                    let _ = writeln!(text, "    {number}. {}{done}", step_text(unit));
                 }
             }
             clean(&text)
         }
+        Format::Json if plan.pending.is_empty() => {
+            line(object(json!({ "pending": 0, "applied": plan.applied })))
+        }
         Format::Json => pending
             .map(|(pending, fit, migration)| {
+                let steps = steps(fit).map(|(number, unit)| {
+                    json!({
+                        "step": number,
+                        "alone": unit.alone,
+                        "statements": unit.statements.len(),
+                        "done": number <= fit.done,
+                    })
+                });
                 line(object(json!({
                     "migration": migration.name,
                     "file": migration.file,
                     "out_of_order": pending.out_of_order,
                     "statements": fit.script.statements().len(),
                     "units": fit.units.all().len(),
+                    "done": fit.done,
                     "transaction": !fit.units.is_split(),
+                    "why": fit.units.why.map(|(_, why)| why.to_string()),
+                    "steps": steps.collect::<Vec<_>>(),
                 })))
             })
             .collect(),
+    }
+}
+
+/// The steps of what has several, by number.
+fn steps<'f>(fit: &'f Fit<'_>) -> impl Iterator<Item = (usize, &'f Unit)> {
+    (1..).zip(fit.units.all()).filter(|_| fit.units.is_split())
+}
+
+/// In how many steps, and why.
+fn cut_text(units: &Units) -> String {
+    let steps = units.all().len();
+    match units.why {
+        Some((_, why)) => format!(", in {steps} steps, since {why}"),
+        None => String::new(),
+    }
+}
+
+fn step_text(unit: &Unit) -> String {
+    match (unit.alone, unit.statements.len()) {
+        (Some(what), _) => format!("{what}, outside a transaction"),
+        (None, 0) => "the history's row".to_owned(),
+        (None, count) => format!("{} in a transaction", plural(count, "statement")),
     }
 }
 
@@ -119,6 +152,9 @@ pub fn status_of(status: &Status, format: Format) -> String {
         State::OutOfOrder => "pending, out of order".to_owned(),
     };
     if format == Format::Json {
+        if status.is_empty() {
+            return line(object(json!({ "applied": 0, "edited": 0, "pending": 0 })));
+        }
         let lines = status.lines.iter().map(|it| {
             line(object(json!({
                 "migration": it.migration,
@@ -218,6 +254,9 @@ pub fn check_of(checked: &Checked, format: Format) -> String {
                 let _ = writeln!(text, "\n{} in {migrations}", counts.join(", "));
             }
             clean(&text)
+        }
+        Format::Json if checked.findings.is_empty() => {
+            line(object(json!({ "migrations": checked.migrations, "faults": 0, "remarks": 0 })))
         }
         Format::Json => checked
             .findings

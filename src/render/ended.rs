@@ -147,7 +147,8 @@ fn error_text(error: &Error) -> String {
         Error::NoSecondConnection { migration } => format!(
             "{migration} needs two connections at once, one of which holds the lock while the \
              other runs what cannot run in a transaction, and the second one did not come. Is it \
-             a pooler with a pool of one? Give it two, or connect to the server itself"
+             a pooler with a pool of one, or a role with a connection limit of one? Give it two, or \
+             connect to the server itself"
         ),
         Error::PooledSettings { migration, settings } => format!(
             "{migration} has a statement that runs outside a transaction under `{}`, which a \
@@ -388,7 +389,7 @@ fn conflict_text(conflict: &Conflict) -> String {
 }
 
 /// As an object.
-pub fn json(ended: &Ended) -> Map<String, Value> {
+pub fn json(ended: &Ended, with_app: bool) -> Map<String, Value> {
     let error = &ended.error;
     let mut fields = match error {
         Error::Failed(failure) => failure::json(failure),
@@ -428,6 +429,9 @@ pub fn json(ended: &Ended) -> Map<String, Value> {
         _ => {}
     }
     fields.insert("exit_code".to_owned(), json!(error.exit_code()));
+    if with_app {
+        fields.insert("app_started".to_owned(), json!(false));
+    }
     fields.insert("applied".to_owned(), json!(ended.applied));
     fields.insert("pending".to_owned(), json!(ended.pending));
     if let Some(Underway { migration, reached: Reached { unit, of }, .. }) = &ended.underway {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use crate::mask;
 use crate::pg_error::{PgError, Position};
 use crate::report::{Advice, Excerpt, Failure, Phase, Reached};
 
@@ -49,22 +50,27 @@ pub fn text(failure: &Failure) -> String {
     if let Some(excerpt) = &failure.excerpt {
         let _ = write!(text, "\n{}", excerpt_text(excerpt));
     }
-    match failure.advice {
-        Some(Advice::Baseline) => text.push_str(
-            "\n  The history is empty, but the objects exist. If the database was made by other \
-             means,\n  `premigrate baseline --through NAME` records what it has already.\n",
-        ),
-        Some(Advice::NoTransaction) => text.push_str(
-            "\n  This cannot run with the rest in one transaction. Put the line\n\n    \
-             -- premigrate: no-transaction\n\n  into the file: then each statement is run, and \
-             recorded, by itself.\n",
-        ),
-        None => {}
+    if let Some(advice) = failure.advice {
+        let _ = write!(text, "\n{}", advice_text(advice));
     }
     if let Some(what @ "CREATE INDEX CONCURRENTLY") = failure.alone {
         let _ = write!(text, "\n  {}.\n", left_by(what));
     }
     text.trim_end().to_owned()
+}
+
+fn advice_text(advice: Advice) -> &'static str {
+    match advice {
+        Advice::Baseline => {
+            "  The history is empty, but the objects exist. If the database was made by other \
+             means,\n  `premigrate baseline --through NAME` records what it has already.\n"
+        }
+        Advice::NoTransaction => {
+            "  This cannot run with the rest in one transaction. Put the line\n\n    \
+             -- premigrate: no-transaction\n\n  into the file: then each statement is run, and \
+             recorded, by itself.\n"
+        }
+    }
 }
 
 /// What a statement leaves that ended before its end, outside a transaction.
@@ -83,6 +89,7 @@ fn server_text(error: &PgError) -> String {
     let mut text = format!("  {} {}: {}\n", error.severity, error.code, indented(&error.message));
     if let Some(Position::InInternalQuery { query, position }) = &error.position {
         let before: String = query.chars().take(position.saturating_sub(1)).collect();
+        let (before, query) = (mask::passwords(&before), mask::passwords(query));
         let line = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
         let queried = query.lines().nth(line).unwrap_or_default();
@@ -133,6 +140,15 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
 /// As an object.
 pub fn json(failure: &Failure) -> Map<String, Value> {
     let error = &failure.error;
+    let (query, position) = match &error.position {
+        Some(Position::InInternalQuery { query, position }) => (Some(query), Some(position)),
+        Some(Position::InStatement(_)) | None => (None, None),
+    };
+    let excerpt = failure.excerpt.as_ref().map(|excerpt| {
+        let lines = excerpt.lines.iter();
+        lines.map(|(line, text)| json!({ "line": line, "text": text })).collect::<Vec<_>>()
+    });
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     object(json!({
         "event": "failed",
         "migration": failure.migration,
@@ -164,5 +180,10 @@ pub fn json(failure: &Failure) -> Map<String, Value> {
         "column_name": error.column,
         "datatype": error.datatype,
         "constraint": error.constraint,
+        "query": query,
+        "query_position": position,
+        "excerpt": excerpt,
+        "caret": failure.excerpt.as_ref().and_then(|excerpt| excerpt.caret),
+        "advice": failure.advice.map(|advice| words(advice_text(advice))),
     }))
 }

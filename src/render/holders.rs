@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::mask;
 use crate::report::{Blocker, Holder};
 
 /// Who holds our lock.
@@ -56,6 +57,8 @@ pub fn blocker_text(blocker: &Blocker) -> String {
         }
     }
     if let Some(query) = &blocker.query {
+        // It may end in the middle of a password, and more of ours follows.
+        let query = mask::passwords(query);
         let words: Vec<&str> = query.split_whitespace().collect();
         let _ = write!(text, ": {}", words.join(" "));
     }

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::harness::{Database, Folder, bare, premigrate};
 
 fn two() -> Folder {
@@ -52,7 +54,7 @@ fn list_in_json_is_one_object_a_migration() {
     let expected = ["0000_log", "0001_two"].map(|name| {
         let file = format!("{name}.sql");
         let (place, bytes) = if name == "0000_log" { (1, 29) } else { (2, 45) };
-        serde_json::json!({
+        json!({
             "migration": name,
             "place": place,
             "file": file,
@@ -111,18 +113,38 @@ fn a_dry_run_in_json_is_one_object_a_pending_migration() {
     let objects: Vec<serde_json::Value> =
         run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let expected = [("0000_log", 1), ("0001_two", 2)].map(|(name, statements)| {
-        serde_json::json!({
+        json!({
             "migration": name,
             "file": format!("{name}.sql"),
             "out_of_order": false,
             "statements": statements,
             "units": 1,
+            "done": 0,
             "transaction": true,
+            "why": null,
+            "steps": [],
         })
     });
     assert_eq!(objects, expected);
     let events: Vec<_> = run.events().iter().map(|event| event["event"].clone()).collect();
     assert_eq!(events, ["carrying"]);
+}
+
+#[test]
+fn an_answer_in_json_of_which_nothing_is_to_be_said_says_so() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[]);
+    let from = folder.path.display().to_string();
+    for (asked, expected) in [
+        ("list", json!({ "migrations": 0, "layout": "Drizzle 0.x", "from": from })),
+        ("check", json!({ "migrations": 0, "faults": 0, "remarks": 0 })),
+        ("status", json!({ "applied": 0, "edited": 0, "pending": 0 })),
+        ("--dry-run", json!({ "applied": 0, "pending": 0 })),
+    ] {
+        let run = premigrate(&database, &folder).args(&[asked, "--format=json"]).run().exits(0);
+        let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(told, expected, "{asked}");
+    }
 }
 
 #[test]

@@ -443,6 +443,15 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
         "column_name": null,
         "datatype": null,
         "constraint": null,
+        "query": null,
+        "query_position": null,
+        "excerpt": [
+            { "line": 1, "text": "select 'é';--> statement-breakpoint" },
+            { "line": 2, "text": "select id, titel from documents;" },
+        ],
+        "caret": 12,
+        "advice": null,
+        "app_started": false,
         "exit_code": 70,
         "applied": ["0000_documents"],
         "pending": ["0001_more", "0002_last"],
@@ -477,6 +486,24 @@ fn json_has_every_field_that_the_server_sends() {
     let context = failed["where"].as_str().unwrap_or_default();
     assert!(context.contains("inline_code_block line 1 at PERFORM"), "{failed:#}");
     assert_eq!(failed["line"], Value::from(1));
+    assert_eq!(failed["app_started"], Value::Null, "there is none");
+
+    let (database, folder) = failing("do $$ begin perform titel; end $$");
+    let run = premigrate(&database, &folder).args(&["--format=json"]).run().exits(70);
+    let failed = run.events().pop().expect("events");
+    assert_eq!(failed["query"], "SELECT titel");
+    assert_eq!(failed["query_position"], 8);
+}
+
+#[test]
+fn json_has_our_advice_too() {
+    let database = Database::fresh();
+    database.execute("create procedure p() language plpgsql as $$ begin commit; end $$");
+    let folder = Folder::drizzle0(&[("0000_a", "call p()")]);
+    let run = premigrate(&database, &folder).args(&["--format=json"]).run().exits(70);
+    let failed = run.events().pop().expect("events");
+    let advice = failed["advice"].as_str().unwrap_or_default();
+    assert!(advice.contains("Put the line -- premigrate: no-transaction into"), "{failed:#}");
 }
 
 #[test]

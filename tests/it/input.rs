@@ -202,6 +202,16 @@ fn a_wrong_command_line_is_told_in_a_sentence() {
 #[test]
 fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
     let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    for run in [
+        bare().args(&["--bogus", "--format=json", "--", "app"]),
+        bare().env("PREMIGRATE_FORMAT", "json").args(&["--bogus", "--", "app"]),
+    ] {
+        let told = run.run().exits(64).events().pop().unwrap();
+        assert_eq!(told["message"], "`--bogus` is not an option; see --help");
+        assert_eq!(told["app_started"], false);
+    }
+    let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
+    run.says(&["premigrate: `--bogus`", "The app was not started."]);
     bare().arg(bytes(b"\xff")).run().exits(64).says(&["is not a command"]);
     bare().arg(bytes(b"--\xff")).run().exits(64).says(&["is not an option"]);
     bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 
-use crate::harness::{Database, Folder, Premigrate, Run, bare, unique};
+use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, unique};
 use crate::waiting::server;
 
 const PLANTED: &str = "hunter2";
@@ -197,5 +197,37 @@ fn a_password_is_in_no_command_line_and_our_url_not_in_the_apps_environment() {
     for gone in [PLANTED, "MIGRATION_DATABASE_URL", "PREMIGRATE_"] {
         assert!(!run.stdout.contains(gone), "{gone}: {}", run.stdout);
         assert!(!run.stderr.contains(PLANTED), "{}", run.stderr);
+    }
+}
+
+/// What others write into statements: a file, a function, and who is in the way.
+#[test]
+fn a_password_in_a_statement_is_in_no_output() {
+    let database = Database::fresh();
+    let (role, other) = (unique("role"), unique("role"));
+    database.execute(&format!("create role {role}; create role {other}; create table t (a int)"));
+    let sql = format!("alter role {role} password 'hunter2'");
+    let in_function = format!("do $d$ begin execute '{}'; end $d$", sql.replace('\'', "''"));
+    let function = format!("do $d$ begin alter role {role} password 'hunter2' nonsense; end $d$");
+    let mut blocker = database.client();
+    let mut blocking = blocker.transaction().unwrap();
+    blocking.batch_execute(&format!("lock t; {}", sql.replace(&role, &other))).unwrap();
+    for format in ["text", "json"] {
+        for (file, code) in [
+            (format!("{sql} nonsense"), 70),
+            (format!("{sql};\nselect nothing"), 70),
+            (format!("alter role {role} password\n'hunter2' nonsense"), 70),
+            (in_function.replace("hunter2''", "hunter2'' nonsense"), 70),
+            (function.clone(), 70),
+            ("alter table t add b int".to_owned(), 75),
+        ] {
+            let folder = Folder::drizzle0(&[("0000_a", &file)]);
+            let run = premigrate(&database, &folder);
+            let run = run.args(&["--format", format, "--lock-timeout", "2s"]);
+            let run = run.args(&["--lock-retries", "0"]).run();
+            keeps_it(&run, &file);
+            assert_eq!(run.code, code, "{}", run.stderr);
+            assert!(run.stderr.contains("***"), "{file}:\n{}", run.stderr);
+        }
     }
 }

@@ -7,7 +7,7 @@ mod signals;
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, premigrate};
+use crate::harness::{Database, Folder, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
 
 /// As Drizzle's users write it.
@@ -53,6 +53,40 @@ fn through_a_pooler_too() {
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
     premigrate(&pooler.to(&database), &folder).run().exits(0).says(&["this is a pooler"]);
     assert_concurrent_is_applied(&database);
+}
+
+#[test]
+fn a_role_that_may_connect_only_once_is_told_so_and_not_that_another_runner_is_at_work() {
+    let database = Database::fresh();
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "alter role {role} connection limit 1; grant create on schema public to {role}; \
+         grant create on database {} to {role}",
+        database.name
+    ));
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let up = || bare().env("DATABASE_URL", &url).arg("--dir").arg(&folder.path);
+    let run = up().args(&["--runner-wait", "3s"]).run().exits(75);
+    run.says(&["0000_a needs two connections at once", "a connection limit of one"])
+        .does_not_say("another runner");
+    database.execute(&format!("alter role {role} connection limit 2"));
+    up().run().exits(0);
+    assert_concurrent_is_applied(&database);
+}
+
+#[test]
+fn a_setting_that_a_pooler_does_not_keep_is_told_before_anything_runs() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(5);
+    let folder = Folder::drizzle0(&[
+        ("0000_a", "create table a ()"),
+        ("0001_b", "create table t (a int);\nset maintenance_work_mem = '64MB';\nvacuum t;"),
+    ]);
+    let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
+    run.says(&["0001_b has a statement", "`set maintenance_work_mem = '64MB'`", "2 are pending"])
+        .says(&["connect to the server itself"]);
+    assert_eq!(database.tables(), [] as [String; 0]);
+    premigrate(&database, &folder).run().exits(0);
 }
 
 #[test]
@@ -270,14 +304,6 @@ fn settings_of_earlier_steps_hold_in_later_ones_and_end_with_the_migration() {
     let tables = "select schemaname || '.' || tablename from pg_tables where tablename in \
          ('t', 'u', 'v') order by 1";
     assert_eq!(database.rows(tables), ["other.t", "other.u", "public.v"]);
-
-    // A pooler does not keep them for a statement that stands alone.
-    let database = Database::fresh();
-    database.execute("create schema other; create table other.t (a int)");
-    let pooler = PgBouncer::start(3);
-    let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
-    run.says(&["set search_path = other", "connect to the server itself"]);
-    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 3 steps"]);
 }
 
 #[test]
@@ -327,6 +353,32 @@ fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
     run.says(&["25001", "    -- premigrate: no-transaction\n"]);
     folder.write("0000_a.sql", "-- premigrate: no-transaction\nreindex table t");
     premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
+fn the_directive_is_a_cure_also_where_steps_are_done_already() {
+    let database = Database::fresh();
+    database.execute(
+        "create table called (a int); create procedure p() language plpgsql as \
+         $$ begin insert into called values (1); commit; end $$",
+    );
+    let plain = "create table t (a int);\ninsert into t values (1);\n\
+         create index concurrently t_a on t (a);\ncall p();\ninsert into u values (2);";
+    let folder = Folder::drizzle0(&[("0000_a", plain)]);
+    premigrate(&database, &folder).run().exits(70).says(&["2D000", "in step 3 of 3"]);
+    let cured = format!("-- premigrate: no-transaction\n{plain}");
+    folder.write("0000_a.sql", &cured);
+    let status = premigrate(&database, &folder).arg("status").run().exits(0);
+    assert!(status.stdout.contains("partial (2 of 4)"), "{}", status.stdout);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["step 3 of 4, a statement, done", "42P01", "Steps 1 to 3 of 4"]);
+    // What is done is known again, also in part by the one cut and in part by the other.
+    folder.write("0000_a.sql", cured.replace("values (1)", "values (2)"));
+    premigrate(&database, &folder).run().exits(65).says(&["0000_a.sql:2:1, step 1 of the 3"]);
+    folder.write("0000_a.sql", cured.replace("into u", "into t"));
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
+    assert_eq!(database.rows("select a from t order by a"), ["1", "2"]);
+    assert_eq!(database.value("select count(*) from called"), "1");
 }
 
 #[test]
@@ -432,7 +484,8 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
     let told = "would apply 2 migrations, each in a transaction of its own or in the steps below it; \
-         0 applied\n  0000_a (7 statements, in 4 steps)\n    1. 2 statements in a transaction\n    \
+         0 applied\n  0000_a (7 statements, in 4 steps, since it begins or ends transactions of its \
+         own)\n    1. 2 statements in a transaction\n    \
          2. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          3. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          4. 1 statement in a transaction\n  0001_b (1 statement)\n";
@@ -445,6 +498,27 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
         database.rows("select 1 from pg_namespace where nspname = 'drizzle'"),
         [] as [String; 0]
     );
+}
+
+#[test]
+fn dry_run_says_what_is_done_already() {
+    let database = Database::fresh();
+    let sql = "create table t (a int);\nvacuum t;\nselect 1 / 0;\nvacuum t;";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(70);
+    let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
+    let told = "  0000_a (4 statements, in 5 steps, since PostgreSQL runs VACUUM only outside a \
+         transaction)\n    1. 1 statement in a transaction, done\n    2. VACUUM, outside a \
+         transaction, done\n    3. 1 statement in a transaction\n    4. VACUUM, outside a \
+         transaction\n    5. the history's row\n";
+    assert!(run.stdout.ends_with(told), "{}", run.stdout);
+    let run = premigrate(&database, &folder).args(&["--dry-run", "--format=json"]).run().exits(0);
+    let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&told["units"], &told["done"]), (&5.into(), &2.into()));
+    assert_eq!(told["why"], "PostgreSQL runs VACUUM only outside a transaction");
+    let step = serde_json::json!({ "step": 2, "alone": "VACUUM", "statements": 1, "done": true });
+    assert_eq!(told["steps"][1], step);
+    assert_eq!(told["steps"][2]["done"], false);
 }
 
 #[test]

@@ -16,6 +16,17 @@ fn the_progress_of_a_renamed_folder_is_found_again() {
     assert_eq!(database.value(PROGRESS), "");
 }
 
+#[test]
+fn a_renamed_file_is_known_again_also_where_the_directive_was_added_to_it() {
+    let before = "create table t (a int);\ninsert into log values ('once');";
+    let database = begun(before);
+    let folder = Folder::empty();
+    let sql = format!("-- premigrate: no-transaction\n{before}\ncommit;\nselect 1");
+    folder.write("20261122180127_b/migration.sql", sql);
+    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 3 steps"]);
+    assert_eq!(database.value("select count(*) from log"), "1");
+}
+
 /// A database in which an earlier start has done what stands before a failure, in a folder that is
 /// gone since.
 fn begun(before: &str) -> Database {
