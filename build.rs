@@ -23,5 +23,7 @@ fn main() -> Result<(), String> {
     };
     println!("cargo:rerun-if-changed={}", folder.display());
     println!("cargo:rustc-env=PREMIGRATE_EMBEDDED={}", folder.display());
+    // Snapshots are not embedded, and yet they tell that a journal is missing.
+    println!("cargo:rustc-env=PREMIGRATE_EMBEDDED_META={}", folder.join("meta").is_dir());
     Ok(())
 }
