@@ -712,6 +712,32 @@ fn whose_table_has_to_be_upgraded_is_told_the_upgrade() {
     assert_eq!(database.rows(names), ["20231114221320_a|t", "20231114221321_b|f"]);
 }
 
+#[test]
+fn the_sequence_to_be_granted_is_the_one_that_numbers_the_rows() {
+    let long = format!("h{}", "x".repeat(62));
+    for (made, table) in [
+        ("create table s.old (id serial primary key, {}); alter table s.old rename to h", "h"),
+        ("create table s.LONG (id serial primary key, {})", &long),
+        ("create table s.h (id int generated always as identity primary key, {})", "h"),
+        ("create sequence \"S q\"; create table s.h (id int default nextval('\"S q\"'), {})", "h"),
+    ] {
+        let (database, folder) = (Database::fresh(), abc());
+        let made =
+            made.replace("LONG", &long).replace("{}", "hash text not null, created_at bigint");
+        let (restricted, role) = as_role(&database);
+        database.execute(&format!("create schema s; {made}"));
+        database.execute(&format!(
+            "grant usage on schema s to {role}; grant select on s.{table} to {role}"
+        ));
+        let start =
+            || premigrate(&restricted, &folder).args(&["--schema=s", "--table", table]).run();
+        let refused = start().exits(77);
+        grant(&database, &refused);
+        start().exits(0);
+        assert_eq!(database.value(&format!("select count(*) from s.{table}")), "3", "{made}");
+    }
+}
+
 /// Starts four of them at once; all of them succeed.
 fn at_once(start: impl Fn() -> Premigrate) {
     let runs: Vec<_> = (0..4).map(|_| start().start()).collect();
