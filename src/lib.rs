@@ -168,8 +168,8 @@ fn carry_out(
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let (plan, fit) = apply::dry_run(&set, &settings, &stop, &mut tell)?;
-            print(Output::Answer(render::plan_of(&set, &plan, &fit, format)));
+            let prospect = apply::dry_run(&set, &config.accept, &settings, &stop, &mut tell)?;
+            print(Output::Answer(render::prospect_of(&set, &prospect, format)));
             return Ok(0);
         }
         Command::Up => Task::Up { accept: config.accept.clone() },
