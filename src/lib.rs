@@ -143,6 +143,9 @@ fn carry_out(
         print(Output::Answer(render::check_of(&checked, format)));
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
+    if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
+        return Err(Error::Usage(Usage::NoName(invocation.command.name())).into());
+    }
     let stop = Stop::on_signals().map_err(Error::Signals)?;
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
@@ -160,6 +163,7 @@ fn carry_out(
     for note in &settings.target.notes {
         tell(Event::Note(note.clone()));
     }
+    // Names on the command line come before PREMIGRATE_ALL.
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {

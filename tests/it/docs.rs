@@ -62,14 +62,6 @@ fn the_readme_names_the_key_of_the_lock() {
 }
 
 #[test]
-fn every_option_has_its_variable_as_the_readme_says() {
-    for option in &premigrate::cli::OPTIONS {
-        let run = bare().arg("list").env(&option.variable(), "").run();
-        assert_eq!(run.code, 0, "{}: {}", option.variable(), run.stderr);
-    }
-}
-
-#[test]
 fn the_changelog_has_the_present_version() {
     assert!(project("CHANGELOG.md").contains(&format!("## [{}]", env!("CARGO_PKG_VERSION"))));
 }
