@@ -66,6 +66,15 @@ impl Task {
             Task::Accept { .. } => Some(Purpose::Accept),
         }
     }
+
+    /// The migrations to which it is limited, by name.
+    fn named(&self) -> Vec<String> {
+        match self {
+            Task::Up { .. } => Vec::new(),
+            Task::Baseline { through } => through.iter().cloned().collect(),
+            Task::Accept { names } => names.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// Brings it about. On return, whatever the end, no session of ours is open.
@@ -230,7 +239,10 @@ impl<'a> Run<'a> {
                 session.close();
                 if let Some(purpose) = self.task.purpose() {
                     match (recorded, self.broken.is_some()) {
-                        (None, _) => (self.tell)(Event::NothingToRecord { purpose }),
+                        (None, _) => {
+                            let named = self.task.named();
+                            (self.tell)(Event::NothingToRecord { purpose, named });
+                        }
                         // The answer to COMMIT was lost, and the rows are there.
                         (Some(migrations), true) => {
                             (self.tell)(Event::Recorded { migrations, purpose });
