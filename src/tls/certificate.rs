@@ -57,7 +57,9 @@ impl Certificate {
         let mut names: Vec<String> = alternatives
             .iter()
             .flatten()
-            .filter_map(|name| name.dnsname().map(clean).or_else(|| address(name.ipaddress()?)))
+            .filter_map(|name| {
+                name.dnsname().map(clean).or_else(|| Some(ip(name.ipaddress()?)?.to_string()))
+            })
             .collect();
         // Only without alternatives does the common name count.
         if names.is_empty() {
@@ -73,6 +75,25 @@ impl Certificate {
             is_over: *x509.not_after() < *now,
         })
     }
+}
+
+/// Whether this certificate is for the address, as libpq sees it: that stands in it as an address, or
+/// is written out as a name; or, where it has no addresses, as the common name.
+pub fn is_for_address(der: &[u8], address: IpAddr) -> bool {
+    let Ok(x509) = X509::from_der(der) else { return false };
+    let is_it = |written: &str| written.parse() == Ok(address);
+    let alternatives = x509.subject_alt_names();
+    let mut has_addresses = false;
+    for name in alternatives.iter().flatten() {
+        let bytes = name.ipaddress();
+        has_addresses |= bytes.is_some();
+        if name.dnsname().is_some_and(is_it) || bytes.and_then(ip) == Some(address) {
+            return true;
+        }
+    }
+    let common = x509.subject_name().entries_by_nid(Nid::COMMONNAME).next();
+    let common = common.and_then(|entry| entry.data().to_string().ok());
+    !has_addresses && common.is_some_and(|name| is_it(&name))
 }
 
 fn time(time: &Asn1TimeRef) -> String {
@@ -98,10 +119,10 @@ fn entries(name: &X509NameRef, only: Option<Nid>) -> Vec<String> {
     parts
 }
 
-fn address(bytes: &[u8]) -> Option<String> {
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    v4().or_else(|_| v6()).ok().map(|address| address.to_string())
+    v4().or_else(|_| v6()).ok()
 }
 
 /// What a stranger wrote, fit for a terminal.

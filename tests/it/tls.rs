@@ -183,6 +183,36 @@ fn with_a_certificate_for_another_host_every_mode_ends_as_with_libpq() {
         .says(&["not for db.test, but for other.test, *.db.test, 10.1.2.3, fd00::1", "verify-ca"]);
 }
 
+/// With the name of the host, or its address, written in every place of a certificate.
+#[test]
+fn a_certificate_is_compared_with_the_host_as_libpq_compares_it() {
+    let (authority, scene) = Scene::good();
+    for (subject, names) in [
+        ("db.test", &[][..]),
+        ("127.0.0.1", &[]),
+        ("other", &["127.0.0.1"]),
+        ("127.0.0.1", &["10.0.0.1"]),
+        ("127.0.0.1", &["db.test"]),
+        ("db.test", &["127.0.0.1"]),
+        ("db.test", &["other.test"]),
+        ("other", &["DNS:127.0.0.1"]),
+        ("other", &["DNS:127.0.0.1", "10.0.0.1"]),
+        ("other", &["*.db.test", "d*.test", "*"]),
+        ("other", &["DB.TEST"]),
+        ("127.0.0.*", &["DNS:*.0.0.1", "*.test"]),
+    ] {
+        scene.server.present(&authority.signs(&Wanted { subject, names, ..GOOD }));
+        // What libpq takes a star for, and no other client does: any name in a whole top-level
+        // domain, any number in an address.
+        let different = names.contains(&"*.test").then_some(Outcome::Refused);
+        for host in ["db.test", "127.0.0.1"] {
+            let root = scene.root.display();
+            let more = format!("host={host} sslmode=verify-full sslrootcert={root}");
+            scene.compare("either", &more, different);
+        }
+    }
+}
+
 #[test]
 fn with_an_unknown_authority_every_mode_ends_as_with_libpq() {
     let (authority, stranger) = (Authority::new("Tests"), Authority::new("Stranger"));
@@ -277,6 +307,29 @@ fn every_way_to_log_in_ends_as_with_libpq() {
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
 
+#[test]
+fn a_client_key_that_cannot_be_used_is_told_with_what_is_wrong_with_it() {
+    let (authority, scene) = Scene::good();
+    let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
+    let client = authority.signs(&wanted);
+    let weak = openssl::rsa::Rsa::generate(1024).unwrap();
+    let weak = authority.signs_for(openssl::pkey::PKey::from_rsa(weak).unwrap(), &wanted);
+    let another = authority::ec_key().private_key_to_pem_pkcs8().unwrap();
+    let cert = write(&scene.folder, "client.crt", client.cert_pem());
+    let key = write(&scene.folder, "another.key", another);
+    let own = format!("sslmode=require sslcert={} sslkey={}", cert.display(), key.display());
+    let (_, run) = scene.premigrate("only_cert", &own, &[]);
+    let words = format!("sslkey ({}) does not belong to the certificate", key.display());
+    run.exits(78).says(&[&words]);
+
+    let cert = write(&scene.folder, "weak.crt", weak.cert_pem());
+    let key = write(&scene.folder, "weak.key", weak.key_pem());
+    let own = format!("sslmode=require sslcert={} sslkey={}", cert.display(), key.display());
+    let (_, run) = scene.premigrate("only_cert", &own, &[]);
+    let words = format!("sslcert ({}) is not accepted (", cert.display());
+    run.exits(78).says(&[&words, "key too small"]).does_not_say("does not belong");
+}
+
 /// Under TLS 1.3 the server's verdict comes when the handshake is over, under 1.2 within it.
 #[test]
 fn a_client_certificate_that_the_server_does_not_take_ends_as_with_libpq() {
@@ -357,7 +410,37 @@ fn roots_that_are_named_are_used_and_must_be_there() {
     run.exits(77).says(&["an authority CN=Tests that is not trusted here; trusted are "]);
     let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", "/no/such")]);
     run.exits(78).says(&["SSL_CERT_FILE (/no/such) is not there"]);
+    let (folder, hashed) = (scene.folder.path.display(), scene.folder.path.join("hashed"));
+    std::fs::create_dir(&hashed).unwrap();
+    let name = Command::new("openssl").args(["x509", "-noout", "-hash", "-in", &root]).output();
+    let name = String::from_utf8(name.expect("openssl").stdout).unwrap();
+    std::fs::copy(&root, hashed.join(format!("{}.0", name.trim()))).unwrap();
+    for folders in [format!("{folder}/hashed"), format!("/no/such:{folder}/hashed")] {
+        let (outcome, run) = scene.premigrate("either", system, &[("SSL_CERT_DIR", &folders)]);
+        assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+    }
+    let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_DIR", "/no/such:/nor/this")]);
+    run.exits(78).says(&["SSL_CERT_DIR (/no/such:/nor/this) is not there"]);
     let missing = "sslmode=verify-ca sslrootcert=/no/such";
     let (_, run) = scene.premigrate("either", missing, &[]);
     run.exits(78).says(&["sslrootcert (/no/such) cannot be read"]);
+}
+
+/// Whatever the system trusts besides.
+#[test]
+fn roots_that_are_named_are_the_only_ones() {
+    let (_authority, scene) = Scene::good();
+    let (trusted, stranger) = (scene.root.display().to_string(), Authority::new("Stranger").pem());
+    let other = write(&scene.folder, "other.crt", &stranger).display().to_string();
+    for mode in ["require", "verify-ca", "verify-full"] {
+        for named in [&other, &stranger] {
+            let env = [("SSL_CERT_FILE", &*trusted), ("PGSSLROOTCERT", named)];
+            let (_, run) = scene.premigrate("either", &format!("sslmode={mode}"), &env);
+            run.exits(77).says(&["CN=Tests that is not trusted here; trusted are the roots "]);
+        }
+    }
+    // It is that which makes the difference.
+    let env = [("SSL_CERT_FILE", &*trusted)];
+    let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
+    assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
