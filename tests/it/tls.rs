@@ -444,3 +444,24 @@ fn roots_that_are_named_are_the_only_ones() {
     let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
+
+#[test]
+fn files_are_found_where_libpq_looks_for_them() {
+    let (authority, scene) = Scene::good();
+    let client = authority.signs(&Wanted { subject: "only_cert", names: &[], valid: (-9, 90) });
+    let home = scene.folder.path.display().to_string();
+    let put = |name: &str, text: String| write(&scene.folder, &format!(".postgresql/{name}"), text);
+    put("postgresql.crt", client.cert_pem());
+    put("postgresql.key", client.key_pem());
+    let env = [("HOME", home.as_str())];
+    for (root, is_trusted) in [(authority.pem(), true), (Authority::new("Stranger").pem(), false)] {
+        put("root.crt", root);
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let more = format!("sslmode={mode}");
+            let (ours, run) = scene.premigrate("only_cert", &more, &env);
+            let (theirs, words) = scene.libpq("only_cert", &more, &env);
+            assert_eq!(ours, theirs, "{mode}\nlibpq: {words}\nours: {}", run.stderr);
+            assert_eq!(ours == Outcome::Encrypted, is_trusted, "{mode}: {}", run.stderr);
+        }
+    }
+}
