@@ -99,8 +99,8 @@ fn by_trouble(trouble: &Trouble, attempt: &Attempt) -> Option<&'static str> {
         }
         Trouble::Stalled => {
             "something listens there, and lets nobody in: see whether it is overloaded, or waits \
-             for something itself, such as a pooler for its server; connect_timeout gives it longer \
-             than 10 s, as far as --wait does"
+             for something itself, such as a pooler for its server; how long it may take is said by \
+             connect_timeout, 10 s if that is not given, and by --wait"
         }
         Trouble::NoNameServer => {
             "see the name servers in /etc/resolv.conf, and whether this network has a way to them"

@@ -226,12 +226,16 @@ fn with_an_unknown_authority_every_mode_ends_as_with_libpq() {
 
 #[test]
 fn with_a_self_signed_certificate_every_mode_ends_as_with_libpq() {
-    let authority = Authority::new("Tests");
-    let scene = Scene::new(&authority, Some(&self_signed(&GOOD)));
+    let (authority, pair) = (Authority::new("Tests"), self_signed(&GOOD));
+    let scene = Scene::new(&authority, Some(&pair));
     scene.matrix(false);
     let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
     run.exits(77).says(&["the server's certificate CN=db.test is self-signed", "PGSSLROOTCERT"]);
+    // Which helps.
+    let env = [("PGSSLROOTCERT", &*pair.cert_pem())];
+    let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
+    assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
 
 #[test]
