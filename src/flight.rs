@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::database::{Answer, Cause, Flight, Trouble};
-use crate::history::{Entry, History, State, Table};
+use crate::history::{self, Entry, History, State, Table};
 use crate::lock;
 use crate::migration::Migration;
 use crate::pg_error::{PgError, Position};
@@ -501,12 +501,22 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
+    if !limits.unsettable.contains(&lock::MARK.0) {
+        let (mark, held) = lock::MARK;
+        steps.push((Step::Setting(mark), format!("set local {mark} = '{held}'")));
+    }
     if job.keeps {
         // Back to here, the locks on the tables that were looked at are given back.
         steps.push((Step::Begin, "savepoint guarded".to_owned()));
     }
-    steps.push((Step::History, table.guard(history)));
-    steps.push((Step::Progress, progress::unchanged(table, progress)));
+    if history.state.has_table() && !progress.exists {
+        // Which is how it mostly is: one statement is faster than two.
+        let both = format!("{} and {}", table.unchanged(history), progress::missing(table));
+        steps.push((Step::History, history::guard(&both)));
+    } else {
+        steps.push((Step::History, table.guard(history)));
+        steps.push((Step::Progress, progress::unchanged(table, progress)));
+    }
     if job.keeps {
         steps.push((Step::Begin, "rollback to savepoint guarded".to_owned()));
     }
@@ -657,16 +667,30 @@ mod tests {
     fn transaction<'a>(job: &'a Job<'a>) -> Transaction<'a> {
         let table = Table::new("s", "t");
         let history = History { state: State::Unnamed, rows: vec![], standby: false };
-        let limits = Limits {
-            lock_timeout: Duration::from_secs(5),
-            statement_timeout: None,
-            server_version: 18,
-            unsettable: vec![],
-        };
         let progress = &Progress::default();
         let state = State::Unnamed;
         let ground = Ground { table: &table, history: &history, state, progress };
-        Transaction::new(job, &ground, &limits)
+        Transaction::new(job, &ground, &limits(vec![]))
+    }
+
+    fn limits(unsettable: Vec<&'static str>) -> Limits {
+        Limits {
+            lock_timeout: Duration::from_secs(5),
+            statement_timeout: None,
+            server_version: 18,
+            unsettable,
+        }
+    }
+
+    fn opening_steps(
+        history: &History,
+        progress: &Progress,
+        unsettable: Vec<&'static str>,
+    ) -> Vec<Step> {
+        let table = Table::new("s", "t");
+        let ground = Ground { table: &table, history, state: history.state, progress };
+        let steps = opening(&Job::default(), &ground, &limits(unsettable));
+        steps.into_iter().map(|(step, _)| step).collect()
     }
 
     /// How many statements of the opening come before this one.
@@ -747,6 +771,30 @@ mod tests {
         assert_eq!(opening(setting, "42704"), "unsettable transaction_timeout");
         assert_eq!(opening(Step::Begin, "25006"), "failed Begin None");
         assert_eq!(opening(Step::Lock, "42501"), "failed Begin None");
+    }
+
+    #[test]
+    fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
+        let guards = |state, exists| {
+            let history = History { state, rows: vec![], standby: false };
+            let progress = Progress { exists, ..Progress::default() };
+            let steps = opening_steps(&history, &progress, vec![]);
+            let is_guard = |step: &&Step| [Step::History, Step::Progress].contains(*step);
+            steps.iter().filter(is_guard).copied().collect::<Vec<_>>()
+        };
+        assert_eq!(guards(State::Named, false), [Step::History]);
+        // The table's absence is read from the catalogs, and nothing of it from a cache.
+        assert_eq!(guards(State::NoTable, false), [Step::History, Step::Progress]);
+        assert_eq!(guards(State::Named, true), [Step::History, Step::Progress]);
+    }
+
+    #[test]
+    fn the_mark_of_the_lock_can_be_done_without() {
+        let history = History { state: State::Named, rows: vec![], standby: false };
+        let mark = Step::Setting(lock::MARK.0);
+        let steps = |unsettable| opening_steps(&history, &Progress::default(), unsettable);
+        assert!(steps(vec![]).contains(&mark));
+        assert!(!steps(vec![lock::MARK.0]).contains(&mark));
     }
 
     #[test]

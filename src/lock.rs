@@ -21,11 +21,18 @@ pub fn take() -> String {
     history::guard(&format!("pg_catalog.pg_try_advisory_xact_lock({KEY})"))
 }
 
+/// A setting that lasts as long as the transaction that holds the lock; it is nobody else's. Where
+/// the server does not take it, [`still_held`] does without.
+pub const MARK: (&str, &str) = ("premigrate.lock", "held");
+
 /// Raises an error unless this session holds the lock, which it does as long as the transaction is
-/// still the one that took it.
+/// still the one that took it. Usually [`MARK`] tells; the file may have reset it (`reset all`), and
+/// then `pg_locks` is asked: the server gathers all of its locks for that.
 pub fn still_held() -> String {
+    let (mark, held) = MARK;
     history::guard(&format!(
-        "exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
+        "pg_catalog.current_setting('{mark}', true) = '{held}' \
+         or exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
          and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted \
          and pid = pg_catalog.pg_backend_pid())"
     ))
