@@ -216,7 +216,7 @@ impl<'a> Transaction<'a> {
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
             (Step::Deferred, "set constraints all immediate".to_owned()),
             // A COMMIT that we did not see for what it is would let the row in alone.
-            (Step::StillLocked, lock::still_held()),
+            (Step::StillLocked, lock::STILL_HELD.to_owned()),
         ];
         closing.extend(RESET.map(|sql| (Step::Reset, sql.to_owned())));
         closing.push((Step::Reset, "discard temp".to_owned()));
@@ -501,10 +501,6 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
-    if !limits.unsettable.contains(&lock::MARK.0) {
-        let (mark, held) = lock::MARK;
-        steps.push((Step::Setting(mark), format!("set local {mark} = '{held}'")));
-    }
     if job.keeps {
         // Back to here, the locks on the tables that were looked at are given back.
         steps.push((Step::Begin, "savepoint guarded".to_owned()));
@@ -524,6 +520,7 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     if job.makes_progress {
         steps.push((Step::ProgressTable, progress::create(table)));
     }
+    steps.push((Step::Begin, lock::MARK.to_owned()));
     steps
 }
 
@@ -670,27 +667,16 @@ mod tests {
         let progress = &Progress::default();
         let state = State::Unnamed;
         let ground = Ground { table: &table, history: &history, state, progress };
-        Transaction::new(job, &ground, &limits(vec![]))
+        Transaction::new(job, &ground, &limits())
     }
 
-    fn limits(unsettable: Vec<&'static str>) -> Limits {
+    fn limits() -> Limits {
         Limits {
             lock_timeout: Duration::from_secs(5),
             statement_timeout: None,
             server_version: 18,
-            unsettable,
+            unsettable: vec![],
         }
-    }
-
-    fn opening_steps(
-        history: &History,
-        progress: &Progress,
-        unsettable: Vec<&'static str>,
-    ) -> Vec<Step> {
-        let table = Table::new("s", "t");
-        let ground = Ground { table: &table, history, state: history.state, progress };
-        let steps = opening(&Job::default(), &ground, &limits(unsettable));
-        steps.into_iter().map(|(step, _)| step).collect()
     }
 
     /// How many statements of the opening come before this one.
@@ -776,25 +762,18 @@ mod tests {
     #[test]
     fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
         let guards = |state, exists| {
-            let history = History { state, rows: vec![], standby: false };
-            let progress = Progress { exists, ..Progress::default() };
-            let steps = opening_steps(&history, &progress, vec![]);
-            let is_guard = |step: &&Step| [Step::History, Step::Progress].contains(*step);
-            steps.iter().filter(is_guard).copied().collect::<Vec<_>>()
+            let table = &Table::new("s", "t");
+            let history = &History { state, rows: vec![], standby: false };
+            let progress = &Progress { exists, ..Progress::default() };
+            let ground = Ground { table, history, state, progress };
+            let steps = opening(&Job::default(), &ground, &limits()).into_iter();
+            let is_guard = |step: &Step| [Step::History, Step::Progress].contains(step);
+            steps.map(|(step, _)| step).filter(is_guard).collect::<Vec<_>>()
         };
         assert_eq!(guards(State::Named, false), [Step::History]);
         // The table's absence is read from the catalogs, and nothing of it from a cache.
         assert_eq!(guards(State::NoTable, false), [Step::History, Step::Progress]);
         assert_eq!(guards(State::Named, true), [Step::History, Step::Progress]);
-    }
-
-    #[test]
-    fn the_mark_of_the_lock_can_be_done_without() {
-        let history = History { state: State::Named, rows: vec![], standby: false };
-        let mark = Step::Setting(lock::MARK.0);
-        let steps = |unsettable| opening_steps(&history, &Progress::default(), unsettable);
-        assert!(steps(vec![]).contains(&mark));
-        assert!(!steps(vec![lock::MARK.0]).contains(&mark));
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Table {
              coalesce(pg_catalog.string_agg(line collate \"C\", e'\\n' \
              order by id, line collate \"C\"), ''), 'UTF8')), 'hex') \
              from (select '' as name) unnamed, lateral (select id, \
-             pg_catalog.format('%s %s %s %s', id, created_at, hash, name) as line from {}) lines)",
+             pg_catalog.concat(id, ' ', created_at, ' ', hash, ' ', name) as line from {}) lines)",
             quote::literal(&history.fingerprint()),
             self.qualified()
         )
