@@ -19,6 +19,17 @@ pub enum Fate {
     Unknown,
 }
 
+/// What there is to see of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What became of it, if it was begun.
+    pub fate: Fate,
+    /// Its words for whoever asks later, if it is only to begin: it names what it is about in full,
+    /// since what the names alone mean may change, by itself too. None where it is already as the
+    /// statement is to make it: to find it so again tells nothing.
+    pub words: Option<String>,
+}
+
 /// What to ask; or what is clear without.
 pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
     let Kind::Alone(what) = statement.kind else { return Err(Fate::Unknown) };
@@ -27,25 +38,33 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
             let (Some(name), Some(table)) = (index.name, index.table) else {
                 return Err(Fate::Unknown);
             };
-            let name = name.last().map(String::as_str).unwrap_or_default();
+            let name = quote::literal(name.last().map(String::as_str).unwrap_or_default());
             Ok(format!(
                 // A build holds this lock on its table, as a vacuum does: that is for everyone to see,
                 // while who is at what is not.
                 "select indisvalid and indisready and indislive, \
                  exists (select from pg_catalog.pg_locks where locktype = 'relation' \
                  and database = (select oid from pg_catalog.pg_database \
-                 where datname = pg_catalog.current_database()) and relation = indrelid \
+                 where datname = pg_catalog.current_database()) and relation = its_table.oid \
                  and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid()), \
-                 pg_catalog.format('%I.%I', nspname, relname) \
-                 from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
-                 join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-                 where relname = {}::name and indrelid = pg_catalog.to_regclass({})",
-                quote::literal(name),
+                 case when indexrelid is not null \
+                 then pg_catalog.format('%I.%I', nspname, its_index.relname) end, \
+                 pg_catalog.format('create index concurrently %I on %I.%I', \
+                 {name}::name, nspname, its_table.relname) \
+                 from pg_catalog.pg_class its_table \
+                 join pg_catalog.pg_namespace on pg_namespace.oid = its_table.relnamespace \
+                 left join (pg_catalog.pg_index \
+                 join pg_catalog.pg_class its_index on its_index.oid = indexrelid) \
+                 on indrelid = its_table.oid and its_index.relname = {name}::name \
+                 where its_table.oid = pg_catalog.to_regclass({})",
                 quote::literal(&qualified(&table))
             ))
         }
         ("DROP INDEX CONCURRENTLY", Some(index)) => Ok(format!(
-            "select pg_catalog.to_regclass({}) is null",
+            "select pg_catalog.format('drop index concurrently %I.%I', nspname, relname) \
+             from pg_catalog.pg_class \
+             join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
+             where pg_class.oid = pg_catalog.to_regclass({})",
             quote::literal(&qualified(&index.name.unwrap_or_default()))
         )),
         (
@@ -66,18 +85,21 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
 }
 
 /// What the answer to the question means.
-pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Fate {
+pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Seen {
     let field = |place: usize| answer.and_then(|row| row.get(place)).cloned().flatten();
     let is_true = |place: usize| field(place).as_deref() == Some("t");
     if statement.kind == Kind::Alone("DROP INDEX CONCURRENTLY") {
-        return if is_true(0) { Fate::Done } else { Fate::Undone };
+        let words = field(0);
+        return Seen { fate: if words.is_none() { Fate::Done } else { Fate::Undone }, words };
     }
-    match field(2) {
+    let fate = match field(2) {
         None => Fate::Undone,
         Some(_) if is_true(0) => Fate::Done,
         Some(index) if is_true(1) => Fate::Busy(index),
         Some(index) => Fate::Invalid(index),
-    }
+    };
+    let words = field(3).filter(|_| fate != Fate::Done);
+    Seen { fate, words }
 }
 
 /// Whether a statement that fails may have done, and committed, a part of its work.
@@ -115,46 +137,57 @@ mod tests {
     use super::*;
     use crate::sql::Script;
 
-    fn told(sql: &str, answer: Option<&[&str]>) -> Fate {
+    fn told(sql: &str, answer: &[Option<&str>]) -> Fate {
+        seen(sql, answer).fate
+    }
+
+    /// What is seen where the answer is this row; none is an empty one.
+    fn seen(sql: &str, answer: &[Option<&str>]) -> Seen {
         let script = Script::read(sql);
         let statement = &script.statements()[0];
-        let row: Option<Vec<_>> =
-            answer.map(|row| row.iter().map(|field| Some((*field).to_owned())).collect());
+        let row: Vec<_> = answer.iter().map(|field| field.map(str::to_owned)).collect();
         match question(statement) {
-            Ok(_) => read(statement, row.as_deref()),
-            Err(fate) => fate,
+            Ok(_) => read(statement, (!row.is_empty()).then_some(&row)),
+            Err(fate) => Seen { fate, words: None },
         }
     }
 
     #[test]
     fn an_index_is_built_or_invalid_or_not_there() {
-        let sql = "create index concurrently i on s.t (a)";
-        assert_eq!(told(sql, None), Fate::Undone);
-        assert_eq!(told(sql, Some(&["t", "f", "s.i"])), Fate::Done);
-        assert_eq!(told(sql, Some(&["f", "f", "s.i"])), Fate::Invalid("s.i".to_owned()));
-        assert_eq!(told(sql, Some(&["f", "t", "s.i"])), Fate::Busy("s.i".to_owned()));
+        let sql = "create index concurrently i on t (a)";
+        let words = "create index concurrently i on s.t";
+        let seen = |valid, busy, index| seen(sql, &[valid, busy, index, Some(words)]);
+        let found = |fate| Seen { fate, words: Some(words.to_owned()) };
+        let (yes, no, index) = (Some("t"), Some("f"), Some("s.i"));
+        assert_eq!(seen(None, no, None), found(Fate::Undone));
+        assert_eq!(seen(no, no, index), found(Fate::Invalid("s.i".to_owned())));
+        assert_eq!(seen(no, yes, index), found(Fate::Busy("s.i".to_owned())));
+        assert_eq!(seen(yes, no, index), Seen { fate: Fate::Done, words: None });
+        assert_eq!(told(sql, &[]), Fate::Undone);
     }
 
     #[test]
     fn an_index_that_the_server_named_is_not_found_again() {
-        assert_eq!(told("create index concurrently on t (a)", None), Fate::Unknown);
+        assert_eq!(told("create index concurrently on t (a)", &[]), Fate::Unknown);
     }
 
     #[test]
     fn an_index_is_dropped_once_it_is_gone() {
-        assert_eq!(told("drop index concurrently s.i", Some(&["t"])), Fate::Done);
-        assert_eq!(told("drop index concurrently s.i", Some(&["f"])), Fate::Undone);
+        let words = "drop index concurrently s.i";
+        assert_eq!(told("drop index concurrently i", &[]), Fate::Done);
+        let found = Seen { fate: Fate::Undone, words: Some(words.to_owned()) };
+        assert_eq!(seen("drop index concurrently i", &[Some(words)]), found);
     }
 
     #[test]
     fn what_does_no_harm_twice_runs_again_and_nothing_else_does() {
         for sql in ["vacuum t", "reindex index concurrently i", "alter system set a = 'b'"] {
-            assert_eq!(told(sql, None), Fate::Undone, "{sql}");
+            assert_eq!(told(sql, &[]), Fate::Undone, "{sql}");
         }
         for sql in
             ["create database d", "call p()", "alter table t detach partition p concurrently"]
         {
-            assert_eq!(told(sql, None), Fate::Unknown, "{sql}");
+            assert_eq!(told(sql, &[]), Fate::Unknown, "{sql}");
         }
     }
 }

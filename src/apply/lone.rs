@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::consult::QUESTION;
 use crate::database::{Answer, Cause, Flight, Session, Trouble};
 use crate::error::Error;
-use crate::fate::{self, Fate};
+use crate::fate::{self, Fate, Seen};
 use crate::flight::{self, Work};
 use crate::observer::{Observer, Waiting};
 use crate::pg_error::PgError;
@@ -78,8 +78,8 @@ impl Run<'_> {
             return Ending::Undone(Halt::Error(Error::Broken(broken)));
         }
         let begun = self.prepare(session, work).and_then(|()| {
-            self.clear_the_way(session, work, statement)?;
-            self.begin(session, work, known_as, statement, known)
+            let words = self.clear_the_way(session, work, statement)?;
+            self.begin(session, work, known_as, words.as_deref(), known)
         });
         if let Err(halt) = begun {
             return Ending::Undone(halt);
@@ -88,21 +88,20 @@ impl Run<'_> {
     }
 
     /// An index of this name that nobody builds any more would be passed over by IF NOT EXISTS, and
-    /// be in the way of a build without.
+    /// be in the way of a build without. Gives what is to be written of a statement that begins.
     fn clear_the_way(
         &mut self,
         session: &Session,
         work: Work<'_>,
         statement: &Statement<'_>,
-    ) -> Result<(), Halt> {
-        if !builds(statement) {
-            return Ok(());
+    ) -> Result<Option<String>, Halt> {
+        let seen = self.look(session, work, statement.text)?;
+        match seen.fate {
+            Fate::Invalid(index) => self.drop_invalid(session, work, &index)?,
+            Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
+            Fate::Done | Fate::Undone | Fate::Unknown => {}
         }
-        match self.fate(session, work, statement.text)? {
-            Fate::Invalid(index) => self.drop_invalid(session, work, &index),
-            Fate::Busy(index) => Err(Halt::Error(busy(work, index))),
-            Fate::Done | Fate::Undone | Fate::Unknown => Ok(()),
-        }
+        Ok(seen.words)
     }
 
     pub(super) fn drop_invalid(
@@ -124,13 +123,13 @@ impl Run<'_> {
     }
 
     /// What became of a statement, as far as the catalogs tell.
-    pub(super) fn fate(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Fate, Halt> {
+    pub(super) fn look(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Seen, Halt> {
         let until = Instant::now() + ORPHAN;
         loop {
-            let fate = self.fate_now(session, text, Patience::lasting(QUESTION, self.stop));
-            match fate.map_err(|cause| unasked(work, cause))? {
+            let seen = self.look_now(session, text, Patience::lasting(QUESTION, self.stop));
+            match seen.map_err(|cause| unasked(work, cause))? {
                 // It may be done any moment.
-                Fate::Busy(_) if Instant::now() < until => {
+                Seen { fate: Fate::Busy(_), .. } if Instant::now() < until => {
                     let patience = Patience::endless(self.stop);
                     if patience.sleep(Duration::from_millis(500)).is_err()
                         && let Some(signal) = self.stop.raised()
@@ -138,22 +137,25 @@ impl Run<'_> {
                         return Err(Halt::Error(signal.into()));
                     }
                 }
-                fate => return Ok(fate),
+                seen => return Ok(seen),
             }
         }
     }
 
-    fn fate_now(
+    fn look_now(
         &self,
         session: &Session,
         text: &str,
         patience: Patience<'_>,
-    ) -> Result<Fate, Cause> {
+    ) -> Result<Seen, Cause> {
+        let words = Some(text.to_owned());
         let script = Script::read(text);
-        let Some(statement) = script.statements().first() else { return Ok(Fate::Unknown) };
+        let Some(statement) = script.statements().first() else {
+            return Ok(Seen { fate: Fate::Unknown, words });
+        };
         match fate::question(statement) {
             Ok(question) => Ok(fate::read(statement, session.ask(&question, patience)?.as_deref())),
-            Err(fate) => Ok(fate),
+            Err(fate) => Ok(Seen { fate, words }),
         }
     }
 
@@ -163,7 +165,7 @@ impl Run<'_> {
         session: &Session,
         work: Work<'_>,
         known_as: &str,
-        statement: &Statement<'_>,
+        words: Option<&str>,
         known: &mut Known,
     ) -> Result<(), Halt> {
         let table = &self.settings.table;
@@ -173,7 +175,7 @@ impl Run<'_> {
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            progress::begin(table, known_as, number, hash, statement.text, pid)
+            progress::begin(table, known_as, number, hash, words, pid)
         );
         let patience = Patience::lasting(SECOND, self.stop);
         let Flight { answers, end } =
@@ -243,7 +245,7 @@ impl Run<'_> {
             return !fate::may_do_half(statement);
         }
         let patience = Patience::despite_signals(LAST, self.stop);
-        match self.fate_now(session, statement.text, patience) {
+        match self.look_now(session, statement.text, patience).map(|seen| seen.fate) {
             // One that is there was there before; without a name, it is found by none.
             Ok(Fate::Undone | Fate::Done | Fate::Unknown) => true,
             Ok(Fate::Invalid(_) | Fate::Busy(_)) | Err(_) => false,

@@ -49,9 +49,13 @@ impl Run<'_> {
     ) -> Result<Ending, Halt> {
         self.end_orphan(session, work, begun)?;
         self.prepare(session, work)?;
-        let text = begun.statement.as_deref().unwrap_or_default();
+        let fate = match begun.statement.as_deref() {
+            Some(words) => self.look(session, work, words)?.fate,
+            // Nothing tells that it ran, and nothing is lost if it did.
+            None => Fate::Undone,
+        };
         let undone = Ending::Undone(Halt::Setback(Setback::Settled));
-        Ok(match self.fate(session, work, text)? {
+        Ok(match fate {
             Fate::Done if begun.hash == work.unit.hash.as_str() => Ending::Done,
             Fate::Done => {
                 let error = Error::ChangedUnits(vec![ChangedUnit {

@@ -1,5 +1,6 @@
 //! Migrations that one transaction cannot hold: units, progress, resuming.
 
+mod judged;
 mod killed;
 mod locks;
 mod renamed;
