@@ -233,7 +233,8 @@ impl Run<'_> {
 
     /// The server says that the statement has failed.
     fn failed(&self, session: &Session, statement: &Statement<'_>, error: Error) -> Ending {
-        match self.leaves_nothing(session, statement) {
+        let refused = matches!(&error, Error::Failed(it) if it.error.is_before_running());
+        match refused || self.leaves_nothing(session, statement) {
             true => Ending::Undone(Halt::Error(error)),
             false => Ending::Open(Halt::Error(error)),
         }

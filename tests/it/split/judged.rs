@@ -85,3 +85,38 @@ fn an_index_is_looked_for_on_the_table_that_its_build_began_on() {
     assert_eq!(indexes(&database), ["public.I"]);
     assert_eq!(database.value(PROGRESS), "");
 }
+
+#[test]
+fn a_procedure_that_was_refused_before_it_ran_leaves_no_doubt() {
+    let database = Database::fresh();
+    database.execute("create table log (a int); create procedure q() begin atomic; end");
+    let sql = |statement: &str| format!("-- premigrate: no-transaction\n{statement}");
+    let folder = Folder::drizzle0(&[("0000_a", &sql("call p(now())"))]);
+    premigrate(&database, &folder).run().exits(70).says(&["42883"]);
+    folder.write("0000_a.sql", sql("do $$ begin insert into log values (1); selec 1; end $$"));
+    premigrate(&database, &folder).run().exits(70).says(&["42601"]);
+    folder.write("0000_a.sql", sql("call q()"));
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn a_procedure_in_which_something_was_refused_leaves_a_doubt() {
+    for failing in ["call p(now())", "selec 1", "create function p() language plpgsql as $_$ x $_$"]
+    {
+        let folder = Folder::drizzle0(&[(
+            "0000_a",
+            &format!(
+                "-- premigrate: no-transaction\n\
+                 do $do$ begin insert into log values (1); commit; \
+                 execute $e${failing}$e$; end $do$"
+            ),
+        )]);
+        let database = Database::fresh();
+        database.execute("create table log (a int)");
+        premigrate(&database, &folder).run().exits(70).says(&["42"]);
+        let run = premigrate(&database, &folder).run().exits(70);
+        run.says(&["nothing tells whether it was done"]);
+        assert_eq!(database.value("select count(*) from log"), "1");
+    }
+}
