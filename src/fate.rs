@@ -110,6 +110,24 @@ pub fn may_do_half(statement: &Statement<'_>) -> bool {
     is("call") || is("do") || statement.kind == detaches
 }
 
+/// Whether a statement that does not end may leave indexes that nothing finds again, and to do it
+/// again does not take away.
+pub fn may_leave_indexes(statement: &Statement<'_>) -> bool {
+    matches!(statement.kind, Kind::Alone(what) if what.starts_with("REINDEX"))
+}
+
+/// Asks for the SQL that drops what a REINDEX CONCURRENTLY that did not end has left, and nobody is
+/// at: the new index, or, where all but the last step was done, the old one.
+pub const LEFT_INDEXES: &str = "select pg_catalog.string_agg(pg_catalog.format(\
+     'drop index concurrently %I.%I;', nspname, relname), ' ' order by nspname, relname) \
+     from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
+     join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
+     where not indisvalid and relname ~ '_cc(new|old)[0-9]*$' \
+     and not exists (select from pg_catalog.pg_locks where locktype = 'relation' \
+     and database = (select oid from pg_catalog.pg_database \
+     where datname = pg_catalog.current_database()) and relation = indrelid \
+     and mode = 'ShareUpdateExclusiveLock')";
+
 /// Ends the backends in which a statement of ours runs that begins so, and the one that was ours
 /// alone; gives the number of one that there still is.
 pub fn end_orphan(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {

@@ -220,7 +220,11 @@ impl Run<'_> {
             run.clear_the_way(session, work, statement).map_err(Sent::Open)?;
             run.still_held(keeper).map_err(Sent::Unsent)
         };
-        match self.send_again(session, work, statement.text, failure, repeats, before_again) {
+        let sent = self.send_again(session, work, statement.text, failure, repeats, before_again);
+        if matches!(sent, Sent::Done | Sent::Cancelled(_) | Sent::Failed(_)) {
+            self.tell_left_indexes(session, statement);
+        }
+        match sent {
             Sent::Done => Ending::Done,
             Sent::Cancelled(signal) => {
                 self.failed(session, statement, stopped(signal, Some(work), true))
@@ -228,6 +232,21 @@ impl Run<'_> {
             Sent::Failed(error) => self.failed(session, statement, error),
             Sent::Open(halt) => Ending::Open(halt),
             Sent::Unsent(halt) => Ending::Undone(halt),
+        }
+    }
+
+    /// Names what a REINDEX has left, this one or an earlier one; a courtesy.
+    fn tell_left_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
+        if !fate::may_leave_indexes(statement) {
+            return;
+        }
+        let patience = Patience::despite_signals(LAST, self.stop);
+        let left = session.ask(fate::LEFT_INDEXES, patience).ok().flatten();
+        if let Some(drop) = left.and_then(|row| row.into_iter().next().flatten()) {
+            (self.tell)(Event::Note(format!(
+                "INVALID indexes are left of a REINDEX CONCURRENTLY that did not end; to drop them: \
+                 {drop}"
+            )));
         }
     }
 

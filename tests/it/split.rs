@@ -231,6 +231,26 @@ fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
 }
 
 #[test]
+fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
+    let database = Database::fresh();
+    database.execute("create table t (a int, b text); create index \"I\" on t (a)");
+    let mut writer = database.holding("insert into t values (1)");
+    let folder = Folder::drizzle0(&[("0000_a", "reindex table concurrently t")]);
+    let run = premigrate(&database, &folder).args(&["--statement-timeout", "400ms"]).run();
+    let drop = "drop index concurrently public.\"I_ccnew\";";
+    run.exits(70).says(&["57014", "INVALID indexes are left", drop]);
+    writer.batch_execute("commit").unwrap();
+    let run = premigrate(&database, &folder).run().exits(0).says(&[drop]);
+    for (_, rest) in run.stderr.match_indices("drop index").map(|(at, _)| run.stderr.split_at(at)) {
+        database.execute(rest.split(';').next().unwrap());
+    }
+    assert_eq!(database.rows("select from pg_index where not indisvalid"), [""; 0]);
+
+    folder.add("0001_b", "reindex index concurrently \"I\"");
+    premigrate(&database, &folder).run().exits(0).does_not_say("INVALID");
+}
+
+#[test]
 fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
     let database = Database::fresh();
     database.execute("create table t (a int)");
