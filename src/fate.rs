@@ -54,7 +54,8 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
                  from pg_catalog.pg_class its_table \
                  join pg_catalog.pg_namespace on pg_namespace.oid = its_table.relnamespace \
                  left join (pg_catalog.pg_index \
-                 join pg_catalog.pg_class its_index on its_index.oid = indexrelid) \
+                 join pg_catalog.pg_class its_index on its_index.oid = indexrelid \
+                 and its_index.relkind = 'i') \
                  on indrelid = its_table.oid and its_index.relname = {name}::name \
                  where its_table.oid = pg_catalog.to_regclass({})",
                 quote::literal(&qualified(&table))

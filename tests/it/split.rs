@@ -207,6 +207,27 @@ fn an_invalid_index_is_built_again_also_where_if_not_exists_would_pass_it_over()
 }
 
 #[test]
+fn an_index_that_is_invalid_for_want_of_its_partitions_is_not_taken_for_a_build_that_was_cut_off() {
+    let database = Database::fresh();
+    let tables = "create table p (a int) partition by list (a); \
+         create table q partition of p for values in (1)";
+    database.execute(&format!("{tables}; create index i on only p (a)"));
+    let folder = Folder::drizzle0(&[("0000_a", "create index concurrently i on p (a)")]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["cannot create index on partitioned table"]).does_not_say("was left INVALID");
+}
+
+#[test]
+fn names_with_unicode_escapes_are_left_to_the_server() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); create index i on t (a)");
+    let sql = "drop index concurrently U&\"\\0069\"; create index concurrently i on U&\"t\" (a)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.rows(VALID), ["i true false"]);
+}
+
+#[test]
 fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
     let database = Database::fresh();
     database.execute("create table t (a int); insert into t values (1), (1)");
