@@ -2,7 +2,7 @@
 //! questions, and what their answers mean.
 
 use crate::quote;
-use crate::sql::{Kind, Statement};
+use crate::sql::{Index, Kind, Statement};
 
 /// What became of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +40,7 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
             };
             let name = quote::literal(name.last().map(String::as_str).unwrap_or_default());
             Ok(format!(
-                // A build holds this lock on its table, as a vacuum does: that is for everyone to see,
-                // while who is at what is not.
-                "select indisvalid and indisready and indislive, \
-                 exists (select from pg_catalog.pg_locks where locktype = 'relation' \
-                 and database = (select oid from pg_catalog.pg_database \
-                 where datname = pg_catalog.current_database()) and relation = its_table.oid \
-                 and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid()), \
+                "select indisvalid and indisready and indislive, {}, \
                  case when indexrelid is not null \
                  then pg_catalog.format('%I.%I', nspname, its_index.relname) end, \
                  pg_catalog.format('create index concurrently %I on %I.%I', \
@@ -58,6 +52,7 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
                  and its_index.relkind = 'i') \
                  on indrelid = its_table.oid and its_index.relname = {name}::name \
                  where its_table.oid = pg_catalog.to_regclass({})",
+                is_busy("its_table.oid"),
                 quote::literal(&qualified(&table))
             ))
         }
@@ -111,23 +106,40 @@ pub fn may_do_half(statement: &Statement<'_>) -> bool {
     is("call") || is("do") || statement.kind == detaches
 }
 
-/// Whether a statement that does not end may leave indexes that nothing finds again, and to do it
-/// again does not take away.
-pub fn may_leave_indexes(statement: &Statement<'_>) -> bool {
-    matches!(statement.kind, Kind::Alone(what) if what.starts_with("REINDEX"))
+/// Asks for the SQL that drops the indexes which a statement that did not end has left, and which to
+/// run it again does not take away; none where it leaves no such ones.
+pub fn left_indexes(statement: &Statement<'_>) -> Option<String> {
+    let which = match (statement.kind, statement.index()) {
+        // The new one; or, where all but the last step was done, the old one.
+        (Kind::Alone(what), _) if what.starts_with("REINDEX") => {
+            "relname ~ '_cc(new|old)[0-9]*$'".to_owned()
+        }
+        // The server gives it another name the next time.
+        (_, Some(Index { name: None, table: Some(table) })) => {
+            format!("indrelid = pg_catalog.to_regclass({})", quote::literal(&qualified(&table)))
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "select pg_catalog.string_agg(pg_catalog.format(\
+         'drop index concurrently %I.%I;', nspname, relname), ' ' order by nspname, relname) \
+         from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
+         join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
+         where not indisvalid and relkind = 'i' and {which} and not {}",
+        is_busy("indrelid")
+    ))
 }
 
-/// Asks for the SQL that drops what a REINDEX CONCURRENTLY that did not end has left, and nobody is
-/// at: the new index, or, where all but the last step was done, the old one.
-pub const LEFT_INDEXES: &str = "select pg_catalog.string_agg(pg_catalog.format(\
-     'drop index concurrently %I.%I;', nspname, relname), ' ' order by nspname, relname) \
-     from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
-     join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-     where not indisvalid and relname ~ '_cc(new|old)[0-9]*$' \
-     and not exists (select from pg_catalog.pg_locks where locktype = 'relation' \
-     and database = (select oid from pg_catalog.pg_database \
-     where datname = pg_catalog.current_database()) and relation = indrelid \
-     and mode = 'ShareUpdateExclusiveLock')";
+/// Whether someone else may be building on a table: that takes this lock, as a vacuum does. It is for
+/// everyone to see, while who is at what is not.
+fn is_busy(table: &str) -> String {
+    format!(
+        "exists (select from pg_catalog.pg_locks where locktype = 'relation' \
+         and database = (select oid from pg_catalog.pg_database \
+         where datname = pg_catalog.current_database()) and relation = {table} \
+         and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid())"
+    )
+}
 
 /// Ends the backends in which a statement of ours runs that begins so, and the one that was ours
 /// alone; gives the number of one that there still is.

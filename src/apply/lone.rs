@@ -198,7 +198,9 @@ impl Run<'_> {
             }
             Some(error) => return Err(unasked(work, Cause::Server(error.clone()))),
         }
-        let begun = Record { finished: false, ..Record::finished(known_as, number, hash) };
+        let statement = words.map(str::to_owned);
+        let begun =
+            Record { finished: false, statement, ..Record::finished(known_as, number, hash) };
         known.progress.put(known_as, number, Some(begun));
         Ok(())
     }
@@ -235,17 +237,15 @@ impl Run<'_> {
         }
     }
 
-    /// Names what a REINDEX has left, this one or an earlier one; a courtesy.
+    /// Names the indexes that a statement has left, now or at an earlier start, which are in nobody's
+    /// way but cost time; a courtesy.
     fn tell_left_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
-        if !fate::may_leave_indexes(statement) {
-            return;
-        }
+        let Some(question) = fate::left_indexes(statement) else { return };
         let patience = Patience::despite_signals(LAST, self.stop);
-        let left = session.ask(fate::LEFT_INDEXES, patience).ok().flatten();
+        let left = session.ask(&question, patience).ok().flatten();
         if let Some(drop) = left.and_then(|row| row.into_iter().next().flatten()) {
             (self.tell)(Event::Note(format!(
-                "INVALID indexes are left of a REINDEX CONCURRENTLY that did not end; to drop them: \
-                 {drop}"
+                "INVALID indexes are left of what did not end; to drop them: {drop}"
             )));
         }
     }

@@ -78,7 +78,7 @@ pub fn left_by(what: &str) -> &'static str {
     match what {
         "CREATE INDEX CONCURRENTLY" => {
             "A concurrent build cannot be rolled back: it may leave an INVALID index, which the \
-             next start drops and builds again"
+             next start drops and builds again if it is named"
         }
         "REINDEX CONCURRENTLY" => {
             "It cannot be rolled back: it may leave INVALID indexes, named ..._ccnew or ..._ccold; \

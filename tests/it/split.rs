@@ -272,6 +272,18 @@ fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
 }
 
 #[test]
+fn what_a_build_without_a_name_has_left_is_told_with_the_sql_to_drop_it() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently on t (a)")]);
+    let drop = "to drop them: drop index concurrently public.t_a_idx;";
+    premigrate(&database, &folder).run().exits(70).says(&["23505", drop]);
+    database.execute("delete from t");
+    premigrate(&database, &folder).run().exits(0).says(&[drop]);
+    assert_eq!(database.rows(VALID), ["t_a_idx false true", "t_a_idx1 true true"]);
+}
+
+#[test]
 fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
     let database = Database::fresh();
     database.execute("create table t (a int)");
