@@ -15,6 +15,8 @@ pub enum Fate {
     Invalid(String),
     /// This index was begun, and someone may be building it.
     Busy(String),
+    /// It is done by half; this SQL completes it.
+    Half(String),
     /// The catalogs do not tell.
     Unknown,
 }
@@ -26,7 +28,7 @@ pub struct Seen {
     pub fate: Fate,
     /// Its words for whoever asks later, if it is only to begin: it names what it is about in full,
     /// since what the names alone mean may change, by itself too. None where it is already as the
-    /// statement is to make it: to find it so again tells nothing.
+    /// statement is to make it, or half so: to find it so again tells nothing.
     pub words: Option<String>,
 }
 
@@ -63,6 +65,31 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
              where pg_class.oid = pg_catalog.to_regclass({})",
             quote::literal(&qualified(&index.name.unwrap_or_default()))
         )),
+        ("ALTER TABLE DETACH PARTITION CONCURRENTLY", None) => {
+            let Some(names) = statement.detached() else { return Err(Fate::Unknown) };
+            let [table, partition] = names.map(|name| quote::literal(&qualified(&name)));
+            let detach = |how| {
+                format!(
+                    "pg_catalog.format('alter table %I.%I detach partition %I.%I {how}', \
+                     (select nspname from pg_catalog.pg_namespace where oid = one.relnamespace), \
+                     one.relname, \
+                     (select nspname from pg_catalog.pg_namespace where oid = other.relnamespace), \
+                     other.relname)"
+                )
+            };
+            Ok(format!(
+                // Version 13 has no such column, and no such statement.
+                "select inhrelid is not null, \
+                 case when (pg_catalog.to_jsonb(pg_inherits) ->> 'inhdetachpending')::boolean \
+                 then {} end, {} \
+                 from pg_catalog.pg_class one cross join pg_catalog.pg_class other \
+                 left join pg_catalog.pg_inherits on inhparent = one.oid and inhrelid = other.oid \
+                 where one.oid = pg_catalog.to_regclass({table}) \
+                 and other.oid = pg_catalog.to_regclass({partition})",
+                detach("finalize"),
+                detach("concurrently")
+            ))
+        }
         (
             "VACUUM"
             | "CLUSTER"
@@ -84,18 +111,32 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
 pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Seen {
     let field = |place: usize| answer.and_then(|row| row.get(place)).cloned().flatten();
     let is_true = |place: usize| field(place).as_deref() == Some("t");
-    if statement.kind == Kind::Alone("DROP INDEX CONCURRENTLY") {
-        let words = field(0);
-        return Seen { fate: if words.is_none() { Fate::Done } else { Fate::Undone }, words };
-    }
-    let fate = match field(2) {
-        None => Fate::Undone,
-        Some(_) if is_true(0) => Fate::Done,
-        Some(index) if is_true(1) => Fate::Busy(index),
-        Some(index) => Fate::Invalid(index),
+    let (fate, words) = match statement.kind {
+        Kind::Alone("DROP INDEX CONCURRENTLY") => {
+            let is_gone = field(0).is_none();
+            (if is_gone { Fate::Done } else { Fate::Undone }, field(0))
+        }
+        Kind::Alone("ALTER TABLE DETACH PARTITION CONCURRENTLY") => {
+            let fate = match (answer, field(1)) {
+                (_, Some(finalize)) => Fate::Half(finalize),
+                (Some(_), None) if !is_true(0) => Fate::Done,
+                // Without both tables there is nothing to be done by half either.
+                (_, None) => Fate::Undone,
+            };
+            (fate, field(2))
+        }
+        _ => {
+            let fate = match field(2) {
+                None => Fate::Undone,
+                Some(_) if is_true(0) => Fate::Done,
+                Some(index) if is_true(1) => Fate::Busy(index),
+                Some(index) => Fate::Invalid(index),
+            };
+            (fate, field(3))
+        }
     };
-    let words = field(3).filter(|_| fate != Fate::Done);
-    Seen { fate, words }
+    let is_new = !matches!(fate, Fate::Done | Fate::Half(_));
+    Seen { fate, words: words.filter(|_| is_new) }
 }
 
 /// Whether a statement that fails may have done, and committed, a part of its work.
@@ -211,13 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_is_detached_or_half_so_or_not() {
+        let sql = "alter table p detach partition q concurrently";
+        let words = "alter table s.p detach partition s.q concurrently";
+        let seen = |attached, finalize| seen(sql, &[attached, finalize, Some(words)]);
+        let found = Seen { fate: Fate::Undone, words: Some(words.to_owned()) };
+        assert_eq!(seen(Some("t"), None), found);
+        assert_eq!(seen(Some("f"), None), Seen { fate: Fate::Done, words: None });
+        let half = Fate::Half("finalize".to_owned());
+        assert_eq!(seen(Some("t"), Some("finalize")), Seen { fate: half, words: None });
+        assert_eq!(told(sql, &[]), Fate::Undone);
+    }
+
+    #[test]
     fn what_does_no_harm_twice_runs_again_and_nothing_else_does() {
         for sql in ["vacuum t", "reindex index concurrently i", "alter system set a = 'b'"] {
             assert_eq!(told(sql, &[]), Fate::Undone, "{sql}");
         }
-        for sql in
-            ["create database d", "call p()", "alter table t detach partition p concurrently"]
-        {
+        for sql in ["create database d", "call p()", "refresh materialized view concurrently v"] {
             assert_eq!(told(sql, &[]), Fate::Unknown, "{sql}");
         }
     }

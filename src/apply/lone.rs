@@ -99,7 +99,7 @@ impl Run<'_> {
         match seen.fate {
             Fate::Invalid(index) => self.drop_invalid(session, work, &index)?,
             Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
-            Fate::Done | Fate::Undone | Fate::Unknown => {}
+            Fate::Done | Fate::Undone | Fate::Half(_) | Fate::Unknown => {}
         }
         Ok(seen.words)
     }
@@ -112,9 +112,18 @@ impl Run<'_> {
     ) -> Result<(), Halt> {
         let migration = work.migration.name.clone();
         (self.tell)(Event::Rebuilding { migration, index: index.to_owned() });
-        let drop = format!("drop index concurrently if exists {index}");
-        let failure = |error: &PgError, _| flight::drop_failure(work, error);
-        match self.send_again(session, work, &drop, failure, true, |_| Ok(())) {
+        self.mend(session, work, &format!("drop index concurrently if exists {index}"))
+    }
+
+    /// Runs a statement of ours about what an earlier one has left.
+    pub(super) fn mend(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        sql: &str,
+    ) -> Result<(), Halt> {
+        let failure = |error: &PgError, _| flight::mending_failure(work, error);
+        match self.send_again(session, work, sql, failure, true, |_| Ok(())) {
             Sent::Done => Ok(()),
             Sent::Cancelled(signal) => Err(Halt::Error(signal.into())),
             Sent::Failed(error) => Err(Halt::Error(error)),
@@ -261,14 +270,12 @@ impl Run<'_> {
 
     /// Whether a statement that the server says has failed has left nothing behind.
     fn leaves_nothing(&self, session: &Session, statement: &Statement<'_>) -> bool {
-        if !builds(statement) {
-            return !fate::may_do_half(statement);
-        }
         let patience = Patience::despite_signals(LAST, self.stop);
         match self.look_now(session, statement.text, patience).map(|seen| seen.fate) {
-            // One that is there was there before; without a name, it is found by none.
-            Ok(Fate::Undone | Fate::Done | Fate::Unknown) => true,
-            Ok(Fate::Invalid(_) | Fate::Busy(_)) | Err(_) => false,
+            // What is there was there before.
+            Ok(Fate::Undone | Fate::Done) => true,
+            Ok(Fate::Unknown) => !fate::may_do_half(statement),
+            Ok(Fate::Invalid(_) | Fate::Busy(_) | Fate::Half(_)) | Err(_) => false,
         }
     }
 
@@ -362,10 +369,6 @@ enum Sent {
 /// whichever backend a pooler gave it to.
 pub(super) fn tag(hash: &str) -> String {
     format!("/* premigrate {} */ ", hash.get(..16).unwrap_or(hash))
-}
-
-fn builds(statement: &Statement<'_>) -> bool {
-    statement.index().is_some_and(|index| index.table.is_some())
 }
 
 pub(super) fn busy(work: Work<'_>, index: String) -> Error {

@@ -220,6 +220,22 @@ pub(super) fn index(statement: &str) -> Option<Index> {
     Some(Index { name: index, table: Some(whole_name(&mut words)?) })
 }
 
+/// The partitioned table and the partition of `ALTER TABLE ... DETACH PARTITION`.
+pub(super) fn detached(statement: &str) -> Option<[Vec<String>; 2]> {
+    let mut words = Words::of(statement);
+    if !words.eat("alter") || !words.eat("table") {
+        return None;
+    }
+    if words.eat("if") {
+        words.eat("exists");
+    }
+    words.eat("only");
+    let table = whole_name(&mut words)?;
+    words.eat("*");
+    (words.eat("detach") && words.eat("partition")).then_some(())?;
+    Some([table, whole_name(&mut words)?])
+}
+
 /// A name of which every part can be read: not one with Unicode escapes.
 fn whole_name(words: &mut Words) -> Option<Vec<String>> {
     let name = name(words);
@@ -369,5 +385,17 @@ mod tests {
             assert_eq!(told(&format!("drop index concurrently {name}")), None);
             assert_eq!(told(&format!("create index concurrently i on {name} (a)")), None);
         }
+    }
+
+    #[test]
+    fn a_detached_partition_is_told_with_its_table() {
+        let told = |statement| detached(statement).map(|names| names.map(|name| name.join("/")));
+        let names = |table: &str, partition: &str| Some([table.to_owned(), partition.to_owned()]);
+        let statement = "alter table p detach partition s.\"Q\" concurrently";
+        assert_eq!(told(statement), names("p", "s/Q"));
+        let statement = "ALTER TABLE IF EXISTS ONLY S.P * DETACH PARTITION q FINALIZE";
+        assert_eq!(told(statement), names("s/p", "q"));
+        assert_eq!(told("alter table p detach partition U&\"q\" concurrently"), None);
+        assert_eq!(told("alter table p attach partition q default"), None);
     }
 }

@@ -86,6 +86,56 @@ fn an_index_is_looked_for_on_the_table_that_its_build_began_on() {
     assert_eq!(database.value(PROGRESS), "");
 }
 
+/// A database with a table `p` and a partition `q` of it.
+fn with_partition() -> Database {
+    let database = Database::fresh();
+    database.execute(
+        "create table p (a int) partition by list (a); \
+         create table q partition of p for values in (1)",
+    );
+    database
+}
+
+const DETACH: &str = "alter table p detach partition q concurrently";
+const PARTITIONS: &str = "select inhrelid::regclass from pg_inherits";
+
+#[test]
+fn a_partition_that_was_detached_by_half_is_detached() {
+    let database = with_partition();
+    let mut reader = database.holding("select from p");
+    let folder = Folder::drizzle0(&[("0000_a", DETACH)]);
+    let mut killed = premigrate(&database, &folder).start();
+    database.wait_for("its half", "select from pg_inherits where inhdetachpending");
+    killed.child.kill().unwrap();
+    killed.finish();
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+    reader.batch_execute("commit").unwrap();
+    let run = premigrate(&database, &folder).run().exits(0);
+    run.says(&["completing it: alter table public.p detach partition public.q finalize"]);
+    assert_eq!(database.rows(PARTITIONS), [""; 0]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn whether_a_partition_was_detached_is_seen() {
+    let database = with_partition();
+    let folder = Folder::drizzle0(&[("0000_a", DETACH)]);
+    killed_before(&database, &folder, "detach");
+    killed_behind(&database, &folder, "ALTER TABLE");
+    assert_eq!(database.rows(PARTITIONS), [""; 0]);
+    premigrate(&database, &folder).run().exits(0).says(&["was done already"]);
+
+    // Nor is there a doubt where it was refused, or was none before.
+    folder.add("0001_b", DETACH);
+    killed_before(&database, &folder, "detach");
+    premigrate(&database, &folder).run().exits(70).says(&["is not a partition of"]);
+    folder.write("0001_b.sql", "alter table p detach partition none concurrently");
+    premigrate(&database, &folder).run().exits(70).says(&["42P01"]);
+    folder.write("0001_b.sql", "vacuum p");
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
 #[test]
 fn a_procedure_that_was_refused_before_it_ran_leaves_no_doubt() {
     let database = Database::fresh();
