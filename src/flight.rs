@@ -435,8 +435,8 @@ pub fn record_failure(work: Work<'_>, error: &PgError) -> Failure {
     failure(Some(work), Phase::Record, None, error, None)
 }
 
-/// How the drop of an index that was left INVALID failed.
-pub fn drop_failure(work: Work<'_>, error: &PgError) -> Failure {
+/// How a statement of ours failed about what an earlier one has left.
+pub fn mending_failure(work: Work<'_>, error: &PgError) -> Failure {
     failure(Some(work), Phase::Begin, None, error, None)
 }
 
