@@ -313,7 +313,8 @@ impl Given {
         let text = match (fs::read(&path), name) {
             (Ok(bytes), name) => String::from_utf8(bytes)
                 .map_err(|_| Invalid::NotText(name.unwrap_or_else(|| ".env".to_owned())))?,
-            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Nor is it there where nobody may look whether it is.
+            (Err(_), None) if fs::symlink_metadata(&path).is_err() => return Ok(()),
             (Err(error), name) => {
                 let name = name.unwrap_or_else(|| "--env-file".to_owned());
                 return Err(Invalid::File { name, path, error });
