@@ -92,10 +92,12 @@ pub enum Outcome {
     Become(App, Format),
 }
 
-/// The program, without its edges: arguments and environment in, output and outcome out.
+/// The program, without its edges: arguments and environment in, output and outcome out. A signal
+/// raises `stop` from when there is something to stop.
 pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
+    stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
     let manner = cli::manner(&args);
@@ -117,7 +119,7 @@ pub fn run(
             return failed(Error::Config(invalid), with_app, format, print);
         }
     };
-    match carry_out(&invocation, &config, print) {
+    match unless_stopped(&invocation, &config, stop, print) {
         Ok(code) => match invocation.app {
             Some(app) if !config.dry_run => Outcome::Become(app, config.format),
             _ => Outcome::Exit(code),
@@ -126,9 +128,26 @@ pub fn run(
     }
 }
 
+fn unless_stopped(
+    invocation: &Invocation,
+    config: &Config,
+    stop: &Stop,
+    print: &mut dyn FnMut(Output),
+) -> Result<u8, Ended> {
+    stop.listen().map_err(Error::Signals)?;
+    let code = carry_out(invocation, config, stop, print)?;
+    // It may have come after the last commit, or with the answer: then the app is not started any
+    // more, and our own code is not told.
+    match stop.last_look() {
+        Some(signal) => Err(Error::from(signal).into()),
+        None => Ok(code),
+    }
+}
+
 fn carry_out(
     invocation: &Invocation,
     config: &Config,
+    stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Result<u8, Ended> {
     let format = config.format;
@@ -149,7 +168,6 @@ fn carry_out(
         print(Output::Answer(render::check_of(&checked, format)));
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
-    let stop = Stop::on_signals().map_err(Error::Signals)?;
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
         print(Output::Answer(render::list_of(&set, &config.origin, format)));
@@ -169,12 +187,12 @@ fn carry_out(
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {
-            let status = status::look(&set, &settings, &stop, &mut tell)?;
+            let status = status::look(&set, &settings, stop, &mut tell)?;
             print(Output::Answer(render::status_of(&status, format)));
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let (plan, fit) = apply::dry_run(&set, &settings, &stop, &mut tell)?;
+            let (plan, fit) = apply::dry_run(&set, &settings, stop, &mut tell)?;
             print(Output::Answer(render::plan_of(&set, &plan, &fit, format)));
             return Ok(0);
         }
@@ -183,12 +201,8 @@ fn carry_out(
         Command::Accept => Task::Accept { names },
         Command::List | Command::Check | Command::New => return Ok(0),
     };
-    apply::carry_out(&task, &set, &settings, &stop, &mut tell)?;
-    // It may have come after the last commit: then the app is not started any more.
-    match stop.last_look() {
-        Some(signal) => Err(Error::Stopped { signal, rolled_back: None }.into()),
-        None => Ok(0),
-    }
+    apply::carry_out(&task, &set, &settings, stop, &mut tell)?;
+    Ok(0)
 }
 
 fn carried(origin: &Origin) -> Result<MigrationSet, Error> {
