@@ -55,7 +55,7 @@ fn read(
             let statements = if exists {
                 table.reading_grants(role)
             } else {
-                table.grants(State::NoTable, &[], role)
+                table.grants(State::NoTable, &[], None, role)
             };
             Ok(Err(Error::Forbidden { error, statements }))
         }
@@ -82,6 +82,7 @@ pub fn progress(
             let statements = progress::grants(table, true, &settings.target.user);
             Error::Forbidden { error, statements }
         }
+        cause if connect::gives_up_answering(&cause) => Error::Unanswered(table.clone()),
         cause => Error::Unreachable(vec![Attempt { place: "after connecting".to_owned(), cause }]),
     };
     match session.ask(&progress::exists(table), patience).map_err(failed)?.as_deref() {

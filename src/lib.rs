@@ -168,6 +168,9 @@ fn carry_out(
         print(Output::Answer(render::check_of(&checked, format)));
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
+    if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
+        return Err(Error::Usage(Usage::NoName(invocation.command.name())).into());
+    }
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
         print(Output::Answer(render::list_of(&set, &config.origin, format)));
@@ -184,6 +187,7 @@ fn carry_out(
     for note in &settings.target.notes {
         tell(Event::Note(note.clone()));
     }
+    // Names on the command line come before PREMIGRATE_ALL.
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {
@@ -192,8 +196,8 @@ fn carry_out(
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let (plan, fit) = apply::dry_run(&set, &settings, stop, &mut tell)?;
-            print(Output::Answer(render::plan_of(&set, &plan, &fit, format)));
+            let prospect = apply::dry_run(&set, &config.accept, &settings, stop, &mut tell)?;
+            print(Output::Answer(render::prospect_of(&set, &prospect, format)));
             return Ok(0);
         }
         Command::Up => Task::Up { accept: config.accept.clone() },

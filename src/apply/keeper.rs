@@ -196,7 +196,7 @@ impl Run<'_> {
                 }
                 Verdict::Stopped { signal, .. } => return Err(signal.into()),
                 Verdict::Forbidden { error, of_progress } => {
-                    return Err(self.forbidden(error, of_progress, job, ground));
+                    return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
                 // It takes no changes: another host's than the first connection's.
                 Verdict::Failed(failure) if failure.error.is("25006") => {

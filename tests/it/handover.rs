@@ -82,7 +82,6 @@ fn probe(set_up: &str, through: &[&str]) -> String {
         .args(through)
         .args(["python3", "-c", PROBE, "", "a b", "--", "$HOME"])
         .arg(OsStr::from_bytes(b"\xff\xfe\n"))
-        .env_remove("PREMIGRATE_EMBEDDED")
         .env_remove("LC_CTYPE")
         .output()
         .unwrap();
@@ -115,7 +114,6 @@ fn the_app_does_not_see_by_what_name_we_were_called() {
         let output = Command::new(env!("CARGO_BIN_EXE_premigrate"))
             .arg0(name)
             .args(["--", "cat", "/proc/self/cmdline"])
-            .env_remove("PREMIGRATE_EMBEDDED")
             .env("PREMIGRATE_SKIP", "1")
             .output()
             .unwrap();
@@ -134,7 +132,6 @@ fn app_has_default_signals(through: &[&str], url: &str) {
         .args(["-c", SET_UP, ALL_SIGNALS, env!("CARGO_BIN_EXE_premigrate")])
         .args(through)
         .args(["--", "cat", "/proc/self/status"])
-        .env_remove("PREMIGRATE_EMBEDDED")
         .env("DATABASE_URL", url)
         .output()
         .unwrap();

@@ -147,7 +147,6 @@ impl Place {
         let child = command
             .args(["--dir", dir, "--"])
             .args(app)
-            .env_remove("PREMIGRATE_EMBEDDED")
             .env("DATABASE_URL", &database.url)
             .stdout(Stdio::piped())
             .stderr(stderr)

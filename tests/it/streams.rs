@@ -19,7 +19,6 @@ fn start(shape: &str, args: &[&str], database: &Database, folder: &Folder) -> Ch
     Command::new("sh")
         .args(["-c", &format!("exec \"$@\" {shape}"), "sh", env!("CARGO_BIN_EXE_premigrate")])
         .args(args)
-        .env_remove("PREMIGRATE_EMBEDDED")
         .env("DATABASE_URL", &database.url)
         .env("PREMIGRATE_DIR", &folder.path)
         .stdout(std::io::pipe().unwrap().1)
