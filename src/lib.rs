@@ -93,7 +93,7 @@ pub enum Outcome {
 }
 
 /// The program, without its edges: arguments and environment in, output and outcome out. A signal
-/// raises `stop` from when there is something to stop.
+/// raises `stop`.
 pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
@@ -112,11 +112,15 @@ pub fn run(
         }
     };
     let with_app = invocation.app.is_some();
-    let config = match Config::new(&invocation, environment) {
+    // First of all: to process 1, a signal that nobody listens to never comes.
+    let listening = stop.listen().map_err(Error::Signals);
+    let config =
+        listening.and_then(|()| Config::new(&invocation, environment).map_err(Error::Config));
+    let config = match config {
         Ok(config) => config,
-        Err(invalid) => {
+        Err(error) => {
             let format = Config::format(&invocation.options, environment);
-            return failed(Error::Config(invalid), with_app, format, print);
+            return failed(error, with_app, format, print);
         }
     };
     match unless_stopped(&invocation, &config, stop, print) {
@@ -134,7 +138,6 @@ fn unless_stopped(
     stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Result<u8, Ended> {
-    stop.listen().map_err(Error::Signals)?;
     let code = carry_out(invocation, config, stop, print)?;
     // It may have come after the last commit, or with the answer: then the app is not started any
     // more, and our own code is not told.

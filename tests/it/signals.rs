@@ -1,5 +1,6 @@
 //! SIGHUP, SIGINT, SIGQUIT and SIGTERM: nothing half done, and soon.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -69,6 +70,23 @@ fn json_says_which_signal_and_what_stands() {
     assert_eq!(last["exit_code"], 143);
     assert_eq!(last["applied"], serde_json::json!(["0000_log"]));
     assert_eq!(last["pending"], serde_json::json!(["0001_slow", "0002_after"]));
+}
+
+#[test]
+fn while_the_settings_are_read() {
+    let (database, folder) = (Database::fresh(), slow());
+    let env_file = folder.path.join("pipe");
+    assert!(Command::new("mkfifo").arg(&env_file).status().unwrap().success());
+    let running = bare().arg("--dir").arg(&folder.path).arg("--env-file").arg(&env_file);
+    let running = running.args(&["--", "echo", "started"]).start();
+    // Succeeds when there is a reader.
+    let mut writer = std::fs::File::options().write(true).open(env_file).unwrap();
+    running.signal("TERM");
+    writer.write_all(format!("DATABASE_URL={}", database.url).as_bytes()).unwrap();
+    drop(writer);
+    let run = running.finish().exits(143).says(&["ended by SIGTERM"]);
+    assert_eq!(run.stdout, "");
+    assert_eq!(database.tables(), Vec::<String>::new());
 }
 
 #[test]
