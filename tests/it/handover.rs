@@ -21,7 +21,7 @@ os.execvp(sys.argv[2], [os.fsencode(arg) for arg in sys.argv[2:]])
 
 /// Tells everything that a process inherits.
 const PROBE: &str = r#"
-import os, resource, sys, termios
+import fcntl, os, resource, sys, termios
 def fd(number):
     try:
         return os.readlink(f'/proc/self/fd/{number}'), os.get_inheritable(number), os.isatty(number)
@@ -35,6 +35,7 @@ def foreground(number):
 print(open('/proc/self/cmdline', 'rb').read())
 print(sorted(item for item in os.environb.items()))
 print([fd(number) for number in range(3, 64)], fd(0), type(fd(2)))
+print([fcntl.fcntl(number, fcntl.F_GETFL) for number in range(3) if isinstance(fd(number), tuple)])
 print([(termios.tcgetattr(number), os.get_terminal_size(number), foreground(number))
     for number in (0, 2) if isinstance(fd(number), tuple) and os.isatty(number)])
 print(os.getresuid(), os.getresgid(), os.getgroups(), os.getpgrp() == os.getpid())
