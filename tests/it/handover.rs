@@ -138,9 +138,15 @@ fn app_has_default_signals(through: &[&str], url: &str) {
         .unwrap();
     let (status, report) = (String::from_utf8_lossy(&output.stdout), output.stderr);
     let report = String::from_utf8_lossy(&report);
+    has_default_signals(&status, &report);
+}
+
+/// Fails the test unless the process with this `/proc` status has every signal as by default.
+#[track_caller]
+pub fn has_default_signals(status: &str, report: &str) {
     for name in ["SigBlk", "SigIgn", "SigCgt"] {
         let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
-        let signals = u64::from_str_radix(line.expect(&report), 16).unwrap();
+        let signals = u64::from_str_radix(line.expect(report), 16).unwrap();
         // 32 and 33 are the C library's own, and it lets nobody set them.
         assert_eq!(signals & !(0b11 << 31), 0, "{name} {signals:016x}");
     }

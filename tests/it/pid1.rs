@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::container;
+use crate::handover::has_default_signals;
 use crate::harness::{
     Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, unique, waits_for_room,
 };
@@ -129,12 +130,7 @@ impl Place {
         let name = unique("premigrate");
         let mut command = match self {
             Place::Process => Command::new(us),
-            Place::Process1 => {
-                let mut command = Command::new("unshare");
-                command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
-                command.args(["--kill-child", us]);
-                command
-            }
+            Place::Process1 => as_process_1(us),
             Place::Container => {
                 let volume = format!("{}:/migrations:ro", folder.path.display());
                 container::run("premigrate", &["--name", &name, "--volume", &volume])
@@ -159,6 +155,13 @@ impl Place {
         };
         (child, target)
     }
+}
+
+fn as_process_1(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+    command.args(["--kill-child", program]);
+    command
 }
 
 impl Target {
@@ -394,6 +397,22 @@ fn a_signal_right_before_exec_ends_us_and_not_the_app() {
             end_right_before_exec(signal, code, place);
         }
     }
+}
+
+#[test]
+fn the_app_is_process_1_after_us_and_has_its_signals_by_default() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    let output = as_process_1(env!("CARGO_BIN_EXE_premigrate"))
+        .args(["--", "cat", "/proc/self/status"])
+        .env("DATABASE_URL", &database.url)
+        .env("PREMIGRATE_DIR", &folder.path)
+        .output()
+        .unwrap();
+    let [status, report] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert!(status.contains("\nPid:\t1\n"), "{status}{report}");
+    has_default_signals(&status, &report);
+    assert_eq!(database.tables(), ["log"]);
 }
 
 #[test]
