@@ -64,6 +64,9 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
         ("53300", "sorry, too many clients already", 69, true, "no connection left"),
         ("53300", "too many connections for role \"u\"", 69, true, "no connection left"),
         ("57P03", "the database system is starting up", 69, true, "is starting up"),
+        ("53100", "could not write init file: No space left on device", 69, true, "disk is full"),
+        ("53200", "out of memory", 69, true, "no memory left"),
+        ("58030", "could not read block 0: Input/output error", 69, true, "the server's log"),
         // PgBouncer's
         ("08P01", "no such user: u", 77, false, "the pooler does not know the role"),
         ("3D000", "no such database: d", 77, false, "the pooler does not know the database"),
