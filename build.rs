@@ -22,6 +22,9 @@ fn main() -> Result<(), String> {
         })?
     };
     println!("cargo:rerun-if-changed={}", folder.display());
-    println!("cargo:rustc-env=PREMIGRATE_EMBEDDED={}", folder.display());
+    // cargo gives these to the tests too, where a PREMIGRATE_* that is unknown would be refused.
+    println!("cargo:rustc-env=EMBEDDED_MIGRATIONS={}", folder.display());
+    // Snapshots are not embedded, and yet they tell that a journal is missing.
+    println!("cargo:rustc-env=EMBEDDED_META={}", folder.join("meta").is_dir());
     Ok(())
 }

@@ -66,6 +66,15 @@ impl Task {
             Task::Accept { .. } => Some(Purpose::Accept),
         }
     }
+
+    /// The migrations to which it is limited, by name.
+    fn named(&self) -> Vec<String> {
+        match self {
+            Task::Up { .. } => Vec::new(),
+            Task::Baseline { through } => through.iter().cloned().collect(),
+            Task::Accept { names } => names.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// Brings it about. On return, whatever the end, no session of ours is open.
@@ -101,24 +110,78 @@ pub fn carry_out(
     })
 }
 
-/// What `up` would run now, and how; changes nothing.
+/// What `up` would do.
+#[derive(Debug)]
+pub struct Prospect<'a> {
+    /// The edited migrations that it would accept, by name.
+    pub accepted: Vec<String>,
+    /// What it would run then.
+    pub plan: Plan,
+    /// How each of these runs.
+    pub fit: Vec<Fit<'a>>,
+}
+
+/// What `up` would do now, where it is to accept these; changes nothing.
 pub fn dry_run<'a>(
     set: &'a MigrationSet,
+    accept: &[String],
     settings: &Settings,
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
-) -> Result<(Plan, Vec<Fit<'a>>), Error> {
-    let (session, history) = consult::history(settings, stop, tell)?;
+) -> Result<Prospect<'a>, Error> {
+    let (session, mut history) = consult::history(settings, stop, tell)?;
+    let mut accepted = Vec::new();
+    if !accept.is_empty() {
+        let plan::Accepted { pairing, records, .. } = self::accepted(set, Some(accept), &history)?;
+        let entries;
+        (entries, accepted) = entries_of(set, records, &history);
+        if !entries.is_empty() {
+            history.prepare(set.layout(), &pairing.names(set));
+            history.add(&entries);
+        }
+    }
     let plan = plan::plan(set, &history, settings.policy)
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
-        false => consult::progress(&session, &history, settings, stop),
+        false => consult::progress(&session, &history, settings, stop, tell),
     };
     session.close();
     let mut fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
     resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
-    Ok((plan, fit))
+    Ok(Prospect { accepted, plan, fit })
+}
+
+/// What accepting these comes to, or all that were edited.
+fn accepted(
+    set: &MigrationSet,
+    names: Option<&[String]>,
+    history: &History,
+) -> Result<plan::Accepted, Error> {
+    let places = |names: &[String]| {
+        names.iter().map(|name| place_of(set, name)).collect::<Result<Vec<_>, _>>()
+    };
+    let named = names.map(places).transpose()?;
+    plan::accept(set, history, named.as_deref())
+        .map_err(|disagreement| conflict(disagreement, set, history))
+}
+
+/// What is to be written for these migrations, each with the row it has, and their names.
+fn entries_of(
+    set: &MigrationSet,
+    records: Vec<(usize, Option<usize>)>,
+    history: &History,
+) -> (Vec<Entry>, Vec<String>) {
+    let layout = set.layout();
+    let entry = |(place, row): (usize, Option<usize>)| {
+        let migration = set.get(place)?;
+        let entry = match row.and_then(|row| history.rows.get(row)) {
+            Some(row) => Entry::again(migration, row, layout),
+            None => Entry::of(migration, layout),
+        };
+        Some((entry, migration.name.clone()))
+    };
+    records.into_iter().filter_map(entry).unzip()
 }
 
 struct Run<'a> {
@@ -176,7 +239,10 @@ impl<'a> Run<'a> {
                 session.close();
                 if let Some(purpose) = self.task.purpose() {
                     match (recorded, self.broken.is_some()) {
-                        (None, _) => (self.tell)(Event::NothingToRecord { purpose }),
+                        (None, _) => {
+                            let named = self.task.named();
+                            (self.tell)(Event::NothingToRecord { purpose, named });
+                        }
                         // The answer to COMMIT was lost, and the rows are there.
                         (Some(migrations), true) => {
                             (self.tell)(Event::Recorded { migrations, purpose });
@@ -197,7 +263,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let before = self.applied.len();
-            let progress = match consult::progress(&session, &history, self.settings, self.stop) {
+            let (settings, stop) = (self.settings, self.stop);
+            let progress = match consult::progress(&session, &history, settings, stop, self.tell) {
                 Ok(progress) => progress,
                 Err(Error::Unreachable(attempts)) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };
@@ -269,7 +336,7 @@ impl<'a> Run<'a> {
                 Ok(self.to_record(records, pairing, history, Purpose::Baseline))
             }
             Task::Accept { names } => {
-                let accepted = self.accepted(names.as_deref(), history)?;
+                let accepted = accepted(set, names.as_deref(), history)?;
                 if !accepted.refused.is_empty() {
                     let name = |place: usize| Some(set.get(place)?.name.clone());
                     let pending = accepted.refused.into_iter().filter_map(name).collect();
@@ -281,7 +348,7 @@ impl<'a> Run<'a> {
             Task::Up { accept } => {
                 if !accept.is_empty() {
                     // What is not edited any more was accepted by an earlier start.
-                    let accepted = self.accepted(Some(accept), history)?;
+                    let accepted = accepted(set, Some(accept), history)?;
                     let (records, pairing) = (accepted.records, accepted.pairing);
                     let round = self.to_record(records, pairing, history, Purpose::Accept);
                     if !matches!(round, Round::Done) {
@@ -302,19 +369,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn accepted(
-        &self,
-        names: Option<&[String]>,
-        history: &History,
-    ) -> Result<plan::Accepted, Error> {
-        let places = |names: &[String]| {
-            names.iter().map(|name| place_of(self.set, name)).collect::<Result<Vec<_>, _>>()
-        };
-        let named = names.map(places).transpose()?;
-        plan::accept(self.set, history, named.as_deref())
-            .map_err(|disagreement| conflict(disagreement, self.set, history))
-    }
-
     fn to_record(
         &self,
         records: Vec<(usize, Option<usize>)>,
@@ -325,17 +379,7 @@ impl<'a> Run<'a> {
         if records.is_empty() {
             return Round::Done;
         }
-        let layout = self.set.layout();
-        let mut names = Vec::with_capacity(records.len());
-        let mut entries = Vec::with_capacity(records.len());
-        for (place, row) in records {
-            let Some(migration) = self.set.get(place) else { continue };
-            names.push(migration.name.clone());
-            entries.push(match row.and_then(|row| history.rows.get(row)) {
-                Some(row) => Entry::again(migration, row, layout),
-                None => Entry::of(migration, layout),
-            });
-        }
+        let (entries, names) = entries_of(self.set, records, history);
         Round::Record { entries, names, purpose, pairing }
     }
 

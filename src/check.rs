@@ -123,7 +123,7 @@ impl Findings {
             let known: HashSet<&str> =
                 survey.migrations.iter().map(|migration| migration.file.as_str()).collect();
             let others = files.keys().filter(|file| !known.contains(file.as_str()));
-            for file in others.filter(|file| *file != JOURNAL) {
+            for file in others.filter(|file| file.ends_with(".sql")) {
                 self.add(file, None, What::Orphan(survey.layout));
             }
         }

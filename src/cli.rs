@@ -28,9 +28,9 @@ Options:
   --schema S             schema of the history table [drizzle]
   --table T              history table [__drizzle_migrations]
   --wait D               how long to wait for the database; 0 = one try [60s]
-  --runner-wait D        how long to wait for another runner [10m]
+  --runner-wait D        how long to wait for another runner; 0 = one try [10m]
   --lock-timeout D       how long to queue for a table lock; 0 = off [5s]
-  --lock-retries N       how often to try again after that [8]
+  --lock-retries N       how often to try again after that; 0 = never [8]
   --statement-timeout D  how long a statement may run; 0 = none [the server's]
   --apply-older          up: run pending migrations older than the history
   --accept NAME,...      up: accept these first
@@ -331,16 +331,20 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
 /// The words after the command: names, as many as it takes.
 fn names(command: Command, words: Vec<OsString>, all: bool) -> Result<Vec<String>, Usage> {
     let names: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let most = match command {
-        Command::Accept if all => 0,
-        Command::Accept => usize::MAX,
-        Command::New => 1,
-        _ => 0,
+    // Without a name, `accept` may have PREMIGRATE_ALL.
+    let (least, most) = match command {
+        Command::Accept if all => (0, 0),
+        Command::Accept => (0, usize::MAX),
+        Command::New => (1, 1),
+        _ => (0, 0),
     };
     if let Some(word) = names.get(most) {
         return Err(Usage::UnexpectedWord(word.clone()));
     }
-    if names.is_empty() && most > 0 { Err(Usage::NoName(command.name())) } else { Ok(names) }
+    if names.len() < least || names.iter().any(String::is_empty) {
+        return Err(Usage::NoName(command.name()));
+    }
+    Ok(names)
 }
 
 /// `--flag=VALUE` as two words; pico-args does so only for values that are UTF-8.
@@ -450,7 +454,7 @@ mod tests {
             (&["--dir", "--strict"], Usage::NoValue("--dir")),
             (&["--strict=yes"], Usage::TakesNoValue("--strict")),
             (&["list", "--wait", "1s"], Usage::NotUsed { flag: "--wait", command: "list" }),
-            (&["accept"], Usage::NoName("accept")),
+            (&["accept", ""], Usage::NoName("accept")),
             (&["accept", "a", "--all"], Usage::UnexpectedWord(word("a"))),
             (&["new"], Usage::NoName("new")),
             (&["new", "a", "b"], Usage::UnexpectedWord(word("b"))),

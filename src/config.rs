@@ -56,6 +56,8 @@ pub struct Config {
     pub dry_run: bool,
     /// `--exit-code`.
     pub exit_code: bool,
+    /// `--all`.
+    pub all: bool,
     /// `--accept`, by name.
     pub accept: Vec<String>,
     /// `--through`, by name.
@@ -64,6 +66,21 @@ pub struct Config {
     pub table: Table,
     given: Given,
 }
+
+/// The variables that name a database: one of them, and no `.env` is read.
+const DATABASE: [&str; 8] = [
+    "MIGRATION_DATABASE_URL",
+    "MIGRATION_DATABASE_URL_FILE",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGDATABASE",
+    "PGSERVICE",
+];
+
+/// What may be given as a file too, by `NAME_FILE`.
+const SECRETS: [&str; 3] = ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWORD"];
 
 /// What a run against a database needs to know.
 #[derive(Clone, Debug)]
@@ -157,17 +174,20 @@ impl fmt::Display for Invalid {
     }
 }
 
+const COUNT: &str = "a whole number, 4294967295 at most";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
     /// Checks what does not need a database.
     pub fn new(invocation: &Invocation, environment: &Environment) -> Result<Config, Invalid> {
-        let mut given =
-            Given { options: invocation.options.clone(), environment: environment.clone() };
+        let mut given = Given::new(&invocation.options, environment);
         given.add_env_file()?;
         given.refuse_unknown()?;
         Ok(Config {
             origin: match given.option("--dir") {
+                Some((name, folder)) if folder.is_empty() => {
+                    return Err(Invalid::Value { name, must_be: "a folder" });
+                }
                 Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
                 None => Origin::Executable,
             },
@@ -175,9 +195,12 @@ impl Config {
             skip: given.truth("PREMIGRATE_SKIP")?,
             dry_run: given.switch("--dry-run")?,
             exit_code: given.switch("--exit-code")?,
+            all: given.switch("--all")?,
             accept: given
                 .parsed("--accept", "names with commas between them", |names| {
-                    Some(names.split(',').map(|name| name.trim().to_owned()).collect())
+                    let names = names.split(',').map(|name| name.trim().to_owned());
+                    let names: Vec<String> = names.collect();
+                    names.iter().all(|name| !name.is_empty()).then_some(names)
                 })?
                 .unwrap_or_default(),
             through: given.name("--through")?,
@@ -191,8 +214,7 @@ impl Config {
 
     /// How to say that the configuration is wrong: as it asks for, where it can be told.
     pub fn format(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Format {
-        let (options, environment) = (options.clone(), environment.clone());
-        Given { options, environment }.format().unwrap_or_default()
+        Given::new(options, environment).format().unwrap_or_default()
     }
 
     /// Checks the rest.
@@ -208,7 +230,7 @@ impl Config {
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
             lock_timeout: duration("--lock-timeout", Duration::from_secs(5))?,
-            lock_retries: given.parsed("--lock-retries", "a whole number", count)?.unwrap_or(8),
+            lock_retries: given.parsed("--lock-retries", COUNT, count)?.unwrap_or(8),
             statement_timeout: given.parsed("--statement-timeout", DURATION, self::duration)?,
             policy: Policy {
                 apply_older: given.switch("--apply-older")?,
@@ -223,9 +245,16 @@ impl Config {
 struct Given {
     options: BTreeMap<&'static str, OsString>,
     environment: Environment,
+    /// The `.env` file, if what it says of the database is not text.
+    not_text: Option<String>,
 }
 
 impl Given {
+    fn new(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Given {
+        let (options, environment) = (options.clone(), environment.clone());
+        Given { options, environment, not_text: None }
+    }
+
     /// The value of an option, and where it stands: the flag before the variable.
     fn option(&self, flag: &'static str) -> Option<(String, &OsStr)> {
         if let Some(value) = self.options.get(flag) {
@@ -295,56 +324,81 @@ impl Given {
         }
     }
 
+    /// The file named by `--env-file`, and where it is; an empty one, also in its variable, is none.
+    fn env_file(&self) -> Option<(String, PathBuf)> {
+        let flag = "--env-file";
+        let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
+        let is_emptied = self.environment.0.contains_key(OsStr::new(&variable));
+        let (name, path) = self.option(flag).or(is_emptied.then_some((variable, OsStr::new(""))))?;
+        Some((name, PathBuf::from(path)))
+    }
+
     /// Takes what is ours from the `.env` file, if the environment names no database at all.
     fn add_env_file(&mut self) -> Result<(), Invalid> {
-        let names_database = |name: &str| {
-            let name = name.strip_suffix("_FILE").unwrap_or(name);
-            ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGHOST", "PGHOSTADDR"].contains(&name)
-        };
-        let (name, path) = match self.option("--env-file") {
-            Some((_, path)) if path.is_empty() => return Ok(()),
-            Some((name, path)) => (Some(name), PathBuf::from(path)),
-            None => (None, PathBuf::from(".env")),
-        };
-        let is_named = |name| names_database(name) && self.environment.get(name).is_some();
-        if self.environment.names().any(is_named) {
+        let named = self.env_file();
+        if named.as_ref().is_some_and(|(_, path)| path.as_os_str().is_empty()) {
             return Ok(());
         }
-        let text = match (fs::read(&path), name) {
-            (Ok(bytes), name) => String::from_utf8(bytes)
-                .map_err(|_| Invalid::NotText(name.unwrap_or_else(|| ".env".to_owned())))?,
-            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            (Err(error), name) => {
-                let name = name.unwrap_or_else(|| "--env-file".to_owned());
-                return Err(Invalid::File { name, path, error });
-            }
+        let names_database = DATABASE.iter().any(|name| self.environment.get(name).is_some());
+        if names_database && named.is_none() {
+            return Ok(());
+        }
+        let (name, path) = match &named {
+            Some((name, path)) => (name.clone(), path.clone()),
+            None => (".env".to_owned(), PathBuf::from(".env")),
         };
-        for (name, value) in dotenv::parse(&text) {
-            let wanted = name.contains("DATABASE_URL")
-                || name.starts_with("PG")
-                || name.starts_with("PREMIGRATE_");
-            let unset = self.environment.get(&name).is_none();
-            if wanted && unset {
-                self.environment.0.insert(name.into(), value.into());
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            // Nor is it there where nobody may look whether it is.
+            Err(_) if named.is_none() && fs::symlink_metadata(&path).is_err() => return Ok(()),
+            Err(error) => return Err(Invalid::File { name, path, error }),
+        };
+        if names_database {
+            return Ok(());
+        }
+        let is_text = str::from_utf8(&bytes).is_ok();
+        for (variable, value) in dotenv::parse(&String::from_utf8_lossy(&bytes)) {
+            let of_the_database = variable.contains("DATABASE_URL") || variable.starts_with("PG");
+            let wanted = of_the_database || variable.starts_with("PREMIGRATE_");
+            if !wanted || self.environment.get(&variable).is_some() {
+                continue;
+            }
+            if is_text || !value.contains(char::REPLACEMENT_CHARACTER) {
+                self.environment.0.insert(variable.into(), value.into());
+            } else if of_the_database {
+                // Not every command needs one.
+                self.not_text = Some(name.clone());
+            } else {
+                return Err(Invalid::NotText(name));
             }
         }
         Ok(())
     }
 
     fn target(&self) -> Result<Target, Invalid> {
+        if let Some(file) = &self.not_text {
+            return Err(Invalid::NotText(file.clone()));
+        }
+        let is_set = |name: &str| self.environment.get(name).is_some();
+        let is_both = |name: &&str| is_set(name) && is_set(&format!("{name}_FILE"));
+        if let Some(name) = SECRETS.iter().find(|name| is_both(name)) {
+            return Err(Invalid::Both((*name).to_owned()));
+        }
+        let [migration_url, url_of_app, password] = SECRETS;
         let mut url = None;
-        for name in ["MIGRATION_DATABASE_URL", "DATABASE_URL"] {
+        for name in [migration_url, url_of_app] {
             if let Some(value) = self.secret(name)? {
                 url = Some((name, value));
                 break;
             }
         }
-        let password = self.secret("PGPASSWORD")?;
+        let password = self.secret(password)?;
         let lookup = |name: &str| match (name, &password) {
             ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
             _ => self.environment.get(name).and_then(OsStr::to_str).map(str::to_owned),
         };
-        if url.is_none() && lookup("PGHOST").or_else(|| lookup("PGHOSTADDR")).is_none() {
+        let mut names = DATABASE.iter().filter(|name| name.starts_with("PG"));
+        if url.is_none() && !names.any(|name| lookup(name).is_some()) {
             return Err(Invalid::NoDatabase);
         }
         let (text, source) = match &url {
@@ -355,13 +409,12 @@ impl Given {
     }
 
     /// A variable, or the file that its `_FILE` names, by docker-library's rules: trailing
-    /// newlines dropped, empty is unset, both is an error.
+    /// newlines dropped, empty is unset.
     fn secret(&self, name: &str) -> Result<Option<Secret>, Invalid> {
         let file = format!("{name}_FILE");
         let not_text = |name: &str| Invalid::NotText(name.to_owned());
         match (self.environment.get(name), self.environment.get(&file)) {
-            (Some(_), Some(_)) => Err(Invalid::Both(name.to_owned())),
-            (Some(value), None) => {
+            (Some(value), _) => {
                 let value = value.to_str().ok_or_else(|| not_text(name))?;
                 Ok(Some(Secret::new(value.to_owned())))
             }

@@ -59,7 +59,8 @@ pub fn connect<T>(
                 Err(cause) => {
                     session.close();
                     // A pooler lets us in, and keeps the question until a connection is free.
-                    unanswered = cause == Cause::Client(Trouble::Silent);
+                    unanswered =
+                        cause == Cause::Client(Trouble::Silent) || gives_up_answering(&cause);
                     vec![Attempt { place: "after connecting".to_owned(), cause }]
                 }
             },
@@ -71,17 +72,19 @@ pub fn connect<T>(
         let full = unanswered || attempts.iter().any(|attempt| is_full(&attempt.cause));
         limit = if full { room } else { patience };
         let left = limit.left().unwrap_or_default();
-        let is_final = attempts.iter().any(|attempt| refuses(&attempt.cause))
-            || !attempts.iter().any(|attempt| passes(&attempt.cause));
+        let is_final = !unanswered
+            && (attempts.iter().any(|attempt| refuses(&attempt.cause))
+                || !attempts.iter().any(|attempt| passes(&attempt.cause)));
         if one_try || left.is_zero() || is_final {
-            if unanswered {
-                return Err(NoSession::Unanswered);
-            }
             // The last attempt may have been cut short by the limit; what was seen before it
             // tells more.
             let is_cut = attempts.iter().any(|one| one.cause == Cause::Client(Trouble::Silent));
-            let tells_more = is_cut && !is_final && !told.is_empty();
-            return Err(NoSession::Unreachable(if tells_more { told } else { attempts }));
+            let tells_more = is_cut && !unanswered && !is_final && !told.is_empty();
+            let attempts = if tells_more { told } else { attempts };
+            if unanswered || attempts.iter().any(|attempt| gives_up_answering(&attempt.cause)) {
+                return Err(NoSession::Unanswered);
+            }
+            return Err(NoSession::Unreachable(attempts));
         }
         if attempts != told {
             tell(Event::Waiting { attempts: attempts.clone(), left });
@@ -118,11 +121,21 @@ fn server_passes(error: &PgError) -> bool {
         "unsupported startup parameter",
         "not allowed",
     ];
-    // Starting up or shutting down, too many connections, and what concerns the connection itself.
-    let of_the_moment = ["57P01", "57P02", "57P03", "53300"].contains(&error.code.as_str());
+    // Starting up or shutting down; too many connections, or another resource that is used up; what
+    // ails the server's own machine; and what concerns the connection itself.
+    let of_the_moment = ["57P01", "57P02", "57P03"].contains(&error.code.as_str())
+        || error.is_class("53")
+        || error.is_class("58");
     let of_the_connection =
         error.is_class("08") && !FINAL.iter().any(|words| error.message.contains(words));
     of_the_moment || of_the_connection || is_full_in_words(error)
+}
+
+/// Whether the server began to answer a question, and gave it up: behind a lock, by the role's own
+/// `lock_timeout` or `statement_timeout`; on a standby, for what it had to replay.
+pub fn gives_up_answering(cause: &Cause) -> bool {
+    const CODES: [&str; 3] = ["55P03", "57014", "40001"];
+    matches!(cause, Cause::Server(error) if CODES.contains(&error.code.as_str()))
 }
 
 /// Whether the server is there, and has no room for one more.

@@ -435,8 +435,8 @@ pub fn record_failure(work: Work<'_>, error: &PgError) -> Failure {
     failure(Some(work), Phase::Record, None, error, None)
 }
 
-/// How the drop of an index that was left INVALID failed.
-pub fn drop_failure(work: Work<'_>, error: &PgError) -> Failure {
+/// How a statement of ours failed about what an earlier one has left.
+pub fn mending_failure(work: Work<'_>, error: &PgError) -> Failure {
     failure(Some(work), Phase::Begin, None, error, None)
 }
 
@@ -454,6 +454,7 @@ pub fn session_limits(limits: &Limits, statement: &str) -> Vec<String> {
     if limits.server_version >= 14 {
         settings.push(format!("set {} = {}", CHECK_INTERVAL.0, CHECK_INTERVAL.1));
     }
+    settings.push(KEEPALIVES.map(|(name, value)| format!("set {name} = {value}")).join("; "));
     settings
 }
 
@@ -463,6 +464,14 @@ fn set_lock_timeout(limits: &Limits) -> String {
 
 /// How long a killed runner's statement may go on: instead of until it is done.
 pub const CHECK_INTERVAL: (&str, &str) = ("client_connection_check_interval", "'1s'");
+
+/// How the server notices that our host is gone, of which nobody tells it, with all that we hold; the
+/// default is two hours.
+const KEEPALIVES: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+];
 
 fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     let Ground { table, history, progress, .. } = *ground;
@@ -480,14 +489,7 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     if limits.server_version >= 17 {
         settings.push(("transaction_timeout", "0".to_owned()));
     }
-    if job.keeps {
-        // Idle as it is, only these notice that our host is gone; the default is two hours.
-        settings.extend([
-            ("tcp_keepalives_idle", "15".to_owned()),
-            ("tcp_keepalives_interval", "5".to_owned()),
-            ("tcp_keepalives_count", "3".to_owned()),
-        ]);
-    }
+    settings.extend(KEEPALIVES.map(|(name, value)| (name, value.to_owned())));
     settings.retain(|(name, _)| !limits.unsettable.contains(name));
 
     let modes = job.work.map(|work| work.unit.modes.clone()).unwrap_or_default();

@@ -289,20 +289,44 @@ impl Table {
         )
     }
 
+    /// Asks for the sequences, in SQL, that give a row its `id` and that a role needs a grant for:
+    /// those in the column's default. An identity column's needs none.
+    pub fn sequences(&self) -> String {
+        format!(
+            "select pg_catalog.string_agg(distinct pg_catalog.format('%I.%I', place.nspname, \
+             sequence.relname), ', ') from pg_catalog.pg_attribute \
+             join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum \
+             join pg_catalog.pg_depend on pg_depend.objid = pg_attrdef.oid \
+             and classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+             and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+             join pg_catalog.pg_class sequence on sequence.oid = refobjid and relkind = 'S' \
+             join pg_catalog.pg_namespace place on place.oid = sequence.relnamespace \
+             where attname = 'id' and attrelid = {}::pg_catalog.regclass",
+            quote::literal(&self.qualified())
+        )
+    }
+
     /// What someone who may has to run, so that this role can apply migrations; `prepare` is what
-    /// has to be done to the table first.
-    pub fn grants(&self, state: State, prepare: &[String], role: &str) -> Vec<String> {
+    /// has to be done to the table first, `sequences` the answer to [`Table::sequences`].
+    pub fn grants(
+        &self,
+        state: State,
+        prepare: &[String],
+        sequences: Option<&str>,
+        role: &str,
+    ) -> Vec<String> {
         let (schema, owner) = (quote::ident(&self.schema), quote::ident(role));
         match state {
             State::NoSchema => vec![format!("create schema {schema} authorization {owner};")],
             State::NoTable => vec![format!("grant usage, create on schema {schema} to {owner};")],
             State::Unnamed | State::Named => {
-                let sequence = quote::ident(&format!("{}_id_seq", self.table));
                 let mut statements: Vec<String> =
                     prepare.iter().map(|statement| format!("{statement};")).collect();
                 statements.extend(self.reading_grants(role));
                 statements.push(format!("grant insert on {} to {owner};", self.qualified()));
-                statements.push(format!("grant usage on sequence {schema}.{sequence} to {owner};"));
+                statements.extend(
+                    sequences.map(|them| format!("grant usage on sequence {them} to {owner};")),
+                );
                 statements
             }
         }
@@ -381,6 +405,19 @@ impl History {
             }
         }
         self.state = state;
+    }
+
+    /// Becomes the history after [`Table::insert`] of each of these entries.
+    pub fn add(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.rows.push(Row {
+                id: self.rows.last().map_or(1, |row| row.id.saturating_add(1)),
+                hash: entry.hash.clone(),
+                created_at: entry.created_at,
+                name: entry.name.clone().filter(|_| self.state == State::Named),
+                applied_at: None,
+            });
+        }
     }
 
     /// What [`Table::guard`] has the server compute, computed here.

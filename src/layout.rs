@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::collation;
 use crate::migration::{Layout, Migration, MigrationSet};
-use crate::source::{Files, JOURNAL};
+use crate::source::{Files, JOURNAL, META};
 
 /// What is wrong with a migrations folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,16 +114,18 @@ pub fn read(files: &Files) -> Result<MigrationSet, Vec<Invalid>> {
 pub fn survey(files: &Files) -> Survey {
     let mut survey = Survey { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
     let folders = files.keys().any(|path| folder_of(path).is_some());
+    let is_drizzle0 = files.keys().any(|path| path.starts_with(META));
     match files.get(JOURNAL) {
         Some(journal) if folders => {
-            survey.drizzle0(journal, files);
+            survey.drizzle0(Some(journal), files);
             // What else is wrong with the one that is not in use is no news.
             survey.problems = vec![Invalid::TwoLayouts];
             survey.drizzle1(files);
         }
-        Some(journal) => survey.drizzle0(journal, files),
         None if folders => survey.drizzle1(files),
-        None => {
+        // Without its journal, a folder of drizzle-kit 0.x looks like a plain one.
+        journal if is_drizzle0 => survey.drizzle0(journal, files),
+        _ => {
             survey.migrations = plain(files);
             if survey.migrations.is_empty() {
                 survey.problems.push(Invalid::Unrecognised);
@@ -135,9 +137,10 @@ pub fn survey(files: &Files) -> Survey {
 
 impl Survey {
     /// Drizzle 0.x: the journal's entries, in the journal's order, whatever their time stamps.
-    fn drizzle0(&mut self, journal: &[u8], files: &Files) {
+    fn drizzle0(&mut self, journal: Option<&Cow<'_, [u8]>>, files: &Files) {
         self.layout = Layout::Drizzle0;
-        let entries = match journal_entries(journal) {
+        let missing = || "is missing".to_owned();
+        let entries = match journal.ok_or_else(missing).and_then(|it| journal_entries(it)) {
             Ok(entries) => entries,
             Err(what) => {
                 self.migrations = plain(files);
@@ -357,6 +360,18 @@ mod tests {
         assert_eq!(names(&folder), Ok(vec!["b".to_owned(), "sub/a".to_owned()]));
         let set = read(&files(&folder)).unwrap();
         assert_eq!(set.migrations().iter().map(|m| m.when).collect::<Vec<_>>(), [Some(9), Some(3)]);
+    }
+
+    #[test]
+    fn a_folder_that_has_lost_its_journal_is_no_plain_one() {
+        let missing = Err(vec![Invalid::Journal("is missing".to_owned())]);
+        for trace in [META, "meta/0000_snapshot.json"] {
+            assert_eq!(names(&[("0000_a.sql", ""), (trace, "")]), missing, "{trace}");
+            assert_eq!(names(&[(trace, "")]), missing, "{trace}");
+            // What drizzle-kit 0.x has left behind there does no harm to a folder of 1.x.
+            let folder = [("20260131093000_a/migration.sql", ""), (trace, "")];
+            assert_eq!(names(&folder), Ok(vec!["20260131093000_a".to_owned()]), "{trace}");
+        }
     }
 
     #[test]

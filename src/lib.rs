@@ -92,10 +92,12 @@ pub enum Outcome {
     Become(App, Format),
 }
 
-/// The program, without its edges: arguments and environment in, output and outcome out.
+/// The program, without its edges: arguments and environment in, output and outcome out. A signal
+/// raises `stop`.
 pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
+    stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
     let manner = cli::manner(&args);
@@ -110,14 +112,18 @@ pub fn run(
         }
     };
     let with_app = invocation.app.is_some();
-    let config = match Config::new(&invocation, environment) {
+    // First of all: to process 1, a signal that nobody listens to never comes.
+    let listening = stop.listen().map_err(Error::Signals);
+    let config =
+        listening.and_then(|()| Config::new(&invocation, environment).map_err(Error::Config));
+    let config = match config {
         Ok(config) => config,
-        Err(invalid) => {
+        Err(error) => {
             let format = Config::format(&invocation.options, environment);
-            return failed(Error::Config(invalid), with_app, format, print);
+            return failed(error, with_app, format, print);
         }
     };
-    match carry_out(&invocation, &config, print) {
+    match unless_stopped(&invocation, &config, stop, print) {
         Ok(code) => match invocation.app {
             Some(app) if !config.dry_run => Outcome::Become(app, config.format),
             _ => Outcome::Exit(code),
@@ -126,9 +132,25 @@ pub fn run(
     }
 }
 
+fn unless_stopped(
+    invocation: &Invocation,
+    config: &Config,
+    stop: &Stop,
+    print: &mut dyn FnMut(Output),
+) -> Result<u8, Ended> {
+    let code = carry_out(invocation, config, stop, print)?;
+    // It may have come after the last commit, or with the answer: then the app is not started any
+    // more, and our own code is not told.
+    match stop.last_look() {
+        Some(signal) => Err(Error::from(signal).into()),
+        None => Ok(code),
+    }
+}
+
 fn carry_out(
     invocation: &Invocation,
     config: &Config,
+    stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Result<u8, Ended> {
     let format = config.format;
@@ -149,7 +171,9 @@ fn carry_out(
         print(Output::Answer(render::check_of(&checked, format)));
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
-    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
+        return Err(Error::Usage(Usage::NoName(invocation.command.name())).into());
+    }
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
         print(Output::Answer(render::list_of(&set, &config.origin, format)));
@@ -166,16 +190,17 @@ fn carry_out(
     for note in &settings.target.notes {
         tell(Event::Note(note.clone()));
     }
+    // Names on the command line come before PREMIGRATE_ALL.
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {
-            let status = status::look(&set, &settings, &stop, &mut tell)?;
+            let status = status::look(&set, &settings, stop, &mut tell)?;
             print(Output::Answer(render::status_of(&status, format)));
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let (plan, fit) = apply::dry_run(&set, &settings, &stop, &mut tell)?;
-            print(Output::Answer(render::plan_of(&set, &plan, &fit, format)));
+            let prospect = apply::dry_run(&set, &config.accept, &settings, stop, &mut tell)?;
+            print(Output::Answer(render::prospect_of(&set, &prospect, format)));
             return Ok(0);
         }
         Command::Up => Task::Up { accept: config.accept.clone() },
@@ -183,12 +208,8 @@ fn carry_out(
         Command::Accept => Task::Accept { names },
         Command::List | Command::Check | Command::New => return Ok(0),
     };
-    apply::carry_out(&task, &set, &settings, &stop, &mut tell)?;
-    // It may have come after the last commit: then the app is not started any more.
-    match stop.last_look() {
-        Some(signal) => Err(Error::Stopped { signal, rolled_back: None }.into()),
-        None => Ok(0),
-    }
+    apply::carry_out(&task, &set, &settings, stop, &mut tell)?;
+    Ok(0)
 }
 
 fn carried(origin: &Origin) -> Result<MigrationSet, Error> {

@@ -21,7 +21,8 @@ pub struct Record {
     pub hash: String,
     /// Whether it is done; if not, it has begun.
     pub finished: bool,
-    /// The statement that has begun.
+    /// The statement that has begun, in the words by which its fate is told; none where nothing can
+    /// tell it, since all was before as the statement makes it.
     pub statement: Option<String>,
     /// The backend's process number, where that runs nothing but what we send.
     pub pid: Option<i32>,
@@ -167,7 +168,7 @@ pub fn begin(
     migration: &str,
     unit: usize,
     hash: &str,
-    statement: &str,
+    statement: Option<&str>,
     handshake: i32,
 ) -> String {
     format!(
@@ -180,7 +181,7 @@ pub fn begin(
         qualified(table),
         quote::literal(migration),
         quote::literal(hash),
-        quote::literal(statement),
+        statement.map_or("null".to_owned(), quote::literal),
     )
 }
 

@@ -21,7 +21,7 @@ use crate::error::Ended;
 use crate::mask;
 use crate::report::Event;
 
-pub use self::answers::{check_of, created, list_of, plan_of, status_of};
+pub use self::answers::{check_of, created, list_of, prospect_of, status_of};
 
 /// An event, as a line or more for stderr.
 pub fn event(event: &Event, format: Format) -> String {

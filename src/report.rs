@@ -107,6 +107,8 @@ pub enum Event {
     NothingToRecord {
         /// What for.
         purpose: Purpose,
+        /// The migrations that were named; none is all. For `baseline`, the last of them.
+        named: Vec<String>,
     },
     /// A transaction was rolled back, and will be tried again.
     Retrying {

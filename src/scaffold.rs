@@ -228,12 +228,7 @@ pub fn steps(files: &Files, name: &str, now: i64, random: [u8; 16]) -> Result<Ve
     {
         return Err(Invalid::Name(name.to_owned()));
     }
-    // Without its journal, a folder of drizzle-kit 0.x looks like a plain one.
-    let is_drizzle0 = files.keys().any(|path| path.starts_with("meta/"));
     let set = match layout::read(files) {
-        Ok(set) if set.layout() == Layout::Plain && is_drizzle0 => {
-            return Err(Invalid::Set(vec![layout::Invalid::Journal("is missing".to_owned())]));
-        }
         Ok(set) => set,
         Err(problems) if problems == [layout::Invalid::Unrecognised] => return Err(Invalid::Empty),
         Err(problems) => return Err(Invalid::Set(problems)),

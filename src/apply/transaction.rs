@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::consult::QUESTION;
 use crate::database::{Session, Trouble};
 use crate::error::{Error, RolledBack};
 use crate::flight::{Ground, Job, Limits, Transaction, Verdict, Work};
@@ -105,7 +106,7 @@ impl Run<'_> {
                     return Ok(Err(broken(job.work, completed, trouble)));
                 }
                 Verdict::Forbidden { error, of_progress } => {
-                    return Err(self.forbidden(error, of_progress, job, ground));
+                    return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
                 Verdict::Failed(failure) if is_transient(&failure.error) => failure,
                 Verdict::Failed(failure) => return Err(Error::Failed(failure)),
@@ -124,13 +125,19 @@ impl Run<'_> {
         of_progress: bool,
         job: &Job<'_>,
         ground: &Ground<'_>,
+        session: &Session,
     ) -> Error {
         let (table, role) = (ground.table, &self.settings.target.user);
         let statements = if of_progress {
             progress::grants(table, ground.progress.exists, role)
         } else {
             let locks = job.work.is_some_and(|work| work.unit.modes.isolation.is_some());
-            let mut grants = table.grants(ground.history.state, &job.prepare, role);
+            let patience = Patience::lasting(QUESTION, self.stop);
+            // Where there is no table yet, there is no answer, and nothing to grant.
+            let answer = session.ask(&table.sequences(), patience).ok().flatten();
+            let sequences = answer.and_then(|row| row.into_iter().next().flatten());
+            let (state, sequences) = (ground.history.state, sequences.as_deref());
+            let mut grants = table.grants(state, &job.prepare, sequences, role);
             grants.extend(locks.then(|| table.locking_grant(role)));
             grants
         };

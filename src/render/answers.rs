@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::apply::Prospect;
 use crate::check::{Checked, Finding, Severity};
 use crate::config::Format;
 use crate::fit::Fit;
 use crate::migration::MigrationSet;
-use crate::plan::Plan;
 use crate::report::Reached;
 use crate::source::Origin;
 use crate::status::{Line, State, Status};
@@ -61,15 +61,26 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
 }
 
 /// What `up` would do, for stdout.
-pub fn plan_of(set: &MigrationSet, plan: &Plan, fit: &[Fit<'_>], format: Format) -> String {
+pub fn prospect_of(set: &MigrationSet, prospect: &Prospect<'_>, format: Format) -> String {
+    let Prospect { accepted, plan, fit } = prospect;
     let pending = plan.pending.iter().zip(fit);
     let pending =
         pending.filter_map(|(pending, fit)| Some((pending, fit, set.get(pending.place)?)));
     match format {
         Format::Text => {
             let has_steps = fit.iter().any(|fit| fit.units.is_split());
-            let mut text = format!(
-                "would apply {}, each in a transaction of its own{}; {} applied\n",
+            let mut text = String::new();
+            if !accepted.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "would accept {} as now in the file, not run:\n  {}",
+                    plural(accepted.len(), "migration"),
+                    accepted.join("\n  ")
+                );
+            }
+            let _ = writeln!(
+                text,
+                "would apply {}, each in a transaction of its own{}; {} applied",
                 plural(plan.pending.len(), "migration"),
                 if has_steps { " or in the steps below it" } else { "" },
                 plan.applied
@@ -90,11 +101,15 @@ pub fn plan_of(set: &MigrationSet, plan: &Plan, fit: &[Fit<'_>], format: Format)
             }
             clean(&text)
         }
-        Format::Json if plan.pending.is_empty() => {
-            line(object(json!({ "pending": 0, "applied": plan.applied })))
-        }
-        Format::Json => pending
-            .map(|(pending, fit, migration)| {
+        Format::Json => {
+            let accepted = accepted
+                .iter()
+                .map(|migration| line(object(json!({ "migration": migration, "accepted": true }))));
+            let nothing = plan
+                .pending
+                .is_empty()
+                .then(|| line(object(json!({ "pending": 0, "applied": plan.applied }))));
+            let pending = pending.map(|(pending, fit, migration)| {
                 let steps = steps(fit).map(|(number, unit)| {
                     json!({
                         "step": number,
@@ -114,8 +129,9 @@ pub fn plan_of(set: &MigrationSet, plan: &Plan, fit: &[Fit<'_>], format: Format)
                     "why": fit.units.why.map(|(_, why)| why.to_string()),
                     "steps": steps.collect::<Vec<_>>(),
                 })))
-            })
-            .collect(),
+            });
+            accepted.chain(nothing).chain(pending).collect()
+        }
     }
 }
 

@@ -282,6 +282,11 @@ fn obstacle_text(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
         Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+            Some("") => {
+                "its first line names only a carriage return, and no interpreter; the file's \
+                 line ends have to be LF, not CRLF"
+                    .to_owned()
+            }
             Some(name) => format!(
                 "its first line names {name} and a carriage return; the file's line ends have to be \
                  LF, not CRLF"
@@ -333,14 +338,17 @@ fn conflict_text(conflict: &Conflict) -> String {
                 }),
             );
             let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
-            let names = names.join(",");
+            let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
             let _ = write!(
                 text,
                 "\n\n  Restore the files, and make the change in a new migration. Or, if the \
-                 database already has\n  what they say now, run `premigrate accept {}`, or set \
-                 PREMIGRATE_ACCEPT={names}",
-                names.replace(',', " ")
+                 database already has\n  what they say now, run `premigrate accept {}`",
+                words.join(" ")
             );
+            // There, a comma ends a name, and blanks around one are none of it.
+            if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
+                let _ = write!(text, ", or set PREMIGRATE_ACCEPT={}", names.join(","));
+            }
             text
         }
         Conflict::Ambiguous { rows, migrations } => format!(
@@ -385,6 +393,15 @@ fn conflict_text(conflict: &Conflict) -> String {
             }
             format!("nothing was run, since --strict refuses: {}", reasons.join("; "))
         }
+    }
+}
+
+/// A name as a shell takes it for one word.
+fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-+.,:/@%".contains(c);
+    match name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
     }
 }
 

@@ -73,11 +73,17 @@ pub fn text(event: &Event) -> String {
                 }
             }
         }
-        Event::NothingToRecord { purpose: Purpose::Baseline } => {
-            "nothing to record: every migration has its row".to_owned()
+        Event::NothingToRecord { purpose: Purpose::Baseline, named } => {
+            let through = named.iter().map(|name| format!(" through {name}")).collect::<String>();
+            format!("nothing to record: every migration{through} has its row")
         }
-        Event::NothingToRecord { purpose: Purpose::Accept } => {
-            "nothing to accept: no migration was edited".to_owned()
+        Event::NothingToRecord { purpose: Purpose::Accept, named } => {
+            let none = match named.as_slice() {
+                [] => "no migration was".to_owned(),
+                [only] => format!("{only} was not"),
+                all => format!("none of {} was", all.join(", ")),
+            };
+            format!("nothing to accept: {none} edited since it was recorded")
         }
         Event::Retrying { migration, why, pause, attempt } => {
             let pause = seconds(*pause);
@@ -169,9 +175,11 @@ pub fn json(event: &Event) -> Map<String, Value> {
             "migrations": migrations,
             "purpose": purpose_json(*purpose),
         }),
-        Event::NothingToRecord { purpose } => {
-            json!({ "event": "nothing_to_record", "purpose": purpose_json(*purpose) })
-        }
+        Event::NothingToRecord { purpose, named } => json!({
+            "event": "nothing_to_record",
+            "purpose": purpose_json(*purpose),
+            "named": named,
+        }),
         Event::Retrying { migration, why, pause, attempt } => {
             let (sqlstate, message, blocker) = match why {
                 Again::Lock { error, blocker, .. } => {

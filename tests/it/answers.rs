@@ -148,6 +148,35 @@ fn an_answer_in_json_of_which_nothing_is_to_be_said_says_so() {
 }
 
 #[test]
+fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
+    let plain = Folder::empty();
+    plain.write("0000_log.sql", "create table log (what text)");
+    plain.write("0001_two.sql", "select 2");
+    for folder in [two(), plain] {
+        let database = Database::fresh();
+        premigrate(&database, &folder).run().exits(0);
+        let history = database.history();
+        folder.write("0001_two.sql", "select 'edited'");
+        let run = |args: &[&str]| premigrate(&database, &folder).args(args).run();
+        run(&["--dry-run"]).exits(65).says(&["0001_two.sql", "edited"]);
+        let accept = ["--accept=0001_two", "--dry-run"];
+        assert_eq!(
+            run(&accept).exits(0).stdout,
+            "would accept 1 migration as now in the file, not run:\n  0001_two\n\
+             would apply 0 migrations, each in a transaction of its own; 2 applied\n"
+        );
+        let json = run(&[accept[0], accept[1], "--format=json"]).exits(0);
+        assert_eq!(
+            json.stdout,
+            "{\"migration\":\"0001_two\",\"accepted\":true}\n{\"pending\":0,\"applied\":2}\n"
+        );
+        assert_eq!(database.history(), history);
+        run(&["--accept=0009_x", "--dry-run"]).exits(64).says(&["no migration is named 0009_x"]);
+        run(&accept[..1]).exits(0);
+    }
+}
+
+#[test]
 fn a_dry_run_refuses_what_a_run_would_refuse() {
     let (database, folder) = (Database::fresh(), two());
     folder.add("0002_vacuum", "rollback");

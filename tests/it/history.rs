@@ -268,6 +268,9 @@ fn baseline_twice_is_harmless() {
     let before = database.rows(HISTORY);
     command(&database, &folder, &["baseline"]).exits(0).says(&["nothing to record"]);
     assert_eq!(database.rows(HISTORY), before);
+    folder.add("0003_d", "create table d ()");
+    let run = command(&database, &folder, &["baseline", "--through=0002_c"]).exits(0);
+    run.says(&["nothing to record: every migration through 0002_c has its row"]);
 }
 
 #[test]
@@ -352,8 +355,14 @@ fn accept_takes_the_named_and_all_of_them() {
     left.does_not_say("0000_a");
     command(&database, &folder, &["accept", "--all"]).exits(0).says(&["accepted 2 migrations"]);
     up(&database, &folder).exits(0);
-    command(&database, &folder, &["accept", "--all"]).exits(0).says(&["nothing to accept"]);
-    command(&database, &folder, &["accept", "0001_b"]).exits(0).says(&["nothing to accept"]);
+    let nothing = |names: &[&str], told| {
+        let run = command(&database, &folder, &[&["accept"], names].concat());
+        run.exits(0).says(&[&format!("nothing to accept: {told} edited since it was recorded\n")]);
+    };
+    nothing(&["--all"], "no migration was");
+    folder.write("0000_a.sql", "once more");
+    nothing(&["0001_b"], "0001_b was not");
+    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c was");
     assert_eq!(database.history().len(), 6);
 }
 
@@ -366,7 +375,7 @@ fn accept_refuses_names_that_are_unknown_or_pending_and_then_records_nothing() {
     let accept = |name| command(&database, &folder, &["accept", "0000_a", name]);
     accept("0009_x").exits(64).says(&["no migration is named 0009_x"]);
     accept("0003_d").exits(64).says(&["0003_d cannot be accepted: not applied yet"]);
-    command(&database, &folder, &["accept"]).exits(64);
+    command(&database, &folder, &["accept"]).exits(64).says(&["`accept` needs names, or --all"]);
     assert_eq!(database.history().len(), 3);
     assert_eq!(database.tables(), ["a", "b", "c"]);
 }
@@ -710,6 +719,52 @@ fn whose_table_has_to_be_upgraded_is_told_the_upgrade() {
     up(&restricted, &folder).exits(0);
     let names = "select name, applied_at is null from drizzle.__drizzle_migrations order by id";
     assert_eq!(database.rows(names), ["20231114221320_a|t", "20231114221321_b|f"]);
+}
+
+#[test]
+fn the_sequence_to_be_granted_is_the_one_that_numbers_the_rows() {
+    let long = format!("h{}", "x".repeat(62));
+    for (made, table) in [
+        ("create table s.old (id serial primary key, {}); alter table s.old rename to h", "h"),
+        ("create table s.LONG (id serial primary key, {})", &long),
+        ("create table s.h (id int generated always as identity primary key, {})", "h"),
+        ("create sequence \"S q\"; create table s.h (id int default nextval('\"S q\"'), {})", "h"),
+    ] {
+        let (database, folder) = (Database::fresh(), abc());
+        let made =
+            made.replace("LONG", &long).replace("{}", "hash text not null, created_at bigint");
+        let (restricted, role) = as_role(&database);
+        database.execute(&format!("create schema s; {made}"));
+        database.execute(&format!(
+            "grant usage on schema s to {role}; grant select on s.{table} to {role}"
+        ));
+        let start =
+            || premigrate(&restricted, &folder).args(&["--schema=s", "--table", table]).run();
+        let refused = start().exits(77);
+        grant(&database, &refused);
+        start().exits(0);
+        assert_eq!(database.value(&format!("select count(*) from s.{table}")), "3", "{made}");
+    }
+}
+
+#[test]
+fn what_is_told_of_an_edited_migration_accepts_it_whatever_its_name() {
+    let (database, folder) = (Database::fresh(), Folder::empty());
+    let file = |name: &str| format!("{name}.sql");
+    for (name, word) in
+        [("1_a,b", "1_a,b"), ("2_a b", "'2_a b'"), ("3_it's", r"'3_it'\''s'"), ("4", "4")]
+    {
+        folder.write(&file(name), "select 1");
+        up(&database, &folder).exits(0);
+        folder.write(&file(name), "select 2");
+        let told = up(&database, &folder).exits(65);
+        let told = told.says(&[&format!("run `premigrate accept {word}`")]);
+        match name.contains(',') {
+            true => drop(told.does_not_say("PREMIGRATE_ACCEPT")),
+            false => drop(told.says(&[&format!("or set PREMIGRATE_ACCEPT={name}\n")])),
+        }
+        command(&database, &folder, &["accept", name]).exits(0);
+    }
 }
 
 /// Starts four of them at once; all of them succeed.

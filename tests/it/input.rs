@@ -3,7 +3,9 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::process::Command;
 
 use premigrate::config::{Config, Environment};
 use premigrate::history::{History, Row, State};
@@ -11,7 +13,7 @@ use premigrate::migration::{Layout, Migration, MigrationSet};
 use premigrate::sql::Script;
 use premigrate::{cli, conninfo, dotenv, layout, source};
 
-use crate::harness::{Database, Folder, Random, Run, bare, premigrate};
+use crate::harness::{Database, Folder, Random, Run, Running, bare, premigrate};
 
 const FINE: (&str, &str) = ("0000_fine", "create table fine ()");
 
@@ -75,6 +77,18 @@ fn a_journal_that_is_no_journal_is_refused() {
     }
     folder.write("meta/_journal.json", b"{\"entries\":[{\"tag\":\"\xff\"}]}");
     refused(&folder, 65, &["meta/_journal.json", "is not valid JSON"]);
+}
+
+#[test]
+fn a_folder_that_has_lost_its_journal_is_not_taken_for_plain_files() {
+    let folder = Folder::empty();
+    folder.write("0000_fine.sql", FINE.1);
+    folder.write("meta/0000_snapshot.json", "{}");
+    refused(&folder, 65, &["meta/_journal.json is missing; restore it"]);
+    let run = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65);
+    assert!(run.stdout.contains("meta/_journal.json: fault: is missing"), "{}", run.stdout);
+    std::fs::remove_file(folder.path.join("meta/0000_snapshot.json")).unwrap();
+    refused(&folder, 65, &["meta/_journal.json is missing; restore it"]);
 }
 
 #[test]
@@ -487,4 +501,28 @@ fn a_file_that_cannot_be_read_is_named() {
     std::os::unix::fs::symlink("nowhere", folder.path.join("0001_gone.sql")).unwrap();
     refused(&folder, 65, &["0001_gone.sql cannot be read", "No such file"]);
     assert!(!Path::new("nowhere").exists());
+    let folder = Folder::empty();
+    folder.write("20260131093000_a/migration.sql", "");
+    std::os::unix::fs::symlink("nowhere", folder.path.join("20260131093001_gone")).unwrap();
+    refused(&folder, 65, &["20260131093001_gone cannot be read", "No such file"]);
+}
+
+#[test]
+fn what_is_no_migration_may_be_unreadable() {
+    let folder = Folder::drizzle0(&[FINE]);
+    std::os::unix::fs::symlink("nowhere", folder.path.join("notes.txt")).unwrap();
+    let list = |unreadable: &str| {
+        std::fs::DirBuilder::new().mode(0o000).create(folder.path.join(unreadable)).unwrap();
+        let mut command = Command::new("setpriv");
+        let id = Command::new("id").arg("-u").output().unwrap().stdout;
+        if id.trim_ascii() == b"0" {
+            // Nothing is unreadable to root.
+            command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        }
+        let us = env!("CARGO_BIN_EXE_premigrate");
+        command.arg(us).args(["list", "--dir"]).arg(&folder.path).env_clear();
+        Running::start(command).finish()
+    };
+    assert!(list("lost+found").exits(0).stdout.starts_with("1 migration in "));
+    list("20260131093000_a").exits(65).says(&["20260131093000_a cannot be read", "denied"]);
 }

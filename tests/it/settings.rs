@@ -1,8 +1,11 @@
 //! Where a setting comes from: flag, environment, `.env`, default; and where the database is.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, unique};
+use crate::harness::{Database, Folder, Premigrate, Run, Running, bare, premigrate, unique};
 
 /// A migration that is recorded under the role that ran it.
 fn who() -> Folder {
@@ -40,29 +43,99 @@ fn a_flag_comes_before_its_variable_and_that_before_the_default() {
     }
 }
 
+/// Variables that show that they are read by refusing what is none of their values.
+const CHECKED: [(&str, &str); 12] = [
+    ("PREMIGRATE_WAIT", "soon"),
+    ("PREMIGRATE_RUNNER_WAIT", "-1s"),
+    ("PREMIGRATE_LOCK_TIMEOUT", "5 s"),
+    ("PREMIGRATE_LOCK_RETRIES", "many"),
+    ("PREMIGRATE_STATEMENT_TIMEOUT", "1.5s"),
+    ("PREMIGRATE_APPLY_OLDER", "yes"),
+    ("PREMIGRATE_DRY_RUN", "on"),
+    ("PREMIGRATE_STRICT", "TRUE"),
+    ("PREMIGRATE_EXIT_CODE", "Yes"),
+    ("PREMIGRATE_ALL", "Ja"),
+    ("PREMIGRATE_FORMAT", "xml"),
+    ("PREMIGRATE_SKIP", "2"),
+];
+
 #[test]
-fn every_option_has_a_variable_that_is_read() {
+fn a_variable_refuses_what_is_none_of_its_values() {
     let (database, folder) = (Database::fresh(), who());
-    for (variable, bad) in [
-        ("PREMIGRATE_WAIT", "soon"),
-        ("PREMIGRATE_RUNNER_WAIT", "-1s"),
-        ("PREMIGRATE_LOCK_TIMEOUT", "5 s"),
-        ("PREMIGRATE_LOCK_RETRIES", "many"),
-        ("PREMIGRATE_STATEMENT_TIMEOUT", "1.5s"),
-        ("PREMIGRATE_APPLY_OLDER", "yes"),
-        ("PREMIGRATE_DRY_RUN", "on"),
-        ("PREMIGRATE_STRICT", "TRUE"),
-        ("PREMIGRATE_FORMAT", "xml"),
-        ("PREMIGRATE_SKIP", "2"),
-    ] {
+    for (variable, bad) in CHECKED {
         let run = premigrate(&database, &folder).env(variable, bad).run().exits(78);
         run.says(&[&format!("{variable} must be")]).does_not_say(bad);
     }
-    let missing = folder.path.join("missing").display().to_string();
-    let run = bare().env("DATABASE_URL", &database.url).env("PREMIGRATE_DIR", &missing).run();
-    run.exits(65).says(&[&missing]);
-    bare().env("PREMIGRATE_ENV_FILE", &missing).run().exits(78).says(&["PREMIGRATE_ENV_FILE"]);
     assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+/// Each by what it does, in a history that goes on from one to the next.
+#[test]
+fn every_option_has_a_variable_that_is_read() {
+    let (database, folder) = (Database::fresh(), who());
+    let path = folder.path.display().to_string();
+    let url = format!("DATABASE_URL={}", database.url);
+    folder.write("url.env", url);
+    let env_file = format!("{path}/url.env");
+    let place = [
+        ("PREMIGRATE_DIR", path.as_str()),
+        ("PREMIGRATE_ENV_FILE", &env_file),
+        ("PREMIGRATE_SCHEMA", "other"),
+        ("PREMIGRATE_TABLE", "history"),
+    ];
+    let run = |command: &str, variable: &str, value: &str| {
+        let start = place.iter().fold(bare(), |start, (name, value)| start.env(name, value));
+        start.arg(command).env(variable, value).run()
+    };
+    let rows = || database.value("select count(*) from other.history");
+
+    folder.add("0001_a", "select 1");
+    run("baseline", "PREMIGRATE_THROUGH", "0000_who").exits(0);
+    assert_eq!(rows(), "1");
+    run("status", "PREMIGRATE_EXIT_CODE", "1").exits(10);
+    folder.write("0000_who.sql", "edited");
+    run("up", "PREMIGRATE_ACCEPT", "0000_who").exits(0).says(&["accepted 1 migration"]);
+    assert_eq!(rows(), "3");
+    folder.write("0000_who.sql", "edited again");
+    run("accept", "PREMIGRATE_ALL", "0").exits(64).says(&["`accept` needs names, or --all"]);
+    run("accept", "PREMIGRATE_ALL", "1").exits(0).says(&["accepted 1 migration"]);
+
+    let shown = ["PREMIGRATE_THROUGH", "PREMIGRATE_EXIT_CODE", "PREMIGRATE_ACCEPT"];
+    let shown = shown.into_iter().chain(place.map(|(name, _)| name));
+    let shown: BTreeSet<_> =
+        shown.chain(CHECKED.map(|(name, _)| name)).map(str::to_owned).collect();
+    let skip = "PREMIGRATE_SKIP".to_owned();
+    let all = premigrate::cli::OPTIONS.iter().map(premigrate::cli::Opt::variable).chain([skip]);
+    assert_eq!(shown, all.collect());
+}
+
+#[test]
+fn names_on_the_command_line_come_before_the_variable_for_all() {
+    let (database, folder) = (Database::fresh(), who());
+    folder.add("0001_a", "select 1");
+    premigrate(&database, &folder).run().exits(0);
+    folder.write("0000_who.sql", "edited");
+    folder.write("0001_a.sql", "edited");
+    let run = premigrate(&database, &folder).env("PREMIGRATE_ALL", "1").args(&["accept", "0001_a"]);
+    run.run().exits(0).says(&["accepted 1 migration", "0001_a"]).does_not_say("0000_who");
+}
+
+#[test]
+fn a_value_that_is_none_is_told_in_words_that_fit() {
+    let (database, folder) = (Database::fresh(), who());
+    for (args, told) in [
+        (&["--accept", ""][..], "--accept must be names with commas between them"),
+        (&["--accept", "0000_who,"], "--accept must be names with commas between them"),
+        (
+            &["--lock-retries", "99999999999"],
+            "--lock-retries must be a whole number, 4294967295 at most",
+        ),
+    ] {
+        premigrate(&database, &folder).args(args).run().exits(78).says(&[told]);
+    }
+    bare().args(&["list", "--dir", ""]).run().exits(78).says(&["--dir must be a folder"]);
+    let accept = premigrate(&database, &folder).args(&["accept", ""]).run();
+    accept.exits(64).says(&["`accept` needs names, or --all"]);
 }
 
 #[test]
@@ -268,6 +341,10 @@ fn a_variable_and_its_file_at_once_are_refused() {
     run.says(&["both DATABASE_URL and DATABASE_URL_FILE are set"]);
     let run = premigrate(&database, &folder).env("PGPASSWORD", "x").env("PGPASSWORD_FILE", &path);
     run.run().exits(78).says(&["both PGPASSWORD and PGPASSWORD_FILE are set"]);
+    // Also where another URL comes first.
+    let run = premigrate(&database, &folder).env("MIGRATION_DATABASE_URL", &database.url);
+    let run = run.env("DATABASE_URL_FILE", "/nowhere").run().exits(78);
+    run.says(&["both DATABASE_URL and DATABASE_URL_FILE are set"]);
 }
 
 #[test]
@@ -336,6 +413,28 @@ fn an_env_file_is_not_read_where_the_environment_names_a_database() {
     // An empty variable, as Compose leaves it, names none.
     in_folder(&folder).env("DATABASE_URL", "").run().exits(78).says(&["PREMIGRATE_WIAT"]);
     in_folder(&folder).args(&["--env-file", ""]).run().exits(78).says(&["no database is named"]);
+    let none = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "").run();
+    none.exits(78).says(&["no database is named"]);
+    // It may be production's, and its host may have been forgotten.
+    in_folder(&folder).env("PGDATABASE", "d").run().exits(78).says(&["names no host"]);
+    in_folder(&folder).env("PGSERVICE", "s").run().exits(78).says(&["service is not supported"]);
+    // Who we are and how we prove it names none.
+    in_folder(&folder).env("PGUSER", "u").run().exits(78).says(&["PREMIGRATE_WIAT"]);
+}
+
+#[test]
+fn only_a_command_that_needs_the_database_minds_what_is_said_of_it_in_another_encoding() {
+    let (database, folder) = (Database::fresh(), who());
+    let file = |lines: &[&[u8]]| folder.write(".env", lines.concat());
+    let list = || in_folder(&folder).arg("list").run();
+    let url = format!("DATABASE_URL={}\n", database.url);
+    file(&[b"# caf\xe9\nNAME=\xe9\n", url.as_bytes()]);
+    in_folder(&folder).run().exits(0);
+    file(&[b"PGPASSWORD=\xe9\n", url.as_bytes()]);
+    list().exits(0);
+    in_folder(&folder).run().exits(78).says(&[".env is not valid UTF-8"]);
+    file(&[b"PREMIGRATE_TABLE=\xe9\n"]);
+    list().exits(78).says(&[".env is not valid UTF-8"]);
 }
 
 #[test]
@@ -345,9 +444,45 @@ fn another_env_file_can_be_named_and_must_then_be_there() {
     in_folder(&folder).args(&["--env-file", "config/dev.env"]).run().exits(0);
     let run = in_folder(&folder).args(&["--env-file", "missing.env"]).run().exits(78);
     run.says(&["--env-file", "missing.env", "cannot be read"]);
+    let run = in_folder(&folder).env("DATABASE_URL", &database.url);
+    let run = run.args(&["--env-file", "missing.env"]).run().exits(78);
+    run.says(&["--env-file", "missing.env", "cannot be read"]);
     let run = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "missing.env").run().exits(78);
     run.says(&["PREMIGRATE_ENV_FILE", "missing.env", "cannot be read"]);
     assert!(!Path::new(".env").exists(), "other tests count on there being none");
+}
+
+/// Runs this in a directory that it prepares, as someone who may not do everything.
+fn unprivileged(folder: &Folder, prepare: &str, args: &[&str]) -> Run {
+    let mut command = Command::new("sh");
+    command.current_dir(&folder.path).args(["-c", &format!("{prepare}; exec \"$@\""), "sh"]);
+    let id = Command::new("id").arg("-u").output().unwrap().stdout;
+    if id.trim_ascii() == b"0" {
+        command.args(["setpriv", "--inh-caps=-all", "--bounding-set=-all"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_premigrate")).args(args).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    let run = Running::start(command).finish();
+    let mode = PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&folder.path, mode).unwrap();
+    run
+}
+
+#[test]
+fn an_env_file_that_is_there_and_cannot_be_read_is_told() {
+    let folder = Folder::empty();
+    folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d");
+    unprivileged(&folder, "chmod 0 .env", &[]).exits(78).says(&[".env cannot be read", "denied"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_looked_into_has_no_env_file() {
+    let (folder, set) = (Folder::empty(), who());
+    let dir = ["--dir", set.path.to_str().unwrap()];
+    unprivileged(&folder, "chmod 0 .", &[&["check"], &dir[..]].concat()).exits(0);
+    unprivileged(&folder, "chmod 0 .", &dir).exits(78).says(&["no database is named"]);
+    let named = [&dir[..], &["--env-file", ".env"]].concat();
+    unprivileged(&folder, "chmod 0 .", &named).exits(78).says(&[".env cannot be read"]);
 }
 
 #[test]

@@ -217,6 +217,50 @@ fn a_server_that_talks_without_end_does_not_fill_the_memory() {
 }
 
 #[test]
+fn a_history_whose_reading_the_roles_own_limits_cut_short_is_waited_for() {
+    let (database, folder) = (Database::fresh(), folder());
+    premigrate(&database, &folder).run().exits(0);
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; grant select on all tables in schema drizzle to {role}"
+    ));
+    for (limit, code) in [("lock_timeout", "55P03"), ("statement_timeout", "57014")] {
+        database
+            .execute(&format!("alter role {role} reset all; alter role {role} set {limit} = 100"));
+        let start = || bare().env("DATABASE_URL", &url).arg("--dir").arg(&folder.path);
+        let mut holder = database.client();
+        let mut holder = holder.transaction().unwrap();
+        holder.batch_execute("lock table drizzle.__drizzle_migrations").unwrap();
+        for args in [&["--wait=0"][..], &["--wait=400ms", "--runner-wait=400ms"]] {
+            let run = start().args(args).run().exits(75);
+            run.says(&["does not answer about the history", "Try again later"]);
+        }
+        let waits = start().start();
+        thread::sleep(Duration::from_millis(600));
+        holder.rollback().unwrap();
+        waits.finish().exits(0).says(&["waiting up to", code, "up to date"]);
+    }
+}
+
+#[test]
+fn a_progress_whose_reading_the_roles_own_limit_cut_short_is_waited_for() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table t (a int);\ncommit;\nselect 1 / 0")]);
+    premigrate(&database, &folder).run().exits(70);
+    database.execute(&format!("alter database {} set lock_timeout = 100", database.name));
+    let mut holder = database.holding("lock table drizzle.__drizzle_migrations_progress");
+    let look = || premigrate(&database, &folder).arg("--dry-run");
+    for args in [&["--wait=0"][..], &["--wait=400ms", "--runner-wait=400ms"]] {
+        look().args(args).run().exits(75).says(&["does not answer about the history"]);
+    }
+    let waits = look().start();
+    thread::sleep(Duration::from_millis(600));
+    holder.batch_execute("rollback").unwrap();
+    let run = waits.finish().exits(0).says(&["waiting up to", "55P03"]);
+    assert!(run.stdout.contains("1 statement in a transaction, done"), "{}", run.stdout);
+}
+
+#[test]
 fn a_wrong_password_ends_at_once() {
     let database = Database::fresh();
     let role = unique("role");

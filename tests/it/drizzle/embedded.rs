@@ -1,21 +1,22 @@
 //! Migrations inside the executable: what drizzle-kit generates is in the next build.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::kit::Project;
 use super::{Contents, finish};
-use crate::harness::{Database, Run, unique};
+use crate::harness::{Database, Folder, Run, unique};
 
 #[test]
 fn what_drizzle_kit_generates_is_embedded_by_the_next_build_and_applied_by_the_next_start() {
     let (database, project, target) = (Database::fresh(), Project::new(), Target::new());
     project.add_column("motto");
-    let executable = target.build(&project);
+    let executable = target.build(&project.migrations());
     start(&executable, &database).says(&["28 migrations in this executable", "applied 0027_motto"]);
 
     project.add_column("anthem");
-    let executable = target.build(&project);
+    let executable = target.build(&project.migrations());
     start(&executable, &database)
         .says(&["29 migrations in this executable", "applied 0028_anthem"]);
 
@@ -24,8 +25,24 @@ fn what_drizzle_kit_generates_is_embedded_by_the_next_build_and_applied_by_the_n
     Contents::of(&database).equals(&left);
 }
 
+#[test]
+fn a_journal_that_the_build_did_not_see_is_missed_by_the_start() {
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    folder.write("meta/0000_snapshot.json", "{}");
+    fs::remove_file(folder.path.join("meta/_journal.json")).unwrap();
+    let database = Database::fresh();
+    run(&Target::new().build(&folder.path), &database)
+        .exits(65)
+        .says(&["meta/_journal.json is missing"]);
+    assert!(database.tables().is_empty());
+}
+
 fn start(executable: &Path, database: &Database) -> Run {
-    finish(Command::new(executable).env_clear().env("DATABASE_URL", &database.url)).exits(0)
+    run(executable, database).exits(0)
+}
+
+fn run(executable: &Path, database: &Database) -> Run {
+    finish(Command::new(executable).env_clear().env("DATABASE_URL", &database.url))
 }
 
 /// A target directory of the test's own, in which all dependencies are built already: they are
@@ -47,13 +64,13 @@ impl Target {
         Target { path, profile }
     }
 
-    fn build(&self, project: &Project) -> PathBuf {
+    fn build(&self, migrations: &Path) -> PathBuf {
         // cargo's oldest profile is built into a directory of another name.
         let profile = if self.profile == "debug" { "dev" } else { &self.profile };
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--offline", "--locked", "--bin", "premigrate", "--profile", profile]);
         cargo.arg("--target-dir").arg(&self.path).current_dir(env!("CARGO_MANIFEST_DIR"));
-        finish(cargo.env("PREMIGRATE_MIGRATIONS", project.migrations())).exits(0);
+        finish(cargo.env("PREMIGRATE_MIGRATIONS", migrations)).exits(0);
         self.path.join(&self.profile).join("premigrate")
     }
 }
