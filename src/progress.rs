@@ -118,6 +118,13 @@ pub fn create(table: &Table) -> String {
     )
 }
 
+/// The condition that there is still no table. Read from the backend's cache, which is faster than
+/// the catalogs, and so only for a statement that reads a table which the transaction has not touched
+/// before: to lock that, the backend catches up with all that has been committed.
+pub fn missing(table: &Table) -> String {
+    format!("pg_catalog.to_regclass({}) is null", quote::literal(&qualified(table)))
+}
+
 /// Raises an error unless the progress is still this; for a statement after the lock was taken.
 pub fn unchanged(table: &Table, progress: &Progress) -> String {
     if !progress.exists {
