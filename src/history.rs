@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::database::Rows;
 use crate::layout::folder_prefix;
-use crate::migration::{Hash, Layout, Migration};
+use crate::migration::{Layout, Migration};
 use crate::quote;
 
 /// One row: a migration that was applied.
@@ -22,6 +22,8 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// Its folder's name, where Drizzle 1.x, or we, wrote it.
     pub name: Option<String>,
+    /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one.
+    pub version: u32,
     /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
     pub applied_at: Option<String>,
 }
@@ -109,7 +111,7 @@ impl Table {
     /// Plain columns, and no look into the catalogs: a new backend knows nothing yet, and takes
     /// longer to learn of JSON, or of one table more, than for all the rest.
     pub fn read(&self) -> String {
-        format!("select pg_catalog.pg_is_in_recovery(); select * from {}", self.qualified())
+        format!("select pg_catalog.pg_is_in_recovery(); select xmin, * from {}", self.qualified())
     }
 
     /// Asks for the schema, where the table is missing.
@@ -144,6 +146,7 @@ impl Table {
             hash: needed("hash")?,
             created_at: needed("created_at")?,
             name: place("name"),
+            version: needed("xmin")?,
         };
         let state = if columns.name.is_some() { State::Named } else { State::Unnamed };
         let mut rows =
@@ -184,21 +187,15 @@ impl Table {
         }
     }
 
-    /// The condition that the table there is has these rows still.
-    ///
-    /// A table without names, as it was read or as it is now, takes the name from around it: so one
-    /// that has been upgraded meanwhile is seen to have changed. Ordered by the lines too, since a
-    /// table that was copied may have ids twice; and the collation stands wherever the line does, or
-    /// the server would put each line together twice.
+    /// The condition that the table there is has these rows still, each in this version. With the
+    /// same number of rows that is exact: a transaction adds no row to what it has committed. Ordered
+    /// as rows are read: a table that was copied may have ids twice.
     pub fn unchanged(&self, history: &History) -> String {
+        let versions: Vec<_> = history.rows.iter().map(|row| row.version.to_string()).collect();
         format!(
-            "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
-             coalesce(pg_catalog.string_agg(line collate \"C\", e'\\n' \
-             order by id, line collate \"C\"), ''), 'UTF8')), 'hex') \
-             from (select '' as name) unnamed, lateral (select id, \
-             pg_catalog.concat(id, ' ', created_at, ' ', hash, ' ', name) as line from {}) lines)",
-            quote::literal(&history.fingerprint()),
-            self.qualified()
+            "array(select xmin from {} order by id, ctid) = '{{{}}}'",
+            self.qualified(),
+            versions.join(",")
         )
     }
 
@@ -269,9 +266,9 @@ impl Table {
         // A trigger may swallow the row, without an error.
         format!(
             "with written as (insert into {} (hash, created_at{column}) \
-             values ({}, {created_at}{name}) returning id, created_at) \
-             select min(id), min(created_at), (case when count(*) = 1 then '1' \
-             else 'premigrate: a trigger keeps rows out of the history' end)::int from written",
+             values ({}, {created_at}{name}) returning id::text, created_at, xmin::text as version) \
+             select coalesce(min(id), 'premigrate: a trigger keeps rows out of the history')::int, \
+             min(created_at), min(version) from written",
             self.qualified(),
             quote::literal(&entry.hash)
         )
@@ -385,6 +382,7 @@ impl Entry {
             hash: self.hash.clone(),
             created_at: number(1),
             name: self.name.clone().filter(|_| state == State::Named),
+            version: answer.get(2)?.as_ref()?.parse().ok()?,
             applied_at: None,
         })
     }
@@ -396,7 +394,8 @@ impl History {
         if self.state == State::Named || needs_name(layout) { State::Named } else { State::Unnamed }
     }
 
-    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade.
+    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade. Those
+    /// are new versions then, and the next guard has the history read again.
     pub fn prepare(&mut self, layout: Layout, names: &[Option<String>]) {
         let state = self.prepared_state(layout);
         if self.state != State::Named && state == State::Named {
@@ -407,7 +406,8 @@ impl History {
         self.state = state;
     }
 
-    /// Becomes the history after [`Table::insert`] of each of these entries.
+    /// Becomes the history after [`Table::insert`] of each of these entries, for a plan: which
+    /// versions of rows that would be is open.
     pub fn add(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.rows.push(Row {
@@ -415,22 +415,10 @@ impl History {
                 hash: entry.hash.clone(),
                 created_at: entry.created_at,
                 name: entry.name.clone().filter(|_| self.state == State::Named),
+                version: 0,
                 applied_at: None,
             });
         }
-    }
-
-    /// What [`Table::guard`] has the server compute, computed here.
-    fn fingerprint(&self) -> String {
-        let text = |number: Option<i64>| number.map(|it| it.to_string()).unwrap_or_default();
-        let line = |row: &Row| {
-            let name = row.name.as_deref().unwrap_or_default();
-            format!("{} {} {} {name}", row.id, text(row.created_at), row.hash)
-        };
-        let mut lines: Vec<_> = self.rows.iter().map(|row| (row.id, line(row))).collect();
-        lines.sort();
-        let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
-        Hash::of(lines.join("\n").as_bytes()).as_str().to_owned()
     }
 }
 
@@ -466,6 +454,7 @@ struct Columns {
     hash: usize,
     created_at: usize,
     name: Option<usize>,
+    version: usize,
 }
 
 impl Columns {
@@ -483,6 +472,9 @@ impl Columns {
             hash: text(self.hash).ok_or_else(|| not("has a row without a hash"))?.to_owned(),
             created_at: created_at.transpose()?,
             name: self.name.and_then(text).map(str::to_owned),
+            version: text(self.version)
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| not("has a row without a version"))?,
             applied_at: None,
         })
     }
@@ -505,14 +497,18 @@ mod tests {
 
     #[test]
     fn rows_are_read_whichever_columns_there_are() {
-        let rows: [&[_]; 2] = [&[Some("2"), Some("b"), None], &[Some("1"), Some("a"), Some("5")]];
-        let history = table().parse(&answer(&["id", "hash", "created_at"], &rows)).unwrap();
+        let rows: [&[_]; 2] = [
+            &[Some("731"), Some("2"), Some("b"), None],
+            &[Some("730"), Some("1"), Some("a"), Some("5")],
+        ];
+        let columns = ["xmin", "id", "hash", "created_at"];
+        let history = table().parse(&answer(&columns, &rows)).unwrap();
         assert_eq!(history.state, State::Unnamed);
-        let seen: Vec<_> = history.rows.iter().map(|row| (row.id, row.created_at)).collect();
-        assert_eq!(seen, [(1, Some(5)), (2, None)]);
+        let seen = history.rows.iter().map(|row| (row.id, row.created_at, row.version));
+        assert_eq!(seen.collect::<Vec<_>>(), [(1, Some(5), 730), (2, None, 731)]);
 
-        let columns = ["name", "applied_at", "hash", "id", "created_at"];
-        let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5")];
+        let columns = ["name", "applied_at", "hash", "id", "created_at", "xmin"];
+        let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5"), Some("730")];
         let history = table().parse(&answer(&columns, &[row])).unwrap();
         assert_eq!(history.state, State::Named);
         assert_eq!(history.rows[0].name.as_deref(), Some("x"));
@@ -520,7 +516,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_still_tells_its_columns() {
-        let none = answer(&["id", "hash", "created_at", "name"], &[]);
+        let none = answer(&["xmin", "id", "hash", "created_at", "name"], &[]);
         let history = table().parse(&none).unwrap();
         assert_eq!((history.state, history.rows), (State::Named, vec![]));
     }
@@ -528,12 +524,18 @@ mod tests {
     #[test]
     fn a_row_that_drizzle_would_not_write_is_not_read() {
         for (row, told) in [
-            ([None, Some("a"), Some("5")], "has an id that is not a whole number"),
-            ([Some("x"), Some("a"), Some("5")], "has an id that is not a whole number"),
-            ([Some("1"), None, Some("5")], "has a row without a hash"),
-            ([Some("1"), Some("a"), Some("5.5")], "has a created_at that is not a whole number"),
+            ([None, Some("a"), Some("5"), Some("730")], "has an id that is not a whole number"),
+            (
+                [Some("x"), Some("a"), Some("5"), Some("730")],
+                "has an id that is not a whole number",
+            ),
+            ([Some("1"), None, Some("5"), Some("730")], "has a row without a hash"),
+            (
+                [Some("1"), Some("a"), Some("5.5"), Some("730")],
+                "has a created_at that is not a whole number",
+            ),
         ] {
-            let rows = answer(&["id", "hash", "created_at"], &[&row]);
+            let rows = answer(&["id", "hash", "created_at", "xmin"], &[&row]);
             assert_eq!(table().parse(&rows).unwrap_err().what, told);
         }
     }

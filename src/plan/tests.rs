@@ -46,6 +46,7 @@ fn rows(items: &str) -> History {
             hash: Hash::of(content.as_bytes()).to_string(),
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
+            version: 0,
             applied_at: None,
         })
         .collect();
@@ -73,7 +74,7 @@ fn recorded(
         let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
         let kept = row.and_then(|row| history.rows[row].created_at);
         let created_at = kept.or(migration.when).unwrap_or(1_800_000_000_000);
-        let answer = [Some(id.to_string()), Some(created_at.to_string())];
+        let answer = [id.to_string(), created_at.to_string(), "0".to_owned()].map(Some);
         after.rows.push(entry.written(&answer, after.state).unwrap());
     }
     after

@@ -86,6 +86,7 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
             created_at: created_at
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
             name: Some(name).filter(|_| state == State::Named && !random.one_in(4)),
+            version: 0,
             applied_at: None,
         }
     });
@@ -359,6 +360,7 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
                     Marks::Nothing => None,
                 },
                 name: None,
+                version: 0,
                 applied_at: None,
             });
         }
