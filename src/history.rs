@@ -300,17 +300,19 @@ impl Table {
         sequences: Option<&str>,
         role: &str,
     ) -> Vec<String> {
-        let (schema, owner) = (quote::ident(&self.schema), quote::ident(role));
+        let (schema, grantee) = (quote::ident(&self.schema), quote::ident(role));
+        let create = format!("grant usage, create on schema {schema} to {grantee};");
         match state {
-            State::NoSchema => vec![format!("create schema {schema} authorization {owner};")],
-            State::NoTable => vec![format!("grant usage, create on schema {schema} to {owner};")],
+            // Not `authorization`: that takes a superuser, or a member of the role.
+            State::NoSchema => vec![format!("create schema {schema};"), create],
+            State::NoTable => vec![create],
             State::Unnamed | State::Named => {
                 let mut statements: Vec<String> =
                     prepare.iter().map(|statement| format!("{statement};")).collect();
                 statements.extend(self.reading_grants(role));
-                statements.push(format!("grant insert on {} to {owner};", self.qualified()));
+                statements.push(format!("grant insert on {} to {grantee};", self.qualified()));
                 statements.extend(
-                    sequences.map(|them| format!("grant usage on sequence {them} to {owner};")),
+                    sequences.map(|them| format!("grant usage on sequence {them} to {grantee};")),
                 );
                 statements
             }
