@@ -373,8 +373,10 @@ fn conflict_text(conflict: &Conflict) -> String {
             unknown.join(", "),
         ),
         Conflict::NotUpgradable { unknown } => format!(
-            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded: {} \
-             match nothing carried. Restore those migrations, or delete the rows",
+            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with \
+             rows about nothing that is carried here: {}. Is it the right database, the right \
+             --dir, the right --table? Restore the migrations of these rows; or, if others do \
+             their work now (squashed, replaced), delete the rows",
             unknown.join(", ")
         ),
         Conflict::Strict { out_of_order, unknown } => {

@@ -103,6 +103,7 @@ fn status_shows_what_can_be_read_in_more_than_one_way_and_up_refuses_it() {
     let shown = status(&database, &folder);
     assert!(shown.contains("0000_a  ambiguous\n0001_b  ambiguous\n"), "{shown}");
     assert!(shown.contains("row 1 (created_at 5000): could be the record of"), "{shown}");
+    assert!(shown.ends_with("0 applied, 0 edited, 0 pending, 2 ambiguous\n"), "{shown}");
     command(&database, &folder, &["status", "--exit-code"]).exits(65);
     up(&database, &folder).exits(65).says(&["row 1 (created_at 5000) may record 0000_a, 0001_b"]);
     command(&database, &folder, &["baseline"]).exits(65);
@@ -608,8 +609,15 @@ fn a_0x_table_with_an_unmatched_row_is_not_upgraded_and_an_older_app_starts() {
     history_of_0x(&database, &[(&a, WHEN[0]), ("gone", 1)]);
     for command in [&["up"][..], &["up", "--apply-older"], &["baseline"]] {
         let run = premigrate(&database, &folder).args(command).run().exits(65);
-        run.says(&["Drizzle 0.x", "row 2"]);
+        run.says(&["Drizzle 0.x", "row 2", "Restore", "delete the rows"]);
     }
+    // Also where `baseline` and --apply-older would else be named, which could write no row.
+    database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
+    up(&database, &folder).exits(65).says(&["row 1 (created_at 1)", "the right database"]);
+    database.execute(&format!(
+        "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",
+        WHEN[0]
+    ));
     let b = folder.hash("20231114221321_b/migration.sql");
     add_row(&database, &b, WHEN[1]);
     up(&database, &folder).exits(0).says(&["row 2"]);
