@@ -368,7 +368,8 @@ fn conflict_text(conflict: &Conflict) -> String {
         ),
         Conflict::MayHaveRun { pending, unknown } => format!(
             "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
-             records as applied the one that ran; --apply-older runs all that is pending",
+             records as applied the one that ran; it has a row of its own then, and the old one can \
+             be deleted. --apply-older runs all that is pending",
             pending.join(", "),
             unknown.join(", "),
         ),
