@@ -688,6 +688,24 @@ fn a_schema_that_the_owner_of_the_database_makes_is_enough() {
 }
 
 #[test]
+fn a_table_whose_policies_keep_the_rows_from_a_role_is_told_with_the_policy_it_needs() {
+    let (database, folder) = (Database::fresh(), abc());
+    command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
+    let (restricted, role) = as_role(&database);
+    database.execute(&format!(
+        "alter table drizzle.__drizzle_migrations enable row level security; \
+         grant usage on schema drizzle to {role}; \
+         grant select, insert on drizzle.__drizzle_migrations to {role}; \
+         grant usage on sequence drizzle.__drizzle_migrations_id_seq to {role}"
+    ));
+    let refused = up(&restricted, &folder).exits(77).says(&["42501", "row-level security"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    grant(&database, &refused);
+    up(&restricted, &folder).exits(0);
+    assert_eq!(database.tables(), ["c"]);
+}
+
+#[test]
 fn statements_are_told_as_they_have_to_be_run_whatever_the_names() {
     for format in ["text", "json"] {
         let (database, folder) = (Database::fresh(), Folder::empty());
