@@ -376,8 +376,8 @@ fn conflict_text(conflict: &Conflict) -> String {
         Conflict::NotUpgradable { unknown } => format!(
             "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with \
              rows about nothing that is carried here: {}. Is it the right database, the right \
-             --dir, the right --table? Restore the migrations of these rows; or, if others do \
-             their work now (squashed, replaced), delete the rows",
+             --dir, the right --table? Restore the migrations of these rows; or, if they were \
+             squashed or replaced, delete the rows, and `baseline` what stands for them now",
             unknown.join(", ")
         ),
         Conflict::Strict { out_of_order, unknown } => {
