@@ -121,8 +121,11 @@ fn server_passes(error: &PgError) -> bool {
         "unsupported startup parameter",
         "not allowed",
     ];
-    // Starting up or shutting down, too many connections, and what concerns the connection itself.
-    let of_the_moment = ["57P01", "57P02", "57P03", "53300"].contains(&error.code.as_str());
+    // Starting up or shutting down; too many connections, or another resource that is used up; what
+    // ails the server's own machine; and what concerns the connection itself.
+    let of_the_moment = ["57P01", "57P02", "57P03"].contains(&error.code.as_str())
+        || error.is_class("53")
+        || error.is_class("58");
     let of_the_connection =
         error.is_class("08") && !FINAL.iter().any(|words| error.message.contains(words));
     of_the_moment || of_the_connection || is_full_in_words(error)

@@ -49,6 +49,13 @@ pub enum State {
     Named,
 }
 
+impl State {
+    /// Whether the table is there.
+    pub fn has_table(self) -> bool {
+        matches!(self, State::Unnamed | State::Named)
+    }
+}
+
 /// The history at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
@@ -173,18 +180,26 @@ impl Table {
                 quote::literal(&self.schema),
                 quote::literal(&self.table)
             )),
-            // A table without names, as it was read or as it is now, takes the name from around it:
-            // so one that has been upgraded meanwhile is seen to have changed. Ordered by the lines
-            // too, since a table that was copied may have ids twice.
-            State::Unnamed | State::Named => guard(&format!(
-                "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
-                 coalesce(pg_catalog.string_agg(line, e'\\n' order by id, line collate \"C\"), ''), \
-                 'UTF8')), 'hex') from (select '' as name) unnamed, lateral (select id, \
-                 pg_catalog.format('%s %s %s %s', id, created_at, hash, name) as line from {}) lines)",
-                quote::literal(&history.fingerprint()),
-                self.qualified()
-            )),
+            State::Unnamed | State::Named => guard(&self.unchanged(history)),
         }
+    }
+
+    /// The condition that the table there is has these rows still.
+    ///
+    /// A table without names, as it was read or as it is now, takes the name from around it: so one
+    /// that has been upgraded meanwhile is seen to have changed. Ordered by the lines too, since a
+    /// table that was copied may have ids twice; and the collation stands wherever the line does, or
+    /// the server would put each line together twice.
+    pub fn unchanged(&self, history: &History) -> String {
+        format!(
+            "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
+             coalesce(pg_catalog.string_agg(line collate \"C\", e'\\n' \
+             order by id, line collate \"C\"), ''), 'UTF8')), 'hex') \
+             from (select '' as name) unnamed, lateral (select id, \
+             pg_catalog.concat(id, ' ', created_at, ' ', hash, ' ', name) as line from {}) lines)",
+            quote::literal(&history.fingerprint()),
+            self.qualified()
+        )
     }
 
     /// Keeps everybody else from writing rows until the end of the transaction, or fails at once.

@@ -282,6 +282,11 @@ fn obstacle_text(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
         Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+            Some("") => {
+                "its first line names only a carriage return, and no interpreter; the file's \
+                 line ends have to be LF, not CRLF"
+                    .to_owned()
+            }
             Some(name) => format!(
                 "its first line names {name} and a carriage return; the file's line ends have to be \
                  LF, not CRLF"
