@@ -57,7 +57,7 @@ fn read(
             let statements = if exists {
                 table.reading_grants(role)
             } else {
-                table.grants(State::NoTable, &[], None, role)
+                table.grants(State::NoTable, &[], &[], role)
             };
             Ok(Err(Error::Forbidden { error, statements }))
         }

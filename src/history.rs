@@ -286,44 +286,53 @@ impl Table {
         )
     }
 
-    /// Asks for the sequences, in SQL, that give a row its `id` and that a role needs a grant for:
-    /// those in the column's default. An identity column's needs none.
-    pub fn sequences(&self) -> String {
+    /// Asks for what stands between us and a row of the table. Of the sequences that give it its
+    /// `id`, those in the column's default need a grant; an identity column's does not.
+    pub fn obstacles(&self) -> String {
+        let table = quote::literal(&self.qualified());
         format!(
             "select pg_catalog.string_agg(distinct pg_catalog.format('%I.%I', place.nspname, \
-             sequence.relname), ', ') from pg_catalog.pg_attribute \
+             sequence.relname), ', '), pg_catalog.row_security_active({table}) \
+             from pg_catalog.pg_attribute \
              join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum \
              join pg_catalog.pg_depend on pg_depend.objid = pg_attrdef.oid \
              and classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
              and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
              join pg_catalog.pg_class sequence on sequence.oid = refobjid and relkind = 'S' \
              join pg_catalog.pg_namespace place on place.oid = sequence.relnamespace \
-             where attname = 'id' and attrelid = {}::pg_catalog.regclass",
-            quote::literal(&self.qualified())
+             where attname = 'id' and attrelid = {table}::pg_catalog.regclass"
         )
     }
 
     /// What someone who may has to run, so that this role can apply migrations; `prepare` is what
-    /// has to be done to the table first, `sequences` the answer to [`Table::sequences`].
+    /// has to be done to the table first, `obstacles` the answer to [`Table::obstacles`], if any.
     pub fn grants(
         &self,
         state: State,
         prepare: &[String],
-        sequences: Option<&str>,
+        obstacles: &[Option<String>],
         role: &str,
     ) -> Vec<String> {
-        let (schema, owner) = (quote::ident(&self.schema), quote::ident(role));
+        let (schema, grantee) = (quote::ident(&self.schema), quote::ident(role));
+        let create = format!("grant usage, create on schema {schema} to {grantee};");
         match state {
-            State::NoSchema => vec![format!("create schema {schema} authorization {owner};")],
-            State::NoTable => vec![format!("grant usage, create on schema {schema} to {owner};")],
+            // Not `authorization`: that takes a superuser, or a member of the role.
+            State::NoSchema => vec![format!("create schema {schema};"), create],
+            State::NoTable => vec![create],
             State::Unnamed | State::Named => {
                 let mut statements: Vec<String> =
                     prepare.iter().map(|statement| format!("{statement};")).collect();
                 statements.extend(self.reading_grants(role));
-                statements.push(format!("grant insert on {} to {owner};", self.qualified()));
-                statements.extend(
-                    sequences.map(|them| format!("grant usage on sequence {them} to {owner};")),
-                );
+                statements.push(format!("grant insert on {} to {grantee};", self.qualified()));
+                if let Some(Some(sequences)) = obstacles.first() {
+                    statements.push(format!("grant usage on sequence {sequences} to {grantee};"));
+                }
+                if let Some(Some("t")) = obstacles.get(1).map(Option::as_deref) {
+                    statements.push(format!(
+                        "create policy {grantee} on {} to {grantee} using (true) with check (true);",
+                        self.qualified()
+                    ));
+                }
                 statements
             }
         }

@@ -532,6 +532,12 @@ fn a_0x_table_with_an_unmatched_row_is_not_upgraded() {
     assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
     assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
     assert_eq!(up(&set, "@1000=a @2000=b @9500=gone"), "up to date", "no row has to be written");
+    assert_eq!(
+        up(&set, "@2000=b @9500=gone"),
+        "not upgradable: [1]",
+        "no baseline could be either"
+    );
+    assert_eq!(up(&set, "@8000=x @9500=y"), "not upgradable: [0, 1]", "nor here");
     assert_eq!(baseline_then_up(&set, "@1000=a @9500=gone", None), "not upgradable: [1]");
     assert_eq!(accept_then_up(&set, "@1000=old @9500=gone", &[0]), "not upgradable: [1]");
     assert_eq!(accept_then_up(&set, "@1000=old", &[0]), "run b");

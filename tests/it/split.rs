@@ -442,7 +442,7 @@ fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
     let sql = "-- premigrate: no-transaction\n\
          do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; \
          insert into log values (1); end $$";
-    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let folder = Folder::drizzle0(&[("0000_password", sql)]);
     let mut killed = premigrate(&database, &folder).start();
     let sleeping = "select from pg_stat_activity where datname = current_database() \
          and wait_event = 'PgSleep'";
