@@ -428,6 +428,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
                 hash: before.hash.to_string(),
                 created_at: Some(created_at).filter(|_| !random.one_in(6)),
                 name: name.clone(),
+                version: 0,
                 applied_at: None,
             });
         }
