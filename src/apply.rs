@@ -144,7 +144,7 @@ pub fn dry_run<'a>(
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
-        false => consult::progress(&session, &history, settings, stop),
+        false => consult::progress(&session, &history, settings, stop, tell),
     };
     session.close();
     let mut fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
@@ -263,7 +263,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let before = self.applied.len();
-            let progress = match consult::progress(&session, &history, self.settings, self.stop) {
+            let (settings, stop) = (self.settings, self.stop);
+            let progress = match consult::progress(&session, &history, settings, stop, self.tell) {
                 Ok(progress) => progress,
                 Err(Error::Unreachable(attempts)) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };

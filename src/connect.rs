@@ -126,8 +126,11 @@ fn server_passes(error: &PgError) -> bool {
         "bouncer config error",
     ];
     let code = error.meant_code();
-    // Starting up or shutting down, too many connections, and what concerns the connection itself.
-    let of_the_moment = ["57P01", "57P02", "57P03", "53300"].contains(&code);
+    // Starting up or shutting down; too many connections, or another resource that is used up; what
+    // ails the server's own machine; and what concerns the connection itself.
+    let of_the_moment = ["57P01", "57P02", "57P03"].contains(&code)
+        || code.starts_with("53")
+        || code.starts_with("58");
     let of_the_connection =
         code.starts_with("08") && !FINAL.iter().any(|words| error.message.contains(words));
     of_the_moment || of_the_connection || is_full_in_words(error)

@@ -9,10 +9,12 @@ use crate::error::Error;
 use crate::history::{History, State, Table};
 use crate::progress::{self, Progress};
 use crate::report::Event;
-use crate::signals::{Patience, Stop};
+use crate::signals::{Interrupted, Patience, Stop};
 
 /// How long our own small questions may take.
 pub const QUESTION: Duration = Duration::from_secs(30);
+/// Between two questions, where the server gave up the answer.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Connects and reads the history: one round trip, where there is one.
 pub fn history(
@@ -55,7 +57,7 @@ fn read(
             let statements = if exists {
                 table.reading_grants(role)
             } else {
-                table.grants(State::NoTable, &[], None, role)
+                table.grants(State::NoTable, &[], &[], role)
             };
             Ok(Err(Error::Forbidden { error, statements }))
         }
@@ -63,39 +65,63 @@ fn read(
     }
 }
 
-/// Reads the progress of split migrations: one round trip, where there is none.
+/// Reads the progress of split migrations: one round trip, where there is none. Waits like
+/// [`history`] for a server that gives up answering.
 pub fn progress(
     session: &Session,
     history: &History,
     settings: &Settings,
     stop: &Stop,
+    tell: &mut dyn FnMut(Event),
 ) -> Result<Progress, Error> {
     if history.state == State::NoSchema {
         // It is in the history's schema.
         return Ok(Progress::default());
     }
+    let limit = Patience::lasting(settings.runner_wait.max(settings.wait), stop);
+    let mut told = None;
+    loop {
+        let cause = match read_progress(session, settings, Patience::lasting(QUESTION, stop)) {
+            Ok(answer) => return answer,
+            Err(Cause::Stopped(signal)) => return Err(signal.into()),
+            Err(cause) => cause,
+        };
+        let waits = connect::gives_up_answering(&cause);
+        let left = limit.left().unwrap_or_default();
+        let attempt = Attempt { place: "after connecting".to_owned(), cause };
+        if !waits {
+            return Err(Error::Unreachable(vec![attempt]));
+        }
+        if settings.wait.is_zero() || left.is_zero() {
+            return Err(Error::Unanswered(settings.table.clone()));
+        }
+        if told.as_ref() != Some(&attempt) {
+            tell(Event::Waiting { attempts: vec![attempt.clone()], left });
+            told = Some(attempt);
+        }
+        if let Err(Interrupted::Stopped(signal)) = limit.sleep(PAUSE) {
+            return Err(signal.into());
+        }
+    }
+}
+
+fn read_progress(
+    session: &Session,
+    settings: &Settings,
+    patience: Patience<'_>,
+) -> Result<Result<Progress, Error>, Cause> {
     let table = &settings.table;
-    let patience = Patience::lasting(QUESTION, stop);
-    let failed = |cause| match cause {
-        Cause::Stopped(signal) => Error::from(signal),
-        Cause::Server(error) if error.is("42501") => {
+    let answer = session.ask(&progress::exists(table), patience)?;
+    let Some([Some(is_ours)]) = answer.as_deref() else { return Ok(Ok(Progress::default())) };
+    match session.ask(&progress::read(table), patience) {
+        Ok(answer) => Ok(progress::parse(is_ours == "t", &answer.unwrap_or_default())
+            .map_err(|not| Error::NotProgress(table.clone(), not))),
+        // Gone meanwhile.
+        Err(Cause::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
+        Err(Cause::Server(error)) if error.is("42501") => {
             let statements = progress::grants(table, true, &settings.target.user);
-            Error::Forbidden { error, statements }
+            Ok(Err(Error::Forbidden { error, statements }))
         }
-        cause if connect::gives_up_answering(&cause) => Error::Unanswered(table.clone()),
-        cause => Error::Unreachable(vec![Attempt { place: "after connecting".to_owned(), cause }]),
-    };
-    match session.ask(&progress::exists(table), patience).map_err(failed)?.as_deref() {
-        Some([Some(is_ours)]) => {
-            let answer = match session.ask(&progress::read(table), patience) {
-                Ok(answer) => answer.unwrap_or_default(),
-                // Gone meanwhile.
-                Err(Cause::Server(error)) if error.is("42P01") => return Ok(Progress::default()),
-                Err(cause) => return Err(failed(cause)),
-            };
-            progress::parse(is_ours == "t", &answer)
-                .map_err(|not| Error::NotProgress(table.clone(), not))
-        }
-        _ => Ok(Progress::default()),
+        Err(cause) => Err(cause),
     }
 }

@@ -254,9 +254,10 @@ impl Session {
         let end = loop {
             match blocking(&self.runtime, patience.at_most(WATCH), sent.as_mut()) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
-                Err(interrupted) => match patience.check() {
+                // Whatever that wait ended with: a signal may have come since.
+                Err(_) => match patience.check() {
                     Ok(()) => watch(&answers.borrow()),
-                    Err(_) => {
+                    Err(interrupted) => {
                         self.cancel_until_done(sent);
                         break Some(interrupted.into());
                     }

@@ -1,6 +1,7 @@
 //! Becoming the app: same process, its arguments untouched, nothing of ours left.
 
 mod dispositions;
+mod environment;
 mod obstacle;
 
 use std::ffi::{OsStr, OsString};
@@ -42,12 +43,8 @@ pub fn exec(app: &App) -> NotStarted {
     // Whatever we were started with; else Node, say, would not learn that its children have ended.
     dispositions::ignored_to_default();
     let _ = SigSet::empty().thread_set_mask();
-    let mut command = Command::new(&app.program);
-    command.args(&app.args);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
-        command.env_remove(name);
-    }
-    let error = command.exec();
+    environment::remove(is_ours);
+    let error = Command::new(&app.program).args(&app.args).exec();
     dispositions::ignore_broken_pipes();
     NotStarted { obstacle: obstacle::find(app, &error), error }
 }

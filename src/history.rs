@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::database::Rows;
 use crate::layout::folder_prefix;
-use crate::migration::{Hash, Layout, Migration};
+use crate::migration::{Layout, Migration};
 use crate::quote;
 
 /// One row: a migration that was applied.
@@ -22,6 +22,8 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// Its folder's name, where Drizzle 1.x, or we, wrote it.
     pub name: Option<String>,
+    /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one.
+    pub version: u32,
     /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
     pub applied_at: Option<String>,
 }
@@ -47,6 +49,13 @@ pub enum State {
     Unnamed,
     /// The table of Drizzle 1.x: also `name`, and mostly `applied_at`.
     Named,
+}
+
+impl State {
+    /// Whether the table is there.
+    pub fn has_table(self) -> bool {
+        matches!(self, State::Unnamed | State::Named)
+    }
 }
 
 /// The history at one moment.
@@ -102,7 +111,7 @@ impl Table {
     /// Plain columns, and no look into the catalogs: a new backend knows nothing yet, and takes
     /// longer to learn of JSON, or of one table more, than for all the rest.
     pub fn read(&self) -> String {
-        format!("select pg_catalog.pg_is_in_recovery(); select * from {}", self.qualified())
+        format!("select pg_catalog.pg_is_in_recovery(); select xmin, * from {}", self.qualified())
     }
 
     /// Asks for the schema, where the table is missing.
@@ -137,6 +146,7 @@ impl Table {
             hash: needed("hash")?,
             created_at: needed("created_at")?,
             name: place("name"),
+            version: needed("xmin")?,
         };
         let state = if columns.name.is_some() { State::Named } else { State::Unnamed };
         let mut rows =
@@ -173,18 +183,20 @@ impl Table {
                 quote::literal(&self.schema),
                 quote::literal(&self.table)
             )),
-            // A table without names, as it was read or as it is now, takes the name from around it:
-            // so one that has been upgraded meanwhile is seen to have changed. Ordered by the lines
-            // too, since a table that was copied may have ids twice.
-            State::Unnamed | State::Named => guard(&format!(
-                "{} = (select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
-                 coalesce(pg_catalog.string_agg(line, e'\\n' order by id, line collate \"C\"), ''), \
-                 'UTF8')), 'hex') from (select '' as name) unnamed, lateral (select id, \
-                 pg_catalog.format('%s %s %s %s', id, created_at, hash, name) as line from {}) lines)",
-                quote::literal(&history.fingerprint()),
-                self.qualified()
-            )),
+            State::Unnamed | State::Named => guard(&self.unchanged(history)),
         }
+    }
+
+    /// The condition that the table there is has these rows still, each in this version. With the
+    /// same number of rows that is exact: a transaction adds no row to what it has committed. Ordered
+    /// as rows are read: a table that was copied may have ids twice.
+    pub fn unchanged(&self, history: &History) -> String {
+        let versions: Vec<_> = history.rows.iter().map(|row| row.version.to_string()).collect();
+        format!(
+            "array(select xmin from {} order by id, ctid) = '{{{}}}'",
+            self.qualified(),
+            versions.join(",")
+        )
     }
 
     /// Keeps everybody else from writing rows until the end of the transaction, or fails at once.
@@ -254,9 +266,9 @@ impl Table {
         // A trigger may swallow the row, without an error.
         format!(
             "with written as (insert into {} (hash, created_at{column}) \
-             values ({}, {created_at}{name}) returning id, created_at) \
-             select min(id), min(created_at), (case when count(*) = 1 then '1' \
-             else 'premigrate: a trigger keeps rows out of the history' end)::int from written",
+             values ({}, {created_at}{name}) returning id::text, created_at, xmin::text as version) \
+             select coalesce(min(id), 'premigrate: a trigger keeps rows out of the history')::int, \
+             min(created_at), min(version) from written",
             self.qualified(),
             quote::literal(&entry.hash)
         )
@@ -274,44 +286,53 @@ impl Table {
         )
     }
 
-    /// Asks for the sequences, in SQL, that give a row its `id` and that a role needs a grant for:
-    /// those in the column's default. An identity column's needs none.
-    pub fn sequences(&self) -> String {
+    /// Asks for what stands between us and a row of the table. Of the sequences that give it its
+    /// `id`, those in the column's default need a grant; an identity column's does not.
+    pub fn obstacles(&self) -> String {
+        let table = quote::literal(&self.qualified());
         format!(
             "select pg_catalog.string_agg(distinct pg_catalog.format('%I.%I', place.nspname, \
-             sequence.relname), ', ') from pg_catalog.pg_attribute \
+             sequence.relname), ', '), pg_catalog.row_security_active({table}) \
+             from pg_catalog.pg_attribute \
              join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum \
              join pg_catalog.pg_depend on pg_depend.objid = pg_attrdef.oid \
              and classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
              and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
              join pg_catalog.pg_class sequence on sequence.oid = refobjid and relkind = 'S' \
              join pg_catalog.pg_namespace place on place.oid = sequence.relnamespace \
-             where attname = 'id' and attrelid = {}::pg_catalog.regclass",
-            quote::literal(&self.qualified())
+             where attname = 'id' and attrelid = {table}::pg_catalog.regclass"
         )
     }
 
     /// What someone who may has to run, so that this role can apply migrations; `prepare` is what
-    /// has to be done to the table first, `sequences` the answer to [`Table::sequences`].
+    /// has to be done to the table first, `obstacles` the answer to [`Table::obstacles`], if any.
     pub fn grants(
         &self,
         state: State,
         prepare: &[String],
-        sequences: Option<&str>,
+        obstacles: &[Option<String>],
         role: &str,
     ) -> Vec<String> {
-        let (schema, owner) = (quote::ident(&self.schema), quote::ident(role));
+        let (schema, grantee) = (quote::ident(&self.schema), quote::ident(role));
+        let create = format!("grant usage, create on schema {schema} to {grantee};");
         match state {
-            State::NoSchema => vec![format!("create schema {schema} authorization {owner};")],
-            State::NoTable => vec![format!("grant usage, create on schema {schema} to {owner};")],
+            // Not `authorization`: that takes a superuser, or a member of the role.
+            State::NoSchema => vec![format!("create schema {schema};"), create],
+            State::NoTable => vec![create],
             State::Unnamed | State::Named => {
                 let mut statements: Vec<String> =
                     prepare.iter().map(|statement| format!("{statement};")).collect();
                 statements.extend(self.reading_grants(role));
-                statements.push(format!("grant insert on {} to {owner};", self.qualified()));
-                statements.extend(
-                    sequences.map(|them| format!("grant usage on sequence {them} to {owner};")),
-                );
+                statements.push(format!("grant insert on {} to {grantee};", self.qualified()));
+                if let Some(Some(sequences)) = obstacles.first() {
+                    statements.push(format!("grant usage on sequence {sequences} to {grantee};"));
+                }
+                if let Some(Some("t")) = obstacles.get(1).map(Option::as_deref) {
+                    statements.push(format!(
+                        "create policy {grantee} on {} to {grantee} using (true) with check (true);",
+                        self.qualified()
+                    ));
+                }
                 statements
             }
         }
@@ -370,6 +391,7 @@ impl Entry {
             hash: self.hash.clone(),
             created_at: number(1),
             name: self.name.clone().filter(|_| state == State::Named),
+            version: answer.get(2)?.as_ref()?.parse().ok()?,
             applied_at: None,
         })
     }
@@ -381,7 +403,8 @@ impl History {
         if self.state == State::Named || needs_name(layout) { State::Named } else { State::Unnamed }
     }
 
-    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade.
+    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade. Those
+    /// are new versions then, and the next guard has the history read again.
     pub fn prepare(&mut self, layout: Layout, names: &[Option<String>]) {
         let state = self.prepared_state(layout);
         if self.state != State::Named && state == State::Named {
@@ -392,7 +415,8 @@ impl History {
         self.state = state;
     }
 
-    /// Becomes the history after [`Table::insert`] of each of these entries.
+    /// Becomes the history after [`Table::insert`] of each of these entries, for a plan: which
+    /// versions of rows that would be is open.
     pub fn add(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.rows.push(Row {
@@ -400,22 +424,10 @@ impl History {
                 hash: entry.hash.clone(),
                 created_at: entry.created_at,
                 name: entry.name.clone().filter(|_| self.state == State::Named),
+                version: 0,
                 applied_at: None,
             });
         }
-    }
-
-    /// What [`Table::guard`] has the server compute, computed here.
-    fn fingerprint(&self) -> String {
-        let text = |number: Option<i64>| number.map(|it| it.to_string()).unwrap_or_default();
-        let line = |row: &Row| {
-            let name = row.name.as_deref().unwrap_or_default();
-            format!("{} {} {} {name}", row.id, text(row.created_at), row.hash)
-        };
-        let mut lines: Vec<_> = self.rows.iter().map(|row| (row.id, line(row))).collect();
-        lines.sort();
-        let lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
-        Hash::of(lines.join("\n").as_bytes()).as_str().to_owned()
     }
 }
 
@@ -451,6 +463,7 @@ struct Columns {
     hash: usize,
     created_at: usize,
     name: Option<usize>,
+    version: usize,
 }
 
 impl Columns {
@@ -468,6 +481,9 @@ impl Columns {
             hash: text(self.hash).ok_or_else(|| not("has a row without a hash"))?.to_owned(),
             created_at: created_at.transpose()?,
             name: self.name.and_then(text).map(str::to_owned),
+            version: text(self.version)
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| not("has a row without a version"))?,
             applied_at: None,
         })
     }
@@ -490,14 +506,18 @@ mod tests {
 
     #[test]
     fn rows_are_read_whichever_columns_there_are() {
-        let rows: [&[_]; 2] = [&[Some("2"), Some("b"), None], &[Some("1"), Some("a"), Some("5")]];
-        let history = table().parse(&answer(&["id", "hash", "created_at"], &rows)).unwrap();
+        let rows: [&[_]; 2] = [
+            &[Some("731"), Some("2"), Some("b"), None],
+            &[Some("730"), Some("1"), Some("a"), Some("5")],
+        ];
+        let columns = ["xmin", "id", "hash", "created_at"];
+        let history = table().parse(&answer(&columns, &rows)).unwrap();
         assert_eq!(history.state, State::Unnamed);
-        let seen: Vec<_> = history.rows.iter().map(|row| (row.id, row.created_at)).collect();
-        assert_eq!(seen, [(1, Some(5)), (2, None)]);
+        let seen = history.rows.iter().map(|row| (row.id, row.created_at, row.version));
+        assert_eq!(seen.collect::<Vec<_>>(), [(1, Some(5), 730), (2, None, 731)]);
 
-        let columns = ["name", "applied_at", "hash", "id", "created_at"];
-        let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5")];
+        let columns = ["name", "applied_at", "hash", "id", "created_at", "xmin"];
+        let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5"), Some("730")];
         let history = table().parse(&answer(&columns, &[row])).unwrap();
         assert_eq!(history.state, State::Named);
         assert_eq!(history.rows[0].name.as_deref(), Some("x"));
@@ -505,7 +525,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_still_tells_its_columns() {
-        let none = answer(&["id", "hash", "created_at", "name"], &[]);
+        let none = answer(&["xmin", "id", "hash", "created_at", "name"], &[]);
         let history = table().parse(&none).unwrap();
         assert_eq!((history.state, history.rows), (State::Named, vec![]));
     }
@@ -513,12 +533,18 @@ mod tests {
     #[test]
     fn a_row_that_drizzle_would_not_write_is_not_read() {
         for (row, told) in [
-            ([None, Some("a"), Some("5")], "has an id that is not a whole number"),
-            ([Some("x"), Some("a"), Some("5")], "has an id that is not a whole number"),
-            ([Some("1"), None, Some("5")], "has a row without a hash"),
-            ([Some("1"), Some("a"), Some("5.5")], "has a created_at that is not a whole number"),
+            ([None, Some("a"), Some("5"), Some("730")], "has an id that is not a whole number"),
+            (
+                [Some("x"), Some("a"), Some("5"), Some("730")],
+                "has an id that is not a whole number",
+            ),
+            ([Some("1"), None, Some("5"), Some("730")], "has a row without a hash"),
+            (
+                [Some("1"), Some("a"), Some("5.5"), Some("730")],
+                "has a created_at that is not a whole number",
+            ),
         ] {
-            let rows = answer(&["id", "hash", "created_at"], &[&row]);
+            let rows = answer(&["id", "hash", "created_at", "xmin"], &[&row]);
             assert_eq!(table().parse(&rows).unwrap_err().what, told);
         }
     }

@@ -92,10 +92,12 @@ pub enum Outcome {
     Become(App, Format),
 }
 
-/// The program, without its edges: arguments and environment in, output and outcome out.
+/// The program, without its edges: arguments and environment in, output and outcome out. A signal
+/// raises `stop`.
 pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
+    stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
     let manner = cli::manner(&args);
@@ -110,14 +112,18 @@ pub fn run(
         }
     };
     let with_app = invocation.app.is_some();
-    let config = match Config::new(&invocation, environment) {
+    // First of all: to process 1, a signal that nobody listens to never comes.
+    let listening = stop.listen().map_err(Error::Signals);
+    let config =
+        listening.and_then(|()| Config::new(&invocation, environment).map_err(Error::Config));
+    let config = match config {
         Ok(config) => config,
-        Err(invalid) => {
+        Err(error) => {
             let format = Config::format(&invocation.options, environment);
-            return failed(Error::Config(invalid), with_app, format, print);
+            return failed(error, with_app, format, print);
         }
     };
-    match carry_out(&invocation, &config, print) {
+    match unless_stopped(&invocation, &config, stop, print) {
         Ok(code) => match invocation.app {
             Some(app) if !config.dry_run => Outcome::Become(app, config.format),
             _ => Outcome::Exit(code),
@@ -126,9 +132,25 @@ pub fn run(
     }
 }
 
+fn unless_stopped(
+    invocation: &Invocation,
+    config: &Config,
+    stop: &Stop,
+    print: &mut dyn FnMut(Output),
+) -> Result<u8, Ended> {
+    let code = carry_out(invocation, config, stop, print)?;
+    // It may have come after the last commit, or with the answer: then the app is not started any
+    // more, and our own code is not told.
+    match stop.last_look() {
+        Some(signal) => Err(Error::from(signal).into()),
+        None => Ok(code),
+    }
+}
+
 fn carry_out(
     invocation: &Invocation,
     config: &Config,
+    stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Result<u8, Ended> {
     let format = config.format;
@@ -152,7 +174,6 @@ fn carry_out(
     if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
         return Err(Error::Usage(Usage::NoName(invocation.command.name())).into());
     }
-    let stop = Stop::on_signals().map_err(Error::Signals)?;
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
         print(Output::Answer(render::list_of(&set, &config.origin, format)));
@@ -173,12 +194,12 @@ fn carry_out(
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {
-            let status = status::look(&set, &settings, &stop, &mut tell)?;
+            let status = status::look(&set, &settings, stop, &mut tell)?;
             print(Output::Answer(render::status_of(&status, format)));
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let prospect = apply::dry_run(&set, &config.accept, &settings, &stop, &mut tell)?;
+            let prospect = apply::dry_run(&set, &config.accept, &settings, stop, &mut tell)?;
             print(Output::Answer(render::prospect_of(&set, &prospect, format)));
             return Ok(0);
         }
@@ -187,12 +208,8 @@ fn carry_out(
         Command::Accept => Task::Accept { names },
         Command::List | Command::Check | Command::New => return Ok(0),
     };
-    apply::carry_out(&task, &set, &settings, &stop, &mut tell)?;
-    // It may have come after the last commit: then the app is not started any more.
-    match stop.last_look() {
-        Some(signal) => Err(Error::Stopped { signal, rolled_back: None }.into()),
-        None => Ok(0),
-    }
+    apply::carry_out(&task, &set, &settings, stop, &mut tell)?;
+    Ok(0)
 }
 
 fn carried(origin: &Origin) -> Result<MigrationSet, Error> {

@@ -21,15 +21,13 @@ pub fn take() -> String {
     history::guard(&format!("pg_catalog.pg_try_advisory_xact_lock({KEY})"))
 }
 
-/// Raises an error unless this session holds the lock, which it does as long as the transaction is
-/// still the one that took it.
-pub fn still_held() -> String {
-    history::guard(&format!(
-        "exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
-         and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted \
-         and pid = pg_catalog.pg_backend_pid())"
-    ))
-}
+/// Marks the transaction that took the lock: a savepoint is as lasting as its transaction, whatever
+/// a file does to settings.
+pub const MARK: &str = "savepoint premigrate_lock";
+
+/// An error (3B001) unless the transaction is still the one that was marked, and so holds the lock.
+/// `pg_locks` would tell too; for that the server gathers all of its locks.
+pub const STILL_HELD: &str = "release savepoint premigrate_lock";
 
 /// Asks who holds the lock; what our role may not see is null.
 pub fn holder() -> String {

@@ -1,15 +1,18 @@
 //! The edges of the process: arguments and environment in; printing, the exit code, or the app out.
 //! Nothing else prints, and nothing else ends the process.
 
+mod printer;
 mod stdio;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use premigrate::config::Environment;
 use premigrate::error::Error;
 use premigrate::report::Event;
+use premigrate::signals::Stop;
 use premigrate::{Outcome, Output, exec, failed, render, run};
+
+use self::printer::Printer;
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -17,7 +20,10 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).collect();
     let environment = Environment::new(std::env::vars_os());
-    let code = match run(args, &environment, &mut print) {
+    let stop = Stop::default();
+    let mut printer = Printer::new(&stop);
+    let mut print = |output| printer.print(output);
+    let code = match run(args, &environment, &stop, &mut print) {
         Outcome::Exit(code) => code,
         Outcome::Become(app, format) => {
             let program = app.program.to_string_lossy().into_owned();
@@ -30,15 +36,4 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
-}
-
-/// Prints. A reader that has gone away changes nothing about what is done to the database.
-fn print(output: Output) {
-    let _ = match output {
-        Output::Answer(text) => {
-            let mut stdout = std::io::stdout();
-            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-        }
-        Output::Report(text) => std::io::stderr().write_all(text.as_bytes()),
-    };
 }

@@ -75,6 +75,12 @@ impl PgError {
         said.map_or(self.code.as_str(), |(_, _, code)| code)
     }
 
+    /// Whether the server refused what was sent as it read it, before it ran any of it: it points into
+    /// that text, and was inside of nothing. What a function, or a DO block, runs has a context.
+    pub fn is_before_running(&self) -> bool {
+        matches!(self.position, Some(Position::InStatement(_))) && self.context.is_none()
+    }
+
     /// Whether the SQLSTATE is of this class, its first two characters.
     pub fn is_class(&self, class: &str) -> bool {
         self.code.starts_with(class)

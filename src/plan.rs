@@ -102,6 +102,10 @@ pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Pla
     let out_of_order: Vec<usize> =
         pending.iter().filter(|it| it.out_of_order).map(|it| it.place).collect();
 
+    // Before what names `baseline` and --apply-older as cures: neither could write a row.
+    if !pending.is_empty() {
+        upgradable(set, history, &unknown)?;
+    }
     if !pending.is_empty() && !rows.is_empty() && !policy.apply_older {
         let Some(&first_applied) = applied.first() else {
             return Err(Disagreement::NothingMatches);
@@ -111,9 +115,6 @@ pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Pla
         if !older.is_empty() {
             return Err(Disagreement::OlderThanHistory { pending: older, first_applied });
         }
-    }
-    if !pending.is_empty() {
-        upgradable(set, history, &unknown)?;
     }
     let doubtful = may_have_run(set, rows, &pairing);
     if !doubtful.is_empty() && !policy.apply_older {

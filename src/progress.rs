@@ -21,7 +21,8 @@ pub struct Record {
     pub hash: String,
     /// Whether it is done; if not, it has begun.
     pub finished: bool,
-    /// The statement that has begun.
+    /// The statement that has begun, in the words by which its fate is told; none where nothing can
+    /// tell it, since all was before as the statement makes it.
     pub statement: Option<String>,
     /// The backend's process number, where that runs nothing but what we send.
     pub pid: Option<i32>,
@@ -117,6 +118,13 @@ pub fn create(table: &Table) -> String {
     )
 }
 
+/// The condition that there is still no table. Read from the backend's cache, which is faster than
+/// the catalogs, and so only for a statement that reads a table which the transaction has not touched
+/// before: to lock that, the backend catches up with all that has been committed.
+pub fn missing(table: &Table) -> String {
+    format!("pg_catalog.to_regclass({}) is null", quote::literal(&qualified(table)))
+}
+
 /// Raises an error unless the progress is still this; for a statement after the lock was taken.
 pub fn unchanged(table: &Table, progress: &Progress) -> String {
     if !progress.exists {
@@ -160,7 +168,7 @@ pub fn begin(
     migration: &str,
     unit: usize,
     hash: &str,
-    statement: &str,
+    statement: Option<&str>,
     handshake: i32,
 ) -> String {
     format!(
@@ -173,7 +181,7 @@ pub fn begin(
         qualified(table),
         quote::literal(migration),
         quote::literal(hash),
-        quote::literal(statement),
+        statement.map_or("null".to_owned(), quote::literal),
     )
 }
 

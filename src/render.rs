@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Format;
 use crate::database::{Attempt, Cause, Trouble};
-use crate::error::Ended;
+use crate::error::{Ended, Error};
 use crate::mask;
 use crate::report::Event;
 
@@ -40,17 +40,32 @@ pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
             if !kept.is_empty() {
                 let _ = write!(text, "\n  {kept}\n");
             }
-            clean(&text)
+            clean_but(&text, &ended::typed(&ended.error))
         }
-        Format::Json => line(ended::json(ended, with_app)),
+        Format::Json => {
+            let mut fields = masked_fields(ended::json(ended, with_app));
+            let typed = ended::typed(&ended.error);
+            if !typed.is_empty() {
+                let message = clean_but(&ended::text(ended), &typed);
+                fields.insert("message".to_owned(), message.into());
+            }
+            if let Error::Forbidden { statements, .. } = &ended.error {
+                fields.insert("statements".to_owned(), statements.as_slice().into());
+            }
+            escaped(fields)
+        }
     }
 }
 
 /// One object a line, without passwords. JSON itself escapes only the first 32 control characters, and terminals obey
 /// more.
 fn line(object: Map<String, Value>) -> String {
+    escaped(masked_fields(object))
+}
+
+fn escaped(object: Map<String, Value>) -> String {
     let mut line = String::new();
-    for c in masked(Value::Object(object)).to_string().chars() {
+    for c in Value::Object(object).to_string().chars() {
         if c.is_control() {
             let _ = write!(line, "\\u{:04x}", u32::from(c));
         } else {
@@ -64,11 +79,13 @@ fn masked(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(mask::passwords(&text).into_owned()),
         Value::Array(values) => values.into_iter().map(masked).collect(),
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, value)| (name, masked(value))).collect())
-        }
+        Value::Object(fields) => Value::Object(masked_fields(fields)),
         other => other,
     }
+}
+
+fn masked_fields(fields: Map<String, Value>) -> Map<String, Value> {
+    fields.into_iter().map(|(name, value)| (name, masked(value))).collect()
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -81,8 +98,24 @@ fn object(value: Value) -> Map<String, Value> {
 /// Without passwords, and without the characters by which a server, or a file, could drive a
 /// terminal. What a server quotes from a function keeps the line ends of the file that made it.
 fn clean(text: &str) -> String {
-    mask::passwords(text)
-        .replace("\r\n", "\n")
+    printable(&mask::passwords(text))
+}
+
+/// The same, but for these parts of it, in their order: they are told to be typed as they are.
+fn clean_but(text: &str, typed: &[String]) -> String {
+    let (mut cleaned, mut rest) = (String::new(), text);
+    for part in typed {
+        if let Some((before, behind)) = rest.split_once(part) {
+            cleaned.push_str(&clean(before));
+            cleaned.push_str(&printable(part));
+            rest = behind;
+        }
+    }
+    cleaned + &clean(rest)
+}
+
+fn printable(text: &str) -> String {
+    text.replace("\r\n", "\n")
         .replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
 }
 

@@ -52,20 +52,19 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A flag that SIGHUP, SIGINT, SIGQUIT and SIGTERM raise from now on, also for process 1, for
-    /// which the kernel would ignore them. A second signal ends the process at once; the server
-    /// then rolls back by itself.
-    pub fn on_signals() -> io::Result<Stop> {
-        let stop = Stop::default();
+    /// From now on SIGHUP, SIGINT, SIGQUIT and SIGTERM raise it, also for process 1, for which the
+    /// kernel would ignore them. A second signal ends the process at once; the server then rolls
+    /// back by itself.
+    pub fn listen(&self) -> io::Result<()> {
         for signal in ENDING {
             // In this order: the first signal finds `at_once` down, and then raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, stop.at_once.clone())?;
-            flag::register(signal, stop.at_once.clone())?;
-            flag::register_usize(signal, stop.raised.clone(), signal as usize)?;
+            flag::register_conditional_shutdown(signal, 128 + signal, self.at_once.clone())?;
+            flag::register(signal, self.at_once.clone())?;
+            flag::register_usize(signal, self.raised.clone(), signal as usize)?;
         }
         // Whoever started us may have blocked them.
         SigSet::empty().thread_set_mask()?;
-        Ok(stop)
+        Ok(())
     }
 
     /// The signal that has come, if one has; from now on, one ends the process at once. So none is

@@ -99,6 +99,11 @@ impl Statement<'_> {
         meaning::index(self.text)
     }
 
+    /// The table and the partition, in their parts, that `ALTER TABLE ... DETACH PARTITION` is about.
+    pub fn detached(&self) -> Option<[Vec<String>; 2]> {
+        meaning::detached(self.text)
+    }
+
     /// Whether the server might refuse it in a transaction block although its text does not show
     /// it: a procedure that commits, a partitioned table, an extension's command.
     pub fn may_stand_alone(&self) -> bool {

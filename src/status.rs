@@ -111,7 +111,7 @@ pub fn look(
     let progress = match pending.is_empty() {
         true => Progress::default(),
         // Who may read the history may not see this: then it is not known, and no fault.
-        false => match consult::progress(&session, &history, settings, stop) {
+        false => match consult::progress(&session, &history, settings, stop, tell) {
             Err(Error::Forbidden { .. }) => Progress::default(),
             progress => progress?,
         },

@@ -13,15 +13,13 @@ pub use trouble::{Fault, TlsTrouble, Unverified};
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use material::Roots;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio_native_tls::TlsStream as TlsStreamOf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::conninfo::{ClientCert, RootCert, SslMode};
@@ -45,10 +43,7 @@ pub struct Tls {
 impl Tls {
     async fn handshake(self, wire: Wire) -> Result<Encrypted, TlsTrouble> {
         let mut builder = native_tls::TlsConnector::builder();
-        // An address is compared below, as libpq does it; OpenSSL knows of no address that is
-        // written out as a name.
-        let names = (self.mode == SslMode::VerifyFull).then(|| self.host.parse::<IpAddr>());
-        builder.danger_accept_invalid_hostnames(!matches!(names, Some(Err(_))));
+        builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
         let trusted = if self.verifies() {
             let roots = Roots::of(self.roots.as_ref())?;
             let name = roots.name().to_owned();
@@ -78,15 +73,10 @@ impl Tls {
             None => TlsTrouble::Handshake(error.to_string()),
         })?;
         let closes_second = wire.closes_second();
-        let connector = tokio_native_tls::TlsConnector::from(connector);
-        let stream = connector.connect(&self.host, BufReader::new(wire)).await;
+        let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
+        let stream = connector.connect(wire).await;
         let stream =
             stream.map_err(|error| TlsTrouble::of_handshake(&error, &self.host, &trusted))?;
-        if let Some(Ok(address)) = names
-            && !shown(&stream).is_some_and(|der| certificate::is_for_address(&der, address))
-        {
-            return Err(TlsTrouble::unverified(Fault::WrongHost, &self.host, &trusted));
-        }
         self.agreed.store(true, Ordering::Relaxed);
         Ok(Encrypted { stream, unwritten: None, closes_second })
     }
@@ -98,11 +88,6 @@ impl Tls {
             _ => false,
         }
     }
-}
-
-/// The certificate that the server has shown.
-fn shown(stream: &TlsStreamOf<BufReader<Wire>>) -> Option<Vec<u8>> {
-    stream.get_ref().peer_certificate().ok()??.to_der().ok()
 }
 
 type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsTrouble>> + Send>>;
@@ -119,7 +104,7 @@ impl TlsConnect<Wire> for Tls {
 
 /// A wire with TLS on it.
 pub struct Encrypted {
-    stream: TlsStreamOf<BufReader<Wire>>,
+    stream: postgres_native_tls::TlsStream<Wire>,
     /// Why the last write failed, until it is known what the other side has to say of it.
     unwritten: Option<io::Error>,
     closes_second: bool,
@@ -183,8 +168,7 @@ impl AsyncWrite for Encrypted {
 
 impl TlsStream for Encrypted {
     fn channel_binding(&self) -> ChannelBinding {
-        let of_certificate = self.stream.get_ref().tls_server_end_point().ok().flatten();
-        of_certificate.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+        self.stream.channel_binding()
     }
 }
 

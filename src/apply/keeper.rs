@@ -93,9 +93,13 @@ impl Run<'_> {
             is_recorded = release(&keeper, &transaction, held, patience);
         }
         keeper.close();
-        if let Some(job) = job.filter(|_| !is_recorded && self.stop.raised().is_none()) {
+        if let Some(job) = job.filter(|_| !is_recorded) {
             // The keeper is gone, and the lock with it; what we know is not.
-            if let Err(setback) = self.run(session, job, &ground)? {
+            if self.stop.raised().is_some() {
+                let transaction = Transaction::new(job, &ground, &self.limits(session));
+                let patience = Patience::despite_signals(LAST, self.stop);
+                session.flight(&transaction.messages(), false, patience, &mut |_| {});
+            } else if let Err(setback) = self.run(session, job, &ground)? {
                 return Ok(Err(setback));
             }
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::consult::QUESTION;
 use crate::database::{Answer, Cause, Flight, Session, Trouble};
 use crate::error::Error;
-use crate::fate::{self, Fate};
+use crate::fate::{self, Fate, Seen};
 use crate::flight::{self, Work};
 use crate::observer::{Observer, Waiting};
 use crate::pg_error::PgError;
@@ -78,8 +78,8 @@ impl Run<'_> {
             return Ending::Undone(Halt::Error(Error::Broken(broken)));
         }
         let begun = self.prepare(session, work).and_then(|()| {
-            self.clear_the_way(session, work, statement)?;
-            self.begin(session, work, known_as, statement, known)
+            let words = self.clear_the_way(session, work, statement)?;
+            self.begin(session, work, known_as, words.as_deref(), known)
         });
         if let Err(halt) = begun {
             return Ending::Undone(halt);
@@ -88,21 +88,20 @@ impl Run<'_> {
     }
 
     /// An index of this name that nobody builds any more would be passed over by IF NOT EXISTS, and
-    /// be in the way of a build without.
+    /// be in the way of a build without. Gives what is to be written of a statement that begins.
     fn clear_the_way(
         &mut self,
         session: &Session,
         work: Work<'_>,
         statement: &Statement<'_>,
-    ) -> Result<(), Halt> {
-        if !builds(statement) {
-            return Ok(());
+    ) -> Result<Option<String>, Halt> {
+        let seen = self.look(session, work, statement.text)?;
+        match seen.fate {
+            Fate::Invalid(index) => self.drop_invalid(session, work, &index)?,
+            Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
+            Fate::Done | Fate::Undone | Fate::Half(_) | Fate::Unknown => {}
         }
-        match self.fate(session, work, statement.text)? {
-            Fate::Invalid(index) => self.drop_invalid(session, work, &index),
-            Fate::Busy(index) => Err(Halt::Error(busy(work, index))),
-            Fate::Done | Fate::Undone | Fate::Unknown => Ok(()),
-        }
+        Ok(seen.words)
     }
 
     pub(super) fn drop_invalid(
@@ -113,9 +112,18 @@ impl Run<'_> {
     ) -> Result<(), Halt> {
         let migration = work.migration.name.clone();
         (self.tell)(Event::Rebuilding { migration, index: index.to_owned() });
-        let drop = format!("drop index concurrently if exists {index}");
-        let failure = |error: &PgError, _| flight::drop_failure(work, error);
-        match self.send_again(session, work, &drop, failure, true, |_| Ok(())) {
+        self.mend(session, work, &format!("drop index concurrently if exists {index}"))
+    }
+
+    /// Runs a statement of ours about what an earlier one has left.
+    pub(super) fn mend(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        sql: &str,
+    ) -> Result<(), Halt> {
+        let failure = |error: &PgError, _| flight::mending_failure(work, error);
+        match self.send_again(session, work, sql, failure, true, |_| Ok(())) {
             Sent::Done => Ok(()),
             Sent::Cancelled(signal) => Err(Halt::Error(signal.into())),
             Sent::Failed(error) => Err(Halt::Error(error)),
@@ -124,13 +132,13 @@ impl Run<'_> {
     }
 
     /// What became of a statement, as far as the catalogs tell.
-    pub(super) fn fate(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Fate, Halt> {
+    pub(super) fn look(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Seen, Halt> {
         let until = Instant::now() + ORPHAN;
         loop {
-            let fate = self.fate_now(session, text, Patience::lasting(QUESTION, self.stop));
-            match fate.map_err(|cause| unasked(work, cause))? {
+            let seen = self.look_now(session, text, Patience::lasting(QUESTION, self.stop));
+            match seen.map_err(|cause| unasked(work, cause))? {
                 // It may be done any moment.
-                Fate::Busy(_) if Instant::now() < until => {
+                Seen { fate: Fate::Busy(_), .. } if Instant::now() < until => {
                     let patience = Patience::endless(self.stop);
                     if patience.sleep(Duration::from_millis(500)).is_err()
                         && let Some(signal) = self.stop.raised()
@@ -138,22 +146,25 @@ impl Run<'_> {
                         return Err(Halt::Error(signal.into()));
                     }
                 }
-                fate => return Ok(fate),
+                seen => return Ok(seen),
             }
         }
     }
 
-    fn fate_now(
+    fn look_now(
         &self,
         session: &Session,
         text: &str,
         patience: Patience<'_>,
-    ) -> Result<Fate, Cause> {
+    ) -> Result<Seen, Cause> {
+        let words = Some(text.to_owned());
         let script = Script::read(text);
-        let Some(statement) = script.statements().first() else { return Ok(Fate::Unknown) };
+        let Some(statement) = script.statements().first() else {
+            return Ok(Seen { fate: Fate::Unknown, words });
+        };
         match fate::question(statement) {
             Ok(question) => Ok(fate::read(statement, session.ask(&question, patience)?.as_deref())),
-            Err(fate) => Ok(fate),
+            Err(fate) => Ok(Seen { fate, words }),
         }
     }
 
@@ -163,7 +174,7 @@ impl Run<'_> {
         session: &Session,
         work: Work<'_>,
         known_as: &str,
-        statement: &Statement<'_>,
+        words: Option<&str>,
         known: &mut Known,
     ) -> Result<(), Halt> {
         let table = &self.settings.table;
@@ -173,7 +184,7 @@ impl Run<'_> {
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            progress::begin(table, known_as, number, hash, statement.text, pid)
+            progress::begin(table, known_as, number, hash, words, pid)
         );
         let patience = Patience::lasting(SECOND, self.stop);
         let Flight { answers, end } =
@@ -196,7 +207,9 @@ impl Run<'_> {
             }
             Some(error) => return Err(unasked(work, Cause::Server(error.clone()))),
         }
-        let begun = Record { finished: false, ..Record::finished(known_as, number, hash) };
+        let statement = words.map(str::to_owned);
+        let begun =
+            Record { finished: false, statement, ..Record::finished(known_as, number, hash) };
         known.progress.put(known_as, number, Some(begun));
         Ok(())
     }
@@ -218,7 +231,11 @@ impl Run<'_> {
             run.clear_the_way(session, work, statement).map_err(Sent::Open)?;
             run.still_held(keeper).map_err(Sent::Unsent)
         };
-        match self.send_again(session, work, statement.text, failure, repeats, before_again) {
+        let sent = self.send_again(session, work, statement.text, failure, repeats, before_again);
+        if matches!(sent, Sent::Done | Sent::Cancelled(_) | Sent::Failed(_)) {
+            self.tell_left_indexes(session, statement);
+        }
+        match sent {
             Sent::Done => Ending::Done,
             Sent::Cancelled(signal) => {
                 self.failed(session, statement, stopped(signal, Some(work), true))
@@ -229,9 +246,23 @@ impl Run<'_> {
         }
     }
 
+    /// Names the indexes that a statement has left, now or at an earlier start, which are in nobody's
+    /// way but cost time; a courtesy.
+    fn tell_left_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
+        let Some(question) = fate::left_indexes(statement) else { return };
+        let patience = Patience::despite_signals(LAST, self.stop);
+        let left = session.ask(&question, patience).ok().flatten();
+        if let Some(drop) = left.and_then(|row| row.into_iter().next().flatten()) {
+            (self.tell)(Event::Note(format!(
+                "INVALID indexes are left of what did not end; to drop them: {drop}"
+            )));
+        }
+    }
+
     /// The server says that the statement has failed.
     fn failed(&self, session: &Session, statement: &Statement<'_>, error: Error) -> Ending {
-        match self.leaves_nothing(session, statement) {
+        let refused = matches!(&error, Error::Failed(it) if it.error.is_before_running());
+        match refused || self.leaves_nothing(session, statement) {
             true => Ending::Undone(Halt::Error(error)),
             false => Ending::Open(Halt::Error(error)),
         }
@@ -239,14 +270,12 @@ impl Run<'_> {
 
     /// Whether a statement that the server says has failed has left nothing behind.
     fn leaves_nothing(&self, session: &Session, statement: &Statement<'_>) -> bool {
-        if !builds(statement) {
-            return !fate::may_do_half(statement);
-        }
         let patience = Patience::despite_signals(LAST, self.stop);
-        match self.fate_now(session, statement.text, patience) {
-            // One that is there was there before; without a name, it is found by none.
-            Ok(Fate::Undone | Fate::Done | Fate::Unknown) => true,
-            Ok(Fate::Invalid(_) | Fate::Busy(_)) | Err(_) => false,
+        match self.look_now(session, statement.text, patience).map(|seen| seen.fate) {
+            // What is there was there before.
+            Ok(Fate::Undone | Fate::Done) => true,
+            Ok(Fate::Unknown) => !fate::may_do_half(statement),
+            Ok(Fate::Invalid(_) | Fate::Busy(_) | Fate::Half(_)) | Err(_) => false,
         }
     }
 
@@ -340,10 +369,6 @@ enum Sent {
 /// whichever backend a pooler gave it to.
 pub(super) fn tag(hash: &str) -> String {
     format!("/* premigrate {} */ ", hash.get(..16).unwrap_or(hash))
-}
-
-fn builds(statement: &Statement<'_>) -> bool {
-    statement.index().is_some_and(|index| index.table.is_some())
 }
 
 pub(super) fn busy(work: Work<'_>, index: String) -> Error {

@@ -49,27 +49,45 @@ impl Run<'_> {
     ) -> Result<Ending, Halt> {
         self.end_orphan(session, work, begun)?;
         self.prepare(session, work)?;
-        let text = begun.statement.as_deref().unwrap_or_default();
-        let undone = Ending::Undone(Halt::Setback(Setback::Settled));
-        Ok(match self.fate(session, work, text)? {
-            Fate::Done if begun.hash == work.unit.hash.as_str() => Ending::Done,
-            Fate::Done => {
-                let error = Error::ChangedUnits(vec![ChangedUnit {
-                    file: work.migration.file.clone(),
-                    unit: begun.unit,
-                    place: None,
-                    done: begun.unit,
-                }]);
-                Ending::Open(Halt::Error(error))
+        let fate = match begun.statement.as_deref() {
+            Some(words) => self.look(session, work, words)?.fate,
+            // Nothing tells that it ran, and nothing is lost if it did.
+            None => Fate::Undone,
+        };
+        let is_done = match fate {
+            Fate::Done => true,
+            Fate::Undone => false,
+            Fate::Half(rest) => {
+                self.complete(session, work, &rest)?;
+                true
             }
-            Fate::Undone => undone,
             Fate::Invalid(index) => {
                 self.drop_invalid(session, work, &index)?;
-                undone
+                false
             }
-            Fate::Unknown => Ending::Open(Halt::Error(self.doubt(work, begun))),
-            Fate::Busy(index) => Ending::Open(Halt::Error(busy(work, index))),
-        })
+            Fate::Unknown => return Err(Halt::Error(self.doubt(work, begun))),
+            Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
+        };
+        if !is_done {
+            return Ok(Ending::Undone(Halt::Setback(Setback::Settled)));
+        }
+        if begun.hash == work.unit.hash.as_str() {
+            return Ok(Ending::Done);
+        }
+        Err(Halt::Error(Error::ChangedUnits(vec![ChangedUnit {
+            file: work.migration.file.clone(),
+            unit: begun.unit,
+            place: None,
+            done: begun.unit,
+        }])))
+    }
+
+    fn complete(&mut self, session: &Session, work: Work<'_>, rest: &str) -> Result<(), Halt> {
+        (self.tell)(Event::Note(format!(
+            "{}: a statement was done by half, and cannot be undone; completing it: {rest}",
+            work.migration.name
+        )));
+        self.mend(session, work, rest)
     }
 
     /// Ends the backend in which a statement of an earlier start may still run, and waits until it

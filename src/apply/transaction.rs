@@ -134,10 +134,9 @@ impl Run<'_> {
             let locks = job.work.is_some_and(|work| work.unit.modes.isolation.is_some());
             let patience = Patience::lasting(QUESTION, self.stop);
             // Where there is no table yet, there is no answer, and nothing to grant.
-            let answer = session.ask(&table.sequences(), patience).ok().flatten();
-            let sequences = answer.and_then(|row| row.into_iter().next().flatten());
-            let (state, sequences) = (ground.history.state, sequences.as_deref());
-            let mut grants = table.grants(state, &job.prepare, sequences, role);
+            let obstacles = session.ask(&table.obstacles(), patience).ok().flatten();
+            let obstacles = obstacles.unwrap_or_default();
+            let mut grants = table.grants(ground.history.state, &job.prepare, &obstacles, role);
             grants.extend(locks.then(|| table.locking_grant(role)));
             grants
         };

@@ -241,7 +241,8 @@ impl fmt::Display for What {
             ),
             What::Bom => write!(
                 f,
-                "begins with a byte order mark, at which Drizzle fails; save it without one"
+                "begins with a byte order mark, at which Drizzle fails; save it without one, unless it \
+                 has been applied"
             ),
             What::Crlf { others } => {
                 write!(f, "has CRLF line ends")?;
@@ -264,12 +265,14 @@ impl fmt::Display for What {
                 }
                 write!(
                     f,
-                    ": it separates nothing here, but drizzle-orm splits there and fails; remove it"
+                    ": it separates nothing here, but drizzle-orm splits there and fails; remove \
+                     it, unless the file has been applied"
                 )
             }
             What::NearMiss => write!(
                 f,
-                "resembles `{MARKER}`, but nobody splits here; write it exactly so, or remove it"
+                "resembles `{MARKER}`, but nobody splits here; write it exactly so, or remove it, \
+                 unless the file has been applied"
             ),
             What::History { touch, name } => match touch {
                 Touch::Create => write!(

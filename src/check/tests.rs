@@ -108,7 +108,7 @@ been applied
 gone.sql: fault: is missing, and meta/_journal.json names gone; restore the file (is it copied into the \
 image?)
 0001_b.sql:2:1: remark: resembles `--> statement-breakpoint`, but nobody splits here; write it exactly \
-so, or remove it
+so, or remove it, unless the file has been applied
 0001_b.sql:3:8: fault: opens a quoted string that is never closed; close it
 0000_a.sql:2:3: remark: is run in 3 steps, each recorded when it is done, since PostgreSQL runs VACUUM \
 only outside a transaction

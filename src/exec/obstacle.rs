@@ -92,8 +92,8 @@ fn missing(file: &Path) -> Option<Obstacle> {
 /// What a script's first line names.
 fn interpreter(head: &[u8]) -> Option<String> {
     let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let line = line.trim_ascii_start();
-    let name = line.split(|&byte| byte == b' ' || byte == b'\t').next()?;
+    // A carriage return is a part of the name.
+    let name = line.split(|&byte| byte == b' ' || byte == b'\t').find(|word| !word.is_empty())?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
@@ -128,11 +128,15 @@ mod tests {
             (&b"#!/bin/sh\necho"[..], "/bin/sh"),
             (b"#! /usr/bin/env node\n", "/usr/bin/env"),
             (b"#!/bin/sh", "/bin/sh"),
+            (b"#!\t /bin/sh -x\n", "/bin/sh"),
             (b"#!/bin/sh\r\necho", "/bin/sh\r"),
+            (b"#!\r\necho", "\r"),
         ] {
             assert_eq!(interpreter(head).as_deref(), Some(name));
         }
-        assert_eq!(interpreter(b"echo"), None);
+        for head in [&b"echo"[..], b"#!", b"#! \necho"] {
+            assert_eq!(interpreter(head), None);
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn rows(items: &str) -> History {
             hash: Hash::of(content.as_bytes()).to_string(),
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
+            version: 0,
             applied_at: None,
         })
         .collect();
@@ -73,7 +74,7 @@ fn recorded(
         let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
         let kept = row.and_then(|row| history.rows[row].created_at);
         let created_at = kept.or(migration.when).unwrap_or(1_800_000_000_000);
-        let answer = [Some(id.to_string()), Some(created_at.to_string())];
+        let answer = [id.to_string(), created_at.to_string(), "0".to_owned()].map(Some);
         after.rows.push(entry.written(&answer, after.state).unwrap());
     }
     after
@@ -531,6 +532,12 @@ fn a_0x_table_with_an_unmatched_row_is_not_upgraded() {
     assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
     assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
     assert_eq!(up(&set, "@1000=a @2000=b @9500=gone"), "up to date", "no row has to be written");
+    assert_eq!(
+        up(&set, "@2000=b @9500=gone"),
+        "not upgradable: [1]",
+        "no baseline could be either"
+    );
+    assert_eq!(up(&set, "@8000=x @9500=y"), "not upgradable: [0, 1]", "nor here");
     assert_eq!(baseline_then_up(&set, "@1000=a @9500=gone", None), "not upgradable: [1]");
     assert_eq!(accept_then_up(&set, "@1000=old @9500=gone", &[0]), "not upgradable: [1]");
     assert_eq!(accept_then_up(&set, "@1000=old", &[0]), "run b");

@@ -215,13 +215,17 @@ pub fn status_of(status: &Status, format: Format) -> String {
     }
     let count =
         |wanted: fn(State) -> bool| status.lines.iter().filter(|line| wanted(line.state)).count();
-    let _ = writeln!(
+    let _ = write!(
         text,
         "{} applied, {} edited, {} pending",
         count(|state| state == State::Applied),
         count(|state| state == State::Edited),
         count(State::is_pending),
     );
+    match count(|state| state == State::Ambiguous) {
+        0 => text.push('\n'),
+        ambiguous => drop(writeln!(text, ", {ambiguous} ambiguous")),
+    }
     clean(&text)
 }
 

@@ -205,6 +205,9 @@ fn by_sqlstate(code: &str) -> Option<&'static str> {
             "the server, the role or the database has no connection left: raise the limit, or find \
              who keeps them"
         }
+        "53100" => "the server's disk is full: make room on it",
+        "53200" => "the server has no memory left: look at what uses it up",
+        _ if code.starts_with("58") => "the server's own system fails it: read the server's log",
         _ => return None,
     })
 }

@@ -285,6 +285,11 @@ fn obstacle_text(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
         Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+            Some("") => {
+                "its first line names only a carriage return, and no interpreter; the file's \
+                 line ends have to be LF, not CRLF"
+                    .to_owned()
+            }
             Some(name) => format!(
                 "its first line names {name} and a carriage return; the file's line ends have to be \
                  LF, not CRLF"
@@ -336,16 +341,15 @@ fn conflict_text(conflict: &Conflict) -> String {
                 }),
             );
             let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
-            let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
             let _ = write!(
                 text,
                 "\n\n  Restore the files, and make the change in a new migration. Or, if the \
-                 database already has\n  what they say now, run `premigrate accept {}`",
-                words.join(" ")
+                 database already has\n  what they say now, run `{}`",
+                accept_command(&names)
             );
             // There, a comma ends a name, and blanks around one are none of it.
             if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
-                let _ = write!(text, ", or set PREMIGRATE_ACCEPT={}", names.join(","));
+                let _ = write!(text, ", or set {}", accept_variable(&names));
             }
             text
         }
@@ -365,20 +369,23 @@ fn conflict_text(conflict: &Conflict) -> String {
         ),
         Conflict::OlderThanHistory { pending, first_applied } => format!(
             "nothing was run, since {} come before {first_applied}, the first that the history \
-             knows: it was trimmed, or begun by hand. `baseline --through {}` records them as \
-             applied; --apply-older runs them",
+             knows: it was trimmed, or begun by hand. `{}` records them as applied; --apply-older \
+             runs them",
             pending.join(", "),
-            pending.last().map(String::as_str).unwrap_or_default()
+            baseline_command(pending)
         ),
         Conflict::MayHaveRun { pending, unknown } => format!(
             "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
-             records as applied the one that ran; --apply-older runs all that is pending",
+             records as applied the one that ran; it has a row of its own then, and the old one can \
+             be deleted. --apply-older runs all that is pending",
             pending.join(", "),
             unknown.join(", "),
         ),
         Conflict::NotUpgradable { unknown } => format!(
-            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded: {} \
-             match nothing carried. Restore those migrations, or delete the rows",
+            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with \
+             rows about nothing that is carried here: {}. Is it the right database, the right \
+             --dir, the right --table? Restore the migrations of these rows; or, if they were \
+             squashed or replaced, delete the rows, and `baseline` what stands for them now",
             unknown.join(", ")
         ),
         Conflict::Strict { out_of_order, unknown } => {
@@ -391,6 +398,40 @@ fn conflict_text(conflict: &Conflict) -> String {
             }
             format!("nothing was run, since --strict refuses: {}", reasons.join("; "))
         }
+    }
+}
+
+fn accept_command(names: &[&str]) -> String {
+    let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
+    format!("premigrate accept {}", words.join(" "))
+}
+
+fn accept_variable(names: &[&str]) -> String {
+    format!("PREMIGRATE_ACCEPT={}", names.join(","))
+}
+
+fn baseline_command(pending: &[String]) -> String {
+    let last = pending.last().map(String::as_str).unwrap_or_default();
+    format!("premigrate baseline --through {}", shell_word(last))
+}
+
+/// What is told to be typed, in the order in which it stands in the text. It is ours, and holds no
+/// password, but it may hold a name that ends in that word.
+pub fn typed(error: &Error) -> Vec<String> {
+    match error {
+        Error::Forbidden { statements, .. } => statements.clone(),
+        Error::Heirs(heirs) => {
+            heirs.iter().flat_map(|it| it.rename.iter().chain([&it.forget])).cloned().collect()
+        }
+        Error::Doubt(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
+        Error::Conflict(Conflict::Edited(edited)) => {
+            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
+            vec![accept_command(&names), accept_variable(&names)]
+        }
+        Error::Conflict(Conflict::OlderThanHistory { pending, .. }) => {
+            vec![baseline_command(pending)]
+        }
+        _ => Vec::new(),
     }
 }
 

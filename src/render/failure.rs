@@ -78,7 +78,11 @@ pub fn left_by(what: &str) -> &'static str {
     match what {
         "CREATE INDEX CONCURRENTLY" => {
             "A concurrent build cannot be rolled back: it may leave an INVALID index, which the \
-             next start drops and builds again"
+             next start drops and builds again if it is named"
+        }
+        "REINDEX CONCURRENTLY" => {
+            "It cannot be rolled back: it may leave INVALID indexes, named ..._ccnew or ..._ccold; \
+             the next start does it again, and names them"
         }
         _ => "It cannot be rolled back; the next start looks what became of it",
     }

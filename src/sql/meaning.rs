@@ -208,16 +208,39 @@ pub(super) fn index(statement: &str) -> Option<Index> {
         words.eat("exists");
     }
     if !creates {
-        return Some(Index { name: Some(name(&mut words)), table: None });
+        return Some(Index { name: Some(whole_name(&mut words)?), table: None });
     }
     let index = if words.eat("on") {
         None
     } else {
-        let index = name(&mut words);
+        let index = whole_name(&mut words)?;
         words.eat("on").then_some(Some(index))?
     };
     words.eat("only");
-    Some(Index { name: index, table: Some(name(&mut words)) })
+    Some(Index { name: index, table: Some(whole_name(&mut words)?) })
+}
+
+/// The partitioned table and the partition of `ALTER TABLE ... DETACH PARTITION`.
+pub(super) fn detached(statement: &str) -> Option<[Vec<String>; 2]> {
+    let mut words = Words::of(statement);
+    if !words.eat("alter") || !words.eat("table") {
+        return None;
+    }
+    if words.eat("if") {
+        words.eat("exists");
+    }
+    words.eat("only");
+    let table = whole_name(&mut words)?;
+    words.eat("*");
+    (words.eat("detach") && words.eat("partition")).then_some(())?;
+    Some([table, whole_name(&mut words)?])
+}
+
+/// A name of which every part can be read: not one with Unicode escapes.
+fn whole_name(words: &mut Words) -> Option<Vec<String>> {
+    let name = name(words);
+    let goes_on = words.0.peek().is_some_and(|next| next.kind == TokenKind::QuotedIdentifier);
+    (!name.is_empty() && !goes_on).then_some(name)
 }
 
 /// A name, in parts; empty where none stands.
@@ -347,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_concurrent_index_is_told_with_its_table() {
-        let told = |statement| {
+        let told = |statement: &str| {
             let Index { name, table } = index(statement)?;
             Some([name, table].map(|name| name.map(|parts| parts.join("/")).unwrap_or_default()))
         };
@@ -358,5 +381,21 @@ mod tests {
         assert_eq!(told("create index concurrently on t using gin (a)"), some("", "t"));
         assert_eq!(told("drop index concurrently if exists s.i"), some("s/i", ""));
         assert_eq!(told("create index i on t (a)"), None);
+        for name in ["U&\"i\"", "s.U&\"i\"", "U&\"s\".i"] {
+            assert_eq!(told(&format!("drop index concurrently {name}")), None);
+            assert_eq!(told(&format!("create index concurrently i on {name} (a)")), None);
+        }
+    }
+
+    #[test]
+    fn a_detached_partition_is_told_with_its_table() {
+        let told = |statement| detached(statement).map(|names| names.map(|name| name.join("/")));
+        let names = |table: &str, partition: &str| Some([table.to_owned(), partition.to_owned()]);
+        let statement = "alter table p detach partition s.\"Q\" concurrently";
+        assert_eq!(told(statement), names("p", "s/Q"));
+        let statement = "ALTER TABLE IF EXISTS ONLY S.P * DETACH PARTITION q FINALIZE";
+        assert_eq!(told(statement), names("s/p", "q"));
+        assert_eq!(told("alter table p detach partition U&\"q\" concurrently"), None);
+        assert_eq!(told("alter table p attach partition q default"), None);
     }
 }

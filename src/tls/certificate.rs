@@ -57,8 +57,12 @@ impl Certificate {
         let mut names: Vec<String> = alternatives
             .iter()
             .flatten()
-            .filter_map(|name| {
-                name.dnsname().map(clean).or_else(|| Some(ip(name.ipaddress()?)?.to_string()))
+            .filter_map(|name| match name.dnsname().map(clean) {
+                Some(name) if name.parse::<IpAddr>().is_ok() => {
+                    Some(format!("{name} (as a name, not as an address)"))
+                }
+                None => Some(ip(name.ipaddress()?)?.to_string()),
+                name => name,
             })
             .collect();
         // Only without alternatives does the common name count.
@@ -75,25 +79,6 @@ impl Certificate {
             is_over: *x509.not_after() < *now,
         })
     }
-}
-
-/// Whether this certificate is for the address, as libpq sees it: that stands in it as an address, or
-/// is written out as a name; or, where it has no addresses, as the common name.
-pub fn is_for_address(der: &[u8], address: IpAddr) -> bool {
-    let Ok(x509) = X509::from_der(der) else { return false };
-    let is_it = |written: &str| written.parse() == Ok(address);
-    let alternatives = x509.subject_alt_names();
-    let mut has_addresses = false;
-    for name in alternatives.iter().flatten() {
-        let bytes = name.ipaddress();
-        has_addresses |= bytes.is_some();
-        if name.dnsname().is_some_and(is_it) || bytes.and_then(ip) == Some(address) {
-            return true;
-        }
-    }
-    let common = x509.subject_name().entries_by_nid(Nid::COMMONNAME).next();
-    let common = common.and_then(|entry| entry.data().to_string().ok());
-    !has_addresses && common.is_some_and(|name| is_it(&name))
 }
 
 fn time(time: &Asn1TimeRef) -> String {

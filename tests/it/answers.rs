@@ -177,6 +177,38 @@ fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_accepts_into_a_table_that_would_be_upgraded_for_it() {
+    let (database, folder) = (Database::fresh(), Folder::empty());
+    let [a, b, c] = ["20231114221320_a", "20231114221321_b", "20231114221322_c"];
+    for name in [a, b, c] {
+        folder.write(&format!("{name}/migration.sql"), format!("select '{name}'"));
+    }
+    database.execute(&format!(
+        "create schema drizzle; create table drizzle.__drizzle_migrations \
+         (id serial primary key, hash text not null, created_at bigint); \
+         insert into drizzle.__drizzle_migrations (hash, created_at) \
+         values ('as it was', 1700000000123), ('{}', null)",
+        folder.hash(&format!("{b}/migration.sql"))
+    ));
+    let history = || database.rows("select * from drizzle.__drizzle_migrations order by id");
+    let before = history();
+    let run = |args: &[&str]| premigrate(&database, &folder).args(args).run();
+    let accept = format!("--accept={a}");
+    assert_eq!(
+        run(&[&accept, "--dry-run"]).exits(0).stdout,
+        format!(
+            "would accept 1 migration as now in the file, not run:\n  {a}\n\
+             would apply 1 migration, each in a transaction of its own; 2 applied\n  \
+             {c} (1 statement)\n"
+        )
+    );
+    assert_eq!(history(), before);
+    run(&[&accept]).exits(0).says(&["accepted 1 migration", a, &format!("applied {c}")]);
+    let names = "select name from drizzle.__drizzle_migrations order by id";
+    assert_eq!(database.rows(names), [a, b, a, c]);
+}
+
+#[test]
 fn a_dry_run_refuses_what_a_run_would_refuse() {
     let (database, folder) = (Database::fresh(), two());
     folder.add("0002_vacuum", "rollback");

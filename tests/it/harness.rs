@@ -1,6 +1,7 @@
 //! What every test needs: a fresh database, a migrations folder, and the real executable.
 
 use std::ffi::OsStr;
+use std::io::{PipeReader, PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -30,6 +31,10 @@ pub fn server_port() -> u16 {
     let authority = url.split('/').nth(2).expect("a URL");
     authority.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
 }
+
+/// How many bytes a pipe takes before somebody reads: sixteen pages, which only whole pages leave.
+pub const PIPE: usize = 16 * PAGE;
+pub const PAGE: usize = 4096;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -356,6 +361,32 @@ impl Running {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             took: self.started.elapsed(),
         }
+    }
+}
+
+/// A pipe in which so many bytes are.
+pub fn pipe_with(bytes: usize) -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&vec![b'.'; bytes]).expect("room in the pipe");
+    (reader, writer)
+}
+
+/// Whether the process waits for room in what it writes to.
+pub fn waits_for_room(pid: u32) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let mut words = call.split(' ');
+    // poll on x86-64, ppoll elsewhere; of one descriptor, as nothing else of ours does.
+    let (number, _, count) = (words.next(), words.next(), words.next());
+    matches!(number, Some("7" | "73")) && count == Some("0x1")
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "waited 20 s for {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

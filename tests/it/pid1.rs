@@ -1,7 +1,7 @@
 //! Each signal in each phase of a run: as an ordinary process, as process 1 of a namespace, and in
 //! a container made from the image, which `scripts/image` builds.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::container;
-use crate::harness::{Database, Folder, premigrate, unique};
+use crate::handover::has_default_signals;
+use crate::harness::{
+    Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, unique, waits_for_room,
+};
 use crate::proxy::{Fate, Message, Proxy};
+use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
 
 /// A signal, and the exit code.
 type Sent = (&'static str, i32);
@@ -126,12 +130,7 @@ impl Place {
         let name = unique("premigrate");
         let mut command = match self {
             Place::Process => Command::new(us),
-            Place::Process1 => {
-                let mut command = Command::new("unshare");
-                command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
-                command.args(["--kill-child", us]);
-                command
-            }
+            Place::Process1 => as_process_1(us),
             Place::Container => {
                 let volume = format!("{}:/migrations:ro", folder.path.display());
                 container::run("premigrate", &["--name", &name, "--volume", &volume])
@@ -156,6 +155,13 @@ impl Place {
         };
         (child, target)
     }
+}
+
+fn as_process_1(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+    command.args(["--kill-child", program]);
+    command
 }
 
 impl Target {
@@ -193,13 +199,6 @@ impl Target {
             }
             Target::Container(_) => None,
         }
-    }
-
-    /// Whether it waits to be rid of something that it writes to stderr.
-    fn is_stuck_in_its_report(&self) -> bool {
-        let Some(pid) = self.pid() else { return false };
-        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        call.split(' ').nth(1) == Some("0x2")
     }
 }
 
@@ -367,32 +366,28 @@ fn each_signal_in_each_phase_in_a_container() {
 /// The last line before the app finds no room in the pipe that is our stderr, so that the signal
 /// comes behind all that looks for one, and before `exec`.
 fn end_right_before_exec(signal: &str, code: i32, place: Place) {
-    const PIPE: usize = 1 << 16;
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     premigrate(&database, &folder).run().exits(0);
     let (child, _) = place.start(&database, &folder, Stdio::piped());
     let report = child.wait_with_output().unwrap().stderr;
     let report = String::from_utf8(report).unwrap();
-    let room = report.find("premigrate: starting").unwrap_or_else(|| panic!("{report}"));
+    let before = report.find("premigrate: starting").unwrap_or_else(|| panic!("{report}"));
+    let last = report[..before].trim_end().rfind('\n').unwrap() + 1;
 
-    let (mut reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&vec![b'.'; PIPE - room]).unwrap();
+    // So that the line before takes the last page.
+    let (mut reader, writer) = pipe_with(PIPE - PAGE - last);
     let (child, target) = place.start(&database, &folder, writer.into());
-    let until = Instant::now() + Duration::from_secs(10);
-    while !target.is_stuck_in_its_report() {
-        assert!(Instant::now() < until, "it does not wait for room in the pipe");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    eventually("the last line to wait for room", || target.pid().is_some_and(waits_for_room));
     let at = Instant::now();
     target.signal(signal);
     let output = child.wait_with_output().unwrap();
-    assert!(at.elapsed() < Duration::from_secs(1), "{signal}: {:?}", at.elapsed());
+    assert!(at.elapsed() < Duration::from_secs(3), "{signal}: {:?}", at.elapsed());
     assert_eq!(output.status.code(), Some(code), "{signal} as {place:?}");
     assert!(output.stdout.is_empty(), "the app was started");
     let mut printed = String::new();
     reader.read_to_string(&mut printed).unwrap();
-    assert_eq!(printed.trim_start_matches('.'), &report[..room]);
+    assert_eq!(printed.trim_start_matches('.'), &report[..before]);
 }
 
 #[test]
@@ -405,24 +400,33 @@ fn a_signal_right_before_exec_ends_us_and_not_the_app() {
 }
 
 #[test]
+fn the_app_is_process_1_after_us_and_has_its_signals_by_default() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    let output = as_process_1(env!("CARGO_BIN_EXE_premigrate"))
+        .args(["--", "cat", "/proc/self/status"])
+        .env("DATABASE_URL", &database.url)
+        .env("PREMIGRATE_DIR", &folder.path)
+        .output()
+        .unwrap();
+    let [status, report] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    assert!(status.contains("\nPid:\t1\n"), "{status}{report}");
+    has_default_signals(&status, &report);
+    assert_eq!(database.tables(), ["log"]);
+}
+
+#[test]
 fn a_second_signal_ends_process_1_at_once() {
     let database = Database::fresh();
-    // It does not let itself be cancelled.
-    let stubborn = "do $$ begin loop begin perform pg_sleep(60); \
-        exception when query_canceled then null; end; end loop; end $$";
-    let folder = Folder::drizzle0(&[("0000_a", stubborn)]);
+    let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
     let (child, target) = Place::Process1.start(&database, &folder, Stdio::piped());
-    database.wait_for(
-        "the migration",
-        "select from pg_stat_activity where datname = current_database() \
-         and wait_event = 'PgSleep'",
-    );
+    database.wait_for("the migration", SLEEPING);
     target.signal("TERM");
-    std::thread::sleep(Duration::from_millis(100));
+    database.wait_for("the attempt to cancel it", CANCELLED);
     let at = Instant::now();
     target.signal("INT");
     let output = child.wait_with_output().unwrap();
-    assert!(at.elapsed() < Duration::from_millis(500), "{:?}", at.elapsed());
+    assert!(at.elapsed() < AT_ONCE, "{:?}", at.elapsed());
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }

@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use premigrate::lock;
+
 use crate::harness::{Database, Folder, Premigrate, Running, premigrate, server_port};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Fate, Proxy};
@@ -226,6 +228,57 @@ fn a_history_that_changed_since_it_was_read_is_read_again() {
     premigrate(&proxy.to(&database), &folder).run().exits(0).does_not_say("applied 0001_one in");
     assert_eq!(database.rows("select from log").len(), 0);
     assert_eq!(database.history().len(), 2);
+}
+
+#[test]
+fn progress_that_began_since_the_history_was_read_is_heeded() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_one", "insert into log values ('ours')");
+    // Between our reading and our lock, another one, with another file, does its first unit.
+    let progress = "drizzle.__drizzle_migrations_progress";
+    let proxy = {
+        let database = database.direct();
+        Proxy::start(move |message| {
+            if message.text.starts_with("begin isolation level") {
+                database.execute(&format!(
+                    "create table {progress} (migration text not null, unit integer not null, \
+                     hash text not null, finished boolean not null, statement text, pid integer, \
+                     backend_start timestamp with time zone, primary key (migration, unit)); \
+                     insert into {progress} values ('0001_one', 1, 'another', true)"
+                ));
+            }
+            Fate::Passes
+        })
+    };
+    premigrate(&proxy.to(&database), &folder).run().exits(65);
+    assert_eq!(database.rows("select from log").len(), 0);
+    assert_eq!(database.history().len(), 1);
+}
+
+#[test]
+fn only_the_transaction_that_took_the_lock_still_holds_it() {
+    let database = Database::fresh();
+    let is_held = |after: &str| {
+        let mut client = database.holding(&lock::take());
+        client.batch_execute(&format!("{}; {after}", lock::MARK)).unwrap();
+        client.batch_execute(lock::STILL_HELD).is_ok()
+    };
+    for after in ["select", "reset all", "savepoint a; release a", "savepoint a; rollback to a"] {
+        assert!(is_held(after), "{after}");
+    }
+    for after in ["commit", "rollback", "commit; begin", "commit and chain"] {
+        assert!(!is_held(after), "{after}");
+    }
+}
+
+#[test]
+fn a_migration_that_resets_all_settings_is_still_the_one_that_holds_the_lock() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "reset all;\ncreate table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.history(), [folder.hash("0000_log.sql")]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Where a setting comes from: flag, environment, `.env`, default; and where the database is.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, unique};
+use crate::harness::{Database, Folder, Premigrate, Run, Running, bare, premigrate, unique};
 
 /// A migration that is recorded under the role that ran it.
 fn who() -> Folder {
@@ -448,6 +450,39 @@ fn another_env_file_can_be_named_and_must_then_be_there() {
     let run = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "missing.env").run().exits(78);
     run.says(&["PREMIGRATE_ENV_FILE", "missing.env", "cannot be read"]);
     assert!(!Path::new(".env").exists(), "other tests count on there being none");
+}
+
+/// Runs this in a directory that it prepares, as someone who may not do everything.
+fn unprivileged(folder: &Folder, prepare: &str, args: &[&str]) -> Run {
+    let mut command = Command::new("sh");
+    command.current_dir(&folder.path).args(["-c", &format!("{prepare}; exec \"$@\""), "sh"]);
+    let id = Command::new("id").arg("-u").output().unwrap().stdout;
+    if id.trim_ascii() == b"0" {
+        command.args(["setpriv", "--inh-caps=-all", "--bounding-set=-all"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_premigrate")).args(args).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    let run = Running::start(command).finish();
+    let mode = PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&folder.path, mode).unwrap();
+    run
+}
+
+#[test]
+fn an_env_file_that_is_there_and_cannot_be_read_is_told() {
+    let folder = Folder::empty();
+    folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d");
+    unprivileged(&folder, "chmod 0 .env", &[]).exits(78).says(&[".env cannot be read", "denied"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_looked_into_has_no_env_file() {
+    let (folder, set) = (Folder::empty(), who());
+    let dir = ["--dir", set.path.to_str().unwrap()];
+    unprivileged(&folder, "chmod 0 .", &[&["check"], &dir[..]].concat()).exits(0);
+    unprivileged(&folder, "chmod 0 .", &dir).exits(78).says(&["no database is named"]);
+    let named = [&dir[..], &["--env-file", ".env"]].concat();
+    unprivileged(&folder, "chmod 0 .", &named).exits(78).says(&[".env cannot be read"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! SIGHUP, SIGINT, SIGQUIT and SIGTERM: nothing half done, and soon.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,7 +13,7 @@ use crate::proxy::{Fate, Proxy};
 
 const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
-const SLEEPING: &str = "select from pg_stat_activity where datname = current_database() \
+pub const SLEEPING: &str = "select from pg_stat_activity where datname = current_database() \
     and wait_event = 'PgSleep'";
 
 /// The second of three migrations sleeps.
@@ -69,6 +70,23 @@ fn json_says_which_signal_and_what_stands() {
     assert_eq!(last["exit_code"], 143);
     assert_eq!(last["applied"], serde_json::json!(["0000_log"]));
     assert_eq!(last["pending"], serde_json::json!(["0001_slow", "0002_after"]));
+}
+
+#[test]
+fn while_the_settings_are_read() {
+    let (database, folder) = (Database::fresh(), slow());
+    let env_file = folder.path.join("pipe");
+    assert!(Command::new("mkfifo").arg(&env_file).status().unwrap().success());
+    let running = bare().arg("--dir").arg(&folder.path).arg("--env-file").arg(&env_file);
+    let running = running.args(&["--", "echo", "started"]).start();
+    // Succeeds when there is a reader.
+    let mut writer = std::fs::File::options().write(true).open(env_file).unwrap();
+    running.signal("TERM");
+    writer.write_all(format!("DATABASE_URL={}", database.url).as_bytes()).unwrap();
+    drop(writer);
+    let run = running.finish().exits(143).says(&["ended by SIGTERM"]);
+    assert_eq!(run.stdout, "");
+    assert_eq!(database.tables(), Vec::<String>::new());
 }
 
 #[test]
@@ -167,9 +185,15 @@ fn after_the_last_commit_the_app_is_not_started() {
     assert_eq!(database.history().len(), 1);
 }
 
-/// A statement that does not let itself be cancelled.
-const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
-    exception when query_canceled then null; end; end loop; end $$";
+/// A statement that does not let itself be cancelled, and tells that this was tried.
+pub const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
+    exception when query_canceled then set application_name = 'cancelled'; end; end loop; end $$";
+
+pub const CANCELLED: &str = "select from pg_stat_activity where datname = current_database() \
+    and application_name = 'cancelled'";
+
+/// Well before the time that a cancelled statement has.
+pub const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_statement_that_cannot_be_cancelled_does_not_keep_us() {
@@ -191,11 +215,11 @@ fn a_second_signal_ends_us_at_once() {
     let running = premigrate(&database, &folder).start();
     database.wait_for("the migration", SLEEPING);
     running.signal("TERM");
-    thread::sleep(Duration::from_millis(100));
+    database.wait_for("the attempt to cancel it", CANCELLED);
     let at = std::time::Instant::now();
     running.signal("INT");
     running.finish().exits(130);
-    assert!(at.elapsed() < Duration::from_millis(500), "{:?}", at.elapsed());
+    assert!(at.elapsed() < AT_ONCE, "{:?}", at.elapsed());
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 

@@ -1,5 +1,6 @@
 //! Migrations that one transaction cannot hold: units, progress, resuming.
 
+mod judged;
 mod killed;
 mod locks;
 mod renamed;
@@ -206,6 +207,27 @@ fn an_invalid_index_is_built_again_also_where_if_not_exists_would_pass_it_over()
 }
 
 #[test]
+fn an_index_that_is_invalid_for_want_of_its_partitions_is_not_taken_for_a_build_that_was_cut_off() {
+    let database = Database::fresh();
+    let tables = "create table p (a int) partition by list (a); \
+         create table q partition of p for values in (1)";
+    database.execute(&format!("{tables}; create index i on only p (a)"));
+    let folder = Folder::drizzle0(&[("0000_a", "create index concurrently i on p (a)")]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["cannot create index on partitioned table"]).does_not_say("was left INVALID");
+}
+
+#[test]
+fn names_with_unicode_escapes_are_left_to_the_server() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); create index i on t (a)");
+    let sql = "drop index concurrently U&\"\\0069\"; create index concurrently i on U&\"t\" (a)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.rows(VALID), ["i true false"]);
+}
+
+#[test]
 fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
     let database = Database::fresh();
     database.execute("create table t (a int); insert into t values (1), (1)");
@@ -227,6 +249,38 @@ fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
     let run = premigrate(&database, &folder).run().exits(0);
     run.says(&["an earlier start has done 1 of 3 steps", "t_a was left INVALID"]);
     assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
+    let database = Database::fresh();
+    database.execute("create table t (a int, b text); create index \"I\" on t (a)");
+    let mut writer = database.holding("insert into t values (1)");
+    let folder = Folder::drizzle0(&[("0000_a", "reindex table concurrently t")]);
+    let run = premigrate(&database, &folder).args(&["--statement-timeout", "400ms"]).run();
+    let drop = "drop index concurrently public.\"I_ccnew\";";
+    run.exits(70).says(&["57014", "INVALID indexes are left", drop]);
+    writer.batch_execute("commit").unwrap();
+    let run = premigrate(&database, &folder).run().exits(0).says(&[drop]);
+    for (_, rest) in run.stderr.match_indices("drop index").map(|(at, _)| run.stderr.split_at(at)) {
+        database.execute(rest.split(';').next().unwrap());
+    }
+    assert_eq!(database.rows("select from pg_index where not indisvalid"), [""; 0]);
+
+    folder.add("0001_b", "reindex index concurrently \"I\"");
+    premigrate(&database, &folder).run().exits(0).does_not_say("INVALID");
+}
+
+#[test]
+fn what_a_build_without_a_name_has_left_is_told_with_the_sql_to_drop_it() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently on t (a)")]);
+    let drop = "to drop them: drop index concurrently public.t_a_idx;";
+    premigrate(&database, &folder).run().exits(70).says(&["23505", drop]);
+    database.execute("delete from t");
+    premigrate(&database, &folder).run().exits(0).says(&[drop]);
+    assert_eq!(database.rows(VALID), ["t_a_idx false true", "t_a_idx1 true true"]);
 }
 
 #[test]
@@ -388,7 +442,7 @@ fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
     let sql = "-- premigrate: no-transaction\n\
          do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; \
          insert into log values (1); end $$";
-    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let folder = Folder::drizzle0(&[("0000_password", sql)]);
     let mut killed = premigrate(&database, &folder).start();
     let sleeping = "select from pg_stat_activity where datname = current_database() \
          and wait_event = 'PgSleep'";

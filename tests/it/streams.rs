@@ -1,10 +1,15 @@
 //! Standard streams that nobody reads, that are full, or closed: nothing changes in the database,
 //! nor in the exit code, and the app is started as ever.
 
+use std::io::{PipeWriter, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder};
+use crate::harness::{
+    Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, waits_for_room,
+};
+use crate::signals::SLEEPING;
 
 /// What a shell does to our streams. They are pipes that nobody reads.
 const SHAPES: [&str; 5] = ["", ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"];
@@ -70,16 +75,127 @@ fn a_signal_still_ends_us_in_good_order() {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[("0000_a", "create table a ();\nselect pg_sleep(60)")]);
         let child = start_app(shape, &database, &folder);
-        database.wait_for(
-            "the migration",
-            "select from pg_stat_activity where datname = current_database() \
-             and wait_event = 'PgSleep'",
-        );
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        database.wait_for("the migration", SLEEPING);
+        terminate(&child);
         exits(child, 143, shape);
         assert_eq!(database.leftovers(), Vec::<String>::new(), "{shape}");
         assert_eq!(database.tables(), Vec::<String>::new(), "{shape}");
         assert!(!started(&folder).exists(), "{shape}");
+    }
+}
+
+/// Starts a run whose report goes there.
+fn start_reporting_to(
+    stderr: PipeWriter,
+    database: &Database,
+    folder: &Folder,
+    args: &[&str],
+) -> Child {
+    let mut run = premigrate(database, folder).args(args);
+    run.command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+}
+
+/// Waits for its end, which has to come within this time.
+#[track_caller]
+fn ends_within(mut child: Child, time: Duration, code: i32) {
+    let started = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if started.elapsed() < time => std::thread::sleep(Duration::from_millis(10)),
+            None => {
+                child.kill().unwrap();
+                panic!("it goes on after {time:?}");
+            }
+        }
+    };
+    assert_eq!(status.code(), Some(code), "{status}");
+}
+
+fn terminate(child: &Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+}
+
+/// Twenty migrations that have much to be said of.
+fn twenty() -> Folder {
+    let folder = Folder::drizzle0(&[]);
+    for number in 0..20 {
+        folder.add(&format!("{number:04}_{}", "a".repeat(200)), "select 1");
+    }
+    folder
+}
+
+#[test]
+fn a_report_that_nobody_reads_holds_up_neither_the_migrations_nor_the_app() {
+    let (database, folder) = (Database::fresh(), twenty());
+    let (_reader, writer) = pipe_with(PIPE);
+    let started = started(&folder);
+    let app = ["--", "touch", started.to_str().unwrap()];
+    let child = start_reporting_to(writer, &database, &folder, &app);
+    ends_within(child, Duration::from_secs(20), 0);
+    assert_eq!(database.history().len(), 20);
+    assert!(started.exists());
+}
+
+#[test]
+fn a_reader_that_is_slow_gets_every_line() {
+    let (database, folder) = (Database::fresh(), twenty());
+    let (mut reader, writer) = pipe_with(PIPE - PAGE);
+    let child = start_reporting_to(writer, &database, &folder, &[]);
+    eventually("the report to wait for room", || waits_for_room(child.id()));
+    let mut report = String::new();
+    reader.read_to_string(&mut report).unwrap();
+    ends_within(child, Duration::from_secs(10), 0);
+    assert_eq!(report.matches("premigrate: applied ").count(), 20, "{report}");
+    assert!(report.ends_with('\n'), "{report}");
+}
+
+#[test]
+fn a_signal_ends_us_soon_although_nobody_reads_what_we_say() {
+    for in_a_migration in [false, true] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_a", "create table a ();\nselect pg_sleep(60)")]);
+        let (_reader, writer) = pipe_with(PIPE);
+        let child = start_reporting_to(writer, &database, &folder, &["--", "true"]);
+        if in_a_migration {
+            database.wait_for("the migration", SLEEPING);
+        } else {
+            eventually("the report to wait for room", || waits_for_room(child.id()));
+        }
+        terminate(&child);
+        ends_within(child, Duration::from_secs(4), 143);
+        assert_eq!(database.leftovers(), Vec::<String>::new());
+        assert_eq!(database.tables(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_answer_waits_for_its_reader_and_a_signal_ends_that() {
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    for (args, code) in [
+        (&["status", "--exit-code"][..], 10),
+        (&["up", "--dry-run"], 0),
+        (&["list"], 0),
+        (&["check"], 0),
+    ] {
+        let database = Database::fresh();
+        let start = || {
+            let (reader, writer) = pipe_with(PIPE);
+            let mut command = premigrate(&database, &folder).args(args).command;
+            let child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+            eventually("the answer to wait for room", || waits_for_room(child.id()));
+            (reader, child)
+        };
+        let (reader, child) = start();
+        terminate(&child);
+        ends_within(child, Duration::from_secs(2), 143);
+        drop(reader);
+
+        let (mut reader, child) = start();
+        let mut answer = String::new();
+        reader.read_to_string(&mut answer).unwrap();
+        ends_within(child, Duration::from_secs(10), code);
+        assert!(answer.contains("0000_a") || args == ["check"], "{args:?}: {answer}");
+        assert!(answer.ends_with('\n'), "{args:?}: {answer}");
     }
 }

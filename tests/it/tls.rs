@@ -187,30 +187,36 @@ fn with_a_certificate_for_another_host_every_mode_ends_as_with_libpq() {
 #[test]
 fn a_certificate_is_compared_with_the_host_as_libpq_compares_it() {
     let (authority, scene) = Scene::good();
-    for (subject, names) in [
-        ("db.test", &[][..]),
-        ("127.0.0.1", &[]),
-        ("other", &["127.0.0.1"]),
-        ("127.0.0.1", &["10.0.0.1"]),
-        ("127.0.0.1", &["db.test"]),
-        ("db.test", &["127.0.0.1"]),
-        ("db.test", &["other.test"]),
-        ("other", &["DNS:127.0.0.1"]),
-        ("other", &["DNS:127.0.0.1", "10.0.0.1"]),
-        ("other", &["*.db.test", "d*.test", "*"]),
-        ("other", &["DB.TEST"]),
-        ("127.0.0.*", &["DNS:*.0.0.1", "*.test"]),
+    // The last column: for whom we refuse what libpq takes. OpenSSL, and every browser, wants an
+    // address as an address, not written out as a name; and takes no star for a whole top-level domain
+    // or for numbers in an address.
+    let (name, address) = ("db.test", "127.0.0.1");
+    for (subject, names, stricter) in [
+        (name, &[][..], &[][..]),
+        (address, &[], &[address]),
+        ("other", &[address], &[]),
+        (address, &["10.0.0.1"], &[]),
+        (address, &[name], &[address]),
+        (name, &[address], &[]),
+        (name, &["other.test"], &[]),
+        ("other", &["DNS:127.0.0.1"], &[address]),
+        ("other", &["DNS:127.0.0.1", "10.0.0.1"], &[address]),
+        ("other", &["*.db.test", "d*.test", "*"], &[]),
+        ("other", &["DB.TEST"], &[]),
+        ("127.0.0.*", &["DNS:*.0.0.1", "*.test"], &[name, address]),
     ] {
         scene.server.present(&authority.signs(&Wanted { subject, names, ..GOOD }));
-        // What libpq takes a star for, and no other client does: any name in a whole top-level
-        // domain, any number in an address.
-        let different = names.contains(&"*.test").then_some(Outcome::Refused);
-        for host in ["db.test", "127.0.0.1"] {
+        for host in [name, address] {
             let root = scene.root.display();
             let more = format!("host={host} sslmode=verify-full sslrootcert={root}");
+            let different = stricter.contains(&host).then_some(Outcome::Refused);
             scene.compare("either", &more, different);
         }
     }
+    scene.server.present(&authority.signs(&Wanted { names: &["DNS:127.0.0.1"], ..GOOD }));
+    let more = format!("host={address} sslmode=verify-full sslrootcert={}", scene.root.display());
+    let (_, run) = scene.premigrate("either", &more, &[]);
+    run.exits(77).says(&["but for 127.0.0.1 (as a name, not as an address)"]);
 }
 
 #[test]

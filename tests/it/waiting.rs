@@ -243,6 +243,24 @@ fn a_history_whose_reading_the_roles_own_limits_cut_short_is_waited_for() {
 }
 
 #[test]
+fn a_progress_whose_reading_the_roles_own_limit_cut_short_is_waited_for() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table t (a int);\ncommit;\nselect 1 / 0")]);
+    premigrate(&database, &folder).run().exits(70);
+    database.execute(&format!("alter database {} set lock_timeout = 100", database.name));
+    let mut holder = database.holding("lock table drizzle.__drizzle_migrations_progress");
+    let look = || premigrate(&database, &folder).arg("--dry-run");
+    for args in [&["--wait=0"][..], &["--wait=400ms", "--runner-wait=400ms"]] {
+        look().args(args).run().exits(75).says(&["does not answer about the history"]);
+    }
+    let waits = look().start();
+    thread::sleep(Duration::from_millis(600));
+    holder.batch_execute("rollback").unwrap();
+    let run = waits.finish().exits(0).says(&["waiting up to", "55P03"]);
+    assert!(run.stdout.contains("1 statement in a transaction, done"), "{}", run.stdout);
+}
+
+#[test]
 fn a_wrong_password_ends_at_once() {
     let database = Database::fresh();
     let role = unique("role");

@@ -4,6 +4,7 @@
 use std::mem::discriminant;
 
 use super::*;
+use crate::layout;
 
 /// Marsaglia's xorshift: the same cases in every run, and a failing one is found by its number.
 struct Random(u64);
@@ -86,6 +87,7 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
             created_at: created_at
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
             name: Some(name).filter(|_| state == State::Named && !random.one_in(4)),
+            version: 0,
             applied_at: None,
         }
     });
@@ -359,6 +361,7 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
                     Marks::Nothing => None,
                 },
                 name: None,
+                version: 0,
                 applied_at: None,
             });
         }
@@ -369,4 +372,99 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
             assert!(!plan.pending.iter().any(|it| ran.contains(&it.place)), "{:?}", plan.pending);
         }
     }
+}
+
+/// What ran, as drizzle-orm of either generation or we record it, and the files as they are now:
+/// edited, renamed, with other line ends.
+fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) -> Past {
+    let layout = random.of(&[Layout::Drizzle0, Layout::Drizzle1, Layout::Plain]);
+    let state = match layout {
+        Layout::Plain => State::Named,
+        _ => random.of(&[State::Unnamed, State::Named]),
+    };
+    let (mut migrations, mut rows, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut time = 1_700_000_000_000;
+    for place in 0..6 {
+        time += random.of(&[0, 300, 1000, 1700]);
+        let when = match layout {
+            Layout::Drizzle0 => Some(time),
+            Layout::Drizzle1 => Some(time / 1000 * 1000),
+            Layout::Plain => None,
+        };
+        let name = match when {
+            Some(when) if layout == Layout::Drizzle1 => {
+                format!("{}_{place}", layout::folder_prefix(when))
+            }
+            _ => format!("{place}_name{place}"),
+        };
+        let mut before = ran[place].clone();
+        (before.name, before.when) = (name, when);
+        let mut after = before.clone();
+        let is_renamed = random.one_in(5);
+        // What was renamed and edited is known by its time, and a plain file has none.
+        if random.one_in(4) && !(is_renamed && layout == Layout::Plain) {
+            after = now[place].clone();
+        } else if random.one_in(4) {
+            let content = String::from_utf8(ran[place].content().to_vec()).unwrap();
+            after = Migration::new("", "", None, content.replace('\n', "\r\n").into_bytes());
+        }
+        (after.name, after.when) = (before.name.clone(), when);
+        if is_renamed {
+            after.name.push('r');
+        }
+        migrations.push(after);
+        if random.one_in(4) {
+            continue;
+        }
+        recorded.push(place);
+        let name = history::row_name(&before, layout);
+        let name = Some(name).filter(|_| state == State::Named && !random.one_in(5));
+        // Drizzle 1.x keeps whole seconds; what it upgraded, and what has no name, is of 0.x.
+        let is_whole = layout != Layout::Plain && name.is_some() && random.one_in(2);
+        let created_at = if is_whole { time / 1000 * 1000 } else { time };
+        for _ in 0..random.of(&[1, 1, 1, 2]) {
+            rows.push(Row {
+                id: 0,
+                hash: before.hash.to_string(),
+                created_at: Some(created_at).filter(|_| !random.one_in(6)),
+                name: name.clone(),
+                version: 0,
+                applied_at: None,
+            });
+        }
+    }
+    for (row, id) in rows.iter_mut().zip(1..) {
+        row.id = id;
+    }
+    let set = MigrationSet::new(layout, migrations).unwrap();
+    Past { set, history: History { state, rows, standby: false }, recorded }
+}
+
+struct Past {
+    set: MigrationSet,
+    history: History,
+    /// The places of what ran.
+    recorded: Vec<usize>,
+}
+
+#[test]
+fn what_has_run_is_never_run_again_whatever_became_of_its_file() {
+    let made = |edit: &str| {
+        [0, 1, 2, 3, 4, 5].map(|place| {
+            let content = format!("{place}\n{edit}\n");
+            Migration::new("", "", None, content.into_bytes())
+        })
+    };
+    let (ran, edited) = (made(""), made("edited"));
+    let mut carried_out = 0;
+    for seed in 1..=20_000 {
+        let mut random = Random::seeded(seed);
+        let Past { set, history, recorded } = some_past(&mut random, &ran, &edited);
+        let _case = Case(seed, &set, &history);
+        if let Ok(plan) = plan(&set, &history, Policy::default()) {
+            carried_out += 1;
+            assert!(!plan.pending.iter().any(|it| recorded.contains(&it.place)));
+        }
+    }
+    assert!(carried_out > 2_000, "{carried_out}");
 }

@@ -335,6 +335,11 @@ const OF_ITS_OWN: &[(&str, &str, Option<&str>)] = &[
          create index concurrently i on t (a);--> statement-breakpoint\nbegin;",
         None,
     ),
+    (
+        "the same without markers",
+        "create table t (a int); commit; create index concurrently i on t (a); begin;",
+        Some("CREATE INDEX CONCURRENTLY cannot run inside a transaction block"),
+    ),
     ("BEGIN and COMMIT around it all", "begin;\ncreate table t (a int);\ncommit;", None),
     (
         "an isolation level",

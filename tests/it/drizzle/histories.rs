@@ -143,6 +143,21 @@ fn a_migration_of_1x_that_comes_late_is_applied_as_drizzle_orm_does() {
 }
 
 #[test]
+fn a_far_future_time_of_1x_skips_nothing() {
+    let folder = Folder::empty();
+    folder.write("99991231235959_far/migration.sql", "create table far (a int)");
+    let (ours, theirs) = (applied(V1, &folder), applied(V1, &folder));
+    folder.write("20260101090000_late/migration.sql", "create table late (a int)");
+    folder.write("99991231235959_farther/migration.sql", "create table farther (a int)");
+    V1.migrate(&theirs, &folder).exits(0);
+    // It would come before all that the history knows.
+    premigrate(&ours, &folder).run().exits(65).says(&["20260101090000_late", "--apply-older"]);
+    premigrate(&ours, &folder).arg("--apply-older").run().exits(0).says(&["out of order"]);
+    Contents::of(&ours).equals(&Contents::of(&theirs));
+    finds_nothing_to_do(V1, &ours, &folder);
+}
+
+#[test]
 fn the_journals_order_is_the_order_whatever_the_time_stamps() {
     let folder = V0.folder(&[]);
     folder.add_at("0000_a", "create table a (a int)", when(9));
@@ -274,6 +289,28 @@ fn a_baseline_by_hand_asks_for_a_word_more() {
 }
 
 #[test]
+fn a_baseline_by_hand_in_a_table_of_1x_goes_by_its_names() {
+    let folder = V1.folder(&[A, B, C]);
+    let database = Database::fresh();
+    V1.migrate(&database, &V1.folder(&[])).exits(0);
+    database.execute("create table a (a int); create table b (a int)");
+    for name in ["20260101090000_0000_a", "20260101090001_0001_b"] {
+        database.execute(&format!(
+            "insert into drizzle.__drizzle_migrations (hash, name) values ('', '{name}')"
+        ));
+    }
+    premigrate(&database, &folder).run().exits(65).says(&["0000_a", "0001_b", "accept"]);
+    premigrate(&database, &folder).args(&["accept", "--all"]).run().exits(0);
+    premigrate(&database, &folder).run().exits(0).says(&["applied 20260101090002_0002_c"]);
+    finds_nothing_to_do(V1, &database, &folder);
+
+    // Rows without a name are none to drizzle-orm; here their time tells, or their hash.
+    database.execute("update drizzle.__drizzle_migrations set name = null");
+    V1.migrate(&database, &folder).exits(1).says(&["relation \"a\" already exists", "42P07"]);
+    is_up_to_date(&database, &folder, 3);
+}
+
+#[test]
 fn a_history_that_was_emptied_fails_at_the_first_table_and_names_the_cure() {
     for drizzle in [V0, V1] {
         let folder = drizzle.folder(&[A, B]);
@@ -290,20 +327,25 @@ fn a_history_that_was_emptied_fails_at_the_first_table_and_names_the_cure() {
 
 #[test]
 fn an_unknown_database_ends_both_at_once_and_a_server_that_is_down_is_waited_for() {
-    let folder = V0.folder(&[A]);
+    for drizzle in [V0, V1] {
+        ends_at_once_or_is_waited_for(drizzle, &drizzle.folder(&[A]));
+    }
+}
+
+fn ends_at_once_or_is_waited_for(drizzle: Drizzle, folder: &Folder) {
     let fresh = Database::fresh();
     let unknown = Database {
         name: "nowhere".to_owned(),
         url: crate::harness::with_database(&fresh.url, "nowhere"),
     };
-    V0.migrate(&unknown, &folder).exits(1).says(&["3D000"]);
-    premigrate(&unknown, &folder).run().exits(77).says(&["nowhere"]);
+    drizzle.migrate(&unknown, folder).exits(1).says(&["3D000"]);
+    premigrate(&unknown, folder).run().exits(77).says(&["nowhere"]);
 
     let down = Database {
         name: "postgres".to_owned(),
         url: "postgres://postgres@127.0.0.1:1/postgres".to_owned(),
     };
-    V0.migrate(&down, &folder).exits(1).says(&["ECONNREFUSED"]);
-    let run = premigrate(&down, &folder).args(&["--wait", "400ms"]).run().exits(69);
+    drizzle.migrate(&down, folder).exits(1).says(&["ECONNREFUSED"]);
+    let run = premigrate(&down, folder).args(&["--wait", "400ms"]).run().exits(69);
     assert!(run.took.as_millis() >= 400, "it waited {:?}", run.took);
 }

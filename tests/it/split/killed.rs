@@ -12,7 +12,7 @@ use postgres::Client;
 
 use crate::harness::{Database, Folder, Random, Run, premigrate, rows};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, From, Proxy};
+use crate::proxy::{Fate, From, Message, Proxy};
 
 /// Both kinds of migrations, with effects that would be seen twice; and no more than that, since
 /// every message of it is a case of its own.
@@ -99,7 +99,9 @@ fn a_kill_at_every_message_and_then_in_mid_statement_leaves_nothing_half_done() 
         println!("seed {seed}: {from:?} {number}");
         let mut random = Random(seed as u64);
         let arrives = [Fate::Passes, Fate::Cut][random.below(2)];
-        let first = killed_at(database, &folder, from, number, arrives);
+        let first = killed_at(database, &folder, arrives, move |message| {
+            (message.from, message.number) == (from, number)
+        });
         kills.fetch_add(usize::from(first.code == -9), Ordering::SeqCst);
         // The next start is killed at some time, unless it is faster.
         let mut running = premigrate(database, &folder).start();
@@ -113,13 +115,17 @@ fn a_kill_at_every_message_and_then_in_mid_statement_leaves_nothing_half_done() 
     assert!(kills >= 300, "{kills}");
 }
 
-/// Starts it, and kills it at this message, which arrives or does not. After the last it may have
-/// ended by itself.
-fn killed_at(database: &Database, folder: &Folder, from: From, number: usize, fate: Fate) -> Run {
+/// Starts it, and kills it at this message, which arrives or does not. It may end by itself before.
+pub fn killed_at(
+    database: &Database,
+    folder: &Folder,
+    fate: Fate,
+    at: impl Fn(&Message) -> bool + Send + Sync + 'static,
+) -> Run {
     let pid = Arc::new(AtomicI32::new(0));
     let victim = pid.clone();
     let proxy = Proxy::start(move |message| {
-        if (message.from, message.number) != (from, number) {
+        if !at(message) {
             return Fate::Passes;
         }
         while victim.load(Ordering::SeqCst) == 0 {

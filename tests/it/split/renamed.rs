@@ -33,7 +33,8 @@ fn begun(before: &str) -> Database {
     let database = Database::fresh();
     database.execute("create table log (what text)");
     let folder = Folder::empty();
-    folder.write("20261122180127_a/migration.sql", format!("{before}\ncommit;\nselect 1 / 0"));
+    folder
+        .write("20261122180127_password/migration.sql", format!("{before}\ncommit;\nselect 1 / 0"));
     premigrate(&database, &folder).run().exits(70);
     database
 }
@@ -70,7 +71,7 @@ fn of_two_files_that_begin_as_a_lost_one_did_neither_is_run_before_a_person_has_
         folder.write(&format!("20261122180127_{name}/migration.sql"), sql);
     }
     let run = premigrate(&database, &folder).run().exits(65);
-    let told = ["20261122180127_a was begun", "as 20261122180127_b, or as 20261122180127_c"];
+    let told = ["20261122180127_password was begun", "as 20261122180127_b, or as 20261122180127_c"];
     let run = run.says(&told);
     premigrate(&database, &folder).arg("--dry-run").run().exits(65);
     assert_eq!(database.rows("select what from log"), ["a"]);

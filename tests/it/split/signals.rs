@@ -1,9 +1,15 @@
 //! Signals to a runner of split migrations: in a statement outside a transaction, and between two.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{BUILD, BUILDING, PROGRESS, with_writer};
 use crate::harness::{Database, Folder, premigrate};
+use crate::proxy::{Fate, Proxy};
 use crate::signals::ended_behind_the_first_commit;
 
 const DROPPING: &str = "select from pg_stat_activity where datname = current_database() \
@@ -95,4 +101,34 @@ fn between(migrations: &[(&str, &str)], told: &[&str]) {
     ended_behind_the_first_commit(&database, &folder).says(told);
     assert_eq!(database.tables(), ["t"]);
     premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
+fn what_is_done_when_a_signal_comes_is_recorded_also_where_the_lock_was_lost_meanwhile() {
+    let database = Database::fresh();
+    database.execute(
+        "create table log (a int); create procedure p() language sql as \
+         $$ insert into log values (1) $$",
+    );
+    let sql = "-- premigrate: no-transaction\ncall p();\ninsert into log values (2)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let pid = Arc::new(AtomicI32::new(0));
+    let runner = pid.clone();
+    let other = std::sync::Mutex::new(database.client());
+    let proxy = Proxy::start(move |message| {
+        if message.tag == b'C' && message.text.starts_with("CALL") {
+            let pid = Pid::from_raw(runner.load(Ordering::SeqCst));
+            kill(pid, Signal::SIGTERM).unwrap();
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+                 where datname = current_database() and application_name = 'premigrate' \
+                 and state = 'idle in transaction'";
+            other.lock().unwrap().batch_execute(end).unwrap();
+        }
+        Fate::Passes
+    });
+    let running = premigrate(&proxy.to(&database), &folder).start();
+    pid.store(running.pid() as i32, Ordering::SeqCst);
+    running.finish().exits(143).says(&["before step 2 of 2", "Step 1 of 2 of 0000_a is done"]);
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.rows("select a from log"), ["1", "2"]);
 }
