@@ -78,7 +78,7 @@ pub fn connect<T>(
         if one_try || left.is_zero() || is_final {
             // The last attempt may have been cut short by the limit; what was seen before it
             // tells more.
-            let is_cut = attempts.iter().any(|one| one.cause == Cause::Client(Trouble::Silent));
+            let is_cut = attempts.iter().any(|attempt| attempt.cause.is_silence());
             let tells_more = is_cut && !unanswered && !is_final && !told.is_empty();
             let attempts = if tells_more { told } else { attempts };
             if unanswered || attempts.iter().any(|attempt| gives_up_answering(&attempt.cause)) {
@@ -103,7 +103,8 @@ pub fn passes(cause: &Cause) -> bool {
         Cause::Stopped(_) => false,
         Cause::Client(trouble) => match trouble {
             Trouble::Dial(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
-            Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::ReadOnly | Trouble::Silent => true,
+            Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::ReadOnly => true,
+            Trouble::Silent | Trouble::Stalled | Trouble::NoNameServer => true,
             Trouble::Tls(trouble) => trouble.passes(),
             Trouble::Login(_) | Trouble::NoPassword | Trouble::Protocol(_) => false,
         },
@@ -112,22 +113,26 @@ pub fn passes(cause: &Cause) -> bool {
 }
 
 fn server_passes(error: &PgError) -> bool {
-    // PgBouncer says 08P01 for everything; these of its refusals are final.
-    const FINAL: [&str; 6] = [
+    // PgBouncer says 08P01 for everything; these of its own refusals are final.
+    const FINAL: [&str; 9] = [
         "no such database",
         "no such user",
         "authentication failed",
         "SASL",
+        "SSL required",
+        "login rejected",
         "unsupported startup parameter",
         "not allowed",
+        "bouncer config error",
     ];
+    let code = error.meant_code();
     // Starting up or shutting down; too many connections, or another resource that is used up; what
     // ails the server's own machine; and what concerns the connection itself.
-    let of_the_moment = ["57P01", "57P02", "57P03"].contains(&error.code.as_str())
-        || error.is_class("53")
-        || error.is_class("58");
+    let of_the_moment = ["57P01", "57P02", "57P03"].contains(&code)
+        || code.starts_with("53")
+        || code.starts_with("58");
     let of_the_connection =
-        error.is_class("08") && !FINAL.iter().any(|words| error.message.contains(words));
+        code.starts_with("08") && !FINAL.iter().any(|words| error.message.contains(words));
     of_the_moment || of_the_connection || is_full_in_words(error)
 }
 
@@ -141,7 +146,7 @@ pub fn gives_up_answering(cause: &Cause) -> bool {
 /// Whether the server is there, and has no room for one more.
 pub fn is_full(cause: &Cause) -> bool {
     match cause {
-        Cause::Server(error) => error.is("53300") || is_full_in_words(error),
+        Cause::Server(error) => error.meant_code() == "53300" || is_full_in_words(error),
         Cause::Client(_) | Cause::Stopped(_) => false,
     }
 }

@@ -61,6 +61,10 @@ pub enum Trouble {
     ReadOnly,
     /// No answer within the limit.
     Silent,
+    /// The same from one that had accepted the connection.
+    Stalled,
+    /// The same from those who know where the host is.
+    NoNameServer,
     /// What came is not what a PostgreSQL server sends.
     Protocol(String),
 }
@@ -69,6 +73,12 @@ impl Cause {
     /// Whether it is what we were told that is wrong, and not the server.
     pub fn is_ours(&self) -> bool {
         matches!(self, Cause::Client(Trouble::Tls(trouble)) if trouble.is_ours())
+    }
+
+    /// Whether the limit has cut the attempt short.
+    pub fn is_silence(&self) -> bool {
+        let Cause::Client(trouble) = self else { return false };
+        matches!(trouble, Trouble::Silent | Trouble::Stalled | Trouble::NoNameServer)
     }
 }
 

@@ -54,10 +54,87 @@ fn next(text: &str, from: usize) -> Option<Secret<'_>> {
 
 /// The literal, or the value of a connection string, behind the word.
 fn behind_word(text: &str, at: usize) -> Option<Secret<'_>> {
-    let at = at + usize::from(slice(text, at, text.len()).starts_with('"'));
+    let rest = slice(text, at, text.len());
+    if rest.starts_with('\'') && ends_argument(text, at) {
+        return literal(text, next_argument(text, at)?);
+    }
+    let at = at + usize::from(rest.starts_with('"'));
     let spaced = skip_space(text, at);
-    let has_sign = slice(text, spaced, text.len()).starts_with('=');
-    let value = if has_sign { skip_space(text, spaced + 1) } else { spaced };
+    let behind = slice(text, spaced, text.len());
+    if let Some(member) = behind.strip_prefix(':').filter(|_| rest.starts_with('"')) {
+        return in_json(text, text.len() - member.len());
+    }
+    if is_placeholder(behind) {
+        return arguments(text, spaced);
+    }
+    let has_sign = behind.starts_with('=');
+    let is_set = behind.get(..3).is_some_and(|word| word.trim_end().eq_ignore_ascii_case("to"));
+    let value = match (has_sign, is_set) {
+        (true, _) => skip_space(text, spaced + 1),
+        (false, true) => skip_space(text, spaced + 2),
+        (false, false) => spaced,
+    };
+    if let Some(secret) = literal(text, value) {
+        return Some(secret);
+    }
+    // As libpq takes it; with blanks it is rather a comparison of two columns.
+    let is_bare = has_sign && value == at + 1;
+    let length =
+        slice(text, value, text.len()).find(|c: char| c.is_whitespace() || "'\"&;)".contains(c));
+    let end = length.map_or(text.len(), |length| value + length);
+    (is_bare && end > value).then_some(Secret { start: value, end, closed: "" })
+}
+
+/// Whether the quotes here end an argument, and are not the beginning of a literal.
+fn ends_argument(text: &str, at: usize) -> bool {
+    let behind = skip_space(text, skip_quotes(text, at));
+    slice(text, behind, text.len()).starts_with([',', ')'])
+}
+
+/// Where the argument begins that follows the one whose quotes are here.
+fn next_argument(text: &str, at: usize) -> Option<usize> {
+    let comma = skip_space(text, skip_quotes(text, at));
+    slice(text, comma, text.len()).starts_with(',').then(|| skip_space(text, comma + 1))
+}
+
+fn skip_quotes(text: &str, at: usize) -> usize {
+    let rest = slice(text, at, text.len());
+    at + rest.len() - rest.trim_start_matches('\'').len()
+}
+
+/// The string that is a member's value, behind its colon.
+fn in_json(text: &str, at: usize) -> Option<Secret<'_>> {
+    let opening = skip_space(text, at);
+    let inner = slice(text, opening, text.len()).strip_prefix('"')?;
+    let start = opening + 1;
+    let mut chars = inner.char_indices();
+    let end = loop {
+        match chars.next() {
+            Some((_, '\\')) => drop(chars.next()),
+            Some((length, '"')) => break start + length,
+            Some(_) => {}
+            None => break text.len(),
+        }
+    };
+    Some(Secret { start, end, closed: "" })
+}
+
+/// One of `format`'s: `%L`, `%s`, `%2$L`.
+fn is_placeholder(rest: &str) -> bool {
+    let position = |c: char| c.is_ascii_digit() || c == '$';
+    let kind = rest.strip_prefix('%').map(|rest| rest.trim_start_matches(position));
+    kind.is_some_and(|kind| kind.starts_with(['L', 's', 'I']))
+}
+
+/// What `format` is to put in, any of which may be it: all behind the literal that asks for it.
+fn arguments(text: &str, at: usize) -> Option<Secret<'_>> {
+    let start = skip_quotes(text, at + slice(text, at, text.len()).find('\'')?);
+    let length = slice(text, start, text.len()).find(';');
+    Some(Secret { start, end: length.map_or(text.len(), |length| start + length), closed: "" })
+}
+
+/// The literal that begins here.
+fn literal(text: &str, value: usize) -> Option<Secret<'_>> {
     let rest = slice(text, value, text.len());
     let prefix = ["e", "n", "u&"].into_iter().find(|prefix| {
         rest.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
@@ -68,17 +145,11 @@ fn behind_word(text: &str, at: usize) -> Option<Secret<'_>> {
     if rest.starts_with('\'') {
         return Some(quoted(text, opening, prefix == Some("e")));
     }
-    if let Some(tag) = dollar_tag(rest) {
-        let start = opening + tag.len();
-        let length = slice(text, start, text.len()).find(tag);
-        let end = length.map_or(text.len(), |length| start + length);
-        return Some(Secret { start, end, closed: if length.is_some() { "" } else { tag } });
-    }
-    // As libpq takes it; with blanks it is rather a comparison of two columns.
-    let is_bare = has_sign && value == at + 1;
-    let length = rest.find(|c: char| c.is_whitespace() || "'\"&;)".contains(c));
-    let end = length.map_or(text.len(), |length| opening + length);
-    (is_bare && end > opening).then_some(Secret { start: opening, end, closed: "" })
+    let tag = dollar_tag(rest)?;
+    let start = opening + tag.len();
+    let length = slice(text, start, text.len()).find(tag);
+    let end = length.map_or(text.len(), |length| start + length);
+    Some(Secret { start, end, closed: if length.is_some() { "" } else { tag } })
 }
 
 /// What stands between single quotes. Inside another literal each of them is doubled.
@@ -188,6 +259,29 @@ mod tests {
             ("a password 's' b password 's' c", "a password '***' b password '***' c"),
             ("execute 'password ''s'' b'", "execute 'password ''***'' b'"),
             ("execute 'password ''s'''", "execute 'password ''***'''"),
+            ("set app.password to 's'; b", "set app.password to '***'; b"),
+        ] {
+            assert_eq!(passwords(text), masked, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_literal_that_goes_with_the_word_as_an_argument_is_masked() {
+        for (text, masked) in [
+            ("set_config('app.password', 's', false)", "set_config('app.password', '***', false)"),
+            ("jsonb_build_object('password','s')", "jsonb_build_object('password','***')"),
+            ("'set_config(''a.password'', ''s'')'", "'set_config(''a.password'', ''***'')'"),
+            (r#"'{"password": "s", "b": 1}'"#, r#"'{"password": "***", "b": 1}'"#),
+            (r#"'{"password":"s\"t"}'"#, r#"'{"password":"***"}'"#),
+            (
+                "format('alter role a password %L b', 's'); c",
+                "format('alter role a password %L b'***; c",
+            ),
+            ("format('a %I password %2$L', 'b',\n's')", "format('a %I password %2$L'***\n"),
+            (
+                "execute 'format(''password %L'', ''s'')'; c",
+                "execute 'format(''password %L''***; c",
+            ),
         ] {
             assert_eq!(passwords(text), masked, "{text}");
         }
@@ -232,6 +326,10 @@ mod tests {
             "http://h:1/a http://h/a@b",
             "PASSWORD",
             "password $1",
+            "in ('password', b, 'c')",
+            "x in ('user', 'password')",
+            "like '%password %' and b = 'c'",
+            "password to",
         ] {
             assert_eq!(passwords(text), text);
         }
@@ -239,8 +337,10 @@ mod tests {
 
     #[test]
     fn no_text_is_too_odd_and_lines_keep_their_numbers() {
-        let pieces =
-            ["password", "'", "''", "$$", "$a", "=", "E", "\\", "\n", " ", "é", "://", ":", "@"];
+        let pieces = [
+            "password", "'", "''", "$$", "$a", "=", "E", "\\", "\n", " ", "é", "://", ":", "@",
+            ",", ")", "\"", "%L", "to ", ";",
+        ];
         let mut seed: usize = 1;
         for _ in 0..20_000 {
             let mut text = String::from("password ");

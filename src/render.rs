@@ -177,5 +177,9 @@ fn trouble_text(trouble: &Trouble) -> String {
             "the server takes no changes, which target_session_attrs asks for".to_owned()
         }
         Trouble::Silent => "no answer".to_owned(),
+        Trouble::Stalled => "no answer, though the connection is accepted".to_owned(),
+        Trouble::NoNameServer => {
+            "the name cannot be resolved, since no name server answers".to_owned()
+        }
     }
 }

@@ -66,9 +66,9 @@ impl Tls {
         }
         let connector = builder.build().map_err(|error| match &self.identity {
             Some(given) => TlsTrouble::Unusable {
-                parameter: "sslkey",
-                place: given.key.to_string(),
-                why: "does not belong to the certificate of sslcert".to_owned(),
+                parameter: "sslcert",
+                place: given.cert.to_string(),
+                why: format!("is not accepted ({})", trouble::reason(&error)),
             },
             None => TlsTrouble::Handshake(error.to_string()),
         })?;

@@ -233,3 +233,43 @@ impl AsyncWrite for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::conninfo;
+
+    #[test]
+    fn the_system_is_told_how_a_dead_network_is_noticed_as_the_connection_string_says() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let seconds = Duration::from_secs;
+        for (said, keepalive, user_timeout) in [
+            ("", Some((seconds(3), seconds(1), 3)), Some(seconds(10))),
+            (
+                "keepalives_idle=30 keepalives_interval=5 keepalives_count=4 tcp_user_timeout=1500",
+                Some((seconds(30), seconds(5), 4)),
+                Some(Duration::from_millis(1500)),
+            ),
+            ("keepalives=0 tcp_user_timeout=0", None, None),
+        ] {
+            let text = format!("host=h user=u {said}");
+            let target = conninfo::resolve(Some(&text), "text", &|_| None).unwrap();
+            let wire = runtime.block_on(Wire::dial(&address, &Vigilance::of(&target))).unwrap();
+            let Socket::Tcp(tcp) = &wire.socket else { panic!("{wire:?}") };
+            let options = SockRef::from(tcp);
+            let set = options.keepalive().unwrap().then(|| {
+                (
+                    options.tcp_keepalive_time().unwrap(),
+                    options.tcp_keepalive_interval().unwrap(),
+                    options.tcp_keepalive_retries().unwrap(),
+                )
+            });
+            assert_eq!(set, keepalive, "{said}");
+            assert_eq!(options.tcp_user_timeout().unwrap(), user_timeout, "{said}");
+        }
+    }
+}

@@ -764,6 +764,8 @@ fn what_is_not_for_postgresql_is_explained() {
         ("file:./dev.db", "another kind of database"),
         ("https://ref.supabase.co", "web address"),
         ("psql://u:p@h/d", "write postgres:// instead"),
+        ("postgres+ssl://u:p@h/d", "write postgres:// instead, and add sslmode=require"),
+        ("PostgreSQL+TLS://u:p@h/d", "write postgres:// instead, and add sslmode=require"),
         ("postgres:u:p@h/d", "`//` must follow"),
         ("u:p@h/d", "neither a URL"),
         ("h:5432/d", "neither a URL"),

@@ -20,12 +20,13 @@ pub fn params(text: &str) -> Result<(Vec<Param>, bool), Problem> {
     {
         let scheme = scheme.to_ascii_lowercase();
         let (base, driver) =
-            scheme.split_once('+').map_or((scheme.as_str(), false), |(b, _)| (b, true));
-        return match rest.strip_prefix("//") {
-            Some(rest) if matches!(base, "postgres" | "postgresql") => {
-                Ok((url::parse(rest)?, driver))
-            }
-            _ => Err(Problem::Scheme(cure(base))),
+            scheme.split_once('+').map_or((scheme.as_str(), None), |(b, d)| (b, Some(d)));
+        let is_ours = matches!(base, "postgres" | "postgresql");
+        return match (rest.strip_prefix("//").filter(|_| is_ours), driver) {
+            // No driver, but a wish that must not be lost.
+            (Some(_), Some("ssl" | "tls")) => Err(Problem::Scheme(WITH_TLS)),
+            (Some(rest), driver) => Ok((url::parse(rest)?, driver.is_some())),
+            (None, _) => Err(Problem::Scheme(cure(base))),
         };
     }
     let first_key = text.split(|c: char| c == '=' || c.is_ascii_whitespace()).next().unwrap_or("");
@@ -57,6 +58,9 @@ fn is_ado_net(text: &str) -> bool {
     };
     parts.next().is_some_and(is_pair) && parts.next().is_some_and(is_pair)
 }
+
+const WITH_TLS: &str =
+    "this scheme is not PostgreSQL's own; write postgres:// instead, and add sslmode=require";
 
 /// What to do about a scheme that is not ours. A scheme that is not in this list is never shown.
 fn cure(scheme: &str) -> &'static str {

@@ -3,6 +3,7 @@
 //! What is said to the server before the first statement is said here; what it refused, and where,
 //! leaves as [`Attempt`]s.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as 
 
 use super::{Attempt, BackDoor, Cause, Connected, Session, Trouble, blocking, cause, resolve};
 use crate::conninfo::{ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile};
-use crate::signals::Patience;
+use crate::signals::{Interrupted, Patience};
 use crate::tls::{Certificate, Tls, TlsTrouble};
 use crate::wire::{Address, Vigilance, Wire};
 
@@ -54,12 +55,14 @@ impl Session {
                     continue;
                 }
                 Err(interrupted) => {
-                    attempts.push(failed(&label(host), interrupted.into()));
+                    let cause = silence(interrupted, Trouble::NoNameServer);
+                    attempts.push(failed(&label(host), cause));
                     continue;
                 }
             };
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
-                let login = login(target, host, &address, &vigilance);
+                let accepted = Cell::new(false);
+                let login = login(target, host, &address, &vigilance, &accepted);
                 let limit = resolve::share(patience, left).at_most(attempt);
                 let refusals = match blocking(&runtime, limit, login) {
                     Ok(Ok((client, connection, tls))) => {
@@ -79,7 +82,8 @@ impl Session {
                     }
                     Ok(Err(refusals)) => refusals,
                     Err(interrupted) => {
-                        vec![Refusal { encrypted: None, cause: interrupted.into() }]
+                        let of = if accepted.get() { Trouble::Stalled } else { Trouble::Silent };
+                        vec![Refusal { encrypted: None, cause: silence(interrupted, of) }]
                     }
                 };
                 let place = place(host, &address);
@@ -95,6 +99,14 @@ impl Session {
         // A name that is still being looked up has a thread of its own, which is not waited for.
         runtime.shutdown_background();
         Err(attempts)
+    }
+}
+
+/// Why an attempt was broken off; silence is of this kind.
+fn silence(interrupted: Interrupted, of: Trouble) -> Cause {
+    match interrupted {
+        Interrupted::TimeOut => Cause::Client(of),
+        stopped @ Interrupted::Stopped(_) => stopped.into(),
     }
 }
 
@@ -144,22 +156,23 @@ struct Refusal {
     cause: Cause,
 }
 
-/// Logs in at one address, by one way or the other.
+/// Logs in at one address, by one way or the other. Whoever gives it up sees how far it came.
 async fn login(
     target: &Target,
     host: &Host,
     address: &Address,
     vigilance: &Vigilance,
+    accepted: &Cell<bool>,
 ) -> Result<(Client, Connected, Tls), Vec<Refusal>> {
     let (first, second) = ways(target.sslmode_for(host));
-    let (agreed, cause) = match try_login(target, host, address, vigilance, first).await {
+    let (agreed, cause) = match try_login(target, host, address, vigilance, accepted, first).await {
         Ok(admitted) => return Ok(admitted),
         Err(refused) => refused,
     };
     let Some(second) = second.filter(|_| turns_on_tls(first, agreed, &cause)) else {
         return Err(vec![Refusal { encrypted: None, cause }]);
     };
-    match try_login(target, host, address, vigilance, second).await {
+    match try_login(target, host, address, vigilance, accepted, second).await {
         Ok(admitted) => Ok(admitted),
         // What passes, such as a server that is starting again, has the last word.
         Err((_, again)) if again == cause || !is_verdict(&again) => {
@@ -204,11 +217,14 @@ async fn try_login(
     host: &Host,
     address: &Address,
     vigilance: &Vigilance,
+    accepted: &Cell<bool>,
     way: DriverSslMode,
 ) -> Result<(Client, Connected, Tls), (bool, Cause)> {
     let dial =
         |error: io::Error| (false, Cause::Client(Trouble::Dial(error.kind(), error.to_string())));
+    accepted.set(false);
     let mut wire = Wire::dial(address, vigilance).await.map_err(dial)?;
+    accepted.set(true);
     if way != DriverSslMode::Disable {
         wire = wire.asking_for_tls();
     }

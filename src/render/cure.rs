@@ -29,7 +29,7 @@ pub fn cures(attempts: &[Attempt]) -> Vec<&'static str> {
 pub fn cure(attempt: &Attempt) -> Option<&'static str> {
     match &attempt.cause {
         Cause::Stopped(_) => None,
-        Cause::Server(error) => by_words(error).or_else(|| by_sqlstate(error)),
+        Cause::Server(error) => by_words(error).or_else(|| by_sqlstate(error.meant_code())),
         Cause::Client(trouble) => by_trouble(trouble, attempt),
     }
 }
@@ -97,6 +97,14 @@ fn by_trouble(trouble: &Trouble, attempt: &Attempt) -> Option<&'static str> {
             "nothing answers there: check host and port, and the firewall or security group \
              between here and there"
         }
+        Trouble::Stalled => {
+            "something listens there, and lets nobody in: see whether it is overloaded, or waits \
+             for something itself, such as a pooler for its server; how long it may take is said by \
+             connect_timeout, 10 s if that is not given, and by --wait"
+        }
+        Trouble::NoNameServer => {
+            "see the name servers in /etc/resolv.conf, and whether this network has a way to them"
+        }
         Trouble::NoPassword => {
             "give it in the URL, in PGPASSWORD or PGPASSWORD_FILE, or in a password file"
         }
@@ -142,6 +150,11 @@ const WORDS: &[(&str, &str)] = &[
         "query_wait_timeout",
         "the pooler has no free connection to the server: raise its pool_size, or find who keeps them",
     ),
+    (
+        "login rejected",
+        "the pooler's auth_hba_file forbids this role, this database or this address",
+    ),
+    ("bouncer config error", "the pooler's own configuration is at fault: see the pooler's log"),
     ("no more connections allowed", "the pooler is full: raise its max_client_conn"),
     (
         "max clients",
@@ -171,11 +184,16 @@ const WRONG_PASSWORD: &str = "the password is wrong, or the role has none; in a 
      %3A for :, %3F for ?, %23 for #, %25 for %";
 
 fn by_words(error: &PgError) -> Option<&'static str> {
+    if error.is("08P01") && error.message.contains("pg_hba.conf") {
+        return Some(
+            "the server's pg_hba.conf has to let the pooler in, as it connects for this role",
+        );
+    }
     WORDS.iter().find(|(words, _)| error.message.contains(words)).map(|(_, cure)| *cure)
 }
 
-fn by_sqlstate(error: &PgError) -> Option<&'static str> {
-    Some(match error.code.as_str() {
+fn by_sqlstate(code: &str) -> Option<&'static str> {
+    Some(match code {
         "28P01" => WRONG_PASSWORD,
         "28000" => "create the role, let it log in, or correct the user in the URL",
         "3D000" => {
@@ -189,7 +207,7 @@ fn by_sqlstate(error: &PgError) -> Option<&'static str> {
         }
         "53100" => "the server's disk is full: make room on it",
         "53200" => "the server has no memory left: look at what uses it up",
-        _ if error.is_class("58") => "the server's own system fails it: read the server's log",
+        _ if code.starts_with("58") => "the server's own system fails it: read the server's log",
         _ => return None,
     })
 }

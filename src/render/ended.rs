@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::connect;
+use crate::database::Attempt;
 use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, Heirs, RolledBack};
 use crate::exec::{NotStarted, Obstacle};
 use crate::fit::Unfit;
@@ -109,7 +110,9 @@ fn error_text(error: &Error) -> String {
             not.what
         ),
         Error::Unreachable(attempts) => {
-            let refused = attempts.iter().any(|attempt| connect::refuses(&attempt.cause));
+            let refuses =
+                |attempt: &Attempt| connect::refuses(&attempt.cause) && !attempt.cause.is_ours();
+            let refused = attempts.iter().any(refuses);
             let what = if refused { "refuses us" } else { "cannot be reached" };
             let told = match attempts.as_slice() {
                 [only] => format!("the database {what}: {}", attempt_text(only)),

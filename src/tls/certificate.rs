@@ -57,7 +57,13 @@ impl Certificate {
         let mut names: Vec<String> = alternatives
             .iter()
             .flatten()
-            .filter_map(|name| name.dnsname().map(clean).or_else(|| address(name.ipaddress()?)))
+            .filter_map(|name| match name.dnsname().map(clean) {
+                Some(name) if name.parse::<IpAddr>().is_ok() => {
+                    Some(format!("{name} (as a name, not as an address)"))
+                }
+                None => Some(ip(name.ipaddress()?)?.to_string()),
+                name => name,
+            })
             .collect();
         // Only without alternatives does the common name count.
         if names.is_empty() {
@@ -98,10 +104,10 @@ fn entries(name: &X509NameRef, only: Option<Nid>) -> Vec<String> {
     parts
 }
 
-fn address(bytes: &[u8]) -> Option<String> {
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    v4().or_else(|_| v6()).ok().map(|address| address.to_string())
+    v4().or_else(|_| v6()).ok()
 }
 
 /// What a stranger wrote, fit for a terminal.

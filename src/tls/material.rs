@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use native_tls::Identity;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
 
 use super::TlsTrouble;
 use crate::conninfo::{ClientCert, Pem, RootCert};
@@ -65,12 +66,16 @@ impl Roots {
 /// Where the environment names roots, they have to be there.
 fn system_has_roots() -> Result<bool, TlsTrouble> {
     for parameter in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-        if let Some(path) = std::env::var_os(parameter).filter(|path| !path.is_empty()) {
-            let pem = Pem::File(path.into());
-            return match &pem {
-                Pem::File(path) if path.exists() => Ok(true),
-                _ => Err(unusable(parameter, &pem, "is not there".to_owned())),
+        if let Some(given) = std::env::var_os(parameter).filter(|given| !given.is_empty()) {
+            let is_there = match parameter {
+                // Folders, with colons between them.
+                "SSL_CERT_DIR" => std::env::split_paths(&given).any(|folder| folder.exists()),
+                _ => Path::new(&given).exists(),
             };
+            if is_there {
+                return Ok(true);
+            }
+            return Err(unusable(parameter, &Pem::File(given.into()), "is not there".to_owned()));
         }
     }
     let found = openssl_probe::probe();
@@ -107,24 +112,30 @@ pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsTrouble> {
     }
     let password = password.as_ref().map(|password| password.expose());
     let certificate = read("sslcert", cert)?;
-    let key_text = pkcs8(&read("sslkey", key)?, password).ok_or_else(|| {
+    let private = private_key(&read("sslkey", key)?, password).ok_or_else(|| {
         let why = match password {
             None => "is no private key, or is encrypted: then give its passphrase with sslpassword",
             Some(_) => "is no private key, or sslpassword is not its passphrase",
         };
         unusable("sslkey", key, why.to_owned())
     })?;
-    let identity = Identity::from_pkcs8(&certificate, &key_text);
-    let why = "holds no certificate in PEM form".to_owned();
-    identity.map(Some).map_err(|_| unusable("sslcert", cert, why))
+    let none = || unusable("sslcert", cert, "holds no certificate in PEM form".to_owned());
+    let public = X509::from_pem(&certificate).and_then(|first| first.public_key());
+    let public = public.map_err(|_| none())?;
+    if !private.public_eq(&public) {
+        let why = "does not belong to the certificate of sslcert".to_owned();
+        return Err(unusable("sslkey", key, why));
+    }
+    // native-tls reads PKCS#8 alone; people have keys of every kind.
+    let pkcs8 = private.private_key_to_pem_pkcs8().map_err(|_| none())?;
+    Identity::from_pkcs8(&certificate, &pkcs8).map(Some).map_err(|_| none())
 }
 
-/// native-tls reads PKCS#8 alone; people have keys of every kind. An empty passphrase keeps OpenSSL
-/// from asking for one at the terminal.
-fn pkcs8(key: &[u8], password: Option<&str>) -> Option<Vec<u8>> {
-    let read = PKey::private_key_from_pem_passphrase(key, password.unwrap_or_default().as_bytes())
-        .or_else(|_| PKey::private_key_from_der(key));
-    read.ok()?.private_key_to_pem_pkcs8().ok()
+/// An empty passphrase keeps OpenSSL from asking for one at the terminal.
+fn private_key(key: &[u8], password: Option<&str>) -> Option<PKey<Private>> {
+    PKey::private_key_from_pem_passphrase(key, password.unwrap_or_default().as_bytes())
+        .or_else(|_| PKey::private_key_from_der(key))
+        .ok()
 }
 
 fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsTrouble> {
@@ -145,7 +156,7 @@ mod tests {
     use openssl::stack::Stack;
     use openssl::x509::store::X509StoreBuilder;
     use openssl::x509::verify::X509VerifyParam;
-    use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+    use openssl::x509::{X509PurposeId, X509StoreContext};
 
     use super::*;
 

@@ -105,13 +105,7 @@ impl TlsTrouble {
         if words.contains("certificate verify failed")
             && let Some(fault) = Fault::said(&words)
         {
-            let (host, trusted) = (host.to_owned(), trusted.to_owned());
-            return TlsTrouble::Unverified(Box::new(Unverified {
-                fault,
-                host,
-                trusted,
-                seen: None,
-            }));
+            return TlsTrouble::unverified(fault, host, trusted);
         }
         let source = error.source();
         if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
@@ -123,6 +117,12 @@ impl TlsTrouble {
             None if words.contains("unexpected EOF") => TlsTrouble::Cut(words),
             None => TlsTrouble::Handshake(words),
         }
+    }
+
+    /// A certificate that does not pass, before a second look at it.
+    pub(super) fn unverified(fault: Fault, host: &str, trusted: &str) -> TlsTrouble {
+        let (host, trusted) = (host.to_owned(), trusted.to_owned());
+        TlsTrouble::Unverified(Box::new(Unverified { fault, host, trusted, seen: None }))
     }
 
     /// Why a connection ended before or after the handshake: under TLS 1.3 the server judges our
@@ -164,6 +164,13 @@ impl TlsTrouble {
     pub fn is_ours(&self) -> bool {
         matches!(self, TlsTrouble::Unusable { .. })
     }
+}
+
+/// OpenSSL's reason for an error, without where in its code.
+pub(super) fn reason(error: &native_tls::Error) -> String {
+    let stack = error.source().and_then(|source| source.downcast_ref::<ErrorStack>());
+    let reason = stack.and_then(|stack| stack.errors().first()?.reason());
+    reason.map_or_else(|| error.to_string(), str::to_owned)
 }
 
 fn is_garbage(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,8 +1,9 @@
 //! The least that a runner of migrations can cost: the driver, one query of the history, and each
 //! pending file in one message. No lock, no hashes, no checks, not a word.
 //!
-//! With `require` it encrypts and verifies nothing; with `verify-full ROOTS` it trusts the roots in that
-//! file: native-tls as it comes. `bare roots` prints the roots that premigrate carries, as PEM.
+//! With `require` it encrypts and verifies nothing; with `verify-full AUTHORITY` it trusts the root in
+//! that file, and those that premigrate carries, which it carries likewise: native-tls as it comes.
+//! `bare roots` prints the carried ones, as PEM.
 //!
 //! An example, so that cargo builds it as it builds premigrate: that is what makes a ratio fair.
 
@@ -26,17 +27,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
             migrate(connect(Some(builder.build()?))?, folder)
         }
-        [folder, "verify-full", roots] => {
+        [folder, "verify-full", authority] => {
             let mut builder = TlsConnector::builder();
             builder.disable_built_in_roots(true);
-            for root in Certificate::stack_from_pem(&std::fs::read(roots)?)? {
-                builder.add_root_certificate(root);
+            for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+                builder.add_root_certificate(Certificate::from_der(root)?);
             }
+            builder.add_root_certificate(Certificate::from_pem(&std::fs::read(authority)?)?);
             migrate(connect(Some(builder.build()?))?, folder)
         }
-        _ => {
-            Err("usage: DATABASE_URL=... bare FOLDER [require|verify-full ROOTS], or: bare roots")?
-        }
+        _ => Err(
+            "usage: DATABASE_URL=... bare FOLDER [require|verify-full AUTHORITY], or: bare roots",
+        )?,
     }
 }
 

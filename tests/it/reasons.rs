@@ -2,11 +2,14 @@
 //! exit code, and the decision whether waiting helps.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use crate::harness::{Database, Premigrate, Run, bare, unique};
+use crate::pgbouncer::PgBouncer;
 use crate::waiting::{at, folder, refuse, server};
 
 /// Runs it; whether it waits is whether it says so. Where it does, it has little patience, and where
@@ -75,6 +78,29 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
         ("08P01", "no more connections allowed (max_client_conn)", 69, true, "max_client_conn"),
         ("08P01", "query_wait_timeout", 69, true, "pool_size"),
         ("08P01", "pgbouncer cannot connect to server", 69, true, "pgbouncer cannot connect"),
+        ("08P01", "SSL required", 77, false, "wants TLS"),
+        ("08P01", "login rejected", 77, false, "the pooler's auth_hba_file"),
+        ("08P01", "bouncer config error", 77, false, "the pooler's log"),
+        // The server's own words, which PgBouncer passes on without the SQLSTATE
+        ("08P01", "database \"d\" does not exist", 77, false, "create the database"),
+        (
+            "08P01",
+            "server login failed: FATAL role \"u\" does not exist",
+            77,
+            false,
+            "create the role",
+        ),
+        ("08P01", "role \"u\" is not permitted to log in", 77, false, "let it log in"),
+        ("08P01", "permission denied for database \"d\"", 77, false, "CONNECT"),
+        (
+            "08P01",
+            "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", no encryption",
+            77,
+            false,
+            "let the pooler in",
+        ),
+        ("08P01", "too many connections for role \"u\"", 69, true, "no connection left"),
+        ("08P01", "sorry, too many clients already", 69, true, "no connection left"),
         // Supavisor's
         ("XX000", "Tenant or user not found", 77, false, "postgres.PROJECT"),
         (
@@ -125,11 +151,47 @@ fn what_keeps_us_from_a_server_is_told_with_what_to_do() {
     ends(at("no-such-host.invalid/d"), 69, true, &["cannot be resolved", "check the spelling"]);
     ends(at("127.0.0.1:1/d"), 69, true, &["refused", "nothing listens there", "localhost is"]);
     ends(at("%2Fno%2Fsuch%2Ffolder/d"), 69, true, &["no server has a socket there"]);
-    let unanswered = at(&format!("127.0.0.1:{silent}/d")).args(&["--wait", "700ms"]).run();
-    unanswered.exits(69).says(&["no answer", "firewall"]).does_not_say("waiting up to");
+    let unanswered = |port: u16| {
+        let run = at(&format!("127.0.0.1:{port}/d")).args(&["--wait", "700ms"]).run();
+        run.exits(69).says(&["no answer"]).does_not_say("waiting up to")
+    };
+    let stalled = ["the connection is accepted", "connect_timeout"];
+    unanswered(silent).says(&stalled).does_not_say("firewall");
+    let (_busy, port) = full_listener();
+    unanswered(port).says(&["firewall"]);
     let words = ["is not a PostgreSQL server", "check the port"];
     ends(at(&format!("127.0.0.1:{http}/d")), 69, false, &words);
     ends(at(&format!("127.0.0.1:{no_tls}/d?sslmode=require")), 77, false, &["TLS"]);
+}
+
+/// One that the system answers no more for, since nobody accepts: packets to it are dropped, as by a
+/// firewall.
+fn full_listener() -> (Vec<Socket>, u16) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let port = address.as_socket().unwrap().port();
+    let mut sockets = vec![listener];
+    loop {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let connected = client.connect_timeout(&address, Duration::from_millis(200));
+        sockets.push(client);
+        if connected.is_err() {
+            return (sockets, port);
+        }
+    }
+}
+
+#[test]
+fn what_a_real_pooler_says_for_itself_and_for_the_server_is_final() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(2);
+    let missing = to(&pooler.to(&database).url.replacen(&database.name, "no_such_database", 1));
+    ends(missing, 77, false, &["\"no_such_database\" does not exist", "create the database"]);
+    let pooler = PgBouncer::start_with_tls();
+    let plain = to(&format!("{}?sslmode=disable", pooler.to(&database).url));
+    ends(plain, 77, false, &["SSL required", "wants TLS"]);
 }
 
 #[test]

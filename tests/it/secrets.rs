@@ -219,6 +219,14 @@ fn a_password_in_a_statement_is_in_no_output() {
             (format!("alter role {role} password\n'hunter2' nonsense"), 70),
             (in_function.replace("hunter2''", "hunter2'' nonsense"), 70),
             (function.clone(), 70),
+            ("select set_config('app.password', 'hunter2', false), 1/0".to_owned(), 70),
+            (
+                format!(
+                    "do $$ begin execute format('alter role %I password %L x', '{role}', \
+                     'hunter2'); end $$"
+                ),
+                70,
+            ),
             ("alter table t add b int".to_owned(), 75),
         ] {
             let folder = Folder::drizzle0(&[("0000_a", &file)]);

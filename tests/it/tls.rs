@@ -183,6 +183,42 @@ fn with_a_certificate_for_another_host_every_mode_ends_as_with_libpq() {
         .says(&["not for db.test, but for other.test, *.db.test, 10.1.2.3, fd00::1", "verify-ca"]);
 }
 
+/// With the name of the host, or its address, written in every place of a certificate.
+#[test]
+fn a_certificate_is_compared_with_the_host_as_libpq_compares_it() {
+    let (authority, scene) = Scene::good();
+    // The last column: for whom we refuse what libpq takes. OpenSSL, and every browser, wants an
+    // address as an address, not written out as a name; and takes no star for a whole top-level domain
+    // or for numbers in an address.
+    let (name, address) = ("db.test", "127.0.0.1");
+    for (subject, names, stricter) in [
+        (name, &[][..], &[][..]),
+        (address, &[], &[address]),
+        ("other", &[address], &[]),
+        (address, &["10.0.0.1"], &[]),
+        (address, &[name], &[address]),
+        (name, &[address], &[]),
+        (name, &["other.test"], &[]),
+        ("other", &["DNS:127.0.0.1"], &[address]),
+        ("other", &["DNS:127.0.0.1", "10.0.0.1"], &[address]),
+        ("other", &["*.db.test", "d*.test", "*"], &[]),
+        ("other", &["DB.TEST"], &[]),
+        ("127.0.0.*", &["DNS:*.0.0.1", "*.test"], &[name, address]),
+    ] {
+        scene.server.present(&authority.signs(&Wanted { subject, names, ..GOOD }));
+        for host in [name, address] {
+            let root = scene.root.display();
+            let more = format!("host={host} sslmode=verify-full sslrootcert={root}");
+            let different = stricter.contains(&host).then_some(Outcome::Refused);
+            scene.compare("either", &more, different);
+        }
+    }
+    scene.server.present(&authority.signs(&Wanted { names: &["DNS:127.0.0.1"], ..GOOD }));
+    let more = format!("host={address} sslmode=verify-full sslrootcert={}", scene.root.display());
+    let (_, run) = scene.premigrate("either", &more, &[]);
+    run.exits(77).says(&["but for 127.0.0.1 (as a name, not as an address)"]);
+}
+
 #[test]
 fn with_an_unknown_authority_every_mode_ends_as_with_libpq() {
     let (authority, stranger) = (Authority::new("Tests"), Authority::new("Stranger"));
@@ -196,12 +232,16 @@ fn with_an_unknown_authority_every_mode_ends_as_with_libpq() {
 
 #[test]
 fn with_a_self_signed_certificate_every_mode_ends_as_with_libpq() {
-    let authority = Authority::new("Tests");
-    let scene = Scene::new(&authority, Some(&self_signed(&GOOD)));
+    let (authority, pair) = (Authority::new("Tests"), self_signed(&GOOD));
+    let scene = Scene::new(&authority, Some(&pair));
     scene.matrix(false);
     let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
     run.exits(77).says(&["the server's certificate CN=db.test is self-signed", "PGSSLROOTCERT"]);
+    // Which helps.
+    let env = [("PGSSLROOTCERT", &*pair.cert_pem())];
+    let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
+    assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
 
 #[test]
@@ -275,6 +315,29 @@ fn every_way_to_log_in_ends_as_with_libpq() {
     let env = [("PGSSLCERT", &*cert), ("PGSSLKEY", &*key), ("PGSSLROOTCERT", &*root)];
     let (outcome, run) = scene.premigrate("only_cert", "sslmode=verify-full", &env);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+}
+
+#[test]
+fn a_client_key_that_cannot_be_used_is_told_with_what_is_wrong_with_it() {
+    let (authority, scene) = Scene::good();
+    let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
+    let client = authority.signs(&wanted);
+    let weak = openssl::rsa::Rsa::generate(1024).unwrap();
+    let weak = authority.signs_for(openssl::pkey::PKey::from_rsa(weak).unwrap(), &wanted);
+    let another = authority::ec_key().private_key_to_pem_pkcs8().unwrap();
+    let cert = write(&scene.folder, "client.crt", client.cert_pem());
+    let key = write(&scene.folder, "another.key", another);
+    let own = format!("sslmode=require sslcert={} sslkey={}", cert.display(), key.display());
+    let (_, run) = scene.premigrate("only_cert", &own, &[]);
+    let words = format!("sslkey ({}) does not belong to the certificate", key.display());
+    run.exits(78).says(&[&words]);
+
+    let cert = write(&scene.folder, "weak.crt", weak.cert_pem());
+    let key = write(&scene.folder, "weak.key", weak.key_pem());
+    let own = format!("sslmode=require sslcert={} sslkey={}", cert.display(), key.display());
+    let (_, run) = scene.premigrate("only_cert", &own, &[]);
+    let words = format!("sslcert ({}) is not accepted (", cert.display());
+    run.exits(78).says(&[&words, "key too small"]).does_not_say("does not belong");
 }
 
 /// Under TLS 1.3 the server's verdict comes when the handshake is over, under 1.2 within it.
@@ -357,7 +420,58 @@ fn roots_that_are_named_are_used_and_must_be_there() {
     run.exits(77).says(&["an authority CN=Tests that is not trusted here; trusted are "]);
     let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", "/no/such")]);
     run.exits(78).says(&["SSL_CERT_FILE (/no/such) is not there"]);
+    let (folder, hashed) = (scene.folder.path.display(), scene.folder.path.join("hashed"));
+    std::fs::create_dir(&hashed).unwrap();
+    let name = Command::new("openssl").args(["x509", "-noout", "-hash", "-in", &root]).output();
+    let name = String::from_utf8(name.expect("openssl").stdout).unwrap();
+    std::fs::copy(&root, hashed.join(format!("{}.0", name.trim()))).unwrap();
+    for folders in [format!("{folder}/hashed"), format!("/no/such:{folder}/hashed")] {
+        let (outcome, run) = scene.premigrate("either", system, &[("SSL_CERT_DIR", &folders)]);
+        assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+    }
+    let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_DIR", "/no/such:/nor/this")]);
+    run.exits(78).says(&["SSL_CERT_DIR (/no/such:/nor/this) is not there"]);
     let missing = "sslmode=verify-ca sslrootcert=/no/such";
     let (_, run) = scene.premigrate("either", missing, &[]);
     run.exits(78).says(&["sslrootcert (/no/such) cannot be read"]);
+}
+
+/// Whatever the system trusts besides.
+#[test]
+fn roots_that_are_named_are_the_only_ones() {
+    let (_authority, scene) = Scene::good();
+    let (trusted, stranger) = (scene.root.display().to_string(), Authority::new("Stranger").pem());
+    let other = write(&scene.folder, "other.crt", &stranger).display().to_string();
+    for mode in ["require", "verify-ca", "verify-full"] {
+        for named in [&other, &stranger] {
+            let env = [("SSL_CERT_FILE", &*trusted), ("PGSSLROOTCERT", named)];
+            let (_, run) = scene.premigrate("either", &format!("sslmode={mode}"), &env);
+            run.exits(77).says(&["CN=Tests that is not trusted here; trusted are the roots "]);
+        }
+    }
+    // It is that which makes the difference.
+    let env = [("SSL_CERT_FILE", &*trusted)];
+    let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
+    assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
+}
+
+#[test]
+fn files_are_found_where_libpq_looks_for_them() {
+    let (authority, scene) = Scene::good();
+    let client = authority.signs(&Wanted { subject: "only_cert", names: &[], valid: (-9, 90) });
+    let home = scene.folder.path.display().to_string();
+    let put = |name: &str, text: String| write(&scene.folder, &format!(".postgresql/{name}"), text);
+    put("postgresql.crt", client.cert_pem());
+    put("postgresql.key", client.key_pem());
+    let env = [("HOME", home.as_str())];
+    for (root, is_trusted) in [(authority.pem(), true), (Authority::new("Stranger").pem(), false)] {
+        put("root.crt", root);
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let more = format!("sslmode={mode}");
+            let (ours, run) = scene.premigrate("only_cert", &more, &env);
+            let (theirs, words) = scene.libpq("only_cert", &more, &env);
+            assert_eq!(ours, theirs, "{mode}\nlibpq: {words}\nours: {}", run.stderr);
+            assert_eq!(ours == Outcome::Encrypted, is_trusted, "{mode}: {}", run.stderr);
+        }
+    }
 }

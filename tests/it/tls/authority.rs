@@ -29,7 +29,8 @@ pub struct Pair {
 /// How a certificate is to be.
 pub struct Wanted<'a> {
     pub subject: &'a str,
-    /// DNS names and addresses; none, and the subject is all there is.
+    /// DNS names and addresses; none, and the subject is all there is. `DNS:` makes a name even of an
+    /// address.
     pub names: &'a [&'a str],
     /// Days from now.
     pub valid: (i64, i64),
@@ -71,7 +72,7 @@ fn make(wanted: &Wanted, key: &PKey<Private>, issuer: Option<&Authority>, is_ca:
             if name.parse::<std::net::IpAddr>().is_ok() {
                 names.ip(name)
             } else {
-                names.dns(name)
+                names.dns(name.trim_start_matches("DNS:"))
             };
         }
         let names = names.build(&builder.x509v3_context(issuer.map(|it| &*it.cert), None)).unwrap();

@@ -126,6 +126,17 @@ impl Server {
         }
     }
 
+    /// Another certificate, to those who come from now on.
+    pub fn present(&self, pair: &Pair) {
+        self.write("server.crt", &pair.cert_pem());
+        self.write("server.key", &pair.key_pem());
+        let mut restart = as_server(&program("pg_ctl"));
+        restart.args(["restart", "--wait", "--silent", "--mode", "immediate", "--pgdata"]);
+        restart.arg(self.folder.join("data")).arg("--log").arg(self.folder.join("log"));
+        restart.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(restart.status().expect("pg_ctl").success(), "{}", self.log());
+    }
+
     /// A file of the data directory, of the server's own.
     fn write(&self, name: &str, content: &str) {
         let path = self.folder.join("data").join(name);
