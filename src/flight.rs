@@ -329,6 +329,12 @@ impl<'a> Transaction<'a> {
         let forbidden = |of_progress| Verdict::Forbidden { error: error.clone(), of_progress };
         let phase = match message.checked_sub(1) {
             None => match step(&self.opening) {
+                // A standby: the history was read at another server, through a pooler or of several
+                // hosts.
+                Some(Step::Begin) if error.is("0A000") => {
+                    let trouble = Trouble::Lost(error.message.clone(), Some(error.clone()));
+                    return Verdict::Broken { completed: 0, trouble };
+                }
                 Some(Step::Lock) if error.is("22P02") => return Verdict::LockedOut,
                 // Who writes the history holds a lock on it, and its advisory lock too.
                 Some(Step::TableLock) if error.is("55P03") => return Verdict::LockedOut,
@@ -757,7 +763,8 @@ mod tests {
         assert_eq!(opening(Step::History, "42501"), "forbidden");
         let setting = Step::Setting("transaction_timeout");
         assert_eq!(opening(setting, "42704"), "unsettable transaction_timeout");
-        assert_eq!(opening(Step::Begin, "25006"), "failed Begin None");
+        assert_eq!(opening(Step::Begin, "0A000"), "broken after 0: 0A000");
+        assert_eq!(opening(Step::Begin, "57014"), "failed Begin None");
         assert_eq!(opening(Step::Lock, "42501"), "failed Begin None");
     }
 

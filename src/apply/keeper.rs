@@ -202,11 +202,6 @@ impl Run<'_> {
                 Verdict::Forbidden { error, of_progress } => {
                     return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
-                // It takes no changes: another host's than the first connection's.
-                Verdict::Failed(failure) if failure.error.is("25006") => {
-                    let trouble = Trouble::Lost(failure.error.message.clone(), Some(failure.error));
-                    return Ok(Err(broken(Some(work), 0, trouble)));
-                }
                 Verdict::Failed(failure) if is_transient(&failure.error) => failure,
                 Verdict::Failed(failure) => return Err(Error::Failed(failure)),
             };

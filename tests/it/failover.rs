@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{Database, Folder, premigrate};
+use crate::proxy::{Fate, Proxy};
 use crate::server::Server;
 
 fn folder() -> Folder {
@@ -40,6 +41,25 @@ fn a_standby_lets_the_app_start_where_nothing_is_pending_and_else_is_waited_for(
     standby.promote();
     waiting.finish().exits(0).says(&["applied 0001_more", "applied 0002_index"]);
     assert_eq!(standby.database().rows("select what from log"), ["more"]);
+}
+
+#[test]
+fn a_standby_that_only_the_transaction_meets_is_no_failure_of_the_migration() {
+    let primary = Server::start("");
+    let folder = folder();
+    premigrate(&primary.database(), &folder).run().exits(0);
+    let standby = primary.standby();
+    // The history was read at the primary, as a pooler with several servers may have it.
+    let proxy = Proxy::before(standby.port, |message| {
+        match message.text.starts_with("select pg_catalog.pg_is_in_recovery()") {
+            true => Fate::Becomes("select false; select xmin, * from drizzle.__drizzle_migrations"),
+            false => Fate::Passes,
+        }
+    });
+    folder.add("0001_more", "insert into log values ('more')");
+    folder.add("0002_index", "create index concurrently log_what on log (what)");
+    let run = premigrate(&proxy.to(&standby.database()), &folder).run().exits(69);
+    run.says(&["cannot set transaction read-write mode during recovery"]);
 }
 
 #[test]

@@ -68,8 +68,9 @@ impl Database {
 
     /// The same database by another port, of a proxy or a pooler.
     pub fn through(&self, port: u16) -> Database {
-        let url = self.url.replace(&format!(":{}/", server_port()), &format!(":{port}/"));
-        Database { name: self.name.clone(), url }
+        let (server, rest) = self.url.rsplit_once('/').expect("a name");
+        let (host, _) = server.rsplit_once(':').expect("a port");
+        Database { name: self.name.clone(), url: format!("{host}:{port}/{rest}") }
     }
 
     pub fn client(&self) -> Client {

@@ -59,12 +59,25 @@ struct State {
 
 impl Proxy {
     pub fn start(fate: impl Fn(&Message) -> Fate + Send + Sync + 'static) -> Proxy {
+        Proxy::before(server_port(), fate)
+    }
+
+    /// Before a server of the test's own.
+    pub fn before(server: u16, fate: impl Fn(&Message) -> Fate + Send + Sync + 'static) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        Proxy::listening(listener, fate)
+        Proxy::between(listener, server, fate)
     }
 
     pub fn listening(
         listener: TcpListener,
+        fate: impl Fn(&Message) -> Fate + Send + Sync + 'static,
+    ) -> Proxy {
+        Proxy::between(listener, server_port(), fate)
+    }
+
+    fn between(
+        listener: TcpListener,
+        server: u16,
         fate: impl Fn(&Message) -> Fate + Send + Sync + 'static,
     ) -> Proxy {
         let port = listener.local_addr().expect("an address").port();
@@ -78,7 +91,7 @@ impl Proxy {
         let shared = state.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
-                let server = TcpStream::connect(("127.0.0.1", server_port()));
+                let server = TcpStream::connect(("127.0.0.1", server));
                 join(client.expect("a client"), server.expect("the server"), &shared);
             }
         });
