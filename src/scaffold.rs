@@ -345,15 +345,18 @@ fn read(dir: &Path) -> Result<Files, Invalid> {
         Unreadable::Path { path, error } => Invalid::Io { path, error },
         Unreadable::NothingEmbedded => Invalid::Empty,
     })?;
+    let name_of = |path: &Path| path.file_name().and_then(OsStr::to_str).map(str::to_owned);
     for folder in fs::read_dir(dir).map_err(unreadable(dir))? {
-        let folder = folder.map_err(unreadable(dir))?.path();
-        if !folder.is_dir() {
+        let path = folder.map_err(unreadable(dir))?.path();
+        let Some(folder) = name_of(&path).filter(|name| !source::is_beside_the_point(name)) else {
+            continue;
+        };
+        if !path.is_dir() {
             continue;
         }
-        for file in fs::read_dir(&folder).map_err(unreadable(&folder))? {
-            let file = file.map_err(unreadable(&folder))?.path();
-            let name = |path: &Path| path.file_name().and_then(OsStr::to_str).map(str::to_owned);
-            let (Some(folder), Some(name)) = (name(&folder), name(&file)) else { continue };
+        for file in fs::read_dir(&path).map_err(unreadable(&path))? {
+            let file = file.map_err(unreadable(&path))?.path();
+            let Some(name) = name_of(&file) else { continue };
             if name == "snapshot.json" || folder == "meta" && name.ends_with("_snapshot.json") {
                 let content = fs::read(&file).map_err(unreadable(&file))?;
                 files.insert(format!("{folder}/{name}"), Cow::Owned(content));

@@ -134,7 +134,7 @@ fn note_missing_journal(files: &mut Files) {
 /// somebody else's. It never is where a migration may be lost with it: a file of SQL, the journal
 /// or its folder, the migrations folder itself, a folder with a time in its name. What lies deeper,
 /// only a journal names, and then that tells what is missing.
-fn is_beside_the_point(inside: &str) -> bool {
+pub fn is_beside_the_point(inside: &str) -> bool {
     let is_dated = !inside.contains('/') && inside.starts_with(|c: char| c.is_ascii_digit());
     let is_ours = inside.is_empty() || inside.ends_with(".sql") || JOURNAL.starts_with(inside);
     !is_ours && !is_dated

@@ -512,8 +512,10 @@ fn a_file_that_cannot_be_read_is_named() {
 fn what_is_no_migration_may_be_unreadable() {
     let folder = Folder::drizzle0(&[FINE]);
     std::os::unix::fs::symlink("nowhere", folder.path.join("notes.txt")).unwrap();
-    let list = |unreadable: &str| {
+    let add = |unreadable: &str| {
         std::fs::DirBuilder::new().mode(0o000).create(folder.path.join(unreadable)).unwrap();
+    };
+    let run = |args: &[&str]| {
         let mut command = Command::new("setpriv");
         let id = Command::new("id").arg("-u").output().unwrap().stdout;
         if id.trim_ascii() == b"0" {
@@ -521,9 +523,12 @@ fn what_is_no_migration_may_be_unreadable() {
             command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
         }
         let us = env!("CARGO_BIN_EXE_premigrate");
-        command.arg(us).args(["list", "--dir"]).arg(&folder.path).env_clear();
+        command.arg(us).args(args).arg("--dir").arg(&folder.path).env_clear();
         Running::start(command).finish()
     };
-    assert!(list("lost+found").exits(0).stdout.starts_with("1 migration in "));
-    list("20260131093000_a").exits(65).says(&["20260131093000_a cannot be read", "denied"]);
+    add("lost+found");
+    assert!(run(&["list"]).exits(0).stdout.starts_with("1 migration in "));
+    run(&["new", "more"]).exits(0);
+    add("20260131093000_a");
+    run(&["list"]).exits(65).says(&["20260131093000_a cannot be read", "denied"]);
 }
