@@ -139,12 +139,14 @@ pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> See
     Seen { fate, words: words.filter(|_| is_new) }
 }
 
-/// Whether a statement that fails may have done, and committed, a part of its work.
+/// Whether a statement that fails may have done, and committed, a part of its work, which nothing
+/// tells: an index whose name cannot be read (`U&"..."`) may be there, INVALID.
 pub fn may_do_half(statement: &Statement<'_>) -> bool {
     let first = statement.text.split(|c: char| !c.is_ascii_alphabetic()).next();
     let is = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
     let detaches = Kind::Alone("ALTER TABLE DETACH PARTITION CONCURRENTLY");
-    is("call") || is("do") || statement.kind == detaches
+    let builds = statement.kind == Kind::Alone("CREATE INDEX CONCURRENTLY");
+    is("call") || is("do") || statement.kind == detaches || builds && statement.index().is_none()
 }
 
 /// Asks for the SQL that drops the indexes which a statement that did not end has left, and which to

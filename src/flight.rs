@@ -216,7 +216,7 @@ impl<'a> Transaction<'a> {
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
             (Step::Deferred, "set constraints all immediate".to_owned()),
             // A COMMIT that we did not see for what it is would let the row in alone.
-            (Step::StillLocked, lock::STILL_HELD.to_owned()),
+            (Step::StillLocked, lock::still_held()),
         ];
         closing.extend(RESET.map(|sql| (Step::Reset, sql.to_owned())));
         closing.push((Step::Reset, "discard temp".to_owned()));
@@ -509,6 +509,10 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
+    let (mark, held) = lock::MARK;
+    if !limits.unsettable.contains(&mark) {
+        steps.push((Step::Setting(mark), format!("set local {mark} = '{held}'")));
+    }
     if job.keeps {
         // Back to here, the locks on the tables that were looked at are given back.
         steps.push((Step::Begin, "savepoint guarded".to_owned()));
@@ -528,7 +532,6 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     if job.makes_progress {
         steps.push((Step::ProgressTable, progress::create(table)));
     }
-    steps.push((Step::Begin, lock::MARK.to_owned()));
     steps
 }
 

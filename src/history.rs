@@ -22,7 +22,8 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// Its folder's name, where Drizzle 1.x, or we, wrote it.
     pub name: Option<String>,
-    /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one.
+    /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one. 0,
+    /// which is no transaction's number, where it was written anew since it was read.
     pub version: u32,
     /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
     pub applied_at: Option<String>,
@@ -266,9 +267,9 @@ impl Table {
         // A trigger may swallow the row, without an error.
         format!(
             "with written as (insert into {} (hash, created_at{column}) \
-             values ({}, {created_at}{name}) returning id::text, created_at, xmin::text as version) \
-             select coalesce(min(id), 'premigrate: a trigger keeps rows out of the history')::int, \
-             min(created_at), min(version) from written",
+             values ({}, {created_at}{name}) returning id::text, created_at) \
+             select coalesce(min(id), 'premigrate: a trigger keeps rows out of the history')::bigint, \
+             min(created_at), pg_catalog.pg_current_xact_id()::pg_catalog.xid from written",
             self.qualified(),
             quote::literal(&entry.hash)
         )
@@ -403,20 +404,24 @@ impl History {
         if self.state == State::Named || needs_name(layout) { State::Named } else { State::Unnamed }
     }
 
-    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade. Those
-    /// are new versions then, and the next guard has the history read again.
+    /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade.
     pub fn prepare(&mut self, layout: Layout, names: &[Option<String>]) {
         let state = self.prepared_state(layout);
         if self.state != State::Named && state == State::Named {
             for (row, name) in self.rows.iter_mut().zip(names) {
                 row.name.clone_from(name);
+                row.version = 0;
             }
         }
         self.state = state;
     }
 
-    /// Becomes the history after [`Table::insert`] of each of these entries, for a plan: which
-    /// versions of rows that would be is open.
+    /// Whether it has to be read again, to tell later whether it is still the same.
+    pub fn is_outdated(&self) -> bool {
+        self.rows.iter().any(|row| row.version == 0)
+    }
+
+    /// Becomes the history after [`Table::insert`] of each of these entries, for a plan.
     pub fn add(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.rows.push(Row {

@@ -81,6 +81,8 @@ pub enum Output {
     Answer(String),
     /// For stderr.
     Report(String),
+    /// For stderr, and the last word: why it ended.
+    Ending(String),
 }
 
 /// How a run ends.
@@ -247,6 +249,6 @@ pub fn failed(
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
     let ended = ended.into();
-    print(Output::Report(render::ended(&ended, with_app, format)));
+    print(Output::Ending(render::ended(&ended, with_app, format)));
     Outcome::Exit(ended.error.exit_code())
 }

@@ -21,13 +21,23 @@ pub fn take() -> String {
     history::guard(&format!("pg_catalog.pg_try_advisory_xact_lock({KEY})"))
 }
 
-/// Marks the transaction that took the lock: a savepoint is as lasting as its transaction, whatever
-/// a file does to settings.
-pub const MARK: &str = "savepoint premigrate_lock";
+/// A setting that lasts as long as the transaction that took the lock; it is nobody else's. Not a
+/// savepoint: a migration in a subtransaction writes rows that are not of the transaction whose number
+/// its triggers see, and some extensions refuse to run in one.
+pub const MARK: (&str, &str) = ("premigrate.lock", "held");
 
-/// An error (3B001) unless the transaction is still the one that was marked, and so holds the lock.
-/// `pg_locks` would tell too; for that the server gathers all of its locks.
-pub const STILL_HELD: &str = "release savepoint premigrate_lock";
+/// Raises an error unless this session holds the lock, which it does as long as the transaction is
+/// still the one that took it. Mostly [`MARK`] tells; the file may have reset it (`reset all`), or the
+/// server not taken it, and then `pg_locks` is asked: for that the server gathers all of its locks.
+pub fn still_held() -> String {
+    let (mark, held) = MARK;
+    history::guard(&format!(
+        "pg_catalog.current_setting('{mark}', true) = '{held}' \
+         or exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
+         and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted \
+         and pid = pg_catalog.pg_backend_pid())"
+    ))
+}
 
 /// Asks who holds the lock; what our role may not see is null.
 pub fn holder() -> String {

@@ -24,13 +24,16 @@ const LAST: Duration = Duration::from_secs(1);
 /// Prints.
 pub struct Printer<'a> {
     stop: &'a Stop,
-    /// Whether the last report found room; if not, the next one does not wait for any.
+    /// Whether the last report found room; if not, the next one does not wait for any, unless it is
+    /// the last.
     is_read: bool,
+    /// Whether the last report was given up behind its beginning.
+    is_cut: bool,
 }
 
 impl<'a> Printer<'a> {
     pub fn new(stop: &'a Stop) -> Printer<'a> {
-        Printer { stop, is_read: true }
+        Printer { stop, is_read: true, is_cut: false }
     }
 
     /// That nobody reads it changes nothing about what is done to the database.
@@ -39,35 +42,45 @@ impl<'a> Printer<'a> {
             Output::Answer(text) => {
                 put(io::stdout().as_fd(), &text, Patience::endless(self.stop));
             }
-            Output::Report(text) => {
-                let time = if self.is_read { READER } else { Duration::ZERO };
-                let patience = Patience::despite_signals(time, self.stop);
-                self.is_read = put(io::stderr().as_fd(), &text, patience);
-            }
+            Output::Report(text) if self.is_read => self.report(&text, READER),
+            Output::Report(text) => self.report(&text, Duration::ZERO),
+            Output::Ending(text) => self.report(&text, READER),
         }
+    }
+
+    fn report(&mut self, text: &str, time: Duration) {
+        let text = if self.is_cut { format!("\n{text}") } else { text.to_owned() };
+        let patience = Patience::despite_signals(time, self.stop);
+        let left = put(io::stderr().as_fd(), &text, patience);
+        self.is_read = left == 0;
+        self.is_cut = left > 0 && (self.is_cut || left < text.len());
     }
 }
 
-/// Whether there was room for it in time. What cannot be written at all needs none.
-fn put(stream: BorrowedFd<'_>, text: &str, patience: Patience<'_>) -> bool {
+/// How much of it found no room in time. What cannot be written at all needs none.
+fn put(stream: BorrowedFd<'_>, text: &str, patience: Patience<'_>) -> usize {
+    let mut left = text.len();
     // A pipe that has room takes as much at once.
     for mut piece in text.as_bytes().chunks(PIPE_BUF) {
         while !piece.is_empty() {
             if !has_room(stream, patience) {
-                return false;
+                return left;
             }
             match write(stream, piece) {
-                Ok(0) => return true,
-                Ok(length) => piece = piece.get(length..).unwrap_or_default(),
+                Ok(0) => return 0,
+                Ok(length) => {
+                    piece = piece.get(length..).unwrap_or_default();
+                    left = left.saturating_sub(length);
+                }
                 Err(Errno::EINTR) => {}
                 // Whoever shares it does not want to wait, and was faster.
                 Err(Errno::EAGAIN) if patience.sleep(TICK).is_ok() => {}
-                Err(Errno::EAGAIN) => return false,
-                Err(_) => return true,
+                Err(Errno::EAGAIN) => return left,
+                Err(_) => return 0,
             }
         }
     }
-    true
+    left
 }
 
 /// Waits for room, or for an error that writing will tell.

@@ -64,6 +64,9 @@ impl Run<'_> {
             if let Some(signal) = self.stop.raised() {
                 return Err(signal.into());
             }
+            if known.history.is_outdated() {
+                return Ok(Some(Setback::HistoryChanged));
+            }
             if self.broken.is_none() {
                 (self.tell)(Event::Applying {
                     migration: migration.name.clone(),

@@ -510,7 +510,8 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn what_is_no_migration_may_be_unreadable() {
-    let folder = Folder::drizzle0(&[FINE]);
+    let folder = Folder::empty();
+    folder.write("0000_a.sql", "select 1");
     std::os::unix::fs::symlink("nowhere", folder.path.join("notes.txt")).unwrap();
     let add = |unreadable: &str| {
         std::fs::DirBuilder::new().mode(0o000).create(folder.path.join(unreadable)).unwrap();

@@ -260,16 +260,23 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
 #[test]
 fn only_the_transaction_that_took_the_lock_still_holds_it() {
     let database = Database::fresh();
-    let is_held = |after: &str| {
+    let (mark, held) = lock::MARK;
+    let is_held = |after: &str, is_marked: bool| {
         let mut client = database.holding(&lock::take());
-        client.batch_execute(&format!("{}; {after}", lock::MARK)).unwrap();
-        client.batch_execute(lock::STILL_HELD).is_ok()
+        if is_marked {
+            client.batch_execute(&format!("set local {mark} = '{held}'")).unwrap();
+        }
+        client.batch_execute(after).unwrap();
+        client.batch_execute(&lock::still_held()).is_ok()
     };
-    for after in ["select", "reset all", "savepoint a; release a", "savepoint a; rollback to a"] {
-        assert!(is_held(after), "{after}");
-    }
-    for after in ["commit", "rollback", "commit; begin", "commit and chain"] {
-        assert!(!is_held(after), "{after}");
+    for is_marked in [true, false] {
+        for after in ["select", "reset all", "savepoint a; release a", "savepoint a; rollback to a"]
+        {
+            assert!(is_held(after, is_marked), "{after}, marked: {is_marked}");
+        }
+        for after in ["commit", "rollback", "commit; begin", "commit and chain"] {
+            assert!(!is_held(after, is_marked), "{after}, marked: {is_marked}");
+        }
     }
 }
 

@@ -151,6 +151,24 @@ fn a_reader_that_is_slow_gets_every_line() {
 }
 
 #[test]
+fn why_it_failed_is_said_also_where_nobody_has_read_for_a_while() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1 / 0")]);
+    let (mut reader, writer) = pipe_with(PIPE);
+    let child = start_reporting_to(writer, &database, &folder, &[]);
+    // Until then it has waited for a reader, and now it does not.
+    database.wait_for(
+        "the first migration",
+        "select from pg_tables where tablename = '__drizzle_migrations'",
+    );
+    std::thread::sleep(Duration::from_millis(500));
+    let mut report = String::new();
+    reader.read_to_string(&mut report).unwrap();
+    ends_within(child, Duration::from_secs(10), 70);
+    assert!(report.contains("0001_b failed"), "{report}");
+}
+
+#[test]
 fn a_signal_ends_us_soon_although_nobody_reads_what_we_say() {
     for in_a_migration in [false, true] {
         let database = Database::fresh();

@@ -38,6 +38,17 @@ fn record(database: &Database, rows: &[(&str, i64)]) {
 // Order and transactions.
 
 #[test]
+fn what_a_migration_writes_is_of_the_transaction_that_its_triggers_see() {
+    let database = Database::fresh();
+    // As triggers do that keep versions of rows.
+    let sql = "create table t (a int);\ninsert into t values (1);\ndo $$ begin \
+               if exists (select from t where xmin <> pg_current_xact_id()::xid) then \
+               raise 'the row is of another transaction'; end if; end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
 fn every_migration_runs_once_in_the_journals_order() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[

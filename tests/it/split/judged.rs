@@ -46,6 +46,17 @@ fn an_index_that_was_there_before_is_not_taken_for_the_one_that_was_to_be_built(
 }
 
 #[test]
+fn an_index_whose_name_cannot_be_read_is_not_recorded_while_it_is_invalid() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let sql = "create unique index concurrently if not exists U&\"\\0069\" on t (a)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&database, &folder).run().exits(70).says(&["23505"]);
+    premigrate(&database, &folder).run().exits(70).says(&["0000_a"]);
+    assert_eq!(database.history(), Vec::<String>::new());
+}
+
+#[test]
 fn an_index_that_was_dropped_is_not_taken_for_the_next_one_of_that_name() {
     let database = Database::fresh();
     database.execute(
