@@ -173,14 +173,16 @@ pub fn left_indexes(statement: &Statement<'_>) -> Option<String> {
     ))
 }
 
-/// Whether someone else may be building on a table: that takes this lock, as a vacuum does. It is for
-/// everyone to see, while who is at what is not.
+/// Whether someone else is building on a table. That takes this lock, as a vacuum does; which of them
+/// it is, and neither what it builds nor where, the server tells everyone, where it keeps account.
 fn is_busy(table: &str) -> String {
     format!(
         "exists (select from pg_catalog.pg_locks where locktype = 'relation' \
          and database = (select oid from pg_catalog.pg_database \
          where datname = pg_catalog.current_database()) and relation = {table} \
-         and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid())"
+         and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid() \
+         and (pg_catalog.current_setting('track_activities') = 'off' \
+         or pid in (select pid from pg_catalog.pg_stat_progress_create_index)))"
     )
 }
 

@@ -144,8 +144,7 @@ fn error_text(error: &Error) -> String {
             }
         ),
         Error::Busy { migration, index } => format!(
-            "{migration}: someone else seems to be building the index {index}, or to vacuum its \
-             table; try again later"
+            "{migration}: someone else seems to be building the index {index}; try again later"
         ),
         Error::NoSecondConnection { migration } => format!(
             "{migration} needs two connections at once, one of which holds the lock while the \

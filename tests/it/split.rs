@@ -207,6 +207,49 @@ fn an_invalid_index_is_built_again_also_where_if_not_exists_would_pass_it_over()
 }
 
 #[test]
+fn an_index_that_someone_else_is_building_is_waited_for() {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    let (builder, writer) = (database.direct(), database.holding("insert into t values (1)"));
+    let build = "create index concurrently t_a on t (a)";
+    let building = std::thread::spawn(move || builder.execute(build));
+    database.wait_for("the build", "select from pg_stat_progress_create_index");
+    let built = "select indexrelid from pg_index where indrelid = 't'::regclass and indisvalid = ";
+    let index = database.value(&format!("{built} false"));
+    let sql = "create index concurrently if not exists t_a on t (a)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&database, &folder).start();
+    database.wait_for(
+        "premigrate",
+        "select from pg_stat_activity where application_name = 'premigrate' \
+         and query like '%pg_stat_progress_create_index%'",
+    );
+    drop(writer);
+    building.join().unwrap();
+    run.finish().exits(0).does_not_say("INVALID");
+    assert_eq!(database.value(&format!("{built} true")), index);
+}
+
+#[test]
+fn a_vacuum_is_not_taken_for_the_build_of_an_index_that_is_invalid() {
+    let database = Database::fresh();
+    database.execute("create table t (a int); insert into t values (1), (1)");
+    let failed = database.client().batch_execute("create unique index concurrently t_a on t (a)");
+    assert!(failed.is_err());
+    database.execute("delete from t");
+    // What a vacuum takes.
+    let vacuum = database.holding("lock table t in share update exclusive mode");
+    let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently t_a on t (a)")]);
+    let run = premigrate(&database, &folder).start();
+    database.wait_for(
+        "the drop",
+        "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%drop index%'",
+    );
+    drop(vacuum);
+    run.finish().exits(0).says(&["public.t_a was left INVALID"]);
+}
+
+#[test]
 fn an_index_that_is_invalid_for_want_of_its_partitions_is_not_taken_for_a_build_that_was_cut_off() {
     let database = Database::fresh();
     let tables = "create table p (a int) partition by list (a); \
