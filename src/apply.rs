@@ -133,12 +133,12 @@ pub fn dry_run<'a>(
     let mut accepted = Vec::new();
     if !accept.is_empty() {
         let plan::Accepted { pairing, records, .. } = self::accepted(set, Some(accept), &history)?;
-        let entries;
-        (entries, accepted) = entries_of(set, records, &history);
+        let (entries, names) = entries_of(set, records, &history);
         if !entries.is_empty() {
             history.prepare(set.layout(), &pairing.names(set));
             history.add(&entries);
         }
+        accepted = names;
     }
     let plan = plan::plan(set, &history, settings.policy)
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
@@ -438,11 +438,8 @@ impl<'a> Run<'a> {
             _ => 1,
         };
         if times > 2 * BREAKS {
-            let place = "after connecting".to_owned();
-            return Err(Error::Unreachable(vec![Attempt {
-                place,
-                cause: Cause::Client(broken.trouble),
-            }]));
+            let cause = Cause::Client(broken.trouble);
+            return Err(Error::Unreachable(vec![Attempt::after_connecting(cause)]));
         }
         (self.tell)(Event::Retrying {
             migration: broken.migration.clone(),

@@ -61,7 +61,7 @@ pub fn connect<T>(
                     // A pooler lets us in, and keeps the question until a connection is free.
                     unanswered =
                         cause == Cause::Client(Trouble::Silent) || gives_up_answering(&cause);
-                    vec![Attempt { place: "after connecting".to_owned(), cause }]
+                    vec![Attempt::after_connecting(cause)]
                 }
             },
             Err(attempts) => attempts,

@@ -88,7 +88,7 @@ pub fn progress(
         };
         let waits = connect::gives_up_answering(&cause);
         let left = limit.left().unwrap_or_default();
-        let attempt = Attempt { place: "after connecting".to_owned(), cause };
+        let attempt = Attempt::after_connecting(cause);
         if !waits {
             return Err(Error::Unreachable(vec![attempt]));
         }

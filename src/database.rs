@@ -100,6 +100,13 @@ pub struct Attempt {
     pub cause: Cause,
 }
 
+impl Attempt {
+    /// One that was let in, and then failed.
+    pub fn after_connecting(cause: Cause) -> Attempt {
+        Attempt { place: "after connecting".to_owned(), cause }
+    }
+}
+
 /// What the server answered to one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {

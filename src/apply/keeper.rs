@@ -86,19 +86,15 @@ impl Run<'_> {
             Ending::Open(_) => None,
         };
         let ground = known.ground(table, state);
-        let mut is_recorded = job.is_none();
-        if let Some(job) = job {
-            let transaction = Transaction::new(job, &ground, &self.limits(session));
-            let patience = Patience::despite_signals(LAST, self.stop);
-            is_recorded = release(&keeper, &transaction, held, patience);
-        }
+        let recording = job.map(|job| (job, Transaction::new(job, &ground, &self.limits(session))));
+        let last = || Patience::despite_signals(LAST, self.stop);
+        let unrecorded =
+            recording.filter(|(_, transaction)| !release(&keeper, transaction, held, last()));
         keeper.close();
-        if let Some(job) = job.filter(|_| !is_recorded) {
+        if let Some((job, transaction)) = unrecorded {
             // The keeper is gone, and the lock with it; what we know is not.
             if self.stop.raised().is_some() {
-                let transaction = Transaction::new(job, &ground, &self.limits(session));
-                let patience = Patience::despite_signals(LAST, self.stop);
-                session.flight(&transaction.messages(), false, patience, &mut |_| {});
+                session.flight(&transaction.messages(), false, last(), &mut |_| {});
             } else if let Err(setback) = self.run(session, job, &ground)? {
                 return Ok(Err(setback));
             }

@@ -61,7 +61,7 @@ impl Certificate {
                 Some(name) if name.parse::<IpAddr>().is_ok() => {
                     Some(format!("{name} (as a name, not as an address)"))
                 }
-                None => Some(ip(name.ipaddress()?)?.to_string()),
+                None => address(name.ipaddress()?),
                 name => name,
             })
             .collect();
@@ -104,10 +104,10 @@ fn entries(name: &X509NameRef, only: Option<Nid>) -> Vec<String> {
     parts
 }
 
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+fn address(bytes: &[u8]) -> Option<String> {
     let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
-    v4().or_else(|_| v6()).ok()
+    v4().or_else(|_| v6()).ok().map(|address| address.to_string())
 }
 
 /// What a stranger wrote, fit for a terminal.

@@ -105,7 +105,13 @@ impl TlsTrouble {
         if words.contains("certificate verify failed")
             && let Some(fault) = Fault::said(&words)
         {
-            return TlsTrouble::unverified(fault, host, trusted);
+            let (host, trusted) = (host.to_owned(), trusted.to_owned());
+            return TlsTrouble::Unverified(Box::new(Unverified {
+                fault,
+                host,
+                trusted,
+                seen: None,
+            }));
         }
         let source = error.source();
         if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
@@ -117,12 +123,6 @@ impl TlsTrouble {
             None if words.contains("unexpected EOF") => TlsTrouble::Cut(words),
             None => TlsTrouble::Handshake(words),
         }
-    }
-
-    /// A certificate that does not pass, before a second look at it.
-    pub(super) fn unverified(fault: Fault, host: &str, trusted: &str) -> TlsTrouble {
-        let (host, trusted) = (host.to_owned(), trusted.to_owned());
-        TlsTrouble::Unverified(Box::new(Unverified { fault, host, trusted, seen: None }))
     }
 
     /// Why a connection ended before or after the handshake: under TLS 1.3 the server judges our
