@@ -211,12 +211,13 @@ impl<'a> Transaction<'a> {
     /// Makes the messages for a database that is so.
     pub fn new(job: &'a Job<'a>, ground: &Ground<'_>, limits: &Limits) -> Transaction<'a> {
         let Ground { table, history, state, .. } = *ground;
-        let opening = opening(job, ground, limits);
+        let is_marked = is_marked(job, limits);
+        let opening = opening(job, ground, limits, is_marked);
         let mut closing = vec![
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
             (Step::Deferred, "set constraints all immediate".to_owned()),
             // A COMMIT that we did not see for what it is would let the row in alone.
-            (Step::StillLocked, lock::still_held()),
+            (Step::StillLocked, lock::still_held(is_marked)),
         ];
         closing.extend(RESET.map(|sql| (Step::Reset, sql.to_owned())));
         closing.push((Step::Reset, "discard temp".to_owned()));
@@ -479,7 +480,14 @@ const KEEPALIVES: [(&str, &str); 3] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
+/// Whether the transaction carries the lock's mark to its end: not where a migration may set back
+/// what is set (`reset all`), itself or in a function that it creates and calls.
+fn is_marked(job: &Job<'_>, limits: &Limits) -> bool {
+    let text = job.work.and_then(|work| work.migration.sql().ok()).unwrap_or_default();
+    !text.to_ascii_lowercase().contains("reset") && !limits.unsettable.contains(&lock::MARK.0)
+}
+
+fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits, is_marked: bool) -> Steps {
     let Ground { table, history, progress, .. } = *ground;
     let milliseconds = |time: Duration| format!("'{}ms'", time.as_millis());
     let mut settings = vec![
@@ -509,8 +517,8 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
-    let (mark, held) = lock::MARK;
-    if !limits.unsettable.contains(&mark) {
+    if is_marked {
+        let (mark, held) = lock::MARK;
         steps.push((Step::Setting(mark), format!("set local {mark} = '{held}'")));
     }
     if job.keeps {
@@ -674,7 +682,8 @@ mod tests {
 
     fn transaction<'a>(job: &'a Job<'a>) -> Transaction<'a> {
         let table = Table::new("s", "t");
-        let history = History { state: State::Unnamed, rows: vec![], standby: false };
+        let history =
+            History { state: State::Unnamed, rows: vec![], versions: vec![], standby: false };
         let progress = &Progress::default();
         let state = State::Unnamed;
         let ground = Ground { table: &table, history: &history, state, progress };
@@ -775,10 +784,10 @@ mod tests {
     fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
         let guards = |state, exists| {
             let table = &Table::new("s", "t");
-            let history = &History { state, rows: vec![], standby: false };
+            let history = &History { state, rows: vec![], versions: vec![], standby: false };
             let progress = &Progress { exists, ..Progress::default() };
             let ground = Ground { table, history, state, progress };
-            let steps = opening(&Job::default(), &ground, &limits()).into_iter();
+            let steps = opening(&Job::default(), &ground, &limits(), true).into_iter();
             let is_guard = |step: &Step| [Step::History, Step::Progress].contains(step);
             steps.map(|(step, _)| step).filter(is_guard).collect::<Vec<_>>()
         };

@@ -24,16 +24,18 @@ pub fn take() -> String {
 /// A setting that lasts as long as the transaction that took the lock; it is nobody else's. Not a
 /// savepoint: a migration in a subtransaction writes rows that are not of the transaction whose number
 /// its triggers see, and some extensions refuse to run in one.
-pub const MARK: (&str, &str) = ("premigrate.lock", "held");
+pub const MARK: (&str, &str) = ("premigrate.lock", "1");
 
 /// Raises an error unless this session holds the lock, which it does as long as the transaction is
-/// still the one that took it. Mostly [`MARK`] tells; the file may have reset it (`reset all`), or the
-/// server not taken it, and then `pg_locks` is asked: for that the server gathers all of its locks.
-pub fn still_held() -> String {
-    let (mark, held) = MARK;
+/// still the one that took it. [`MARK`] tells, which is no number in any other. Where there may be
+/// none, `pg_locks` is asked: for that the server plans longer than for all our other guards, and
+/// gathers all of its locks.
+pub fn still_held(is_marked: bool) -> String {
+    if is_marked {
+        return format!("select pg_catalog.current_setting('{}')::int", MARK.0);
+    }
     history::guard(&format!(
-        "pg_catalog.current_setting('{mark}', true) = '{held}' \
-         or exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
+        "exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
          and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted \
          and pid = pg_catalog.pg_backend_pid())"
     ))

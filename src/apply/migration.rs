@@ -190,10 +190,11 @@ impl Run<'_> {
         known.prepared(layout);
         if is_last {
             // Where a rule or a trigger keeps the row from us, look at the table again.
-            let Some(row) = entry.written(&answer, state) else {
+            let Some((row, version)) = entry.written(&answer, state) else {
                 return Ok(Err(Setback::HistoryChanged));
             };
             known.history.rows.push(row);
+            known.history.versions.push(version);
             if begun {
                 known.progress.closed(&[known_as.to_owned()]);
             }

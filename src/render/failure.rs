@@ -15,9 +15,10 @@ pub fn text(failure: &Failure) -> String {
     if failure.phase == Phase::LostTransaction {
         // What the server says here is about a guard of ours.
         return format!(
-            "{} ended its own transaction, and is not recorded\n\n  A statement of it has \
-             committed or rolled back what came before, unseen by us:\n  look what stands, and \
-             repair it by hand.",
+            "{} seems to have ended its own transaction, and is not recorded\n\n  A statement of it \
+             has committed or rolled back what came before, unseen by us:\n  look what stands, and \
+             repair it by hand. Or it calls a function that resets all settings,\n  and nothing of \
+             it stands: then say so in the file, with the comment `-- reset`.",
             subject(&failure.migration)
         );
     }

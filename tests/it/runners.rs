@@ -267,11 +267,10 @@ fn only_the_transaction_that_took_the_lock_still_holds_it() {
             client.batch_execute(&format!("set local {mark} = '{held}'")).unwrap();
         }
         client.batch_execute(after).unwrap();
-        client.batch_execute(&lock::still_held()).is_ok()
+        client.batch_execute(&lock::still_held(is_marked)).is_ok()
     };
     for is_marked in [true, false] {
-        for after in ["select", "reset all", "savepoint a; release a", "savepoint a; rollback to a"]
-        {
+        for after in ["select", "savepoint a; release a", "savepoint a; rollback to a"] {
             assert!(is_held(after, is_marked), "{after}, marked: {is_marked}");
         }
         for after in ["commit", "rollback", "commit; begin", "commit and chain"] {
@@ -283,9 +282,28 @@ fn only_the_transaction_that_took_the_lock_still_holds_it() {
 #[test]
 fn a_migration_that_resets_all_settings_is_still_the_one_that_holds_the_lock() {
     let database = Database::fresh();
-    let folder = Folder::drizzle0(&[("0000_log", "reset all;\ncreate table log (what text)")]);
+    let folder = Folder::drizzle0(&[
+        ("0000_log", "reset all;\ncreate table log (what text)"),
+        ("0001_do", "do $$ begin execute 'Reset All'; end $$"),
+    ]);
     premigrate(&database, &folder).run().exits(0);
-    assert_eq!(database.history(), [folder.hash("0000_log.sql")]);
+    let hashes = ["0000_log.sql", "0001_do.sql"].map(|file| folder.hash(file));
+    assert_eq!(database.history(), hashes);
+}
+
+#[test]
+fn a_migration_that_has_settings_reset_elsewhere_is_told_how_to_say_so() {
+    let database = Database::fresh();
+    database.execute(
+        "create function forget() returns void language plpgsql \
+         as $$ begin execute 'reset all'; end $$",
+    );
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (); select forget()")]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["0000_log", "say so in the file, with the comment `-- reset`"]);
+    assert_eq!(database.rows("select from pg_class where relname = 'log'").len(), 0);
+    folder.write("0000_log.sql", "create table log (); select forget() -- reset");
+    premigrate(&database, &folder).run().exits(0);
 }
 
 #[test]
