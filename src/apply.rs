@@ -196,7 +196,7 @@ struct Run<'a> {
     pending: Vec<String>,
     /// The last connection that broke in a transaction, and how often it did so in a row.
     broken: Option<(Box<Broken>, u32)>,
-    /// Settings that the server turned out not to take.
+    /// Settings to do without.
     unsettable: Vec<&'static str>,
     /// Whether it was said what a pooler means for statements outside a transaction.
     told_pooler: bool,

@@ -31,7 +31,8 @@ pub struct Limits {
     pub statement_timeout: Option<Duration>,
     /// The server's major version.
     pub server_version: u32,
-    /// Settings that this server turned out not to take.
+    /// Settings to do without: this server turned out not to take them, or (the lock's mark) a
+    /// migration may set them back.
     pub unsettable: Vec<&'static str>,
 }
 
@@ -164,6 +165,7 @@ impl<'a> Part<'a> {
 pub struct Transaction<'a> {
     job: &'a Job<'a>,
     first_ever: bool,
+    is_marked: bool,
     opening: Steps,
     parts: Vec<Part<'a>>,
     closing: Steps,
@@ -211,7 +213,7 @@ impl<'a> Transaction<'a> {
     /// Makes the messages for a database that is so.
     pub fn new(job: &'a Job<'a>, ground: &Ground<'_>, limits: &Limits) -> Transaction<'a> {
         let Ground { table, history, state, .. } = *ground;
-        let is_marked = is_marked(job, limits);
+        let is_marked = !limits.unsettable.contains(&lock::MARK.0);
         let opening = opening(job, ground, limits, is_marked);
         let mut closing = vec![
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
@@ -233,6 +235,7 @@ impl<'a> Transaction<'a> {
         Transaction {
             job,
             first_ever: history.rows.is_empty(),
+            is_marked,
             begin: joined(&opening),
             end: joined(&closing),
             opening,
@@ -383,8 +386,14 @@ impl<'a> Transaction<'a> {
             Some(script?.statements().get(spot.statement - 1)?.kind == Kind::SetTransaction)
         });
         let has_cure = script.is_some_and(Script::no_transaction) || sets == Some(true);
-        let advice = advice(error, self.first_ever && phase == Phase::Statement)
-            .filter(|advice| !(has_cure && *advice == Advice::NoTransaction));
+        let advice = match phase {
+            // Not where the server itself has found no transaction (25P01).
+            Phase::LostTransaction => {
+                (self.is_marked && !error.is("25P01")).then_some(Advice::ResetAll)
+            }
+            _ => advice(error, self.first_ever && phase == Phase::Statement),
+        };
+        let advice = advice.filter(|advice| !(has_cure && *advice == Advice::NoTransaction));
         Verdict::Failed(Box::new(failure(self.job.work, phase, spot, error, advice)))
     }
 }
@@ -479,13 +488,6 @@ const KEEPALIVES: [(&str, &str); 3] = [
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
 ];
-
-/// Whether the transaction carries the lock's mark to its end: not where a migration may set back
-/// what is set (`reset all`), itself or in a function that it creates and calls.
-fn is_marked(job: &Job<'_>, limits: &Limits) -> bool {
-    let text = job.work.and_then(|work| work.migration.sql().ok()).unwrap_or_default();
-    !text.to_ascii_lowercase().contains("reset") && !limits.unsettable.contains(&lock::MARK.0)
-}
 
 fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits, is_marked: bool) -> Steps {
     let Ground { table, history, progress, .. } = *ground;
@@ -682,8 +684,7 @@ mod tests {
 
     fn transaction<'a>(job: &'a Job<'a>) -> Transaction<'a> {
         let table = Table::new("s", "t");
-        let history =
-            History { state: State::Unnamed, rows: vec![], versions: vec![], standby: false };
+        let history = History { state: State::Unnamed, rows: vec![], standby: false };
         let progress = &Progress::default();
         let state = State::Unnamed;
         let ground = Ground { table: &table, history: &history, state, progress };
@@ -784,7 +785,7 @@ mod tests {
     fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
         let guards = |state, exists| {
             let table = &Table::new("s", "t");
-            let history = &History { state, rows: vec![], versions: vec![], standby: false };
+            let history = &History { state, rows: vec![], standby: false };
             let progress = &Progress { exists, ..Progress::default() };
             let ground = Ground { table, history, state, progress };
             let steps = opening(&Job::default(), &ground, &limits(), true).into_iter();

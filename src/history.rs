@@ -4,7 +4,7 @@
 //! migration may have changed `search_path`, and lives on simple protocol, since every pooler
 //! understands that.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use crate::database::Rows;
 use crate::layout::folder_prefix;
@@ -22,6 +22,9 @@ pub struct Row {
     pub created_at: Option<i64>,
     /// Its folder's name, where Drizzle 1.x, or we, wrote it.
     pub name: Option<String>,
+    /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one. 0,
+    /// which is no transaction's number, where it was written anew since it was read.
+    pub version: u32,
     /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
     pub applied_at: Option<String>,
 }
@@ -63,9 +66,6 @@ pub struct History {
     pub state: State,
     /// Its rows, by `id`.
     pub rows: Vec<Row>,
-    /// The transaction that wrote each as it is (`xmin`), in the order in which the table has them.
-    /// Whoever changes a row writes another one. Not all are there where we did so ourselves.
-    pub versions: Vec<u32>,
     /// Whether the server is a standby, on which nothing can be applied.
     pub standby: bool,
 }
@@ -153,10 +153,8 @@ impl Table {
         let mut rows =
             table.rows.iter().map(|row| columns.row(row)).collect::<Result<Vec<Row>, _>>()?;
         rows.sort_by_key(|row| row.id);
-        let versions =
-            table.rows.iter().map(|row| columns.version(row)).collect::<Result<_, _>>()?;
         let standby = standby.rows.first().and_then(|row| row.first()).cloned().flatten();
-        Ok(History { state, rows, versions, standby: standby.as_deref() == Some("t") })
+        Ok(History { state, rows, standby: standby.as_deref() == Some("t") })
     }
 
     /// Understands the answer to [`Table::probe`].
@@ -165,7 +163,6 @@ impl Table {
         History {
             state: if is_true(1) { State::NoTable } else { State::NoSchema },
             rows: Vec::new(),
-            versions: Vec::new(),
             standby: is_true(0),
         }
     }
@@ -192,16 +189,17 @@ impl Table {
     }
 
     /// The condition that the table there is has these rows still, each in this version. With the
-    /// same number of rows that is exact: a transaction adds no row to what it has committed. In the
-    /// table's own order, which takes the server no time: should it be another one, the history is
-    /// read again, and nothing is lost.
+    /// same number of rows that is exact: a transaction adds no row to what it has committed.
     pub fn unchanged(&self, history: &History) -> String {
-        let mut versions = String::new();
-        for version in &history.versions {
-            let comma = if versions.is_empty() { "" } else { "," };
-            let _ = write!(versions, "{comma}{version}");
-        }
-        format!("array(select xmin from {}) = '{{{versions}}}'", self.qualified())
+        let versions: Vec<_> = history.rows.iter().map(|row| row.version.to_string()).collect();
+        // Ordered as rows are read: a table that was copied may have ids twice.
+        let has_twins = history.rows.windows(2).any(|pair| matches!(pair, [a, b] if a.id == b.id));
+        let order = if has_twins { "id, ctid" } else { "id" };
+        format!(
+            "array(select xmin from {} order by {order}) = '{{{}}}'",
+            self.qualified(),
+            versions.join(",")
+        )
     }
 
     /// Keeps everybody else from writing rows until the end of the transaction, or fails at once.
@@ -260,11 +258,11 @@ impl Table {
 
     /// Writes an entry, and gives its row back.
     pub fn insert(&self, entry: &Entry, state: State) -> String {
-        let (created_at, given) = match entry.created_at {
-            Some(when) => (when.to_string(), when.to_string()),
+        let (created_at, told) = match entry.created_at {
+            Some(when) => (when.to_string(), ""),
             None => (
                 "(extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint".to_owned(),
-                "(select created_at from written)".to_owned(),
+                ", (select created_at from written)",
             ),
         };
         let (column, name) = match (state, &entry.name) {
@@ -276,8 +274,8 @@ impl Table {
             "with written as (insert into {} (hash, created_at{column}) \
              values ({}, {created_at}{name}) returning id::text, created_at) \
              select coalesce((select id from written), \
-             'premigrate: a trigger keeps rows out of the history')::bigint, {given}, \
-             pg_catalog.pg_current_xact_id()::pg_catalog.xid",
+             'premigrate: a trigger keeps rows out of the history')::bigint, \
+             pg_catalog.pg_current_xact_id()::pg_catalog.xid{told}",
             self.qualified(),
             quote::literal(&entry.hash)
         )
@@ -392,17 +390,17 @@ impl Entry {
         }
     }
 
-    /// The row as it was written, and its version, from what [`Table::insert`] gave back.
-    pub fn written(&self, answer: &[Option<String>], state: State) -> Option<(Row, u32)> {
+    /// The row as it was written, from what [`Table::insert`] gave back.
+    pub fn written(&self, answer: &[Option<String>], state: State) -> Option<Row> {
         let number = |place: usize| answer.get(place)?.as_ref()?.parse().ok();
-        let row = Row {
+        Some(Row {
             id: number(0)?,
             hash: self.hash.clone(),
-            created_at: number(1),
+            created_at: self.created_at.or_else(|| number(2)),
             name: self.name.clone().filter(|_| state == State::Named),
+            version: answer.get(1)?.as_ref()?.parse().ok()?,
             applied_at: None,
-        };
-        Some((row, answer.get(2)?.as_ref()?.parse().ok()?))
+        })
     }
 }
 
@@ -418,15 +416,15 @@ impl History {
         if self.state != State::Named && state == State::Named {
             for (row, name) in self.rows.iter_mut().zip(names) {
                 row.name.clone_from(name);
+                row.version = 0;
             }
-            self.versions.clear();
         }
         self.state = state;
     }
 
     /// Whether it has to be read again, to tell later whether it is still the same.
     pub fn is_outdated(&self) -> bool {
-        self.versions.len() != self.rows.len()
+        self.rows.iter().any(|row| row.version == 0)
     }
 
     /// Becomes the history after [`Table::insert`] of each of these entries, for a plan.
@@ -437,6 +435,7 @@ impl History {
                 hash: entry.hash.clone(),
                 created_at: entry.created_at,
                 name: entry.name.clone().filter(|_| self.state == State::Named),
+                version: 0,
                 applied_at: None,
             });
         }
@@ -493,13 +492,11 @@ impl Columns {
             hash: text(self.hash).ok_or_else(|| not("has a row without a hash"))?.to_owned(),
             created_at: created_at.transpose()?,
             name: self.name.and_then(text).map(str::to_owned),
+            version: text(self.version)
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| not("has a row without a version"))?,
             applied_at: None,
         })
-    }
-
-    fn version(&self, values: &[Option<String>]) -> Result<u32, NotAHistory> {
-        let version = values.get(self.version).and_then(|text| text.as_ref()?.parse().ok());
-        version.ok_or_else(|| NotAHistory { what: "has a row without a version".to_owned() })
     }
 }
 
@@ -527,9 +524,8 @@ mod tests {
         let columns = ["xmin", "id", "hash", "created_at"];
         let history = table().parse(&answer(&columns, &rows)).unwrap();
         assert_eq!(history.state, State::Unnamed);
-        let seen = history.rows.iter().map(|row| (row.id, row.created_at));
-        assert_eq!(seen.collect::<Vec<_>>(), [(1, Some(5)), (2, None)]);
-        assert_eq!(history.versions, [731, 730]);
+        let seen = history.rows.iter().map(|row| (row.id, row.created_at, row.version));
+        assert_eq!(seen.collect::<Vec<_>>(), [(1, Some(5), 730), (2, None, 731)]);
 
         let columns = ["name", "applied_at", "hash", "id", "created_at", "xmin"];
         let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5"), Some("730")];

@@ -26,6 +26,12 @@ pub fn take() -> String {
 /// its triggers see, and some extensions refuse to run in one.
 pub const MARK: (&str, &str) = ("premigrate.lock", "1");
 
+/// Whether this text may set all settings back, and [`MARK`] with them (`reset all`).
+pub fn may_reset(text: &str) -> bool {
+    let is_part_of_a_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    text.split(|c| !is_part_of_a_word(c)).any(|word| word.eq_ignore_ascii_case("reset"))
+}
+
 /// Raises an error unless this session holds the lock, which it does as long as the transaction is
 /// still the one that took it. [`MARK`] tells, which is no number in any other. Where there may be
 /// none, `pg_locks` is asked: for that the server plans longer than for all our other guards, and
@@ -74,6 +80,16 @@ mod tests {
     fn the_key_is_the_one_that_is_documented() {
         assert_eq!(KEY, 8_102_650_200_187_171_425);
         assert_eq!((i64::from(CLASS) << 32) | i64::from(OBJECT), KEY);
+    }
+
+    #[test]
+    fn what_may_reset_all_settings_has_the_word() {
+        for text in ["reset all", "RESET ALL;", "perform 1;\tReset/**/all", "-- reset", "'reset'"] {
+            assert!(may_reset(text), "{text}");
+        }
+        for text in ["", "create table password_reset_tokens ()", "reset$1", "preset all"] {
+            assert!(!may_reset(text), "{text}");
+        }
     }
 
     #[test]

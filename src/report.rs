@@ -234,7 +234,7 @@ pub enum Phase {
     Statement,
     /// What was left for the end of the transaction: deferred constraints and triggers.
     Deferred,
-    /// The file ended the transaction that it was to run in.
+    /// The file ended the transaction that it was to run in, as far as we see.
     LostTransaction,
     /// The history row.
     Record,
@@ -276,6 +276,8 @@ pub enum Advice {
     Baseline,
     /// The migration's text does not show that it cannot run in one transaction.
     NoTransaction,
+    /// The migration may have set all settings back, which no text shows.
+    ResetAll,
 }
 
 /// Lines of a file, with a caret below one place.

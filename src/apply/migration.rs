@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::fit::Fit;
 use crate::flight::{Ground, Job, Work};
 use crate::history::{Entry, History, State, Table};
+use crate::lock;
 use crate::migration::{Layout, Migration};
 use crate::plan::Plan;
 use crate::progress::{self, Progress};
@@ -54,6 +55,10 @@ impl Run<'_> {
     ) -> Result<Option<Setback>, Error> {
         let names = plan.pairing.names(self.set);
         let mut known = Known { history, progress, names };
+        // A function that one migration makes, another may call.
+        if self.set.migrations().iter().any(|it| it.sql().is_ok_and(lock::may_reset)) {
+            self.unsettable.push(lock::MARK.0);
+        }
         match self.check_settings(session, plan, fit) {
             Ok(()) => {}
             Err(Halt::Setback(setback)) => return Ok(Some(setback)),
@@ -190,11 +195,10 @@ impl Run<'_> {
         known.prepared(layout);
         if is_last {
             // Where a rule or a trigger keeps the row from us, look at the table again.
-            let Some((row, version)) = entry.written(&answer, state) else {
+            let Some(row) = entry.written(&answer, state) else {
                 return Ok(Err(Setback::HistoryChanged));
             };
             known.history.rows.push(row);
-            known.history.versions.push(version);
             if begun {
                 known.progress.closed(&[known_as.to_owned()]);
             }

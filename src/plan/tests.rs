@@ -46,12 +46,13 @@ fn rows(items: &str) -> History {
             hash: Hash::of(content.as_bytes()).to_string(),
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
+            version: 0,
             applied_at: None,
         })
         .collect();
     let named = rows.iter().any(|row| row.name.is_some());
     let state = if named { State::Named } else { State::Unnamed };
-    History { state, rows, versions: vec![], standby: false }
+    History { state, rows, standby: false }
 }
 
 /// The history once these migrations, with the rows whose identity they keep, are recorded.
@@ -73,8 +74,8 @@ fn recorded(
         let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
         let kept = row.and_then(|row| history.rows[row].created_at);
         let created_at = kept.or(migration.when).unwrap_or(1_800_000_000_000);
-        let answer = [id.to_string(), created_at.to_string(), "0".to_owned()].map(Some);
-        after.rows.push(entry.written(&answer, after.state).unwrap().0);
+        let answer = [id.to_string(), "0".to_owned(), created_at.to_string()].map(Some);
+        after.rows.push(entry.written(&answer, after.state).unwrap());
     }
     after
 }

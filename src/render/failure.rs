@@ -14,12 +14,13 @@ use super::{indented, object, subject};
 pub fn text(failure: &Failure) -> String {
     if failure.phase == Phase::LostTransaction {
         // What the server says here is about a guard of ours.
+        let advice = failure.advice.map(|advice| format!("\n\n{}", advice_text(advice)));
         return format!(
-            "{} seems to have ended its own transaction, and is not recorded\n\n  A statement of it \
-             has committed or rolled back what came before, unseen by us:\n  look what stands, and \
-             repair it by hand. Or it calls a function that resets all settings,\n  and nothing of \
-             it stands: then say so in the file, with the comment `-- reset`.",
-            subject(&failure.migration)
+            "{} ended its own transaction, and is not recorded\n\n  A statement of it has \
+             committed or rolled back what came before, unseen by us:\n  look what stands, and \
+             repair it by hand.{}",
+            subject(&failure.migration),
+            advice.unwrap_or_default().trim_end()
         );
     }
     let rolled_back = if failure.alone.is_none() { " and was rolled back" } else { "" };
@@ -70,6 +71,10 @@ fn advice_text(advice: Advice) -> &'static str {
             "  This cannot run with the rest in one transaction. Put the line\n\n    \
              -- premigrate: no-transaction\n\n  into the file: then each statement is run, and \
              recorded, by itself.\n"
+        }
+        Advice::ResetAll => {
+            "  Or it calls a function of the database that resets all settings, which looks the same, \
+             and\n  nothing of it stands: then add the comment `-- reset` to any migration.\n"
         }
     }
 }

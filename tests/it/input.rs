@@ -478,6 +478,7 @@ fn no_rows_of_a_history_make_planning_panic() {
                 hash: premigrate::migration::Hash::of(&vec![b'a'; random.below(4)]).to_string(),
                 created_at: [None, Some(0), Some(600), Some(1000), Some(1200)][random.below(5)],
                 name: [None, Some("m0".to_owned()), Some("m1".to_owned())][random.below(3)].clone(),
+                version: 0,
                 applied_at: None,
             })
             .collect();
@@ -486,7 +487,7 @@ fn no_rows_of_a_history_make_planning_panic() {
             strict: random.below(2) == 0,
         };
         let state = if random.below(2) == 0 { State::Named } else { State::Unnamed };
-        let history = History { state, rows, versions: vec![], standby: false };
+        let history = History { state, rows, standby: false };
         let _ = premigrate::plan::baseline(&set, &history, Some(random.below(4)));
         let _ = premigrate::plan::accept(&set, &history, Some(&[random.below(4)]));
         if let Ok(plan) = premigrate::plan::plan(&set, &history, policy) {

@@ -279,30 +279,34 @@ fn only_the_transaction_that_took_the_lock_still_holds_it() {
     }
 }
 
+/// A function that sets all settings back.
+const FORGET: &str = "create function forget() returns void language plpgsql \
+     as $$ begin execute 'Reset All'; end $$";
+
 #[test]
 fn a_migration_that_resets_all_settings_is_still_the_one_that_holds_the_lock() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[
         ("0000_log", "reset all;\ncreate table log (what text)"),
-        ("0001_do", "do $$ begin execute 'Reset All'; end $$"),
+        ("0001_forget", FORGET),
+        ("0002_call", "select forget()"),
     ]);
     premigrate(&database, &folder).run().exits(0);
-    let hashes = ["0000_log.sql", "0001_do.sql"].map(|file| folder.hash(file));
-    assert_eq!(database.history(), hashes);
+    assert_eq!(database.history().len(), 3);
 }
 
 #[test]
 fn a_migration_that_has_settings_reset_elsewhere_is_told_how_to_say_so() {
     let database = Database::fresh();
-    database.execute(
-        "create function forget() returns void language plpgsql \
-         as $$ begin execute 'reset all'; end $$",
-    );
+    database.execute(FORGET);
     let folder = Folder::drizzle0(&[("0000_log", "create table log (); select forget()")]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["0000_log", "say so in the file, with the comment `-- reset`"]);
-    assert_eq!(database.rows("select from pg_class where relname = 'log'").len(), 0);
-    folder.write("0000_log.sql", "create table log (); select forget() -- reset");
+    run.says(&[
+        "0000_log ended its own transaction",
+        "add the comment `-- reset` to any migration",
+    ]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+    folder.add("0001_reset", "-- reset");
     premigrate(&database, &folder).run().exits(0);
 }
 

@@ -87,11 +87,12 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
             created_at: created_at
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
             name: Some(name).filter(|_| state == State::Named && !random.one_in(4)),
+            version: 0,
             applied_at: None,
         }
     });
     let rows: Vec<Row> = rows.collect();
-    History { state, rows, versions: vec![], standby: false }
+    History { state, rows, standby: false }
 }
 
 /// Says, when a check fails, of what.
@@ -360,11 +361,12 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
                     Marks::Nothing => None,
                 },
                 name: None,
+                version: 0,
                 applied_at: None,
             });
         }
         let set = MigrationSet::new(Layout::Drizzle0, migrations).unwrap();
-        let history = History { state: State::Unnamed, rows, versions: vec![], standby: false };
+        let history = History { state: State::Unnamed, rows, standby: false };
         let _case = Case(seed, &set, &history);
         if let Ok(plan) = plan(&set, &history, Policy::default()) {
             assert!(!plan.pending.iter().any(|it| ran.contains(&it.place)), "{:?}", plan.pending);
@@ -426,6 +428,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
                 hash: before.hash.to_string(),
                 created_at: Some(created_at).filter(|_| !random.one_in(6)),
                 name: name.clone(),
+                version: 0,
                 applied_at: None,
             });
         }
@@ -434,7 +437,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         row.id = id;
     }
     let set = MigrationSet::new(layout, migrations).unwrap();
-    Past { set, history: History { state, rows, versions: vec![], standby: false }, recorded }
+    Past { set, history: History { state, rows, standby: false }, recorded }
 }
 
 struct Past {
