@@ -36,6 +36,13 @@ pub struct Limits {
     pub unsettable: Vec<&'static str>,
 }
 
+impl Limits {
+    /// Whether a transaction has the lock's mark.
+    fn is_marked(&self) -> bool {
+        !self.unsettable.contains(&lock::MARK.0)
+    }
+}
+
 /// What a statement of ours is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -213,8 +220,8 @@ impl<'a> Transaction<'a> {
     /// Makes the messages for a database that is so.
     pub fn new(job: &'a Job<'a>, ground: &Ground<'_>, limits: &Limits) -> Transaction<'a> {
         let Ground { table, history, state, .. } = *ground;
-        let is_marked = !limits.unsettable.contains(&lock::MARK.0);
-        let opening = opening(job, ground, limits, is_marked);
+        let is_marked = limits.is_marked();
+        let opening = opening(job, ground, limits);
         let mut closing = vec![
             // Whatever was put off to the end of the transaction fails here, and not in a reset.
             (Step::Deferred, "set constraints all immediate".to_owned()),
@@ -489,7 +496,7 @@ const KEEPALIVES: [(&str, &str); 3] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits, is_marked: bool) -> Steps {
+fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits) -> Steps {
     let Ground { table, history, progress, .. } = *ground;
     let milliseconds = |time: Duration| format!("'{}ms'", time.as_millis());
     let mut settings = vec![
@@ -519,7 +526,7 @@ fn opening(job: &Job<'_>, ground: &Ground<'_>, limits: &Limits, is_marked: bool)
         steps.push((Step::Setting(name), format!("set local {name} = {value}")));
     }
     steps.push((Step::Lock, lock::take()));
-    if is_marked {
+    if limits.is_marked() {
         let (mark, held) = lock::MARK;
         steps.push((Step::Setting(mark), format!("set local {mark} = '{held}'")));
     }
@@ -788,7 +795,7 @@ mod tests {
             let history = &History { state, rows: vec![], standby: false };
             let progress = &Progress { exists, ..Progress::default() };
             let ground = Ground { table, history, state, progress };
-            let steps = opening(&Job::default(), &ground, &limits(), true).into_iter();
+            let steps = opening(&Job::default(), &ground, &limits()).into_iter();
             let is_guard = |step: &Step| [Step::History, Step::Progress].contains(step);
             steps.map(|(step, _)| step).filter(is_guard).collect::<Vec<_>>()
         };

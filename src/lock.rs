@@ -33,7 +33,7 @@ pub fn may_reset(text: &str) -> bool {
 }
 
 /// Raises an error unless this session holds the lock, which it does as long as the transaction is
-/// still the one that took it. [`MARK`] tells, which is no number in any other. Where there may be
+/// still the one that took it. [`MARK`] tells: in no other is it a number. Where there may be
 /// none, `pg_locks` is asked: for that the server plans longer than for all our other guards, and
 /// gathers all of its locks.
 pub fn still_held(is_marked: bool) -> String {
