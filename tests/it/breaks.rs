@@ -371,32 +371,6 @@ fn a_statement_timeout_fails_the_migration() {
     assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
 }
 
-const SWALLOW: &str = "create function swallow() returns trigger language plpgsql \
-     as $$ begin return null; end $$; \
-     create trigger swallow before insert on drizzle.__drizzle_migrations \
-     for each row execute function swallow();";
-
-#[test]
-fn a_trigger_that_keeps_rows_out_of_the_history_fails_the_migration() {
-    let database = Database::fresh();
-    let folder = Folder::drizzle0(&[("0000_a", "create table log (what text)")]);
-    premigrate(&database, &folder).run().exits(0);
-    folder.add("0001_b", "insert into log values ('b')");
-    database.execute(SWALLOW);
-    let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["0001_b.sql, at its history row", "a trigger keeps rows out of the history"]);
-    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
-}
-
-#[test]
-fn a_migration_that_makes_such_a_trigger_fails_too() {
-    let database = Database::fresh();
-    let folder = Folder::drizzle0(&[("0000_a", "create table log ()"), ("0001_b", SWALLOW)]);
-    let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["0001_b.sql, at its history row", "a trigger keeps rows out of the history"]);
-    assert_eq!(database.rows("select from pg_trigger where tgname = 'swallow'").len(), 0);
-}
-
 #[test]
 fn results_and_notices_without_number_are_no_trouble() {
     let database = Database::fresh();

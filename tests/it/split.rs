@@ -48,6 +48,14 @@ fn several_concurrent_indexes_in_one_file_work_and_leave_no_progress() {
 }
 
 #[test]
+fn one_that_resets_all_settings_holds_the_lock_as_long() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", &format!("{CONCURRENT}\nreset all"))]);
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
+    assert_concurrent_is_applied(&database);
+}
+
+#[test]
 fn through_a_pooler_too() {
     let database = Database::fresh();
     let pooler = PgBouncer::start(3);

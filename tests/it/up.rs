@@ -809,3 +809,41 @@ fn a_mode_that_a_transaction_cannot_take_is_said_by_the_server() {
     premigrate(&database, &folder).run().exits(70).says(&["25001", "0000_a.sql:1:11"]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
+
+/// A trigger that keeps rows out of the history.
+const SWALLOW: &str = "create function swallow() returns trigger language plpgsql \
+     as $$ begin return null; end $$; \
+     create trigger swallow before insert on drizzle.__drizzle_migrations \
+     for each row execute function swallow();";
+
+#[test]
+fn a_row_that_a_trigger_swallows_fails_the_migration() {
+    let database = Database::fresh();
+    record(&database, &[]);
+    database.execute(SWALLOW);
+    let folder = Folder::drizzle0(&[LOG]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["keeps rows out of the history", "0000_log.sql, at its history row"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn a_trigger_that_keeps_rows_out_of_the_history_fails_the_migration() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_b", "insert into log values ('b')");
+    database.execute(SWALLOW);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["0001_b.sql, at its history row", "a trigger keeps rows out of the history"]);
+    assert_eq!(database.rows("select what from log"), Vec::<String>::new());
+}
+
+#[test]
+fn a_migration_that_makes_such_a_trigger_fails_too() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table log ()"), ("0001_b", SWALLOW)]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["0001_b.sql, at its history row", "a trigger keeps rows out of the history"]);
+    assert_eq!(database.rows("select from pg_trigger where tgname = 'swallow'").len(), 0);
+}
