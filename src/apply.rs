@@ -3,29 +3,34 @@
 //! Whatever ends a round early, be it another runner, a changed history or a broken connection, the
 //! way on is the same one: read the history again, and decide again with the same pure function.
 
-mod keeper;
-mod lone;
+pub mod blockers;
+pub mod catalog_state;
+pub mod event;
+pub mod load;
+pub mod lock;
+mod lock_session;
 mod migration;
-mod settings;
-mod settle;
-mod transaction;
+mod recovery;
+pub mod resume;
+mod retry;
+mod session_settings;
+mod standalone;
+pub mod transaction;
 
 use std::time::Duration;
 
-use crate::config::Settings;
-use crate::consult::{self, QUESTION};
-use crate::database::{Attempt, Cause, Session, Trouble};
+use self::load::QUESTION;
+use crate::apply::event::{Again, Broken, Done, Event, Holder, Purpose, Underway};
+use crate::apply::transaction::{Ground, Job};
+use crate::cli::config::Settings;
 use crate::error::{Conflict, Ended, Error};
-use crate::fit::{self, Fit};
-use crate::flight::{Ground, Job};
-use crate::history::{Entry, History};
-use crate::lock;
-use crate::migration::MigrationSet;
-use crate::plan::{self, Disagreement, Pairing, Plan};
-use crate::progress::Progress;
-use crate::report::{Again, Broken, Done, Event, Holder, Purpose, Underway};
-use crate::resume;
-use crate::signals::{Interrupted, Patience, Stop};
+use crate::history::plan::{self, Disagreement, Pairing, Plan};
+use crate::history::progress::Progress;
+use crate::history::table::{Entry, History};
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::prepared::{self, Fit};
+use crate::postgres::session::{Attempt, Cause, Session, Trouble};
+use crate::process::signals::{Interrupted, Patience, Stop};
 
 /// Between two looks whether another runner is done; random, so that many do not come at once.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
@@ -129,7 +134,7 @@ pub fn dry_run<'a>(
     stop: &Stop,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Prospect<'a>, Error> {
-    let (session, mut history) = consult::history(settings, stop, tell)?;
+    let (session, mut history) = load::history(settings, stop, tell)?;
     let mut accepted = Vec::new();
     if !accept.is_empty() {
         let plan::Accepted { pairing, records, .. } = self::accepted(set, Some(accept), &history)?;
@@ -144,10 +149,10 @@ pub fn dry_run<'a>(
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
-        false => consult::progress(&session, &history, settings, stop, tell),
+        false => load::progress(&session, &history, settings, stop, tell),
     };
     session.close();
-    let mut fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
+    let mut fit = prepared::fit(set, &plan.pending).map_err(Error::Unfit)?;
     resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
     Ok(Prospect { accepted, plan, fit })
 }
@@ -233,7 +238,7 @@ impl<'a> Run<'a> {
         let mut recorded: Option<Vec<String>> = None;
         let mut changes = 0;
         loop {
-            let (session, history) = consult::history(self.settings, self.stop, self.tell)?;
+            let (session, history) = load::history(self.settings, self.stop, self.tell)?;
             let round = self.decide(&history)?;
             if matches!(round, Round::Done) {
                 session.close();
@@ -264,7 +269,7 @@ impl<'a> Run<'a> {
             }
             let before = self.applied.len();
             let (settings, stop) = (self.settings, self.stop);
-            let progress = match consult::progress(&session, &history, settings, stop, self.tell) {
+            let progress = match load::progress(&session, &history, settings, stop, self.tell) {
                 Ok(progress) => progress,
                 Err(Error::Unreachable(attempts)) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };
@@ -363,7 +368,7 @@ impl<'a> Run<'a> {
                     self.tell_finished(&plan, history);
                     return Ok(Round::Done);
                 }
-                let fit = fit::fit(set, &plan.pending).map_err(Error::Unfit)?;
+                let fit = prepared::fit(set, &plan.pending).map_err(Error::Unfit)?;
                 Ok(Round::Apply(plan, fit))
             }
         }

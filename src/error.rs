@@ -3,22 +3,22 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::cli::Usage;
-use crate::config;
-use crate::connect;
-use crate::database::Attempt;
-use crate::exec::{self, NotStarted};
-use crate::fit::Unfit;
-use crate::history::{self, NotAHistory, Table};
-use crate::layout;
-use crate::migration::MigrationSet;
-use crate::pg_error::PgError;
-use crate::plan::Disagreement;
-use crate::progress::NotProgress;
-use crate::report::{Blocker, Broken, Failure, Holder, Underway};
-use crate::scaffold;
-use crate::signals::Signal;
-use crate::source::Origin;
+use crate::apply::event::{Blocker, Broken, Failure, Holder, Underway};
+use crate::cli::args::Usage;
+use crate::cli::config;
+use crate::commands::new;
+use crate::history::plan::Disagreement;
+use crate::history::progress::NotProgress;
+use crate::history::table::{self, NotAHistory, Table};
+use crate::migrations::layout;
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::prepared::Unfit;
+use crate::migrations::source::Origin;
+use crate::postgres::server_error::PgError;
+use crate::postgres::session::Attempt;
+use crate::postgres::wait;
+use crate::process::exec::{self, NotStarted};
+use crate::process::signals::Signal;
 
 /// Why a run ended.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ pub enum Error {
     /// These are pending, so that there is nothing of them to accept.
     NotApplied(Vec<String>),
     /// `new` added nothing.
-    NotAdded(scaffold::Invalid),
+    NotAdded(new::Invalid),
     /// The signal handlers cannot be set.
     Signals(io::Error),
     /// The app cannot be executed.
@@ -244,7 +244,7 @@ pub struct Edited {
 
 impl Conflict {
     /// Puts names to a disagreement.
-    pub fn new(disagreement: Disagreement, set: &MigrationSet, rows: &[history::Row]) -> Conflict {
+    pub fn new(disagreement: Disagreement, set: &MigrationSet, rows: &[table::Row]) -> Conflict {
         let migration = |place: usize| set.get(place).map(|m| m.name.clone()).unwrap_or_default();
         let migrations = |places: Vec<usize>| places.into_iter().map(migration).collect();
         let rows_at = |places: Vec<usize>| {
@@ -303,7 +303,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::NoSuchMigration(_) | Error::NotApplied(_) => 64,
-            Error::NotAdded(scaffold::Invalid::Name(_)) => 64,
+            Error::NotAdded(new::Invalid::Name(_)) => 64,
             Error::NotAdded(_)
             | Error::NothingEmbedded
             | Error::Unreadable { .. }
@@ -317,7 +317,7 @@ impl Error {
             Error::Unreachable(attempts) => {
                 if attempts.iter().any(|attempt| attempt.cause.is_ours()) {
                     78
-                } else if attempts.iter().any(|attempt| connect::refuses(&attempt.cause)) {
+                } else if attempts.iter().any(|attempt| wait::refuses(&attempt.cause)) {
                     77
                 } else {
                     69

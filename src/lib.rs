@@ -25,54 +25,32 @@
 //! `main`, which alone prints and ends the process.
 
 pub mod apply;
-pub mod check;
 pub mod cli;
-pub mod collation;
-pub mod config;
-pub mod connect;
-pub mod conninfo;
-pub mod consult;
-pub mod database;
-pub mod dotenv;
+pub mod commands;
 pub mod error;
-pub mod exec;
-pub mod fate;
-pub mod fit;
-pub mod flight;
 pub mod history;
-pub mod layout;
-pub mod lock;
-pub mod mask;
-pub mod migration;
-pub mod observer;
-pub mod pg_error;
-pub mod plan;
-pub mod progress;
-pub mod quote;
+pub mod migrations;
+pub mod postgres;
+pub mod process;
 pub mod render;
-pub mod report;
-pub mod resume;
-pub mod scaffold;
-pub mod signals;
-pub mod source;
 pub mod sql;
-pub mod status;
-pub mod tls;
-pub mod units;
-pub mod wire;
 
 use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::Task;
-use crate::cli::{Command, Invocation, Request, Usage};
-use crate::config::{Config, Environment, Format};
+use crate::apply::event::Event;
+use crate::cli::args;
+use crate::cli::args::{Command, Invocation, Request, Usage};
+use crate::cli::config::{Config, Environment, Format};
+use crate::commands::{check, new, status};
 use crate::error::{Ended, Error};
-use crate::exec::App;
-use crate::migration::MigrationSet;
-use crate::report::Event;
-use crate::signals::Stop;
-use crate::source::{Files, Origin, Unreadable};
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::source::{Files, Origin, Unreadable};
+use crate::migrations::{layout, source};
+use crate::postgres::tls;
+use crate::process::exec::App;
+use crate::process::signals::Stop;
 
 /// Something to print: an answer to a question, or a report of what goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +80,9 @@ pub fn run(
     stop: &Stop,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
-    let manner = cli::manner(&args);
-    let invocation = match cli::parse(args) {
-        Ok(Request::Help) => return answer(cli::HELP.to_owned(), print),
+    let manner = args::manner(&args);
+    let invocation = match args::parse(args) {
+        Ok(Request::Help) => return answer(args::HELP.to_owned(), print),
         Ok(Request::Version) => return answer(version(), print),
         Ok(Request::Run(invocation)) => invocation,
         Err(usage) => {
@@ -164,7 +142,7 @@ fn carry_out(
         let Origin::Folder(folder) = &config.origin else {
             return Err(Error::Usage(Usage::NoFolder).into());
         };
-        let created = scaffold::add(folder, name, now()).map_err(Error::NotAdded)?;
+        let created = new::add(folder, name, now()).map_err(Error::NotAdded)?;
         print(Output::Answer(render::created(&created, format)));
         return Ok(0);
     }

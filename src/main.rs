@@ -1,18 +1,17 @@
 //! The edges of the process: arguments and environment in; printing, the exit code, or the app out.
 //! Nothing else prints, and nothing else ends the process.
 
-mod printer;
 mod stdio;
 
 use std::process::ExitCode;
 
-use premigrate::config::Environment;
+use premigrate::apply::event::Event;
+use premigrate::cli::config::Environment;
 use premigrate::error::Error;
-use premigrate::report::Event;
-use premigrate::signals::Stop;
-use premigrate::{Outcome, Output, exec, failed, render, run};
-
-use self::printer::Printer;
+use premigrate::process::exec;
+use premigrate::process::printer::Printer;
+use premigrate::process::signals::Stop;
+use premigrate::{Outcome, Output, failed, render, run};
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -22,7 +21,11 @@ fn main() -> ExitCode {
     let environment = Environment::new(std::env::vars_os());
     let stop = Stop::default();
     let mut printer = Printer::new(&stop);
-    let mut print = |output| printer.print(output);
+    let mut print = |output| match output {
+        Output::Answer(text) => printer.answer(&text),
+        Output::Report(text) => printer.report(&text),
+        Output::Ending(text) => printer.last_report(&text),
+    };
     let code = match run(args, &environment, &stop, &mut print) {
         Outcome::Exit(code) => code,
         Outcome::Become(app, format) => {

@@ -4,22 +4,22 @@
 //! server's words follow whole; neither passwords nor control characters pass.
 
 mod answers;
-mod cure;
-mod ended;
+mod backends;
+mod error;
 mod events;
 mod failure;
-mod holders;
+mod hints;
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Format;
-use crate::database::{Attempt, Cause, Trouble};
+use crate::apply::event::Event;
+use crate::cli::config::Format;
 use crate::error::{Ended, Error};
-use crate::mask;
-use crate::report::Event;
+use crate::postgres::session::{Attempt, Cause, Trouble};
+use crate::sql::redact;
 
 pub use self::answers::{check_of, created, list_of, prospect_of, status_of};
 
@@ -35,18 +35,18 @@ pub fn event(event: &Event, format: Format) -> String {
 pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
     match format {
         Format::Text => {
-            let mut text = format!("premigrate: {}\n", ended::text(ended));
-            let kept = ended::kept(ended, with_app);
+            let mut text = format!("premigrate: {}\n", error::text(ended));
+            let kept = error::kept(ended, with_app);
             if !kept.is_empty() {
                 let _ = write!(text, "\n  {kept}\n");
             }
-            clean_but(&text, &ended::typed(&ended.error))
+            clean_but(&text, &error::typed(&ended.error))
         }
         Format::Json => {
-            let mut fields = masked_fields(ended::json(ended, with_app));
-            let typed = ended::typed(&ended.error);
+            let mut fields = masked_fields(error::json(ended, with_app));
+            let typed = error::typed(&ended.error);
             if !typed.is_empty() {
-                let message = clean_but(&ended::text(ended), &typed);
+                let message = clean_but(&error::text(ended), &typed);
                 fields.insert("message".to_owned(), message.into());
             }
             if let Error::Forbidden { statements, .. } = &ended.error {
@@ -77,7 +77,7 @@ fn escaped(object: Map<String, Value>) -> String {
 
 fn masked(value: Value) -> Value {
     match value {
-        Value::String(text) => Value::String(mask::passwords(&text).into_owned()),
+        Value::String(text) => Value::String(redact::passwords(&text).into_owned()),
         Value::Array(values) => values.into_iter().map(masked).collect(),
         Value::Object(fields) => Value::Object(masked_fields(fields)),
         other => other,
@@ -98,7 +98,7 @@ fn object(value: Value) -> Map<String, Value> {
 /// Without passwords, and without the characters by which a server, or a file, could drive a
 /// terminal. What a server quotes from a function keeps the line ends of the file that made it.
 fn clean(text: &str) -> String {
-    printable(&mask::passwords(text))
+    printable(&redact::passwords(text))
 }
 
 /// The same, but for these parts of it, in their order: they are told to be typed as they are.
@@ -152,7 +152,7 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "place": attempt.place,
         "message": cause_text(&attempt.cause),
         "sqlstate": sqlstate,
-        "hint": cure::cure(attempt),
+        "hint": hints::cure(attempt),
     })
 }
 

@@ -3,20 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::database::Session;
+use crate::apply::event::{Event, Reached, Underway};
+use crate::apply::lock;
+use crate::apply::resume;
+use crate::apply::transaction::{Ground, Job, Work};
 use crate::error::Error;
-use crate::fit::Fit;
-use crate::flight::{Ground, Job, Work};
-use crate::history::{Entry, History, State, Table};
-use crate::lock;
-use crate::migration::{Layout, Migration};
-use crate::plan::Plan;
-use crate::progress::{self, Progress};
-use crate::report::{Event, Reached, Underway};
-use crate::resume;
-use crate::units::Unit;
+use crate::history::plan::Plan;
+use crate::history::progress::{self, Progress};
+use crate::history::table::{Entry, History, State, Table};
+use crate::migrations::migration::{Layout, Migration};
+use crate::migrations::prepared::Fit;
+use crate::migrations::steps::Unit;
+use crate::postgres::session::Session;
 
-use super::lone::Halt;
+use super::standalone::Halt;
 use super::{Run, Setback};
 
 /// What is known of the database, and stays true as long as each transaction's guards say so.

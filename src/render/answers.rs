@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::apply::Prospect;
-use crate::check::{Checked, Finding, Severity};
-use crate::config::Format;
-use crate::fit::Fit;
-use crate::migration::MigrationSet;
-use crate::report::Reached;
-use crate::source::Origin;
-use crate::status::{Line, State, Status};
-use crate::units::{Unit, Units};
+use crate::apply::event::Reached;
+use crate::cli::config::Format;
+use crate::commands::check::{Checked, Finding, Severity};
+use crate::commands::status::{Line, State, Status};
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::prepared::Fit;
+use crate::migrations::source::Origin;
+use crate::migrations::steps::{Unit, Units};
 
 use super::{clean, line, object, plural};
 

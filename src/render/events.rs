@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::report::{Again, Event, Purpose, Reached};
+use crate::apply::event::{Again, Event, Purpose, Reached};
 
-use super::holders::{blocker_json, blocker_text, holder_json, holder_text};
+use super::backends::{blocker_json, blocker_text, holder_json, holder_text};
 use super::{attempt_json, attempt_text, object, plural, seconds, subject, trouble_text};
 
 /// In words.

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::mask;
-use crate::pg_error::{PgError, Position};
-use crate::report::{Advice, Excerpt, Failure, Phase, Reached};
+use crate::apply::event::{Advice, Excerpt, Failure, Phase, Reached};
+use crate::postgres::server_error::{PgError, Position};
+use crate::sql::redact;
 
 use super::{indented, object, subject};
 
@@ -99,7 +99,7 @@ fn server_text(error: &PgError) -> String {
     let mut text = format!("  {} {}: {}\n", error.severity, error.code, indented(&error.message));
     if let Some(Position::InInternalQuery { query, position }) = &error.position {
         let before: String = query.chars().take(position.saturating_sub(1)).collect();
-        let (before, query) = (mask::passwords(&before), mask::passwords(query));
+        let (before, query) = (redact::passwords(&before), redact::passwords(query));
         let line = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
         let queried = query.lines().nth(line).unwrap_or_default();

@@ -15,13 +15,13 @@ fn two() -> Folder {
 #[test]
 fn help_and_version_need_nothing_and_go_to_stdout() {
     let version = || {
-        let roots = premigrate::tls::CARRIED_ROOTS;
+        let roots = premigrate::postgres::tls::CARRIED_ROOTS;
         format!("premigrate {}\n{roots}\n", env!("CARGO_PKG_VERSION"))
     };
     for (args, answer) in [
-        (&["--help"][..], premigrate::cli::HELP.to_owned()),
-        (&["up", "--help"], premigrate::cli::HELP.to_owned()),
-        (&["-h"], premigrate::cli::HELP.to_owned()),
+        (&["--help"][..], premigrate::cli::args::HELP.to_owned()),
+        (&["up", "--help"], premigrate::cli::args::HELP.to_owned()),
+        (&["-h"], premigrate::cli::args::HELP.to_owned()),
         (&["--version"], version()),
         (&["-V"], version()),
     ] {

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use premigrate::cli::Usage;
-use premigrate::config;
-use premigrate::database::{Attempt, Cause, Trouble};
+use premigrate::apply::event::Broken;
+use premigrate::cli::args::Usage;
+use premigrate::cli::config;
 use premigrate::error::{Conflict, Error};
-use premigrate::exec::NotStarted;
-use premigrate::history::Table;
-use premigrate::pg_error::PgError;
-use premigrate::report::Broken;
+use premigrate::history::table::Table;
+use premigrate::postgres::server_error::PgError;
+use premigrate::postgres::session::{Attempt, Cause, Trouble};
+use premigrate::process::exec::NotStarted;
 
 use crate::harness::{Database, Folder, bare, premigrate};
 
@@ -44,7 +44,7 @@ fn codes_of_readme() -> Vec<(String, String)> {
 
 /// Those of `--help`, which has no room for more than some of these words.
 fn codes_of_help() -> Vec<(String, String)> {
-    let (_, codes) = premigrate::cli::HELP.split_once("Exit codes: ").expect("exit codes");
+    let (_, codes) = premigrate::cli::args::HELP.split_once("Exit codes: ").expect("exit codes");
     let codes = codes.split_whitespace().collect::<Vec<_>>().join(" ");
     let entries = codes.trim_end_matches('.').split("; ");
     let cut = |entry: &str| {
@@ -62,7 +62,8 @@ fn the_readme_and_the_help_say_the_same_of_the_same_exit_codes() {
     // The help tells that one beside its option.
     readme.retain(|(code, _)| code != "10");
     assert!(
-        premigrate::cli::HELP.contains("--exit-code            status: 10 if something is pending")
+        premigrate::cli::args::HELP
+            .contains("--exit-code            status: 10 if something is pending")
     );
     let codes =
         |of: &[(String, String)]| of.iter().map(|(code, _)| code.clone()).collect::<Vec<_>>();

@@ -305,7 +305,7 @@ fn what_fails_at_the_history_row_is_said_to() {
 "#
         .replace(
             "HASH",
-            premigrate::migration::Hash::of(
+            premigrate::migrations::migration::Hash::of(
                 b"alter table drizzle.__drizzle_migrations add constraint first check (id < 2)",
             )
             .as_str(),

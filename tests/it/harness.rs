@@ -225,7 +225,7 @@ impl Folder {
 
     pub fn hash(&self, file: &str) -> String {
         let bytes = std::fs::read(self.path.join(file)).expect("a file");
-        premigrate::migration::Hash::of(&bytes).to_string()
+        premigrate::migrations::migration::Hash::of(&bytes).to_string()
     }
 }
 

@@ -7,11 +7,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
-use premigrate::config::{Config, Environment};
-use premigrate::history::{History, Row, State};
-use premigrate::migration::{Layout, Migration, MigrationSet};
+use premigrate::cli::config::{Config, Environment};
+use premigrate::cli::{args, dotenv};
+use premigrate::history::table::{History, Row, State};
+use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
+use premigrate::migrations::{layout, source};
+use premigrate::postgres::conninfo;
 use premigrate::sql::Script;
-use premigrate::{cli, conninfo, dotenv, layout, source};
 
 use crate::harness::{Database, Folder, Random, Run, Running, bare, premigrate};
 
@@ -147,7 +149,7 @@ fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
     let folder = Folder::drizzle0(&[("0000_old", "")]);
     folder.write("0000_old.sql", b"select '\xff\xc3'");
     // sha256 of the text as Node reads it, each bad sequence U+FFFD.
-    let hash = premigrate::migration::Hash::of("select '\u{fffd}\u{fffd}'".as_bytes());
+    let hash = premigrate::migrations::migration::Hash::of("select '\u{fffd}\u{fffd}'".as_bytes());
     record(&database, hash.as_str());
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
 }
@@ -446,7 +448,7 @@ fn no_arguments_and_no_environment_make_it_panic() {
         let count = random.below(5);
         let args = (0..count).map(|_| OsString::from_vec(random.bytes(&flags))).collect();
         let variables = names.map(|name| (name.into(), OsString::from_vec(random.bytes(&urls))));
-        if let Ok(cli::Request::Run(mut invocation)) = cli::parse(args) {
+        if let Ok(args::Request::Run(mut invocation)) = args::parse(args) {
             invocation.options.insert("--env-file", OsString::new());
             let config = Config::new(&invocation, &Environment::new(variables));
             let _ = config.map(|config| config.settings().map_err(|invalid| invalid.to_string()));
@@ -475,22 +477,23 @@ fn no_rows_of_a_history_make_planning_panic() {
         let rows: Vec<_> = (0..random.below(4))
             .map(|at| Row {
                 id: i64::try_from(at).unwrap(),
-                hash: premigrate::migration::Hash::of(&vec![b'a'; random.below(4)]).to_string(),
+                hash: premigrate::migrations::migration::Hash::of(&vec![b'a'; random.below(4)])
+                    .to_string(),
                 created_at: [None, Some(0), Some(600), Some(1000), Some(1200)][random.below(5)],
                 name: [None, Some("m0".to_owned()), Some("m1".to_owned())][random.below(3)].clone(),
                 version: 0,
                 applied_at: None,
             })
             .collect();
-        let policy = premigrate::plan::Policy {
+        let policy = premigrate::history::plan::Policy {
             apply_older: random.below(2) == 0,
             strict: random.below(2) == 0,
         };
         let state = if random.below(2) == 0 { State::Named } else { State::Unnamed };
         let history = History { state, rows, standby: false };
-        let _ = premigrate::plan::baseline(&set, &history, Some(random.below(4)));
-        let _ = premigrate::plan::accept(&set, &history, Some(&[random.below(4)]));
-        if let Ok(plan) = premigrate::plan::plan(&set, &history, policy) {
+        let _ = premigrate::history::plan::baseline(&set, &history, Some(random.below(4)));
+        let _ = premigrate::history::plan::accept(&set, &history, Some(&[random.below(4)]));
+        if let Ok(plan) = premigrate::history::plan::plan(&set, &history, policy) {
             assert_eq!(plan.applied + plan.pending.len(), set.migrations().len());
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use premigrate::conninfo::{
+use premigrate::postgres::conninfo::{
     self, ChannelBinding, HostName, Keepalives, RootCert, SessionAttrs, SslMode, Target,
 };
 

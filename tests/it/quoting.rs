@@ -1,7 +1,7 @@
 //! Names and values as SQL text, against the server's own quoting.
 
 use postgres::{Client, NoTls, SimpleQueryMessage};
-use premigrate::quote::{ident, literal};
+use premigrate::sql::quote::{ident, literal};
 
 use crate::harness::{Random, server};
 

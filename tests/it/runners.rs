@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use premigrate::lock;
+use premigrate::apply::lock;
 
 use crate::harness::{Database, Folder, Premigrate, Running, premigrate, server_port};
 use crate::pgbouncer::PgBouncer;

@@ -105,7 +105,10 @@ fn every_option_has_a_variable_that_is_read() {
     let shown: BTreeSet<_> =
         shown.chain(CHECKED.map(|(name, _)| name)).map(str::to_owned).collect();
     let skip = "PREMIGRATE_SKIP".to_owned();
-    let all = premigrate::cli::OPTIONS.iter().map(premigrate::cli::Opt::variable).chain([skip]);
+    let all = premigrate::cli::args::OPTIONS
+        .iter()
+        .map(premigrate::cli::args::Opt::variable)
+        .chain([skip]);
     assert_eq!(shown, all.collect());
 }
 
@@ -279,7 +282,7 @@ fn role_with_password(database: &Database, password: &str) -> String {
     database.execute(&format!(
         "alter role {role} password {}; grant with_password to {role}; \
          grant all on database {} to {role}; grant all on schema public to {role}",
-        premigrate::quote::literal(password),
+        premigrate::sql::quote::literal(password),
         database.name
     ));
     role

@@ -1,7 +1,7 @@
 //! Whether premigrate reads a text as PostgreSQL does.
 
+use premigrate::migrations::steps::Units;
 use premigrate::sql::{Kind, Script, Statement};
-use premigrate::units::Units;
 
 use crate::parser::{Needs, Parsed, parse};
 

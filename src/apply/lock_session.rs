@@ -1,0 +1,226 @@
+//! The second connection, which holds the lock while something runs outside any transaction.
+
+use std::time::Duration;
+
+use crate::apply::load::QUESTION;
+use crate::apply::transaction::{self, Ground, Job, Transaction, Verdict, Work};
+use crate::error::Error;
+use crate::history::progress::{self, Record};
+use crate::migrations::steps::Unit;
+use crate::postgres::session::{Attempt, Cause, Flight, Session, Trouble};
+use crate::postgres::wait;
+use crate::process::signals::Patience;
+
+use super::migration::Known;
+use super::retry::{Retries, broken, is_transient};
+use super::standalone::{Ending, Halt, trouble};
+use super::{Run, Setback};
+
+/// How long a second connection, or a first one beside it, may take to answer: a pooler with a pool
+/// of one would keep us waiting until its own limit.
+pub(super) const SECOND: Duration = Duration::from_secs(15);
+/// How long what is left to do may take once the statement has ended: a signal may have come, and
+/// Docker gives ten seconds for all of it.
+pub(super) const LAST: Duration = Duration::from_secs(2);
+
+/// What the second connection commits when it gives the lock back.
+struct Marks<'a> {
+    finish: Job<'a>,
+    forget: Job<'a>,
+}
+
+impl<'a> Marks<'a> {
+    /// For this unit. Neither job runs anything of the file.
+    fn new(work: Work<'a>, nothing: &'a Unit, finish: String, forget: String) -> Marks<'a> {
+        let work = Some(Work { unit: nothing, ..work });
+        let job = |mark| Job { work, marks: vec![mark], keeps: true, ..Job::default() };
+        Marks { finish: job(finish), forget: job(forget) }
+    }
+}
+
+impl Run<'_> {
+    /// Takes the lock on a second connection, does something meanwhile, and has it written there.
+    pub(super) fn with_keeper(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        known_as: &str,
+        known: &mut Known,
+        act: impl FnOnce(&mut Self, &Session, &mut Known) -> Ending,
+    ) -> Result<Result<(), Setback>, Error> {
+        let settings = self.settings;
+        let table = &settings.table;
+        let state = known.history.prepared_state(self.set.layout());
+        let number = work.reached.unit;
+        let nothing = Unit::closing(work.script);
+        let marks = Marks::new(
+            work,
+            &nothing,
+            progress::finish_begun(table, known_as, number),
+            progress::forget_begun(table, known_as, number),
+        );
+        let keeper = match self.second_connection(session, work)? {
+            Ok(keeper) => keeper,
+            Err(setback) => return Ok(Err(setback)),
+        };
+        let held = {
+            let ground = known.ground(table, state);
+            match self.hold(&keeper, &marks.finish, &ground, work, session)? {
+                Ok(held) => held,
+                Err(setback) => {
+                    keeper.close();
+                    return Ok(Err(setback));
+                }
+            }
+        };
+        let ending = act(self, &keeper, known);
+        // A session that is not used any more needs no reset.
+        let goes_on = ending.goes_on() && self.stop.raised().is_none();
+        if std::mem::take(&mut self.is_set) && goes_on {
+            let patience = Patience::lasting(LAST, self.stop);
+            let _ = session.ask(&transaction::RESET.join("; "), patience);
+        }
+        let job = match &ending {
+            Ending::Done => Some(&marks.finish),
+            Ending::Undone(_) => Some(&marks.forget),
+            Ending::Open(_) => None,
+        };
+        let ground = known.ground(table, state);
+        let recording = job.map(|job| (job, Transaction::new(job, &ground, &self.limits(session))));
+        let last = || Patience::despite_signals(LAST, self.stop);
+        let unrecorded =
+            recording.filter(|(_, transaction)| !release(&keeper, transaction, held, last()));
+        keeper.close();
+        if let Some((job, transaction)) = unrecorded {
+            // The keeper is gone, and the lock with it; what we know is not.
+            if self.stop.raised().is_some() {
+                session.flight(&transaction.messages(), false, last(), &mut |_| {});
+            } else if let Err(setback) = self.run(session, job, &ground)? {
+                return Ok(Err(setback));
+            }
+        }
+        match ending {
+            Ending::Done => {
+                let hash = work.unit.hash.as_str();
+                let record = Record::finished(known_as, number, hash);
+                known.progress.put(known_as, number, Some(record));
+                Ok(Ok(()))
+            }
+            Ending::Undone(halt) | Ending::Open(halt) => match halt {
+                Halt::Setback(setback) => Ok(Err(setback)),
+                Halt::Error(error) => Err(error),
+            },
+        }
+    }
+
+    /// Whether the lock is still held: without it, nothing is begun.
+    pub(super) fn still_held(&self, keeper: &Session) -> Result<(), Halt> {
+        match keeper.ask("select 1", Patience::lasting(QUESTION, self.stop)) {
+            Ok(_) => Ok(()),
+            Err(Cause::Stopped(signal)) => Err(Halt::Error(signal.into())),
+            Err(_) => Err(Halt::Setback(Setback::HistoryChanged)),
+        }
+    }
+
+    /// Connects once more. Where there is no room, the way on is to make some.
+    fn second_connection(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+    ) -> Result<Result<Session, Setback>, Error> {
+        let patience = Patience::lasting(SECOND, self.stop);
+        let attempts = match Session::open(&self.settings.target, patience) {
+            Ok(keeper) => return Ok(Ok(keeper)),
+            Err(attempts) => attempts,
+        };
+        if let Some(signal) = self.stop.raised() {
+            return Err(signal.into());
+        }
+        if attempts.iter().any(|attempt| wait::is_full(&attempt.cause)) {
+            if self.is_only_one(session) {
+                return Err(no_second_connection(work));
+            }
+            return Ok(Err(Setback::LockedOut(None)));
+        }
+        match attempts.into_iter().next().map(|attempt| attempt.cause) {
+            None | Some(Cause::Client(Trouble::Silent)) => Err(no_second_connection(work)),
+            Some(cause) if wait::passes(&cause) => Ok(Err(broken(Some(work), 0, trouble(cause)))),
+            Some(cause) => {
+                let place = "the second connection".to_owned();
+                Err(Error::Unreachable(vec![Attempt { place, cause }]))
+            }
+        }
+    }
+
+    /// Whether the one connection is all that there can be, so that waiting makes no room.
+    fn is_only_one(&self, session: &Session) -> bool {
+        const LIMIT: &str = "select from pg_catalog.pg_roles, pg_catalog.pg_database \
+             where rolname = session_user and datname = pg_catalog.current_database() \
+             and 1 in (rolconnlimit, datconnlimit)";
+        let patience = Patience::lasting(QUESTION, self.stop);
+        matches!(session.ask(LIMIT, patience), Ok(Some(_)))
+    }
+
+    /// Takes the lock on the second connection, and keeps it. Gives the server's answer.
+    fn hold(
+        &mut self,
+        keeper: &Session,
+        job: &Job<'_>,
+        ground: &Ground<'_>,
+        work: Work<'_>,
+        session: &Session,
+    ) -> Result<Result<Flight, Setback>, Error> {
+        let mut retries = Retries::default();
+        loop {
+            let transaction = Transaction::new(job, ground, &self.limits(keeper));
+            let patience = Patience::lasting(SECOND, self.stop);
+            let held = keeper.flight(&transaction.hold(), false, patience, &mut |_| {});
+            if held.end == Some(Cause::Client(Trouble::Silent)) {
+                return Err(no_second_connection(work));
+            }
+            let failure = match transaction.judge(&held) {
+                Verdict::Committed(_) => return Ok(Ok(held)),
+                Verdict::LockedOut => {
+                    return Ok(Err(Setback::LockedOut(self.holder(session))));
+                }
+                Verdict::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
+                Verdict::Unsettable(setting) => {
+                    self.unsettable.push(setting);
+                    let _ = keeper.ask("rollback", Patience::lasting(QUESTION, self.stop));
+                    continue;
+                }
+                Verdict::Broken { trouble, .. } => {
+                    return Ok(Err(broken(Some(work), 0, trouble)));
+                }
+                Verdict::Stopped { signal, .. } => return Err(signal.into()),
+                Verdict::Forbidden { error, of_progress } => {
+                    return Err(self.forbidden(error, of_progress, job, ground, session));
+                }
+                Verdict::Failed(failure) if is_transient(&failure.error) => failure,
+                Verdict::Failed(failure) => return Err(Error::Failed(failure)),
+            };
+            let _ = keeper.ask("rollback", Patience::lasting(QUESTION, self.stop));
+            let migration = Some(&work.migration.name);
+            if !self.pause_for_lock(&mut retries, migration, false, &failure.error, None)? {
+                return Err(Error::NoLock(failure, None));
+            }
+        }
+    }
+}
+
+/// Commits what the second connection has to write, and gives the lock back with it.
+fn release(
+    keeper: &Session,
+    transaction: &Transaction<'_>,
+    held: Flight,
+    patience: Patience<'_>,
+) -> bool {
+    let end = keeper.flight(&transaction.release(), false, patience, &mut |_| {});
+    let mut answers = held.answers;
+    answers.extend(end.answers);
+    matches!(transaction.judge(&Flight { answers, end: end.end }), Verdict::Committed(_))
+}
+
+pub(super) fn no_second_connection(work: Work<'_>) -> Error {
+    Error::NoSecondConnection { migration: work.migration.name.clone() }
+}

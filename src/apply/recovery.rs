@@ -1,0 +1,142 @@
+//! What became of a statement that ran alone, and was begun by an earlier start, or round: settled
+//! before anything else is done for its migration.
+
+use std::time::Duration;
+
+use crate::apply::catalog_state::{self, Fate};
+use crate::apply::event::Event;
+use crate::apply::transaction::Work;
+use crate::error::{ChangedUnit, Doubt, Error};
+use crate::history::progress::{self, Record};
+use crate::postgres::session::{Cause, Session};
+use crate::process::signals::Patience;
+
+use super::migration::Known;
+use super::standalone::{Ending, Halt, busy, tag, unasked};
+use super::{Run, Setback};
+
+/// How long a backend may take to end that was told to, or someone else to build an index.
+pub(super) const ORPHAN: Duration = Duration::from_secs(30);
+
+impl Run<'_> {
+    /// Settles what became of a statement that an earlier start, or an earlier round, has begun:
+    /// afterwards it is done, or never began. `work` is what stands in its place now.
+    pub(super) fn settle(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        begun: &Record,
+        known: &mut Known,
+    ) -> Result<Result<(), Setback>, Error> {
+        self.with_keeper(session, work, &begun.migration, known, |run, _, _| {
+            run.what_became(session, work, begun)
+        })
+    }
+
+    /// Finds out what became of a statement that has begun, while the lock is held elsewhere.
+    fn what_became(&mut self, session: &Session, work: Work<'_>, begun: &Record) -> Ending {
+        match self.try_what_became(session, work, begun) {
+            Ok(ending) => ending,
+            Err(halt) => Ending::Open(halt),
+        }
+    }
+
+    fn try_what_became(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        begun: &Record,
+    ) -> Result<Ending, Halt> {
+        self.end_orphan(session, work, begun)?;
+        self.prepare(session, work)?;
+        let fate = match begun.statement.as_deref() {
+            Some(words) => self.look(session, work, words)?.fate,
+            // Nothing tells that it ran, and nothing is lost if it did.
+            None => Fate::Undone,
+        };
+        let is_done = match fate {
+            Fate::Done => true,
+            Fate::Undone => false,
+            Fate::Half(rest) => {
+                self.complete(session, work, &rest)?;
+                true
+            }
+            Fate::Invalid(index) => {
+                self.drop_invalid(session, work, &index)?;
+                false
+            }
+            Fate::Unknown => return Err(Halt::Error(self.doubt(work, begun))),
+            Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
+        };
+        if !is_done {
+            return Ok(Ending::Undone(Halt::Setback(Setback::Settled)));
+        }
+        if begun.hash == work.unit.hash.as_str() {
+            return Ok(Ending::Done);
+        }
+        Err(Halt::Error(Error::ChangedUnits(vec![ChangedUnit {
+            file: work.migration.file.clone(),
+            unit: begun.unit,
+            place: None,
+            done: begun.unit,
+        }])))
+    }
+
+    fn complete(&mut self, session: &Session, work: Work<'_>, rest: &str) -> Result<(), Halt> {
+        (self.tell)(Event::Note(format!(
+            "{}: a statement was done by half, and cannot be undone; completing it: {rest}",
+            work.migration.name
+        )));
+        self.mend(session, work, rest)
+    }
+
+    /// Ends the backend in which a statement of an earlier start may still run, and waits until it
+    /// is gone.
+    fn end_orphan(
+        &mut self,
+        session: &Session,
+        work: Work<'_>,
+        begun: &Record,
+    ) -> Result<(), Halt> {
+        let migration = &work.migration.name;
+        let patience = Patience::lasting(ORPHAN, self.stop);
+        let mut told = None;
+        let tag = tag(&begun.hash);
+        let sql = catalog_state::end_orphan(&tag, begun.pid, begun.backend_start.as_deref());
+        loop {
+            let orphan = |pid: Option<String>, error| {
+                let pid = pid.or_else(|| begun.pid.map(|pid| pid.to_string()));
+                let pid = pid.unwrap_or_default();
+                Halt::Error(Error::Orphan { migration: migration.clone(), pid, error })
+            };
+            let pid = match session.ask(&sql, patience) {
+                Ok(row) => row.and_then(|row| row.into_iter().next().flatten()),
+                Err(Cause::Server(error)) if error.is("42501") => {
+                    return Err(orphan(told, Some(error)));
+                }
+                Err(cause) => return Err(unasked(work, cause)),
+            };
+            let Some(pid) = pid else { return Ok(()) };
+            if told.is_none() {
+                (self.tell)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
+                told = Some(pid);
+            }
+            if patience.sleep(Duration::from_millis(100)).is_err() {
+                return Err(match self.stop.raised() {
+                    Some(signal) => Halt::Error(signal.into()),
+                    None => orphan(told, None),
+                });
+            }
+        }
+    }
+
+    fn doubt(&self, work: Work<'_>, begun: &Record) -> Error {
+        let table = &self.settings.table;
+        Error::Doubt(Box::new(Doubt {
+            migration: work.migration.name.clone(),
+            statement: begun.statement.clone().unwrap_or_default(),
+            done: progress::finish_begun(table, &begun.migration, begun.unit),
+            again: progress::forget_begun(table, &begun.migration, begun.unit),
+        }))
+    }
+}

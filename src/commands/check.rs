@@ -1,0 +1,332 @@
+//! Everything that can be said of a migrations folder without a database, all of it at once.
+//!
+//! Pure. A fault is what no run will apply; a remark is about what works, but perhaps not as meant,
+//! or not with Drizzle. What is refused is decided by `layout` and `fit`, not here.
+
+mod finding;
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+pub use finding::{Finding, Severity, What};
+
+use crate::commands::new::{DRIZZLE_TEXT, PLAIN_TEXT};
+use crate::history::table::Table;
+use crate::migrations::layout::{self, Invalid, Survey};
+use crate::migrations::migration::{Hash, Layout, Migration, NotText};
+use crate::migrations::prepared::{self, Place, Why};
+use crate::migrations::source::{Files, JOURNAL};
+use crate::migrations::steps::Units;
+use crate::sql::{self, Kind, MARKER, Script, Uncut};
+
+/// What a check came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// How many migrations there are.
+    pub migrations: usize,
+    /// What there is to say, by file in the order of the set.
+    pub findings: Vec<Finding>,
+}
+
+impl Checked {
+    /// How many findings are of this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.what.severity() == severity).count()
+    }
+
+    /// Whether the folder cannot be applied as it is.
+    pub fn is_faulty(&self) -> bool {
+        self.count(Severity::Fault) > 0
+    }
+}
+
+/// What is further ahead than this is no clock that is a little fast.
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// Says all there is to say of these files, for a history in this table, at this time in Unix
+/// milliseconds.
+pub fn check(files: &Files, table: &Table, now: i64) -> Checked {
+    let survey = layout::survey(files);
+    let mut findings = Findings::default();
+    let journal = files.get(JOURNAL).map_or(&b""[..], |journal| journal);
+    let journal = String::from_utf8_lossy(journal);
+    findings.folder(files, &journal, &survey);
+    findings.times(&journal, &survey, now);
+    findings.contents(&survey.migrations);
+    findings.line_ends(&survey.migrations);
+    for migration in &survey.migrations {
+        findings.sql(migration, table);
+    }
+    Checked { migrations: survey.migrations.len(), findings: findings.sorted(files, &survey) }
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, file: &str, place: Place, what: What) {
+        self.0.push(Finding { file: file.to_owned(), place, what });
+    }
+
+    /// The folder and the journal first, then files that are missing, migrations, and the others.
+    fn sorted(mut self, files: &Files, survey: &Survey) -> Vec<Finding> {
+        let migrations = survey.migrations.iter().map(|migration| migration.file.as_str());
+        let places: HashMap<&str, usize> = migrations.zip(3..).collect();
+        let rank = |file: &str| match file {
+            "" => 0,
+            JOURNAL => 1,
+            _ if !files.contains_key(file) => 2,
+            _ => places.get(file).copied().unwrap_or(usize::MAX),
+        };
+        self.0.sort_by(|a, b| {
+            (rank(&a.file), &a.file, a.place).cmp(&(rank(&b.file), &b.file, b.place))
+        });
+        self.0
+    }
+
+    fn folder(&mut self, files: &Files, journal: &str, survey: &Survey) {
+        if journal.starts_with(BOM) {
+            self.add(JOURNAL, None, What::Bom);
+        }
+        let mut by_lower_case: HashMap<String, &str> = HashMap::new();
+        let mut tags_are_known = true;
+        for problem in &survey.problems {
+            let (file, place) = match problem {
+                Invalid::Unrecognised => ("", None),
+                Invalid::TwoLayouts => (JOURNAL, None),
+                Invalid::Journal(_) => {
+                    tags_are_known = false;
+                    (JOURNAL, None)
+                }
+                Invalid::Tag(tag) | Invalid::When(tag) | Invalid::Twice(tag) => {
+                    (JOURNAL, place_of_tag(journal, tag))
+                }
+                Invalid::NoFile { file, .. } => {
+                    by_lower_case.insert(file.to_lowercase(), file);
+                    (file.as_str(), None)
+                }
+                Invalid::FolderName(folder) | Invalid::Order(folder) => {
+                    (&*format!("{folder}/migration.sql"), None)
+                }
+            };
+            self.add(file, place, What::Invalid(problem.clone()));
+        }
+
+        for file in files.keys() {
+            let other = *by_lower_case.entry(file.to_lowercase()).or_insert(file);
+            if other != file {
+                self.add(file, None, What::CaseOnly(other.to_owned()));
+            }
+        }
+
+        if tags_are_known {
+            let known: HashSet<&str> =
+                survey.migrations.iter().map(|migration| migration.file.as_str()).collect();
+            let others = files.keys().filter(|file| !known.contains(file.as_str()));
+            for file in others.filter(|file| file.ends_with(".sql")) {
+                self.add(file, None, What::Orphan(survey.layout));
+            }
+        }
+
+        let marked = |migration: &Migration| text(migration).contains(MARKER);
+        if survey.layout == Layout::Plain && survey.migrations.iter().any(marked) {
+            self.add(JOURNAL, None, What::NoJournal);
+        }
+    }
+
+    fn times(&mut self, journal: &str, survey: &Survey, now: i64) {
+        let mut latest: Option<(i64, &str)> = None;
+        for Migration { name, file, when, .. } in &survey.migrations {
+            let Some(when) = *when else { continue };
+            let of_journal = survey.layout == Layout::Drizzle0;
+            let place = || place_of_tag(journal, name);
+            if when > now.saturating_add(DAY) {
+                let what = What::Future { name: name.clone(), when, layout: survey.layout };
+                let (file, place) = if of_journal { (JOURNAL, place()) } else { (&**file, None) };
+                self.add(file, place, what);
+                continue;
+            }
+            match latest {
+                Some((time, than)) if time >= when => {
+                    if of_journal {
+                        let (tag, than) = (name.clone(), than.to_owned());
+                        self.add(JOURNAL, place(), What::NotLater { tag, when, than });
+                    }
+                }
+                _ => latest = Some((when, name)),
+            }
+        }
+    }
+
+    fn contents(&mut self, migrations: &[Migration]) {
+        let mut by_hash: HashMap<&Hash, &str> = HashMap::new();
+        for migration in migrations {
+            let text = text(migration);
+            let text = text.trim_start_matches(BOM).trim();
+            let what = if text.is_empty() {
+                What::Empty
+            } else if text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim() {
+                What::Untouched
+            } else {
+                let first = *by_hash.entry(&migration.hash).or_insert(&migration.file);
+                if first == migration.file {
+                    continue;
+                }
+                What::SameContent(first.to_owned())
+            };
+            self.add(&migration.file, None, what);
+        }
+    }
+
+    fn line_ends(&mut self, migrations: &[Migration]) {
+        let mut crlf = Vec::new();
+        for migration in migrations {
+            let content = migration.content();
+            let lines = content.iter().filter(|&&byte| byte == b'\n').count();
+            match content.windows(2).filter(|pair| pair == b"\r\n").count() {
+                0 => {}
+                all if all == lines => crlf.push(&migration.file),
+                _ => self.add(&migration.file, None, What::MixedLineEnds),
+            }
+        }
+        // One checkout does it to all of them; then it is one thing to say.
+        if let Some((first, others)) = crlf.split_first() {
+            self.add(first, None, What::Crlf { others: others.len() });
+        }
+    }
+
+    fn sql(&mut self, migration: &Migration, table: &Table) {
+        let file = migration.file.as_str();
+        if let Err(not_text) = migration.sql() {
+            let (NotText::InvalidUtf8 { offset } | NotText::Nul { offset }) = not_text;
+            let before = migration.content().get(..offset).unwrap_or_default();
+            let before = String::from_utf8_lossy(before);
+            let place = sql::line_and_column(&before, before.len());
+            self.add(file, Some(place), What::Unfit(Why::NotText(not_text)));
+        }
+        let text = text(migration);
+        if text.starts_with(BOM) {
+            self.add(file, None, What::Bom);
+        }
+        let script = Script::read(&text);
+        let at = |offset: usize| Some(sql::line_and_column(&text, offset));
+        let units = Units::of(&script);
+        for (place, why) in prepared::reasons(&text, &script, &units) {
+            self.add(file, place, What::Unfit(why));
+        }
+        if let Some((first, why)) = units.why {
+            let place = first.and_then(|first| at(script.statements().get(first)?.start));
+            self.add(file, place, What::Split { units: units.all().len(), why });
+        }
+        if let Some((what, offset)) = script.unterminated() {
+            self.add(file, at(offset), What::Unterminated(what));
+        }
+        self.markers(file, &script, at);
+        self.settings(file, &script, at);
+        self.enum_values(file, &script, &units, at);
+        for (place, statement) in script.statements().iter().enumerate() {
+            if statement.kind == Kind::SetTransaction && units.fails_to_set(&script, place) {
+                let what = What::SetTransaction(statement.first_line());
+                self.add(file, at(statement.start), what);
+            }
+            for change in statement.changes() {
+                if let Some(name) = named_in_history(&change, table) {
+                    let what = What::History { touch: change.touch, name };
+                    self.add(file, at(statement.start), what);
+                }
+            }
+        }
+    }
+
+    fn markers(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Place) {
+        let mut inside = Vec::new();
+        // Behind a quote that is never closed, nothing is what it seems.
+        let end = script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
+        for &(offset, uncut) in script.uncut().iter().filter(|(offset, _)| *offset < end) {
+            match uncut {
+                Uncut::NearMiss => self.add(file, at(offset), What::NearMiss),
+                Uncut::Inside(what) => inside.push((offset, what)),
+            }
+        }
+        if let Some(((offset, inside), more)) = inside.split_first() {
+            self.add(file, at(*offset), What::MarkerInside { inside, more: more.len() });
+        }
+    }
+
+    fn settings(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Place) {
+        let mut left: Vec<(String, usize)> = Vec::new();
+        let statements = script.statements().iter();
+        for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
+            let Some(set) = statement.set_name() else { continue };
+            if !set.back {
+                if !left.iter().any(|(name, _)| *name == set.name) {
+                    left.push((set.name, statement.start));
+                }
+            } else if set.name == "all" {
+                left.retain(|(name, _)| matches!(name.as_str(), "role" | "authorization"));
+            } else {
+                left.retain(|(name, _)| *name != set.name);
+            }
+        }
+        if let Some((_, first)) = left.first() {
+            let first = at(*first);
+            let names = left.into_iter().map(|(name, _)| name).collect();
+            self.add(file, first, What::Settings(names));
+        }
+    }
+
+    fn enum_values(
+        &mut self,
+        file: &str,
+        script: &Script,
+        units: &Units,
+        at: impl Fn(usize) -> Place,
+    ) {
+        // PostgreSQL 17 lets a value be used whose enum is as new; those before it do not.
+        for unit in units.all() {
+            let mut added: Vec<(usize, &str)> = Vec::new();
+            let statements = script.statements().get(unit.statements.clone());
+            for statement in statements.unwrap_or_default() {
+                if statement.kind == Kind::AddEnumValue {
+                    added.extend(statement.enum_value().map(|value| (statement.start, value)));
+                    continue;
+                }
+                added.retain(|&(added_at, literal)| {
+                    let used = statement.text.contains(literal);
+                    if used && let Some((line, _)) = at(added_at) {
+                        let what = What::NewEnumValue { literal: literal.to_owned(), line };
+                        self.add(file, at(statement.start), what);
+                    }
+                    !used
+                });
+            }
+        }
+    }
+}
+
+const BOM: char = '\u{feff}';
+
+/// What is not text is checked too, as far as it can be read.
+fn text(migration: &Migration) -> Cow<'_, str> {
+    String::from_utf8_lossy(migration.content())
+}
+
+fn place_of_tag(journal: &str, tag: &str) -> Place {
+    let tag = serde_json::to_string(tag).ok()?;
+    Some(sql::line_and_column(journal, journal.find(&tag)?))
+}
+
+/// The history's table or schema, where that is what changes. A name without a schema may be any
+/// table's; it is taken for the history's where that lives in `public`.
+fn named_in_history(change: &sql::Change, table: &Table) -> Option<String> {
+    let (schema, name) = table.names();
+    let is = |parts: &[&str]| change.name.iter().rev().zip(parts).all(|(a, b)| a == b);
+    if change.schema {
+        return is(&[schema]).then(|| format!("the schema {schema}"));
+    }
+    let qualified = change.name.len() > 1 || schema == "public";
+    (qualified && is(&[name, schema])).then(|| format!("the table {table}"))
+}
+
+#[cfg(test)]
+mod tests;

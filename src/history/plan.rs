@@ -1,0 +1,249 @@
+//! What there is to do: the carried set and the recorded history, paired, and what follows.
+//!
+//! Pure, and total: every row and every migration is accounted for exactly once. Time stamps that
+//! are larger than others can stop a run, never skip a migration; in doubt, nothing runs.
+
+#[cfg(test)]
+mod tests;
+
+use crate::history::table::{self, History, Row, State};
+use crate::migrations::migration::{Layout, MigrationSet};
+
+use super::matching::Identities;
+pub use super::matching::{Pairing, RowStanding, Standing, pair};
+
+/// What a run may do although the history speaks against it, and what it may not although the
+/// history lets it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    /// Run pending migrations at which the rules would stop.
+    pub apply_older: bool,
+    /// Refuse unknown rows, and pending migrations that are out of order.
+    pub strict: bool,
+}
+
+/// A migration that is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its place in the set.
+    pub place: usize,
+    /// Whether it comes before something that has been applied already.
+    pub out_of_order: bool,
+}
+
+/// What a run will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How rows and migrations belong together.
+    pub pairing: Pairing,
+    /// How many of the carried migrations have been applied.
+    pub applied: usize,
+    /// What is to run, in this order.
+    pub pending: Vec<Pending>,
+    /// The rows, by place, of which nothing carried knows.
+    pub unknown: Vec<usize>,
+}
+
+/// Why nothing may run. Migrations and rows are named by their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disagreement {
+    /// Migrations were changed after they had been applied: each with its row.
+    Edited(Vec<(usize, usize)>),
+    /// Rows could be paired in more than one way.
+    Ambiguous {
+        /// The rows.
+        rows: Vec<usize>,
+        /// The migrations that may be theirs.
+        migrations: Vec<usize>,
+    },
+    /// There is a history, and none of it is about the carried set.
+    NothingMatches,
+    /// What is pending comes before everything that the history knows.
+    OlderThanHistory {
+        /// The pending migrations that do.
+        pending: Vec<usize>,
+        /// The first that was applied.
+        first_applied: usize,
+    },
+    /// A pending migration may be what a row that matches nothing recorded.
+    MayHaveRun {
+        /// The pending migrations of which that is so.
+        pending: Vec<usize>,
+        /// The rows that match nothing.
+        unknown: Vec<usize>,
+    },
+    /// The table is of Drizzle 0.x and has to be upgraded, but these rows have no name to get.
+    NotUpgradable {
+        /// The rows that match nothing.
+        unknown: Vec<usize>,
+    },
+    /// `--strict` forbids it.
+    Strict {
+        /// The pending migrations out of order.
+        out_of_order: Vec<usize>,
+        /// The rows that match nothing.
+        unknown: Vec<usize>,
+    },
+}
+
+/// Decides what a run does with this set and this history.
+pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Plan, Disagreement> {
+    let rows = &history.rows;
+    let pairing = unambiguous(set, rows)?;
+    let edited = pairing.edited();
+    if !edited.is_empty() {
+        return Err(Disagreement::Edited(edited));
+    }
+
+    let applied = pairing.migrations(|standing| matches!(standing, Standing::Applied(_)));
+    let pending = pending(set, rows, &pairing);
+    let unknown = pairing.rows(RowStanding::Unknown);
+    let out_of_order: Vec<usize> =
+        pending.iter().filter(|it| it.out_of_order).map(|it| it.place).collect();
+
+    // Before what names `baseline` and --apply-older as cures: neither could write a row.
+    if !pending.is_empty() {
+        upgradable(set, history, &unknown)?;
+    }
+    if !pending.is_empty() && !rows.is_empty() && !policy.apply_older {
+        let Some(&first_applied) = applied.first() else {
+            return Err(Disagreement::NothingMatches);
+        };
+        let older: Vec<usize> =
+            out_of_order.iter().copied().filter(|&place| place < first_applied).collect();
+        if !older.is_empty() {
+            return Err(Disagreement::OlderThanHistory { pending: older, first_applied });
+        }
+    }
+    let doubtful = may_have_run(set, rows, &pairing);
+    if !doubtful.is_empty() && !policy.apply_older {
+        return Err(Disagreement::MayHaveRun { pending: doubtful, unknown });
+    }
+    if policy.strict && !(out_of_order.is_empty() && unknown.is_empty()) {
+        return Err(Disagreement::Strict { out_of_order, unknown });
+    }
+    Ok(Plan { applied: applied.len(), pairing, pending, unknown })
+}
+
+fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Pairing, Disagreement> {
+    let pairing = pair(set, rows);
+    let rows = pairing.rows(RowStanding::Ambiguous);
+    if rows.is_empty() {
+        return Ok(pairing);
+    }
+    let migrations = pairing.migrations(|standing| standing == Standing::Ambiguous);
+    Err(Disagreement::Ambiguous { rows, migrations })
+}
+
+/// The migrations that are to run, in order. Out of order is what comes before something that was
+/// applied: in the set, or by its time. Drizzle 0.x goes by the time alone, whatever the row, and
+/// skips such a migration; elsewhere it tells only of rows that have no place in the set.
+pub fn pending(set: &MigrationSet, rows: &[Row], pairing: &Pairing) -> Vec<Pending> {
+    let last = pairing.migrations(|standing| standing != Standing::Pending).last().copied();
+    let latest = rows
+        .iter()
+        .zip(&pairing.rows)
+        .filter(|(_, standing)| {
+            set.layout() == Layout::Drizzle0 || **standing == RowStanding::Unknown
+        })
+        .filter_map(|(row, _)| row.created_at)
+        .max();
+    let is_out_of_order = |place: usize| {
+        let when = set.get(place).and_then(|migration| migration.when);
+        Some(place) < last || when.is_some_and(|when| Some(when) <= latest)
+    };
+    let pending = pairing.migrations(|standing| standing == Standing::Pending).into_iter();
+    pending.map(|place| Pending { place, out_of_order: is_out_of_order(place) }).collect()
+}
+
+/// The pending migrations that a row which matches nothing may have recorded, before they were
+/// changed, by a runner that writes time stamps of its own: those out of order, since a row is
+/// written after its migration is. Where the stamps are no times in milliseconds, it may be any.
+fn may_have_run(set: &MigrationSet, rows: &[Row], pairing: &Pairing) -> Vec<usize> {
+    if !pairing.rows.contains(&RowStanding::Unknown) {
+        return Vec::new();
+    }
+    let identities = Identities::of(set);
+    let tells_no_time = rows.iter().zip(&pairing.rows).any(|(row, standing)| match standing {
+        RowStanding::Unknown => {
+            row.created_at.is_none() || (row.name.is_none() && set.layout() == Layout::Plain)
+        }
+        RowStanding::Of(place) => {
+            let when = set.get(*place).and_then(|migration| migration.when);
+            row.name.is_none() && identities.matching(row).is_empty() && row.created_at < when
+        }
+        RowStanding::Duplicate(_) | RowStanding::Ambiguous => false,
+    });
+    let pending = pending(set, rows, pairing).into_iter();
+    pending.filter(|it| it.out_of_order || tells_no_time).map(|it| it.place).collect()
+}
+
+/// As drizzle-orm 1.x, a table of 0.x is upgraded only if every row gets a name.
+fn upgradable(
+    set: &MigrationSet,
+    history: &History,
+    unknown: &[usize],
+) -> Result<(), Disagreement> {
+    let upgrades = history.state == State::Unnamed && table::needs_name(set.layout());
+    if upgrades && !unknown.is_empty() {
+        return Err(Disagreement::NotUpgradable { unknown: unknown.to_vec() });
+    }
+    Ok(())
+}
+
+/// What `baseline` records: the pending migrations, up to and with this place.
+pub fn baseline(
+    set: &MigrationSet,
+    history: &History,
+    through: Option<usize>,
+) -> Result<(Pairing, Vec<usize>), Disagreement> {
+    let pairing = unambiguous(set, &history.rows)?;
+    let mut places = pairing.migrations(|standing| standing == Standing::Pending);
+    places.retain(|&place| through.is_none_or(|through| place <= through));
+    if !places.is_empty() {
+        upgradable(set, history, &pairing.rows(RowStanding::Unknown))?;
+    }
+    Ok((pairing, places))
+}
+
+/// What `accept` records: of these migrations, or of all, those that were edited, each with its
+/// row; and of these also those that an unknown row may have recorded, without one.
+pub fn accept(
+    set: &MigrationSet,
+    history: &History,
+    named: Option<&[usize]>,
+) -> Result<Accepted, Disagreement> {
+    let pairing = unambiguous(set, &history.rows)?;
+    let is_named = |place: &usize| named.is_some_and(|named| named.contains(place));
+    let edited = pairing.edited().into_iter();
+    let mut records: Vec<(usize, Option<usize>)> = edited
+        .filter(|(place, _)| named.is_none() || is_named(place))
+        .map(|(place, row)| (place, Some(row)))
+        .collect();
+    let doubtful = may_have_run(set, &history.rows, &pairing);
+    let mut refused = pairing.migrations(|standing| standing == Standing::Pending);
+    refused.retain(|place| is_named(place) && !doubtful.contains(place));
+    // One row can be the record of one migration.
+    let (meant, unknown): (Vec<usize>, _) =
+        (doubtful.into_iter().filter(is_named).collect(), pairing.rows(RowStanding::Unknown));
+    if meant.len() > unknown.len() {
+        refused.extend(meant);
+    } else {
+        records.extend(meant.into_iter().map(|place| (place, None)));
+    }
+    if !records.is_empty() {
+        upgradable(set, history, &unknown)?;
+    }
+    Ok(Accepted { pairing, records, refused })
+}
+
+/// What is accepted, and what cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// How rows and migrations belong together.
+    pub pairing: Pairing,
+    /// The migrations to record anew, each with the row it has.
+    pub records: Vec<(usize, Option<usize>)>,
+    /// The migrations that are pending, and have no row that may be theirs.
+    pub refused: Vec<usize>,
+}

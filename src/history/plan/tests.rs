@@ -1,0 +1,630 @@
+//! The rules as cases, then as properties of random sets and histories.
+//!
+//! A set is written `name@when=content ...`, a history `name@created_at=content ...`, both without
+//! what is not there; content stands for its hash. `!` marks what is pending out of order.
+
+mod properties;
+
+use super::*;
+use crate::history::table::Entry;
+use crate::migrations::migration::{Hash, Migration};
+
+fn split(item: &str) -> (&str, Option<i64>, &str) {
+    let (identity, content) = item.split_once('=').unwrap();
+    let (name, time) = identity.split_once('@').unwrap_or((identity, ""));
+    (name, time.parse().ok(), content)
+}
+
+fn set(layout: Layout, items: &str) -> MigrationSet {
+    let migrations = items
+        .split_whitespace()
+        .map(split)
+        .map(|(name, when, content)| Migration::new(name, name, when, content.as_bytes().to_vec()));
+    MigrationSet::new(layout, migrations.collect()).unwrap()
+}
+
+fn drizzle0(items: &str) -> MigrationSet {
+    set(Layout::Drizzle0, items)
+}
+
+fn drizzle1(items: &str) -> MigrationSet {
+    set(Layout::Drizzle1, items)
+}
+
+fn plain(items: &str) -> MigrationSet {
+    set(Layout::Plain, items)
+}
+
+/// A history whose table has names if any row has one.
+fn rows(items: &str) -> History {
+    let rows: Vec<Row> = items
+        .split_whitespace()
+        .map(split)
+        .zip(1..)
+        .map(|((name, created_at, content), id)| Row {
+            id,
+            hash: Hash::of(content.as_bytes()).to_string(),
+            created_at,
+            name: (!name.is_empty()).then(|| name.to_owned()),
+            version: 0,
+            applied_at: None,
+        })
+        .collect();
+    let named = rows.iter().any(|row| row.name.is_some());
+    let state = if named { State::Named } else { State::Unnamed };
+    History { state, rows, standby: false }
+}
+
+/// The history once these migrations, with the rows whose identity they keep, are recorded.
+fn recorded(
+    set: &MigrationSet,
+    history: &History,
+    pairing: &Pairing,
+    records: &[(usize, Option<usize>)],
+) -> History {
+    let layout = set.layout();
+    let mut after = history.clone();
+    after.prepare(layout, &pairing.names(set));
+    for (place, row) in records {
+        let migration = set.get(*place).unwrap();
+        let entry = match row {
+            Some(row) => Entry::again(migration, &history.rows[*row], layout),
+            None => Entry::of(migration, layout),
+        };
+        let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
+        let kept = row.and_then(|row| history.rows[row].created_at);
+        let created_at = kept.or(migration.when).unwrap_or(1_800_000_000_000);
+        let answer = [id.to_string(), "0".to_owned(), created_at.to_string()].map(Some);
+        after.rows.push(entry.written(&answer, after.state).unwrap());
+    }
+    after
+}
+
+fn names(set: &MigrationSet, places: &[usize]) -> String {
+    let names: Vec<_> = places.iter().map(|&place| set.get(place).unwrap().name.clone()).collect();
+    names.join(" ")
+}
+
+fn shown(disagreement: Disagreement, set: &MigrationSet) -> String {
+    let names = |places: Vec<usize>| names(set, &places);
+    match disagreement {
+        Disagreement::Edited(edited) => {
+            format!("edited: {}", names(edited.into_iter().map(|(place, _)| place).collect()))
+        }
+        Disagreement::Ambiguous { migrations, .. } => format!("ambiguous: {}", names(migrations)),
+        Disagreement::NothingMatches => "nothing matches".to_owned(),
+        Disagreement::OlderThanHistory { pending, .. } => {
+            format!("older than the history: {}", names(pending))
+        }
+        Disagreement::MayHaveRun { pending, .. } => format!("may have run: {}", names(pending)),
+        Disagreement::NotUpgradable { unknown } => format!("not upgradable: {unknown:?}"),
+        Disagreement::Strict { out_of_order, unknown } => {
+            format!("strict: {} {unknown:?}", names(out_of_order))
+        }
+    }
+}
+
+fn up_with(set: &MigrationSet, history: &History, policy: Policy) -> String {
+    let plan = match plan(set, history, policy) {
+        Ok(plan) => plan,
+        Err(disagreement) => return shown(disagreement, set),
+    };
+    let pending = plan.pending.iter().map(|it| {
+        let mark = if it.out_of_order { "!" } else { "" };
+        format!("{}{mark}", names(set, &[it.place]))
+    });
+    let pending: Vec<_> = pending.collect();
+    if pending.is_empty() { "up to date".to_owned() } else { format!("run {}", pending.join(" ")) }
+}
+
+fn up(set: &MigrationSet, history: &str) -> String {
+    up_with(set, &rows(history), Policy::default())
+}
+
+fn apply_older(set: &MigrationSet, history: &str) -> String {
+    up_with(set, &rows(history), Policy { apply_older: true, strict: false })
+}
+
+fn strict(set: &MigrationSet, history: &str) -> String {
+    up_with(set, &rows(history), Policy { apply_older: false, strict: true })
+}
+
+/// What each row is: the record of a migration, `=` a further one, `~` of one or another, `?`.
+fn read(set: &MigrationSet, history: &str) -> String {
+    let standings =
+        pair(set, &rows(history).rows).rows.into_iter().map(|standing| match standing {
+            RowStanding::Of(place) => names(set, &[place]),
+            RowStanding::Duplicate(place) => format!("={}", names(set, &[place])),
+            RowStanding::Ambiguous => "~".to_owned(),
+            RowStanding::Unknown => "?".to_owned(),
+        });
+    standings.collect::<Vec<_>>().join(" ")
+}
+
+/// What `accept` records and refuses, and what `up` does then.
+fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String {
+    let history = rows(history);
+    match accept(set, &history, Some(named)) {
+        Err(disagreement) => shown(disagreement, set),
+        Ok(accepted) if !accepted.refused.is_empty() => {
+            format!("refused: {}", names(set, &accepted.refused))
+        }
+        Ok(accepted) => {
+            let after = recorded(set, &history, &accepted.pairing, &accepted.records);
+            up_with(set, &after, Policy::default())
+        }
+    }
+}
+
+/// What `up` does after `baseline`.
+fn baseline_then_up(set: &MigrationSet, history: &str, through: Option<usize>) -> String {
+    let history = rows(history);
+    match baseline(set, &history, through) {
+        Err(disagreement) => shown(disagreement, set),
+        Ok((pairing, places)) => {
+            let records: Vec<_> = places.into_iter().map(|place| (place, None)).collect();
+            up_with(set, &recorded(set, &history, &pairing, &records), Policy::default())
+        }
+    }
+}
+
+// What `up` sees and does.
+
+#[test]
+fn everything_runs_on_an_empty_history() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(up(&set, ""), "run a b");
+    assert_eq!(up(&drizzle0(""), ""), "up to date");
+}
+
+#[test]
+fn what_is_recorded_does_not_run_again() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    assert_eq!(up(&set, "@1000=a @2000=b"), "run c");
+    assert_eq!(up(&set, "@1000=a @2000=b @3000=c"), "up to date");
+}
+
+#[test]
+fn all_edits_are_named_at_once_and_nothing_runs() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    assert_eq!(up(&set, "@1000=old @2000=older"), "edited: a b");
+    assert_eq!(apply_older(&set, "@1000=old @2000=b"), "edited: a", "whatever is allowed");
+}
+
+#[test]
+fn an_older_image_starts_after_a_roll_back() {
+    let set = drizzle0("a@1000=a");
+    assert_eq!(up(&set, "@1000=a @2000=b"), "up to date");
+    assert_eq!(read(&set, "@1000=a @2000=b"), "a ?");
+    assert_eq!(up(&drizzle0(""), "@1000=a"), "up to date", "it may carry nothing at all");
+}
+
+#[test]
+fn a_newer_image_without_a_migration_that_ran_goes_on() {
+    let set = drizzle0("a@1000=a c@3000=c");
+    assert_eq!(up(&set, "@1000=a @2000=of-a-branch"), "run c");
+}
+
+#[test]
+fn what_was_merged_behind_a_later_one_runs_out_of_order() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c d@4000=d");
+    assert_eq!(up(&set, "@1000=a @3000=c"), "run b! d");
+}
+
+#[test]
+fn what_drizzle_0x_skips_by_its_time_stamp_runs_out_of_order() {
+    let set = drizzle0("a@1000=a b@3000=b c@2000=c d@4000=d");
+    assert_eq!(up(&set, "@1000=a @3000=b"), "run c! d", "last in the journal, and older");
+    let set = drizzle0("a@1000=a b@1000=b");
+    assert_eq!(up(&set, "@1000=a"), "run b!", "the same time stamp is skipped as well");
+}
+
+#[test]
+fn a_history_of_something_else_stops_everything() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@7000=x @8000=y"), "nothing matches");
+    assert_eq!(apply_older(&set, "@100=x @200=y"), "run a b");
+}
+
+#[test]
+fn a_squash_has_to_be_baselined() {
+    let set = drizzle0("squashed@3000=s next@4000=n");
+    let history = "@1000=a @2000=b";
+    assert_eq!(up(&set, history), "nothing matches");
+    assert_eq!(baseline_then_up(&set, history, Some(0)), "run next");
+}
+
+#[test]
+fn what_is_older_than_a_trimmed_history_is_never_run_by_itself() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c d@4000=d");
+    assert_eq!(up(&set, "@3000=c"), "older than the history: a b");
+    assert_eq!(apply_older(&set, "@3000=c"), "run a! b! d");
+    assert_eq!(baseline_then_up(&set, "@3000=c", Some(1)), "run d");
+}
+
+#[test]
+fn out_of_order_beside_an_unknown_row_may_have_run() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    let history = "@1000=a @5000=b-as-it-was @3000=c";
+    assert_eq!(up(&set, history), "may have run: b");
+    assert_eq!(apply_older(&set, history), "run b!");
+    assert_eq!(accept_then_up(&set, history, &[1]), "up to date");
+}
+
+#[test]
+fn strict_refuses_what_is_unknown_or_out_of_order() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    assert_eq!(strict(&set, "@1000=a @3000=c"), "strict: b []");
+    assert_eq!(strict(&set, "@1000=a @2000=b @3000=c @4000=x"), "strict:  [3]");
+    assert_eq!(strict(&set, "@1000=a"), "run b c");
+    assert_eq!(strict(&set, "@1000=a @1000=a"), "run b c", "duplicates are known");
+}
+
+#[test]
+fn strict_is_not_lifted_by_apply_older() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    let both = Policy { apply_older: true, strict: true };
+    assert_eq!(up_with(&set, &rows("@1000=a @3000=c"), both), "strict: b []");
+}
+
+// Rows of Drizzle 0.x.
+
+#[test]
+fn duplicates_of_racing_runners_are_ignored() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(read(&set, "@1000=a @1000=a @1000=a"), "a =a =a");
+    assert_eq!(up(&set, "@1000=a @1000=a @1000=a"), "run b");
+}
+
+#[test]
+fn an_edit_is_told_by_its_latest_record() {
+    let set = drizzle0("a@1000=newest");
+    assert_eq!(read(&set, "@1000=old @1000=new"), "=a a");
+    assert_eq!(up(&set, "@1000=old @1000=new"), "edited: a");
+}
+
+#[test]
+fn an_accepted_edit_has_two_rows_and_both_images_start() {
+    let history = "@1000=old @1000=new";
+    for (content, reading) in [("old", "a =a"), ("new", "=a a")] {
+        let set = drizzle0(&format!("a@1000={content}"));
+        assert_eq!(
+            (read(&set, history).as_str(), up(&set, history).as_str()),
+            (reading, "up to date")
+        );
+    }
+}
+
+#[test]
+fn two_files_with_the_same_content_are_two_migrations() {
+    let set = drizzle0("a@1000=custom b@2000=custom c@3000=custom");
+    assert_eq!(up(&set, "@1000=custom"), "run b c");
+    assert_eq!(up(&set, "@2000=custom @1000=custom"), "run c");
+}
+
+#[test]
+fn an_untouched_custom_file_that_was_filled_in_later_is_edited() {
+    let set = drizzle0("a@1000=filled b@2000=custom");
+    assert_eq!(up(&set, "@1000=custom"), "edited: a", "and its row is not b's, for all its hash");
+}
+
+#[test]
+fn line_ends_are_no_edit() {
+    let file = |content: &'static [u8]| {
+        let migration = Migration::new("a", "a.sql", Some(1000), content);
+        MigrationSet::new(Layout::Drizzle0, vec![migration]).unwrap()
+    };
+    let history = |content: &[u8]| {
+        let mut history = rows("@1000=x");
+        history.rows[0].hash = Hash::of(content).to_string();
+        history
+    };
+    let (lf, crlf): (&[u8], &[u8]) = (b"x\ny\n", b"x\r\ny\r\n");
+    for (was, is) in [(lf, &b"x\r\ny\r\n"[..]), (crlf, b"x\ny\n"), (lf, b"x\r\ny\n")] {
+        assert_eq!(up_with(&file(is), &history(was), Policy::default()), "up to date");
+    }
+    assert_eq!(up_with(&file(b"x\ny"), &history(lf), Policy::default()), "edited: a");
+}
+
+#[test]
+fn a_files_own_hash_goes_before_that_of_its_other_line_ends() {
+    // Both rows fit the first migration, and only the first row fits the second.
+    let migrations = [("a", &b"x\r\ny\n"[..]), ("b", b"x\ny\n")]
+        .map(|(name, content)| Migration::new(name, name, Some(1000), content));
+    let set = MigrationSet::new(Layout::Drizzle0, migrations.to_vec()).unwrap();
+    let mut history = rows("@1000=x @1000=y");
+    history.rows[0].hash = Hash::of(b"x\ny\n").to_string();
+    history.rows[1].hash = Hash::of(b"x\r\ny\n").to_string();
+    assert_eq!(up_with(&set, &history, Policy::default()), "up to date");
+}
+
+#[test]
+fn a_baseline_by_hand_is_an_edit_of_the_last_and_the_rest_is_older() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c d@4000=d");
+    assert_eq!(up(&set, "@3000=anything"), "edited: c");
+    assert_eq!(accept_then_up(&set, "@3000=anything", &[2]), "older than the history: a b");
+    assert_eq!(baseline_then_up(&set, "@3000=anything", Some(1)), "edited: c");
+    assert_eq!(baseline_then_up(&set, "@3000=anything @3000=c", Some(1)), "run d");
+}
+
+#[test]
+fn migrations_with_one_time_stamp_are_told_apart_by_hash() {
+    let set = drizzle0("a@1000=a b@1000=b c@1000=c");
+    assert_eq!(up(&set, "@1000=a @1000=b @1000=c"), "up to date");
+    assert_eq!(up(&set, "@1000=c @1000=a"), "run b!");
+    assert_eq!(read(&set, "@1000=c @1000=c @1000=a"), "c =c a");
+}
+
+#[test]
+fn what_the_hashes_of_one_time_stamp_do_not_decide_is_not_guessed() {
+    let set = drizzle0("a@1000=a b@1000=b");
+    assert_eq!(up(&set, "@1000=x"), "ambiguous: a b", "which of them was it?");
+    assert_eq!(up(&set, "@1000=a @1000=x"), "ambiguous: b", "b as it was, or a as it was?");
+    assert_eq!(up(&set, "@1000=x @1000=y"), "ambiguous: a b");
+    assert_eq!(up(&set, "@1000=a @1000=b @1000=x"), "up to date", "both ran, whichever it was");
+    assert_eq!(apply_older(&set, "@1000=x"), "ambiguous: a b");
+}
+
+#[test]
+fn everything_ambiguous_is_named_at_once() {
+    let set = drizzle0("a@1000=a b@1000=b c@2000=c d@2000=d e@3000=e");
+    assert_eq!(up(&set, "@1000=x @2000=y @3000=e"), "ambiguous: a b c d");
+    assert_eq!(read(&set, "@1000=x @2000=y @3000=e"), "~ ~ e");
+}
+
+#[test]
+fn migrations_with_one_time_stamp_and_content_are_taken_in_order() {
+    let set = drizzle0("a@1000=x b@1000=x");
+    assert_eq!(up(&set, "@1000=x"), "run b!");
+    assert_eq!(up(&set, "@1000=x @1000=x"), "up to date");
+    assert_eq!(read(&set, "@1000=x @1000=x @1000=x"), "a b =a");
+}
+
+#[test]
+fn a_far_future_time_stamp_skips_nothing() {
+    let set = drizzle0("a@1000=a future@9000000000000=f b@2000=b");
+    assert_eq!(up(&set, "@1000=a @9000000000000=f"), "run b!");
+    assert_eq!(up(&drizzle0("a@1000=a b@2000=b"), "@1000=a @9000000000000=f"), "may have run: b");
+}
+
+#[test]
+fn a_row_without_a_time_is_known_by_its_hash() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@=a"), "run b");
+    assert_eq!(up(&set, "@=a @=b"), "up to date");
+    assert_eq!(up(&set, "@1000=a @=old-b"), "may have run: b");
+}
+
+// Rows of runners that write time stamps of their own.
+
+#[test]
+fn rows_with_other_time_stamps_are_known_by_their_hash() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    assert_eq!(up(&set, "@1500=a @2500=b"), "run c");
+    assert_eq!(up(&set, "@3500=a @3501=b"), "run c!", "drizzle-orm would skip it");
+}
+
+#[test]
+fn a_row_whose_time_stamp_is_anothers_is_that_others() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@1000=a @1000=b"), "run b", "an older a had the content of b");
+    assert_eq!(up(&set, "@1000=b"), "edited: a");
+}
+
+#[test]
+fn an_edit_under_another_time_stamp_does_not_run_again() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@1500=a @2500=old-b"), "may have run: b", "the last in the journal");
+    assert_eq!(up(&set, "@1500=a @1600=other"), "run b", "it was written before b was generated");
+}
+
+#[test]
+fn time_stamps_that_are_no_times_in_milliseconds_prove_nothing() {
+    let set = drizzle0("a@1700000000000=a b@1700000001000=b");
+    assert_eq!(up(&set, "@1=a @2=old-b"), "may have run: b", "they count");
+    assert_eq!(up(&set, "@1700000000=a @1700000001=old-b"), "may have run: b", "seconds");
+    assert_eq!(up(&set, "@=a @=old-b"), "may have run: b", "nothing");
+    assert_eq!(up(&set, "@1=a"), "run b", "while nothing is unknown, they do not matter");
+    assert_eq!(accept_then_up(&set, "@1=a @2=old-b", &[1]), "up to date");
+}
+
+#[test]
+fn as_many_rows_as_files_of_one_content_decide_and_fewer_do_not() {
+    let set = drizzle0("a@1000=x b@2000=x c@3000=c");
+    assert_eq!(up(&set, "@5=x @6=x"), "run c");
+    assert_eq!(up(&set, "@5=x"), "ambiguous: a b");
+    assert_eq!(up(&set, "@1000=x @6=x"), "run c", "one of them is known by its identity");
+    assert_eq!(read(&set, "@5=x @6=x @7=x @6=x"), "a b ? =b");
+}
+
+#[test]
+fn line_ends_do_not_hide_that_contents_are_one() {
+    let migrations = [("a", 1000), ("b", 2000)]
+        .map(|(name, when)| Migration::new(name, name, Some(when), &b"x\n"[..]));
+    let set = MigrationSet::new(Layout::Drizzle0, migrations.to_vec()).unwrap();
+    let mut history = rows("@5=x @6=x");
+    history.rows[0].hash = Hash::of(b"x\n").to_string();
+    history.rows[1].hash = Hash::of(b"x\r\n").to_string();
+    assert_eq!(up_with(&set, &history, Policy::default()), "up to date");
+}
+
+// Drizzle 0.x's folder on a table of 1.x: rows with names keep whole seconds.
+
+#[test]
+fn rows_with_names_are_known_by_the_second() {
+    let set = drizzle0("0_a@1234=a 1_b@2345=b");
+    assert_eq!(up(&set, "19700101000001_a@1000=a"), "run 1_b");
+    assert_eq!(up(&set, "19700101000001_a@1234=a"), "run 1_b", "the table was upgraded");
+    assert_eq!(up(&set, "renamed@1000=a"), "run 1_b", "the tag is no identity");
+    assert_eq!(up(&set, "19700101000001_a@1000=old"), "edited: 0_a");
+}
+
+#[test]
+fn a_row_without_a_name_keeps_its_milliseconds_also_there() {
+    let set = drizzle0("0_a@1234=a 1_b@1345=b");
+    assert_eq!(read(&set, "19700101000001_a@1000=a @1345=b"), "0_a 1_b");
+    assert_eq!(read(&set, "19700101000001_a@1000=a @1000=x"), "0_a ?");
+}
+
+#[test]
+fn of_one_second_the_hash_decides_and_then_the_name() {
+    let set = drizzle0("0_a@1100=a 1_b@1200=b");
+    assert_eq!(up(&set, "19700101000001_b@1000=b"), "older than the history: 0_a");
+    assert_eq!(up(&set, "19700101000001_a@1000=a"), "run 1_b");
+    assert_eq!(up(&set, "19700101000001_a@1000=old"), "edited: 0_a");
+    assert_eq!(up(&set, "19700101000001_a@1000=old 19700101000001_b@1000=b"), "edited: 0_a");
+    assert_eq!(up(&set, "renamed@1000=old"), "ambiguous: 0_a 1_b");
+}
+
+// Drizzle 1.x.
+
+#[test]
+fn folders_are_known_by_name() {
+    let set = drizzle1("a@1000=a b@2000=b c@2000=c");
+    assert_eq!(up(&set, "a@1000=a"), "run b c");
+    assert_eq!(up(&set, "a@1000=a c@2000=c"), "run b!");
+    assert_eq!(up(&set, "a@1000=old"), "edited: a");
+    assert_eq!(up(&set, "a@1000=a a@1000=a b@=b"), "run c", "by nothing but the name");
+    assert_eq!(up(&set, "a@1000=a b@2000=b"), "run c", "of the same second, and in order");
+}
+
+#[test]
+fn a_renamed_folder_is_known_by_its_content() {
+    let set = drizzle1("new-name@1000=a b@2000=b");
+    assert_eq!(up(&set, "old-name@1000=a"), "run b");
+    assert_eq!(read(&set, "old-name@1000=a old-name@1000=a"), "new-name =new-name");
+}
+
+#[test]
+fn a_folder_that_was_renamed_and_edited_does_not_run_again() {
+    let set = drizzle1("a@1000=a new-name@2000=new");
+    assert_eq!(up(&set, "a@1000=a old-name@2000=old"), "may have run: new-name");
+    assert_eq!(up(&set, "a@1000=a older@1500=x"), "run new-name");
+}
+
+#[test]
+fn rows_of_a_0x_table_are_matched_by_the_second_whatever_their_hash() {
+    let set = drizzle1("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@1234=a"), "run b");
+    assert_eq!(up(&set, "@1234=old"), "edited: a");
+    assert_eq!(up(&set, "@1234=a @1234=a"), "run b", "duplicates get the same name");
+}
+
+#[test]
+fn of_folders_of_one_second_the_hash_decides_as_for_drizzle_orm() {
+    let set = drizzle1("a@1000=a b@1000=b c@2000=c");
+    assert_eq!(up(&set, "@1100=a @1200=b"), "run c");
+    assert_eq!(up(&set, "@1200=b"), "older than the history: a");
+    assert_eq!(up(&set, "@1100=x"), "ambiguous: a b");
+}
+
+#[test]
+fn a_0x_row_of_no_folders_second_is_matched_by_hash_also_when_that_is_taken() {
+    let set = drizzle1("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@7000=a"), "run b");
+    assert_eq!(read(&set, "@1000=a @7000=a @=a"), "a =a =a");
+    assert_eq!(up(&set, "@1000=a @7000=a"), "run b");
+}
+
+#[test]
+fn a_0x_table_with_an_unmatched_row_is_not_upgraded() {
+    let set = drizzle1("a@1000=a b@2000=b");
+    assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
+    assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
+    assert_eq!(up(&set, "@1000=a @2000=b @9500=gone"), "up to date", "no row has to be written");
+    assert_eq!(
+        up(&set, "@2000=b @9500=gone"),
+        "not upgradable: [1]",
+        "no baseline could be either"
+    );
+    assert_eq!(up(&set, "@8000=x @9500=y"), "not upgradable: [0, 1]", "nor here");
+    assert_eq!(baseline_then_up(&set, "@1000=a @9500=gone", None), "not upgradable: [1]");
+    assert_eq!(accept_then_up(&set, "@1000=old @9500=gone", &[0]), "not upgradable: [1]");
+    assert_eq!(accept_then_up(&set, "@1000=old", &[0]), "run b");
+}
+
+#[test]
+fn a_row_that_0x_left_in_a_1x_table_is_matched_by_its_time() {
+    let set = drizzle1("a@1000=a b@2000=b c@3000=c");
+    assert_eq!(up(&set, "a@1000=a @2345=b"), "run c");
+    assert_eq!(read(&set, "@1234=a a@1000=a b@2000=b"), "a =a b");
+}
+
+// Plain files.
+
+#[test]
+fn plain_files_are_known_by_name() {
+    let set = plain("1=a 2=b 3=c");
+    assert_eq!(up(&set, "1@1700000000000=a"), "run 2 3");
+    assert_eq!(up(&set, "1@1700000000000=a 3@1700000000001=c"), "run 2!");
+    assert_eq!(up(&set, "1@1700000000000=old"), "edited: 1");
+    assert_eq!(up(&set, "2@1700000000000=b"), "older than the history: 1");
+    assert_eq!(up(&set, "renamed@1700000000000=a"), "run 2 3");
+}
+
+#[test]
+fn the_time_of_applying_orders_no_plain_file() {
+    let set = plain("1=a 2=b");
+    assert_eq!(up(&set, "1@1700000000000=a gone@1700000000001=x"), "run 2");
+    assert_eq!(up(&set, "1@1700000000000=a @1700000000001=x"), "may have run: 2", "no name");
+}
+
+// `baseline` and `accept`.
+
+#[test]
+fn baseline_records_what_has_no_row() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    let places =
+        |history: &str, through| names(&set, &baseline(&set, &rows(history), through).unwrap().1);
+    assert_eq!(places("", None), "a b c");
+    assert_eq!(places("", Some(1)), "a b");
+    assert_eq!(places("@2000=b", None), "a c");
+    assert_eq!(places("@1000=old @2000=b", Some(1)), "", "an edit has a row");
+    assert_eq!(baseline_then_up(&set, "", Some(1)), "run c");
+}
+
+#[test]
+fn baseline_does_not_guess_either() {
+    let set = drizzle0("a@1000=a b@1000=b");
+    assert_eq!(baseline_then_up(&set, "@1000=x", None), "ambiguous: a b");
+    assert_eq!(accept_then_up(&set, "@1000=x", &[0]), "ambiguous: a b");
+}
+
+#[test]
+fn accept_records_the_named_or_all_edits() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    let records = |named| accept(&set, &rows("@1000=x @2000=y"), named).unwrap().records;
+    assert_eq!(records(None), [(0, Some(0)), (1, Some(1))]);
+    assert_eq!(records(Some(&[1])), [(1, Some(1))]);
+    assert_eq!(accept_then_up(&set, "@1000=x @2000=y", &[0]), "edited: b");
+    assert_eq!(accept_then_up(&set, "@1000=x @2000=y", &[0, 1]), "run c");
+    assert_eq!(accept_then_up(&set, "@1000=a @2000=y", &[0, 1]), "run c", "a is as it was");
+}
+
+#[test]
+fn accept_refuses_what_is_plainly_pending() {
+    let set = drizzle0("a@1000=a b@2000=b");
+    assert_eq!(accept_then_up(&set, "@1000=a", &[1]), "refused: b");
+    assert_eq!(accept_then_up(&set, "@1000=a @1500=x", &[1]), "refused: b");
+    assert_eq!(
+        accept_then_up(&drizzle0("a@1000=a b@2000=b c@3000=c"), "@1000=a @3000=c", &[1]),
+        "refused: b"
+    );
+}
+
+#[test]
+fn accept_of_a_lone_migration_that_an_unknown_row_may_have_recorded() {
+    let set = drizzle0("a@1000=new");
+    assert_eq!(up(&set, "@1500=old"), "nothing matches");
+    assert_eq!(accept_then_up(&set, "@1500=old", &[0]), "up to date");
+}
+
+#[test]
+fn an_accepted_edit_keeps_its_rows_identity() {
+    let set = drizzle0("0_a@1234=new");
+    let history = rows("19700101000001_a@1000=old");
+    let accepted = accept(&set, &history, None).unwrap();
+    let after = recorded(&set, &history, &accepted.pairing, &accepted.records);
+    assert_eq!(after.rows[1].created_at, Some(1000));
+    assert_eq!(after.rows[1].name, history.rows[0].name);
+}

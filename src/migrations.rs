@@ -1,0 +1,8 @@
+//! From files to an ordered, checked set of migrations, each cut into steps. No database.
+
+pub mod collation;
+pub mod layout;
+pub mod migration;
+pub mod prepared;
+pub mod source;
+pub mod steps;

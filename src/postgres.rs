@@ -1,0 +1,11 @@
+//! One blocking session with the server: where it is, TLS, logging in, waiting for it, asking it.
+
+pub mod backend_pid;
+pub mod conninfo;
+pub mod dns;
+mod login;
+pub mod server_error;
+pub mod session;
+pub mod socket;
+pub mod tls;
+pub mod wait;

@@ -1,0 +1,482 @@
+//! A session with the server, as blocking calls: connect, ask, send a flight of messages, cancel.
+//!
+//! The only room in which the driver's futures live. Everything is simple protocol, and nothing but
+//! `application_name` is in the startup packet, so that every pooler passes it on. The driver's
+//! errors leave as [`Cause`] only.
+
+use std::cell::RefCell;
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_core::Stream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_postgres::{
+    AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage, SimpleQueryRow,
+};
+
+use crate::postgres::conninfo::SessionAttrs;
+use crate::postgres::server_error::PgError;
+use crate::postgres::socket::{Address, Vigilance, Wire};
+use crate::postgres::tls::{Encrypted, Tls, TlsTrouble};
+use crate::process::signals::{Interrupted, Patience, Signal, Stop, TICK};
+
+use super::backend_pid::handshake_pid;
+
+/// Why something asked of the database did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A signal ended it.
+    Stopped(Signal),
+    /// The server said no.
+    Server(PgError),
+    /// The server could not be asked.
+    Client(Trouble),
+}
+
+/// What can go wrong between us and the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The host's name gives no address.
+    Lookup(String),
+    /// The address cannot be connected to.
+    Dial(io::ErrorKind, String),
+    /// TLS could not be agreed on, or the certificate does not pass.
+    Tls(TlsTrouble),
+    /// The server's way to log in, or its part in it, will not do.
+    Login(String),
+    /// The server wants a password, and there is none.
+    NoPassword,
+    /// The connection ended; with the last warning that came before, which tells why.
+    Lost(String, Option<PgError>),
+    /// The server takes no changes, and `target_session_attrs` asks for one that does.
+    ReadOnly,
+    /// No answer within the limit.
+    Silent,
+    /// The same from one that had accepted the connection.
+    Stalled,
+    /// The same from those who know where the host is.
+    NoNameServer,
+    /// What came is not what a PostgreSQL server sends.
+    Protocol(String),
+}
+
+impl Cause {
+    /// Whether it is what we were told that is wrong, and not the server.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Cause::Client(Trouble::Tls(trouble)) if trouble.is_ours())
+    }
+
+    /// Whether the limit has cut the attempt short.
+    pub fn is_silence(&self) -> bool {
+        let Cause::Client(trouble) = self else { return false };
+        matches!(trouble, Trouble::Silent | Trouble::Stalled | Trouble::NoNameServer)
+    }
+}
+
+impl From<Interrupted> for Cause {
+    fn from(interrupted: Interrupted) -> Cause {
+        match interrupted {
+            Interrupted::TimeOut => Cause::Client(Trouble::Silent),
+            Interrupted::Stopped(signal) => Cause::Stopped(signal),
+        }
+    }
+}
+
+/// One failed attempt to connect: where, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// `host:port`, with the address if the host is a name, or the socket's path.
+    pub place: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Attempt {
+    /// One that was let in, and then failed.
+    pub fn after_connecting(cause: Cause) -> Attempt {
+        Attempt { place: "after connecting".to_owned(), cause }
+    }
+}
+
+/// What the server answered to one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// How many of its statements completed.
+    pub completed: usize,
+    /// The last row that came.
+    pub row: Option<Vec<Option<String>>>,
+    /// The error that ended it.
+    pub error: Option<PgError>,
+}
+
+/// The rows that a statement gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// What its columns are called; also where there is no row.
+    pub columns: Vec<String>,
+    /// The values, as text.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// How a flight of messages ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flight {
+    /// The answers that came, in the order of the messages; the last may be part of one.
+    pub answers: Vec<Answer>,
+    /// Why there are no more, if some are missing; or the signal that came meanwhile.
+    pub end: Option<Cause>,
+}
+
+/// How long a cancelled statement may take to end: below Docker's ten seconds, with what follows.
+const CANCEL: Duration = Duration::from_secs(4);
+/// A cancel request that comes between two statements is lost, so it is sent again.
+const CANCEL_AGAIN: Duration = Duration::from_millis(500);
+/// How often whoever watches is shown how far it is.
+const WATCH: Duration = Duration::from_secs(1);
+/// How much of an answer is kept, in bytes: the history of a million migrations has room in it.
+const LONGEST_ANSWER: usize = 256 << 20;
+/// How long closing the connection may take.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// A session with the server. Dropped, it is closed without a word; [`Session::close`] is better.
+pub struct Session {
+    runtime: Runtime,
+    client: Client,
+    driver: JoinHandle<()>,
+    overheard: Overheard,
+    back_door: BackDoor,
+    server_version: u32,
+    stop: Stop,
+}
+
+/// What the server said without being asked: the last warning, or the error that ended it all.
+type Overheard = Arc<Mutex<Option<PgError>>>;
+
+/// What a cancel request needs.
+pub(super) struct BackDoor {
+    pub(super) token: CancelToken,
+    pub(super) address: Address,
+    pub(super) vigilance: Vigilance,
+    pub(super) tls: Tls,
+}
+
+impl Session {
+    pub(super) fn start(
+        runtime: Runtime,
+        client: Client,
+        connection: Connected,
+        back_door: BackDoor,
+        stop: Stop,
+    ) -> Session {
+        let server_version = connection
+            .parameter("server_version")
+            .and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next())
+            .and_then(|major| major.parse().ok())
+            .unwrap_or_default();
+        let overheard = Overheard::default();
+        let driver = runtime.spawn(drive(connection, overheard.clone()));
+        Session { runtime, client, driver, overheard, back_door, server_version, stop }
+    }
+
+    /// Whether this is a server for `target_session_attrs`; asked only if there is a wish.
+    pub(super) fn suits(&self, wanted: SessionAttrs, patience: Patience<'_>) -> Result<(), Cause> {
+        let question = match wanted {
+            SessionAttrs::Any => return Ok(()),
+            SessionAttrs::ReadWrite => "select current_setting('transaction_read_only')::bool",
+            SessionAttrs::Primary => "select pg_catalog.pg_is_in_recovery()",
+        };
+        match self.ask(question, patience)?.as_deref() {
+            Some([Some(answer)]) if answer == "f" => Ok(()),
+            _ => Err(Cause::Client(Trouble::ReadOnly)),
+        }
+    }
+
+    /// The server's major version, from the handshake; 0 if it does not say.
+    pub fn server_version(&self) -> u32 {
+        self.server_version
+    }
+
+    /// Sends one statement, and gives its last row back.
+    pub fn ask(
+        &self,
+        sql: &str,
+        patience: Patience<'_>,
+    ) -> Result<Option<Vec<Option<String>>>, Cause> {
+        Ok(last_row(self.ask_all(sql, patience)?))
+    }
+
+    /// Sends statements, and gives all rows of each back.
+    pub fn ask_all(&self, sql: &str, patience: Patience<'_>) -> Result<Vec<Rows>, Cause> {
+        let mut sent = pin!(gather(&self.client, sql));
+        match blocking(&self.runtime, patience, sent.as_mut()) {
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Ok(None)) => {
+                let long = format!("an answer of more than {LONGEST_ANSWER} bytes");
+                Err(Cause::Client(Trouble::Protocol(long)))
+            }
+            Ok(Err(error)) => Err(self.cause(&error)),
+            Err(interrupted) => {
+                // Behind a lock, say, it would go on waiting without us.
+                self.cancel_until_done(sent);
+                Err(interrupted.into())
+            }
+        }
+    }
+
+    /// Sends one statement, and gives its last row back; none if it gave none. It is not waited for
+    /// what becomes of a question that was given up.
+    pub fn glance(&self, sql: &str, patience: Patience<'_>) -> Option<Vec<Option<String>>> {
+        let sent = gather(&self.client, sql);
+        let Ok(answer) = blocking(&self.runtime, patience, sent) else {
+            self.cancel(Patience::despite_signals(CANCEL_AGAIN, &self.stop));
+            return None;
+        };
+        Some(last_row(answer.ok()??).unwrap_or_default())
+    }
+
+    /// Sends messages, each with any number of statements: all at once, in one round trip; or one
+    /// by one, where each waits for the answer to the one before, and the first error skips to the
+    /// last message, which then is to end the transaction.
+    ///
+    /// A signal, or the end of patience, has the server cancel what it is doing; the answers tell
+    /// what came of it. As long as it lasts, `watch` is shown each second what has been answered.
+    pub fn flight(
+        &self,
+        messages: &[&str],
+        one_by_one: bool,
+        patience: Patience<'_>,
+        watch: &mut dyn FnMut(&[Answer]),
+    ) -> Flight {
+        let answers = RefCell::new(Vec::new());
+        let mut sent = pin!(fly(&self.client, messages, one_by_one, &answers));
+        let end = loop {
+            match blocking(&self.runtime, patience.at_most(WATCH), sent.as_mut()) {
+                Ok(result) => break result.err().map(|error| self.cause(&error)),
+                // Whatever that wait ended with: a signal may have come since.
+                Err(_) => match patience.check() {
+                    Ok(()) => watch(&answers.borrow()),
+                    Err(interrupted) => {
+                        self.cancel_until_done(sent);
+                        break Some(interrupted.into());
+                    }
+                },
+            }
+        };
+        Flight { answers: answers.take(), end }
+    }
+
+    /// The process number that the server named in the handshake. A pooler names one of its own
+    /// making.
+    pub fn handshake_pid(&self) -> i32 {
+        blocking(
+            &self.runtime,
+            Patience::despite_signals(CLOSE, &self.stop),
+            handshake_pid(&self.back_door.token),
+        )
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+    }
+
+    /// Has the server cancel what it is doing for this session, and waits until it has.
+    fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
+        let limit = Patience::despite_signals(CANCEL, &self.stop);
+        while limit.check().is_ok() {
+            self.cancel(limit.at_most(CANCEL / 2));
+            if blocking(&self.runtime, limit.at_most(CANCEL_AGAIN), sent.as_mut()).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Asks the server to cancel what this session is doing. No answer comes; what becomes of it
+    /// is seen on the session itself.
+    fn cancel(&self, patience: Patience<'_>) {
+        let BackDoor { token, address, vigilance, tls } = &self.back_door;
+        let request = async {
+            let wire = Wire::dial(address, vigilance).await.ok()?.closing_second();
+            token.cancel_query_raw(wire, tls.clone()).await.ok()
+        };
+        // If it does not get through, the caller's own limit ends the wait.
+        let _ = blocking(&self.runtime, patience, request);
+    }
+
+    /// Says good-bye, so that the server need not find out.
+    pub fn close(self) {
+        let Session { runtime, client, driver, stop, .. } = self;
+        drop(client);
+        let _ = blocking(&runtime, Patience::despite_signals(CLOSE, &stop), driver);
+        runtime.shutdown_background();
+    }
+
+    fn cause(&self, error: &tokio_postgres::Error) -> Cause {
+        let overheard = self.overheard.lock().ok().and_then(|mut overheard| overheard.take());
+        cause(error, overheard)
+    }
+}
+
+pub(super) type Connected = Connection<Wire, Encrypted>;
+
+/// Waits for this future, as long as there is patience.
+pub(super) fn blocking<F: Future>(
+    runtime: &Runtime,
+    patience: Patience<'_>,
+    future: F,
+) -> Result<F::Output, Interrupted> {
+    runtime.block_on(async {
+        let mut future = pin!(future);
+        loop {
+            let tick = patience.left().map_or(TICK, |left| left.min(TICK));
+            match tokio::time::timeout(tick, future.as_mut()).await {
+                Ok(output) => return Ok(output),
+                Err(_) => patience.check()?,
+            }
+        }
+    })
+}
+
+/// Keeps the connection going, and keeps what the server says on its own account.
+async fn drive(mut connection: Connected, overheard: Overheard) {
+    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+        let said = match &message {
+            Ok(AsyncMessage::Notice(notice)) => Some(PgError::from(notice)),
+            Ok(_) => None,
+            Err(error) => error.as_db_error().map(PgError::from),
+        };
+        // The last word before a connection breaks: `terminating connection because of ...`.
+        if let Some(said) = said.filter(|said| said.is_class("57"))
+            && let Ok(mut slot) = overheard.lock()
+        {
+            *slot = Some(said);
+        }
+        if message.is_err() {
+            return;
+        }
+    }
+}
+
+fn last_row(mut answers: Vec<Rows>) -> Option<Vec<Option<String>>> {
+    answers.pop().and_then(|mut answer| answer.rows.pop())
+}
+
+/// All rows of each statement, unless they are too many.
+async fn gather(client: &Client, sql: &str) -> Result<Option<Vec<Rows>>, tokio_postgres::Error> {
+    let mut answer: Vec<Rows> = Vec::new();
+    let mut length = 0_usize;
+    let mut stream = pin!(client.simple_query_raw(sql).await?);
+    while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        match message? {
+            SimpleQueryMessage::RowDescription(columns) => {
+                let columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                answer.push(Rows { columns, rows: Vec::new() });
+            }
+            SimpleQueryMessage::Row(row) => {
+                let row = values(&row);
+                let bytes: usize = row.iter().flatten().map(String::len).sum();
+                // A value is more than its text.
+                length = length.saturating_add(bytes + size_of_val(row.as_slice()));
+                if length > LONGEST_ANSWER {
+                    return Ok(None);
+                }
+                if let Some(last) = answer.last_mut() {
+                    last.rows.push(row);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(answer))
+}
+
+fn values(row: &SimpleQueryRow) -> Vec<Option<String>> {
+    (0..row.len()).map(|at| row.try_get(at).ok()?.map(str::to_owned)).collect()
+}
+
+async fn fly(
+    client: &Client,
+    messages: &[&str],
+    one_by_one: bool,
+    answers: &RefCell<Vec<Answer>>,
+) -> Result<(), tokio_postgres::Error> {
+    if one_by_one {
+        let mut failed = false;
+        for (place, message) in messages.iter().enumerate() {
+            let is_last = place + 1 == messages.len();
+            if failed && !is_last {
+                answers.borrow_mut().push(Answer::default());
+                continue;
+            }
+            collect(client.simple_query_raw(message).await?, answers).await?;
+            failed |= answers.borrow().last().is_some_and(|answer| answer.error.is_some());
+        }
+    } else {
+        // Each call only sends: the answers are waited for below.
+        let mut streams = Vec::with_capacity(messages.len());
+        for message in messages {
+            streams.push(client.simple_query_raw(message).await?);
+        }
+        for stream in streams {
+            collect(stream, answers).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn collect(
+    stream: tokio_postgres::SimpleQueryStream,
+    answers: &RefCell<Vec<Answer>>,
+) -> Result<(), tokio_postgres::Error> {
+    answers.borrow_mut().push(Answer::default());
+    let mut stream = pin!(stream);
+    while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        let mut answers = answers.borrow_mut();
+        let Some(answer) = answers.last_mut() else { continue };
+        match message {
+            Ok(SimpleQueryMessage::CommandComplete(_)) => answer.completed += 1,
+            Ok(SimpleQueryMessage::Row(row)) => {
+                answer.row = Some(values(&row));
+            }
+            Ok(_) => {}
+            Err(error) => match error.as_db_error() {
+                Some(said) => answer.error = Some(PgError::from(said)),
+                None => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The driver's error, as ours. Its `Display` leaves the reason to `source()`.
+pub(super) fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
+    if let Some(said) = error.as_db_error() {
+        return Cause::Server(PgError::from(said));
+    }
+    let source = error.source();
+    let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let in_handshake = source.and_then(|source| source.downcast_ref::<TlsTrouble>()).cloned();
+    match (in_handshake, io.and_then(TlsTrouble::of_io)) {
+        (Some(TlsTrouble::Garbage(why)), _) => return Cause::Client(Trouble::Protocol(why)),
+        (None, Some(TlsTrouble::Cut(why))) => {
+            return Cause::Client(Trouble::Lost(why, overheard));
+        }
+        (Some(trouble), _) | (None, Some(trouble)) => return Cause::Client(Trouble::Tls(trouble)),
+        (None, None) => {}
+    }
+    let kind = io.map(io::Error::kind);
+    let is_garbage = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    // The driver tells its kinds of errors by their words only.
+    Cause::Client(match (error.to_string().as_str(), reason.as_str()) {
+        _ if is_garbage => Trouble::Protocol(reason),
+        _ if error.is_closed() || io.is_some() => Trouble::Lost(reason, overheard),
+        (_, "server does not support TLS") => Trouble::Tls(TlsTrouble::NotOffered),
+        (_, "password missing") => Trouble::NoPassword,
+        ("authentication error", _) => Trouble::Login(reason),
+        _ => Trouble::Protocol(reason),
+    })
+}

@@ -1,0 +1,251 @@
+//! TLS, made ready only when the server has said yes to it.
+//!
+//! Building a connector loads OpenSSL's roots, which costs 35 ms; the driver asks for the
+//! handshake only after the server's `S`, and that is when it is built.
+
+mod certificate;
+mod error;
+mod roots;
+
+pub use certificate::Certificate;
+pub use error::{Fault, TlsTrouble, Unverified};
+pub use roots::CARRIED_ROOTS;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use roots::Roots;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+
+use crate::postgres::conninfo::{ClientCert, RootCert, SslMode};
+use crate::postgres::socket::{self, Wire};
+
+/// How to speak TLS with one host.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// libpq's `sslmode`: what is verified.
+    pub mode: SslMode,
+    /// The name that the certificate must bear, and that is sent as SNI.
+    pub host: String,
+    /// What to trust, if not the well-known roots.
+    pub roots: Option<RootCert>,
+    /// What we identify ourselves with.
+    pub identity: Option<ClientCert>,
+    /// Raised when the handshake is done.
+    pub agreed: Arc<AtomicBool>,
+}
+
+impl Tls {
+    async fn handshake(self, wire: Wire) -> Result<Encrypted, TlsTrouble> {
+        let mut builder = native_tls::TlsConnector::builder();
+        builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
+        let trusted = if self.verifies() {
+            let roots = Roots::of(self.roots.as_ref())?;
+            let name = roots.name().to_owned();
+            if let Roots::Only(roots, _) = roots {
+                builder.disable_built_in_roots(true);
+                for root in roots {
+                    builder.add_root_certificate(root);
+                }
+            }
+            name
+        } else {
+            // libpq's meaning: encrypted, and not verified.
+            builder.danger_accept_invalid_certs(true);
+            String::new()
+        };
+        if let Some(given) = &self.identity
+            && let Some(identity) = roots::identity(given)?
+        {
+            builder.identity(identity);
+        }
+        let connector = builder.build().map_err(|error| match &self.identity {
+            Some(given) => TlsTrouble::Unusable {
+                parameter: "sslcert",
+                place: given.cert.to_string(),
+                why: format!("is not accepted ({})", error::reason(&error)),
+            },
+            None => TlsTrouble::Handshake(error.to_string()),
+        })?;
+        let closes_second = wire.closes_second();
+        let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
+        let stream = connector.connect(wire).await;
+        let stream =
+            stream.map_err(|error| TlsTrouble::of_handshake(&error, &self.host, &trusted))?;
+        self.agreed.store(true, Ordering::Relaxed);
+        Ok(Encrypted { stream, unwritten: None, closes_second })
+    }
+
+    fn verifies(&self) -> bool {
+        match (self.mode, &self.roots) {
+            (SslMode::VerifyCa | SslMode::VerifyFull, _) => true,
+            (SslMode::Require, Some(RootCert::IfThere(path))) => path.exists(),
+            _ => false,
+        }
+    }
+}
+
+type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsTrouble>> + Send>>;
+
+impl TlsConnect<Wire> for Tls {
+    type Stream = Encrypted;
+    type Error = TlsTrouble;
+    type Future = Handshake<Self::Stream>;
+
+    fn connect(self, wire: Wire) -> Self::Future {
+        Box::pin(self.handshake(wire))
+    }
+}
+
+/// A wire with TLS on it.
+pub struct Encrypted {
+    stream: postgres_native_tls::TlsStream<Wire>,
+    /// Why the last write failed, until it is known what the other side has to say of it.
+    unwritten: Option<io::Error>,
+    closes_second: bool,
+}
+
+impl Encrypted {
+    /// What the other side said before it closed, since a write failed: under TLS 1.3 a server judges
+    /// our certificate when the handshake is over for us, and we are writing already.
+    fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
+        let mut bytes = [0; 64];
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut bytes));
+        let is_verdict =
+            |error: &io::Error| TlsTrouble::of_io(error).is_some_and(|trouble| !trouble.passes());
+        Poll::Ready(ready!(read).err().filter(is_verdict))
+    }
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let failure = match self.unwritten.take() {
+            Some(failure) => failure,
+            None => match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(failure) => failure,
+            },
+        };
+        match self.poll_last_word(cx) {
+            Poll::Ready(said) => Poll::Ready(Err(said.unwrap_or(failure))),
+            Poll::Pending => {
+                self.unwritten = Some(failure);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closes_second {
+            ready!(socket::poll_closed(Pin::new(&mut self.stream), cx));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl TlsStream for Encrypted {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
+    use openssl::x509::X509;
+    use socket2::SockRef;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::postgres::conninfo;
+    use crate::postgres::socket::{Address, Vigilance};
+
+    /// A server that resets the connection as soon as the handshake is over for it, and how the next
+    /// write of ours fails.
+    fn written_after(verify: SslVerifyMode) -> TlsTrouble {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut certificate = X509::builder().unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        certificate.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        certificate.sign(&key, MessageDigest::sha256()).unwrap();
+        let mut acceptor = SslAcceptor::mozilla_modern_v5(SslMethod::tls()).unwrap();
+        acceptor.set_certificate(&certificate.build()).unwrap();
+        acceptor.set_private_key(&key).unwrap();
+        acceptor.set_verify(verify);
+        let acceptor = acceptor.build();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            client.write_all(b"S").unwrap();
+            SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            let _ = acceptor.accept(client);
+        });
+        let target = conninfo::resolve(Some("host=db.test user=u"), "text", &|_| None).unwrap();
+        let tls = Tls {
+            mode: SslMode::Require,
+            host: "db.test".to_owned(),
+            roots: None,
+            identity: None,
+            agreed: Arc::default(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let failure = runtime.block_on(async {
+            let wire = Wire::dial(&address, &Vigilance::of(&target)).await.unwrap();
+            let mut wire = wire.asking_for_tls();
+            assert_eq!(wire.read_u8().await.unwrap(), b'S');
+            let mut encrypted = tls.handshake(wire).await.unwrap();
+            server.join().unwrap();
+            encrypted.write_all(b"hello").await.unwrap_err()
+        });
+        TlsTrouble::of_io(&failure).unwrap_or_else(|| panic!("{failure:?}"))
+    }
+
+    #[test]
+    fn a_write_that_fails_tells_what_the_server_said_before() {
+        let wants_ours = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+        let trouble = written_after(wants_ours);
+        assert!(matches!(trouble, TlsTrouble::CertificateWanted(_)), "{trouble:?}");
+    }
+
+    #[test]
+    fn a_connection_that_is_reset_is_no_fault_of_tls() {
+        let trouble = written_after(SslVerifyMode::NONE);
+        let words = std::io::Error::from_raw_os_error(104).to_string();
+        assert_eq!(trouble, TlsTrouble::Cut(words));
+    }
+}

@@ -1,0 +1,500 @@
+//! What ended a run: what happened, what this run did, and what it left.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::apply::event::{Reached, Underway};
+use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, Heirs, RolledBack};
+use crate::history::progress;
+use crate::migrations::prepared::Unfit;
+use crate::migrations::source::Origin;
+use crate::postgres::session::Attempt;
+use crate::postgres::wait;
+use crate::process::exec::{NotStarted, Obstacle};
+
+use super::backends::{blocker_json, blocker_text, holder_text};
+use super::{
+    attempt_json, attempt_text, clean, failure, hints, indented, object, plural, subject,
+    trouble_text,
+};
+
+/// Below an error: what this run did, and what it left.
+pub fn kept(ended: &Ended, with_app: bool) -> String {
+    let mut sentences = Vec::new();
+    sentences.extend(ended.underway.as_ref().and_then(stays_text));
+    match (ended.applied.len(), ended.pending_after_failure()) {
+        (0, 0) => {}
+        (0, pending) if pending == ended.pending.len() => {
+            sentences
+                .push(format!("{pending} {} pending.", if pending == 1 { "is" } else { "are" }));
+        }
+        (0, pending) => sentences.push(format!("{} pending.", more_are(pending))),
+        (applied, pending) => {
+            let are = if applied == 1 { "is" } else { "are" };
+            let mut sentence =
+                format!("{} applied in this run {are} kept", plural(applied, "migration"));
+            if pending > 0 {
+                let _ = write!(sentence, "; {} pending", more_are(pending));
+            }
+            sentences.push(format!("{sentence}."));
+        }
+    }
+    if let Some(uncertain) = &ended.uncertain {
+        sentences.push(format!(
+            "Whether {uncertain} was committed is not known; the next start finds out."
+        ));
+    }
+    let exec_failed = matches!(ended.error, Error::App { .. });
+    if with_app && !exec_failed {
+        sentences.push("The app was not started.".to_owned());
+    }
+    sentences.join(" ")
+}
+
+fn more_are(count: usize) -> String {
+    format!("{count} more {}", if count == 1 { "is" } else { "are" })
+}
+
+/// What happened; an error before which this run had applied something, does not say that nothing
+/// was run.
+pub fn text(ended: &Ended) -> String {
+    let mut text = error_text(&ended.error);
+    text.extend(before(ended).map(|next| format!(" before {next}")));
+    if ended.applied.is_empty() {
+        text
+    } else {
+        text.replace("nothing was run", "nothing more was run")
+    }
+}
+
+/// What a signal that interrupted nothing has kept from being run.
+fn before(ended: &Ended) -> Option<String> {
+    let Error::Stopped { rolled_back: None, .. } = ended.error else { return None };
+    match (&ended.uncertain, &ended.underway) {
+        // It may have been run.
+        (Some(_), _) => None,
+        (None, Some(Underway { migration, reached: Reached { unit, of }, alone })) => {
+            let what = alone.map(|what| format!(", {what}")).unwrap_or_default();
+            Some(format!("step {unit} of {of} of {migration}{what}"))
+        }
+        (None, None) => ended.pending.first().cloned(),
+    }
+}
+
+fn error_text(error: &Error) -> String {
+    match error {
+        Error::Usage(usage) => format!("{usage}; see --help"),
+        Error::Config(invalid) => invalid.to_string(),
+        Error::NothingEmbedded => "this executable carries no migrations; name a folder with \
+             --dir, or build it with PREMIGRATE_MIGRATIONS"
+            .to_owned(),
+        Error::Unreadable { path, error } => {
+            format!("{} cannot be read: {error}", path.display())
+        }
+        Error::InvalidSet { origin, problems } => {
+            let from = match origin {
+                Origin::Executable => "the migrations in this executable".to_owned(),
+                Origin::Folder(folder) => folder.display().to_string(),
+            };
+            list(&format!("{from} cannot be used:"), problems.iter().map(ToString::to_string))
+        }
+        Error::Unfit(unfit) => list(
+            "nothing was run, since not everything that is pending can be:",
+            unfit.iter().map(unfit_text),
+        ),
+        Error::Conflict(conflict) => conflict_text(conflict),
+        Error::NotAHistory(table, not) => format!(
+            "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
+             one with --schema and --table",
+            not.what
+        ),
+        Error::Unreachable(attempts) => {
+            let refuses =
+                |attempt: &Attempt| wait::refuses(&attempt.cause) && !attempt.cause.is_ours();
+            let refused = attempts.iter().any(refuses);
+            let what = if refused { "refuses us" } else { "cannot be reached" };
+            let told = match attempts.as_slice() {
+                [only] => format!("the database {what}: {}", attempt_text(only)),
+                all => list(&format!("the database {what}:"), all.iter().map(attempt_text)),
+            };
+            hints::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
+        }
+        Error::Standby => "the server is a standby, which takes no changes; connect to the \
+             primary"
+            .to_owned(),
+        Error::Failed(failure) => failure::text(failure),
+        Error::ChangedUnits(changed) => list(
+            "nothing was run, since migrations were edited in what an earlier start has done of \
+             them; restore that, and put the change behind it or into a new migration:",
+            changed.iter().map(changed_unit_text),
+        ),
+        Error::Heirs(heirs) => heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  "),
+        Error::NotProgress(table, not) => format!(
+            "the table {} is not one of ours ({not}); nothing was run",
+            progress::qualified(table)
+        ),
+        Error::Doubt(doubt) => doubt_text(doubt),
+        Error::Orphan { migration, pid, error } => format!(
+            "{migration}: backend {pid} still runs a statement of an earlier start, and {}; end \
+             it with `select pg_terminate_backend({pid})`, and start again",
+            match error {
+                Some(error) => format!("we may not end it ({} {})", error.code, error.message),
+                None => "does not end".to_owned(),
+            }
+        ),
+        Error::Busy { migration, index } => format!(
+            "{migration}: someone else seems to be building the index {index}; try again later"
+        ),
+        Error::NoSecondConnection { migration } => format!(
+            "{migration} needs two connections at once, one of which holds the lock while the \
+             other runs what cannot run in a transaction, and the second one did not come. Is it \
+             a pooler with a pool of one, or a role with a connection limit of one? Give it two, or \
+             connect to the server itself"
+        ),
+        Error::PooledSettings { migration, settings } => format!(
+            "{migration} has a statement that runs outside a transaction under `{}`, which a \
+             pooler does not keep for it; connect to the server itself, or write the statement so \
+             that it does not depend on that",
+            settings.join("; ")
+        ),
+        Error::NoLock(failure, blocker) => {
+            let who = match blocker {
+                Some(blocker) => format!(" It was last seen {}.", blocker_text(blocker)),
+                None => String::new(),
+            };
+            format!("{}\n\n  Every attempt met a lock.{who}", failure::text(failure))
+        }
+        Error::Broken(broken) => format!(
+            "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
+             applied",
+            subject(&broken.migration),
+            trouble_text(&broken.trouble),
+            broken.completed,
+            plural(broken.statements, "statement"),
+        ),
+        Error::Forbidden { error, statements } => format!(
+            "our role may not use the history as it must ({} {}). Have someone who may run:\n\n    {}",
+            error.code,
+            error.message,
+            statements.join("\n    ")
+        ),
+        Error::LockedOut(holder) => format!(
+            "another runner is still at work ({}); try again later",
+            holder_text(holder.as_ref())
+        ),
+        Error::Unsettled(table) => format!(
+            "the history {table} looks different each time that something is to be written; is \
+             something else changing it?"
+        ),
+        Error::Unanswered(table) => format!(
+            "the server lets us in, but does not answer about the history {table}; is that locked? \
+             Try again later"
+        ),
+        Error::Stopped { signal, rolled_back } => match rolled_back {
+            Some(rolled_back) => {
+                format!("ended by {}; {}", signal.name(), rolled_back_text(rolled_back))
+            }
+            None => format!("ended by {}", signal.name()),
+        },
+        Error::NoSuchMigration(name) => {
+            format!("no migration is named {name}; `premigrate list` shows the names")
+        }
+        Error::NotApplied(names) => format!(
+            "{} cannot be accepted: not applied yet, so not edited since. `baseline` records \
+             without running",
+            names.join(", ")
+        ),
+        Error::NotAdded(invalid) => invalid.to_string(),
+        Error::Signals(error) => format!("signals cannot be handled: {error}"),
+        Error::App { program, reason: NotStarted { error, obstacle } } => {
+            let why = obstacle.as_ref().map(obstacle_text);
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("cannot start {program}: {error}{why}")
+        }
+    }
+}
+
+fn rolled_back_text(rolled_back: &RolledBack) -> String {
+    let RolledBack { migration, confirmed, alone } = rolled_back;
+    let migration = subject(migration);
+    match (alone, confirmed) {
+        (Some(what), true) => {
+            format!("{migration} was cancelled in {what}. {}", failure::left_by(what))
+        }
+        (Some(what), false) => format!(
+            "{migration} was cancelled in {what}, but the server did not confirm in time. {}",
+            failure::left_by(what)
+        ),
+        (None, true) => format!("{migration} was rolled back"),
+        (None, false) => format!(
+            "{migration} was cancelled, but the server did not confirm in time; it is rolled back \
+             unless the next start finds it applied"
+        ),
+    }
+}
+
+/// What of a migration in several units stays.
+fn stays_text(underway: &Underway) -> Option<String> {
+    let Underway { migration, reached: Reached { unit, of }, .. } = underway;
+    match unit {
+        1 => None,
+        2 => Some(format!(
+            "Step 1 of {of} of {migration} is done and stays; the next start goes on with step 2."
+        )),
+        _ => Some(format!(
+            "Steps 1 to {} of {of} of {migration} are done and stay; the next start goes on with \
+             step {unit}.",
+            unit - 1
+        )),
+    }
+}
+
+fn changed_unit_text(changed: &ChangedUnit) -> String {
+    let mut place = changed.file.clone();
+    if let Some((line, column)) = changed.place {
+        let _ = write!(place, ":{line}:{column}");
+    }
+    format!("{place}, step {} of the {} that are done", changed.unit, changed.done)
+}
+
+fn heirs_text(heirs: &Heirs) -> String {
+    let Heirs { former, migrations, rename, forget } = heirs;
+    format!(
+        "{former} was begun by an earlier start and is not carried any more, and it is not clear \
+         whether it goes on as {}; nothing was run. If it does:\n\n    {};\n\n  If not:\n\n    {forget};",
+        migrations.join(", or as "),
+        rename.join(";\n\n  or:\n\n    ")
+    )
+}
+
+fn doubt_text(doubt: &Doubt) -> String {
+    format!(
+        "{}: a statement that runs outside any transaction was begun by an earlier start, and \
+         nothing tells whether it was done; nothing was run\n\n    {}\n\n  Look at the database. \
+         If it was done, or you have done it:\n\n    {};\n\n  If it is to run again:\n\n    {};",
+        doubt.migration,
+        indented(&doubt.statement),
+        doubt.done,
+        doubt.again
+    )
+}
+
+fn obstacle_text(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
+        Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+            Some("") => {
+                "its first line names only a carriage return, and no interpreter; the file's \
+                 line ends have to be LF, not CRLF"
+                    .to_owned()
+            }
+            Some(name) => format!(
+                "its first line names {name} and a carriage return; the file's line ends have to be \
+                 LF, not CRLF"
+            ),
+            None => format!("the script is there; its interpreter is not: {name}"),
+        },
+        Obstacle::NoLoader(name) => {
+            format!(
+                "the program is there; what loads it, as it is dynamically linked, is not: {name}"
+            )
+        }
+        Obstacle::Folder => "it is a folder".to_owned(),
+        Obstacle::NotExecutable => "its mode does not allow it; `chmod +x` does".to_owned(),
+        Obstacle::NoProgram => {
+            "it is neither a program nor a script whose first line names an interpreter, such as \
+             #!/bin/sh"
+                .to_owned()
+        }
+        Obstacle::OtherMachine => "it is a program for another kind of machine".to_owned(),
+    }
+}
+
+fn list(title: &str, items: impl Iterator<Item = String>) -> String {
+    let mut text = format!("{title}\n");
+    for item in items {
+        let _ = write!(text, "\n  - {item}");
+    }
+    text
+}
+
+fn unfit_text(unfit: &Unfit) -> String {
+    let mut place = unfit.file.clone();
+    if let Some((line, column)) = unfit.place {
+        let _ = write!(place, ":{line}:{column}");
+    }
+    format!("{place} {}", unfit.why)
+}
+
+fn conflict_text(conflict: &Conflict) -> String {
+    match conflict {
+        Conflict::Edited(edited) => {
+            let mut text = list(
+                "nothing was run, since migrations were edited after they had been applied:",
+                edited.iter().map(|edited| {
+                    format!(
+                        "{}\n      applied as  {}\n      is now      {}",
+                        edited.file, edited.recorded, edited.present
+                    )
+                }),
+            );
+            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
+            let _ = write!(
+                text,
+                "\n\n  Restore the files, and make the change in a new migration. Or, if the \
+                 database already has\n  what they say now, run `{}`",
+                accept_command(&names)
+            );
+            // There, a comma ends a name, and blanks around one are none of it.
+            if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
+                let _ = write!(text, ", or set {}", accept_variable(&names));
+            }
+            text
+        }
+        Conflict::Ambiguous { rows, migrations } => format!(
+            "nothing was run, since the history can be read in more than one way: {} may record {}, \
+             or not. Restore their files as they were applied; what has not been applied yet, give \
+             a time stamp of its own and, with a comment, a content of its own",
+            rows.join(", "),
+            migrations.join(", ")
+        ),
+        Conflict::NothingMatches { rows, migrations } => format!(
+            "nothing was run, since the history has {} and none is about the {} carried here. Is \
+             it the right database, the right --dir, the right --table? If they were squashed, \
+             `baseline` records them as applied; --apply-older runs them all",
+            plural(*rows, "row"),
+            plural(*migrations, "migration")
+        ),
+        Conflict::OlderThanHistory { pending, first_applied } => format!(
+            "nothing was run, since {} come before {first_applied}, the first that the history \
+             knows: it was trimmed, or begun by hand. `{}` records them as applied; --apply-older \
+             runs them",
+            pending.join(", "),
+            baseline_command(pending)
+        ),
+        Conflict::MayHaveRun { pending, unknown } => format!(
+            "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
+             records as applied the one that ran; it has a row of its own then, and the old one can \
+             be deleted. --apply-older runs all that is pending",
+            pending.join(", "),
+            unknown.join(", "),
+        ),
+        Conflict::NotUpgradable { unknown } => format!(
+            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with \
+             rows about nothing that is carried here: {}. Is it the right database, the right \
+             --dir, the right --table? Restore the migrations of these rows; or, if they were \
+             squashed or replaced, delete the rows, and `baseline` what stands for them now",
+            unknown.join(", ")
+        ),
+        Conflict::Strict { out_of_order, unknown } => {
+            let mut reasons = Vec::new();
+            if !out_of_order.is_empty() {
+                reasons.push(format!("{} out of order", out_of_order.join(", ")));
+            }
+            if !unknown.is_empty() {
+                reasons.push(format!("{} not carried", unknown.join(", ")));
+            }
+            format!("nothing was run, since --strict refuses: {}", reasons.join("; "))
+        }
+    }
+}
+
+fn accept_command(names: &[&str]) -> String {
+    let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
+    format!("premigrate accept {}", words.join(" "))
+}
+
+fn accept_variable(names: &[&str]) -> String {
+    format!("PREMIGRATE_ACCEPT={}", names.join(","))
+}
+
+fn baseline_command(pending: &[String]) -> String {
+    let last = pending.last().map(String::as_str).unwrap_or_default();
+    format!("premigrate baseline --through {}", shell_word(last))
+}
+
+/// What is told to be typed, in the order in which it stands in the text. It is ours, and holds no
+/// password, but it may hold a name that ends in that word.
+pub fn typed(error: &Error) -> Vec<String> {
+    match error {
+        Error::Forbidden { statements, .. } => statements.clone(),
+        Error::Heirs(heirs) => {
+            heirs.iter().flat_map(|it| it.rename.iter().chain([&it.forget])).cloned().collect()
+        }
+        Error::Doubt(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
+        Error::Conflict(Conflict::Edited(edited)) => {
+            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
+            vec![accept_command(&names), accept_variable(&names)]
+        }
+        Error::Conflict(Conflict::OlderThanHistory { pending, .. }) => {
+            vec![baseline_command(pending)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A name as a shell takes it for one word.
+fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-+.,:/@%".contains(c);
+    match name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
+    }
+}
+
+/// As an object.
+pub fn json(ended: &Ended, with_app: bool) -> Map<String, Value> {
+    let error = &ended.error;
+    let mut fields = match error {
+        Error::Failed(failure) => failure::json(failure),
+        Error::NoLock(failure, blocker) => {
+            let mut fields = failure::json(failure);
+            fields.insert("blocker".to_owned(), json!(blocker.as_ref().map(blocker_json)));
+            fields
+        }
+        _ => {
+            let mut text = text(ended);
+            text = clean(&text);
+            object(json!({ "event": "error", "message": text }))
+        }
+    };
+    match error {
+        Error::Conflict(Conflict::Edited(edited)) => {
+            let edited: Vec<_> = edited
+                .iter()
+                .map(|edited| {
+                    json!({
+                        "migration": edited.migration,
+                        "file": edited.file,
+                        "applied_as": edited.recorded,
+                        "is_now": edited.present,
+                    })
+                })
+                .collect();
+            fields.insert("edited".to_owned(), Value::Array(edited));
+        }
+        Error::Unreachable(attempts) => {
+            let attempts = attempts.iter().map(attempt_json).collect();
+            fields.insert("attempts".to_owned(), Value::Array(attempts));
+        }
+        Error::Stopped { signal, .. } => {
+            fields.insert("signal".to_owned(), json!(signal.name()));
+        }
+        _ => {}
+    }
+    fields.insert("exit_code".to_owned(), json!(error.exit_code()));
+    if with_app {
+        fields.insert("app_started".to_owned(), json!(false));
+    }
+    fields.insert("applied".to_owned(), json!(ended.applied));
+    fields.insert("pending".to_owned(), json!(ended.pending));
+    if let Some(Underway { migration, reached: Reached { unit, of }, .. }) = &ended.underway {
+        let partial = json!({ "migration": migration, "done": unit - 1, "units": of });
+        fields.insert("partial".to_owned(), partial);
+    }
+    if let Some(uncertain) = &ended.uncertain {
+        fields.insert("uncertain".to_owned(), json!(uncertain));
+    }
+    fields
+}
