@@ -20,17 +20,17 @@ pub mod transaction;
 use std::time::Duration;
 
 use self::load::QUESTION;
-use crate::apply::event::{Again, Broken, Done, Event, Holder, Purpose, Underway};
-use crate::apply::transaction::{Ground, Job};
-use crate::cli::config::Settings;
-use crate::error::{Conflict, Ended, Error};
-use crate::history::plan::{self, Disagreement, Pairing, Plan};
+use crate::apply::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
+use crate::apply::transaction::{Expected, TransactionSpec};
+use crate::cli::config::Options;
+use crate::error::{Conflict, Error, RunFailure};
+use crate::history::plan::{self, Disagreement, Matches, Plan};
 use crate::history::progress::Progress;
-use crate::history::table::{Entry, History};
+use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::{self, Fit};
-use crate::postgres::session::{Attempt, Cause, Session, Trouble};
-use crate::process::signals::{Interrupted, Patience, Stop};
+use crate::migrations::prepared::{self, PreparedMigration};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
+use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
 /// Between two looks whether another runner is done; random, so that many do not come at once.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
@@ -44,7 +44,7 @@ const BREAKS: u32 = 3;
 
 /// What is to be brought about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
+pub enum Operation {
     /// Everything pending is applied; these edited migrations are accepted first.
     Up {
         /// By name.
@@ -62,85 +62,85 @@ pub enum Task {
     },
 }
 
-impl Task {
+impl Operation {
     /// What rows are written for, if writing them is all there is to it.
-    fn purpose(&self) -> Option<Purpose> {
+    fn kind(&self) -> Option<RecordKind> {
         match self {
-            Task::Up { .. } => None,
-            Task::Baseline { .. } => Some(Purpose::Baseline),
-            Task::Accept { .. } => Some(Purpose::Accept),
+            Operation::Up { .. } => None,
+            Operation::Baseline { .. } => Some(RecordKind::Baseline),
+            Operation::Accept { .. } => Some(RecordKind::Accept),
         }
     }
 
     /// The migrations to which it is limited, by name.
     fn named(&self) -> Vec<String> {
         match self {
-            Task::Up { .. } => Vec::new(),
-            Task::Baseline { through } => through.iter().cloned().collect(),
-            Task::Accept { names } => names.clone().unwrap_or_default(),
+            Operation::Up { .. } => Vec::new(),
+            Operation::Baseline { through } => through.iter().cloned().collect(),
+            Operation::Accept { names } => names.clone().unwrap_or_default(),
         }
     }
 }
 
 /// Brings it about. On return, whatever the end, no session of ours is open.
 pub fn carry_out(
-    task: &Task,
+    task: &Operation,
     set: &MigrationSet,
-    settings: &Settings,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
-) -> Result<(), Ended> {
+    settings: &Options,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
+) -> Result<(), RunFailure> {
     let (applied, pending) = (Vec::new(), Vec::new());
-    let (broken, unsettable) = (None, Vec::new());
+    let (broken, unsupported_settings) = (None, Vec::new());
     let mut run = Run {
         task,
         set,
         settings,
         stop,
-        tell,
+        emit,
         applied,
         pending,
         broken,
-        unsettable,
+        unsupported_settings,
         told_pooler: false,
         is_set: false,
-        underway: None,
+        in_progress: None,
     };
     let result = run.go();
     result.map_err(|error| {
         let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
-        let uncertain = uncertain.filter(|_| !matches!(error, Error::Broken(_)));
+        let uncertain = uncertain.filter(|_| !matches!(error, Error::ConnectionLost(_)));
         let (applied, pending) = (run.applied, run.pending);
-        Ended { error, applied, pending, uncertain, underway: run.underway }
+        RunFailure { error, applied, pending, uncertain, in_progress: run.in_progress }
     })
 }
 
 /// What `up` would do.
 #[derive(Debug)]
-pub struct Prospect<'a> {
+pub struct DryRun<'a> {
     /// The edited migrations that it would accept, by name.
     pub accepted: Vec<String>,
     /// What it would run then.
     pub plan: Plan,
     /// How each of these runs.
-    pub fit: Vec<Fit<'a>>,
+    pub fit: Vec<PreparedMigration<'a>>,
 }
 
 /// What `up` would do now, where it is to accept these; changes nothing.
 pub fn dry_run<'a>(
     set: &'a MigrationSet,
     accept: &[String],
-    settings: &Settings,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
-) -> Result<Prospect<'a>, Error> {
-    let (session, mut history) = load::history(settings, stop, tell)?;
+    settings: &Options,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
+) -> Result<DryRun<'a>, Error> {
+    let (session, mut history) = load::history(settings, stop, emit)?;
     let mut accepted = Vec::new();
     if !accept.is_empty() {
-        let plan::Accepted { pairing, records, .. } = self::accepted(set, Some(accept), &history)?;
+        let plan::Accepted { matches, records, .. } = self::accepted(set, Some(accept), &history)?;
         let (entries, names) = entries_of(set, records, &history);
         if !entries.is_empty() {
-            history.prepare(set.layout(), &pairing.names(set));
+            history.after_upgrade(set.layout(), &matches.names(set));
             history.add(&entries);
         }
         accepted = names;
@@ -149,12 +149,12 @@ pub fn dry_run<'a>(
         .map_err(|disagreement| conflict(disagreement, set, &history))?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
-        false => load::progress(&session, &history, settings, stop, tell),
+        false => load::progress(&session, &history, settings, stop, emit),
     };
     session.close();
-    let mut fit = prepared::fit(set, &plan.pending).map_err(Error::Unfit)?;
+    let mut fit = prepared::fit(set, &plan.pending).map_err(Error::NotRunnable)?;
     resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
-    Ok(Prospect { accepted, plan, fit })
+    Ok(DryRun { accepted, plan, fit })
 }
 
 /// What accepting these comes to, or all that were edited.
@@ -176,13 +176,13 @@ fn entries_of(
     set: &MigrationSet,
     records: Vec<(usize, Option<usize>)>,
     history: &History,
-) -> (Vec<Entry>, Vec<String>) {
+) -> (Vec<NewRow>, Vec<String>) {
     let layout = set.layout();
     let entry = |(place, row): (usize, Option<usize>)| {
         let migration = set.get(place)?;
         let entry = match row.and_then(|row| history.rows.get(row)) {
-            Some(row) => Entry::again(migration, row, layout),
-            None => Entry::of(migration, layout),
+            Some(row) => NewRow::re_accept(migration, row, layout),
+            None => NewRow::of(migration, layout),
         };
         Some((entry, migration.name.clone()))
     };
@@ -190,11 +190,11 @@ fn entries_of(
 }
 
 struct Run<'a> {
-    task: &'a Task,
+    task: &'a Operation,
     set: &'a MigrationSet,
-    settings: &'a Settings,
-    stop: &'a Stop,
-    tell: &'a mut dyn FnMut(Event),
+    settings: &'a Options,
+    stop: &'a StopFlag,
+    emit: &'a mut dyn FnMut(Event),
     /// What this run has applied.
     applied: Vec<String>,
     /// What it has still to apply.
@@ -202,13 +202,13 @@ struct Run<'a> {
     /// The last connection that broke in a transaction, and how often it did so in a row.
     broken: Option<(Box<Broken>, u32)>,
     /// Settings to do without.
-    unsettable: Vec<&'static str>,
+    unsupported_settings: Vec<&'static str>,
     /// Whether it was said what a pooler means for statements outside a transaction.
     told_pooler: bool,
     /// Whether the session has settings of a statement outside a transaction.
     is_set: bool,
-    /// The migration that is under way in several units, and where it is.
-    underway: Option<Underway>,
+    /// The migration that is under way in several steps, and where it is.
+    in_progress: Option<InProgress>,
 }
 
 /// What a round is to do.
@@ -216,9 +216,9 @@ enum Round<'a> {
     /// Nothing: it is all done.
     Done,
     /// Write these rows.
-    Record { entries: Vec<Entry>, names: Vec<String>, purpose: Purpose, pairing: Pairing },
+    Record { entries: Vec<NewRow>, names: Vec<String>, kind: RecordKind, matches: Matches },
     /// Run what is pending.
-    Apply(Plan, Vec<Fit<'a>>),
+    Apply(Plan, Vec<PreparedMigration<'a>>),
 }
 
 /// Why a round ended before everything was done.
@@ -233,43 +233,43 @@ enum Setback {
 impl<'a> Run<'a> {
     fn go(&mut self) -> Result<(), Error> {
         let mut rivals = None;
-        let primary = Patience::lasting(self.settings.wait, self.stop);
+        let primary = Deadline::after(self.settings.wait, self.stop);
         let mut told_standby = false;
         let mut recorded: Option<Vec<String>> = None;
         let mut changes = 0;
         loop {
-            let (session, history) = load::history(self.settings, self.stop, self.tell)?;
+            let (session, history) = load::history(self.settings, self.stop, self.emit)?;
             let round = self.decide(&history)?;
             if matches!(round, Round::Done) {
                 session.close();
-                if let Some(purpose) = self.task.purpose() {
+                if let Some(kind) = self.task.kind() {
                     match (recorded, self.broken.is_some()) {
                         (None, _) => {
                             let named = self.task.named();
-                            (self.tell)(Event::NothingToRecord { purpose, named });
+                            (self.emit)(Event::NothingToRecord { kind, named });
                         }
                         // The answer to COMMIT was lost, and the rows are there.
                         (Some(migrations), true) => {
-                            (self.tell)(Event::Recorded { migrations, purpose });
+                            (self.emit)(Event::Recorded { migrations, kind });
                         }
                         (Some(_), false) => {}
                     }
                 }
                 return Ok(());
             }
-            if history.standby {
+            if history.in_recovery {
                 session.close();
                 if !told_standby {
-                    let left = primary.left().unwrap_or_default();
-                    (self.tell)(Event::WaitingForPrimary { left });
+                    let left = primary.remaining().unwrap_or_default();
+                    (self.emit)(Event::WaitingForPrimary { left });
                     told_standby = true;
                 }
-                primary.sleep(POLL.0).map_err(|end| interrupted(end, Error::Standby))?;
+                primary.sleep(POLL.0).map_err(|end| interrupted(end, Error::ReadOnly))?;
                 continue;
             }
             let before = self.applied.len();
             let (settings, stop) = (self.settings, self.stop);
-            let progress = match load::progress(&session, &history, settings, stop, self.tell) {
+            let progress = match load::progress(&session, &history, settings, stop, self.emit) {
                 Ok(progress) => progress,
                 Err(Error::Unreachable(attempts)) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };
@@ -290,12 +290,12 @@ impl<'a> Run<'a> {
                     }
                     setback
                 }
-                Round::Record { entries, names, purpose, pairing } => {
+                Round::Record { entries, names, kind, matches } => {
                     let setback =
-                        self.record(&session, entries, &names, &pairing, &history, &progress)?;
+                        self.record(&session, entries, &names, &matches, &history, &progress)?;
                     if setback.is_none() {
                         self.broken = None;
-                        (self.tell)(Event::Recorded { migrations: names.clone(), purpose });
+                        (self.emit)(Event::Recorded { migrations: names.clone(), kind });
                     }
                     recorded = Some(names);
                     setback
@@ -308,7 +308,7 @@ impl<'a> Run<'a> {
                     session.close();
                     changes = if self.applied.len() > before { 1 } else { changes + 1 };
                     if changes > MOST_CHANGES {
-                        return Err(Error::Unsettled(self.settings.table.clone()));
+                        return Err(Error::HistoryKeepsChanging(self.settings.table.clone()));
                     }
                     if changes > 1 {
                         self.pause(PAUSE)?;
@@ -321,9 +321,9 @@ impl<'a> Run<'a> {
                     if self.applied.len() > before {
                         rivals = None;
                     }
-                    let patience = || Patience::lasting(self.settings.runner_wait, self.stop);
-                    let rivals = rivals.get_or_insert_with(|| Rivals::new(patience()));
-                    rivals.wait(holder, self.tell)?;
+                    let deadline = || Deadline::after(self.settings.runner_wait, self.stop);
+                    let rivals = rivals.get_or_insert_with(|| LockWait::new(deadline()));
+                    rivals.wait(holder, self.emit)?;
                 }
             }
         }
@@ -334,28 +334,28 @@ impl<'a> Run<'a> {
         let set = self.set;
         let conflict = |disagreement| conflict(disagreement, set, history);
         match self.task {
-            Task::Baseline { through } => {
+            Operation::Baseline { through } => {
                 let through = through.as_ref().map(|name| place_of(set, name)).transpose()?;
-                let (pairing, places) = plan::baseline(set, history, through).map_err(conflict)?;
+                let (matches, places) = plan::baseline(set, history, through).map_err(conflict)?;
                 let records = places.into_iter().map(|place| (place, None)).collect();
-                Ok(self.to_record(records, pairing, history, Purpose::Baseline))
+                Ok(self.to_record(records, matches, history, RecordKind::Baseline))
             }
-            Task::Accept { names } => {
+            Operation::Accept { names } => {
                 let accepted = accepted(set, names.as_deref(), history)?;
                 if !accepted.refused.is_empty() {
                     let name = |place: usize| Some(set.get(place)?.name.clone());
                     let pending = accepted.refused.into_iter().filter_map(name).collect();
                     return Err(Error::NotApplied(pending));
                 }
-                let (records, pairing) = (accepted.records, accepted.pairing);
-                Ok(self.to_record(records, pairing, history, Purpose::Accept))
+                let (records, matches) = (accepted.records, accepted.matches);
+                Ok(self.to_record(records, matches, history, RecordKind::Accept))
             }
-            Task::Up { accept } => {
+            Operation::Up { accept } => {
                 if !accept.is_empty() {
                     // What is not edited any more was accepted by an earlier start.
                     let accepted = accepted(set, Some(accept), history)?;
-                    let (records, pairing) = (accepted.records, accepted.pairing);
-                    let round = self.to_record(records, pairing, history, Purpose::Accept);
+                    let (records, matches) = (accepted.records, accepted.matches);
+                    let round = self.to_record(records, matches, history, RecordKind::Accept);
                     if !matches!(round, Round::Done) {
                         return Ok(round);
                     }
@@ -368,7 +368,7 @@ impl<'a> Run<'a> {
                     self.tell_finished(&plan, history);
                     return Ok(Round::Done);
                 }
-                let fit = prepared::fit(set, &plan.pending).map_err(Error::Unfit)?;
+                let fit = prepared::fit(set, &plan.pending).map_err(Error::NotRunnable)?;
                 Ok(Round::Apply(plan, fit))
             }
         }
@@ -377,24 +377,24 @@ impl<'a> Run<'a> {
     fn to_record(
         &self,
         records: Vec<(usize, Option<usize>)>,
-        pairing: Pairing,
+        matches: Matches,
         history: &History,
-        purpose: Purpose,
+        kind: RecordKind,
     ) -> Round<'a> {
         if records.is_empty() {
             return Round::Done;
         }
         let (entries, names) = entries_of(self.set, records, history);
-        Round::Record { entries, names, purpose, pairing }
+        Round::Record { entries, names, kind, matches }
     }
 
     fn tell_finished(&mut self, plan: &Plan, history: &History) {
         if !plan.unknown.is_empty() {
             let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
-            (self.tell)(Event::Unknown { rows: rows.map(ToString::to_string).collect() });
+            (self.emit)(Event::Unknown { rows: rows.map(ToString::to_string).collect() });
         }
         if self.applied.is_empty() {
-            (self.tell)(Event::UpToDate { applied: plan.applied });
+            (self.emit)(Event::UpToDate { applied: plan.applied });
         }
     }
 
@@ -402,33 +402,34 @@ impl<'a> Run<'a> {
     fn record(
         &mut self,
         session: &Session,
-        entries: Vec<Entry>,
+        entries: Vec<NewRow>,
         recorded: &[String],
-        pairing: &Pairing,
+        matches: &Matches,
         history: &History,
         progress: &Progress,
     ) -> Result<Option<Setback>, Error> {
         let table = &self.settings.table;
-        let prepare = table.prepare(history, self.set.layout(), &pairing.names(self.set));
-        let state = history.prepared_state(self.set.layout());
+        let prepare =
+            table.create_or_upgrade_sql(history, self.set.layout(), &matches.names(self.set));
+        let state = history.version_after_upgrade(self.set.layout());
         let begun = recorded.iter().any(|name| progress.of(name).next().is_some());
         let marks = progress.close(table, recorded).filter(|_| begun).into_iter().collect();
-        let job = Job { prepare, entries, marks, ..Job::default() };
-        let ground = Ground { table, history, state, progress };
+        let job = TransactionSpec { prepare, entries, marks, ..TransactionSpec::default() };
+        let ground = Expected { table, history, state, progress };
         Ok(self.run(session, &job, &ground)?.err())
     }
 
     fn count_applied(&mut self, migration: &str, took: Option<Duration>) {
-        (self.tell)(Event::Applied(Done { migration: migration.to_owned(), took }));
+        (self.emit)(Event::Applied(Done { migration: migration.to_owned(), took }));
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
-        (self.broken, self.underway) = (None, None);
+        (self.broken, self.in_progress) = (None, None);
     }
 
     /// Who holds the lock; a question whose failure changes nothing.
     fn holder(&self, session: &Session) -> Option<Holder> {
-        let patience = Patience::lasting(QUESTION, self.stop);
-        lock::parse_holder(&session.ask(&lock::holder(), patience).ok()??)
+        let deadline = Deadline::after(QUESTION, self.stop);
+        lock::parse_holder(&session.query_row(&lock::holder_sql(), deadline).ok()??)
     }
 
     /// The connection broke. The next round reads in the history what became of the transaction;
@@ -436,19 +437,19 @@ impl<'a> Run<'a> {
     fn count_break(&mut self, broken: Box<Broken>) -> Result<(), Error> {
         let times = match &self.broken {
             Some((before, times))
-                if before.migration == broken.migration && before.unit == broken.unit =>
+                if before.migration == broken.migration && before.step == broken.step =>
             {
                 times + 1
             }
             _ => 1,
         };
         if times > 2 * BREAKS {
-            let cause = Cause::Client(broken.trouble);
+            let cause = QueryError::Client(broken.trouble);
             return Err(Error::Unreachable(vec![Attempt::after_connecting(cause)]));
         }
-        (self.tell)(Event::Retrying {
+        (self.emit)(Event::Retrying {
             migration: broken.migration.clone(),
-            why: Again::Lost(broken.trouble.clone()),
+            why: RetryReason::Lost(broken.trouble.clone()),
             pause: PAUSE,
             attempt: times + 1,
         });
@@ -471,14 +472,14 @@ impl<'a> Run<'a> {
 
     /// How a transaction last broke its connection, if it did so too often to be sent again. Then
     /// all there is to learn is whether it was committed.
-    fn given_up(&self, migration: Option<&str>, unit: usize) -> Option<Box<Broken>> {
+    fn given_up(&self, migration: Option<&str>, step: usize) -> Option<Box<Broken>> {
         let (broken, times) = self.broken.as_ref()?;
-        let is_it = broken.migration.as_deref() == migration && broken.unit == unit;
+        let is_it = broken.migration.as_deref() == migration && broken.step == step;
         (*times >= BREAKS && is_it).then(|| broken.clone())
     }
 
     fn pause(&self, time: Duration) -> Result<(), Error> {
-        match Patience::endless(self.stop).sleep(time) {
+        match Deadline::never(self.stop).sleep(time) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }
@@ -488,37 +489,37 @@ impl<'a> Run<'a> {
 /// A connection that broke between two transactions.
 fn lost_at_question(attempts: Vec<Attempt>) -> Option<Box<Broken>> {
     let trouble = match attempts.into_iter().next()?.cause {
-        Cause::Client(trouble) => trouble,
-        Cause::Server(error) => Trouble::Lost(error.message.clone(), Some(error)),
-        Cause::Stopped(_) => return None,
+        QueryError::Client(trouble) => trouble,
+        QueryError::Server(error) => ConnectionError::Lost(error.message.clone(), Some(error)),
+        QueryError::Stopped(_) => return None,
     };
-    Some(Box::new(Broken { migration: None, unit: 0, completed: 0, statements: 0, trouble }))
+    Some(Box::new(Broken { migration: None, step: 0, completed: 0, statements: 0, trouble }))
 }
 
 /// Waiting for another runner to be done.
-struct Rivals<'a> {
-    patience: Patience<'a>,
+struct LockWait<'a> {
+    deadline: Deadline<'a>,
     /// The backend that was told last.
     told: Option<Option<String>>,
 }
 
-impl Rivals<'_> {
-    fn new(patience: Patience<'_>) -> Rivals<'_> {
-        Rivals { patience, told: None }
+impl LockWait<'_> {
+    fn new(deadline: Deadline<'_>) -> LockWait<'_> {
+        LockWait { deadline, told: None }
     }
 
     /// Waits for a moment, or says that it was long enough. The last look is at the very end.
-    fn wait(&mut self, holder: Option<Holder>, tell: &mut dyn FnMut(Event)) -> Result<(), Error> {
-        let left = self.patience.left().unwrap_or_default();
+    fn wait(&mut self, holder: Option<Holder>, emit: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let left = self.deadline.remaining().unwrap_or_default();
         if left.is_zero() {
             return Err(Error::LockedOut(holder));
         }
         let pid = holder.as_ref().map(|holder| holder.pid.clone());
         if self.told.as_ref() != Some(&pid) {
             self.told = Some(pid);
-            tell(Event::LockedOut { holder, left });
+            emit(Event::LockedOut { holder, left });
         }
-        match self.patience.sleep(lock::jittered(POLL.0, POLL.1).min(left)) {
+        match self.deadline.sleep(lock::jittered(POLL.0, POLL.1).min(left)) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }

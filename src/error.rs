@@ -3,30 +3,30 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::apply::event::{Blocker, Broken, Failure, Holder, Underway};
-use crate::cli::args::Usage;
+use crate::apply::event::{Blocker, Broken, Failure, Holder, InProgress};
+use crate::cli::args::UsageError;
 use crate::cli::config;
 use crate::commands::new;
 use crate::history::plan::Disagreement;
-use crate::history::progress::NotProgress;
-use crate::history::table::{self, NotAHistory, Table};
+use crate::history::progress::BadProgressTable;
+use crate::history::table::{self, NotHistoryTable, Table};
 use crate::migrations::layout;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::Unfit;
+use crate::migrations::prepared::NotRunnable;
 use crate::migrations::source::Origin;
-use crate::postgres::server_error::PgError;
+use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
-use crate::process::exec::{self, NotStarted};
+use crate::process::exec::{self, ExecError};
 use crate::process::signals::Signal;
 
 /// Why a run ended.
 #[derive(Debug)]
 pub enum Error {
     /// The command line is wrong.
-    Usage(Usage),
+    Usage(UsageError),
     /// The environment, a file it names, or a connection string is wrong.
-    Config(config::Invalid),
+    Config(config::ConfigError),
     /// The executable was built without migrations, and no folder was named.
     NothingEmbedded,
     /// The migrations folder, or a file in it, cannot be read.
@@ -41,37 +41,37 @@ pub enum Error {
         /// Where it came from.
         origin: Origin,
         /// All that is wrong with it.
-        problems: Vec<layout::Invalid>,
+        problems: Vec<layout::LayoutProblem>,
     },
     /// Pending migrations that cannot be run as they are.
-    Unfit(Vec<Unfit>),
+    NotRunnable(Vec<NotRunnable>),
     /// History and carried set disagree.
     Conflict(Conflict),
     /// The table that is there is not a history.
-    NotAHistory(Table, NotAHistory),
+    NotHistoryTable(Table, NotHistoryTable),
     /// No place that was tried let us in.
     Unreachable(Vec<Attempt>),
     /// The server is a standby, and stayed one.
-    Standby,
+    ReadOnly,
     /// Migrations were edited in what an earlier start has done of them.
     ChangedUnits(Vec<ChangedUnit>),
     /// Progress that may be that of several migrations.
-    Heirs(Vec<Heirs>),
+    AmbiguousRename(Vec<Heirs>),
     /// The progress table cannot be understood.
-    NotProgress(Table, NotProgress),
+    BadProgressTable(Table, BadProgressTable),
     /// What became of a statement outside any transaction cannot be told.
-    Doubt(Box<Doubt>),
+    UnknownOutcome(Box<UnknownOutcome>),
     /// A statement of an earlier start runs on, and cannot be ended.
-    Orphan {
+    StaleBackend {
         /// The migration.
         migration: String,
         /// The backend's process number.
         pid: String,
         /// Why not, if the server said so.
-        error: Option<PgError>,
+        error: Option<ServerError>,
     },
     /// Someone else seems to be building an index that is to be built.
-    Busy {
+    IndexBeingBuilt {
         /// The migration.
         migration: String,
         /// The index.
@@ -92,22 +92,22 @@ pub enum Error {
     /// A migration failed.
     Failed(Box<Failure>),
     /// A migration's connection broke, each time it was tried.
-    Broken(Box<Broken>),
+    ConnectionLost(Box<Broken>),
     /// The history looks different each time that something is to be written.
-    Unsettled(Table),
+    HistoryKeepsChanging(Table),
     /// The server does not answer about the history.
-    Unanswered(Table),
+    HistoryTimeout(Table),
     /// Our role may not do to the history what has to be done.
-    Forbidden {
+    PermissionDenied {
         /// What the server said.
-        error: PgError,
+        error: ServerError,
         /// The statements that someone who may has to run.
         statements: Vec<String>,
     },
     /// Another runner was at work all the time.
     LockedOut(Option<Holder>),
     /// Every attempt at a migration met a lock; with who was last seen to hold it.
-    NoLock(Box<Failure>, Option<Blocker>),
+    LockTimeout(Box<Failure>, Option<Blocker>),
     /// A signal ended the run.
     Stopped {
         /// Which.
@@ -120,7 +120,7 @@ pub enum Error {
     /// These are pending, so that there is nothing of them to accept.
     NotApplied(Vec<String>),
     /// `new` added nothing.
-    NotAdded(new::Invalid),
+    New(new::NewError),
     /// The signal handlers cannot be set.
     Signals(io::Error),
     /// The app cannot be executed.
@@ -128,7 +128,7 @@ pub enum Error {
         /// Its name.
         program: String,
         /// Why.
-        reason: NotStarted,
+        reason: ExecError,
     },
 }
 
@@ -140,7 +140,7 @@ pub struct RolledBack {
     /// Whether the server confirmed the roll-back, or that the statement has ended.
     pub confirmed: bool,
     /// What ran, if it was outside a transaction, so that nothing rolls it back.
-    pub alone: Option<&'static str>,
+    pub outside_transaction: Option<&'static str>,
 }
 
 /// A migration that was begun and is not carried any more, and those that it may be, renamed.
@@ -162,7 +162,7 @@ pub struct ChangedUnit {
     /// Its file.
     pub file: String,
     /// The first unit that is not what was done, from 1.
-    pub unit: usize,
+    pub step: usize,
     /// Where that begins now, if it is there: line and column, from 1.
     pub place: Option<(usize, usize)>,
     /// How many units are done.
@@ -171,7 +171,7 @@ pub struct ChangedUnit {
 
 /// A statement outside any transaction that has begun, and of which nothing tells what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
+pub struct UnknownOutcome {
     /// The migration.
     pub migration: String,
     /// The statement.
@@ -209,7 +209,7 @@ pub enum Conflict {
         first_applied: String,
     },
     /// Pending ones may be what an unknown row recorded.
-    MayHaveRun {
+    PossiblyApplied {
         /// They.
         pending: Vec<String>,
         /// The rows.
@@ -277,9 +277,10 @@ impl Conflict {
                     first_applied: migration(first_applied),
                 }
             }
-            Disagreement::MayHaveRun { pending, unknown } => {
-                Conflict::MayHaveRun { pending: migrations(pending), unknown: rows_at(unknown) }
-            }
+            Disagreement::PossiblyApplied { pending, unknown } => Conflict::PossiblyApplied {
+                pending: migrations(pending),
+                unknown: rows_at(unknown),
+            },
             Disagreement::NotUpgradable { unknown } => {
                 Conflict::NotUpgradable { unknown: rows_at(unknown) }
             }
@@ -303,36 +304,39 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::NoSuchMigration(_) | Error::NotApplied(_) => 64,
-            Error::NotAdded(new::Invalid::Name(_)) => 64,
-            Error::NotAdded(_)
+            Error::New(new::NewError::Name(_)) => 64,
+            Error::New(_)
             | Error::NothingEmbedded
             | Error::Unreadable { .. }
             | Error::InvalidSet { .. }
-            | Error::Unfit(_)
+            | Error::NotRunnable(_)
             | Error::Conflict(_)
             | Error::ChangedUnits(_)
-            | Error::Heirs(_)
-            | Error::NotProgress(..)
-            | Error::NotAHistory(..) => 65,
+            | Error::AmbiguousRename(_)
+            | Error::BadProgressTable(..)
+            | Error::NotHistoryTable(..) => 65,
             Error::Unreachable(attempts) => {
-                if attempts.iter().any(|attempt| attempt.cause.is_ours()) {
+                if attempts.iter().any(|attempt| attempt.cause.is_config_error()) {
                     78
-                } else if attempts.iter().any(|attempt| wait::refuses(&attempt.cause)) {
+                } else if attempts.iter().any(|attempt| wait::is_rejection(&attempt.cause)) {
                     77
                 } else {
                     69
                 }
             }
-            Error::Standby => 69,
-            Error::Failed(_) | Error::Broken(_) | Error::Doubt(_) | Error::Signals(_) => 70,
+            Error::ReadOnly => 69,
+            Error::Failed(_)
+            | Error::ConnectionLost(_)
+            | Error::UnknownOutcome(_)
+            | Error::Signals(_) => 70,
             Error::LockedOut(_)
-            | Error::NoLock(..)
-            | Error::Orphan { .. }
-            | Error::Busy { .. }
+            | Error::LockTimeout(..)
+            | Error::StaleBackend { .. }
+            | Error::IndexBeingBuilt { .. }
             | Error::NoSecondConnection { .. }
-            | Error::Unsettled(_)
-            | Error::Unanswered(_) => 75,
-            Error::Forbidden { .. } => 77,
+            | Error::HistoryKeepsChanging(_)
+            | Error::HistoryTimeout(_) => 75,
+            Error::PermissionDenied { .. } => 77,
             Error::Config(_) | Error::PooledSettings { .. } => 78,
             Error::Stopped { signal, .. } => signal.exit_code(),
             Error::App { reason, .. } => exec::exit_code(&reason.error),
@@ -342,7 +346,7 @@ impl Error {
 
 /// An error, and what had been done before it.
 #[derive(Debug)]
-pub struct Ended {
+pub struct RunFailure {
     /// Why the run ended.
     pub error: Error,
     /// The migrations that this run applied; they stay.
@@ -352,15 +356,15 @@ pub struct Ended {
     /// The migration whose connection broke, so that it is open whether it was committed.
     pub uncertain: Option<String>,
     /// The migration that was under way in several units.
-    pub underway: Option<Underway>,
+    pub in_progress: Option<InProgress>,
 }
 
-impl Ended {
+impl RunFailure {
     /// How many are pending beside the one that failed.
     pub fn pending_after_failure(&self) -> usize {
         let failed = match &self.error {
-            Error::Failed(failure) | Error::NoLock(failure, _) => failure.migration.as_ref(),
-            Error::Broken(broken) => broken.migration.as_ref(),
+            Error::Failed(failure) | Error::LockTimeout(failure, _) => failure.migration.as_ref(),
+            Error::ConnectionLost(broken) => broken.migration.as_ref(),
             Error::Stopped { rolled_back: Some(it), .. } => it.migration.as_ref(),
             _ => None,
         };
@@ -371,8 +375,14 @@ impl Ended {
     }
 }
 
-impl From<Error> for Ended {
-    fn from(error: Error) -> Ended {
-        Ended { error, applied: Vec::new(), pending: Vec::new(), uncertain: None, underway: None }
+impl From<Error> for RunFailure {
+    fn from(error: Error) -> RunFailure {
+        RunFailure {
+            error,
+            applied: Vec::new(),
+            pending: Vec::new(),
+            uncertain: None,
+            in_progress: None,
+        }
     }
 }

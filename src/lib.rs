@@ -15,11 +15,11 @@
 //!   └── exec (become the app)
 //! ```
 //!
-//! A migration is one unit, a transaction, unless its text says that one cannot hold it: then `units`
+//! A migration is one unit, a transaction, unless its text says that one cannot hold it: then `steps`
 //! cuts it, `progress` records each unit with its work, and `resume` compares the two later. What
 //! runs outside any transaction is `apply::lone`, and `fate` tells what became of it after a crash.
 //!
-//! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `units`, `resume`,
+//! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `steps`, `resume`,
 //! `flight`, `fate`, `history`, `progress`, `mask`, `render`. What acts: `source`, `database` (the
 //! only room with the driver in it), `connect`, `consult`, `apply`, `observer`, `signals`, `exec`, and
 //! `main`, which alone prints and ends the process.
@@ -38,19 +38,19 @@ pub mod sql;
 use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::apply::Task;
+use crate::apply::Operation;
 use crate::apply::event::Event;
 use crate::cli::args;
-use crate::cli::args::{Command, Invocation, Request, Usage};
+use crate::cli::args::{Command, Invocation, Parsed, UsageError};
 use crate::cli::config::{Config, Environment, Format};
 use crate::commands::{check, new, status};
-use crate::error::{Ended, Error};
+use crate::error::{Error, RunFailure};
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::{Files, Origin, Unreadable};
 use crate::migrations::{layout, source};
 use crate::postgres::tls;
 use crate::process::exec::App;
-use crate::process::signals::Stop;
+use crate::process::signals::StopFlag;
 
 /// Something to print: an answer to a question, or a report of what goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,17 +77,17 @@ pub enum Outcome {
 pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
-    stop: &Stop,
+    stop: &StopFlag,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
-    let manner = args::manner(&args);
+    let output_hints = args::output_hints(&args);
     let invocation = match args::parse(args) {
-        Ok(Request::Help) => return answer(args::HELP.to_owned(), print),
-        Ok(Request::Version) => return answer(version(), print),
-        Ok(Request::Run(invocation)) => invocation,
+        Ok(Parsed::Help) => return answer(args::HELP.to_owned(), print),
+        Ok(Parsed::Version) => return answer(version(), print),
+        Ok(Parsed::Run(invocation)) => invocation,
         Err(usage) => {
-            let format = Config::format(&manner.options, environment);
-            let with_app = manner.with_app && !matches!(usage, Usage::AppNotUsed(_));
+            let format = Config::format(&output_hints.options, environment);
+            let with_app = output_hints.with_app && !matches!(usage, UsageError::AppNotUsed(_));
             return failed(Error::Usage(usage), with_app, format, print);
         }
     };
@@ -115,13 +115,13 @@ pub fn run(
 fn unless_stopped(
     invocation: &Invocation,
     config: &Config,
-    stop: &Stop,
+    stop: &StopFlag,
     print: &mut dyn FnMut(Output),
-) -> Result<u8, Ended> {
+) -> Result<u8, RunFailure> {
     let code = carry_out(invocation, config, stop, print)?;
     // It may have come after the last commit, or with the answer: then the app is not started any
     // more, and our own code is not told.
-    match stop.last_look() {
+    match stop.arm_immediate_exit() {
         Some(signal) => Err(Error::from(signal).into()),
         None => Ok(code),
     }
@@ -130,9 +130,9 @@ fn unless_stopped(
 fn carry_out(
     invocation: &Invocation,
     config: &Config,
-    stop: &Stop,
+    stop: &StopFlag,
     print: &mut dyn FnMut(Output),
-) -> Result<u8, Ended> {
+) -> Result<u8, RunFailure> {
     let format = config.format;
     if invocation.command == Command::Up && config.skip {
         print(Output::Report(render::event(&Event::Skipped, format)));
@@ -140,9 +140,9 @@ fn carry_out(
     }
     if let (Command::New, [name, ..]) = (invocation.command, invocation.names.as_slice()) {
         let Origin::Folder(folder) = &config.origin else {
-            return Err(Error::Usage(Usage::NoFolder).into());
+            return Err(Error::Usage(UsageError::NoFolder).into());
         };
-        let created = new::add(folder, name, now()).map_err(Error::NotAdded)?;
+        let created = new::add(folder, name, now()).map_err(Error::New)?;
         print(Output::Answer(render::created(&created, format)));
         return Ok(0);
     }
@@ -152,7 +152,7 @@ fn carry_out(
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
     if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
-        return Err(Error::Usage(Usage::NoName(invocation.command.name())).into());
+        return Err(Error::Usage(UsageError::NoName(invocation.command.name())).into());
     }
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
@@ -161,34 +161,34 @@ fn carry_out(
     }
 
     let settings = config.settings().map_err(Error::Config)?;
-    let mut tell = |event: Event| print(Output::Report(render::event(&event, format)));
-    tell(Event::Carrying {
+    let mut emit = |event: Event| print(Output::Report(render::event(&event, format)));
+    emit(Event::Carrying {
         origin: config.origin.clone(),
         layout: set.layout(),
         migrations: set.migrations().len(),
     });
     for note in &settings.target.notes {
-        tell(Event::Note(note.clone()));
+        emit(Event::Note(note.clone()));
     }
     // Names on the command line come before PREMIGRATE_ALL.
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {
-            let status = status::look(&set, &settings, stop, &mut tell)?;
+            let status = status::look(&set, &settings, stop, &mut emit)?;
             print(Output::Answer(render::status_of(&status, format)));
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let prospect = apply::dry_run(&set, &config.accept, &settings, stop, &mut tell)?;
+            let prospect = apply::dry_run(&set, &config.accept, &settings, stop, &mut emit)?;
             print(Output::Answer(render::prospect_of(&set, &prospect, format)));
             return Ok(0);
         }
-        Command::Up => Task::Up { accept: config.accept.clone() },
-        Command::Baseline => Task::Baseline { through: config.through.clone() },
-        Command::Accept => Task::Accept { names },
+        Command::Up => Operation::Up { accept: config.accept.clone() },
+        Command::Baseline => Operation::Baseline { through: config.through.clone() },
+        Command::Accept => Operation::Accept { names },
         Command::List | Command::Check | Command::New => return Ok(0),
     };
-    apply::carry_out(&task, &set, &settings, stop, &mut tell)?;
+    apply::carry_out(&task, &set, &settings, stop, &mut emit)?;
     Ok(0)
 }
 
@@ -221,7 +221,7 @@ fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {
 
 /// Reports what ended the run.
 pub fn failed(
-    ended: impl Into<Ended>,
+    ended: impl Into<RunFailure>,
     with_app: bool,
     format: Format,
     print: &mut dyn FnMut(Output),

@@ -10,7 +10,7 @@ use premigrate::cli::config::Environment;
 use premigrate::error::Error;
 use premigrate::process::exec;
 use premigrate::process::printer::Printer;
-use premigrate::process::signals::Stop;
+use premigrate::process::signals::StopFlag;
 use premigrate::{Outcome, Output, failed, render, run};
 
 #[global_allocator]
@@ -19,7 +19,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).collect();
     let environment = Environment::new(std::env::vars_os());
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     let mut printer = Printer::new(&stop);
     let mut print = |output| match output {
         Output::Answer(text) => printer.answer(&text),

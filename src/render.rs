@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 
 use crate::apply::event::Event;
 use crate::cli::config::Format;
-use crate::error::{Ended, Error};
-use crate::postgres::session::{Attempt, Cause, Trouble};
+use crate::error::{Error, RunFailure};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 use crate::sql::redact;
 
 pub use self::answers::{check_of, created, list_of, prospect_of, status_of};
@@ -32,7 +32,7 @@ pub fn event(event: &Event, format: Format) -> String {
 }
 
 /// What ended a run, for stderr.
-pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
+pub fn ended(ended: &RunFailure, with_app: bool, format: Format) -> String {
     match format {
         Format::Text => {
             let mut text = format!("premigrate: {}\n", error::text(ended));
@@ -49,7 +49,7 @@ pub fn ended(ended: &Ended, with_app: bool, format: Format) -> String {
                 let message = clean_but(&error::text(ended), &typed);
                 fields.insert("message".to_owned(), message.into());
             }
-            if let Error::Forbidden { statements, .. } = &ended.error {
+            if let Error::PermissionDenied { statements, .. } = &ended.error {
                 fields.insert("statements".to_owned(), statements.as_slice().into());
             }
             escaped(fields)
@@ -145,8 +145,8 @@ fn attempt_text(attempt: &Attempt) -> String {
 
 fn attempt_json(attempt: &Attempt) -> Value {
     let sqlstate = match &attempt.cause {
-        Cause::Server(error) => Some(error.code.clone()),
-        Cause::Client(_) | Cause::Stopped(_) => None,
+        QueryError::Server(error) => Some(error.code.clone()),
+        QueryError::Client(_) | QueryError::Stopped(_) => None,
     };
     json!({
         "place": attempt.place,
@@ -156,29 +156,31 @@ fn attempt_json(attempt: &Attempt) -> Value {
     })
 }
 
-fn cause_text(cause: &Cause) -> String {
+fn cause_text(cause: &QueryError) -> String {
     match cause {
-        Cause::Stopped(signal) => signal.name().to_owned(),
-        Cause::Server(error) => format!("{} ({})", error.message, error.code),
-        Cause::Client(trouble) => trouble_text(trouble),
+        QueryError::Stopped(signal) => signal.name().to_owned(),
+        QueryError::Server(error) => format!("{} ({})", error.message, error.code),
+        QueryError::Client(trouble) => trouble_text(trouble),
     }
 }
 
-fn trouble_text(trouble: &Trouble) -> String {
+fn trouble_text(trouble: &ConnectionError) -> String {
     match trouble {
-        Trouble::Lookup(why) => format!("the name cannot be resolved ({why})"),
-        Trouble::Dial(_, why) | Trouble::Protocol(why) => why.clone(),
-        Trouble::Tls(trouble) => trouble.to_string(),
-        Trouble::Login(why) => format!("logging in failed ({why})"),
-        Trouble::NoPassword => "the server asks for a password, and none is given".to_owned(),
-        Trouble::Lost(_, Some(last_word)) => last_word.message.clone(),
-        Trouble::Lost(why, None) => why.clone(),
-        Trouble::ReadOnly => {
+        ConnectionError::Lookup(why) => format!("the name cannot be resolved ({why})"),
+        ConnectionError::Connect(_, why) | ConnectionError::Protocol(why) => why.clone(),
+        ConnectionError::Tls(trouble) => trouble.to_string(),
+        ConnectionError::Login(why) => format!("logging in failed ({why})"),
+        ConnectionError::NoPassword => {
+            "the server asks for a password, and none is given".to_owned()
+        }
+        ConnectionError::Lost(_, Some(last_word)) => last_word.message.clone(),
+        ConnectionError::Lost(why, None) => why.clone(),
+        ConnectionError::ReadOnly => {
             "the server takes no changes, which target_session_attrs asks for".to_owned()
         }
-        Trouble::Silent => "no answer".to_owned(),
-        Trouble::Stalled => "no answer, though the connection is accepted".to_owned(),
-        Trouble::NoNameServer => {
+        ConnectionError::TimedOut => "no answer".to_owned(),
+        ConnectionError::LoginTimedOut => "no answer, though the connection is accepted".to_owned(),
+        ConnectionError::DnsTimedOut => {
             "the name cannot be resolved, since no name server answers".to_owned()
         }
     }

@@ -10,4 +10,4 @@ mod statement_target;
 pub use self::lexer::MARKER;
 pub use self::script::*;
 pub use self::statement_kind::Kind;
-pub use self::statement_target::{Change, Index, Modes, SetName, Touch};
+pub use self::statement_target::{Change, Index, Modes, SetStatement, Touch};

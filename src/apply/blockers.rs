@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::apply::event::{Blocker, Event};
 use crate::postgres::conninfo::Target;
-use crate::postgres::session::{Answer, Session};
-use crate::process::signals::{Patience, Stop};
+use crate::postgres::session::{Response, Session};
+use crate::process::signals::{Deadline, StopFlag};
 use crate::sql::quote;
 
 /// How long connecting and each question may take. The one who waits is not looked after meanwhile.
@@ -24,7 +24,7 @@ pub enum Waiting<'a> {
 /// Looks for whoever is in the way.
 pub struct Observer<'a> {
     target: &'a Target,
-    stop: &'a Stop,
+    stop: &'a StopFlag,
     migration: Option<&'a str>,
     waiting: Waiting<'a>,
     session: Option<Session>,
@@ -37,7 +37,7 @@ impl<'a> Observer<'a> {
     /// For what is about to be sent.
     pub fn new(
         target: &'a Target,
-        stop: &'a Stop,
+        stop: &'a StopFlag,
         migration: Option<&'a str>,
         waiting: Waiting<'a>,
     ) -> Observer<'a> {
@@ -46,12 +46,12 @@ impl<'a> Observer<'a> {
     }
 
     /// Looks, and tells whoever is new in the way.
-    pub fn look(&mut self, answers: &[Answer], tell: &mut dyn FnMut(Event)) {
+    pub fn look(&mut self, responses: &[Response], emit: &mut dyn FnMut(Event)) {
         if self.has_failed {
             return;
         }
-        let Some(waiting) = self.waiting(answers) else { return };
-        let Some(answer) = self.ask(&question(&waiting)) else {
+        let Some(waiting) = self.waiting(responses) else { return };
+        let Some(answer) = self.query_row(&question(&waiting)) else {
             self.has_failed = true;
             return;
         };
@@ -59,7 +59,7 @@ impl<'a> Observer<'a> {
         let is_new = self.seen.as_ref().is_none_or(|seen| seen.pid != blocker.pid);
         if is_new {
             let migration = self.migration.map(str::to_owned);
-            tell(Event::Blocked { migration, blocker: blocker.clone() });
+            emit(Event::Blocked { migration, blocker: blocker.clone() });
         }
         self.seen = Some(blocker);
     }
@@ -72,10 +72,10 @@ impl<'a> Observer<'a> {
         self.seen
     }
 
-    fn waiting(&self, answers: &[Answer]) -> Option<String> {
+    fn waiting(&self, responses: &[Response]) -> Option<String> {
         match self.waiting {
             Waiting::Answered => {
-                let pid = answers.first()?.row.as_ref()?.get(1)?.as_ref()?;
+                let pid = responses.first()?.row.as_ref()?.get(1)?.as_ref()?;
                 pid.parse::<i32>().ok().map(|pid| pid.to_string())
             }
             Waiting::Running(beginning) => Some(format!(
@@ -87,12 +87,12 @@ impl<'a> Observer<'a> {
         }
     }
 
-    fn ask(&mut self, question: &str) -> Option<Vec<Option<String>>> {
-        let patience = Patience::lasting(GLANCE, self.stop);
+    fn query_row(&mut self, question: &str) -> Option<Vec<Option<String>>> {
+        let deadline = Deadline::after(GLANCE, self.stop);
         if self.session.is_none() {
-            self.session = Some(Session::open(self.target, patience).ok()?);
+            self.session = Some(Session::open(self.target, deadline).ok()?);
         }
-        self.session.as_ref()?.glance(question, patience)
+        self.session.as_ref()?.query_row_nowait(question, deadline)
     }
 }
 

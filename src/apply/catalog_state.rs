@@ -6,39 +6,39 @@ use crate::sql::{Index, Kind, Statement};
 
 /// What became of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CatalogState {
     /// It is done.
     Done,
     /// It is not; or doing it again does no harm.
-    Undone,
+    NotDone,
     /// This index was begun, and nobody builds it any more.
-    Invalid(String),
+    InvalidIndex(String),
     /// This index was begun, and someone may be building it.
-    Busy(String),
+    BeingBuilt(String),
     /// It is done by half; this SQL completes it.
-    Half(String),
+    HalfDone(String),
     /// The catalogs do not tell.
     Unknown,
 }
 
 /// What there is to see of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Inspection {
     /// What became of it, if it was begun.
-    pub fate: Fate,
+    pub state: CatalogState,
     /// Its words for whoever asks later, if it is only to begin: it names what it is about in full,
     /// since what the names alone mean may change, by itself too. None where it is already as the
     /// statement is to make it, or half so: to find it so again tells nothing.
-    pub words: Option<String>,
+    pub identifying_sql: Option<String>,
 }
 
 /// What to ask; or what is clear without.
-pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
-    let Kind::Alone(what) = statement.kind else { return Err(Fate::Unknown) };
+pub fn question_sql(statement: &Statement<'_>) -> Result<String, CatalogState> {
+    let Kind::NoTransactionBlock(what) = statement.kind else { return Err(CatalogState::Unknown) };
     match (what, statement.index()) {
         ("CREATE INDEX CONCURRENTLY", Some(index)) => {
             let (Some(name), Some(table)) = (index.name, index.table) else {
-                return Err(Fate::Unknown);
+                return Err(CatalogState::Unknown);
             };
             let name = quote::literal(name.last().map(String::as_str).unwrap_or_default());
             Ok(format!(
@@ -66,7 +66,7 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
             quote::literal(&qualified(&index.name.unwrap_or_default()))
         )),
         ("ALTER TABLE DETACH PARTITION CONCURRENTLY", None) => {
-            let Some(names) = statement.detached() else { return Err(Fate::Unknown) };
+            let Some(names) = statement.detached() else { return Err(CatalogState::Unknown) };
             let [table, partition] = names.map(|name| quote::literal(&qualified(&name)));
             let detach = |how| {
                 format!(
@@ -102,41 +102,41 @@ pub fn question(statement: &Statement<'_>) -> Result<String, Fate> {
             | "ALTER SUBSCRIPTION REFRESH"
             | "ALTER DATABASE SET TABLESPACE",
             _,
-        ) => Err(Fate::Undone),
-        _ => Err(Fate::Unknown),
+        ) => Err(CatalogState::NotDone),
+        _ => Err(CatalogState::Unknown),
     }
 }
 
 /// What the answer to the question means.
-pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Seen {
+pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Inspection {
     let field = |place: usize| answer.and_then(|row| row.get(place)).cloned().flatten();
     let is_true = |place: usize| field(place).as_deref() == Some("t");
-    let (fate, words) = match statement.kind {
-        Kind::Alone("DROP INDEX CONCURRENTLY") => {
+    let (state, identifying_sql) = match statement.kind {
+        Kind::NoTransactionBlock("DROP INDEX CONCURRENTLY") => {
             let is_gone = field(0).is_none();
-            (if is_gone { Fate::Done } else { Fate::Undone }, field(0))
+            (if is_gone { CatalogState::Done } else { CatalogState::NotDone }, field(0))
         }
-        Kind::Alone("ALTER TABLE DETACH PARTITION CONCURRENTLY") => {
-            let fate = match (answer, field(1)) {
-                (_, Some(finalize)) => Fate::Half(finalize),
-                (Some(_), None) if !is_true(0) => Fate::Done,
+        Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY") => {
+            let state = match (answer, field(1)) {
+                (_, Some(finalize)) => CatalogState::HalfDone(finalize),
+                (Some(_), None) if !is_true(0) => CatalogState::Done,
                 // Without both tables there is nothing to be done by half either.
-                (_, None) => Fate::Undone,
+                (_, None) => CatalogState::NotDone,
             };
-            (fate, field(2))
+            (state, field(2))
         }
         _ => {
-            let fate = match field(2) {
-                None => Fate::Undone,
-                Some(_) if is_true(0) => Fate::Done,
-                Some(index) if is_true(1) => Fate::Busy(index),
-                Some(index) => Fate::Invalid(index),
+            let state = match field(2) {
+                None => CatalogState::NotDone,
+                Some(_) if is_true(0) => CatalogState::Done,
+                Some(index) if is_true(1) => CatalogState::BeingBuilt(index),
+                Some(index) => CatalogState::InvalidIndex(index),
             };
-            (fate, field(3))
+            (state, field(3))
         }
     };
-    let is_new = !matches!(fate, Fate::Done | Fate::Half(_));
-    Seen { fate, words: words.filter(|_| is_new) }
+    let is_new = !matches!(state, CatalogState::Done | CatalogState::HalfDone(_));
+    Inspection { state, identifying_sql: identifying_sql.filter(|_| is_new) }
 }
 
 /// Whether a statement that fails may have done, and committed, a part of its work, which nothing
@@ -144,17 +144,17 @@ pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> See
 pub fn may_do_half(statement: &Statement<'_>) -> bool {
     let first = statement.text.split(|c: char| !c.is_ascii_alphabetic()).next();
     let is = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
-    let detaches = Kind::Alone("ALTER TABLE DETACH PARTITION CONCURRENTLY");
-    let builds = statement.kind == Kind::Alone("CREATE INDEX CONCURRENTLY");
+    let detaches = Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY");
+    let builds = statement.kind == Kind::NoTransactionBlock("CREATE INDEX CONCURRENTLY");
     is("call") || is("do") || statement.kind == detaches || builds && statement.index().is_none()
 }
 
 /// Asks for the SQL that drops the indexes which a statement that did not end has left, and which to
 /// run it again does not take away; none where it leaves no such ones.
-pub fn left_indexes(statement: &Statement<'_>) -> Option<String> {
+pub fn leftover_indexes_sql(statement: &Statement<'_>) -> Option<String> {
     let which = match (statement.kind, statement.index()) {
         // The new one; or, where all but the last step was done, the old one.
-        (Kind::Alone(what), _) if what.starts_with("REINDEX") => {
+        (Kind::NoTransactionBlock(what), _) if what.starts_with("REINDEX") => {
             "relname ~ '_cc(new|old)[0-9]*$'".to_owned()
         }
         // The server gives it another name the next time.
@@ -188,7 +188,7 @@ fn is_busy(table: &str) -> String {
 
 /// Ends the backends in which a statement of ours runs that begins so, and the one that was ours
 /// alone; gives the number of one that there still is.
-pub fn end_orphan(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
+pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
     let ours_alone = match (pid, backend_start) {
         (Some(pid), Some(start)) => {
             format!("or pid = {pid} and coalesce(backend_start = {}, true)", quote::literal(start))
@@ -213,68 +213,83 @@ mod tests {
     use super::*;
     use crate::sql::Script;
 
-    fn told(sql: &str, answer: &[Option<&str>]) -> Fate {
-        seen(sql, answer).fate
+    fn told(sql: &str, answer: &[Option<&str>]) -> CatalogState {
+        seen(sql, answer).state
     }
 
     /// What is seen where the answer is this row; none is an empty one.
-    fn seen(sql: &str, answer: &[Option<&str>]) -> Seen {
+    fn seen(sql: &str, answer: &[Option<&str>]) -> Inspection {
         let script = Script::read(sql);
         let statement = &script.statements()[0];
         let row: Vec<_> = answer.iter().map(|field| field.map(str::to_owned)).collect();
-        match question(statement) {
+        match question_sql(statement) {
             Ok(_) => read(statement, (!row.is_empty()).then_some(&row)),
-            Err(fate) => Seen { fate, words: None },
+            Err(state) => Inspection { state, identifying_sql: None },
         }
     }
 
     #[test]
     fn an_index_is_built_or_invalid_or_not_there() {
         let sql = "create index concurrently i on t (a)";
-        let words = "create index concurrently i on s.t";
-        let seen = |valid, busy, index| seen(sql, &[valid, busy, index, Some(words)]);
-        let found = |fate| Seen { fate, words: Some(words.to_owned()) };
+        let identifying_sql = "create index concurrently i on s.t";
+        let seen = |valid, busy, index| seen(sql, &[valid, busy, index, Some(identifying_sql)]);
+        let found = |state| Inspection { state, identifying_sql: Some(identifying_sql.to_owned()) };
         let (yes, no, index) = (Some("t"), Some("f"), Some("s.i"));
-        assert_eq!(seen(None, no, None), found(Fate::Undone));
-        assert_eq!(seen(no, no, index), found(Fate::Invalid("s.i".to_owned())));
-        assert_eq!(seen(no, yes, index), found(Fate::Busy("s.i".to_owned())));
-        assert_eq!(seen(yes, no, index), Seen { fate: Fate::Done, words: None });
-        assert_eq!(told(sql, &[]), Fate::Undone);
+        assert_eq!(seen(None, no, None), found(CatalogState::NotDone));
+        assert_eq!(seen(no, no, index), found(CatalogState::InvalidIndex("s.i".to_owned())));
+        assert_eq!(seen(no, yes, index), found(CatalogState::BeingBuilt("s.i".to_owned())));
+        assert_eq!(
+            seen(yes, no, index),
+            Inspection { state: CatalogState::Done, identifying_sql: None }
+        );
+        assert_eq!(told(sql, &[]), CatalogState::NotDone);
     }
 
     #[test]
     fn an_index_that_the_server_named_is_not_found_again() {
-        assert_eq!(told("create index concurrently on t (a)", &[]), Fate::Unknown);
+        assert_eq!(told("create index concurrently on t (a)", &[]), CatalogState::Unknown);
     }
 
     #[test]
     fn an_index_is_dropped_once_it_is_gone() {
-        let words = "drop index concurrently s.i";
-        assert_eq!(told("drop index concurrently i", &[]), Fate::Done);
-        let found = Seen { fate: Fate::Undone, words: Some(words.to_owned()) };
-        assert_eq!(seen("drop index concurrently i", &[Some(words)]), found);
+        let identifying_sql = "drop index concurrently s.i";
+        assert_eq!(told("drop index concurrently i", &[]), CatalogState::Done);
+        let found = Inspection {
+            state: CatalogState::NotDone,
+            identifying_sql: Some(identifying_sql.to_owned()),
+        };
+        assert_eq!(seen("drop index concurrently i", &[Some(identifying_sql)]), found);
     }
 
     #[test]
     fn a_partition_is_detached_or_half_so_or_not() {
         let sql = "alter table p detach partition q concurrently";
-        let words = "alter table s.p detach partition s.q concurrently";
-        let seen = |attached, finalize| seen(sql, &[attached, finalize, Some(words)]);
-        let found = Seen { fate: Fate::Undone, words: Some(words.to_owned()) };
+        let identifying_sql = "alter table s.p detach partition s.q concurrently";
+        let seen = |attached, finalize| seen(sql, &[attached, finalize, Some(identifying_sql)]);
+        let found = Inspection {
+            state: CatalogState::NotDone,
+            identifying_sql: Some(identifying_sql.to_owned()),
+        };
         assert_eq!(seen(Some("t"), None), found);
-        assert_eq!(seen(Some("f"), None), Seen { fate: Fate::Done, words: None });
-        let half = Fate::Half("finalize".to_owned());
-        assert_eq!(seen(Some("t"), Some("finalize")), Seen { fate: half, words: None });
-        assert_eq!(told(sql, &[]), Fate::Undone);
+        assert_eq!(
+            seen(Some("f"), None),
+            Inspection { state: CatalogState::Done, identifying_sql: None }
+        );
+        let half = CatalogState::HalfDone("finalize".to_owned());
+        assert_eq!(
+            seen(Some("t"), Some("finalize")),
+            Inspection { state: half, identifying_sql: None }
+        );
+        assert_eq!(told(sql, &[]), CatalogState::NotDone);
     }
 
     #[test]
     fn what_does_no_harm_twice_runs_again_and_nothing_else_does() {
         for sql in ["vacuum t", "reindex index concurrently i", "alter system set a = 'b'"] {
-            assert_eq!(told(sql, &[]), Fate::Undone, "{sql}");
+            assert_eq!(told(sql, &[]), CatalogState::NotDone, "{sql}");
         }
         for sql in ["create database d", "call p()", "refresh materialized view concurrently v"] {
-            assert_eq!(told(sql, &[]), Fate::Unknown, "{sql}");
+            assert_eq!(told(sql, &[]), CatalogState::Unknown, "{sql}");
         }
     }
 }

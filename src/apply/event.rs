@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::migrations::migration::Layout;
 use crate::migrations::source::Origin;
-use crate::postgres::server_error::PgError;
-use crate::postgres::session::{Attempt, Trouble};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{Attempt, ConnectionError};
 use crate::sql::redact;
 
 /// Something worth telling while a run goes on.
@@ -55,21 +55,21 @@ pub enum Event {
         /// Whether one that comes after it has been applied already.
         out_of_order: bool,
     },
-    /// A migration of several units was begun by an earlier start.
+    /// A migration of several steps was begun by an earlier start.
     Resuming {
         /// Which.
         migration: String,
-        /// How many of its units are done, and of how many.
-        done: Reached,
+        /// How many of its steps are done, and of how many.
+        done: StepNumber,
     },
-    /// A unit of a migration that has several is done.
-    Unit {
+    /// A step of a migration that has several is done.
+    Step {
         /// The migration.
         migration: String,
-        /// Which of its units.
-        reached: Reached,
+        /// Which of its steps.
+        reached: StepNumber,
         /// What its only statement is, if that ran outside a transaction.
-        alone: Option<&'static str>,
+        outside_transaction: Option<&'static str>,
         /// How long it took; unknown where an earlier start did it.
         took: Option<Duration>,
     },
@@ -101,12 +101,12 @@ pub enum Event {
         /// Which.
         migrations: Vec<String>,
         /// What for.
-        purpose: Purpose,
+        kind: RecordKind,
     },
     /// There was nothing to record.
     NothingToRecord {
         /// What for.
-        purpose: Purpose,
+        kind: RecordKind,
         /// The migrations that were named; none is all. For `baseline`, the last of them.
         named: Vec<String>,
     },
@@ -115,7 +115,7 @@ pub enum Event {
         /// The migration; none where only rows were to be written.
         migration: Option<String>,
         /// Why.
-        why: Again,
+        why: RetryReason,
         /// After this pause.
         pause: Duration,
         /// Which attempt comes next, the first being 1.
@@ -137,7 +137,7 @@ pub enum Event {
 
 /// Why migrations are recorded without running them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum RecordKind {
     /// `baseline`: the database has what they would make.
     Baseline,
     /// `accept`: they were edited after they had been applied.
@@ -146,18 +146,18 @@ pub enum Purpose {
 
 /// Why a migration is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum RetryReason {
     /// A lock did not come, or transactions were in each other's way.
     Lock {
         /// What the server said.
-        error: PgError,
+        error: ServerError,
         /// Who was seen to hold it.
         blocker: Option<Blocker>,
         /// Whether it was outside a transaction, so that nothing was rolled back.
-        alone: bool,
+        outside_transaction: bool,
     },
     /// The connection broke before the server confirmed.
-    Lost(Trouble),
+    Lost(ConnectionError),
 }
 
 /// Another runner, as `pg_stat_activity` shows it to our role.
@@ -194,24 +194,24 @@ pub struct Blocker {
     pub others: usize,
 }
 
-/// One of a migration's units.
+/// One of a migration's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached {
+pub struct StepNumber {
     /// Which, from 1.
-    pub unit: usize,
+    pub step: usize,
     /// Of how many.
     pub of: usize,
 }
 
-/// A migration of several units that is under way.
+/// A migration of several steps that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Underway {
+pub struct InProgress {
     /// Which.
     pub migration: String,
     /// Where it is.
-    pub reached: Reached,
-    /// What that unit's only statement is, if it runs outside a transaction.
-    pub alone: Option<&'static str>,
+    pub reached: StepNumber,
+    /// What that step's only statement is, if it runs outside a transaction.
+    pub outside_transaction: Option<&'static str>,
 }
 
 /// A migration that was applied.
@@ -228,7 +228,7 @@ pub struct Done {
 pub enum Phase {
     /// The transaction could not be begun as it has to be.
     Begin,
-    /// A setting that an earlier unit made, and that this one is to have too.
+    /// A setting that an earlier step made, and that this one is to have too.
     Replay,
     /// A statement of the file.
     Statement,
@@ -260,13 +260,13 @@ pub struct Failure {
     /// The text around it.
     pub excerpt: Option<Excerpt>,
     /// What the server said.
-    pub error: PgError,
+    pub error: ServerError,
     /// What we know that the server does not say.
     pub advice: Option<Advice>,
-    /// The unit, where the migration has several.
-    pub reached: Option<Reached>,
+    /// The step, where the migration has several.
+    pub reached: Option<StepNumber>,
     /// What the statement is, if it ran outside a transaction.
-    pub alone: Option<&'static str>,
+    pub outside_transaction: Option<&'static str>,
 }
 
 /// Advice of our own, below the server's.
@@ -322,14 +322,14 @@ fn masked_column(text: &str, line: usize, column: usize) -> usize {
 pub struct Broken {
     /// The migration; none where only rows were to be written.
     pub migration: Option<String>,
-    /// Its unit, from 1; 0 where only rows were to be written.
-    pub unit: usize,
+    /// Its step, from 1; 0 where only rows were to be written.
+    pub step: usize,
     /// How many statements are known to have completed.
     pub completed: usize,
     /// How many the file has.
     pub statements: usize,
     /// What broke.
-    pub trouble: Trouble,
+    pub trouble: ConnectionError,
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::apply::event::Event;
-use crate::cli::config::Settings;
+use crate::cli::config::Options;
 use crate::error::Error;
 use crate::history::progress::{self, Progress};
-use crate::history::table::{History, State, Table};
-use crate::postgres::session::{Attempt, Cause, Session};
-use crate::postgres::wait::{self, NoSession, Waits};
-use crate::process::signals::{Interrupted, Patience, Stop};
+use crate::history::table::{History, Table, TableVersion};
+use crate::postgres::session::{Attempt, QueryError, Session};
+use crate::postgres::wait::{self, ConnectError, WaitLimits};
+use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
 /// How long our own small questions may take.
 pub const QUESTION: Duration = Duration::from_secs(30);
@@ -18,48 +18,48 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Connects and reads the history: one round trip, where there is one.
 pub fn history(
-    settings: &Settings,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
+    settings: &Options,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
 ) -> Result<(Session, History), Error> {
-    let waits = Waits { database: settings.wait, room: settings.runner_wait };
-    let ask = |session: &Session, patience: Patience<'_>| read(session, settings, patience);
-    match wait::connect(&settings.target, waits, stop, tell, ask) {
+    let waits = WaitLimits { database: settings.wait, room: settings.runner_wait };
+    let ask = |session: &Session, deadline: Deadline<'_>| read(session, settings, deadline);
+    match wait::connect(&settings.target, waits, stop, emit, ask) {
         Ok((session, Ok(history))) => Ok((session, history)),
         Ok((session, Err(error))) => {
             session.close();
             Err(error)
         }
-        Err(NoSession::Stopped(signal)) => Err(signal.into()),
-        Err(NoSession::Unreachable(attempts)) => Err(Error::Unreachable(attempts)),
-        Err(NoSession::Unanswered) => Err(Error::Unanswered(settings.table.clone())),
+        Err(ConnectError::Stopped(signal)) => Err(signal.into()),
+        Err(ConnectError::Unreachable(attempts)) => Err(Error::Unreachable(attempts)),
+        Err(ConnectError::HistoryTimeout) => Err(Error::HistoryTimeout(settings.table.clone())),
     }
 }
 
 fn read(
     session: &Session,
-    settings: &Settings,
-    patience: Patience<'_>,
-) -> Result<Result<History, Error>, Cause> {
+    settings: &Options,
+    deadline: Deadline<'_>,
+) -> Result<Result<History, Error>, QueryError> {
     let table = &settings.table;
-    match session.ask_all(&table.read(), patience) {
+    match session.query(&table.select_sql(), deadline) {
         Ok(answer) => {
-            Ok(table.parse(&answer).map_err(|not| Error::NotAHistory(table.clone(), not)))
+            Ok(table.parse(&answer).map_err(|not| Error::NotHistoryTable(table.clone(), not)))
         }
-        Err(Cause::Server(error)) if error.is("42P01") => {
-            let answer = session.ask(&table.probe(), patience)?;
+        Err(QueryError::Server(error)) if error.is("42P01") => {
+            let answer = session.query_row(&table.schema_exists_sql(), deadline)?;
             Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))
         }
-        Err(Cause::Server(error)) if error.is("42501") => {
+        Err(QueryError::Server(error)) if error.is("42501") => {
             let role = &settings.target.user;
-            let answer = session.ask(&table.exists(), patience).ok().flatten();
+            let answer = session.query_row(&table.exists_sql(), deadline).ok().flatten();
             let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
             let statements = if exists {
                 table.reading_grants(role)
             } else {
-                table.grants(State::NoTable, &[], &[], role)
+                table.grants(TableVersion::NoTable, &[], &[], role)
             };
-            Ok(Err(Error::Forbidden { error, statements }))
+            Ok(Err(Error::PermissionDenied { error, statements }))
         }
         Err(cause) => Err(cause),
     }
@@ -70,33 +70,33 @@ fn read(
 pub fn progress(
     session: &Session,
     history: &History,
-    settings: &Settings,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
+    settings: &Options,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
 ) -> Result<Progress, Error> {
-    if history.state == State::NoSchema {
+    if history.state == TableVersion::NoSchema {
         // It is in the history's schema.
         return Ok(Progress::default());
     }
-    let limit = Patience::lasting(settings.runner_wait.max(settings.wait), stop);
+    let limit = Deadline::after(settings.runner_wait.max(settings.wait), stop);
     let mut told = None;
     loop {
-        let cause = match read_progress(session, settings, Patience::lasting(QUESTION, stop)) {
+        let cause = match read_progress(session, settings, Deadline::after(QUESTION, stop)) {
             Ok(answer) => return answer,
-            Err(Cause::Stopped(signal)) => return Err(signal.into()),
+            Err(QueryError::Stopped(signal)) => return Err(signal.into()),
             Err(cause) => cause,
         };
         let waits = wait::gives_up_answering(&cause);
-        let left = limit.left().unwrap_or_default();
+        let left = limit.remaining().unwrap_or_default();
         let attempt = Attempt::after_connecting(cause);
         if !waits {
             return Err(Error::Unreachable(vec![attempt]));
         }
         if settings.wait.is_zero() || left.is_zero() {
-            return Err(Error::Unanswered(settings.table.clone()));
+            return Err(Error::HistoryTimeout(settings.table.clone()));
         }
         if told.as_ref() != Some(&attempt) {
-            tell(Event::Waiting { attempts: vec![attempt.clone()], left });
+            emit(Event::Waiting { attempts: vec![attempt.clone()], left });
             told = Some(attempt);
         }
         if let Err(Interrupted::Stopped(signal)) = limit.sleep(PAUSE) {
@@ -107,20 +107,20 @@ pub fn progress(
 
 fn read_progress(
     session: &Session,
-    settings: &Settings,
-    patience: Patience<'_>,
-) -> Result<Result<Progress, Error>, Cause> {
+    settings: &Options,
+    deadline: Deadline<'_>,
+) -> Result<Result<Progress, Error>, QueryError> {
     let table = &settings.table;
-    let answer = session.ask(&progress::exists(table), patience)?;
-    let Some([Some(is_ours)]) = answer.as_deref() else { return Ok(Ok(Progress::default())) };
-    match session.ask(&progress::read(table), patience) {
-        Ok(answer) => Ok(progress::parse(is_ours == "t", &answer.unwrap_or_default())
-            .map_err(|not| Error::NotProgress(table.clone(), not))),
+    let answer = session.query_row(&progress::exists_sql(table), deadline)?;
+    let Some([Some(owned)]) = answer.as_deref() else { return Ok(Ok(Progress::default())) };
+    match session.query_row(&progress::select_sql(table), deadline) {
+        Ok(answer) => Ok(progress::parse(owned == "t", &answer.unwrap_or_default())
+            .map_err(|not| Error::BadProgressTable(table.clone(), not))),
         // Gone meanwhile.
-        Err(Cause::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
-        Err(Cause::Server(error)) if error.is("42501") => {
+        Err(QueryError::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
+        Err(QueryError::Server(error)) if error.is("42501") => {
             let statements = progress::grants(table, true, &settings.target.user);
-            Ok(Err(Error::Forbidden { error, statements }))
+            Ok(Err(Error::PermissionDenied { error, statements }))
         }
         Err(cause) => Err(cause),
     }

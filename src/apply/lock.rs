@@ -17,8 +17,8 @@ const CLASS: u32 = u32::from_be_bytes(*b"prem");
 const OBJECT: u32 = u32::from_be_bytes(*b"igra");
 
 /// Takes the lock until the end of the transaction, or raises an error.
-pub fn take() -> String {
-    table::guard(&format!("pg_catalog.pg_try_advisory_xact_lock({KEY})"))
+pub fn take_sql() -> String {
+    table::guard_sql(&format!("pg_catalog.pg_try_advisory_xact_lock({KEY})"))
 }
 
 /// A setting that lasts as long as the transaction that took the lock; it is nobody else's. Not a
@@ -36,11 +36,11 @@ pub fn may_reset(text: &str) -> bool {
 /// still the one that took it. [`MARK`] tells: in no other is it a number. Where there may be
 /// none, `pg_locks` is asked: for that the server plans longer than for all our other guards, and
 /// gathers all of its locks.
-pub fn still_held(is_marked: bool) -> String {
+pub fn still_held_sql(is_marked: bool) -> String {
     if is_marked {
         return format!("select pg_catalog.current_setting('{}')::int", MARK.0);
     }
-    table::guard(&format!(
+    table::guard_sql(&format!(
         "exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
          and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted \
          and pid = pg_catalog.pg_backend_pid())"
@@ -48,7 +48,7 @@ pub fn still_held(is_marked: bool) -> String {
 }
 
 /// Asks who holds the lock; what our role may not see is null.
-pub fn holder() -> String {
+pub fn holder_sql() -> String {
     format!(
         "select pid, nullif(application_name, ''), client_addr, \
          date_trunc('second', pg_catalog.clock_timestamp() - xact_start) \

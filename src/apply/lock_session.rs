@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use crate::apply::load::QUESTION;
-use crate::apply::transaction::{self, Ground, Job, Transaction, Verdict, Work};
+use crate::apply::transaction::{
+    self, Expected, StepRef, Transaction, TransactionResult, TransactionSpec,
+};
 use crate::error::Error;
 use crate::history::progress::{self, Record};
-use crate::migrations::steps::Unit;
-use crate::postgres::session::{Attempt, Cause, Flight, Session, Trouble};
+use crate::migrations::steps::Step;
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session};
 use crate::postgres::wait;
-use crate::process::signals::Patience;
+use crate::process::signals::Deadline;
 
-use super::migration::Known;
-use super::retry::{Retries, broken, is_transient};
+use super::migration::DatabaseState;
+use super::retry::{Backoff, broken, is_transient};
 use super::standalone::{Ending, Halt, trouble};
 use super::{Run, Setback};
 
@@ -25,15 +27,20 @@ pub(super) const LAST: Duration = Duration::from_secs(2);
 
 /// What the second connection commits when it gives the lock back.
 struct Marks<'a> {
-    finish: Job<'a>,
-    forget: Job<'a>,
+    finish: TransactionSpec<'a>,
+    forget: TransactionSpec<'a>,
 }
 
 impl<'a> Marks<'a> {
-    /// For this unit. Neither job runs anything of the file.
-    fn new(work: Work<'a>, nothing: &'a Unit, finish: String, forget: String) -> Marks<'a> {
-        let work = Some(Work { unit: nothing, ..work });
-        let job = |mark| Job { work, marks: vec![mark], keeps: true, ..Job::default() };
+    /// For this step. Neither job runs anything of the file.
+    fn new(work: StepRef<'a>, nothing: &'a Step, finish: String, forget: String) -> Marks<'a> {
+        let work = Some(StepRef { step: nothing, ..work });
+        let job = |mark| TransactionSpec {
+            work,
+            marks: vec![mark],
+            keeps: true,
+            ..TransactionSpec::default()
+        };
         Marks { finish: job(finish), forget: job(forget) }
     }
 }
@@ -43,21 +50,21 @@ impl Run<'_> {
     pub(super) fn with_keeper(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         known_as: &str,
-        known: &mut Known,
-        act: impl FnOnce(&mut Self, &Session, &mut Known) -> Ending,
+        known: &mut DatabaseState,
+        act: impl FnOnce(&mut Self, &Session, &mut DatabaseState) -> Ending,
     ) -> Result<Result<(), Setback>, Error> {
         let settings = self.settings;
         let table = &settings.table;
-        let state = known.history.prepared_state(self.set.layout());
-        let number = work.reached.unit;
-        let nothing = Unit::closing(work.script);
+        let state = known.history.version_after_upgrade(self.set.layout());
+        let number = work.reached.step;
+        let nothing = Step::record_only(work.script);
         let marks = Marks::new(
             work,
             &nothing,
-            progress::finish_begun(table, known_as, number),
-            progress::forget_begun(table, known_as, number),
+            progress::finish_begun_sql(table, known_as, number),
+            progress::forget_begun_sql(table, known_as, number),
         );
         let keeper = match self.second_connection(session, work)? {
             Ok(keeper) => keeper,
@@ -77,8 +84,8 @@ impl Run<'_> {
         // A session that is not used any more needs no reset.
         let goes_on = ending.goes_on() && self.stop.raised().is_none();
         if std::mem::take(&mut self.is_set) && goes_on {
-            let patience = Patience::lasting(LAST, self.stop);
-            let _ = session.ask(&transaction::RESET.join("; "), patience);
+            let deadline = Deadline::after(LAST, self.stop);
+            let _ = session.query_row(&transaction::RESET.join("; "), deadline);
         }
         let job = match &ending {
             Ending::Done => Some(&marks.finish),
@@ -87,21 +94,21 @@ impl Run<'_> {
         };
         let ground = known.ground(table, state);
         let recording = job.map(|job| (job, Transaction::new(job, &ground, &self.limits(session))));
-        let last = || Patience::despite_signals(LAST, self.stop);
+        let last = || Deadline::ignoring_signals(LAST, self.stop);
         let unrecorded =
             recording.filter(|(_, transaction)| !release(&keeper, transaction, held, last()));
         keeper.close();
         if let Some((job, transaction)) = unrecorded {
             // The keeper is gone, and the lock with it; what we know is not.
             if self.stop.raised().is_some() {
-                session.flight(&transaction.messages(), false, last(), &mut |_| {});
+                session.send_batch(&transaction.messages(), false, last(), &mut |_| {});
             } else if let Err(setback) = self.run(session, job, &ground)? {
                 return Ok(Err(setback));
             }
         }
         match ending {
             Ending::Done => {
-                let hash = work.unit.hash.as_str();
+                let hash = work.step.hash.as_str();
                 let record = Record::finished(known_as, number, hash);
                 known.progress.put(known_as, number, Some(record));
                 Ok(Ok(()))
@@ -115,9 +122,9 @@ impl Run<'_> {
 
     /// Whether the lock is still held: without it, nothing is begun.
     pub(super) fn still_held(&self, keeper: &Session) -> Result<(), Halt> {
-        match keeper.ask("select 1", Patience::lasting(QUESTION, self.stop)) {
+        match keeper.query_row("select 1", Deadline::after(QUESTION, self.stop)) {
             Ok(_) => Ok(()),
-            Err(Cause::Stopped(signal)) => Err(Halt::Error(signal.into())),
+            Err(QueryError::Stopped(signal)) => Err(Halt::Error(signal.into())),
             Err(_) => Err(Halt::Setback(Setback::HistoryChanged)),
         }
     }
@@ -126,10 +133,10 @@ impl Run<'_> {
     fn second_connection(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
     ) -> Result<Result<Session, Setback>, Error> {
-        let patience = Patience::lasting(SECOND, self.stop);
-        let attempts = match Session::open(&self.settings.target, patience) {
+        let deadline = Deadline::after(SECOND, self.stop);
+        let attempts = match Session::open(&self.settings.target, deadline) {
             Ok(keeper) => return Ok(Ok(keeper)),
             Err(attempts) => attempts,
         };
@@ -143,8 +150,12 @@ impl Run<'_> {
             return Ok(Err(Setback::LockedOut(None)));
         }
         match attempts.into_iter().next().map(|attempt| attempt.cause) {
-            None | Some(Cause::Client(Trouble::Silent)) => Err(no_second_connection(work)),
-            Some(cause) if wait::passes(&cause) => Ok(Err(broken(Some(work), 0, trouble(cause)))),
+            None | Some(QueryError::Client(ConnectionError::TimedOut)) => {
+                Err(no_second_connection(work))
+            }
+            Some(cause) if wait::is_temporary(&cause) => {
+                Ok(Err(broken(Some(work), 0, trouble(cause))))
+            }
             Some(cause) => {
                 let place = "the second connection".to_owned();
                 Err(Error::Unreachable(vec![Attempt { place, cause }]))
@@ -157,52 +168,52 @@ impl Run<'_> {
         const LIMIT: &str = "select from pg_catalog.pg_roles, pg_catalog.pg_database \
              where rolname = session_user and datname = pg_catalog.current_database() \
              and 1 in (rolconnlimit, datconnlimit)";
-        let patience = Patience::lasting(QUESTION, self.stop);
-        matches!(session.ask(LIMIT, patience), Ok(Some(_)))
+        let deadline = Deadline::after(QUESTION, self.stop);
+        matches!(session.query_row(LIMIT, deadline), Ok(Some(_)))
     }
 
     /// Takes the lock on the second connection, and keeps it. Gives the server's answer.
     fn hold(
         &mut self,
         keeper: &Session,
-        job: &Job<'_>,
-        ground: &Ground<'_>,
-        work: Work<'_>,
+        job: &TransactionSpec<'_>,
+        ground: &Expected<'_>,
+        work: StepRef<'_>,
         session: &Session,
-    ) -> Result<Result<Flight, Setback>, Error> {
-        let mut retries = Retries::default();
+    ) -> Result<Result<Responses, Setback>, Error> {
+        let mut retries = Backoff::default();
         loop {
             let transaction = Transaction::new(job, ground, &self.limits(keeper));
-            let patience = Patience::lasting(SECOND, self.stop);
-            let held = keeper.flight(&transaction.hold(), false, patience, &mut |_| {});
-            if held.end == Some(Cause::Client(Trouble::Silent)) {
+            let deadline = Deadline::after(SECOND, self.stop);
+            let held = keeper.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
+            if held.end == Some(QueryError::Client(ConnectionError::TimedOut)) {
                 return Err(no_second_connection(work));
             }
             let failure = match transaction.judge(&held) {
-                Verdict::Committed(_) => return Ok(Ok(held)),
-                Verdict::LockedOut => {
+                TransactionResult::Committed(_) => return Ok(Ok(held)),
+                TransactionResult::LockedOut => {
                     return Ok(Err(Setback::LockedOut(self.holder(session))));
                 }
-                Verdict::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
-                Verdict::Unsettable(setting) => {
-                    self.unsettable.push(setting);
-                    let _ = keeper.ask("rollback", Patience::lasting(QUESTION, self.stop));
+                TransactionResult::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
+                TransactionResult::UnsupportedSetting(setting) => {
+                    self.unsupported_settings.push(setting);
+                    let _ = keeper.query_row("rollback", Deadline::after(QUESTION, self.stop));
                     continue;
                 }
-                Verdict::Broken { trouble, .. } => {
+                TransactionResult::ConnectionLost { trouble, .. } => {
                     return Ok(Err(broken(Some(work), 0, trouble)));
                 }
-                Verdict::Stopped { signal, .. } => return Err(signal.into()),
-                Verdict::Forbidden { error, of_progress } => {
+                TransactionResult::Cancelled { signal, .. } => return Err(signal.into()),
+                TransactionResult::PermissionDenied { error, of_progress } => {
                     return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
-                Verdict::Failed(failure) if is_transient(&failure.error) => failure,
-                Verdict::Failed(failure) => return Err(Error::Failed(failure)),
+                TransactionResult::Failed(failure) if is_transient(&failure.error) => failure,
+                TransactionResult::Failed(failure) => return Err(Error::Failed(failure)),
             };
-            let _ = keeper.ask("rollback", Patience::lasting(QUESTION, self.stop));
+            let _ = keeper.query_row("rollback", Deadline::after(QUESTION, self.stop));
             let migration = Some(&work.migration.name);
             if !self.pause_for_lock(&mut retries, migration, false, &failure.error, None)? {
-                return Err(Error::NoLock(failure, None));
+                return Err(Error::LockTimeout(failure, None));
             }
         }
     }
@@ -212,15 +223,18 @@ impl Run<'_> {
 fn release(
     keeper: &Session,
     transaction: &Transaction<'_>,
-    held: Flight,
-    patience: Patience<'_>,
+    held: Responses,
+    deadline: Deadline<'_>,
 ) -> bool {
-    let end = keeper.flight(&transaction.release(), false, patience, &mut |_| {});
-    let mut answers = held.answers;
-    answers.extend(end.answers);
-    matches!(transaction.judge(&Flight { answers, end: end.end }), Verdict::Committed(_))
+    let end = keeper.send_batch(&transaction.release(), false, deadline, &mut |_| {});
+    let mut responses = held.responses;
+    responses.extend(end.responses);
+    matches!(
+        transaction.judge(&Responses { responses, end: end.end }),
+        TransactionResult::Committed(_)
+    )
 }
 
-pub(super) fn no_second_connection(work: Work<'_>) -> Error {
+pub(super) fn no_second_connection(work: StepRef<'_>) -> Error {
     Error::NoSecondConnection { migration: work.migration.name.clone() }
 }

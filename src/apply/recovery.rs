@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use crate::apply::catalog_state::{self, Fate};
+use crate::apply::catalog_state::{self, CatalogState};
 use crate::apply::event::Event;
-use crate::apply::transaction::Work;
-use crate::error::{ChangedUnit, Doubt, Error};
+use crate::apply::transaction::StepRef;
+use crate::error::{ChangedUnit, Error, UnknownOutcome};
 use crate::history::progress::{self, Record};
-use crate::postgres::session::{Cause, Session};
-use crate::process::signals::Patience;
+use crate::postgres::session::{QueryError, Session};
+use crate::process::signals::Deadline;
 
-use super::migration::Known;
+use super::migration::DatabaseState;
 use super::standalone::{Ending, Halt, busy, tag, unasked};
 use super::{Run, Setback};
 
@@ -24,9 +24,9 @@ impl Run<'_> {
     pub(super) fn settle(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         begun: &Record,
-        known: &mut Known,
+        known: &mut DatabaseState,
     ) -> Result<Result<(), Setback>, Error> {
         self.with_keeper(session, work, &begun.migration, known, |run, _, _| {
             run.what_became(session, work, begun)
@@ -34,7 +34,7 @@ impl Run<'_> {
     }
 
     /// Finds out what became of a statement that has begun, while the lock is held elsewhere.
-    fn what_became(&mut self, session: &Session, work: Work<'_>, begun: &Record) -> Ending {
+    fn what_became(&mut self, session: &Session, work: StepRef<'_>, begun: &Record) -> Ending {
         match self.try_what_became(session, work, begun) {
             Ok(ending) => ending,
             Err(halt) => Ending::Open(halt),
@@ -44,46 +44,46 @@ impl Run<'_> {
     fn try_what_became(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         begun: &Record,
     ) -> Result<Ending, Halt> {
-        self.end_orphan(session, work, begun)?;
+        self.end_backend_sql(session, work, begun)?;
         self.prepare(session, work)?;
-        let fate = match begun.statement.as_deref() {
-            Some(words) => self.look(session, work, words)?.fate,
+        let state = match begun.statement.as_deref() {
+            Some(identifying_sql) => self.look(session, work, identifying_sql)?.state,
             // Nothing tells that it ran, and nothing is lost if it did.
-            None => Fate::Undone,
+            None => CatalogState::NotDone,
         };
-        let is_done = match fate {
-            Fate::Done => true,
-            Fate::Undone => false,
-            Fate::Half(rest) => {
+        let is_done = match state {
+            CatalogState::Done => true,
+            CatalogState::NotDone => false,
+            CatalogState::HalfDone(rest) => {
                 self.complete(session, work, &rest)?;
                 true
             }
-            Fate::Invalid(index) => {
+            CatalogState::InvalidIndex(index) => {
                 self.drop_invalid(session, work, &index)?;
                 false
             }
-            Fate::Unknown => return Err(Halt::Error(self.doubt(work, begun))),
-            Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
+            CatalogState::Unknown => return Err(Halt::Error(self.doubt(work, begun))),
+            CatalogState::BeingBuilt(index) => return Err(Halt::Error(busy(work, index))),
         };
         if !is_done {
             return Ok(Ending::Undone(Halt::Setback(Setback::Settled)));
         }
-        if begun.hash == work.unit.hash.as_str() {
+        if begun.hash == work.step.hash.as_str() {
             return Ok(Ending::Done);
         }
         Err(Halt::Error(Error::ChangedUnits(vec![ChangedUnit {
             file: work.migration.file.clone(),
-            unit: begun.unit,
+            step: begun.step,
             place: None,
-            done: begun.unit,
+            done: begun.step,
         }])))
     }
 
-    fn complete(&mut self, session: &Session, work: Work<'_>, rest: &str) -> Result<(), Halt> {
-        (self.tell)(Event::Note(format!(
+    fn complete(&mut self, session: &Session, work: StepRef<'_>, rest: &str) -> Result<(), Halt> {
+        (self.emit)(Event::Note(format!(
             "{}: a statement was done by half, and cannot be undone; completing it: {rest}",
             work.migration.name
         )));
@@ -92,36 +92,36 @@ impl Run<'_> {
 
     /// Ends the backend in which a statement of an earlier start may still run, and waits until it
     /// is gone.
-    fn end_orphan(
+    fn end_backend_sql(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         begun: &Record,
     ) -> Result<(), Halt> {
         let migration = &work.migration.name;
-        let patience = Patience::lasting(ORPHAN, self.stop);
+        let deadline = Deadline::after(ORPHAN, self.stop);
         let mut told = None;
         let tag = tag(&begun.hash);
-        let sql = catalog_state::end_orphan(&tag, begun.pid, begun.backend_start.as_deref());
+        let sql = catalog_state::end_backend_sql(&tag, begun.pid, begun.backend_start.as_deref());
         loop {
             let orphan = |pid: Option<String>, error| {
                 let pid = pid.or_else(|| begun.pid.map(|pid| pid.to_string()));
                 let pid = pid.unwrap_or_default();
-                Halt::Error(Error::Orphan { migration: migration.clone(), pid, error })
+                Halt::Error(Error::StaleBackend { migration: migration.clone(), pid, error })
             };
-            let pid = match session.ask(&sql, patience) {
+            let pid = match session.query_row(&sql, deadline) {
                 Ok(row) => row.and_then(|row| row.into_iter().next().flatten()),
-                Err(Cause::Server(error)) if error.is("42501") => {
+                Err(QueryError::Server(error)) if error.is("42501") => {
                     return Err(orphan(told, Some(error)));
                 }
                 Err(cause) => return Err(unasked(work, cause)),
             };
             let Some(pid) = pid else { return Ok(()) };
             if told.is_none() {
-                (self.tell)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
+                (self.emit)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
                 told = Some(pid);
             }
-            if patience.sleep(Duration::from_millis(100)).is_err() {
+            if deadline.sleep(Duration::from_millis(100)).is_err() {
                 return Err(match self.stop.raised() {
                     Some(signal) => Halt::Error(signal.into()),
                     None => orphan(told, None),
@@ -130,13 +130,13 @@ impl Run<'_> {
         }
     }
 
-    fn doubt(&self, work: Work<'_>, begun: &Record) -> Error {
+    fn doubt(&self, work: StepRef<'_>, begun: &Record) -> Error {
         let table = &self.settings.table;
-        Error::Doubt(Box::new(Doubt {
+        Error::UnknownOutcome(Box::new(UnknownOutcome {
             migration: work.migration.name.clone(),
             statement: begun.statement.clone().unwrap_or_default(),
-            done: progress::finish_begun(table, &begun.migration, begun.unit),
-            again: progress::forget_begun(table, &begun.migration, begun.unit),
+            done: progress::finish_begun_sql(table, &begun.migration, begun.step),
+            again: progress::forget_begun_sql(table, &begun.migration, begun.step),
         }))
     }
 }

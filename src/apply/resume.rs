@@ -3,21 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::event::Reached;
+use crate::apply::event::StepNumber;
 use crate::error::{ChangedUnit, Error, Heirs};
 use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress, Record};
 use crate::history::table::Table;
 use crate::migrations::migration::{Migration, MigrationSet};
-use crate::migrations::prepared::{self, Fit};
-use crate::migrations::steps::Units;
+use crate::migrations::prepared::{self, PreparedMigration};
+use crate::migrations::steps::Steps;
 use crate::sql;
 
 /// The name under which a migration's progress was written: its own, or, where a file was renamed
 /// since, that of the one which is not carried any more and did the same.
 pub fn known_as<'n>(
     migration: &'n Migration,
-    fit: &Fit<'_>,
+    fit: &PreparedMigration<'_>,
     set: &MigrationSet,
     progress: &'n Progress,
 ) -> &'n str {
@@ -30,7 +30,7 @@ pub fn known_as<'n>(
 /// Migrations that are not carried any more, of which something was done that this one says too.
 fn former_names<'p>(
     migration: &Migration,
-    fit: &Fit<'_>,
+    fit: &PreparedMigration<'_>,
     set: &MigrationSet,
     progress: &'p Progress,
 ) -> Vec<&'p str> {
@@ -39,32 +39,36 @@ fn former_names<'p>(
     }
     let is_carried = |name: &str| set.migrations().iter().any(|carried| carried.name == name);
     // The directive may have come after what was done.
-    let before = Units::without_directive(&fit.script);
-    let is_alike = |record: &&Record| says(&fit.units, record) || says(&before, record);
+    let before = Steps::without_directive(&fit.script);
+    let is_alike = |record: &&Record| says(&fit.steps, record) || says(&before, record);
     let alike = progress.records.iter().filter(is_alike);
     let names = alike.map(|record| record.migration.as_str()).filter(|name| !is_carried(name));
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether a file says, in the same place, what was done. Settings, with which many files begin
-/// alike, are no unit.
-fn says(units: &Units, record: &Record) -> bool {
-    let unit = record.unit.checked_sub(1).and_then(|at| units.all().get(at));
-    unit.is_some_and(|unit| unit.hash.as_str() == record.hash)
+/// alike, are no step.
+fn says(steps: &Steps, record: &Record) -> bool {
+    let step = record.step.checked_sub(1).and_then(|at| steps.all().get(at));
+    step.is_some_and(|step| step.hash.as_str() == record.hash)
 }
 
-/// How many units are done.
+/// How many steps are done.
 pub fn done(progress: &Progress, known_as: &str) -> usize {
     progress
         .of(known_as)
         .filter(|record| record.finished)
-        .map(|record| record.unit)
+        .map(|record| record.step)
         .max()
         .unwrap_or(0)
 }
 
 /// How much of a migration is done, if it was begun.
-pub fn reached(migration: &Migration, set: &MigrationSet, progress: &Progress) -> Option<Reached> {
+pub fn reached(
+    migration: &Migration,
+    set: &MigrationSet,
+    progress: &Progress,
+) -> Option<StepNumber> {
     if progress.records.is_empty() {
         return None;
     }
@@ -72,15 +76,15 @@ pub fn reached(migration: &Migration, set: &MigrationSet, progress: &Progress) -
     cut(migration, &mut fit, set, progress);
     let known_as = known_as(migration, &fit, set, progress);
     progress.of(known_as).next()?;
-    Some(Reached { unit: fit.done, of: fit.units.all().len() })
+    Some(StepNumber { step: fit.done, of: fit.steps.all().len() })
 }
 
 /// Cuts what was begun so that what is done of it stays as it was cut; or finds migrations of which
-/// a unit that is done is not what the file says now, and progress that may be that of several.
+/// a step that is done is not what the file says now, and progress that may be that of several.
 pub fn resume(
     set: &MigrationSet,
     plan: &Plan,
-    fit: &mut [Fit<'_>],
+    fit: &mut [PreparedMigration<'_>],
     progress: &Progress,
     table: &Table,
 ) -> Result<(), Error> {
@@ -93,10 +97,10 @@ pub fn resume(
         cut(migration, fit, set, progress);
         Some((migration, &*fit))
     });
-    let pending: Vec<(&Migration, &Fit<'_>)> = cut.collect();
+    let pending: Vec<(&Migration, &PreparedMigration<'_>)> = cut.collect();
     let heirs = unclear_heirs(&pending, set, progress, table);
     if !heirs.is_empty() {
-        return Err(Error::Heirs(heirs));
+        return Err(Error::AmbiguousRename(heirs));
     }
     let changed =
         pending.iter().filter_map(|(migration, fit)| changed(migration, fit, set, progress));
@@ -106,7 +110,7 @@ pub fn resume(
 
 /// Progress of migrations that are not carried any more, unless each has one heir, and each heir one.
 fn unclear_heirs(
-    pending: &[(&Migration, &Fit<'_>)],
+    pending: &[(&Migration, &PreparedMigration<'_>)],
     set: &MigrationSet,
     progress: &Progress,
     table: &Table,
@@ -127,41 +131,46 @@ fn unclear_heirs(
     }
     let told = heirs.into_iter().map(|(former, migrations)| Heirs {
         former: former.to_owned(),
-        rename: migrations.iter().map(|name| progress::rename(table, former, name)).collect(),
+        rename: migrations.iter().map(|name| progress::rename_sql(table, former, name)).collect(),
         migrations: migrations.into_iter().map(str::to_owned).collect(),
-        forget: progress::forget(table, former),
+        forget: progress::forget_sql(table, former),
     });
     told.collect()
 }
 
 /// Cuts a migration as it was cut where it is done.
-fn cut(migration: &Migration, fit: &mut Fit<'_>, set: &MigrationSet, progress: &Progress) {
+fn cut(
+    migration: &Migration,
+    fit: &mut PreparedMigration<'_>,
+    set: &MigrationSet,
+    progress: &Progress,
+) {
     let known_as = known_as(migration, fit, set, progress);
     let done = progress.of(known_as).filter(|record| record.finished);
     let done: Vec<&str> = done.map(|record| record.hash.as_str()).collect();
-    fit.units = Units::behind(&fit.script, &done);
+    fit.steps = Steps::behind(&fit.script, &done);
     fit.done = self::done(progress, known_as);
 }
 
 fn changed(
     migration: &Migration,
-    fit: &Fit<'_>,
+    fit: &PreparedMigration<'_>,
     set: &MigrationSet,
     progress: &Progress,
 ) -> Option<ChangedUnit> {
     let known_as = known_as(migration, fit, set, progress);
-    let units = fit.units.all();
+    let steps = fit.steps.all();
     let is_changed = |record: &&Record| {
-        let unit = record.unit.checked_sub(1).and_then(|at| units.get(at));
-        record.finished && unit.is_none_or(|unit| unit.hash.as_str() != record.hash)
+        let step = record.step.checked_sub(1).and_then(|at| steps.get(at));
+        record.finished && step.is_none_or(|step| step.hash.as_str() != record.hash)
     };
-    let record = progress.of(known_as).filter(is_changed).min_by_key(|record| record.unit)?;
-    let unit = record.unit.checked_sub(1).and_then(|at| units.get(at));
-    let statement = unit.and_then(|unit| fit.script.statements().get(unit.statements.start));
+    let record = progress.of(known_as).filter(is_changed).min_by_key(|record| record.step)?;
+    let step = record.step.checked_sub(1).and_then(|at| steps.get(at));
+    let statement = step.and_then(|step| fit.script.statements().get(step.statements.start));
     let text = migration.sql().unwrap_or_default();
     Some(ChangedUnit {
         file: migration.file.clone(),
-        unit: record.unit,
+        step: record.step,
         place: statement.map(|statement| sql::line_and_column(text, statement.start)),
         done: done(progress, known_as),
     })

@@ -3,42 +3,51 @@
 use std::time::Duration;
 
 use crate::apply::blockers::{Observer, Waiting};
-use crate::apply::event::{Again, Blocker, Broken, Event};
+use crate::apply::event::{Blocker, Broken, Event, RetryReason};
 use crate::apply::load::QUESTION;
 use crate::apply::lock;
-use crate::apply::transaction::{Ground, Job, Limits, Transaction, Verdict, Work};
+use crate::apply::transaction::{
+    Expected, StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec,
+};
 use crate::error::{Error, RolledBack};
 use crate::history::progress;
-use crate::postgres::server_error::PgError;
-use crate::postgres::session::{Session, Trouble};
-use crate::process::signals::{Patience, Signal};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{ConnectionError, Session};
+use crate::process::signals::{Deadline, Signal};
 
 use super::{LONGEST_PAUSE, PAUSE, Run, Setback};
 
 /// How often a lock did not come, and how long the next pause is.
-pub(super) struct Retries {
+pub(super) struct Backoff {
     pub(super) attempt: u32,
     pub(super) pause: Duration,
 }
 
-impl Default for Retries {
-    fn default() -> Retries {
-        Retries { attempt: 1, pause: PAUSE }
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { attempt: 1, pause: PAUSE }
     }
 }
 
-pub(super) fn stopped(signal: Signal, work: Option<Work<'_>>, confirmed: bool) -> Error {
-    let (migration, alone) = match work {
-        Some(work) => (Some(work.migration.name.clone()), work.unit.alone),
+pub(super) fn stopped(signal: Signal, work: Option<StepRef<'_>>, confirmed: bool) -> Error {
+    let (migration, outside_transaction) = match work {
+        Some(work) => (Some(work.migration.name.clone()), work.step.outside_transaction),
         None => (None, None),
     };
-    Error::Stopped { signal, rolled_back: Some(RolledBack { migration, confirmed, alone }) }
+    Error::Stopped {
+        signal,
+        rolled_back: Some(RolledBack { migration, confirmed, outside_transaction }),
+    }
 }
 
-pub(super) fn broken(work: Option<Work<'_>>, completed: usize, trouble: Trouble) -> Setback {
+pub(super) fn broken(
+    work: Option<StepRef<'_>>,
+    completed: usize,
+    trouble: ConnectionError,
+) -> Setback {
     Setback::Broken(Box::new(Broken {
         migration: work.map(|work| work.migration.name.clone()),
-        unit: work.map_or(0, |work| work.reached.unit),
+        step: work.map_or(0, |work| work.reached.step),
         completed,
         statements: work.map_or(0, |work| work.script.statements().len()),
         trouble,
@@ -46,12 +55,12 @@ pub(super) fn broken(work: Option<Work<'_>>, completed: usize, trouble: Trouble)
 }
 
 impl Run<'_> {
-    pub(super) fn limits(&self, session: &Session) -> Limits {
-        Limits {
+    pub(super) fn limits(&self, session: &Session) -> Timeouts {
+        Timeouts {
             lock_timeout: self.settings.lock_timeout,
             statement_timeout: self.settings.statement_timeout,
             server_version: session.server_version(),
-            unsettable: self.unsettable.clone(),
+            unsupported_settings: self.unsupported_settings.clone(),
         }
     }
 
@@ -60,97 +69,102 @@ impl Run<'_> {
     pub(super) fn run(
         &mut self,
         session: &Session,
-        job: &Job<'_>,
-        ground: &Ground<'_>,
+        job: &TransactionSpec<'_>,
+        ground: &Expected<'_>,
     ) -> Result<Result<Vec<Option<String>>, Setback>, Error> {
         let migration = job.work.map(|work| work.migration.name.clone());
-        let mut retries = Retries::default();
+        let mut retries = Backoff::default();
         loop {
             let transaction = Transaction::new(job, ground, &self.limits(session));
-            let unit = job.work.map_or(0, |work| work.reached.unit);
-            let given_up = self.given_up(migration.as_deref(), unit);
+            let step = job.work.map_or(0, |work| work.reached.step);
+            let given_up = self.given_up(migration.as_deref(), step);
             let target = &self.settings.target;
             let mut observer =
                 Observer::new(target, self.stop, migration.as_deref(), Waiting::Answered);
-            let tell = &mut *self.tell;
-            let mut watch = |answers: &[_]| observer.look(answers, tell);
-            let patience = Patience::endless(self.stop);
+            let emit = &mut *self.emit;
+            let mut watch = |responses: &[_]| observer.look(responses, emit);
+            let deadline = Deadline::never(self.stop);
             let flight = match given_up {
-                Some(_) => session.flight(&transaction.probe(), false, patience, &mut watch),
+                Some(_) => session.send_batch(&transaction.probe(), false, deadline, &mut watch),
                 None => {
                     let messages = transaction.messages();
-                    session.flight(&messages, transaction.is_large(), patience, &mut watch)
+                    session.send_batch(&messages, transaction.is_large(), deadline, &mut watch)
                 }
             };
             let blocker = observer.close();
             let verdict = match (transaction.judge(&flight), given_up) {
                 // No backend is at it any more, and the history does not have it.
-                (Verdict::Committed(_), Some(broken)) => return Err(Error::Broken(broken)),
-                (Verdict::Stopped { signal, .. }, Some(_)) => {
+                (TransactionResult::Committed(_), Some(broken)) => {
+                    return Err(Error::ConnectionLost(broken));
+                }
+                (TransactionResult::Cancelled { signal, .. }, Some(_)) => {
                     return Err(signal.into());
                 }
                 (verdict, _) => verdict,
             };
             let failure = match verdict {
-                Verdict::Committed(answer) => return Ok(Ok(answer)),
-                Verdict::Stopped { signal, confirmed } => {
+                TransactionResult::Committed(answer) => return Ok(Ok(answer)),
+                TransactionResult::Cancelled { signal, confirmed } => {
                     return Err(stopped(signal, job.work, confirmed));
                 }
-                Verdict::Unsettable(setting) => {
-                    self.unsettable.push(setting);
+                TransactionResult::UnsupportedSetting(setting) => {
+                    self.unsupported_settings.push(setting);
                     continue;
                 }
-                Verdict::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
-                Verdict::LockedOut => return Ok(Err(Setback::LockedOut(self.holder(session)))),
-                Verdict::Broken { completed, trouble } => {
+                TransactionResult::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
+                TransactionResult::LockedOut => {
+                    return Ok(Err(Setback::LockedOut(self.holder(session))));
+                }
+                TransactionResult::ConnectionLost { completed, trouble } => {
                     return Ok(Err(broken(job.work, completed, trouble)));
                 }
-                Verdict::Forbidden { error, of_progress } => {
+                TransactionResult::PermissionDenied { error, of_progress } => {
                     return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
-                Verdict::Failed(failure) if is_transient(&failure.error) => failure,
-                Verdict::Failed(failure) => return Err(Error::Failed(failure)),
+                TransactionResult::Failed(failure) if is_transient(&failure.error) => failure,
+                TransactionResult::Failed(failure) => return Err(Error::Failed(failure)),
             };
             let error = failure.error.clone();
             let blocked = blocker.as_ref();
             if !self.pause_for_lock(&mut retries, migration.as_ref(), false, &error, blocked)? {
-                return Err(Error::NoLock(failure, blocker));
+                return Err(Error::LockTimeout(failure, blocker));
             }
         }
     }
 
     pub(super) fn forbidden(
         &self,
-        error: PgError,
+        error: ServerError,
         of_progress: bool,
-        job: &Job<'_>,
-        ground: &Ground<'_>,
+        job: &TransactionSpec<'_>,
+        ground: &Expected<'_>,
         session: &Session,
     ) -> Error {
         let (table, role) = (ground.table, &self.settings.target.user);
         let statements = if of_progress {
             progress::grants(table, ground.progress.exists, role)
         } else {
-            let locks = job.work.is_some_and(|work| work.unit.modes.isolation.is_some());
-            let patience = Patience::lasting(QUESTION, self.stop);
+            let locks = job.work.is_some_and(|work| work.step.modes.isolation.is_some());
+            let deadline = Deadline::after(QUESTION, self.stop);
             // Where there is no table yet, there is no answer, and nothing to grant.
-            let obstacles = session.ask(&table.obstacles(), patience).ok().flatten();
+            let obstacles =
+                session.query_row(&table.missing_privileges_sql(), deadline).ok().flatten();
             let obstacles = obstacles.unwrap_or_default();
             let mut grants = table.grants(ground.history.state, &job.prepare, &obstacles, role);
             grants.extend(locks.then(|| table.locking_grant(role)));
             grants
         };
-        Error::Forbidden { error, statements }
+        Error::PermissionDenied { error, statements }
     }
 
     /// Waits for locks to be given back, after one that did not come; or says that this was often
     /// enough.
     pub(super) fn pause_for_lock(
         &mut self,
-        retries: &mut Retries,
+        retries: &mut Backoff,
         migration: Option<&String>,
-        alone: bool,
-        error: &PgError,
+        outside_transaction: bool,
+        error: &ServerError,
         blocker: Option<&Blocker>,
     ) -> Result<bool, Error> {
         if retries.attempt > self.settings.lock_retries {
@@ -159,9 +173,13 @@ impl Run<'_> {
         retries.attempt += 1;
         let pause = lock::jittered(retries.pause / 2, retries.pause + retries.pause / 2);
         retries.pause = (retries.pause * 2).min(LONGEST_PAUSE);
-        (self.tell)(Event::Retrying {
+        (self.emit)(Event::Retrying {
             migration: migration.cloned(),
-            why: Again::Lock { error: error.clone(), blocker: blocker.cloned(), alone },
+            why: RetryReason::Lock {
+                error: error.clone(),
+                blocker: blocker.cloned(),
+                outside_transaction,
+            },
             pause,
             attempt: retries.attempt,
         });
@@ -171,6 +189,6 @@ impl Run<'_> {
 }
 
 /// A lock that did not come in time, a deadlock, a serialization failure: each may be gone later.
-pub(super) fn is_transient(error: &PgError) -> bool {
+pub(super) fn is_transient(error: &ServerError) -> bool {
     ["55P03", "40P01", "40001"].contains(&error.code.as_str())
 }

@@ -1,13 +1,13 @@
 //! What a session is set to for a statement outside any transaction.
 
-use crate::apply::event::{Event, Reached};
+use crate::apply::event::{Event, StepNumber};
 use crate::apply::load::QUESTION;
-use crate::apply::transaction::{self, Work};
+use crate::apply::transaction::{self, StepRef};
 use crate::error::Error;
 use crate::history::plan::Plan;
-use crate::migrations::prepared::Fit;
-use crate::postgres::session::{Cause, Session, Trouble};
-use crate::process::signals::Patience;
+use crate::migrations::prepared::PreparedMigration;
+use crate::postgres::session::{ConnectionError, QueryError, Session};
+use crate::process::signals::Deadline;
 use crate::sql::{Piece, Script, Statement};
 
 use super::Run;
@@ -20,17 +20,17 @@ impl Run<'_> {
         &self,
         session: &Session,
         plan: &Plan,
-        fit: &[Fit<'_>],
+        fit: &[PreparedMigration<'_>],
     ) -> Result<(), Halt> {
         for (pending, fit) in plan.pending.iter().zip(fit) {
             let Some(migration) = self.set.get(pending.place) else { continue };
-            for (unit, number) in fit.units.all().iter().zip(1..).skip(fit.done) {
-                let needed = needed(&unit.replay(&fit.script));
-                if unit.alone.is_none() || needed.is_empty() {
+            for (step, number) in fit.steps.all().iter().zip(1..).skip(fit.done) {
+                let needed = needed(&step.replay(&fit.script));
+                if step.outside_transaction.is_none() || needed.is_empty() {
                     continue;
                 }
-                let reached = Reached { unit: number, of: fit.units.all().len() };
-                let work = Work { migration, script: &fit.script, unit, reached };
+                let reached = StepNumber { step: number, of: fit.steps.all().len() };
+                let work = StepRef { migration, script: &fit.script, step, reached };
                 if self.is_direct(session, work)? {
                     return Ok(());
                 }
@@ -43,8 +43,8 @@ impl Run<'_> {
     /// Gives the session the limits, and what the file has set before: the statement is to run under
     /// it, and what the catalogs say depends on it too. Not behind a pooler, where no setting reaches
     /// a statement, nor goes away after it.
-    pub(super) fn prepare(&mut self, session: &Session, work: Work<'_>) -> Result<(), Halt> {
-        let replay = work.unit.replay(work.script);
+    pub(super) fn prepare(&mut self, session: &Session, work: StepRef<'_>) -> Result<(), Halt> {
+        let replay = work.step.replay(work.script);
         if self.is_direct(session, work)? {
             self.is_set = true;
             self.set(session, work, &replay)
@@ -54,26 +54,28 @@ impl Run<'_> {
     }
 
     /// Whether what we send goes to one backend, ours alone.
-    fn is_direct(&self, session: &Session, work: Work<'_>) -> Result<bool, Halt> {
-        let patience = Patience::lasting(SECOND, self.stop);
-        match session.ask("select pg_catalog.pg_backend_pid()", patience) {
+    fn is_direct(&self, session: &Session, work: StepRef<'_>) -> Result<bool, Halt> {
+        let deadline = Deadline::after(SECOND, self.stop);
+        match session.query_row("select pg_catalog.pg_backend_pid()", deadline) {
             Ok(answer) => {
                 let pid = answer.and_then(|row| row.into_iter().next().flatten());
                 Ok(pid == Some(session.handshake_pid().to_string()))
             }
-            Err(Cause::Client(Trouble::Silent)) => Err(Halt::Error(no_second_connection(work))),
+            Err(QueryError::Client(ConnectionError::TimedOut)) => {
+                Err(Halt::Error(no_second_connection(work)))
+            }
             Err(cause) => Err(unasked(work, cause)),
         }
     }
 
-    fn without_settings(&mut self, work: Work<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
+    fn without_settings(&mut self, work: StepRef<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
         let needed = needed(replay);
         if !needed.is_empty() {
             return Err(pooled(work, needed));
         }
         if !self.told_pooler {
             self.told_pooler = true;
-            (self.tell)(Event::Note(
+            (self.emit)(Event::Note(
                 "this is a pooler: what runs outside a transaction has no time limits of ours"
                     .to_owned(),
             ));
@@ -81,21 +83,26 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn set(&mut self, session: &Session, work: Work<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
+    fn set(
+        &mut self,
+        session: &Session,
+        work: StepRef<'_>,
+        replay: &[Piece<'_>],
+    ) -> Result<(), Halt> {
         let limits = self.limits(session);
-        let patience = || Patience::lasting(QUESTION, self.stop);
-        let text = work.unit.lone(work.script).map(|statement| statement.text).unwrap_or_default();
+        let deadline = || Deadline::after(QUESTION, self.stop);
+        let text = work.step.lone(work.script).map(|statement| statement.text).unwrap_or_default();
         for setting in transaction::session_limits(&limits, text) {
-            match session.ask(&setting, patience()) {
+            match session.query_row(&setting, deadline()) {
                 // A server that cannot have it, has it not.
-                Ok(_) | Err(Cause::Server(_)) => {}
+                Ok(_) | Err(QueryError::Server(_)) => {}
                 Err(cause) => return Err(unasked(work, cause)),
             }
         }
         for setting in replay {
-            match session.ask(&setting.text, patience()) {
+            match session.query_row(&setting.text, deadline()) {
                 Ok(_) => {}
-                Err(Cause::Server(error)) => {
+                Err(QueryError::Server(error)) => {
                     let failure = transaction::replay_failure(work, setting, &error);
                     return Err(Halt::Error(Error::Failed(Box::new(failure))));
                 }
@@ -110,13 +117,13 @@ impl Run<'_> {
 fn needed(replay: &[Piece<'_>]) -> Vec<String> {
     let is_needed = |setting: &&Piece<'_>| {
         let script = Script::read(&setting.text);
-        let set = script.statements().first().and_then(Statement::set_name);
+        let set = script.statements().first().and_then(Statement::set_statement);
         let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
         !set.is_some_and(|set| set.back || harmless(&set.name))
     };
     replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect()
 }
 
-fn pooled(work: Work<'_>, settings: Vec<String>) -> Halt {
+fn pooled(work: StepRef<'_>, settings: Vec<String>) -> Halt {
     Halt::Error(Error::PooledSettings { migration: work.migration.name.clone(), settings })
 }

@@ -7,21 +7,21 @@
 use std::time::{Duration, Instant};
 
 use crate::apply::blockers::{Observer, Waiting};
-use crate::apply::catalog_state::{self, Fate, Seen};
+use crate::apply::catalog_state::{self, CatalogState, Inspection};
 use crate::apply::event::{Blocker, Event, Failure};
 use crate::apply::load::QUESTION;
-use crate::apply::transaction::{self, Work};
+use crate::apply::transaction::{self, StepRef};
 use crate::error::Error;
 use crate::history::progress::{self, Record};
-use crate::postgres::server_error::PgError;
-use crate::postgres::session::{Answer, Cause, Flight, Session, Trouble};
-use crate::process::signals::{Patience, Signal};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
+use crate::process::signals::{Deadline, Signal};
 use crate::sql::{Script, Statement};
 
 use super::lock_session::{LAST, SECOND, no_second_connection};
-use super::migration::Known;
+use super::migration::DatabaseState;
 use super::recovery::ORPHAN;
-use super::retry::{Retries, broken, is_transient, stopped};
+use super::retry::{Backoff, broken, is_transient, stopped};
 use super::{Run, Setback};
 
 /// How a statement that was to run alone ended.
@@ -48,13 +48,13 @@ pub(super) enum Halt {
 }
 
 impl Run<'_> {
-    /// Runs a unit that stands alone, with the lock held by a second connection.
+    /// Runs a step that stands alone, with the lock held by a second connection.
     pub(super) fn apply_lone(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         known_as: &str,
-        known: &mut Known,
+        known: &mut DatabaseState,
     ) -> Result<Result<(), Setback>, Error> {
         if let Err(setback) = self.make_tables(session, work, true, known)? {
             return Ok(Err(setback));
@@ -69,17 +69,17 @@ impl Run<'_> {
         &mut self,
         session: &Session,
         keeper: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         known_as: &str,
-        known: &mut Known,
+        known: &mut DatabaseState,
     ) -> Ending {
-        let Some(statement) = work.unit.lone(work.script) else { return Ending::Done };
-        if let Some(broken) = self.given_up(Some(&work.migration.name), work.reached.unit) {
-            return Ending::Undone(Halt::Error(Error::Broken(broken)));
+        let Some(statement) = work.step.lone(work.script) else { return Ending::Done };
+        if let Some(broken) = self.given_up(Some(&work.migration.name), work.reached.step) {
+            return Ending::Undone(Halt::Error(Error::ConnectionLost(broken)));
         }
         let begun = self.prepare(session, work).and_then(|()| {
-            let words = self.clear_the_way(session, work, statement)?;
-            self.begin(session, work, known_as, words.as_deref(), known)
+            let identifying_sql = self.clear_the_way(session, work, statement)?;
+            self.begin(session, work, known_as, identifying_sql.as_deref(), known)
         });
         if let Err(halt) = begun {
             return Ending::Undone(halt);
@@ -92,26 +92,29 @@ impl Run<'_> {
     fn clear_the_way(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         statement: &Statement<'_>,
     ) -> Result<Option<String>, Halt> {
         let seen = self.look(session, work, statement.text)?;
-        match seen.fate {
-            Fate::Invalid(index) => self.drop_invalid(session, work, &index)?,
-            Fate::Busy(index) => return Err(Halt::Error(busy(work, index))),
-            Fate::Done | Fate::Undone | Fate::Half(_) | Fate::Unknown => {}
+        match seen.state {
+            CatalogState::InvalidIndex(index) => self.drop_invalid(session, work, &index)?,
+            CatalogState::BeingBuilt(index) => return Err(Halt::Error(busy(work, index))),
+            CatalogState::Done
+            | CatalogState::NotDone
+            | CatalogState::HalfDone(_)
+            | CatalogState::Unknown => {}
         }
-        Ok(seen.words)
+        Ok(seen.identifying_sql)
     }
 
     pub(super) fn drop_invalid(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         index: &str,
     ) -> Result<(), Halt> {
         let migration = work.migration.name.clone();
-        (self.tell)(Event::Rebuilding { migration, index: index.to_owned() });
+        (self.emit)(Event::Rebuilding { migration, index: index.to_owned() });
         self.mend(session, work, &format!("drop index concurrently if exists {index}"))
     }
 
@@ -119,10 +122,10 @@ impl Run<'_> {
     pub(super) fn mend(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         sql: &str,
     ) -> Result<(), Halt> {
-        let failure = |error: &PgError, _| transaction::mending_failure(work, error);
+        let failure = |error: &ServerError, _| transaction::mending_failure(work, error);
         match self.send_again(session, work, sql, failure, true, |_| Ok(())) {
             Sent::Done => Ok(()),
             Sent::Cancelled(signal) => Err(Halt::Error(signal.into())),
@@ -132,15 +135,20 @@ impl Run<'_> {
     }
 
     /// What became of a statement, as far as the catalogs tell.
-    pub(super) fn look(&self, session: &Session, work: Work<'_>, text: &str) -> Result<Seen, Halt> {
+    pub(super) fn look(
+        &self,
+        session: &Session,
+        work: StepRef<'_>,
+        text: &str,
+    ) -> Result<Inspection, Halt> {
         let until = Instant::now() + ORPHAN;
         loop {
-            let seen = self.look_now(session, text, Patience::lasting(QUESTION, self.stop));
+            let seen = self.look_now(session, text, Deadline::after(QUESTION, self.stop));
             match seen.map_err(|cause| unasked(work, cause))? {
                 // It may be done any moment.
-                Seen { fate: Fate::Busy(_), .. } if Instant::now() < until => {
-                    let patience = Patience::endless(self.stop);
-                    if patience.sleep(Duration::from_millis(500)).is_err()
+                Inspection { state: CatalogState::BeingBuilt(_), .. } if Instant::now() < until => {
+                    let deadline = Deadline::never(self.stop);
+                    if deadline.sleep(Duration::from_millis(500)).is_err()
                         && let Some(signal) = self.stop.raised()
                     {
                         return Err(Halt::Error(signal.into()));
@@ -155,18 +163,19 @@ impl Run<'_> {
         &self,
         session: &Session,
         text: &str,
-        patience: Patience<'_>,
-    ) -> Result<Seen, Cause> {
-        let words = Some(text.to_owned());
+        deadline: Deadline<'_>,
+    ) -> Result<Inspection, QueryError> {
+        let identifying_sql = Some(text.to_owned());
         let script = Script::read(text);
         let Some(statement) = script.statements().first() else {
-            return Ok(Seen { fate: Fate::Unknown, words });
+            return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
         };
-        match catalog_state::question(statement) {
-            Ok(question) => {
-                Ok(catalog_state::read(statement, session.ask(&question, patience)?.as_deref()))
-            }
-            Err(fate) => Ok(Seen { fate, words }),
+        match catalog_state::question_sql(statement) {
+            Ok(question_sql) => Ok(catalog_state::read(
+                statement,
+                session.query_row(&question_sql, deadline)?.as_deref(),
+            )),
+            Err(state) => Ok(Inspection { state, identifying_sql }),
         }
     }
 
@@ -174,42 +183,45 @@ impl Run<'_> {
     fn begin(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         known_as: &str,
-        words: Option<&str>,
-        known: &mut Known,
+        identifying_sql: Option<&str>,
+        known: &mut DatabaseState,
     ) -> Result<(), Halt> {
         let table = &self.settings.table;
-        let (number, hash) = (work.reached.unit, work.unit.hash.as_str());
+        let (number, hash) = (work.reached.step, work.step.hash.as_str());
         let pid = session.handshake_pid();
         // Under a role of the file's, the table may be out of reach.
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            progress::begin(table, known_as, number, hash, words, pid)
+            progress::begin_sql(table, known_as, number, hash, identifying_sql, pid)
         );
-        let patience = Patience::lasting(SECOND, self.stop);
-        let Flight { answers, end } =
-            session.flight(&[&write, "commit"], false, patience, &mut |_| {});
+        let deadline = Deadline::after(SECOND, self.stop);
+        let Responses { responses, end } =
+            session.send_batch(&[&write, "commit"], false, deadline, &mut |_| {});
         match end {
             None => {}
-            Some(Cause::Client(Trouble::Silent)) => {
+            Some(QueryError::Client(ConnectionError::TimedOut)) => {
                 return Err(Halt::Error(no_second_connection(work)));
             }
             Some(cause) => return Err(unasked(work, cause)),
         }
-        match answers.iter().find_map(|answer| answer.error.as_ref()) {
+        match responses.iter().find_map(|answer| answer.error.as_ref()) {
             None => {}
             Some(error) if error.is("23505") || error.is("42P01") => {
                 return Err(Halt::Setback(Setback::HistoryChanged));
             }
             Some(error) if error.is("42501") => {
                 let statements = progress::grants(table, true, &self.settings.target.user);
-                return Err(Halt::Error(Error::Forbidden { error: error.clone(), statements }));
+                return Err(Halt::Error(Error::PermissionDenied {
+                    error: error.clone(),
+                    statements,
+                }));
             }
-            Some(error) => return Err(unasked(work, Cause::Server(error.clone()))),
+            Some(error) => return Err(unasked(work, QueryError::Server(error.clone()))),
         }
-        let statement = words.map(str::to_owned);
+        let statement = identifying_sql.map(str::to_owned);
         let begun =
             Record { finished: false, statement, ..Record::finished(known_as, number, hash) };
         known.progress.put(known_as, number, Some(begun));
@@ -221,13 +233,13 @@ impl Run<'_> {
         &mut self,
         session: &Session,
         keeper: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         statement: &Statement<'_>,
     ) -> Ending {
         if let Err(halt) = self.still_held(keeper) {
             return Ending::Undone(halt);
         }
-        let failure = |error: &PgError, ours| transaction::lone_failure(work, error, ours);
+        let failure = |error: &ServerError, ours| transaction::lone_failure(work, error, ours);
         let repeats = !catalog_state::may_do_half(statement);
         let before_again = |run: &mut Self| {
             run.clear_the_way(session, work, statement).map_err(Sent::Open)?;
@@ -251,11 +263,11 @@ impl Run<'_> {
     /// Names the indexes that a statement has left, now or at an earlier start, which are in nobody's
     /// way but cost time; a courtesy.
     fn tell_left_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
-        let Some(question) = catalog_state::left_indexes(statement) else { return };
-        let patience = Patience::despite_signals(LAST, self.stop);
-        let left = session.ask(&question, patience).ok().flatten();
+        let Some(question_sql) = catalog_state::leftover_indexes_sql(statement) else { return };
+        let deadline = Deadline::ignoring_signals(LAST, self.stop);
+        let left = session.query_row(&question_sql, deadline).ok().flatten();
         if let Some(drop) = left.and_then(|row| row.into_iter().next().flatten()) {
-            (self.tell)(Event::Note(format!(
+            (self.emit)(Event::Note(format!(
                 "INVALID indexes are left of what did not end; to drop them: {drop}"
             )));
         }
@@ -272,12 +284,17 @@ impl Run<'_> {
 
     /// Whether a statement that the server says has failed has left nothing behind.
     fn leaves_nothing(&self, session: &Session, statement: &Statement<'_>) -> bool {
-        let patience = Patience::despite_signals(LAST, self.stop);
-        match self.look_now(session, statement.text, patience).map(|seen| seen.fate) {
+        let deadline = Deadline::ignoring_signals(LAST, self.stop);
+        match self.look_now(session, statement.text, deadline).map(|seen| seen.state) {
             // What is there was there before.
-            Ok(Fate::Undone | Fate::Done) => true,
-            Ok(Fate::Unknown) => !catalog_state::may_do_half(statement),
-            Ok(Fate::Invalid(_) | Fate::Busy(_) | Fate::Half(_)) | Err(_) => false,
+            Ok(CatalogState::NotDone | CatalogState::Done) => true,
+            Ok(CatalogState::Unknown) => !catalog_state::may_do_half(statement),
+            Ok(
+                CatalogState::InvalidIndex(_)
+                | CatalogState::BeingBuilt(_)
+                | CatalogState::HalfDone(_),
+            )
+            | Err(_) => false,
         }
     }
 
@@ -287,15 +304,15 @@ impl Run<'_> {
     fn send_again(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         text: &str,
-        failure: impl Fn(&PgError, usize) -> Failure,
+        failure: impl Fn(&ServerError, usize) -> Failure,
         repeats: bool,
         mut before_again: impl FnMut(&mut Self) -> Result<(), Sent>,
     ) -> Sent {
-        let tag = tag(work.unit.hash.as_str());
+        let tag = tag(work.step.hash.as_str());
         let sql = format!("{tag}{text}");
-        let mut retries = Retries::default();
+        let mut retries = Backoff::default();
         loop {
             let (error, blocker) = match self.send(session, work, &sql, &tag) {
                 Ok(None) => return Sent::Done,
@@ -312,7 +329,7 @@ impl Run<'_> {
             let migration = Some(&work.migration.name);
             match self.pause_for_lock(&mut retries, migration, true, &error, blocker.as_ref()) {
                 Ok(true) => {}
-                Ok(false) => return Sent::Failed(Error::NoLock(failure(), blocker)),
+                Ok(false) => return Sent::Failed(Error::LockTimeout(failure(), blocker)),
                 Err(error) => return Sent::Failed(error),
             }
             if let Err(sent) = before_again(self) {
@@ -325,29 +342,29 @@ impl Run<'_> {
     fn send(
         &mut self,
         session: &Session,
-        work: Work<'_>,
+        work: StepRef<'_>,
         sql: &str,
         tag: &str,
-    ) -> Result<Option<(PgError, Option<Blocker>)>, Halt> {
+    ) -> Result<Option<(ServerError, Option<Blocker>)>, Halt> {
         let migration = &work.migration.name;
         let target = &self.settings.target;
         let waiting = Waiting::Running(tag);
         let mut observer = Observer::new(target, self.stop, Some(migration), waiting);
-        let tell = &mut *self.tell;
-        let patience = Patience::endless(self.stop);
-        let mut watch = |answers: &[Answer]| observer.look(answers, tell);
-        let Flight { answers, end } = session.flight(&[sql], false, patience, &mut watch);
+        let emit = &mut *self.emit;
+        let deadline = Deadline::never(self.stop);
+        let mut watch = |responses: &[Response]| observer.look(responses, emit);
+        let Responses { responses, end } = session.send_batch(&[sql], false, deadline, &mut watch);
         let blocker = observer.close();
-        let completed = answers.iter().any(|answer| answer.completed > 0);
-        match (answers.into_iter().find_map(|answer| answer.error), end) {
+        let completed = responses.iter().any(|answer| answer.completed > 0);
+        match (responses.into_iter().find_map(|answer| answer.error), end) {
             (Some(error), _) if !error.ends_session() => Ok(Some((error, blocker))),
             (None, None) => Ok(None),
             // The signal came too late for it.
-            (None, Some(Cause::Stopped(_))) if completed => Ok(None),
-            (_, Some(Cause::Stopped(signal))) => {
+            (None, Some(QueryError::Stopped(_))) if completed => Ok(None),
+            (_, Some(QueryError::Stopped(signal))) => {
                 Err(Halt::Error(stopped(signal, Some(work), false)))
             }
-            (Some(error), _) => Err(unasked(work, Cause::Server(error))),
+            (Some(error), _) => Err(unasked(work, QueryError::Server(error))),
             (None, Some(cause)) => Err(unasked(work, cause)),
         }
     }
@@ -373,23 +390,23 @@ pub(super) fn tag(hash: &str) -> String {
     format!("/* premigrate {} */ ", hash.get(..16).unwrap_or(hash))
 }
 
-pub(super) fn busy(work: Work<'_>, index: String) -> Error {
-    Error::Busy { migration: work.migration.name.clone(), index }
+pub(super) fn busy(work: StepRef<'_>, index: String) -> Error {
+    Error::IndexBeingBuilt { migration: work.migration.name.clone(), index }
 }
 
-pub(super) fn trouble(cause: Cause) -> Trouble {
+pub(super) fn trouble(cause: QueryError) -> ConnectionError {
     match cause {
-        Cause::Client(trouble) => trouble,
-        Cause::Server(error) => Trouble::Lost(error.message.clone(), Some(error)),
-        Cause::Stopped(signal) => Trouble::Lost(signal.name().to_owned(), None),
+        QueryError::Client(trouble) => trouble,
+        QueryError::Server(error) => ConnectionError::Lost(error.message.clone(), Some(error)),
+        QueryError::Stopped(signal) => ConnectionError::Lost(signal.name().to_owned(), None),
     }
 }
 
 /// What a question of ours without an answer means.
-pub(super) fn unasked(work: Work<'_>, cause: Cause) -> Halt {
+pub(super) fn unasked(work: StepRef<'_>, cause: QueryError) -> Halt {
     match cause {
-        Cause::Stopped(signal) => Halt::Error(signal.into()),
-        Cause::Server(error) if !error.ends_session() => {
+        QueryError::Stopped(signal) => Halt::Error(signal.into()),
+        QueryError::Server(error) if !error.ends_session() => {
             Halt::Error(Error::Failed(Box::new(transaction::record_failure(work, &error))))
         }
         cause => Halt::Setback(broken(Some(work), 0, trouble(cause))),

@@ -174,7 +174,7 @@ pub struct Invocation {
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum Parsed {
     /// A run.
     Run(Invocation),
     /// `--help`.
@@ -185,7 +185,7 @@ pub enum Request {
 
 /// What is wrong with a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Usage {
+pub enum UsageError {
     /// `--` with nothing after it.
     NoApp,
     /// A command that starts no app, with one.
@@ -217,41 +217,41 @@ pub enum Usage {
     },
 }
 
-impl fmt::Display for Usage {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Usage::NoApp => f.write_str(
+            UsageError::NoApp => f.write_str(
                 "nothing stands after `--`: name the app there, or leave `--` out. An image whose \
                  Dockerfile sets ENTRYPOINT loses the CMD of its base image, so set CMD too",
             ),
-            Usage::AppNotUsed(command) => {
+            UsageError::AppNotUsed(command) => {
                 write!(f, "`{command}` starts no app: leave out `--` and what follows")
             }
-            Usage::NoName("accept") => f.write_str("`accept` needs names, or --all"),
-            Usage::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
-            Usage::NoFolder => f.write_str("`new` needs the folder to add to: --dir DIR"),
-            Usage::ConnectionString => f.write_str(
+            UsageError::NoName("accept") => f.write_str("`accept` needs names, or --all"),
+            UsageError::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
+            UsageError::NoFolder => f.write_str("`new` needs the folder to add to: --dir DIR"),
+            UsageError::ConnectionString => f.write_str(
                 "a connection string is no argument, since everyone on the host can read a command \
                  line: set DATABASE_URL",
             ),
-            Usage::UnknownCommand(word) => {
+            UsageError::UnknownCommand(word) => {
                 write!(f, "`{word}` is not a command; an app is given after `--`")
             }
-            Usage::UnexpectedWord(word) => {
+            UsageError::UnexpectedWord(word) => {
                 write!(f, "`{word}` is one word too many; an app is given after `--`")
             }
-            Usage::UnknownOption(flag) => write!(f, "`{flag}` is not an option"),
-            Usage::Repeated(flag) => write!(f, "{flag} is given twice"),
-            Usage::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
-            Usage::TakesNoValue(flag) => write!(f, "{flag} takes no value"),
-            Usage::NotUsed { flag, command } => write!(f, "`{command}` does not use {flag}"),
+            UsageError::UnknownOption(flag) => write!(f, "`{flag}` is not an option"),
+            UsageError::Repeated(flag) => write!(f, "{flag} is given twice"),
+            UsageError::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
+            UsageError::TakesNoValue(flag) => write!(f, "{flag} takes no value"),
+            UsageError::NotUsed { flag, command } => write!(f, "`{command}` does not use {flag}"),
         }
     }
 }
 
 /// How a command line wants to be answered, also one that is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
+pub struct OutputHints {
     /// Its `--format`, if it has one.
     pub options: BTreeMap<&'static str, OsString>,
     /// Whether it names an app.
@@ -259,33 +259,34 @@ pub struct Manner {
 }
 
 /// Finds that out, whatever else there is.
-pub fn manner(args: &[OsString]) -> Manner {
+pub fn output_hints(args: &[OsString]) -> OutputHints {
     let mut words = args.iter();
     let ours = words.by_ref().take_while(|arg| *arg != "--").cloned();
     let mut ours = pico_args::Arguments::from_vec(ours.flat_map(separated).collect());
     let with_app = words.next().is_some_and(|app| !app.is_empty());
     let format = ours.opt_value_from_os_str(FORMAT, |value| Ok::<_, String>(value.to_owned()));
     let format = format.ok().flatten();
-    Manner { options: format.map(|format| (FORMAT, format)).into_iter().collect(), with_app }
+    OutputHints { options: format.map(|format| (FORMAT, format)).into_iter().collect(), with_app }
 }
 
 /// Takes a command line apart, without the program's own name.
-pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
+pub fn parse(mut args: Vec<OsString>) -> Result<Parsed, UsageError> {
     // Before anything is searched for: what stands after the first `--` is the app's.
     let app = match args.iter().position(|arg| arg == "--") {
         Some(at) => {
             let mut app = args.split_off(at).into_iter().skip(1);
-            let program = app.next().filter(|program| !program.is_empty()).ok_or(Usage::NoApp)?;
+            let program =
+                app.next().filter(|program| !program.is_empty()).ok_or(UsageError::NoApp)?;
             Some(App { program, args: app.collect() })
         }
         None => None,
     };
     let mut args = pico_args::Arguments::from_vec(args.into_iter().flat_map(separated).collect());
     if args.contains(["-h", "--help"]) {
-        return Ok(Request::Help);
+        return Ok(Parsed::Help);
     }
     if args.contains(["-V", "--version"]) {
-        return Ok(Request::Version);
+        return Ok(Parsed::Version);
     }
 
     let mut options = BTreeMap::new();
@@ -293,10 +294,10 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
         if *takes_value {
             let given = args
                 .opt_value_from_os_str(*flag, |value| Ok::<_, String>(value.to_owned()))
-                .map_err(|_| Usage::NoValue(flag))?;
+                .map_err(|_| UsageError::NoValue(flag))?;
             if let Some(value) = given {
                 if looks_like_an_option(&value) {
-                    return Err(Usage::NoValue(flag));
+                    return Err(UsageError::NoValue(flag));
                 }
                 options.insert(*flag, value);
             }
@@ -307,7 +308,7 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
 
     let rest = args.finish();
     if rest.iter().any(|arg| may_hold_a_password(arg)) {
-        return Err(Usage::ConnectionString);
+        return Err(UsageError::ConnectionString);
     }
     let (flags, mut words): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|arg| arg.as_encoded_bytes().starts_with(b"-"));
@@ -320,16 +321,16 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Request, Usage> {
         .iter()
         .find(|opt| options.contains_key(opt.flag) && !opt.commands.contains(&command));
     if let Some(Opt { flag, .. }) = unused {
-        return Err(Usage::NotUsed { flag, command: command.name() });
+        return Err(UsageError::NotUsed { flag, command: command.name() });
     }
     if app.is_some() && command != Command::Up {
-        return Err(Usage::AppNotUsed(command.name()));
+        return Err(UsageError::AppNotUsed(command.name()));
     }
-    Ok(Request::Run(Invocation { command, names, options, app }))
+    Ok(Parsed::Run(Invocation { command, names, options, app }))
 }
 
 /// The words after the command: names, as many as it takes.
-fn names(command: Command, words: Vec<OsString>, all: bool) -> Result<Vec<String>, Usage> {
+fn names(command: Command, words: Vec<OsString>, all: bool) -> Result<Vec<String>, UsageError> {
     let names: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     // Without a name, `accept` may have PREMIGRATE_ALL.
     let (least, most) = match command {
@@ -339,10 +340,10 @@ fn names(command: Command, words: Vec<OsString>, all: bool) -> Result<Vec<String
         _ => (0, 0),
     };
     if let Some(word) = names.get(most) {
-        return Err(Usage::UnexpectedWord(word.clone()));
+        return Err(UsageError::UnexpectedWord(word.clone()));
     }
     if names.len() < least || names.iter().any(String::is_empty) {
-        return Err(Usage::NoName(command.name()));
+        return Err(UsageError::NoName(command.name()));
     }
     Ok(names)
 }
@@ -363,12 +364,12 @@ fn may_hold_a_password(arg: &OsStr) -> bool {
     text.contains("://") || (!text.starts_with('-') && text.contains("password="))
 }
 
-fn command(word: &OsStr) -> Result<Command, Usage> {
+fn command(word: &OsStr) -> Result<Command, UsageError> {
     Command::ALL
         .iter()
         .find(|(name, _)| word == *name)
         .map(|(_, command)| *command)
-        .ok_or_else(|| Usage::UnknownCommand(word.to_string_lossy().into_owned()))
+        .ok_or_else(|| UsageError::UnknownCommand(word.to_string_lossy().into_owned()))
 }
 
 fn looks_like_an_option(value: &OsStr) -> bool {
@@ -378,13 +379,13 @@ fn looks_like_an_option(value: &OsStr) -> bool {
 }
 
 /// What a leftover flag is: one of ours, a second time or with a value too many; or none.
-fn unknown(flag: &OsStr) -> Usage {
+fn unknown(flag: &OsStr) -> UsageError {
     let text = flag.to_string_lossy();
     let name = text.split('=').next().unwrap_or_default();
     match OPTIONS.iter().find(|opt| opt.flag == name) {
-        Some(opt) if !opt.takes_value && text.contains('=') => Usage::TakesNoValue(opt.flag),
-        Some(opt) => Usage::Repeated(opt.flag),
-        None => Usage::UnknownOption(name.to_owned()),
+        Some(opt) if !opt.takes_value && text.contains('=') => UsageError::TakesNoValue(opt.flag),
+        Some(opt) => UsageError::Repeated(opt.flag),
+        None => UsageError::UnknownOption(name.to_owned()),
     }
 }
 
@@ -392,13 +393,13 @@ fn unknown(flag: &OsStr) -> Usage {
 mod tests {
     use super::*;
 
-    fn parsed(args: &[&str]) -> Result<Request, Usage> {
+    fn parsed(args: &[&str]) -> Result<Parsed, UsageError> {
         parse(args.iter().map(OsString::from).collect())
     }
 
     fn run(args: &[&str]) -> Invocation {
         match parsed(args) {
-            Ok(Request::Run(invocation)) => invocation,
+            Ok(Parsed::Run(invocation)) => invocation,
             other => panic!("{other:?}"),
         }
     }
@@ -428,37 +429,37 @@ mod tests {
 
     #[test]
     fn help_and_version_are_requests_of_their_own() {
-        assert_eq!(parsed(&["--help"]), Ok(Request::Help));
-        assert_eq!(parsed(&["up", "-V"]), Ok(Request::Version));
+        assert_eq!(parsed(&["--help"]), Ok(Parsed::Help));
+        assert_eq!(parsed(&["up", "-V"]), Ok(Parsed::Version));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         let word = |word: &str| word.to_owned();
         for (args, usage) in [
-            (&["--"][..], Usage::NoApp),
-            (&["--", ""], Usage::NoApp),
-            (&["list", "--", "node"], Usage::AppNotUsed("list")),
-            (&["node"], Usage::UnknownCommand(word("node"))),
-            (&["up", "now"], Usage::UnexpectedWord(word("now"))),
-            (&["--verbose"], Usage::UnknownOption(word("--verbose"))),
-            (&["-x"], Usage::UnknownOption(word("-x"))),
-            (&["--password=secret"], Usage::UnknownOption(word("--password"))),
-            (&["postgres://u:p@h/d"], Usage::ConnectionString),
-            (&["--database-url", "postgres://u:p@h/d"], Usage::ConnectionString),
-            (&["--url=postgres://u:p@h/d"], Usage::ConnectionString),
-            (&["up", "host=h password=p"], Usage::ConnectionString),
-            (&["--dir", "a", "--dir", "b"], Usage::Repeated("--dir")),
-            (&["--strict", "--strict"], Usage::Repeated("--strict")),
-            (&["--dir"], Usage::NoValue("--dir")),
-            (&["--dir", "--strict"], Usage::NoValue("--dir")),
-            (&["--strict=yes"], Usage::TakesNoValue("--strict")),
-            (&["list", "--wait", "1s"], Usage::NotUsed { flag: "--wait", command: "list" }),
-            (&["accept", ""], Usage::NoName("accept")),
-            (&["accept", "a", "--all"], Usage::UnexpectedWord(word("a"))),
-            (&["new"], Usage::NoName("new")),
-            (&["new", "a", "b"], Usage::UnexpectedWord(word("b"))),
-            (&["status", "--", "node"], Usage::AppNotUsed("status")),
+            (&["--"][..], UsageError::NoApp),
+            (&["--", ""], UsageError::NoApp),
+            (&["list", "--", "node"], UsageError::AppNotUsed("list")),
+            (&["node"], UsageError::UnknownCommand(word("node"))),
+            (&["up", "now"], UsageError::UnexpectedWord(word("now"))),
+            (&["--verbose"], UsageError::UnknownOption(word("--verbose"))),
+            (&["-x"], UsageError::UnknownOption(word("-x"))),
+            (&["--password=secret"], UsageError::UnknownOption(word("--password"))),
+            (&["postgres://u:p@h/d"], UsageError::ConnectionString),
+            (&["--database-url", "postgres://u:p@h/d"], UsageError::ConnectionString),
+            (&["--url=postgres://u:p@h/d"], UsageError::ConnectionString),
+            (&["up", "host=h password=p"], UsageError::ConnectionString),
+            (&["--dir", "a", "--dir", "b"], UsageError::Repeated("--dir")),
+            (&["--strict", "--strict"], UsageError::Repeated("--strict")),
+            (&["--dir"], UsageError::NoValue("--dir")),
+            (&["--dir", "--strict"], UsageError::NoValue("--dir")),
+            (&["--strict=yes"], UsageError::TakesNoValue("--strict")),
+            (&["list", "--wait", "1s"], UsageError::NotUsed { flag: "--wait", command: "list" }),
+            (&["accept", ""], UsageError::NoName("accept")),
+            (&["accept", "a", "--all"], UsageError::UnexpectedWord(word("a"))),
+            (&["new"], UsageError::NoName("new")),
+            (&["new", "a", "b"], UsageError::UnexpectedWord(word("b"))),
+            (&["status", "--", "node"], UsageError::AppNotUsed("status")),
         ] {
             assert_eq!(parsed(args), Err(usage), "{args:?}");
         }

@@ -64,7 +64,7 @@ pub struct Config {
     pub through: Option<String>,
     /// `--schema` and `--table`.
     pub table: Table,
-    given: Given,
+    given: RawOptions,
 }
 
 /// The variables that name a database: one of them, and no `.env` is read.
@@ -84,7 +84,7 @@ const SECRETS: [&str; 3] = ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWOR
 
 /// What a run against a database needs to know.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Options {
     /// The database.
     pub target: Target,
     /// Where the history is kept.
@@ -105,7 +105,7 @@ pub struct Settings {
 
 /// What is wrong with the configuration: where it stands, and what to do.
 #[derive(Debug)]
-pub enum Invalid {
+pub enum ConfigError {
     /// A `PREMIGRATE_*` that is none.
     UnknownVariable(String),
     /// `PREMIGRATE_MIGRATIONS`, which is for building.
@@ -141,35 +141,35 @@ pub enum Invalid {
     /// Nothing names a database.
     NoDatabase,
     /// The connection string is wrong.
-    Connection(conninfo::Invalid),
+    Connection(conninfo::ConninfoError),
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Invalid::UnknownVariable(name) => {
+            ConfigError::UnknownVariable(name) => {
                 write!(f, "{name} is not a variable of premigrate; see --help, or unset it")
             }
-            Invalid::BuildVariable => f.write_str(
+            ConfigError::BuildVariable => f.write_str(
                 "PREMIGRATE_MIGRATIONS chooses at build time what is embedded; to use a folder at \
                  run time set PREMIGRATE_DIR, else unset it",
             ),
-            Invalid::Value { name, must_be } => write!(f, "{name} must be {must_be}"),
-            Invalid::Both(name) => {
+            ConfigError::Value { name, must_be } => write!(f, "{name} must be {must_be}"),
+            ConfigError::Both(name) => {
                 write!(f, "both {name} and {name}_FILE are set; unset one of them")
             }
-            Invalid::File { name, path, error } => {
+            ConfigError::File { name, path, error } => {
                 write!(f, "{name}: {} cannot be read ({error})", path.display())
             }
-            Invalid::SecretFile { name, error } => {
+            ConfigError::SecretFile { name, error } => {
                 write!(f, "the file that {name} names cannot be read ({error})")
             }
-            Invalid::NotText(name) => write!(f, "{name} is not valid UTF-8"),
-            Invalid::NoDatabase => f.write_str(
+            ConfigError::NotText(name) => write!(f, "{name} is not valid UTF-8"),
+            ConfigError::NoDatabase => f.write_str(
                 "no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, \
                  or PGHOST and PGUSER",
             ),
-            Invalid::Connection(invalid) => invalid.fmt(f),
+            ConfigError::Connection(invalid) => invalid.fmt(f),
         }
     }
 }
@@ -179,14 +179,14 @@ const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds
 
 impl Config {
     /// Checks what does not need a database.
-    pub fn new(invocation: &Invocation, environment: &Environment) -> Result<Config, Invalid> {
-        let mut given = Given::new(&invocation.options, environment);
+    pub fn new(invocation: &Invocation, environment: &Environment) -> Result<Config, ConfigError> {
+        let mut given = RawOptions::new(&invocation.options, environment);
         given.add_env_file()?;
         given.refuse_unknown()?;
         Ok(Config {
             origin: match given.option("--dir") {
                 Some((name, folder)) if folder.is_empty() => {
-                    return Err(Invalid::Value { name, must_be: "a folder" });
+                    return Err(ConfigError::Value { name, must_be: "a folder" });
                 }
                 Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
                 None => Origin::Executable,
@@ -214,17 +214,17 @@ impl Config {
 
     /// How to say that the configuration is wrong: as it asks for, where it can be told.
     pub fn format(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Format {
-        Given::new(options, environment).format().unwrap_or_default()
+        RawOptions::new(options, environment).format().unwrap_or_default()
     }
 
     /// Checks the rest.
-    pub fn settings(&self) -> Result<Settings, Invalid> {
+    pub fn settings(&self) -> Result<Options, ConfigError> {
         let given = &self.given;
         let duration = |flag, default: Duration| {
-            Ok::<_, Invalid>(given.parsed(flag, DURATION, duration)?.unwrap_or(default))
+            Ok::<_, ConfigError>(given.parsed(flag, DURATION, duration)?.unwrap_or(default))
         };
         let count = |value: &str| value.parse().ok();
-        Ok(Settings {
+        Ok(Options {
             target: given.target()?,
             table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
@@ -242,17 +242,17 @@ impl Config {
 
 /// Flags and variables, as they were given.
 #[derive(Clone, Debug)]
-struct Given {
+struct RawOptions {
     options: BTreeMap<&'static str, OsString>,
     environment: Environment,
     /// The `.env` file, if what it says of the database is not text.
     not_text: Option<String>,
 }
 
-impl Given {
-    fn new(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Given {
+impl RawOptions {
+    fn new(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> RawOptions {
         let (options, environment) = (options.clone(), environment.clone());
-        Given { options, environment, not_text: None }
+        RawOptions { options, environment, not_text: None }
     }
 
     /// The value of an option, and where it stands: the flag before the variable.
@@ -270,19 +270,19 @@ impl Given {
         flag: &'static str,
         must_be: &'static str,
         parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, Invalid> {
+    ) -> Result<Option<T>, ConfigError> {
         let Some((name, value)) = self.option(flag) else { return Ok(None) };
         match value.to_str().and_then(parse) {
             Some(value) => Ok(Some(value)),
-            None => Err(Invalid::Value { name, must_be }),
+            None => Err(ConfigError::Value { name, must_be }),
         }
     }
 
-    fn name(&self, flag: &'static str) -> Result<Option<String>, Invalid> {
+    fn name(&self, flag: &'static str) -> Result<Option<String>, ConfigError> {
         self.parsed(flag, "a name", |name| (!name.is_empty()).then(|| name.to_owned()))
     }
 
-    fn format(&self) -> Result<Format, Invalid> {
+    fn format(&self) -> Result<Format, ConfigError> {
         let format = self.parsed("--format", "text or json", |value| match value {
             "text" => Some(Format::Text),
             "json" => Some(Format::Json),
@@ -291,7 +291,7 @@ impl Given {
         Ok(format.unwrap_or_default())
     }
 
-    fn switch(&self, flag: &'static str) -> Result<bool, Invalid> {
+    fn switch(&self, flag: &'static str) -> Result<bool, ConfigError> {
         if self.options.contains_key(flag) {
             return Ok(true);
         }
@@ -301,25 +301,25 @@ impl Given {
         }
     }
 
-    fn truth(&self, variable: &str) -> Result<bool, Invalid> {
+    fn truth(&self, variable: &str) -> Result<bool, ConfigError> {
         match self.environment.get(variable).map(OsStr::to_str) {
             None | Some(Some("0" | "false")) => Ok(false),
             Some(Some("1" | "true")) => Ok(true),
-            Some(_) => Err(Invalid::Value {
+            Some(_) => Err(ConfigError::Value {
                 name: variable.to_owned(),
                 must_be: "1 or true, or 0, false or empty",
             }),
         }
     }
 
-    fn refuse_unknown(&self) -> Result<(), Invalid> {
+    fn refuse_unknown(&self) -> Result<(), ConfigError> {
         let known = |name: &str| {
             name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| opt.variable() == name)
         };
         let ours = self.environment.names().filter(|name| name.starts_with("PREMIGRATE_"));
         match ours.into_iter().find(|name| !known(name)) {
-            Some("PREMIGRATE_MIGRATIONS") => Err(Invalid::BuildVariable),
-            Some(name) => Err(Invalid::UnknownVariable(name.to_owned())),
+            Some("PREMIGRATE_MIGRATIONS") => Err(ConfigError::BuildVariable),
+            Some(name) => Err(ConfigError::UnknownVariable(name.to_owned())),
             None => Ok(()),
         }
     }
@@ -334,7 +334,7 @@ impl Given {
     }
 
     /// Takes what is ours from the `.env` file, if the environment names no database at all.
-    fn add_env_file(&mut self) -> Result<(), Invalid> {
+    fn add_env_file(&mut self) -> Result<(), ConfigError> {
         let named = self.env_file();
         if named.as_ref().is_some_and(|(_, path)| path.as_os_str().is_empty()) {
             return Ok(());
@@ -351,7 +351,7 @@ impl Given {
             Ok(bytes) => bytes,
             // Nor is it there where nobody may look whether it is.
             Err(_) if named.is_none() && fs::symlink_metadata(&path).is_err() => return Ok(()),
-            Err(error) => return Err(Invalid::File { name, path, error }),
+            Err(error) => return Err(ConfigError::File { name, path, error }),
         };
         if names_database {
             return Ok(());
@@ -369,20 +369,20 @@ impl Given {
                 // Not every command needs one.
                 self.not_text = Some(name.clone());
             } else {
-                return Err(Invalid::NotText(name));
+                return Err(ConfigError::NotText(name));
             }
         }
         Ok(())
     }
 
-    fn target(&self) -> Result<Target, Invalid> {
+    fn target(&self) -> Result<Target, ConfigError> {
         if let Some(file) = &self.not_text {
-            return Err(Invalid::NotText(file.clone()));
+            return Err(ConfigError::NotText(file.clone()));
         }
         let is_set = |name: &str| self.environment.get(name).is_some();
         let is_both = |name: &&str| is_set(name) && is_set(&format!("{name}_FILE"));
         if let Some(name) = SECRETS.iter().find(|name| is_both(name)) {
-            return Err(Invalid::Both((*name).to_owned()));
+            return Err(ConfigError::Both((*name).to_owned()));
         }
         let [migration_url, url_of_app, password] = SECRETS;
         let mut url = None;
@@ -399,20 +399,20 @@ impl Given {
         };
         let mut names = DATABASE.iter().filter(|name| name.starts_with("PG"));
         if url.is_none() && !names.any(|name| lookup(name).is_some()) {
-            return Err(Invalid::NoDatabase);
+            return Err(ConfigError::NoDatabase);
         }
         let (text, source) = match &url {
             Some((name, value)) => (Some(value.expose()), *name),
             None => (None, "the PG* variables"),
         };
-        conninfo::resolve(text, source, &lookup).map_err(Invalid::Connection)
+        conninfo::resolve(text, source, &lookup).map_err(ConfigError::Connection)
     }
 
     /// A variable, or the file that its `_FILE` names, by docker-library's rules: trailing
     /// newlines dropped, empty is unset.
-    fn secret(&self, name: &str) -> Result<Option<Secret>, Invalid> {
+    fn secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
         let file = format!("{name}_FILE");
-        let not_text = |name: &str| Invalid::NotText(name.to_owned());
+        let not_text = |name: &str| ConfigError::NotText(name.to_owned());
         match (self.environment.get(name), self.environment.get(&file)) {
             (Some(value), _) => {
                 let value = value.to_str().ok_or_else(|| not_text(name))?;
@@ -420,7 +420,7 @@ impl Given {
             }
             (None, Some(path)) => {
                 let bytes = fs::read(path)
-                    .map_err(|error| Invalid::SecretFile { name: file.clone(), error })?;
+                    .map_err(|error| ConfigError::SecretFile { name: file.clone(), error })?;
                 let text = String::from_utf8(bytes).map_err(|_| not_text(&file))?;
                 let text = text.trim_end_matches(['\n', '\r']);
                 Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
@@ -449,10 +449,10 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{self, Request};
+    use crate::cli::args::{self, Parsed};
 
-    fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Invalid> {
-        let Ok(Request::Run(invocation)) = args::parse(args.iter().map(OsString::from).collect())
+    fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let Ok(Parsed::Run(invocation)) = args::parse(args.iter().map(OsString::from).collect())
         else {
             panic!("{args:?}")
         };

@@ -8,27 +8,27 @@ mod finding;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-pub use finding::{Finding, Severity, What};
+pub use finding::{Finding, Lint, Severity};
 
 use crate::commands::new::{DRIZZLE_TEXT, PLAIN_TEXT};
 use crate::history::table::Table;
-use crate::migrations::layout::{self, Invalid, Survey};
+use crate::migrations::layout::{self, FolderScan, LayoutProblem};
 use crate::migrations::migration::{Hash, Layout, Migration, NotText};
 use crate::migrations::prepared::{self, Place, Why};
 use crate::migrations::source::{Files, JOURNAL};
-use crate::migrations::steps::Units;
-use crate::sql::{self, Kind, MARKER, Script, Uncut};
+use crate::migrations::steps::Steps;
+use crate::sql::{self, IgnoredMarker, Kind, MARKER, Script};
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckReport {
     /// How many migrations there are.
     pub migrations: usize,
     /// What there is to say, by file in the order of the set.
     pub findings: Vec<Finding>,
 }
 
-impl Checked {
+impl CheckReport {
     /// How many findings are of this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.what.severity() == severity).count()
@@ -36,7 +36,7 @@ impl Checked {
 
     /// Whether the folder cannot be applied as it is.
     pub fn is_faulty(&self) -> bool {
-        self.count(Severity::Fault) > 0
+        self.count(Severity::Error) > 0
     }
 }
 
@@ -45,7 +45,7 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// Says all there is to say of these files, for a history in this table, at this time in Unix
 /// milliseconds.
-pub fn check(files: &Files, table: &Table, now: i64) -> Checked {
+pub fn check(files: &Files, table: &Table, now: i64) -> CheckReport {
     let survey = layout::survey(files);
     let mut findings = Findings::default();
     let journal = files.get(JOURNAL).map_or(&b""[..], |journal| journal);
@@ -57,19 +57,19 @@ pub fn check(files: &Files, table: &Table, now: i64) -> Checked {
     for migration in &survey.migrations {
         findings.sql(migration, table);
     }
-    Checked { migrations: survey.migrations.len(), findings: findings.sorted(files, &survey) }
+    CheckReport { migrations: survey.migrations.len(), findings: findings.sorted(files, &survey) }
 }
 
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, file: &str, place: Place, what: What) {
+    fn add(&mut self, file: &str, place: Place, what: Lint) {
         self.0.push(Finding { file: file.to_owned(), place, what });
     }
 
     /// The folder and the journal first, then files that are missing, migrations, and the others.
-    fn sorted(mut self, files: &Files, survey: &Survey) -> Vec<Finding> {
+    fn sorted(mut self, files: &Files, survey: &FolderScan) -> Vec<Finding> {
         let migrations = survey.migrations.iter().map(|migration| migration.file.as_str());
         let places: HashMap<&str, usize> = migrations.zip(3..).collect();
         let rank = |file: &str| match file {
@@ -84,38 +84,38 @@ impl Findings {
         self.0
     }
 
-    fn folder(&mut self, files: &Files, journal: &str, survey: &Survey) {
+    fn folder(&mut self, files: &Files, journal: &str, survey: &FolderScan) {
         if journal.starts_with(BOM) {
-            self.add(JOURNAL, None, What::Bom);
+            self.add(JOURNAL, None, Lint::Bom);
         }
         let mut by_lower_case: HashMap<String, &str> = HashMap::new();
         let mut tags_are_known = true;
         for problem in &survey.problems {
             let (file, place) = match problem {
-                Invalid::Unrecognised => ("", None),
-                Invalid::TwoLayouts => (JOURNAL, None),
-                Invalid::Journal(_) => {
+                LayoutProblem::Unrecognised => ("", None),
+                LayoutProblem::TwoLayouts => (JOURNAL, None),
+                LayoutProblem::Journal(_) => {
                     tags_are_known = false;
                     (JOURNAL, None)
                 }
-                Invalid::Tag(tag) | Invalid::When(tag) | Invalid::Twice(tag) => {
+                LayoutProblem::Tag(tag) | LayoutProblem::When(tag) | LayoutProblem::Twice(tag) => {
                     (JOURNAL, place_of_tag(journal, tag))
                 }
-                Invalid::NoFile { file, .. } => {
+                LayoutProblem::NoFile { file, .. } => {
                     by_lower_case.insert(file.to_lowercase(), file);
                     (file.as_str(), None)
                 }
-                Invalid::FolderName(folder) | Invalid::Order(folder) => {
+                LayoutProblem::FolderName(folder) | LayoutProblem::Order(folder) => {
                     (&*format!("{folder}/migration.sql"), None)
                 }
             };
-            self.add(file, place, What::Invalid(problem.clone()));
+            self.add(file, place, Lint::LayoutProblem(problem.clone()));
         }
 
         for file in files.keys() {
             let other = *by_lower_case.entry(file.to_lowercase()).or_insert(file);
             if other != file {
-                self.add(file, None, What::CaseOnly(other.to_owned()));
+                self.add(file, None, Lint::CaseCollision(other.to_owned()));
             }
         }
 
@@ -124,24 +124,24 @@ impl Findings {
                 survey.migrations.iter().map(|migration| migration.file.as_str()).collect();
             let others = files.keys().filter(|file| !known.contains(file.as_str()));
             for file in others.filter(|file| file.ends_with(".sql")) {
-                self.add(file, None, What::Orphan(survey.layout));
+                self.add(file, None, Lint::Orphan(survey.layout));
             }
         }
 
         let marked = |migration: &Migration| text(migration).contains(MARKER);
         if survey.layout == Layout::Plain && survey.migrations.iter().any(marked) {
-            self.add(JOURNAL, None, What::NoJournal);
+            self.add(JOURNAL, None, Lint::NoJournal);
         }
     }
 
-    fn times(&mut self, journal: &str, survey: &Survey, now: i64) {
+    fn times(&mut self, journal: &str, survey: &FolderScan, now: i64) {
         let mut latest: Option<(i64, &str)> = None;
         for Migration { name, file, when, .. } in &survey.migrations {
             let Some(when) = *when else { continue };
             let of_journal = survey.layout == Layout::Drizzle0;
             let place = || place_of_tag(journal, name);
             if when > now.saturating_add(DAY) {
-                let what = What::Future { name: name.clone(), when, layout: survey.layout };
+                let what = Lint::Future { name: name.clone(), when, layout: survey.layout };
                 let (file, place) = if of_journal { (JOURNAL, place()) } else { (&**file, None) };
                 self.add(file, place, what);
                 continue;
@@ -150,7 +150,7 @@ impl Findings {
                 Some((time, than)) if time >= when => {
                     if of_journal {
                         let (tag, than) = (name.clone(), than.to_owned());
-                        self.add(JOURNAL, place(), What::NotLater { tag, when, than });
+                        self.add(JOURNAL, place(), Lint::NotLater { tag, when, than });
                     }
                 }
                 _ => latest = Some((when, name)),
@@ -164,15 +164,15 @@ impl Findings {
             let text = text(migration);
             let text = text.trim_start_matches(BOM).trim();
             let what = if text.is_empty() {
-                What::Empty
+                Lint::Empty
             } else if text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim() {
-                What::Untouched
+                Lint::EmptyTemplate
             } else {
                 let first = *by_hash.entry(&migration.hash).or_insert(&migration.file);
                 if first == migration.file {
                     continue;
                 }
-                What::SameContent(first.to_owned())
+                Lint::SameContent(first.to_owned())
             };
             self.add(&migration.file, None, what);
         }
@@ -186,12 +186,12 @@ impl Findings {
             match content.windows(2).filter(|pair| pair == b"\r\n").count() {
                 0 => {}
                 all if all == lines => crlf.push(&migration.file),
-                _ => self.add(&migration.file, None, What::MixedLineEnds),
+                _ => self.add(&migration.file, None, Lint::MixedLineEnds),
             }
         }
         // One checkout does it to all of them; then it is one thing to say.
         if let Some((first, others)) = crlf.split_first() {
-            self.add(first, None, What::Crlf { others: others.len() });
+            self.add(first, None, Lint::Crlf { others: others.len() });
         }
     }
 
@@ -202,36 +202,36 @@ impl Findings {
             let before = migration.content().get(..offset).unwrap_or_default();
             let before = String::from_utf8_lossy(before);
             let place = sql::line_and_column(&before, before.len());
-            self.add(file, Some(place), What::Unfit(Why::NotText(not_text)));
+            self.add(file, Some(place), Lint::NotRunnable(Why::NotText(not_text)));
         }
         let text = text(migration);
         if text.starts_with(BOM) {
-            self.add(file, None, What::Bom);
+            self.add(file, None, Lint::Bom);
         }
         let script = Script::read(&text);
         let at = |offset: usize| Some(sql::line_and_column(&text, offset));
-        let units = Units::of(&script);
-        for (place, why) in prepared::reasons(&text, &script, &units) {
-            self.add(file, place, What::Unfit(why));
+        let steps = Steps::of(&script);
+        for (place, why) in prepared::reasons(&text, &script, &steps) {
+            self.add(file, place, Lint::NotRunnable(why));
         }
-        if let Some((first, why)) = units.why {
+        if let Some((first, why)) = steps.why {
             let place = first.and_then(|first| at(script.statements().get(first)?.start));
-            self.add(file, place, What::Split { units: units.all().len(), why });
+            self.add(file, place, Lint::Split { steps: steps.all().len(), why });
         }
         if let Some((what, offset)) = script.unterminated() {
-            self.add(file, at(offset), What::Unterminated(what));
+            self.add(file, at(offset), Lint::Unterminated(what));
         }
         self.markers(file, &script, at);
         self.settings(file, &script, at);
-        self.enum_values(file, &script, &units, at);
+        self.enum_values(file, &script, &steps, at);
         for (place, statement) in script.statements().iter().enumerate() {
-            if statement.kind == Kind::SetTransaction && units.fails_to_set(&script, place) {
-                let what = What::SetTransaction(statement.first_line());
+            if statement.kind == Kind::SetTransaction && steps.fails_to_set(&script, place) {
+                let what = Lint::SetTransaction(statement.first_line());
                 self.add(file, at(statement.start), what);
             }
             for change in statement.changes() {
                 if let Some(name) = named_in_history(&change, table) {
-                    let what = What::History { touch: change.touch, name };
+                    let what = Lint::History { touch: change.touch, name };
                     self.add(file, at(statement.start), what);
                 }
             }
@@ -242,14 +242,16 @@ impl Findings {
         let mut inside = Vec::new();
         // Behind a quote that is never closed, nothing is what it seems.
         let end = script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
-        for &(offset, uncut) in script.uncut().iter().filter(|(offset, _)| *offset < end) {
-            match uncut {
-                Uncut::NearMiss => self.add(file, at(offset), What::NearMiss),
-                Uncut::Inside(what) => inside.push((offset, what)),
+        for &(offset, ignored_markers) in
+            script.ignored_markers().iter().filter(|(offset, _)| *offset < end)
+        {
+            match ignored_markers {
+                IgnoredMarker::AlmostMarker => self.add(file, at(offset), Lint::AlmostMarker),
+                IgnoredMarker::Inside(what) => inside.push((offset, what)),
             }
         }
         if let Some(((offset, inside), more)) = inside.split_first() {
-            self.add(file, at(*offset), What::MarkerInside { inside, more: more.len() });
+            self.add(file, at(*offset), Lint::MarkerInside { inside, more: more.len() });
         }
     }
 
@@ -257,7 +259,7 @@ impl Findings {
         let mut left: Vec<(String, usize)> = Vec::new();
         let statements = script.statements().iter();
         for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
-            let Some(set) = statement.set_name() else { continue };
+            let Some(set) = statement.set_statement() else { continue };
             if !set.back {
                 if !left.iter().any(|(name, _)| *name == set.name) {
                     left.push((set.name, statement.start));
@@ -271,7 +273,7 @@ impl Findings {
         if let Some((_, first)) = left.first() {
             let first = at(*first);
             let names = left.into_iter().map(|(name, _)| name).collect();
-            self.add(file, first, What::Settings(names));
+            self.add(file, first, Lint::Options(names));
         }
     }
 
@@ -279,13 +281,13 @@ impl Findings {
         &mut self,
         file: &str,
         script: &Script,
-        units: &Units,
+        steps: &Steps,
         at: impl Fn(usize) -> Place,
     ) {
         // PostgreSQL 17 lets a value be used whose enum is as new; those before it do not.
-        for unit in units.all() {
+        for step in steps.all() {
             let mut added: Vec<(usize, &str)> = Vec::new();
-            let statements = script.statements().get(unit.statements.clone());
+            let statements = script.statements().get(step.statements.clone());
             for statement in statements.unwrap_or_default() {
                 if statement.kind == Kind::AddEnumValue {
                     added.extend(statement.enum_value().map(|value| (statement.start, value)));
@@ -294,7 +296,7 @@ impl Findings {
                 added.retain(|&(added_at, literal)| {
                     let used = statement.text.contains(literal);
                     if used && let Some((line, _)) = at(added_at) {
-                        let what = What::NewEnumValue { literal: literal.to_owned(), line };
+                        let what = Lint::NewEnumValue { literal: literal.to_owned(), line };
                         self.add(file, at(statement.start), what);
                     }
                     !used

@@ -58,7 +58,7 @@ pub enum Step {
 
 /// Why no migration was added; nothing was changed then.
 #[derive(Debug)]
-pub enum Invalid {
+pub enum NewError {
     /// The name cannot stand in a file's.
     Name(String),
     /// There is no such folder.
@@ -66,7 +66,7 @@ pub enum Invalid {
     /// The folder holds no migration, from which the layout could be seen.
     Empty,
     /// The migrations that are there are not in order.
-    Set(Vec<layout::Invalid>),
+    Set(Vec<layout::LayoutProblem>),
     /// The journal is another database's.
     Dialect(String),
     /// drizzle-kit could not go on from this snapshot.
@@ -124,40 +124,40 @@ pub enum Fault {
     Conflict(String),
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for NewError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Invalid::Name(name) => write!(
+            NewError::Name(name) => write!(
                 f,
                 "{name:?} cannot name a migration: a name is not empty, does not begin with a dot, \
                  and holds neither a slash, a backslash, `..` nor a control character"
             ),
-            Invalid::NoFolder(folder) => write!(
+            NewError::NoFolder(folder) => write!(
                 f,
                 "there is no folder {}; name the one with the migrations",
                 folder.display()
             ),
-            Invalid::Empty => f.write_str(
+            NewError::Empty => f.write_str(
                 "no migration is here yet, so its layout cannot be told; begin with `drizzle-kit \
                  generate`, or, without Drizzle, with a file such as 0001_init.sql",
             ),
-            Invalid::Set(problems) => {
+            NewError::Set(problems) => {
                 let sentences: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 f.write_str(&sentences.join("\n"))
             }
-            Invalid::Dialect(dialect) => write!(
+            NewError::Dialect(dialect) => write!(
                 f,
                 "{JOURNAL} is for {dialect}, and premigrate for PostgreSQL only; name another folder"
             ),
-            Invalid::Snapshot { file, fault } => write!(f, "{file} {fault}"),
-            Invalid::Exists(path) => write!(
+            NewError::Snapshot { file, fault } => write!(f, "{file} {fault}"),
+            NewError::Exists(path) => write!(
                 f,
                 "{path} is there already; choose another name, or remove it if nothing uses it"
             ),
-            Invalid::NotLast { file, last } => {
+            NewError::NotLast { file, last } => {
                 write!(f, "{file} would run before {last}; choose a name that sorts after {last}")
             }
-            Invalid::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            NewError::Io { path, error } => write!(f, "{}: {error}", path.display()),
         }
     }
 }
@@ -214,24 +214,26 @@ impl fmt::Display for Fault {
 
 /// Adds an empty migration to a folder, at this time in Unix milliseconds; the files that are new,
 /// the migration's own first.
-pub fn add(dir: &Path, name: &str, now: i64) -> Result<Vec<PathBuf>, Invalid> {
+pub fn add(dir: &Path, name: &str, now: i64) -> Result<Vec<PathBuf>, NewError> {
     let files = read(dir)?;
     take(dir, &steps(&files, name, now, random())?)
 }
 
 /// What has to be done to a folder with these files, at this time in Unix milliseconds.
-pub fn steps(files: &Files, name: &str, now: i64, random: [u8; 16]) -> Result<Vec<Step>, Invalid> {
+pub fn steps(files: &Files, name: &str, now: i64, random: [u8; 16]) -> Result<Vec<Step>, NewError> {
     if name.is_empty()
         || name.starts_with('.')
         || name.contains("..")
         || name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
     {
-        return Err(Invalid::Name(name.to_owned()));
+        return Err(NewError::Name(name.to_owned()));
     }
     let set = match layout::read(files) {
         Ok(set) => set,
-        Err(problems) if problems == [layout::Invalid::Unrecognised] => return Err(Invalid::Empty),
-        Err(problems) => return Err(Invalid::Set(problems)),
+        Err(problems) if problems == [layout::LayoutProblem::Unrecognised] => {
+            return Err(NewError::Empty);
+        }
+        Err(problems) => return Err(NewError::Set(problems)),
     };
     let steps = match set.layout() {
         Layout::Drizzle0 => drizzle0::steps(files, &set, name, now, &uuid(random))?,
@@ -243,13 +245,13 @@ pub fn steps(files: &Files, name: &str, now: i64, random: [u8; 16]) -> Result<Ve
         Step::CreateFolder { .. } | Step::Replace { .. } => None,
     });
     match taken {
-        Some(path) => Err(Invalid::Exists(path.clone())),
+        Some(path) => Err(NewError::Exists(path.clone())),
         None => Ok(steps),
     }
 }
 
 /// A plain file, named as the last one is: by a number, by the time, or by nothing but its name.
-fn plain(files: &Files, set: &MigrationSet, name: &str, now: i64) -> Result<Vec<Step>, Invalid> {
+fn plain(files: &Files, set: &MigrationSet, name: &str, now: i64) -> Result<Vec<Step>, NewError> {
     let last = set.migrations().last().map(|last| last.name.as_str()).unwrap_or_default();
     let digits = leading_digits(last);
     let prefix = following(digits, now).map(|digits_of_new| {
@@ -262,12 +264,12 @@ fn plain(files: &Files, set: &MigrationSet, name: &str, now: i64) -> Result<Vec<
 
     let mut files = files.clone();
     if files.insert(path.clone(), Cow::Borrowed(PLAIN_TEXT.as_bytes())).is_some() {
-        return Err(Invalid::Exists(path));
+        return Err(NewError::Exists(path));
     }
-    let after = layout::read(&files).map_err(Invalid::Set)?;
+    let after = layout::read(&files).map_err(NewError::Set)?;
     match after.migrations().last() {
         Some(last) if last.name != new => {
-            Err(Invalid::NotLast { file: path, last: last.file.clone() })
+            Err(NewError::NotLast { file: path, last: last.file.clone() })
         }
         _ => Ok(vec![Step::Create { path, content: PLAIN_TEXT.to_owned() }]),
     }
@@ -307,8 +309,8 @@ fn random() -> [u8; 16] {
 }
 
 /// A snapshot's JSON, of the one version that is known here.
-fn snapshot(file: &str, content: &[u8], dialect: &str, known: u64) -> Result<Value, Invalid> {
-    let invalid = |fault| Invalid::Snapshot { file: file.to_owned(), fault };
+fn snapshot(file: &str, content: &[u8], dialect: &str, known: u64) -> Result<Value, NewError> {
+    let invalid = |fault| NewError::Snapshot { file: file.to_owned(), fault };
     let malformed = |what: String| invalid(Fault::Malformed(what));
     let value: Value = serde_json::from_slice(content)
         .map_err(|error| malformed(format!("it is not valid JSON ({error})")))?;
@@ -332,18 +334,18 @@ fn pretty(value: &Value) -> String {
 }
 
 /// The migrations of a folder, with drizzle-kit's snapshots.
-fn read(dir: &Path) -> Result<Files, Invalid> {
+fn read(dir: &Path) -> Result<Files, NewError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
-        move |error| Invalid::Io { path, error }
+        move |error| NewError::Io { path, error }
     };
     if !dir.is_dir() {
-        return Err(Invalid::NoFolder(dir.to_owned()));
+        return Err(NewError::NoFolder(dir.to_owned()));
     }
     let origin = Origin::Folder(dir.to_owned());
     let mut files = source::read(&origin).map_err(|unreadable| match unreadable {
-        Unreadable::Path { path, error } => Invalid::Io { path, error },
-        Unreadable::NothingEmbedded => Invalid::Empty,
+        Unreadable::Path { path, error } => NewError::Io { path, error },
+        Unreadable::NothingEmbedded => NewError::Empty,
     })?;
     let name_of = |path: &Path| path.file_name().and_then(OsStr::to_str).map(str::to_owned);
     for folder in fs::read_dir(dir).map_err(unreadable(dir))? {
@@ -367,7 +369,7 @@ fn read(dir: &Path) -> Result<Files, Invalid> {
 }
 
 /// Takes the steps; should one fail, those before it are undone.
-fn take(dir: &Path, steps: &[Step]) -> Result<Vec<PathBuf>, Invalid> {
+fn take(dir: &Path, steps: &[Step]) -> Result<Vec<PathBuf>, NewError> {
     let mut created = Vec::new();
     for step in steps {
         if let Err(error) = step.take(dir, &mut created) {
@@ -376,9 +378,9 @@ fn take(dir: &Path, steps: &[Step]) -> Result<Vec<PathBuf>, Invalid> {
             }
             return Err(match error.kind() {
                 io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
-                    Invalid::Exists(step.path().to_owned())
+                    NewError::Exists(step.path().to_owned())
                 }
-                _ => Invalid::Io { path: dir.join(step.path()), error },
+                _ => NewError::Io { path: dir.join(step.path()), error },
             });
         }
     }
@@ -553,7 +555,7 @@ mod tests {
         for name in ["", ".", "..", "a/b", "/a", "a\\b", "a..b", ".a", "a\0b", "a\nb"] {
             assert!(
                 matches!(steps(&plain(&["1.sql"]), name, NOW, [0; 16]),
-                Err(Invalid::Name(named)) if named == name),
+                Err(NewError::Name(named)) if named == name),
                 "{name:?}"
             );
         }
@@ -564,7 +566,7 @@ mod tests {
         let said = refusal(&Files::new(), "x");
         assert!(said.contains("begin with `drizzle-kit generate`"), "{said}");
         let nowhere = Path::new("/nowhere/at/all");
-        assert!(matches!(add(nowhere, "x", 0), Err(Invalid::NoFolder(path)) if path == nowhere));
+        assert!(matches!(add(nowhere, "x", 0), Err(NewError::NoFolder(path)) if path == nowhere));
     }
 
     #[test]
@@ -598,7 +600,7 @@ mod tests {
         let folder = Folder::new("undone");
         fs::write(folder.0.join("b"), "old").unwrap();
         let taken = take(&folder.0, &[create("a"), create("b")]);
-        assert!(matches!(taken, Err(Invalid::Exists(path)) if path == "b"));
+        assert!(matches!(taken, Err(NewError::Exists(path)) if path == "b"));
         assert_eq!(folder.listing(), [("b".to_owned(), "old".to_owned())]);
     }
 
@@ -612,7 +614,7 @@ mod tests {
         assert_eq!(created, [folder.0.join("x/migration.sql")]);
         assert_eq!(fs::read_to_string(&created[0]).unwrap(), "new");
 
-        assert!(matches!(take(&folder.0, &[step("newer")]), Err(Invalid::Exists(_))));
+        assert!(matches!(take(&folder.0, &[step("newer")]), Err(NewError::Exists(_))));
         assert_eq!(fs::read_to_string(&created[0]).unwrap(), "new");
         assert_eq!(folder.listing(), [("x".to_owned(), String::new())], "nothing is left over");
     }
@@ -637,7 +639,7 @@ mod tests {
     fn a_journal_that_cannot_be_replaced_leaves_the_folder_as_it_was() {
         let folder = Folder::new("crash");
         let replace = Step::Replace { path: "missing".to_owned(), content: String::new() };
-        assert!(matches!(take(&folder.0, &[create("a"), replace]), Err(Invalid::Io { .. })));
+        assert!(matches!(take(&folder.0, &[create("a"), replace]), Err(NewError::Io { .. })));
         assert_eq!(folder.listing(), []);
     }
 }

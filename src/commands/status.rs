@@ -4,21 +4,21 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::apply::event::{Event, Reached};
+use crate::apply::event::{Event, StepNumber};
 use crate::apply::load;
 use crate::apply::resume;
-use crate::cli::config::Settings;
+use crate::cli::config::Options;
 use crate::error::Error;
-use crate::history::plan::{self, Pairing, Pending, RowStanding, Standing};
+use crate::history::plan::{self, Matches, MigrationStatus, Pending, RowStatus};
 use crate::history::progress::Progress;
 use crate::history::table::{self, History, Row};
 use crate::migrations::migration::MigrationSet;
-use crate::postgres::session::{Cause, Rows};
-use crate::process::signals::{Patience, Stop};
+use crate::postgres::session::{QueryError, ResultSet};
+use crate::process::signals::{Deadline, StopFlag};
 
 /// How one carried migration stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum MigrationState {
     /// Recorded as it is.
     Applied,
     /// Recorded, and changed since.
@@ -26,17 +26,20 @@ pub enum State {
     /// Recorded, or not: the history can be read in more than one way.
     Ambiguous,
     /// Not recorded, and done in part: so many units of so many.
-    Partial(Reached),
+    Partial(StepNumber),
     /// Not recorded.
     Pending,
     /// Not recorded, while something that comes after it is.
     OutOfOrder,
 }
 
-impl State {
+impl MigrationState {
     /// Whether it is not recorded, however much of it is done.
     pub fn is_pending(self) -> bool {
-        matches!(self, State::Partial(_) | State::Pending | State::OutOfOrder)
+        matches!(
+            self,
+            MigrationState::Partial(_) | MigrationState::Pending | MigrationState::OutOfOrder
+        )
     }
 }
 
@@ -46,7 +49,7 @@ pub struct Line {
     /// Which.
     pub migration: String,
     /// How it stands.
-    pub state: State,
+    pub state: MigrationState,
     /// When it was applied, where the table knows.
     pub applied_at: Option<String>,
     /// How long ago that is.
@@ -75,10 +78,11 @@ impl Status {
 
     /// The exit code of `status --exit-code`.
     pub fn exit_code(&self) -> u8 {
-        let any = |state: fn(State) -> bool| self.lines.iter().any(|line| state(line.state));
-        if any(|state| matches!(state, State::Edited | State::Ambiguous)) {
+        let any =
+            |state: fn(MigrationState) -> bool| self.lines.iter().any(|line| state(line.state));
+        if any(|state| matches!(state, MigrationState::Edited | MigrationState::Ambiguous)) {
             65
-        } else if any(State::is_pending) {
+        } else if any(MigrationState::is_pending) {
             10
         } else {
             0
@@ -89,84 +93,84 @@ impl Status {
 /// Looks.
 pub fn look(
     set: &MigrationSet,
-    settings: &Settings,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
+    settings: &Options,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
 ) -> Result<Status, Error> {
-    let (session, mut history) = load::history(settings, stop, tell)?;
+    let (session, mut history) = load::history(settings, stop, emit)?;
     let mut ages = HashMap::new();
-    if history.state == table::State::Named {
-        let patience = Patience::lasting(Duration::from_secs(30), stop);
-        match session.ask_all(&settings.table.times(), patience) {
+    if history.state == table::TableVersion::V1 {
+        let deadline = Deadline::after(Duration::from_secs(30), stop);
+        match session.query(&settings.table.times_sql(), deadline) {
             Ok(answer) => ages = set_times(&mut history, &answer),
-            Err(Cause::Stopped(signal)) => {
+            Err(QueryError::Stopped(signal)) => {
                 return Err(Error::from(signal));
             }
             // When it was is a courtesy.
             Err(_) => {}
         }
     }
-    let pairing = plan::pair(set, &history.rows);
-    let pending = plan::pending(set, &history.rows, &pairing);
+    let matches = plan::match_rows(set, &history.rows);
+    let pending = plan::pending(set, &history.rows, &matches);
     let progress = match pending.is_empty() {
         true => Progress::default(),
         // Who may read the history may not see this: then it is not known, and no fault.
-        false => match load::progress(&session, &history, settings, stop, tell) {
-            Err(Error::Forbidden { .. }) => Progress::default(),
+        false => match load::progress(&session, &history, settings, stop, emit) {
+            Err(Error::PermissionDenied { .. }) => Progress::default(),
             progress => progress?,
         },
     };
     session.close();
-    Ok(status(set, &history, &pairing, &pending, &progress, &ages))
+    Ok(status(set, &history, &matches, &pending, &progress, &ages))
 }
 
 fn status(
     set: &MigrationSet,
     history: &History,
-    pairing: &Pairing,
+    matches: &Matches,
     pending: &[Pending],
     progress: &Progress,
     ages: &HashMap<i64, Duration>,
 ) -> Status {
-    let row_of = |standing: &Standing| match standing {
-        Standing::Applied(row) | Standing::Edited(row) => history.rows.get(*row),
-        Standing::Ambiguous | Standing::Pending => None,
+    let row_of = |standing: &MigrationStatus| match standing {
+        MigrationStatus::Applied(row) | MigrationStatus::Edited(row) => history.rows.get(*row),
+        MigrationStatus::Ambiguous | MigrationStatus::Pending => None,
     };
-    let lines = set.migrations().iter().zip(&pairing.migrations).enumerate();
+    let lines = set.migrations().iter().zip(&matches.migrations).enumerate();
     let lines = lines.map(|(place, (migration, standing))| {
         let row = row_of(standing);
         let out_of_order = || pending.iter().any(|it| it.place == place && it.out_of_order);
         Line {
             migration: migration.name.clone(),
             state: match standing {
-                Standing::Applied(_) => State::Applied,
-                Standing::Edited(_) => State::Edited,
-                Standing::Ambiguous => State::Ambiguous,
-                Standing::Pending => match resume::reached(migration, set, progress) {
-                    Some(reached) => State::Partial(reached),
-                    None if out_of_order() => State::OutOfOrder,
-                    None => State::Pending,
+                MigrationStatus::Applied(_) => MigrationState::Applied,
+                MigrationStatus::Edited(_) => MigrationState::Edited,
+                MigrationStatus::Ambiguous => MigrationState::Ambiguous,
+                MigrationStatus::Pending => match resume::reached(migration, set, progress) {
+                    Some(reached) => MigrationState::Partial(reached),
+                    None if out_of_order() => MigrationState::OutOfOrder,
+                    None => MigrationState::Pending,
                 },
             },
             applied_at: row.and_then(|row| row.applied_at.clone()),
             ago: row.and_then(|row| ages.get(&row.id).copied()),
         }
     });
-    let rows = |wanted: fn(&RowStanding) -> bool| {
-        let all = history.rows.iter().zip(&pairing.rows);
+    let rows = |wanted: fn(&RowStatus) -> bool| {
+        let all = history.rows.iter().zip(&matches.rows);
         all.filter(|(_, standing)| wanted(standing)).map(|(row, _)| Row::to_string(row)).collect()
     };
     Status {
         lines: lines.collect(),
-        duplicates: rows(|standing| matches!(standing, RowStanding::Duplicate(_))),
-        ambiguous: rows(|standing| *standing == RowStanding::Ambiguous),
-        unknown: rows(|standing| *standing == RowStanding::Unknown),
+        duplicates: rows(|standing| matches!(standing, RowStatus::Duplicate(_))),
+        ambiguous: rows(|standing| *standing == RowStatus::Ambiguous),
+        unknown: rows(|standing| *standing == RowStatus::Unknown),
     }
 }
 
 /// Understands the answer to [`table::Table::times`]: sets when the rows were applied, and tells
 /// how long ago that is.
-fn set_times(history: &mut History, answer: &[Rows]) -> HashMap<i64, Duration> {
+fn set_times(history: &mut History, answer: &[ResultSet]) -> HashMap<i64, Duration> {
     let (mut times, mut ages) = (HashMap::new(), HashMap::new());
     for row in answer.iter().flat_map(|answer| &answer.rows) {
         let [Some(id), at, ago] = row.as_slice() else { continue };

@@ -6,11 +6,11 @@
 #[cfg(test)]
 mod tests;
 
-use crate::history::table::{self, History, Row, State};
+use crate::history::table::{self, History, Row, TableVersion};
 use crate::migrations::migration::{Layout, MigrationSet};
 
 use super::matching::Identities;
-pub use super::matching::{Pairing, RowStanding, Standing, pair};
+pub use super::matching::{Matches, MigrationStatus, RowStatus, match_rows};
 
 /// What a run may do although the history speaks against it, and what it may not although the
 /// history lets it.
@@ -35,7 +35,7 @@ pub struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// How rows and migrations belong together.
-    pub pairing: Pairing,
+    pub matches: Matches,
     /// How many of the carried migrations have been applied.
     pub applied: usize,
     /// What is to run, in this order.
@@ -66,7 +66,7 @@ pub enum Disagreement {
         first_applied: usize,
     },
     /// A pending migration may be what a row that matches nothing recorded.
-    MayHaveRun {
+    PossiblyApplied {
         /// The pending migrations of which that is so.
         pending: Vec<usize>,
         /// The rows that match nothing.
@@ -89,15 +89,15 @@ pub enum Disagreement {
 /// Decides what a run does with this set and this history.
 pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Plan, Disagreement> {
     let rows = &history.rows;
-    let pairing = unambiguous(set, rows)?;
-    let edited = pairing.edited();
+    let matches = unambiguous(set, rows)?;
+    let edited = matches.edited();
     if !edited.is_empty() {
         return Err(Disagreement::Edited(edited));
     }
 
-    let applied = pairing.migrations(|standing| matches!(standing, Standing::Applied(_)));
-    let pending = pending(set, rows, &pairing);
-    let unknown = pairing.rows(RowStanding::Unknown);
+    let applied = matches.migrations(|status| matches!(status, MigrationStatus::Applied(_)));
+    let pending = pending(set, rows, &matches);
+    let unknown = matches.rows(RowStatus::Unknown);
     let out_of_order: Vec<usize> =
         pending.iter().filter(|it| it.out_of_order).map(|it| it.place).collect();
 
@@ -115,66 +115,64 @@ pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Pla
             return Err(Disagreement::OlderThanHistory { pending: older, first_applied });
         }
     }
-    let doubtful = may_have_run(set, rows, &pairing);
+    let doubtful = possibly_applied(set, rows, &matches);
     if !doubtful.is_empty() && !policy.apply_older {
-        return Err(Disagreement::MayHaveRun { pending: doubtful, unknown });
+        return Err(Disagreement::PossiblyApplied { pending: doubtful, unknown });
     }
     if policy.strict && !(out_of_order.is_empty() && unknown.is_empty()) {
         return Err(Disagreement::Strict { out_of_order, unknown });
     }
-    Ok(Plan { applied: applied.len(), pairing, pending, unknown })
+    Ok(Plan { applied: applied.len(), matches, pending, unknown })
 }
 
-fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Pairing, Disagreement> {
-    let pairing = pair(set, rows);
-    let rows = pairing.rows(RowStanding::Ambiguous);
+fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Matches, Disagreement> {
+    let matches = match_rows(set, rows);
+    let rows = matches.rows(RowStatus::Ambiguous);
     if rows.is_empty() {
-        return Ok(pairing);
+        return Ok(matches);
     }
-    let migrations = pairing.migrations(|standing| standing == Standing::Ambiguous);
+    let migrations = matches.migrations(|status| status == MigrationStatus::Ambiguous);
     Err(Disagreement::Ambiguous { rows, migrations })
 }
 
 /// The migrations that are to run, in order. Out of order is what comes before something that was
 /// applied: in the set, or by its time. Drizzle 0.x goes by the time alone, whatever the row, and
 /// skips such a migration; elsewhere it tells only of rows that have no place in the set.
-pub fn pending(set: &MigrationSet, rows: &[Row], pairing: &Pairing) -> Vec<Pending> {
-    let last = pairing.migrations(|standing| standing != Standing::Pending).last().copied();
+pub fn pending(set: &MigrationSet, rows: &[Row], matches: &Matches) -> Vec<Pending> {
+    let last = matches.migrations(|status| status != MigrationStatus::Pending).last().copied();
     let latest = rows
         .iter()
-        .zip(&pairing.rows)
-        .filter(|(_, standing)| {
-            set.layout() == Layout::Drizzle0 || **standing == RowStanding::Unknown
-        })
+        .zip(&matches.rows)
+        .filter(|(_, status)| set.layout() == Layout::Drizzle0 || **status == RowStatus::Unknown)
         .filter_map(|(row, _)| row.created_at)
         .max();
     let is_out_of_order = |place: usize| {
         let when = set.get(place).and_then(|migration| migration.when);
         Some(place) < last || when.is_some_and(|when| Some(when) <= latest)
     };
-    let pending = pairing.migrations(|standing| standing == Standing::Pending).into_iter();
+    let pending = matches.migrations(|status| status == MigrationStatus::Pending).into_iter();
     pending.map(|place| Pending { place, out_of_order: is_out_of_order(place) }).collect()
 }
 
 /// The pending migrations that a row which matches nothing may have recorded, before they were
 /// changed, by a runner that writes time stamps of its own: those out of order, since a row is
 /// written after its migration is. Where the stamps are no times in milliseconds, it may be any.
-fn may_have_run(set: &MigrationSet, rows: &[Row], pairing: &Pairing) -> Vec<usize> {
-    if !pairing.rows.contains(&RowStanding::Unknown) {
+fn possibly_applied(set: &MigrationSet, rows: &[Row], matches: &Matches) -> Vec<usize> {
+    if !matches.rows.contains(&RowStatus::Unknown) {
         return Vec::new();
     }
     let identities = Identities::of(set);
-    let tells_no_time = rows.iter().zip(&pairing.rows).any(|(row, standing)| match standing {
-        RowStanding::Unknown => {
+    let tells_no_time = rows.iter().zip(&matches.rows).any(|(row, status)| match status {
+        RowStatus::Unknown => {
             row.created_at.is_none() || (row.name.is_none() && set.layout() == Layout::Plain)
         }
-        RowStanding::Of(place) => {
+        RowStatus::Of(place) => {
             let when = set.get(*place).and_then(|migration| migration.when);
             row.name.is_none() && identities.matching(row).is_empty() && row.created_at < when
         }
-        RowStanding::Duplicate(_) | RowStanding::Ambiguous => false,
+        RowStatus::Duplicate(_) | RowStatus::Ambiguous => false,
     });
-    let pending = pending(set, rows, pairing).into_iter();
+    let pending = pending(set, rows, matches).into_iter();
     pending.filter(|it| it.out_of_order || tells_no_time).map(|it| it.place).collect()
 }
 
@@ -184,7 +182,7 @@ fn upgradable(
     history: &History,
     unknown: &[usize],
 ) -> Result<(), Disagreement> {
-    let upgrades = history.state == State::Unnamed && table::needs_name(set.layout());
+    let upgrades = history.state == TableVersion::V0 && table::needs_name(set.layout());
     if upgrades && !unknown.is_empty() {
         return Err(Disagreement::NotUpgradable { unknown: unknown.to_vec() });
     }
@@ -196,14 +194,14 @@ pub fn baseline(
     set: &MigrationSet,
     history: &History,
     through: Option<usize>,
-) -> Result<(Pairing, Vec<usize>), Disagreement> {
-    let pairing = unambiguous(set, &history.rows)?;
-    let mut places = pairing.migrations(|standing| standing == Standing::Pending);
+) -> Result<(Matches, Vec<usize>), Disagreement> {
+    let matches = unambiguous(set, &history.rows)?;
+    let mut places = matches.migrations(|status| status == MigrationStatus::Pending);
     places.retain(|&place| through.is_none_or(|through| place <= through));
     if !places.is_empty() {
-        upgradable(set, history, &pairing.rows(RowStanding::Unknown))?;
+        upgradable(set, history, &matches.rows(RowStatus::Unknown))?;
     }
-    Ok((pairing, places))
+    Ok((matches, places))
 }
 
 /// What `accept` records: of these migrations, or of all, those that were edited, each with its
@@ -213,19 +211,19 @@ pub fn accept(
     history: &History,
     named: Option<&[usize]>,
 ) -> Result<Accepted, Disagreement> {
-    let pairing = unambiguous(set, &history.rows)?;
+    let matches = unambiguous(set, &history.rows)?;
     let is_named = |place: &usize| named.is_some_and(|named| named.contains(place));
-    let edited = pairing.edited().into_iter();
+    let edited = matches.edited().into_iter();
     let mut records: Vec<(usize, Option<usize>)> = edited
         .filter(|(place, _)| named.is_none() || is_named(place))
         .map(|(place, row)| (place, Some(row)))
         .collect();
-    let doubtful = may_have_run(set, &history.rows, &pairing);
-    let mut refused = pairing.migrations(|standing| standing == Standing::Pending);
+    let doubtful = possibly_applied(set, &history.rows, &matches);
+    let mut refused = matches.migrations(|status| status == MigrationStatus::Pending);
     refused.retain(|place| is_named(place) && !doubtful.contains(place));
     // One row can be the record of one migration.
     let (meant, unknown): (Vec<usize>, _) =
-        (doubtful.into_iter().filter(is_named).collect(), pairing.rows(RowStanding::Unknown));
+        (doubtful.into_iter().filter(is_named).collect(), matches.rows(RowStatus::Unknown));
     if meant.len() > unknown.len() {
         refused.extend(meant);
     } else {
@@ -234,14 +232,14 @@ pub fn accept(
     if !records.is_empty() {
         upgradable(set, history, &unknown)?;
     }
-    Ok(Accepted { pairing, records, refused })
+    Ok(Accepted { matches, records, refused })
 }
 
 /// What is accepted, and what cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// How rows and migrations belong together.
-    pub pairing: Pairing,
+    pub matches: Matches,
     /// The migrations to record anew, each with the row it has.
     pub records: Vec<(usize, Option<usize>)>,
     /// The migrations that are pending, and have no row that may be theirs.

@@ -1,13 +1,13 @@
 //! The progress of split migrations: a table beside the history, there only while one is under way.
 //!
-//! Text in, text out, as in `history`. A row is a unit that is finished, or a statement outside any
+//! Text in, text out, as in `history`. A row is a step that is finished, or a statement outside any
 //! transaction that has begun: of that the next start must find out what became of it.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-use crate::history::table::{Table, guard};
+use crate::history::table::{Table, guard_sql};
 use crate::sql::quote;
 
 /// One row.
@@ -15,8 +15,8 @@ use crate::sql::quote;
 pub struct Record {
     /// The migration's name.
     pub migration: String,
-    /// Which unit, from 1.
-    pub unit: usize,
+    /// Which step, from 1.
+    pub step: usize,
     /// The hash that it had.
     pub hash: String,
     /// Whether it is done; if not, it has begun.
@@ -31,11 +31,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// A unit that is done.
-    pub fn finished(migration: &str, unit: usize, hash: &str) -> Record {
+    /// A step that is done.
+    pub fn finished(migration: &str, step: usize, hash: &str) -> Record {
         Record {
             migration: migration.to_owned(),
-            unit,
+            step,
             hash: hash.to_owned(),
             finished: true,
             statement: None,
@@ -51,16 +51,16 @@ pub struct Progress {
     /// Whether the table is there.
     pub exists: bool,
     /// Whether our role may drop it.
-    pub is_ours: bool,
-    /// Its rows, by migration and unit.
+    pub owned: bool,
+    /// Its rows, by migration and step.
     pub records: Vec<Record>,
 }
 
 /// What cannot be understood of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotProgress(String);
+pub struct BadProgressTable(String);
 
-impl fmt::Display for NotProgress {
+impl fmt::Display for BadProgressTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -83,7 +83,7 @@ pub fn qualified(table: &Table) -> String {
 }
 
 /// Asks whether the table is there, and whether it is ours.
-pub fn exists(table: &Table) -> String {
+pub fn exists_sql(table: &Table) -> String {
     format!(
         "select pg_catalog.pg_has_role(relowner, 'usage') from pg_catalog.pg_class \
          where oid = pg_catalog.to_regclass({})",
@@ -92,28 +92,28 @@ pub fn exists(table: &Table) -> String {
 }
 
 /// Reads the table.
-pub fn read(table: &Table) -> String {
+pub fn select_sql(table: &Table) -> String {
     format!("select pg_catalog.json_agg(progress) from {} progress", qualified(table))
 }
 
 /// Understands the answers to [`exists`] and [`read`].
-pub fn parse(is_ours: bool, answer: &[Option<String>]) -> Result<Progress, NotProgress> {
+pub fn parse(owned: bool, answer: &[Option<String>]) -> Result<Progress, BadProgressTable> {
     let mut records: Vec<Record> = match answer {
         [Some(json)] => {
-            serde_json::from_str(json).map_err(|error| NotProgress(error.to_string()))?
+            serde_json::from_str(json).map_err(|error| BadProgressTable(error.to_string()))?
         }
         _ => Vec::new(),
     };
-    records.sort_by(|a, b| (&a.migration, a.unit).cmp(&(&b.migration, b.unit)));
-    Ok(Progress { exists: true, is_ours, records })
+    records.sort_by(|a, b| (&a.migration, a.step).cmp(&(&b.migration, b.step)));
+    Ok(Progress { exists: true, owned, records })
 }
 
 /// Makes the table.
-pub fn create(table: &Table) -> String {
+pub fn create_sql(table: &Table) -> String {
     format!(
-        "create table {} (migration text not null, unit integer not null, hash text not null, \
+        "create table {} (migration text not null, step integer not null, hash text not null, \
          finished boolean not null, statement text, pid integer, \
-         backend_start timestamp with time zone, primary key (migration, unit))",
+         backend_start timestamp with time zone, primary key (migration, step))",
         qualified(table)
     )
 }
@@ -121,14 +121,14 @@ pub fn create(table: &Table) -> String {
 /// The condition that there is still no table. Read from the backend's cache, which is faster than
 /// the catalogs, and so only for a statement that reads a table which the transaction has not touched
 /// before: to lock that, the backend catches up with all that has been committed.
-pub fn missing(table: &Table) -> String {
+pub fn missing_sql(table: &Table) -> String {
     format!("pg_catalog.to_regclass({}) is null", quote::literal(&qualified(table)))
 }
 
 /// Raises an error unless the progress is still this; for a statement after the lock was taken.
-pub fn unchanged(table: &Table, progress: &Progress) -> String {
+pub fn unchanged_sql(table: &Table, progress: &Progress) -> String {
     if !progress.exists {
-        return guard(&format!(
+        return guard_sql(&format!(
             "not exists (select from pg_catalog.pg_class \
              join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
              where nspname = {} and relname = {})",
@@ -138,23 +138,23 @@ pub fn unchanged(table: &Table, progress: &Progress) -> String {
     }
     let line = |it: &Record| {
         let finished = if it.finished { 't' } else { 'f' };
-        format!("{} {} {} {finished}", it.unit, it.hash, it.migration)
+        format!("{} {} {} {finished}", it.step, it.hash, it.migration)
     };
     let mut lines: Vec<_> = progress.records.iter().map(line).collect();
     lines.sort();
-    guard(&format!(
+    guard_sql(&format!(
         "{} = (select coalesce(pg_catalog.string_agg(line, e'\\n' order by line collate \"C\"), '') \
-         from (select pg_catalog.format('%s %s %s %s', unit, hash, migration, finished) as line \
+         from (select pg_catalog.format('%s %s %s %s', step, hash, migration, finished) as line \
          from {}) lines)",
         quote::literal(&lines.join("\n")),
         qualified(table)
     ))
 }
 
-/// Writes that a unit is done.
-pub fn finish(table: &Table, migration: &str, unit: usize, hash: &str) -> String {
+/// Writes that a step is done.
+pub fn finish_sql(table: &Table, migration: &str, step: usize, hash: &str) -> String {
     format!(
-        "insert into {} (migration, unit, hash, finished) values ({}, {unit}, {}, true)",
+        "insert into {} (migration, step, hash, finished) values ({}, {step}, {}, true)",
         qualified(table),
         quote::literal(migration),
         quote::literal(hash)
@@ -163,17 +163,17 @@ pub fn finish(table: &Table, migration: &str, unit: usize, hash: &str) -> String
 
 /// Writes that a statement begins, in this session, and gives back the backend's number and start
 /// where it is a session of our own: where its backend is the one that the handshake named.
-pub fn begin(
+pub fn begin_sql(
     table: &Table,
     migration: &str,
-    unit: usize,
+    step: usize,
     hash: &str,
     statement: Option<&str>,
     handshake: i32,
 ) -> String {
     format!(
-        "insert into {} (migration, unit, hash, finished, statement, pid, backend_start) \
-         values ({}, {unit}, {}, false, {}, \
+        "insert into {} (migration, step, hash, finished, statement, pid, backend_start) \
+         values ({}, {step}, {}, false, {}, \
          (select pid from pg_catalog.pg_stat_activity where pid = {handshake} \
          and pid = pg_catalog.pg_backend_pid()), \
          (select backend_start from pg_catalog.pg_stat_activity where pid = {handshake} \
@@ -186,32 +186,32 @@ pub fn begin(
 }
 
 /// Writes that a statement that has begun is done.
-pub fn finish_begun(table: &Table, migration: &str, unit: usize) -> String {
+pub fn finish_begun_sql(table: &Table, migration: &str, step: usize) -> String {
     format!(
         "update {} set finished = true, statement = null, pid = null, backend_start = null \
-         where migration = {} and unit = {unit} and not finished",
+         where migration = {} and step = {step} and not finished",
         qualified(table),
         quote::literal(migration)
     )
 }
 
 /// Writes that a statement that has begun did nothing.
-pub fn forget_begun(table: &Table, migration: &str, unit: usize) -> String {
+pub fn forget_begun_sql(table: &Table, migration: &str, step: usize) -> String {
     format!(
-        "delete from {} where migration = {} and unit = {unit} and not finished",
+        "delete from {} where migration = {} and step = {step} and not finished",
         qualified(table),
         quote::literal(migration)
     )
 }
 
 /// Writes that the migration has another name now.
-pub fn rename(table: &Table, from: &str, to: &str) -> String {
+pub fn rename_sql(table: &Table, from: &str, to: &str) -> String {
     let (from, to) = (quote::literal(from), quote::literal(to));
     format!("update {} set migration = {to} where migration = {from}", qualified(table))
 }
 
 /// Forgets what was done of a migration.
-pub fn forget(table: &Table, migration: &str) -> String {
+pub fn forget_sql(table: &Table, migration: &str) -> String {
     format!("delete from {} where migration = {}", qualified(table), quote::literal(migration))
 }
 
@@ -239,7 +239,7 @@ impl Progress {
         if !self.exists {
             return None;
         }
-        if self.is_ours && !self.records.iter().any(is_other) {
+        if self.owned && !self.records.iter().any(is_other) {
             return Some(format!("drop table {}", qualified(table)));
         }
         let names: Vec<_> = migrations.iter().map(|name| quote::literal(name)).collect();
@@ -250,12 +250,12 @@ impl Progress {
     /// The progress after [`Progress::close`].
     pub fn closed(&mut self, migrations: &[String]) {
         self.records.retain(|record| !migrations.contains(&record.migration));
-        self.exists = self.exists && !(self.is_ours && self.records.is_empty());
+        self.exists = self.exists && !(self.owned && self.records.is_empty());
     }
 
-    /// The progress after a write for this unit: none is what [`forget_begun`] leaves.
-    pub fn put(&mut self, migration: &str, unit: usize, record: Option<Record>) {
-        self.records.retain(|old| !(old.migration == migration && old.unit == unit));
+    /// The progress after a write for this step: none is what [`forget_begun`] leaves.
+    pub fn put(&mut self, migration: &str, step: usize, record: Option<Record>) {
+        self.records.retain(|old| !(old.migration == migration && old.step == step));
         self.records.extend(record);
     }
 }
@@ -264,8 +264,8 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn record(migration: &str, unit: usize) -> Record {
-        Record::finished(migration, unit, "h")
+    fn record(migration: &str, step: usize) -> Record {
+        Record::finished(migration, step, "h")
     }
 
     #[test]
@@ -277,11 +277,11 @@ mod tests {
 
     #[test]
     fn rows_are_read_by_their_names() {
-        let json = r#"[{"migration":"b","unit":1,"hash":"h","finished":true,"statement":null,
-            "pid":null,"backend_start":null},{"migration":"a","unit":2,"hash":"h",
+        let json = r#"[{"migration":"b","step":1,"hash":"h","finished":true,"statement":null,
+            "pid":null,"backend_start":null},{"migration":"a","step":2,"hash":"h",
             "finished":false,"statement":"vacuum","pid":7,"backend_start":"x"}]"#;
         let progress = parse(true, &[Some(json.to_owned())]).unwrap();
-        let told: Vec<_> = progress.records.iter().map(|it| (&*it.migration, it.unit)).collect();
+        let told: Vec<_> = progress.records.iter().map(|it| (&*it.migration, it.step)).collect();
         assert_eq!(told, [("a", 2), ("b", 1)]);
         assert_eq!(parse(false, &[None]).unwrap().records, []);
         assert!(parse(true, &[Some("[{}]".to_owned())]).is_err());
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn the_table_goes_with_the_last_migration_where_it_may() {
         let table = Table::new("s", "t");
-        let of = |is_ours, records: Vec<Record>| Progress { exists: true, is_ours, records };
+        let of = |owned, records: Vec<Record>| Progress { exists: true, owned, records };
         let close = |progress: &Progress| progress.close(&table, &["a".to_owned()]);
         let one = of(true, vec![record("a", 1)]);
         assert_eq!(close(&one).as_deref(), Some(r#"drop table "s"."t_progress""#));

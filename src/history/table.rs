@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::migrations::layout::folder_prefix;
 use crate::migrations::migration::{Layout, Migration};
-use crate::postgres::session::Rows;
+use crate::postgres::session::ResultSet;
 use crate::sql::quote;
 
 /// One row: a migration that was applied.
@@ -24,7 +24,7 @@ pub struct Row {
     pub name: Option<String>,
     /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one. 0,
     /// which is no transaction's number, where it was written anew since it was read.
-    pub version: u32,
+    pub xmin: u32,
     /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
     pub applied_at: Option<String>,
 }
@@ -41,21 +41,21 @@ impl fmt::Display for Row {
 
 /// What the database has of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum TableVersion {
     /// Nothing, not even the schema.
     NoSchema,
     /// The schema, without the table.
     NoTable,
     /// The table of Drizzle 0.x: `id`, `hash`, `created_at`.
-    Unnamed,
+    V0,
     /// The table of Drizzle 1.x: also `name`, and mostly `applied_at`.
-    Named,
+    V1,
 }
 
-impl State {
+impl TableVersion {
     /// Whether the table is there.
     pub fn has_table(self) -> bool {
-        matches!(self, State::Unnamed | State::Named)
+        matches!(self, TableVersion::V0 | TableVersion::V1)
     }
 }
 
@@ -63,16 +63,16 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// What there is of the table.
-    pub state: State,
+    pub state: TableVersion,
     /// Its rows, by `id`.
     pub rows: Vec<Row>,
     /// Whether the server is a standby, on which nothing can be applied.
-    pub standby: bool,
+    pub in_recovery: bool,
 }
 
 /// The table there is in the place of the history is not one that Drizzle would write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotAHistory {
+pub struct NotHistoryTable {
     /// What about it is different.
     pub what: String,
 }
@@ -111,12 +111,12 @@ impl Table {
     ///
     /// Plain columns, and no look into the catalogs: a new backend knows nothing yet, and takes
     /// longer to learn of JSON, or of one table more, than for all the rest.
-    pub fn read(&self) -> String {
+    pub fn select_sql(&self) -> String {
         format!("select pg_catalog.pg_is_in_recovery(); select xmin, * from {}", self.qualified())
     }
 
     /// Asks for the schema, where the table is missing.
-    pub fn probe(&self) -> String {
+    pub fn schema_exists_sql(&self) -> String {
         format!(
             "select pg_catalog.pg_is_in_recovery(), \
              exists (select from pg_catalog.pg_namespace where nspname = {})",
@@ -125,7 +125,7 @@ impl Table {
     }
 
     /// Asks whether the table is there, of the catalog, which is open to every role.
-    pub fn exists(&self) -> String {
+    pub fn exists_sql(&self) -> String {
         format!(
             "select exists (select from pg_catalog.pg_class join pg_catalog.pg_namespace \
              on pg_namespace.oid = relnamespace where nspname = {} and relname = {})",
@@ -135,65 +135,67 @@ impl Table {
     }
 
     /// Understands the answer to [`Table::read`].
-    pub fn parse(&self, answer: &[Rows]) -> Result<History, NotAHistory> {
-        let [standby, table] = answer else {
-            return Err(NotAHistory { what: "cannot be read".to_owned() });
+    pub fn parse(&self, answer: &[ResultSet]) -> Result<History, NotHistoryTable> {
+        let [in_recovery, table] = answer else {
+            return Err(NotHistoryTable { what: "cannot be read".to_owned() });
         };
         let place = |name| table.columns.iter().position(|column| column == name);
-        let needed =
-            |name| place(name).ok_or_else(|| NotAHistory { what: format!("has no column {name}") });
+        let needed = |name| {
+            place(name).ok_or_else(|| NotHistoryTable { what: format!("has no column {name}") })
+        };
         let columns = Columns {
             id: needed("id")?,
             hash: needed("hash")?,
             created_at: needed("created_at")?,
             name: place("name"),
-            version: needed("xmin")?,
+            xmin: needed("xmin")?,
         };
-        let state = if columns.name.is_some() { State::Named } else { State::Unnamed };
+        let state = if columns.name.is_some() { TableVersion::V1 } else { TableVersion::V0 };
         let mut rows =
             table.rows.iter().map(|row| columns.row(row)).collect::<Result<Vec<Row>, _>>()?;
         rows.sort_by_key(|row| row.id);
-        let standby = standby.rows.first().and_then(|row| row.first()).cloned().flatten();
-        Ok(History { state, rows, standby: standby.as_deref() == Some("t") })
+        let in_recovery = in_recovery.rows.first().and_then(|row| row.first()).cloned().flatten();
+        Ok(History { state, rows, in_recovery: in_recovery.as_deref() == Some("t") })
     }
 
     /// Understands the answer to [`Table::probe`].
     pub fn parse_probe(answer: &[Option<String>]) -> History {
         let is_true = |place: usize| answer.get(place).cloned().flatten().as_deref() == Some("t");
         History {
-            state: if is_true(1) { State::NoTable } else { State::NoSchema },
+            state: if is_true(1) { TableVersion::NoTable } else { TableVersion::NoSchema },
             rows: Vec::new(),
-            standby: is_true(0),
+            in_recovery: is_true(0),
         }
     }
 
     /// Raises an error unless the history is still this one. For READ COMMITTED, in a statement
     /// after the one that took the lock, so that it sees what the lock's last holder committed.
-    pub fn guard(&self, history: &History) -> String {
+    pub fn guard_sql(&self, history: &History) -> String {
         match history.state {
             // Read from the catalogs, with the statement's snapshot: `to_regclass` looks into the
             // backend's cache, which may not know yet what the lock's last holder committed.
-            State::NoSchema => guard(&format!(
+            TableVersion::NoSchema => guard_sql(&format!(
                 "not exists (select from pg_catalog.pg_namespace where nspname = {})",
                 quote::literal(&self.schema)
             )),
-            State::NoTable => guard(&format!(
+            TableVersion::NoTable => guard_sql(&format!(
                 "not exists (select from pg_catalog.pg_class \
                  join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
                  where nspname = {} and relname = {})",
                 quote::literal(&self.schema),
                 quote::literal(&self.table)
             )),
-            State::Unnamed | State::Named => guard(&self.unchanged(history)),
+            TableVersion::V0 | TableVersion::V1 => guard_sql(&self.unchanged_sql(history)),
         }
     }
 
     /// The condition that the table there is has these rows still, each in this version. With the
     /// same number of rows that is exact: a transaction adds no row to what it has committed.
-    pub fn unchanged(&self, history: &History) -> String {
-        let versions: Vec<_> = history.rows.iter().map(|row| row.version.to_string()).collect();
+    pub fn unchanged_sql(&self, history: &History) -> String {
+        let versions: Vec<_> = history.rows.iter().map(|row| row.xmin.to_string()).collect();
         // Ordered as rows are read: a table that was copied may have ids twice.
-        let has_twins = history.rows.windows(2).any(|pair| matches!(pair, [a, b] if a.id == b.id));
+        let has_twins =
+            history.rows.windows(2).any(|match_rows| matches!(match_rows, [a, b] if a.id == b.id));
         let order = if has_twins { "id, ctid" } else { "id" };
         format!(
             "array(select xmin from {} order by {order}) = '{{{}}}'",
@@ -203,14 +205,14 @@ impl Table {
     }
 
     /// Keeps everybody else from writing rows until the end of the transaction, or fails at once.
-    pub fn lock(&self) -> String {
+    pub fn lock_sql(&self) -> String {
         format!("lock table {} in share row exclusive mode nowait", self.qualified())
     }
 
     /// What must be done before a row can be written: creating the table, the same as Drizzle's;
     /// or, where rows need a name and the table is of 0.x, upgrading it as drizzle-orm 1.x does.
     /// `names` are the names of the present rows, by their place.
-    pub fn prepare(
+    pub fn create_or_upgrade_sql(
         &self,
         history: &History,
         layout: Layout,
@@ -219,8 +221,8 @@ impl Table {
         let table = self.qualified();
         let mut statements = Vec::new();
         match history.state {
-            State::NoSchema | State::NoTable => {
-                if history.state == State::NoSchema {
+            TableVersion::NoSchema | TableVersion::NoTable => {
+                if history.state == TableVersion::NoSchema {
                     statements.push(format!("create schema {}", quote::ident(&self.schema)));
                 }
                 let columns = if needs_name(layout) {
@@ -233,7 +235,7 @@ impl Table {
                      (id serial primary key, hash text not null, created_at bigint{columns})"
                 ));
             }
-            State::Unnamed if needs_name(layout) => {
+            TableVersion::V0 if needs_name(layout) => {
                 statements.push(format!("alter table {table} add column if not exists name text"));
                 statements.push(format!(
                     "alter table {table} add column if not exists applied_at \
@@ -251,13 +253,13 @@ impl Table {
                     }
                 }
             }
-            State::Unnamed | State::Named => {}
+            TableVersion::V0 | TableVersion::V1 => {}
         }
         statements
     }
 
     /// Writes an entry, and gives its row back.
-    pub fn insert(&self, entry: &Entry, state: State) -> String {
+    pub fn insert_sql(&self, entry: &NewRow, state: TableVersion) -> String {
         let (created_at, told) = match entry.created_at {
             Some(when) => (when.to_string(), ""),
             None => (
@@ -266,7 +268,7 @@ impl Table {
             ),
         };
         let (column, name) = match (state, &entry.name) {
-            (State::Named, Some(name)) => (", name", format!(", {}", quote::literal(name))),
+            (TableVersion::V1, Some(name)) => (", name", format!(", {}", quote::literal(name))),
             _ => ("", String::new()),
         };
         // A trigger may swallow the row, without an error.
@@ -283,7 +285,7 @@ impl Table {
 
     /// Asks when each row was applied, in ISO 8601, and how many seconds ago. A table without
     /// `applied_at` takes NULL from around it, and so knows of no row.
-    pub fn times(&self) -> String {
+    pub fn times_sql(&self) -> String {
         format!(
             "select id, pg_catalog.to_json(applied) #>> '{{}}', \
              extract(epoch from pg_catalog.clock_timestamp() - applied) \
@@ -295,7 +297,7 @@ impl Table {
 
     /// Asks for what stands between us and a row of the table. Of the sequences that give it its
     /// `id`, those in the column's default need a grant; an identity column's does not.
-    pub fn obstacles(&self) -> String {
+    pub fn missing_privileges_sql(&self) -> String {
         let table = quote::literal(&self.qualified());
         format!(
             "select pg_catalog.string_agg(distinct pg_catalog.format('%I.%I', place.nspname, \
@@ -315,7 +317,7 @@ impl Table {
     /// has to be done to the table first, `obstacles` the answer to [`Table::obstacles`], if any.
     pub fn grants(
         &self,
-        state: State,
+        state: TableVersion,
         prepare: &[String],
         obstacles: &[Option<String>],
         role: &str,
@@ -324,9 +326,9 @@ impl Table {
         let create = format!("grant usage, create on schema {schema} to {grantee};");
         match state {
             // Not `authorization`: that takes a superuser, or a member of the role.
-            State::NoSchema => vec![format!("create schema {schema};"), create],
-            State::NoTable => vec![create],
-            State::Unnamed | State::Named => {
+            TableVersion::NoSchema => vec![format!("create schema {schema};"), create],
+            TableVersion::NoTable => vec![create],
+            TableVersion::V0 | TableVersion::V1 => {
                 let mut statements: Vec<String> =
                     prepare.iter().map(|statement| format!("{statement};")).collect();
                 statements.extend(self.reading_grants(role));
@@ -363,17 +365,17 @@ impl Table {
 
 /// A row that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct NewRow {
     hash: String,
     /// None is the time of writing.
     created_at: Option<i64>,
     name: Option<String>,
 }
 
-impl Entry {
+impl NewRow {
     /// A migration, under its own identity.
-    pub fn of(migration: &Migration, layout: Layout) -> Entry {
-        Entry {
+    pub fn of(migration: &Migration, layout: Layout) -> NewRow {
+        NewRow {
             hash: migration.hash.as_str().to_owned(),
             created_at: migration.when,
             name: Some(row_name(migration, layout)),
@@ -381,9 +383,9 @@ impl Entry {
     }
 
     /// A migration that has a row already, under that row's identity and with its present hash.
-    pub fn again(migration: &Migration, row: &Row, layout: Layout) -> Entry {
-        let entry = Entry::of(migration, layout);
-        Entry {
+    pub fn re_accept(migration: &Migration, row: &Row, layout: Layout) -> NewRow {
+        let entry = NewRow::of(migration, layout);
+        NewRow {
             created_at: row.created_at.or(entry.created_at),
             name: row.name.clone().or(entry.name),
             ..entry
@@ -391,14 +393,14 @@ impl Entry {
     }
 
     /// The row as it was written, from what [`Table::insert`] gave back.
-    pub fn written(&self, answer: &[Option<String>], state: State) -> Option<Row> {
+    pub fn written(&self, answer: &[Option<String>], state: TableVersion) -> Option<Row> {
         let number = |place: usize| answer.get(place)?.as_ref()?.parse().ok();
         Some(Row {
             id: number(0)?,
             hash: self.hash.clone(),
             created_at: self.created_at.or_else(|| number(2)),
-            name: self.name.clone().filter(|_| state == State::Named),
-            version: answer.get(1)?.as_ref()?.parse().ok()?,
+            name: self.name.clone().filter(|_| state == TableVersion::V1),
+            xmin: answer.get(1)?.as_ref()?.parse().ok()?,
             applied_at: None,
         })
     }
@@ -406,17 +408,21 @@ impl Entry {
 
 impl History {
     /// The table's state after [`Table::prepare`].
-    pub fn prepared_state(&self, layout: Layout) -> State {
-        if self.state == State::Named || needs_name(layout) { State::Named } else { State::Unnamed }
+    pub fn version_after_upgrade(&self, layout: Layout) -> TableVersion {
+        if self.state == TableVersion::V1 || needs_name(layout) {
+            TableVersion::V1
+        } else {
+            TableVersion::V0
+        }
     }
 
     /// Becomes the history after [`Table::prepare`], which gives rows a name only in an upgrade.
-    pub fn prepare(&mut self, layout: Layout, names: &[Option<String>]) {
-        let state = self.prepared_state(layout);
-        if self.state != State::Named && state == State::Named {
+    pub fn after_upgrade(&mut self, layout: Layout, names: &[Option<String>]) {
+        let state = self.version_after_upgrade(layout);
+        if self.state != TableVersion::V1 && state == TableVersion::V1 {
             for (row, name) in self.rows.iter_mut().zip(names) {
                 row.name.clone_from(name);
-                row.version = 0;
+                row.xmin = 0;
             }
         }
         self.state = state;
@@ -424,18 +430,18 @@ impl History {
 
     /// Whether it has to be read again, to tell later whether it is still the same.
     pub fn is_outdated(&self) -> bool {
-        self.rows.iter().any(|row| row.version == 0)
+        self.rows.iter().any(|row| row.xmin == 0)
     }
 
     /// Becomes the history after [`Table::insert`] of each of these entries, for a plan.
-    pub fn add(&mut self, entries: &[Entry]) {
+    pub fn add(&mut self, entries: &[NewRow]) {
         for entry in entries {
             self.rows.push(Row {
                 id: self.rows.last().map_or(1, |row| row.id.saturating_add(1)),
                 hash: entry.hash.clone(),
                 created_at: entry.created_at,
-                name: entry.name.clone().filter(|_| self.state == State::Named),
-                version: 0,
+                name: entry.name.clone().filter(|_| self.state == TableVersion::V1),
+                xmin: 0,
                 applied_at: None,
             });
         }
@@ -444,7 +450,7 @@ impl History {
 
 /// Wraps a condition so that it raises 22P02 when it does not hold. A plain division by zero would
 /// do, but this reads better in the server's log. It also gives the backend's process number.
-pub fn guard(condition: &str) -> String {
+pub fn guard_sql(condition: &str) -> String {
     format!(
         "select (case when {condition} then '1' else 'premigrate: not now' end)::int, \
          pg_catalog.pg_backend_pid()"
@@ -474,13 +480,13 @@ struct Columns {
     hash: usize,
     created_at: usize,
     name: Option<usize>,
-    version: usize,
+    xmin: usize,
 }
 
 impl Columns {
-    fn row(&self, values: &[Option<String>]) -> Result<Row, NotAHistory> {
+    fn row(&self, values: &[Option<String>]) -> Result<Row, NotHistoryTable> {
         let text = |place: usize| values.get(place)?.as_deref();
-        let not = |what: &str| NotAHistory { what: what.to_owned() };
+        let not = |what: &str| NotHistoryTable { what: what.to_owned() };
         let number = |text: &str| text.parse::<i64>().ok();
         let created_at = text(self.created_at).map(|text| {
             number(text).ok_or_else(|| not("has a created_at that is not a whole number"))
@@ -492,7 +498,7 @@ impl Columns {
             hash: text(self.hash).ok_or_else(|| not("has a row without a hash"))?.to_owned(),
             created_at: created_at.transpose()?,
             name: self.name.and_then(text).map(str::to_owned),
-            version: text(self.version)
+            xmin: text(self.xmin)
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| not("has a row without a version"))?,
             applied_at: None,
@@ -504,11 +510,12 @@ impl Columns {
 mod tests {
     use super::*;
 
-    fn answer(columns: &[&str], rows: &[&[Option<&str>]]) -> [Rows; 2] {
+    fn answer(columns: &[&str], rows: &[&[Option<&str>]]) -> [ResultSet; 2] {
         let owned = |row: &&[Option<&str>]| row.iter().map(|it| it.map(str::to_owned)).collect();
-        let standby = Rows { columns: vec![String::new()], rows: vec![vec![Some("f".to_owned())]] };
+        let in_recovery =
+            ResultSet { columns: vec![String::new()], rows: vec![vec![Some("f".to_owned())]] };
         let columns = columns.iter().map(ToString::to_string).collect();
-        [standby, Rows { columns, rows: rows.iter().map(owned).collect() }]
+        [in_recovery, ResultSet { columns, rows: rows.iter().map(owned).collect() }]
     }
 
     fn table() -> Table {
@@ -523,14 +530,14 @@ mod tests {
         ];
         let columns = ["xmin", "id", "hash", "created_at"];
         let history = table().parse(&answer(&columns, &rows)).unwrap();
-        assert_eq!(history.state, State::Unnamed);
-        let seen = history.rows.iter().map(|row| (row.id, row.created_at, row.version));
+        assert_eq!(history.state, TableVersion::V0);
+        let seen = history.rows.iter().map(|row| (row.id, row.created_at, row.xmin));
         assert_eq!(seen.collect::<Vec<_>>(), [(1, Some(5), 730), (2, None, 731)]);
 
         let columns = ["name", "applied_at", "hash", "id", "created_at", "xmin"];
         let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5"), Some("730")];
         let history = table().parse(&answer(&columns, &[row])).unwrap();
-        assert_eq!(history.state, State::Named);
+        assert_eq!(history.state, TableVersion::V1);
         assert_eq!(history.rows[0].name.as_deref(), Some("x"));
     }
 
@@ -538,7 +545,7 @@ mod tests {
     fn an_empty_table_still_tells_its_columns() {
         let none = answer(&["xmin", "id", "hash", "created_at", "name"], &[]);
         let history = table().parse(&none).unwrap();
-        assert_eq!((history.state, history.rows), (State::Named, vec![]));
+        assert_eq!((history.state, history.rows), (TableVersion::V1, vec![]));
     }
 
     #[test]
@@ -578,8 +585,8 @@ mod tests {
     fn names_and_hashes_enter_sql_quoted() {
         let table = Table::new(r#"a"b"#, "c'd");
         let migration = Migration::new("it's", "", None, vec![]);
-        let sql = table.insert(&Entry::of(&migration, Layout::Plain), State::Named);
+        let sql = table.insert_sql(&NewRow::of(&migration, Layout::Plain), TableVersion::V1);
         assert!(sql.contains(r#""a""b"."c'd""#) && sql.contains("'it''s'"), "{sql}");
-        assert!(table.read().contains(r#"from "a""b"."c'd""#));
+        assert!(table.select_sql().contains(r#"from "a""b"."c'd""#));
     }
 }

@@ -16,7 +16,7 @@ use crate::migrations::source::{Files, JOURNAL, META};
 
 /// What is wrong with a migrations folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invalid {
+pub enum LayoutProblem {
     /// No layout that we know.
     Unrecognised,
     /// A journal of 0.x beside folders of 1.x.
@@ -42,45 +42,45 @@ pub enum Invalid {
     Order(String),
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for LayoutProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Invalid::Unrecognised => write!(
+            LayoutProblem::Unrecognised => write!(
                 f,
                 "no migrations were recognised: there is neither {JOURNAL}, nor a folder like \
                  20260131093000_name/migration.sql, nor a file *.sql"
             ),
-            Invalid::TwoLayouts => write!(
+            LayoutProblem::TwoLayouts => write!(
                 f,
                 "there is {JOURNAL} (drizzle-kit 0.x) and also */migration.sql (1.x); run \
                  `drizzle-kit up` to its end, or remove the one that is not in use"
             ),
-            Invalid::Journal(what) => {
+            LayoutProblem::Journal(what) => {
                 write!(f, "{JOURNAL} {what}; restore it from version control")
             }
-            Invalid::Tag(tag) => write!(
+            LayoutProblem::Tag(tag) => write!(
                 f,
                 "{JOURNAL} names the tag {tag:?}, which is not a file inside the folder; correct it"
             ),
-            Invalid::When(tag) => write!(
+            LayoutProblem::When(tag) => write!(
                 f,
                 "{JOURNAL} has no whole number of milliseconds as `when` of {tag}; restore it from \
                  version control"
             ),
-            Invalid::NoFile { tag, file } => write!(
+            LayoutProblem::NoFile { tag, file } => write!(
                 f,
                 "{file} is missing, and {JOURNAL} names {tag}; restore the file (is it copied into \
                  the image?)"
             ),
-            Invalid::Twice(name) => {
+            LayoutProblem::Twice(name) => {
                 write!(f, "two migrations are named {name}; rename or remove one of them")
             }
-            Invalid::Order(name) => write!(
+            LayoutProblem::Order(name) => write!(
                 f,
                 "the folder {name} shares its second with another, and its place among them \
                  cannot be told for its letters; rename it in Latin letters"
             ),
-            Invalid::FolderName(name) => write!(
+            LayoutProblem::FolderName(name) => write!(
                 f,
                 "the folder {name} does not begin with its time, as in 20260131093000_{name}; \
                  rename it"
@@ -92,34 +92,35 @@ impl fmt::Display for Invalid {
 /// What the files of a folder say, right or wrong: the migrations that can be told, in order, and
 /// all that is wrong with them.
 #[derive(Debug)]
-pub struct Survey {
+pub struct FolderScan {
     /// The layout that decides; of two, the newer.
     pub layout: Layout,
     /// Those whose files are there; where the journal cannot be read, those it may have named.
     pub migrations: Vec<Migration>,
     /// Everything wrong.
-    pub problems: Vec<Invalid>,
+    pub problems: Vec<LayoutProblem>,
 }
 
 /// Which migrations these files are, or everything that is wrong with them.
-pub fn read(files: &Files) -> Result<MigrationSet, Vec<Invalid>> {
-    let Survey { layout, migrations, problems } = survey(files);
+pub fn read(files: &Files) -> Result<MigrationSet, Vec<LayoutProblem>> {
+    let FolderScan { layout, migrations, problems } = survey(files);
     if !problems.is_empty() {
         return Err(problems);
     }
-    MigrationSet::new(layout, migrations).map_err(|name| vec![Invalid::Twice(name)])
+    MigrationSet::new(layout, migrations).map_err(|name| vec![LayoutProblem::Twice(name)])
 }
 
 /// Reads a folder to the end, whatever is wrong with it.
-pub fn survey(files: &Files) -> Survey {
-    let mut survey = Survey { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
+pub fn survey(files: &Files) -> FolderScan {
+    let mut survey =
+        FolderScan { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
     let folders = files.keys().any(|path| folder_of(path).is_some());
     let is_drizzle0 = files.keys().any(|path| path.starts_with(META));
     match files.get(JOURNAL) {
         Some(journal) if folders => {
             survey.drizzle0(Some(journal), files);
             // What else is wrong with the one that is not in use is no news.
-            survey.problems = vec![Invalid::TwoLayouts];
+            survey.problems = vec![LayoutProblem::TwoLayouts];
             survey.drizzle1(files);
         }
         None if folders => survey.drizzle1(files),
@@ -128,14 +129,14 @@ pub fn survey(files: &Files) -> Survey {
         _ => {
             survey.migrations = plain(files);
             if survey.migrations.is_empty() {
-                survey.problems.push(Invalid::Unrecognised);
+                survey.problems.push(LayoutProblem::Unrecognised);
             }
         }
     }
     survey
 }
 
-impl Survey {
+impl FolderScan {
     /// Drizzle 0.x: the journal's entries, in the journal's order, whatever their time stamps.
     fn drizzle0(&mut self, journal: Option<&Cow<'_, [u8]>>, files: &Files) {
         self.layout = Layout::Drizzle0;
@@ -144,7 +145,7 @@ impl Survey {
             Ok(entries) => entries,
             Err(what) => {
                 self.migrations = plain(files);
-                self.problems.push(Invalid::Journal(what));
+                self.problems.push(LayoutProblem::Journal(what));
                 return;
             }
         };
@@ -155,7 +156,7 @@ impl Survey {
                     self.migrations.push(migration);
                 }
                 Ok(again) => {
-                    let twice = Invalid::Twice(again.name);
+                    let twice = LayoutProblem::Twice(again.name);
                     if !self.problems.contains(&twice) {
                         self.problems.push(twice);
                     }
@@ -173,7 +174,7 @@ impl Survey {
             let Some(folder) = folder_of(path) else { continue };
             let when = folder_time(folder);
             if when.is_none() {
-                self.problems.push(Invalid::FolderName(folder.to_owned()));
+                self.problems.push(LayoutProblem::FolderName(folder.to_owned()));
             }
             migrations.push(Migration::new(folder, path.clone(), when, content.clone()));
         }
@@ -182,7 +183,7 @@ impl Survey {
             if second.len() > 1 {
                 for Migration { name, when, .. } in second.iter() {
                     if when.is_some() && collation::key(name).is_none() {
-                        self.problems.push(Invalid::Order(name.clone()));
+                        self.problems.push(LayoutProblem::Order(name.clone()));
                     }
                 }
                 second.sort_by_cached_key(|migration| collation::key(&migration.name));
@@ -226,18 +227,18 @@ fn drizzle0_entry(
     index: usize,
     entry: &JournalEntry,
     files: &Files,
-    problems: &mut Vec<Invalid>,
-) -> Result<Migration, Invalid> {
+    problems: &mut Vec<LayoutProblem>,
+) -> Result<Migration, LayoutProblem> {
     let tag = entry
         .tag
         .as_ref()
         .and_then(Value::as_str)
-        .ok_or_else(|| Invalid::Journal(format!("has no `tag` in entry {index}")))?;
+        .ok_or_else(|| LayoutProblem::Journal(format!("has no `tag` in entry {index}")))?;
     if tag.is_empty()
         || tag.contains(['\\', '\0'])
         || tag.split('/').any(|part| matches!(part, "" | "." | ".."))
     {
-        return Err(Invalid::Tag(tag.to_owned()));
+        return Err(LayoutProblem::Tag(tag.to_owned()));
     }
     // drizzle-orm passes a string on to the server, which reads it as a number; and to JavaScript
     // 1.0 and 1 are the same.
@@ -247,12 +248,12 @@ fn drizzle0_entry(
         None => None,
     };
     if when.is_none() {
-        problems.push(Invalid::When(tag.to_owned()));
+        problems.push(LayoutProblem::When(tag.to_owned()));
     }
     let file = format!("{tag}.sql");
     match files.get(&file) {
         Some(content) => Ok(Migration::new(tag, file, when, content.clone())),
-        None => Err(Invalid::NoFile { tag: tag.to_owned(), file }),
+        None => Err(LayoutProblem::NoFile { tag: tag.to_owned(), file }),
     }
 }
 
@@ -343,7 +344,7 @@ mod tests {
             .collect()
     }
 
-    fn names(of: &[(&str, &str)]) -> Result<Vec<String>, Vec<Invalid>> {
+    fn names(of: &[(&str, &str)]) -> Result<Vec<String>, Vec<LayoutProblem>> {
         let set = read(&files(of))?;
         Ok(set.migrations().iter().map(|migration| migration.name.clone()).collect())
     }
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_has_lost_its_journal_is_no_plain_one() {
-        let missing = Err(vec![Invalid::Journal("is missing".to_owned())]);
+        let missing = Err(vec![LayoutProblem::Journal("is missing".to_owned())]);
         for trace in [META, "meta/0000_snapshot.json"] {
             assert_eq!(names(&[("0000_a.sql", ""), (trace, "")]), missing, "{trace}");
             assert_eq!(names(&[(trace, "")]), missing, "{trace}");
@@ -402,7 +403,7 @@ mod tests {
         for tag in ["../a", "a/../../b", "/etc/a", "", "a//b", "a\\\\b", ".", "a\\u0000"] {
             let journal = journal(&format!(r#"{{"when":1,"tag":"{tag}"}}"#));
             let problems = names(&[(JOURNAL, &journal)]).unwrap_err();
-            assert!(matches!(problems[..], [Invalid::Tag(_)]), "{tag}: {problems:?}");
+            assert!(matches!(problems[..], [LayoutProblem::Tag(_)]), "{tag}: {problems:?}");
         }
     }
 
@@ -418,7 +419,7 @@ mod tests {
     fn an_entry_named_twice_is_refused() {
         let journal = journal(r#"{"when":1,"tag":"a"},{"when":2,"tag":"a"}"#);
         let folder = [(JOURNAL, journal.as_str()), ("a.sql", "")];
-        assert_eq!(names(&folder), Err(vec![Invalid::Twice("a".to_owned())]));
+        assert_eq!(names(&folder), Err(vec![LayoutProblem::Twice("a".to_owned())]));
     }
 
     #[test]
@@ -468,7 +469,7 @@ mod tests {
         let folder: Vec<_> = folder.iter().map(|path| (path.as_str(), "")).collect();
         assert_eq!(names(&folder).unwrap(), order);
         let russian = [("20261122180127_имя/migration.sql", ""), folder[0]];
-        assert!(matches!(names(&russian).unwrap_err()[..], [Invalid::Order(_)]));
+        assert!(matches!(names(&russian).unwrap_err()[..], [LayoutProblem::Order(_)]));
         assert!(names(&russian[..1]).is_ok(), "alone in its second it needs no order");
     }
 
@@ -490,14 +491,14 @@ mod tests {
     #[test]
     fn a_folder_without_a_time_is_refused() {
         let problems = names(&[("0000_init/migration.sql", "")]).unwrap_err();
-        assert_eq!(problems, [Invalid::FolderName("0000_init".to_owned())]);
+        assert_eq!(problems, [LayoutProblem::FolderName("0000_init".to_owned())]);
     }
 
     #[test]
     fn both_layouts_at_once_are_refused() {
         let journal = journal("");
         let folder = [(JOURNAL, journal.as_str()), ("20261122180128_b/migration.sql", "")];
-        assert_eq!(names(&folder), Err(vec![Invalid::TwoLayouts]));
+        assert_eq!(names(&folder), Err(vec![LayoutProblem::TwoLayouts]));
     }
 
     #[test]
@@ -515,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_migrations_is_not_recognised() {
-        assert_eq!(names(&[]), Err(vec![Invalid::Unrecognised]));
-        assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![Invalid::Unrecognised]));
+        assert_eq!(names(&[]), Err(vec![LayoutProblem::Unrecognised]));
+        assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![LayoutProblem::Unrecognised]));
     }
 }

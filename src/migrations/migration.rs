@@ -95,7 +95,7 @@ impl Migration {
 
     /// Whether a history row with this hash recorded this very file. A checkout may have changed
     /// its line ends since, and that is no edit: the all-LF and the all-CRLF form count too.
-    pub fn bears(&self, recorded: &str) -> bool {
+    pub fn matches_hash(&self, recorded: &str) -> bool {
         let other_line_ends = || {
             let lf = with_lf(&self.content);
             [Hash::of(&lf), Hash::of(&with_crlf(&lf))]
@@ -235,11 +235,14 @@ mod tests {
         for file in [&lf[..], crlf, mixed] {
             for recorded in [&lf[..], crlf] {
                 let migration = Migration::new("a", "a.sql", None, file.to_vec());
-                assert!(migration.bears(Hash::of(recorded).as_str()), "{file:?} {recorded:?}");
+                assert!(
+                    migration.matches_hash(Hash::of(recorded).as_str()),
+                    "{file:?} {recorded:?}"
+                );
             }
         }
-        assert!(!migration(lf).bears(Hash::of(mixed).as_str()), "only all-LF and all-CRLF");
-        assert!(!migration(lf).bears(Hash::of(b"a\nb").as_str()));
+        assert!(!migration(lf).matches_hash(Hash::of(mixed).as_str()), "only all-LF and all-CRLF");
+        assert!(!migration(lf).matches_hash(Hash::of(b"a\nb").as_str()));
     }
 
     #[test]

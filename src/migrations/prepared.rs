@@ -4,12 +4,12 @@ use std::fmt;
 
 use crate::history::plan::Pending;
 use crate::migrations::migration::{Migration, MigrationSet, NotText};
-use crate::migrations::steps::Units;
+use crate::migrations::steps::Steps;
 use crate::sql::{self, Kind, Script};
 
 /// A pending migration that cannot be run as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
+pub struct NotRunnable {
     /// Its file.
     pub file: String,
     /// Where in it, if somewhere: line and column, from 1.
@@ -25,7 +25,7 @@ pub enum Why {
     NotText(NotText),
     /// It rolls back what it did, or leaves it to someone else to commit, with this statement.
     Undoes(String),
-    /// What this makes does not outlive its unit, and there are more to come.
+    /// What this makes does not outlive its step, and there are more to come.
     SessionBound(&'static str),
     /// It holds data for COPY, or wants some.
     CopyData,
@@ -68,25 +68,30 @@ impl fmt::Display for Why {
     }
 }
 
-/// A migration that can be run: read, and cut into units.
+/// A migration that can be run: read, and cut into steps.
 #[derive(Debug)]
-pub struct Fit<'a> {
+pub struct PreparedMigration<'a> {
     /// Its file, read.
     pub script: Script<'a>,
-    /// Its units.
-    pub units: Units,
+    /// Its steps.
+    pub steps: Steps,
     /// How many of them an earlier start has done.
     pub done: usize,
 }
 
 /// Reads what is pending; or says why it cannot be run, of every file of which that is so.
-pub fn fit<'a>(set: &'a MigrationSet, pending: &[Pending]) -> Result<Vec<Fit<'a>>, Vec<Unfit>> {
+pub fn fit<'a>(
+    set: &'a MigrationSet,
+    pending: &[Pending],
+) -> Result<Vec<PreparedMigration<'a>>, Vec<NotRunnable>> {
     let mut fit = Vec::with_capacity(pending.len());
     let mut unfit = Vec::new();
     for migration in pending.iter().filter_map(|pending| set.get(pending.place)) {
         match read(migration) {
             Ok(one) => fit.push(one),
-            Err((place, why)) => unfit.push(Unfit { file: migration.file.clone(), place, why }),
+            Err((place, why)) => {
+                unfit.push(NotRunnable { file: migration.file.clone(), place, why })
+            }
         }
     }
     if unfit.is_empty() { Ok(fit) } else { Err(unfit) }
@@ -96,21 +101,21 @@ pub fn fit<'a>(set: &'a MigrationSet, pending: &[Pending]) -> Result<Vec<Fit<'a>
 pub type Place = Option<(usize, usize)>;
 
 /// Reads a migration, or says why it cannot be run.
-pub fn read(migration: &Migration) -> Result<Fit<'_>, (Place, Why)> {
+pub fn read(migration: &Migration) -> Result<PreparedMigration<'_>, (Place, Why)> {
     let text = migration.sql().map_err(|not_text| (None, Why::NotText(not_text)))?;
     let script = Script::read(text);
-    let units = Units::of(&script);
-    let first = reasons(text, &script, &units).next();
-    first.map_or(Ok(Fit { script, units, done: 0 }), Err)
+    let steps = Steps::of(&script);
+    let first = reasons(text, &script, &steps).next();
+    first.map_or(Ok(PreparedMigration { script, steps, done: 0 }), Err)
 }
 
 /// Every reason why this text cannot be run as it is, in its order.
 pub fn reasons(
     text: &str,
     script: &Script<'_>,
-    units: &Units,
+    steps: &Steps,
 ) -> impl Iterator<Item = (Place, Why)> {
-    let last_unit = units.all().last().map_or(0, |last| last.statements.start);
+    let last_unit = steps.all().last().map_or(0, |last| last.statements.start);
     script.statements().iter().enumerate().filter_map(move |(at, statement)| {
         let why = match statement.kind {
             Kind::Rollback | Kind::PrepareTransaction => Why::Undoes(statement.first_line()),
@@ -195,8 +200,8 @@ mod tests {
     fn all_reasons_are_told_to_those_who_ask_for_all() {
         let text = "rollback;\n\\d\nabort;";
         let script = Script::read(text);
-        let units = Units::of(&script);
-        let told: Vec<_> = reasons(text, &script, &units).map(|(place, _)| place).collect();
+        let steps = Steps::of(&script);
+        let told: Vec<_> = reasons(text, &script, &steps).map(|(place, _)| place).collect();
         assert_eq!(told, [Some((1, 1)), Some((2, 1)), Some((3, 1))]);
     }
 

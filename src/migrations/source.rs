@@ -136,8 +136,8 @@ fn note_missing_journal(files: &mut Files) {
 /// only a journal names, and then that tells what is missing.
 pub fn is_beside_the_point(inside: &str) -> bool {
     let is_dated = !inside.contains('/') && inside.starts_with(|c: char| c.is_ascii_digit());
-    let is_ours = inside.is_empty() || inside.ends_with(".sql") || JOURNAL.starts_with(inside);
-    !is_ours && !is_dated
+    let owned = inside.is_empty() || inside.ends_with(".sql") || JOURNAL.starts_with(inside);
+    !owned && !is_dated
 }
 
 #[cfg(test)]

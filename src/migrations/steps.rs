@@ -1,6 +1,6 @@
-//! A migration cut into units: what runs in one transaction each, and what runs in none. Pure.
+//! A migration cut into steps: what runs in one transaction each, and what runs in none. Pure.
 //!
-//! Most migrations are one unit. One is cut only where its text says that one transaction cannot
+//! Most migrations are one step. One is cut only where its text says that one transaction cannot
 //! hold it, and then as little as possible.
 
 use std::fmt;
@@ -9,21 +9,21 @@ use std::ops::Range;
 use crate::migrations::migration::Hash;
 use crate::sql::{Kind, Modes, Piece, Script, Statement};
 
-/// A migration's units, and why there are several.
+/// A migration's steps, and why there are several.
 #[derive(Debug)]
-pub struct Units {
-    units: Vec<Unit>,
+pub struct Steps {
+    steps: Vec<Step>,
     /// The first place that cuts: the statement's index, and why; none for the directive.
-    pub why: Option<(Option<usize>, Cut)>,
+    pub why: Option<(Option<usize>, SplitReason)>,
 }
 
 /// A part of a migration that is done or not done, as far as we can make it so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
+pub struct Step {
     /// Which of the script's statements.
     pub statements: Range<usize>,
     /// What its only statement is, if that runs outside a transaction.
-    pub alone: Option<&'static str>,
+    pub outside_transaction: Option<&'static str>,
     /// How its transaction is to begin.
     pub modes: Modes,
     /// By which it is known again: of its statements, without what stands between them.
@@ -32,7 +32,7 @@ pub struct Unit {
 
 /// Why a migration is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum SplitReason {
     /// PostgreSQL runs this statement only outside a transaction block.
     Alone(&'static str),
     /// It begins or ends transactions of its own.
@@ -43,60 +43,64 @@ pub enum Cut {
     Directive,
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for SplitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cut::Alone(what) => write!(f, "PostgreSQL runs {what} only outside a transaction"),
-            Cut::TransactionControl => f.write_str("it begins or ends transactions of its own"),
-            Cut::EnumValue => {
+            SplitReason::Alone(what) => {
+                write!(f, "PostgreSQL runs {what} only outside a transaction")
+            }
+            SplitReason::TransactionControl => {
+                f.write_str("it begins or ends transactions of its own")
+            }
+            SplitReason::EnumValue => {
                 f.write_str("a value of an enum can be used only after it was committed")
             }
-            Cut::Directive => f.write_str("it says no-transaction"),
+            SplitReason::Directive => f.write_str("it says no-transaction"),
         }
     }
 }
 
-impl Units {
+impl Steps {
     /// Cuts a script.
-    pub fn of(script: &Script<'_>) -> Units {
-        Units::apart_from(script, script.no_transaction().then_some(0))
+    pub fn of(script: &Script<'_>) -> Steps {
+        Steps::apart_from(script, script.no_transaction().then_some(0))
     }
 
-    /// Cuts a script of which units are done that have these hashes. The directive is also the cure
+    /// Cuts a script of which steps are done that have these hashes. The directive is also the cure
     /// of what failed behind others: it cuts anew only what it did not find done.
-    pub fn behind(script: &Script<'_>, done: &[&str]) -> Units {
+    pub fn behind(script: &Script<'_>, done: &[&str]) -> Steps {
         if !script.no_transaction() {
-            return Units::of(script);
+            return Steps::of(script);
         }
-        let without = Units::without_directive(script);
-        let units = without.all().iter().zip(done);
-        let known = units.take_while(|(unit, hash)| unit.hash.as_str() == **hash);
-        let apart = known.last().map_or(0, |(unit, _)| unit.statements.end);
-        Units::apart_from(script, Some(apart))
+        let without = Steps::without_directive(script);
+        let steps = without.all().iter().zip(done);
+        let known = steps.take_while(|(step, hash)| step.hash.as_str() == **hash);
+        let apart = known.last().map_or(0, |(step, _)| step.statements.end);
+        Steps::apart_from(script, Some(apart))
     }
 
     /// Cuts a script as if it had no directive.
-    pub fn without_directive(script: &Script<'_>) -> Units {
-        Units::apart_from(script, None)
+    pub fn without_directive(script: &Script<'_>) -> Steps {
+        Steps::apart_from(script, None)
     }
 
     /// Cuts a script; from this statement on, if any, each stands apart.
-    fn apart_from(script: &Script<'_>, apart: Option<usize>) -> Units {
-        let mut cutter = Cutter {
+    fn apart_from(script: &Script<'_>, apart: Option<usize>) -> Steps {
+        let mut cutter = Splitter {
             script,
             apart,
-            units: Vec::new(),
+            steps: Vec::new(),
             open: 0,
             modes: Modes::default(),
-            why: apart.map(|_| (None, Cut::Directive)),
+            why: apart.map(|_| (None, SplitReason::Directive)),
         };
         cutter.cut();
-        Units { units: cutter.units, why: cutter.why }
+        Steps { steps: cutter.steps, why: cutter.why }
     }
 
     /// In their order; there is at least one, and the last is a transaction, for the history row.
-    pub fn all(&self) -> &[Unit] {
-        &self.units
+    pub fn all(&self) -> &[Step] {
+        &self.steps
     }
 
     /// Whether a `SET TRANSACTION` asks for what its transaction cannot become, or cannot be if a
@@ -104,33 +108,33 @@ impl Units {
     pub fn fails_to_set(&self, script: &Script<'_>, at: usize) -> bool {
         let Some(statement) = script.statements().get(at) else { return false };
         let modes = statement.modes();
-        let leads = |unit: &Unit| {
-            let mut statements = unit.statements.clone();
+        let leads = |step: &Step| {
+            let mut statements = step.statements.clone();
             let is_work = |&at: &usize| !script.statements().get(at).is_some_and(is_setting);
             statements.find(is_work) == Some(at)
         };
         let too_late = modes.isolation.is_some() || modes.deferrable.is_some();
-        modes.read_only || (too_late && !self.units.iter().any(leads))
+        modes.read_only || (too_late && !self.steps.iter().any(leads))
     }
 
     /// Whether it takes more than one transaction.
     pub fn is_split(&self) -> bool {
-        self.units.len() > 1
+        self.steps.len() > 1
     }
 }
 
-impl Unit {
-    /// The unit behind all of a script's, which runs nothing.
-    pub fn closing(script: &Script<'_>) -> Unit {
+impl Step {
+    /// The step behind all of a script's, which runs nothing.
+    pub fn record_only(script: &Script<'_>) -> Step {
         let end = script.statements().len();
         let hash = Hash::of(b"");
-        Unit { statements: end..end, alone: None, modes: Modes::default(), hash }
+        Step { statements: end..end, outside_transaction: None, modes: Modes::default(), hash }
     }
 
     /// The settings that the statements before it made, in their words, for a session that has not
     /// run those.
     pub fn replay<'a>(&self, script: &Script<'a>) -> Vec<Piece<'a>> {
-        // A unit that runs nothing needs none.
+        // A step that runs nothing needs none.
         let start = if self.statements.is_empty() { 0 } else { self.statements.start };
         let before = script.statements().iter().take(start).enumerate();
         before
@@ -141,23 +145,23 @@ impl Unit {
 
     /// The statement, if it runs outside a transaction.
     pub fn lone<'s, 'a>(&self, script: &'s Script<'a>) -> Option<&'s Statement<'a>> {
-        self.alone.and_then(|_| script.statements().get(self.statements.start))
+        self.outside_transaction.and_then(|_| script.statements().get(self.statements.start))
     }
 }
 
-struct Cutter<'s, 'a> {
+struct Splitter<'s, 'a> {
     script: &'s Script<'a>,
     /// From which statement on the directive cuts.
     apart: Option<usize>,
-    units: Vec<Unit>,
-    /// Where the open unit begins.
+    steps: Vec<Step>,
+    /// Where the open step begins.
     open: usize,
     /// What the file's own BEGIN asked for.
     modes: Modes,
-    why: Option<(Option<usize>, Cut)>,
+    why: Option<(Option<usize>, SplitReason)>,
 }
 
-impl Cutter<'_, '_> {
+impl Splitter<'_, '_> {
     fn cut(&mut self) {
         let statements = self.script.statements();
         let mut has_boundary = false;
@@ -180,10 +184,10 @@ impl Cutter<'_, '_> {
                         modes = statement.modes();
                     }
                     self.modes.clone_from(&modes);
-                    self.because(at, Cut::TransactionControl);
+                    self.because(at, SplitReason::TransactionControl);
                 }
-                Kind::Alone(what) => {
-                    self.because(at, Cut::Alone(what));
+                Kind::NoTransactionBlock(what) => {
+                    self.because(at, SplitReason::Alone(what));
                     self.stand_alone(at, what);
                 }
                 _ if is_apart && !in_own => {
@@ -200,7 +204,7 @@ impl Cutter<'_, '_> {
                         && kind != Kind::AddEnumValue
                         && self.adds_value(at - 1);
                     if added {
-                        self.because(at - 1, Cut::EnumValue);
+                        self.because(at - 1, SplitReason::EnumValue);
                         self.close(at);
                         self.open = at;
                     }
@@ -208,20 +212,20 @@ impl Cutter<'_, '_> {
             }
         }
         self.close(statements.len());
-        if self.units.is_empty() {
+        if self.steps.is_empty() {
             // Nothing but settings, if anything: sent as it is, unless it holds what we do not send.
             let all = if has_boundary { 0..0 } else { 0..statements.len() };
             self.push(all, None);
-        } else if self.units.last().is_some_and(|last| last.alone.is_some()) {
+        } else if self.steps.last().is_some_and(|last| last.outside_transaction.is_some()) {
             // No row can be written in what runs outside a transaction.
-            self.units.push(Unit::closing(self.script));
+            self.steps.push(Step::record_only(self.script));
         }
-        if self.units.len() == 1 {
+        if self.steps.len() == 1 {
             self.why = None;
         }
     }
 
-    fn because(&mut self, at: usize, cut: Cut) {
+    fn because(&mut self, at: usize, cut: SplitReason) {
         self.why.get_or_insert((Some(at), cut));
     }
 
@@ -231,7 +235,7 @@ impl Cutter<'_, '_> {
         self.open = at + 1;
     }
 
-    /// Ends the open unit before this statement. Settings alone are none: they are replayed.
+    /// Ends the open step before this statement. Settings alone are none: they are replayed.
     fn close(&mut self, end: usize) {
         let statements = self.script.statements().get(self.open..end).unwrap_or_default();
         if !statements.iter().all(is_setting) {
@@ -239,7 +243,7 @@ impl Cutter<'_, '_> {
         }
     }
 
-    fn push(&mut self, range: Range<usize>, alone: Option<&'static str>) {
+    fn push(&mut self, range: Range<usize>, outside_transaction: Option<&'static str>) {
         let statements = self.script.statements().get(range.clone()).unwrap_or_default();
         let mut text = String::new();
         for statement in statements {
@@ -252,7 +256,7 @@ impl Cutter<'_, '_> {
             modes = first.modes();
         }
         let hash = Hash::of(text.as_bytes());
-        self.units.push(Unit { statements: range, alone, modes, hash });
+        self.steps.push(Step { statements: range, outside_transaction, modes, hash });
     }
 
     /// Whether this adds a value to an enum that its transaction did not create.
@@ -276,16 +280,16 @@ fn is_setting(statement: &Statement<'_>) -> bool {
 mod tests {
     use super::*;
 
-    /// The units in a word each: `2-3` are the statements of a transaction, from 1; `alone 4` one
+    /// The steps in a word each: `2-3` are the statements of a transaction, from 1; `outside_transaction 4` one
     /// outside; `row` is a transaction for the row only.
     fn cut(sql: &str) -> Vec<String> {
-        told(&Units::of(&Script::read(sql)))
+        told(&Steps::of(&Script::read(sql)))
     }
 
-    fn told(units: &Units) -> Vec<String> {
-        let told = units.all().iter().map(|unit| {
-            let Range { start, end } = unit.statements;
-            match (unit.alone, end - start) {
+    fn told(steps: &Steps) -> Vec<String> {
+        let told = steps.all().iter().map(|step| {
+            let Range { start, end } = step.statements;
+            match (step.outside_transaction, end - start) {
                 (Some(_), _) => format!("alone {end}"),
                 (None, 0) => "row".to_owned(),
                 (None, 1) => format!("{end}"),
@@ -301,11 +305,11 @@ mod tests {
              create table c (); create table d ()";
         let script = Script::read(plain);
         let done: Vec<String> =
-            Units::of(&script).all().iter().map(|it| it.hash.to_string()).collect();
+            Steps::of(&script).all().iter().map(|it| it.hash.to_string()).collect();
         let behind = |done: &[&str]| {
             let directed = format!("-- premigrate: no-transaction\n{plain}");
             let script = Script::read(&directed);
-            told(&Units::behind(&script, done))
+            told(&Steps::behind(&script, done))
         };
         let [first, second, third] = [&*done[0], &done[1], &done[2]];
         assert_eq!(behind(&[]), ["1", "2", "alone 3", "4-5", "6"]);
@@ -317,13 +321,13 @@ mod tests {
         assert_eq!(behind(&[first, second, apart.as_str()]), ["1-2", "alone 3", "4-5", "6"]);
     }
 
-    fn why(sql: &str) -> Option<Cut> {
-        Units::of(&Script::read(sql)).why.map(|(_, cut)| cut)
+    fn why(sql: &str) -> Option<SplitReason> {
+        Steps::of(&Script::read(sql)).why.map(|(_, cut)| cut)
     }
 
     #[test]
     fn a_migration_that_one_transaction_can_hold_is_one_unit() {
-        for (sql, units) in [
+        for (sql, steps) in [
             ("select 1; select 2", "1-2"),
             ("set a = b; select 1", "1-2"),
             ("", "row"),
@@ -332,7 +336,7 @@ mod tests {
             ("savepoint a; select 1; rollback to a", "1-3"),
             ("alter type a add value 'b'; alter type a add value 'c'", "1-2"),
         ] {
-            assert_eq!(cut(sql), [units], "{sql}");
+            assert_eq!(cut(sql), [steps], "{sql}");
             assert_eq!(why(sql), None, "{sql}");
         }
     }
@@ -341,7 +345,7 @@ mod tests {
     fn a_statement_that_refuses_transactions_stands_alone() {
         let sql = "create table a (); create index concurrently i on a (b); select 1; select 2";
         assert_eq!(cut(sql), ["1", "alone 2", "3-4"]);
-        assert_eq!(why(sql), Some(Cut::Alone("CREATE INDEX CONCURRENTLY")));
+        assert_eq!(why(sql), Some(SplitReason::Alone("CREATE INDEX CONCURRENTLY")));
         assert_eq!(cut("vacuum"), ["alone 1", "row"]);
         assert_eq!(cut("vacuum; vacuum"), ["alone 1", "alone 2", "row"]);
     }
@@ -364,17 +368,17 @@ mod tests {
         let sql = "set a = b; begin; select 1; commit";
         assert_eq!(cut(sql), ["3"]);
         let script = Script::read(sql);
-        let units = Units::of(&script);
-        let replay = units.all()[0].replay(&script);
+        let steps = Steps::of(&script);
+        let replay = steps.all()[0].replay(&script);
         assert_eq!(replay.iter().map(|piece| &*piece.text).collect::<Vec<_>>(), ["set a = b"]);
-        assert_eq!(Unit::closing(&script).replay(&script), []);
+        assert_eq!(Step::record_only(&script).replay(&script), []);
     }
 
     #[test]
     fn a_value_of_an_enum_is_committed_before_what_follows() {
         let sql = "select 1; alter type e add value 'a'; alter type e add value 'b'; select 2";
         assert_eq!(cut(sql), ["1-3", "4"]);
-        assert_eq!(why(sql), Some(Cut::EnumValue));
+        assert_eq!(why(sql), Some(SplitReason::EnumValue));
         let created = "create type s.e as enum (); alter type e add value 'a'; select 'a'::e";
         assert_eq!(cut(created), ["1-3"]);
         let wrapped = "begin; alter type e add value 'a'; select 2; commit";
@@ -389,7 +393,7 @@ mod tests {
             "{directive}create table a (); call p(); set a = b; insert into a default values"
         );
         assert_eq!(cut(&sql), ["1", "alone 2", "3-4"]);
-        assert_eq!(why(&sql), Some(Cut::Directive));
+        assert_eq!(why(&sql), Some(SplitReason::Directive));
         let sql = format!("{directive}begin; select 1; select 2; commit; select 3");
         assert_eq!(cut(&sql), ["2-3", "alone 5", "row"]);
     }
@@ -397,8 +401,8 @@ mod tests {
     #[test]
     fn a_unit_is_known_by_its_statements_and_not_by_what_stands_between() {
         let hashes = |sql: &str| -> Vec<Hash> {
-            let units = Units::of(&Script::read(sql));
-            units.all().iter().map(|unit| unit.hash.clone()).collect()
+            let steps = Steps::of(&Script::read(sql));
+            steps.all().iter().map(|step| step.hash.clone()).collect()
         };
         let plain = hashes("select 1;\nvacuum;\nselect 'a\nb'");
         assert_eq!(hashes("-- a\r\nselect 1 ; /* b */ vacuum;;\r\nselect 'a\r\nb';"), plain);
@@ -418,15 +422,15 @@ mod tests {
             ("select 1; commit; set transaction isolation level serializable", 2, false),
         ] {
             let script = Script::read(sql);
-            assert_eq!(Units::of(&script).fails_to_set(&script, at), fails, "{sql}");
+            assert_eq!(Steps::of(&script).fails_to_set(&script, at), fails, "{sql}");
         }
     }
 
     #[test]
     fn a_transaction_begins_in_the_mode_that_the_file_asks_for() {
         let isolation = |sql: &str| {
-            let units = Units::of(&Script::read(sql));
-            units.all().iter().map(|unit| unit.modes.isolation).collect::<Vec<_>>()
+            let steps = Steps::of(&Script::read(sql));
+            steps.all().iter().map(|step| step.modes.isolation).collect::<Vec<_>>()
         };
         let sql = "set transaction isolation level serializable; select 1";
         assert_eq!(isolation(sql), [Some("serializable")]);

@@ -18,16 +18,16 @@ const CANCEL_REQUEST: [u8; 8] = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e];
 /// The process number that this token would cancel.
 pub(super) async fn handshake_pid(token: &CancelToken) -> Option<i32> {
     let mut written = Vec::new();
-    token.cancel_query_raw(Nowhere(&mut written), AsIfTls).await.ok()?;
+    token.cancel_query_raw(CaptureStream(&mut written), PlaintextTls).await.ok()?;
     let at = written.windows(CANCEL_REQUEST.len()).position(|bytes| bytes == CANCEL_REQUEST)?;
     let pid = written.get(at + CANCEL_REQUEST.len()..)?.first_chunk()?;
     Some(i32::from_be_bytes(*pid))
 }
 
 /// Keeps what is written, and says yes to TLS.
-struct Nowhere<'w>(&'w mut Vec<u8>);
+struct CaptureStream<'w>(&'w mut Vec<u8>);
 
-impl AsyncRead for Nowhere<'_> {
+impl AsyncRead for CaptureStream<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -38,7 +38,7 @@ impl AsyncRead for Nowhere<'_> {
     }
 }
 
-impl AsyncWrite for Nowhere<'_> {
+impl AsyncWrite for CaptureStream<'_> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -57,21 +57,21 @@ impl AsyncWrite for Nowhere<'_> {
     }
 }
 
-impl TlsStream for Nowhere<'_> {
+impl TlsStream for CaptureStream<'_> {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
 /// What is written stays readable.
-struct AsIfTls;
+struct PlaintextTls;
 
-impl<'w> TlsConnect<Nowhere<'w>> for AsIfTls {
-    type Stream = Nowhere<'w>;
+impl<'w> TlsConnect<CaptureStream<'w>> for PlaintextTls {
+    type Stream = CaptureStream<'w>;
     type Error = Infallible;
-    type Future = Ready<Result<Nowhere<'w>, Infallible>>;
+    type Future = Ready<Result<CaptureStream<'w>, Infallible>>;
 
-    fn connect(self, nowhere: Nowhere<'w>) -> Self::Future {
+    fn connect(self, nowhere: CaptureStream<'w>) -> Self::Future {
         ready(Ok(nowhere))
     }
 }

@@ -9,7 +9,7 @@ mod pem;
 mod text;
 mod url;
 
-pub use invalid::Invalid;
+pub use invalid::ConninfoError;
 pub use pem::Pem;
 
 use invalid::Problem;
@@ -214,8 +214,8 @@ pub fn resolve(
     text: Option<&str>,
     source: &str,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Target, Invalid> {
-    let mut said = Settings { said: BTreeMap::new(), source, env };
+) -> Result<Target, ConninfoError> {
+    let mut said = Params { said: BTreeMap::new(), source, env };
     let mut notes = match text {
         Some(text) => said.read(text).map_err(|problem| said.invalid(problem))?,
         None => Vec::new(),
@@ -311,13 +311,13 @@ const SSL: &[(&str, Mode)] = &[
 ];
 
 /// What the text says, over what the environment says.
-struct Settings<'a> {
+struct Params<'a> {
     said: BTreeMap<&'static str, String>,
     source: &'a str,
     env: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Settings<'_> {
+impl Params<'_> {
     /// Takes in the text; returns notes on what was set aside.
     fn read(&mut self, text: &str) -> Result<Vec<String>, Problem> {
         let (params, driver) = text::params(text)?;
@@ -330,7 +330,7 @@ impl Settings<'_> {
         }
         for param in params {
             match keywords::lookup(&param.key) {
-                Some(Keyword::Known(key)) => {
+                Some(Keyword::DatabaseState(key)) => {
                     self.said.insert(key, param.value);
                 }
                 Some(Keyword::Foreign(owner)) => {
@@ -342,15 +342,15 @@ impl Settings<'_> {
         Ok(notes)
     }
 
-    fn invalid(&self, problem: Problem) -> Invalid {
-        Invalid { source: self.source.to_owned(), problem }
+    fn invalid(&self, problem: Problem) -> ConninfoError {
+        ConninfoError { source: self.source.to_owned(), problem }
     }
 
     /// An error in a keyword's value, wherever that came from.
-    fn blame(&self, key: &str, problem: Problem) -> Invalid {
+    fn blame(&self, key: &str, problem: Problem) -> ConninfoError {
         let default = keywords::variable(key).filter(|name| self.variable(name).is_some());
         let variable = default.filter(|_| !self.said.contains_key(key));
-        Invalid { source: variable.unwrap_or(self.source).to_owned(), problem }
+        ConninfoError { source: variable.unwrap_or(self.source).to_owned(), problem }
     }
 
     /// An empty variable is an unset one, as compose files make them.
@@ -384,14 +384,14 @@ impl Settings<'_> {
         &self,
         key: &'static str,
         choices: &[(&'static str, T)],
-    ) -> Result<Option<T>, Invalid> {
+    ) -> Result<Option<T>, ConninfoError> {
         let Some(value) = self.find(key) else { return Ok(None) };
         let chosen = choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice);
         let names = || choices.iter().map(|(name, _)| *name).collect();
         chosen.map(Some).ok_or_else(|| self.blame(key, Problem::Choice(key, names())))
     }
 
-    fn number(&self, key: &'static str) -> Result<Option<i32>, Invalid> {
+    fn number(&self, key: &'static str) -> Result<Option<i32>, ConninfoError> {
         let number = self.find(key).map(|value| value.trim().parse());
         number.transpose().map_err(|_| self.blame(key, Problem::Number(key)))
     }
@@ -402,12 +402,12 @@ impl Settings<'_> {
         key: &'static str,
         default: Option<Duration>,
         unit: fn(u64) -> Duration,
-    ) -> Result<Option<Duration>, Invalid> {
+    ) -> Result<Option<Duration>, ConninfoError> {
         let Some(number) = self.number(key)? else { return Ok(default) };
         Ok(u64::try_from(number).ok().filter(|number| *number > 0).map(unit))
     }
 
-    fn refuse_unsupported(&self) -> Result<(), Invalid> {
+    fn refuse_unsupported(&self) -> Result<(), ConninfoError> {
         for (key, _, values) in keywords::REFUSED {
             let Some(value) = self.text(key) else { continue };
             if !values.iter().any(|harmless| harmless.eq_ignore_ascii_case(&value)) {
@@ -417,7 +417,7 @@ impl Settings<'_> {
         Ok(())
     }
 
-    fn hosts(&self) -> Result<Vec<Host>, Invalid> {
+    fn hosts(&self) -> Result<Vec<Host>, ConninfoError> {
         let (names, addrs, ports) = (self.list("host"), self.list("hostaddr"), self.list("port"));
         let hosts = if names.is_empty() { addrs.len() } else { names.len() };
         if hosts == 0 {
@@ -435,7 +435,7 @@ impl Settings<'_> {
         (0..hosts).map(|i| self.host(nth(&names, i), &nth(&addrs, i), &port(i))).collect()
     }
 
-    fn host(&self, name: String, addr: &str, port: &str) -> Result<Host, Invalid> {
+    fn host(&self, name: String, addr: &str, port: &str) -> Result<Host, ConninfoError> {
         let port = match port {
             "" => Some(DEFAULT_PORT),
             port => port.parse().ok().filter(|port| *port != 0),
@@ -451,7 +451,7 @@ impl Settings<'_> {
         Ok(Host { name: self.host_name(name)?, addr: None, port })
     }
 
-    fn host_name(&self, name: String) -> Result<HostName, Invalid> {
+    fn host_name(&self, name: String) -> Result<HostName, ConninfoError> {
         // `_` is for compose services, `%` for the zone of a link-local address.
         let ipv6 = name.contains(':');
         let possible = |c: char| c.is_alphanumeric() || "-._:".contains(c) || (ipv6 && c == '%');
@@ -463,7 +463,7 @@ impl Settings<'_> {
         }
     }
 
-    fn tls(&self, notes: &mut Vec<String>) -> Result<(SslMode, Option<RootCert>), Invalid> {
+    fn tls(&self, notes: &mut Vec<String>) -> Result<(SslMode, Option<RootCert>), ConninfoError> {
         let require_ssl = self.variable("PGREQUIRESSL").filter(|value| value.starts_with('1'));
         let legacy = require_ssl.map(|_| (SslMode::Require, true));
         let ssl = self.choice("ssl", SSL)?;
@@ -501,7 +501,7 @@ impl Settings<'_> {
         Ok((mode, root.or_else(own)))
     }
 
-    fn client_cert(&self, notes: &mut Vec<String>) -> Result<Option<ClientCert>, Invalid> {
+    fn client_cert(&self, notes: &mut Vec<String>) -> Result<Option<ClientCert>, ConninfoError> {
         let password = self.text("sslpassword").map(Secret::new);
         let pair = match (self.text("sslcert"), self.text("sslkey")) {
             (Some(cert), Some(key)) => {
@@ -532,7 +532,7 @@ impl Settings<'_> {
         self.variable("HOME").map(|home| PathBuf::from(home).join(".postgresql").join(name))
     }
 
-    fn keepalives(&self) -> Result<Option<Keepalives>, Invalid> {
+    fn keepalives(&self) -> Result<Option<Keepalives>, ConninfoError> {
         let seconds = Duration::from_secs;
         let count = match self.number("keepalives_count")? {
             Some(count) => u32::try_from(count).ok().filter(|count| *count > 0),

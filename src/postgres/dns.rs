@@ -11,7 +11,7 @@ use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockTy
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use crate::process::signals::Patience;
+use crate::process::signals::Deadline;
 
 /// How long an answer is waited for that we can do without, such as the other family's: as long as a
 /// slow name server needs, and short beside the five seconds of one that never answers.
@@ -19,11 +19,11 @@ const LITTLE: Duration = Duration::from_millis(500);
 
 /// For the first of `places` that are still to be tried: one that does not answer leaves time for the
 /// next.
-pub fn share(patience: Patience<'_>, places: usize) -> Patience<'_> {
+pub fn split_deadline(deadline: Deadline<'_>, places: usize) -> Deadline<'_> {
     let places = u32::try_from(places).unwrap_or(u32::MAX);
-    match patience.left().and_then(|left| left.checked_div(places)) {
-        Some(share) => patience.at_most(share),
-        None => patience,
+    match deadline.remaining().and_then(|left| left.checked_div(places)) {
+        Some(split_deadline) => deadline.at_latest_in(split_deadline),
+        None => deadline,
     }
 }
 
@@ -53,7 +53,7 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         };
         match answer {
             Some(Ok(addresses)) => found.extend(addresses),
-            Some(Err(error)) => failure = Some(worse(failure, error)),
+            Some(Err(error)) => failure = Some(more_informative(failure, error)),
             None => break,
         }
     }
@@ -95,7 +95,7 @@ fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 
 /// Of two failures the one to tell: that a name has no address in one family says less than why it
 /// has none in the other.
-fn worse(one: Option<LookupError>, other: LookupError) -> LookupError {
+fn more_informative(one: Option<LookupError>, other: LookupError) -> LookupError {
     match one {
         Some(one) if !matches!(one.kind(), LookupErrorKind::NoData) => one,
         _ => other,

@@ -14,13 +14,15 @@ use tokio_postgres::Client;
 use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
 
 use super::dns;
-use super::session::{Attempt, BackDoor, Cause, Connected, Session, Trouble, blocking, cause};
+use super::session::{
+    Attempt, CancelHandle, Connected, ConnectionError, QueryError, Session, blocking, cause,
+};
 use crate::postgres::conninfo::{
     ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile,
 };
-use crate::postgres::socket::{Address, Vigilance, Wire};
-use crate::postgres::tls::{Certificate, Tls, TlsTrouble};
-use crate::process::signals::{Interrupted, Patience};
+use crate::postgres::socket::{Address, Socket, TcpOptions};
+use crate::postgres::tls::{Certificate, Tls, TlsError};
+use crate::process::signals::{Deadline, Interrupted};
 
 /// How long one address is tried.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -31,51 +33,52 @@ const WANTS_CERTIFICATE: &str = "requires a valid client certificate";
 
 impl Session {
     /// Connects: to each host and each of its addresses in turn, until one lets us in.
-    pub fn open(target: &Target, patience: Patience<'_>) -> Result<Session, Vec<Attempt>> {
+    pub fn open(target: &Target, deadline: Deadline<'_>) -> Result<Session, Vec<Attempt>> {
         let failed = |place: &str, cause| Attempt { place: place.to_owned(), cause };
         let new_runtime = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(|error| {
-                let trouble = Trouble::Dial(error.kind(), error.to_string());
-                vec![failed("this process", Cause::Client(trouble))]
+                let trouble = ConnectionError::Connect(error.kind(), error.to_string());
+                vec![failed("this process", QueryError::Client(trouble))]
             })
         };
         let mut runtime = new_runtime()?;
-        let vigilance = Vigilance::of(target);
+        let tcp_options = TcpOptions::of(target);
         let attempt = target.connect_timeout.unwrap_or(ATTEMPT);
 
         let mut attempts = Vec::new();
         for (hosts_left, host) in (1..=target.hosts.len()).rev().zip(&target.hosts) {
             let addresses = match blocking(
                 &runtime,
-                dns::share(patience, hosts_left).at_most(attempt),
+                dns::split_deadline(deadline, hosts_left).at_latest_in(attempt),
                 lookup(host),
             ) {
                 Ok(Ok(addresses)) => addresses,
                 Ok(Err(error)) => {
-                    let trouble = Trouble::Lookup(error.to_string());
-                    attempts.push(failed(&label(host), Cause::Client(trouble)));
+                    let trouble = ConnectionError::Lookup(error.to_string());
+                    attempts.push(failed(&label(host), QueryError::Client(trouble)));
                     continue;
                 }
                 Err(interrupted) => {
-                    let cause = silence(interrupted, Trouble::NoNameServer);
+                    let cause = silence(interrupted, ConnectionError::DnsTimedOut);
                     attempts.push(failed(&label(host), cause));
                     continue;
                 }
             };
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
                 let accepted = Cell::new(false);
-                let login = login(target, host, &address, &vigilance, &accepted);
-                let limit = dns::share(patience, left).at_most(attempt);
+                let login = login(target, host, &address, &tcp_options, &accepted);
+                let limit = dns::split_deadline(deadline, left).at_latest_in(attempt);
                 let refusals = match blocking(&runtime, limit, login) {
                     Ok(Ok((client, connection, tls))) => {
                         let place = place(host, &address);
-                        let (token, vigilance) = (client.cancel_token(), vigilance.clone());
-                        let back_door = BackDoor { token, address, vigilance, tls };
-                        let stop = patience.stop.clone();
-                        let session = Session::start(runtime, client, connection, back_door, stop);
+                        let (token, tcp_options) = (client.cancel_token(), tcp_options.clone());
+                        let cancel_handle = CancelHandle { token, address, tcp_options, tls };
+                        let stop = deadline.stop.clone();
+                        let session =
+                            Session::start(runtime, client, connection, cancel_handle, stop);
                         let wanted = target.target_session_attrs;
-                        match session.suits(wanted, patience.at_most(attempt)) {
+                        match session.check_session_attrs(wanted, deadline.at_latest_in(attempt)) {
                             Ok(()) => return Ok(session),
                             Err(cause) => attempts.push(failed(&place, cause)),
                         }
@@ -85,7 +88,11 @@ impl Session {
                     }
                     Ok(Err(refusals)) => refusals,
                     Err(interrupted) => {
-                        let of = if accepted.get() { Trouble::Stalled } else { Trouble::Silent };
+                        let of = if accepted.get() {
+                            ConnectionError::LoginTimedOut
+                        } else {
+                            ConnectionError::TimedOut
+                        };
                         vec![Refusal { encrypted: None, cause: silence(interrupted, of) }]
                     }
                 };
@@ -106,9 +113,9 @@ impl Session {
 }
 
 /// Why an attempt was broken off; silence is of this kind.
-fn silence(interrupted: Interrupted, of: Trouble) -> Cause {
+fn silence(interrupted: Interrupted, of: ConnectionError) -> QueryError {
     match interrupted {
-        Interrupted::TimeOut => Cause::Client(of),
+        Interrupted::TimeOut => QueryError::Client(of),
         stopped @ Interrupted::Stopped(_) => stopped.into(),
     }
 }
@@ -141,7 +148,7 @@ fn place(host: &Host, address: &Address) -> String {
 }
 
 /// libpq's ways to begin with a server, in its order: the second where the first does not lead in.
-fn ways(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
+fn ssl_attempts(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
     match mode {
         SslMode::Disable => (DriverSslMode::Disable, None),
         SslMode::Allow => (DriverSslMode::Disable, Some(DriverSslMode::Require)),
@@ -156,7 +163,7 @@ fn ways(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
 struct Refusal {
     /// With TLS, or without; none where both say the same.
     encrypted: Option<bool>,
-    cause: Cause,
+    cause: QueryError,
 }
 
 /// Logs in at one address, by one way or the other. Whoever gives it up sees how far it came.
@@ -164,18 +171,19 @@ async fn login(
     target: &Target,
     host: &Host,
     address: &Address,
-    vigilance: &Vigilance,
+    tcp_options: &TcpOptions,
     accepted: &Cell<bool>,
 ) -> Result<(Client, Connected, Tls), Vec<Refusal>> {
-    let (first, second) = ways(target.sslmode_for(host));
-    let (agreed, cause) = match try_login(target, host, address, vigilance, accepted, first).await {
+    let (first, second) = ssl_attempts(target.sslmode_for(host));
+    let (agreed, cause) = match try_login(target, host, address, tcp_options, accepted, first).await
+    {
         Ok(admitted) => return Ok(admitted),
         Err(refused) => refused,
     };
-    let Some(second) = second.filter(|_| turns_on_tls(first, agreed, &cause)) else {
+    let Some(second) = second.filter(|_| depends_on_tls(first, agreed, &cause)) else {
         return Err(vec![Refusal { encrypted: None, cause }]);
     };
-    match try_login(target, host, address, vigilance, accepted, second).await {
+    match try_login(target, host, address, tcp_options, accepted, second).await {
         Ok(admitted) => Ok(admitted),
         // What passes, such as a server that is starting again, has the last word.
         Err((_, again)) if again == cause || !is_verdict(&again) => {
@@ -193,24 +201,26 @@ async fn login(
 
 /// Whether the other way may lead in where this one did not. libpq tries it after whatever the
 /// server says before it has let us in, and after a handshake that failed.
-fn turns_on_tls(way: DriverSslMode, agreed: bool, cause: &Cause) -> bool {
+fn depends_on_tls(way: DriverSslMode, agreed: bool, cause: &QueryError) -> bool {
     match cause {
         // A failed handshake; a server that judges our certificate after it is not asked again.
-        Cause::Client(Trouble::Tls(_)) => !agreed,
+        QueryError::Client(ConnectionError::Tls(_)) => !agreed,
         // A server that said no to TLS has been asked without.
-        Cause::Server(_) => (way == DriverSslMode::Disable || agreed) && is_verdict(cause),
-        Cause::Client(_) | Cause::Stopped(_) => false,
+        QueryError::Server(_) => (way == DriverSslMode::Disable || agreed) && is_verdict(cause),
+        QueryError::Client(_) | QueryError::Stopped(_) => false,
     }
 }
 
 /// Whether this may be about the kind of connection; what is known to be about the database or
 /// the moment is not.
-fn is_verdict(cause: &Cause) -> bool {
+fn is_verdict(cause: &QueryError) -> bool {
     match cause {
-        Cause::Server(error) => !["3D", "42", "53", "57"].iter().any(|class| error.is_class(class)),
-        Cause::Client(Trouble::Tls(trouble)) => !trouble.passes(),
-        Cause::Client(Trouble::NoPassword | Trouble::Login(_)) => true,
-        Cause::Client(_) | Cause::Stopped(_) => false,
+        QueryError::Server(error) => {
+            !["3D", "42", "53", "57"].iter().any(|class| error.is_class(class))
+        }
+        QueryError::Client(ConnectionError::Tls(trouble)) => !trouble.is_temporary(),
+        QueryError::Client(ConnectionError::NoPassword | ConnectionError::Login(_)) => true,
+        QueryError::Client(_) | QueryError::Stopped(_) => false,
     }
 }
 
@@ -219,19 +229,20 @@ async fn try_login(
     target: &Target,
     host: &Host,
     address: &Address,
-    vigilance: &Vigilance,
+    tcp_options: &TcpOptions,
     accepted: &Cell<bool>,
     way: DriverSslMode,
-) -> Result<(Client, Connected, Tls), (bool, Cause)> {
-    let dial =
-        |error: io::Error| (false, Cause::Client(Trouble::Dial(error.kind(), error.to_string())));
+) -> Result<(Client, Connected, Tls), (bool, QueryError)> {
+    let dial = |error: io::Error| {
+        (false, QueryError::Client(ConnectionError::Connect(error.kind(), error.to_string())))
+    };
     accepted.set(false);
-    let mut wire = Wire::dial(address, vigilance).await.map_err(dial)?;
+    let mut socket = Socket::dial(address, tcp_options).await.map_err(dial)?;
     accepted.set(true);
     if way != DriverSslMode::Disable {
-        wire = wire.asking_for_tls();
+        socket = socket.asking_for_tls();
     }
-    let stranger = wire.stranger();
+    let pre_auth = socket.pre_auth();
     let mut config = tokio_postgres::Config::new();
     config.user(&target.user);
     config.dbname(&target.dbname);
@@ -255,27 +266,27 @@ async fn try_login(
         identity: target.client_cert.clone(),
         agreed: Arc::default(),
     };
-    let error = match config.connect_raw(wire, tls.clone()).await {
+    let error = match config.connect_raw(socket, tls.clone()).await {
         Ok((client, connection)) => {
-            stranger.store(false, Ordering::Relaxed);
+            pre_auth.store(false, Ordering::Relaxed);
             return Ok((client, connection, tls));
         }
         Err(error) => error,
     };
     let agreed = tls.agreed.load(Ordering::Relaxed);
     let mut cause = cause(&error, None);
-    if let Cause::Client(Trouble::Tls(TlsTrouble::Unverified(unverified))) = &mut cause
-        && let Ok(wire) = Wire::dial(address, vigilance).await
+    if let QueryError::Client(ConnectionError::Tls(TlsError::Unverified(unverified))) = &mut cause
+        && let Ok(socket) = Socket::dial(address, tcp_options).await
     {
-        let look = Certificate::of_server(wire.asking_for_tls(), &tls.host);
+        let look = Certificate::of_server(socket.asking_for_tls(), &tls.host);
         unverified.seen = tokio::time::timeout(SECOND_LOOK, look).await.ok().flatten();
     }
     if tls.identity.is_none_or(|given| given.if_there)
-        && let Cause::Server(error) = &cause
+        && let QueryError::Server(error) = &cause
         && error.message.contains(WANTS_CERTIFICATE)
     {
-        let said = TlsTrouble::CertificateWanted(error.message.clone());
-        cause = Cause::Client(Trouble::Tls(said));
+        let said = TlsError::CertificateWanted(error.message.clone());
+        cause = QueryError::Client(ConnectionError::Tls(said));
     }
     Err((agreed, cause))
 }

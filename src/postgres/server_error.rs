@@ -4,7 +4,7 @@ use postgres::error::{DbError, ErrorPosition};
 
 /// An error or notice of the server, with every field that helps a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PgError {
+pub struct ServerError {
     /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, ...: in English, whatever `lc_messages` is.
     pub severity: String,
     /// The SQLSTATE.
@@ -45,7 +45,7 @@ pub enum Position {
     },
 }
 
-impl PgError {
+impl ServerError {
     /// Whether this is the SQLSTATE.
     pub fn is(&self, code: &str) -> bool {
         self.code == code
@@ -87,10 +87,10 @@ impl PgError {
     }
 }
 
-impl From<&DbError> for PgError {
-    fn from(error: &DbError) -> PgError {
+impl From<&DbError> for ServerError {
+    fn from(error: &DbError) -> ServerError {
         let text = |field: Option<&str>| field.map(str::to_owned);
-        PgError {
+        ServerError {
             severity: match error.parsed_severity() {
                 Some(severity) => severity.to_string(),
                 None => error.severity().to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! The only room in which the driver's futures live. Everything is simple protocol, and nothing but
 //! `application_name` is in the startup packet, so that every pooler passes it on. The driver's
-//! errors leave as [`Cause`] only.
+//! errors leave as [`QueryError`] only.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -20,69 +20,74 @@ use tokio_postgres::{
 };
 
 use crate::postgres::conninfo::SessionAttrs;
-use crate::postgres::server_error::PgError;
-use crate::postgres::socket::{Address, Vigilance, Wire};
-use crate::postgres::tls::{Encrypted, Tls, TlsTrouble};
-use crate::process::signals::{Interrupted, Patience, Signal, Stop, TICK};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::socket::{Address, Socket, TcpOptions};
+use crate::postgres::tls::{EncryptedStream, Tls, TlsError};
+use crate::process::signals::{Deadline, Interrupted, POLL_INTERVAL, Signal, StopFlag};
 
 use super::backend_pid::handshake_pid;
 
 /// Why something asked of the database did not happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum QueryError {
     /// A signal ended it.
     Stopped(Signal),
     /// The server said no.
-    Server(PgError),
+    Server(ServerError),
     /// The server could not be asked.
-    Client(Trouble),
+    Client(ConnectionError),
 }
 
 /// What can go wrong between us and the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ConnectionError {
     /// The host's name gives no address.
     Lookup(String),
     /// The address cannot be connected to.
-    Dial(io::ErrorKind, String),
+    Connect(io::ErrorKind, String),
     /// TLS could not be agreed on, or the certificate does not pass.
-    Tls(TlsTrouble),
+    Tls(TlsError),
     /// The server's way to log in, or its part in it, will not do.
     Login(String),
     /// The server wants a password, and there is none.
     NoPassword,
     /// The connection ended; with the last warning that came before, which tells why.
-    Lost(String, Option<PgError>),
+    Lost(String, Option<ServerError>),
     /// The server takes no changes, and `target_session_attrs` asks for one that does.
     ReadOnly,
     /// No answer within the limit.
-    Silent,
+    TimedOut,
     /// The same from one that had accepted the connection.
-    Stalled,
+    LoginTimedOut,
     /// The same from those who know where the host is.
-    NoNameServer,
+    DnsTimedOut,
     /// What came is not what a PostgreSQL server sends.
     Protocol(String),
 }
 
-impl Cause {
+impl QueryError {
     /// Whether it is what we were told that is wrong, and not the server.
-    pub fn is_ours(&self) -> bool {
-        matches!(self, Cause::Client(Trouble::Tls(trouble)) if trouble.is_ours())
+    pub fn is_config_error(&self) -> bool {
+        matches!(self, QueryError::Client(ConnectionError::Tls(trouble)) if trouble.is_config_error())
     }
 
     /// Whether the limit has cut the attempt short.
     pub fn is_silence(&self) -> bool {
-        let Cause::Client(trouble) = self else { return false };
-        matches!(trouble, Trouble::Silent | Trouble::Stalled | Trouble::NoNameServer)
+        let QueryError::Client(trouble) = self else { return false };
+        matches!(
+            trouble,
+            ConnectionError::TimedOut
+                | ConnectionError::LoginTimedOut
+                | ConnectionError::DnsTimedOut
+        )
     }
 }
 
-impl From<Interrupted> for Cause {
-    fn from(interrupted: Interrupted) -> Cause {
+impl From<Interrupted> for QueryError {
+    fn from(interrupted: Interrupted) -> QueryError {
         match interrupted {
-            Interrupted::TimeOut => Cause::Client(Trouble::Silent),
-            Interrupted::Stopped(signal) => Cause::Stopped(signal),
+            Interrupted::TimeOut => QueryError::Client(ConnectionError::TimedOut),
+            Interrupted::Stopped(signal) => QueryError::Stopped(signal),
         }
     }
 }
@@ -93,30 +98,30 @@ pub struct Attempt {
     /// `host:port`, with the address if the host is a name, or the socket's path.
     pub place: String,
     /// Why.
-    pub cause: Cause,
+    pub cause: QueryError,
 }
 
 impl Attempt {
     /// One that was let in, and then failed.
-    pub fn after_connecting(cause: Cause) -> Attempt {
+    pub fn after_connecting(cause: QueryError) -> Attempt {
         Attempt { place: "after connecting".to_owned(), cause }
     }
 }
 
 /// What the server answered to one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// How many of its statements completed.
     pub completed: usize,
     /// The last row that came.
     pub row: Option<Vec<Option<String>>>,
     /// The error that ended it.
-    pub error: Option<PgError>,
+    pub error: Option<ServerError>,
 }
 
 /// The rows that a statement gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
+pub struct ResultSet {
     /// What its columns are called; also where there is no row.
     pub columns: Vec<String>,
     /// The values, as text.
@@ -125,11 +130,11 @@ pub struct Rows {
 
 /// How a flight of messages ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flight {
+pub struct Responses {
     /// The answers that came, in the order of the messages; the last may be part of one.
-    pub answers: Vec<Answer>,
+    pub responses: Vec<Response>,
     /// Why there are no more, if some are missing; or the signal that came meanwhile.
-    pub end: Option<Cause>,
+    pub end: Option<QueryError>,
 }
 
 /// How long a cancelled statement may take to end: below Docker's ten seconds, with what follows.
@@ -148,20 +153,20 @@ pub struct Session {
     runtime: Runtime,
     client: Client,
     driver: JoinHandle<()>,
-    overheard: Overheard,
-    back_door: BackDoor,
+    last_notice: LastNotice,
+    cancel_handle: CancelHandle,
     server_version: u32,
-    stop: Stop,
+    stop: StopFlag,
 }
 
 /// What the server said without being asked: the last warning, or the error that ended it all.
-type Overheard = Arc<Mutex<Option<PgError>>>;
+type LastNotice = Arc<Mutex<Option<ServerError>>>;
 
 /// What a cancel request needs.
-pub(super) struct BackDoor {
+pub(super) struct CancelHandle {
     pub(super) token: CancelToken,
     pub(super) address: Address,
-    pub(super) vigilance: Vigilance,
+    pub(super) tcp_options: TcpOptions,
     pub(super) tls: Tls,
 }
 
@@ -170,29 +175,33 @@ impl Session {
         runtime: Runtime,
         client: Client,
         connection: Connected,
-        back_door: BackDoor,
-        stop: Stop,
+        cancel_handle: CancelHandle,
+        stop: StopFlag,
     ) -> Session {
         let server_version = connection
             .parameter("server_version")
             .and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next())
             .and_then(|major| major.parse().ok())
             .unwrap_or_default();
-        let overheard = Overheard::default();
-        let driver = runtime.spawn(drive(connection, overheard.clone()));
-        Session { runtime, client, driver, overheard, back_door, server_version, stop }
+        let last_notice = LastNotice::default();
+        let driver = runtime.spawn(drive(connection, last_notice.clone()));
+        Session { runtime, client, driver, last_notice, cancel_handle, server_version, stop }
     }
 
     /// Whether this is a server for `target_session_attrs`; asked only if there is a wish.
-    pub(super) fn suits(&self, wanted: SessionAttrs, patience: Patience<'_>) -> Result<(), Cause> {
+    pub(super) fn check_session_attrs(
+        &self,
+        wanted: SessionAttrs,
+        deadline: Deadline<'_>,
+    ) -> Result<(), QueryError> {
         let question = match wanted {
             SessionAttrs::Any => return Ok(()),
             SessionAttrs::ReadWrite => "select current_setting('transaction_read_only')::bool",
             SessionAttrs::Primary => "select pg_catalog.pg_is_in_recovery()",
         };
-        match self.ask(question, patience)?.as_deref() {
+        match self.query_row(question, deadline)?.as_deref() {
             Some([Some(answer)]) if answer == "f" => Ok(()),
-            _ => Err(Cause::Client(Trouble::ReadOnly)),
+            _ => Err(QueryError::Client(ConnectionError::ReadOnly)),
         }
     }
 
@@ -202,22 +211,22 @@ impl Session {
     }
 
     /// Sends one statement, and gives its last row back.
-    pub fn ask(
+    pub fn query_row(
         &self,
         sql: &str,
-        patience: Patience<'_>,
-    ) -> Result<Option<Vec<Option<String>>>, Cause> {
-        Ok(last_row(self.ask_all(sql, patience)?))
+        deadline: Deadline<'_>,
+    ) -> Result<Option<Vec<Option<String>>>, QueryError> {
+        Ok(last_row(self.query(sql, deadline)?))
     }
 
     /// Sends statements, and gives all rows of each back.
-    pub fn ask_all(&self, sql: &str, patience: Patience<'_>) -> Result<Vec<Rows>, Cause> {
+    pub fn query(&self, sql: &str, deadline: Deadline<'_>) -> Result<Vec<ResultSet>, QueryError> {
         let mut sent = pin!(gather(&self.client, sql));
-        match blocking(&self.runtime, patience, sent.as_mut()) {
+        match blocking(&self.runtime, deadline, sent.as_mut()) {
             Ok(Ok(Some(answer))) => Ok(answer),
             Ok(Ok(None)) => {
                 let long = format!("an answer of more than {LONGEST_ANSWER} bytes");
-                Err(Cause::Client(Trouble::Protocol(long)))
+                Err(QueryError::Client(ConnectionError::Protocol(long)))
             }
             Ok(Err(error)) => Err(self.cause(&error)),
             Err(interrupted) => {
@@ -230,10 +239,14 @@ impl Session {
 
     /// Sends one statement, and gives its last row back; none if it gave none. It is not waited for
     /// what becomes of a question that was given up.
-    pub fn glance(&self, sql: &str, patience: Patience<'_>) -> Option<Vec<Option<String>>> {
+    pub fn query_row_nowait(
+        &self,
+        sql: &str,
+        deadline: Deadline<'_>,
+    ) -> Option<Vec<Option<String>>> {
         let sent = gather(&self.client, sql);
-        let Ok(answer) = blocking(&self.runtime, patience, sent) else {
-            self.cancel(Patience::despite_signals(CANCEL_AGAIN, &self.stop));
+        let Ok(answer) = blocking(&self.runtime, deadline, sent) else {
+            self.cancel(Deadline::ignoring_signals(CANCEL_AGAIN, &self.stop));
             return None;
         };
         Some(last_row(answer.ok()??).unwrap_or_default())
@@ -245,21 +258,21 @@ impl Session {
     ///
     /// A signal, or the end of patience, has the server cancel what it is doing; the answers tell
     /// what came of it. As long as it lasts, `watch` is shown each second what has been answered.
-    pub fn flight(
+    pub fn send_batch(
         &self,
         messages: &[&str],
         one_by_one: bool,
-        patience: Patience<'_>,
-        watch: &mut dyn FnMut(&[Answer]),
-    ) -> Flight {
-        let answers = RefCell::new(Vec::new());
-        let mut sent = pin!(fly(&self.client, messages, one_by_one, &answers));
+        deadline: Deadline<'_>,
+        watch: &mut dyn FnMut(&[Response]),
+    ) -> Responses {
+        let responses = RefCell::new(Vec::new());
+        let mut sent = pin!(fly(&self.client, messages, one_by_one, &responses));
         let end = loop {
-            match blocking(&self.runtime, patience.at_most(WATCH), sent.as_mut()) {
+            match blocking(&self.runtime, deadline.at_latest_in(WATCH), sent.as_mut()) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
                 // Whatever that wait ended with: a signal may have come since.
-                Err(_) => match patience.check() {
-                    Ok(()) => watch(&answers.borrow()),
+                Err(_) => match deadline.check() {
+                    Ok(()) => watch(&responses.borrow()),
                     Err(interrupted) => {
                         self.cancel_until_done(sent);
                         break Some(interrupted.into());
@@ -267,7 +280,7 @@ impl Session {
                 },
             }
         };
-        Flight { answers: answers.take(), end }
+        Responses { responses: responses.take(), end }
     }
 
     /// The process number that the server named in the handshake. A pooler names one of its own
@@ -275,8 +288,8 @@ impl Session {
     pub fn handshake_pid(&self) -> i32 {
         blocking(
             &self.runtime,
-            Patience::despite_signals(CLOSE, &self.stop),
-            handshake_pid(&self.back_door.token),
+            Deadline::ignoring_signals(CLOSE, &self.stop),
+            handshake_pid(&self.cancel_handle.token),
         )
         .ok()
         .flatten()
@@ -285,10 +298,10 @@ impl Session {
 
     /// Has the server cancel what it is doing for this session, and waits until it has.
     fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
-        let limit = Patience::despite_signals(CANCEL, &self.stop);
+        let limit = Deadline::ignoring_signals(CANCEL, &self.stop);
         while limit.check().is_ok() {
-            self.cancel(limit.at_most(CANCEL / 2));
-            if blocking(&self.runtime, limit.at_most(CANCEL_AGAIN), sent.as_mut()).is_ok() {
+            self.cancel(limit.at_latest_in(CANCEL / 2));
+            if blocking(&self.runtime, limit.at_latest_in(CANCEL_AGAIN), sent.as_mut()).is_ok() {
                 return;
             }
         }
@@ -296,61 +309,62 @@ impl Session {
 
     /// Asks the server to cancel what this session is doing. No answer comes; what becomes of it
     /// is seen on the session itself.
-    fn cancel(&self, patience: Patience<'_>) {
-        let BackDoor { token, address, vigilance, tls } = &self.back_door;
+    fn cancel(&self, deadline: Deadline<'_>) {
+        let CancelHandle { token, address, tcp_options, tls } = &self.cancel_handle;
         let request = async {
-            let wire = Wire::dial(address, vigilance).await.ok()?.closing_second();
-            token.cancel_query_raw(wire, tls.clone()).await.ok()
+            let socket = Socket::dial(address, tcp_options).await.ok()?.expecting_peer_to_close();
+            token.cancel_query_raw(socket, tls.clone()).await.ok()
         };
         // If it does not get through, the caller's own limit ends the wait.
-        let _ = blocking(&self.runtime, patience, request);
+        let _ = blocking(&self.runtime, deadline, request);
     }
 
     /// Says good-bye, so that the server need not find out.
     pub fn close(self) {
         let Session { runtime, client, driver, stop, .. } = self;
         drop(client);
-        let _ = blocking(&runtime, Patience::despite_signals(CLOSE, &stop), driver);
+        let _ = blocking(&runtime, Deadline::ignoring_signals(CLOSE, &stop), driver);
         runtime.shutdown_background();
     }
 
-    fn cause(&self, error: &tokio_postgres::Error) -> Cause {
-        let overheard = self.overheard.lock().ok().and_then(|mut overheard| overheard.take());
-        cause(error, overheard)
+    fn cause(&self, error: &tokio_postgres::Error) -> QueryError {
+        let last_notice =
+            self.last_notice.lock().ok().and_then(|mut last_notice| last_notice.take());
+        cause(error, last_notice)
     }
 }
 
-pub(super) type Connected = Connection<Wire, Encrypted>;
+pub(super) type Connected = Connection<Socket, EncryptedStream>;
 
 /// Waits for this future, as long as there is patience.
 pub(super) fn blocking<F: Future>(
     runtime: &Runtime,
-    patience: Patience<'_>,
+    deadline: Deadline<'_>,
     future: F,
 ) -> Result<F::Output, Interrupted> {
     runtime.block_on(async {
         let mut future = pin!(future);
         loop {
-            let tick = patience.left().map_or(TICK, |left| left.min(TICK));
+            let tick = deadline.remaining().map_or(POLL_INTERVAL, |left| left.min(POLL_INTERVAL));
             match tokio::time::timeout(tick, future.as_mut()).await {
                 Ok(output) => return Ok(output),
-                Err(_) => patience.check()?,
+                Err(_) => deadline.check()?,
             }
         }
     })
 }
 
 /// Keeps the connection going, and keeps what the server says on its own account.
-async fn drive(mut connection: Connected, overheard: Overheard) {
+async fn drive(mut connection: Connected, last_notice: LastNotice) {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         let said = match &message {
-            Ok(AsyncMessage::Notice(notice)) => Some(PgError::from(notice)),
+            Ok(AsyncMessage::Notice(notice)) => Some(ServerError::from(notice)),
             Ok(_) => None,
-            Err(error) => error.as_db_error().map(PgError::from),
+            Err(error) => error.as_db_error().map(ServerError::from),
         };
         // The last word before a connection breaks: `terminating connection because of ...`.
         if let Some(said) = said.filter(|said| said.is_class("57"))
-            && let Ok(mut slot) = overheard.lock()
+            && let Ok(mut slot) = last_notice.lock()
         {
             *slot = Some(said);
         }
@@ -360,20 +374,23 @@ async fn drive(mut connection: Connected, overheard: Overheard) {
     }
 }
 
-fn last_row(mut answers: Vec<Rows>) -> Option<Vec<Option<String>>> {
-    answers.pop().and_then(|mut answer| answer.rows.pop())
+fn last_row(mut responses: Vec<ResultSet>) -> Option<Vec<Option<String>>> {
+    responses.pop().and_then(|mut answer| answer.rows.pop())
 }
 
 /// All rows of each statement, unless they are too many.
-async fn gather(client: &Client, sql: &str) -> Result<Option<Vec<Rows>>, tokio_postgres::Error> {
-    let mut answer: Vec<Rows> = Vec::new();
+async fn gather(
+    client: &Client,
+    sql: &str,
+) -> Result<Option<Vec<ResultSet>>, tokio_postgres::Error> {
+    let mut answer: Vec<ResultSet> = Vec::new();
     let mut length = 0_usize;
     let mut stream = pin!(client.simple_query_raw(sql).await?);
     while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
         match message? {
             SimpleQueryMessage::RowDescription(columns) => {
                 let columns = columns.iter().map(|column| column.name().to_owned()).collect();
-                answer.push(Rows { columns, rows: Vec::new() });
+                answer.push(ResultSet { columns, rows: Vec::new() });
             }
             SimpleQueryMessage::Row(row) => {
                 let row = values(&row);
@@ -401,18 +418,18 @@ async fn fly(
     client: &Client,
     messages: &[&str],
     one_by_one: bool,
-    answers: &RefCell<Vec<Answer>>,
+    responses: &RefCell<Vec<Response>>,
 ) -> Result<(), tokio_postgres::Error> {
     if one_by_one {
         let mut failed = false;
         for (place, message) in messages.iter().enumerate() {
             let is_last = place + 1 == messages.len();
             if failed && !is_last {
-                answers.borrow_mut().push(Answer::default());
+                responses.borrow_mut().push(Response::default());
                 continue;
             }
-            collect(client.simple_query_raw(message).await?, answers).await?;
-            failed |= answers.borrow().last().is_some_and(|answer| answer.error.is_some());
+            collect(client.simple_query_raw(message).await?, responses).await?;
+            failed |= responses.borrow().last().is_some_and(|answer| answer.error.is_some());
         }
     } else {
         // Each call only sends: the answers are waited for below.
@@ -421,7 +438,7 @@ async fn fly(
             streams.push(client.simple_query_raw(message).await?);
         }
         for stream in streams {
-            collect(stream, answers).await?;
+            collect(stream, responses).await?;
         }
     }
     Ok(())
@@ -429,13 +446,13 @@ async fn fly(
 
 async fn collect(
     stream: tokio_postgres::SimpleQueryStream,
-    answers: &RefCell<Vec<Answer>>,
+    responses: &RefCell<Vec<Response>>,
 ) -> Result<(), tokio_postgres::Error> {
-    answers.borrow_mut().push(Answer::default());
+    responses.borrow_mut().push(Response::default());
     let mut stream = pin!(stream);
     while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-        let mut answers = answers.borrow_mut();
-        let Some(answer) = answers.last_mut() else { continue };
+        let mut responses = responses.borrow_mut();
+        let Some(answer) = responses.last_mut() else { continue };
         match message {
             Ok(SimpleQueryMessage::CommandComplete(_)) => answer.completed += 1,
             Ok(SimpleQueryMessage::Row(row)) => {
@@ -443,7 +460,7 @@ async fn collect(
             }
             Ok(_) => {}
             Err(error) => match error.as_db_error() {
-                Some(said) => answer.error = Some(PgError::from(said)),
+                Some(said) => answer.error = Some(ServerError::from(said)),
                 None => return Err(error),
             },
         }
@@ -452,31 +469,35 @@ async fn collect(
 }
 
 /// The driver's error, as ours. Its `Display` leaves the reason to `source()`.
-pub(super) fn cause(error: &tokio_postgres::Error, overheard: Option<PgError>) -> Cause {
+pub(super) fn cause(error: &tokio_postgres::Error, last_notice: Option<ServerError>) -> QueryError {
     if let Some(said) = error.as_db_error() {
-        return Cause::Server(PgError::from(said));
+        return QueryError::Server(ServerError::from(said));
     }
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
-    let in_handshake = source.and_then(|source| source.downcast_ref::<TlsTrouble>()).cloned();
-    match (in_handshake, io.and_then(TlsTrouble::of_io)) {
-        (Some(TlsTrouble::Garbage(why)), _) => return Cause::Client(Trouble::Protocol(why)),
-        (None, Some(TlsTrouble::Cut(why))) => {
-            return Cause::Client(Trouble::Lost(why, overheard));
+    let in_handshake = source.and_then(|source| source.downcast_ref::<TlsError>()).cloned();
+    match (in_handshake, io.and_then(TlsError::of_io)) {
+        (Some(TlsError::Garbage(why)), _) => {
+            return QueryError::Client(ConnectionError::Protocol(why));
         }
-        (Some(trouble), _) | (None, Some(trouble)) => return Cause::Client(Trouble::Tls(trouble)),
+        (None, Some(TlsError::Cut(why))) => {
+            return QueryError::Client(ConnectionError::Lost(why, last_notice));
+        }
+        (Some(trouble), _) | (None, Some(trouble)) => {
+            return QueryError::Client(ConnectionError::Tls(trouble));
+        }
         (None, None) => {}
     }
     let kind = io.map(io::Error::kind);
     let is_garbage = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
     // The driver tells its kinds of errors by their words only.
-    Cause::Client(match (error.to_string().as_str(), reason.as_str()) {
-        _ if is_garbage => Trouble::Protocol(reason),
-        _ if error.is_closed() || io.is_some() => Trouble::Lost(reason, overheard),
-        (_, "server does not support TLS") => Trouble::Tls(TlsTrouble::NotOffered),
-        (_, "password missing") => Trouble::NoPassword,
-        ("authentication error", _) => Trouble::Login(reason),
-        _ => Trouble::Protocol(reason),
+    QueryError::Client(match (error.to_string().as_str(), reason.as_str()) {
+        _ if is_garbage => ConnectionError::Protocol(reason),
+        _ if error.is_closed() || io.is_some() => ConnectionError::Lost(reason, last_notice),
+        (_, "server does not support TLS") => ConnectionError::Tls(TlsError::NotOffered),
+        (_, "password missing") => ConnectionError::NoPassword,
+        ("authentication error", _) => ConnectionError::Login(reason),
+        _ => ConnectionError::Protocol(reason),
     })
 }

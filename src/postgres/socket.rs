@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::postgres::conninfo::{Keepalives, Target};
-use crate::postgres::tls::TlsTrouble;
+use crate::postgres::tls::TlsError;
 
 /// One place where a server may listen, its name resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +27,14 @@ pub enum Address {
 
 /// How a dead network is noticed.
 #[derive(Clone, Debug)]
-pub struct Vigilance {
+pub struct TcpOptions {
     keepalive: Option<TcpKeepalive>,
     user_timeout: Option<Duration>,
 }
 
-impl Vigilance {
+impl TcpOptions {
     /// As the connection string says.
-    pub fn of(target: &Target) -> Vigilance {
+    pub fn of(target: &Target) -> TcpOptions {
         let keepalive = |keepalives: &Keepalives| {
             let mut keepalive = TcpKeepalive::new();
             if let Some(idle) = keepalives.idle {
@@ -48,7 +48,7 @@ impl Vigilance {
             }
             keepalive
         };
-        Vigilance {
+        TcpOptions {
             keepalive: target.keepalives.as_ref().map(keepalive),
             user_timeout: target.tcp_user_timeout,
         }
@@ -60,22 +60,22 @@ const GREETING: usize = 1 << 20;
 
 /// A socket, as the driver wants one.
 #[derive(Debug)]
-pub struct Wire {
-    socket: Socket,
+pub struct Socket {
+    transport: Transport,
     /// Whether what answers has not yet proved to be a server that lets us in.
-    stranger: Arc<AtomicBool>,
+    pre_auth: Arc<AtomicBool>,
     /// What that has to say next.
-    next: Next,
+    next: ExpectedByte,
     /// How many bytes have come.
-    heard: usize,
+    bytes_read: usize,
     /// Whether the other side is to close first. libpq does so after a cancel request, and
     /// PgBouncer 1.18 crashes otherwise (pgbouncer issue 801).
-    closes_second: bool,
+    peer_closes_first: bool,
 }
 
 /// How a PostgreSQL server begins to talk, byte by byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+enum ExpectedByte {
     /// Whether it speaks TLS.
     YesOrNo,
     /// Its part of the handshake, or an alert.
@@ -86,17 +86,17 @@ enum Next {
     Anything,
 }
 
-impl Next {
+impl ExpectedByte {
     /// What comes after this byte, if a PostgreSQL server says it here.
-    fn after(self, byte: u8) -> io::Result<Next> {
+    fn after(self, byte: u8) -> io::Result<ExpectedByte> {
         match (self, byte) {
-            (Next::YesOrNo, b'S') => Ok(Next::TlsRecord),
-            (Next::YesOrNo, b'N') => Ok(Next::Message),
+            (ExpectedByte::YesOrNo, b'S') => Ok(ExpectedByte::TlsRecord),
+            (ExpectedByte::YesOrNo, b'N') => Ok(ExpectedByte::Message),
             // Its text is not read: nobody has shown yet who is speaking.
-            (Next::YesOrNo, b'E') => Err(io::Error::other(TlsTrouble::AnsweredWithError)),
-            (Next::TlsRecord, 0x15 | 0x16)
-            | (Next::Message, b'E' | b'R' | b'N' | b'v')
-            | (Next::Anything, _) => Ok(Next::Anything),
+            (ExpectedByte::YesOrNo, b'E') => Err(io::Error::other(TlsError::AnsweredWithError)),
+            (ExpectedByte::TlsRecord, 0x15 | 0x16)
+            | (ExpectedByte::Message, b'E' | b'R' | b'N' | b'v')
+            | (ExpectedByte::Anything, _) => Ok(ExpectedByte::Anything),
             _ => Err(invalid("what answers there is not a PostgreSQL server")),
         }
     }
@@ -107,66 +107,66 @@ fn invalid(what: &str) -> io::Error {
 }
 
 #[derive(Debug)]
-enum Socket {
+enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Wire {
+impl Socket {
     /// Connects to this address.
-    pub async fn dial(address: &Address, vigilance: &Vigilance) -> io::Result<Wire> {
-        let socket = match address {
+    pub async fn dial(address: &Address, tcp_options: &TcpOptions) -> io::Result<Socket> {
+        let transport = match address {
             Address::Tcp(address) => {
                 let tcp = TcpStream::connect(address).await?;
                 tcp.set_nodelay(true)?;
                 let options = SockRef::from(&tcp);
-                if let Some(keepalive) = &vigilance.keepalive {
+                if let Some(keepalive) = &tcp_options.keepalive {
                     options.set_tcp_keepalive(keepalive)?;
                 }
-                options.set_tcp_user_timeout(vigilance.user_timeout)?;
-                Socket::Tcp(tcp)
+                options.set_tcp_user_timeout(tcp_options.user_timeout)?;
+                Transport::Tcp(tcp)
             }
-            Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Wire {
-            socket,
-            stranger: Arc::new(AtomicBool::new(true)),
-            next: Next::Message,
-            heard: 0,
-            closes_second: false,
+        Ok(Socket {
+            transport,
+            pre_auth: Arc::new(AtomicBool::new(true)),
+            next: ExpectedByte::Message,
+            bytes_read: 0,
+            peer_closes_first: false,
         })
     }
 
     /// The same, for one who asks for TLS first.
-    pub fn asking_for_tls(self) -> Wire {
-        Wire { next: Next::YesOrNo, ..self }
+    pub fn asking_for_tls(self) -> Socket {
+        Socket { next: ExpectedByte::YesOrNo, ..self }
     }
 
     /// The same, for a cancel request, to a server that has let us in before.
-    pub fn closing_second(self) -> Wire {
-        Wire { closes_second: true, next: Next::Anything, ..self }
+    pub fn expecting_peer_to_close(self) -> Socket {
+        Socket { peer_closes_first: true, next: ExpectedByte::Anything, ..self }
     }
 
     /// Whether the other side is to close first.
-    pub fn closes_second(&self) -> bool {
-        self.closes_second
+    pub fn peer_closes_first(&self) -> bool {
+        self.peer_closes_first
     }
 
     /// To be lowered when the server has let us in. Until then it is not taken at its word.
-    pub fn stranger(&self) -> Arc<AtomicBool> {
-        self.stranger.clone()
+    pub fn pre_auth(&self) -> Arc<AtomicBool> {
+        self.pre_auth.clone()
     }
 
     /// Tells a web server, say, from PostgreSQL, and stops one that never stops talking.
     fn examine(&mut self, bytes: &[u8]) -> io::Result<()> {
         for byte in bytes {
-            if self.next == Next::Anything {
+            if self.next == ExpectedByte::Anything {
                 break;
             }
             self.next = self.next.after(*byte)?;
         }
-        self.heard = self.heard.saturating_add(bytes.len());
-        if self.heard > GREETING {
+        self.bytes_read = self.bytes_read.saturating_add(bytes.len());
+        if self.bytes_read > GREETING {
             return Err(invalid("the server talks without end, and does not let us in"));
         }
         Ok(())
@@ -185,51 +185,51 @@ pub fn poll_closed(mut stream: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(match &mut self.socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Socket::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
+        ready!(match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Transport::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
         })?;
         let new = buffer.filled().get(before..).unwrap_or_default();
-        if self.stranger.load(Ordering::Relaxed) {
+        if self.pre_auth.load(Ordering::Relaxed) {
             self.examine(new)?;
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Socket::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Transport::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Socket::Unix(unix) => Pin::new(unix).poll_flush(cx),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Unix(unix) => Pin::new(unix).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closes_second {
+        if self.peer_closes_first {
             ready!(poll_closed(self.as_mut(), cx));
         }
-        match &mut self.socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Socket::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
         }
     }
 }
@@ -258,8 +258,9 @@ mod tests {
         ] {
             let text = format!("host=h user=u {said}");
             let target = conninfo::resolve(Some(&text), "text", &|_| None).unwrap();
-            let wire = runtime.block_on(Wire::dial(&address, &Vigilance::of(&target))).unwrap();
-            let Socket::Tcp(tcp) = &wire.socket else { panic!("{wire:?}") };
+            let socket =
+                runtime.block_on(Socket::dial(&address, &TcpOptions::of(&target))).unwrap();
+            let Transport::Tcp(tcp) = &socket.transport else { panic!("{socket:?}") };
             let options = SockRef::from(tcp);
             let set = options.keepalive().unwrap().then(|| {
                 (

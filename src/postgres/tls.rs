@@ -8,7 +8,7 @@ mod error;
 mod roots;
 
 pub use certificate::Certificate;
-pub use error::{Fault, TlsTrouble, Unverified};
+pub use error::{TlsError, Unverified, VerifyError};
 pub use roots::CARRIED_ROOTS;
 
 use std::future::Future;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::postgres::conninfo::{ClientCert, RootCert, SslMode};
-use crate::postgres::socket::{self, Wire};
+use crate::postgres::socket::{self, Socket};
 
 /// How to speak TLS with one host.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    async fn handshake(self, wire: Wire) -> Result<Encrypted, TlsTrouble> {
+    async fn handshake(self, socket: Socket) -> Result<EncryptedStream, TlsError> {
         let mut builder = native_tls::TlsConnector::builder();
         builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
         let trusted = if self.verifies() {
@@ -65,20 +65,20 @@ impl Tls {
             builder.identity(identity);
         }
         let connector = builder.build().map_err(|error| match &self.identity {
-            Some(given) => TlsTrouble::Unusable {
+            Some(given) => TlsError::Unusable {
                 parameter: "sslcert",
                 place: given.cert.to_string(),
                 why: format!("is not accepted ({})", error::reason(&error)),
             },
-            None => TlsTrouble::Handshake(error.to_string()),
+            None => TlsError::Handshake(error.to_string()),
         })?;
-        let closes_second = wire.closes_second();
+        let peer_closes_first = socket.peer_closes_first();
         let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
-        let stream = connector.connect(wire).await;
+        let stream = connector.connect(socket).await;
         let stream =
-            stream.map_err(|error| TlsTrouble::of_handshake(&error, &self.host, &trusted))?;
+            stream.map_err(|error| TlsError::of_handshake(&error, &self.host, &trusted))?;
         self.agreed.store(true, Ordering::Relaxed);
-        Ok(Encrypted { stream, unwritten: None, closes_second })
+        Ok(EncryptedStream { stream, unwritten: None, peer_closes_first })
     }
 
     fn verifies(&self) -> bool {
@@ -90,39 +90,40 @@ impl Tls {
     }
 }
 
-type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsTrouble>> + Send>>;
+type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsError>> + Send>>;
 
-impl TlsConnect<Wire> for Tls {
-    type Stream = Encrypted;
-    type Error = TlsTrouble;
+impl TlsConnect<Socket> for Tls {
+    type Stream = EncryptedStream;
+    type Error = TlsError;
     type Future = Handshake<Self::Stream>;
 
-    fn connect(self, wire: Wire) -> Self::Future {
-        Box::pin(self.handshake(wire))
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(self.handshake(socket))
     }
 }
 
 /// A wire with TLS on it.
-pub struct Encrypted {
-    stream: postgres_native_tls::TlsStream<Wire>,
+pub struct EncryptedStream {
+    stream: postgres_native_tls::TlsStream<Socket>,
     /// Why the last write failed, until it is known what the other side has to say of it.
     unwritten: Option<io::Error>,
-    closes_second: bool,
+    peer_closes_first: bool,
 }
 
-impl Encrypted {
+impl EncryptedStream {
     /// What the other side said before it closed, since a write failed: under TLS 1.3 a server judges
     /// our certificate when the handshake is over for us, and we are writing already.
     fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
         let mut bytes = [0; 64];
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut bytes));
-        let is_verdict =
-            |error: &io::Error| TlsTrouble::of_io(error).is_some_and(|trouble| !trouble.passes());
+        let is_verdict = |error: &io::Error| {
+            TlsError::of_io(error).is_some_and(|trouble| !trouble.is_temporary())
+        };
         Poll::Ready(ready!(read).err().filter(is_verdict))
     }
 }
 
-impl AsyncRead for Encrypted {
+impl AsyncRead for EncryptedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -132,7 +133,7 @@ impl AsyncRead for Encrypted {
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl AsyncWrite for EncryptedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -159,14 +160,14 @@ impl AsyncWrite for Encrypted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closes_second {
+        if self.peer_closes_first {
             ready!(socket::poll_closed(Pin::new(&mut self.stream), cx));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
-impl TlsStream for Encrypted {
+impl TlsStream for EncryptedStream {
     fn channel_binding(&self) -> ChannelBinding {
         self.stream.channel_binding()
     }
@@ -190,11 +191,11 @@ mod tests {
 
     use super::*;
     use crate::postgres::conninfo;
-    use crate::postgres::socket::{Address, Vigilance};
+    use crate::postgres::socket::{Address, TcpOptions};
 
     /// A server that resets the connection as soon as the handshake is over for it, and how the next
     /// write of ours fails.
-    fn written_after(verify: SslVerifyMode) -> TlsTrouble {
+    fn written_after(verify: SslVerifyMode) -> TlsError {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
         let mut certificate = X509::builder().unwrap();
@@ -225,27 +226,27 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let failure = runtime.block_on(async {
-            let wire = Wire::dial(&address, &Vigilance::of(&target)).await.unwrap();
-            let mut wire = wire.asking_for_tls();
-            assert_eq!(wire.read_u8().await.unwrap(), b'S');
-            let mut encrypted = tls.handshake(wire).await.unwrap();
+            let socket = Socket::dial(&address, &TcpOptions::of(&target)).await.unwrap();
+            let mut socket = socket.asking_for_tls();
+            assert_eq!(socket.read_u8().await.unwrap(), b'S');
+            let mut encrypted = tls.handshake(socket).await.unwrap();
             server.join().unwrap();
             encrypted.write_all(b"hello").await.unwrap_err()
         });
-        TlsTrouble::of_io(&failure).unwrap_or_else(|| panic!("{failure:?}"))
+        TlsError::of_io(&failure).unwrap_or_else(|| panic!("{failure:?}"))
     }
 
     #[test]
     fn a_write_that_fails_tells_what_the_server_said_before() {
         let wants_ours = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
         let trouble = written_after(wants_ours);
-        assert!(matches!(trouble, TlsTrouble::CertificateWanted(_)), "{trouble:?}");
+        assert!(matches!(trouble, TlsError::CertificateWanted(_)), "{trouble:?}");
     }
 
     #[test]
     fn a_connection_that_is_reset_is_no_fault_of_tls() {
         let trouble = written_after(SslVerifyMode::NONE);
         let words = std::io::Error::from_raw_os_error(104).to_string();
-        assert_eq!(trouble, TlsTrouble::Cut(words));
+        assert_eq!(trouble, TlsError::Cut(words));
     }
 }

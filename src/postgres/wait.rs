@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use crate::apply::event::Event;
 use crate::postgres::conninfo::Target;
-use crate::postgres::server_error::PgError;
-use crate::postgres::session::{Attempt, Cause, Session, Trouble};
-use crate::process::signals::{Interrupted, Patience, Signal, Stop};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
+use crate::process::signals::{Deadline, Interrupted, Signal, StopFlag};
 
 /// Why there is no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoSession {
+pub enum ConnectError {
     /// A signal came.
     Stopped(Signal),
     /// Each place that was tried, with its reason.
     Unreachable(Vec<Attempt>),
     /// We were let in, and the first question got no answer.
-    Unanswered,
+    HistoryTimeout,
 }
 
 /// The first pause between two attempts; it doubles up to the longest.
@@ -29,7 +29,7 @@ const QUESTION: Duration = Duration::from_secs(30);
 
 /// How long to wait, and for what.
 #[derive(Clone, Copy, Debug)]
-pub struct Waits {
+pub struct WaitLimits {
     /// For the database to come up; zero is one try.
     pub database: Duration,
     /// For room in it, which another runner may be taking: a slot, or a pooler's connection.
@@ -40,41 +40,41 @@ pub struct Waits {
 /// one that passes. Tells the reason whenever it changes.
 pub fn connect<T>(
     target: &Target,
-    waits: Waits,
-    stop: &Stop,
-    tell: &mut dyn FnMut(Event),
-    ask: impl Fn(&Session, Patience<'_>) -> Result<T, Cause>,
-) -> Result<(Session, T), NoSession> {
+    waits: WaitLimits,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
+    ask: impl Fn(&Session, Deadline<'_>) -> Result<T, QueryError>,
+) -> Result<(Session, T), ConnectError> {
     let one_try = waits.database.is_zero();
-    let patience = Patience::lasting(if one_try { ONE_TRY } else { waits.database }, stop);
-    let room = Patience::lasting(waits.room.max(waits.database), stop);
-    let mut limit = patience;
+    let deadline = Deadline::after(if one_try { ONE_TRY } else { waits.database }, stop);
+    let room = Deadline::after(waits.room.max(waits.database), stop);
+    let mut limit = deadline;
     let mut pause = FIRST_PAUSE;
     let mut told = Vec::new();
     loop {
         let mut unanswered = false;
         let attempts = match Session::open(target, limit) {
-            Ok(session) => match ask(&session, room.at_most(QUESTION)) {
+            Ok(session) => match ask(&session, room.at_latest_in(QUESTION)) {
                 Ok(answer) => return Ok((session, answer)),
                 Err(cause) => {
                     session.close();
                     // A pooler lets us in, and keeps the question until a connection is free.
-                    unanswered =
-                        cause == Cause::Client(Trouble::Silent) || gives_up_answering(&cause);
+                    unanswered = cause == QueryError::Client(ConnectionError::TimedOut)
+                        || gives_up_answering(&cause);
                     vec![Attempt::after_connecting(cause)]
                 }
             },
             Err(attempts) => attempts,
         };
         if let Some(signal) = stop.raised() {
-            return Err(NoSession::Stopped(signal));
+            return Err(ConnectError::Stopped(signal));
         }
         let full = unanswered || attempts.iter().any(|attempt| is_full(&attempt.cause));
-        limit = if full { room } else { patience };
-        let left = limit.left().unwrap_or_default();
+        limit = if full { room } else { deadline };
+        let left = limit.remaining().unwrap_or_default();
         let is_final = !unanswered
-            && (attempts.iter().any(|attempt| refuses(&attempt.cause))
-                || !attempts.iter().any(|attempt| passes(&attempt.cause)));
+            && (attempts.iter().any(|attempt| is_rejection(&attempt.cause))
+                || !attempts.iter().any(|attempt| is_temporary(&attempt.cause)));
         if one_try || left.is_zero() || is_final {
             // The last attempt may have been cut short by the limit; what was seen before it
             // tells more.
@@ -82,37 +82,43 @@ pub fn connect<T>(
             let tells_more = is_cut && !unanswered && !is_final && !told.is_empty();
             let attempts = if tells_more { told } else { attempts };
             if unanswered || attempts.iter().any(|attempt| gives_up_answering(&attempt.cause)) {
-                return Err(NoSession::Unanswered);
+                return Err(ConnectError::HistoryTimeout);
             }
-            return Err(NoSession::Unreachable(attempts));
+            return Err(ConnectError::Unreachable(attempts));
         }
         if attempts != told {
-            tell(Event::Waiting { attempts: attempts.clone(), left });
+            emit(Event::Waiting { attempts: attempts.clone(), left });
             told = attempts;
         }
         if let Err(Interrupted::Stopped(signal)) = limit.sleep(pause) {
-            return Err(NoSession::Stopped(signal));
+            return Err(ConnectError::Stopped(signal));
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 /// Whether waiting may help.
-pub fn passes(cause: &Cause) -> bool {
+pub fn is_temporary(cause: &QueryError) -> bool {
     match cause {
-        Cause::Stopped(_) => false,
-        Cause::Client(trouble) => match trouble {
-            Trouble::Dial(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
-            Trouble::Lookup(_) | Trouble::Lost(..) | Trouble::ReadOnly => true,
-            Trouble::Silent | Trouble::Stalled | Trouble::NoNameServer => true,
-            Trouble::Tls(trouble) => trouble.passes(),
-            Trouble::Login(_) | Trouble::NoPassword | Trouble::Protocol(_) => false,
+        QueryError::Stopped(_) => false,
+        QueryError::Client(trouble) => match trouble {
+            ConnectionError::Connect(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
+            ConnectionError::Lookup(_) | ConnectionError::Lost(..) | ConnectionError::ReadOnly => {
+                true
+            }
+            ConnectionError::TimedOut
+            | ConnectionError::LoginTimedOut
+            | ConnectionError::DnsTimedOut => true,
+            ConnectionError::Tls(trouble) => trouble.is_temporary(),
+            ConnectionError::Login(_)
+            | ConnectionError::NoPassword
+            | ConnectionError::Protocol(_) => false,
         },
-        Cause::Server(error) => server_passes(error),
+        QueryError::Server(error) => is_temporary_server_error(error),
     }
 }
 
-fn server_passes(error: &PgError) -> bool {
+fn is_temporary_server_error(error: &ServerError) -> bool {
     // PgBouncer says 08P01 for everything; these of its own refusals are final.
     const FINAL: [&str; 9] = [
         "no such database",
@@ -138,56 +144,56 @@ fn server_passes(error: &PgError) -> bool {
 
 /// Whether the server began to answer a question, and gave it up: behind a lock, by the role's own
 /// `lock_timeout` or `statement_timeout`; on a standby, for what it had to replay.
-pub fn gives_up_answering(cause: &Cause) -> bool {
+pub fn gives_up_answering(cause: &QueryError) -> bool {
     const CODES: [&str; 3] = ["55P03", "57014", "40001"];
-    matches!(cause, Cause::Server(error) if CODES.contains(&error.code.as_str()))
+    matches!(cause, QueryError::Server(error) if CODES.contains(&error.code.as_str()))
 }
 
 /// Whether the server is there, and has no room for one more.
-pub fn is_full(cause: &Cause) -> bool {
+pub fn is_full(cause: &QueryError) -> bool {
     match cause {
-        Cause::Server(error) => error.meant_code() == "53300" || is_full_in_words(error),
-        Cause::Client(_) | Cause::Stopped(_) => false,
+        QueryError::Server(error) => error.meant_code() == "53300" || is_full_in_words(error),
+        QueryError::Client(_) | QueryError::Stopped(_) => false,
     }
 }
 
 /// PgBouncer and Supavisor say it in words.
-fn is_full_in_words(error: &PgError) -> bool {
+fn is_full_in_words(error: &ServerError) -> bool {
     const WORDS: [&str; 4] =
         ["query_wait_timeout", "no more connections allowed", "max clients", "MaxClients"];
     WORDS.iter().any(|words| error.message.contains(words))
 }
 
 /// Whether the server was there and would not have us: role, password, database, certificate.
-pub fn refuses(cause: &Cause) -> bool {
+pub fn is_rejection(cause: &QueryError) -> bool {
     match cause {
-        Cause::Server(_)
-        | Cause::Client(Trouble::NoPassword | Trouble::Login(_) | Trouble::Tls(_)) => {
-            !passes(cause)
-        }
-        Cause::Client(_) | Cause::Stopped(_) => false,
+        QueryError::Server(_)
+        | QueryError::Client(
+            ConnectionError::NoPassword | ConnectionError::Login(_) | ConnectionError::Tls(_),
+        ) => !is_temporary(cause),
+        QueryError::Client(_) | QueryError::Stopped(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::tls::TlsTrouble;
+    use crate::postgres::tls::TlsError;
 
-    fn server(code: &str, message: &str) -> Cause {
-        Cause::Server(PgError {
+    fn server(code: &str, message: &str) -> QueryError {
+        QueryError::Server(ServerError {
             code: code.to_owned(),
             message: message.to_owned(),
-            ..PgError::default()
+            ..ServerError::default()
         })
     }
 
     #[test]
     fn a_server_that_is_starting_or_full_is_waited_for() {
         for code in ["57P03", "57P01", "53300", "08006"] {
-            assert!(passes(&server(code, "")), "{code}");
+            assert!(is_temporary(&server(code, "")), "{code}");
         }
-        assert!(passes(&server(
+        assert!(is_temporary(&server(
             "08P01",
             "server login failed: the database system is starting up"
         )));
@@ -196,10 +202,10 @@ mod tests {
     #[test]
     fn a_refusal_is_final() {
         for code in ["28P01", "28000", "3D000", "42501"] {
-            assert!(!passes(&server(code, "")), "{code}");
-            assert!(refuses(&server(code, "")), "{code}");
+            assert!(!is_temporary(&server(code, "")), "{code}");
+            assert!(is_rejection(&server(code, "")), "{code}");
         }
-        assert!(!passes(&server("08P01", "no such database: app")));
-        assert!(!passes(&Cause::Client(Trouble::Tls(TlsTrouble::NotOffered))));
+        assert!(!is_temporary(&server("08P01", "no such database: app")));
+        assert!(!is_temporary(&QueryError::Client(ConnectionError::Tls(TlsError::NotOffered))));
     }
 }

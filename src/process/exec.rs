@@ -11,7 +11,7 @@ use std::process::Command;
 
 use nix::sys::signal::SigSet;
 
-pub use self::diagnose::Obstacle;
+pub use self::diagnose::ExecHint;
 
 /// The app: what stands after `--`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct App {
 }
 
 /// Whether a variable is only for us, and so kept from the app.
-pub fn is_ours(name: &OsStr) -> bool {
+pub fn is_private_variable(name: &OsStr) -> bool {
     name == "MIGRATION_DATABASE_URL"
         || name == "MIGRATION_DATABASE_URL_FILE"
         || name.as_encoded_bytes().starts_with(b"PREMIGRATE_")
@@ -31,22 +31,22 @@ pub fn is_ours(name: &OsStr) -> bool {
 
 /// Why we did not become the app.
 #[derive(Debug)]
-pub struct NotStarted {
+pub struct ExecError {
     /// What the system said.
     pub error: io::Error,
     /// What it left open.
-    pub obstacle: Option<Obstacle>,
+    pub hint: Option<ExecHint>,
 }
 
 /// Becomes the app. Returns only if that cannot be done, with the reason.
-pub fn exec(app: &App) -> NotStarted {
+pub fn exec(app: &App) -> ExecError {
     // Whatever we were started with; else Node, say, would not learn that its children have ended.
     signal_defaults::ignored_to_default();
     let _ = SigSet::empty().thread_set_mask();
-    environment::remove(is_ours);
+    environment::remove(is_private_variable);
     let error = Command::new(&app.program).args(&app.args).exec();
     signal_defaults::ignore_broken_pipes();
-    NotStarted { obstacle: diagnose::find(app, &error), error }
+    ExecError { hint: diagnose::find(app, &error), error }
 }
 
 /// The exit code for an app that cannot be executed, as shells and Docker have it: 127 if it is
@@ -65,10 +65,10 @@ mod tests {
     #[test]
     fn only_our_own_variables_are_kept_from_the_app() {
         for ours in ["MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE", "PREMIGRATE_WAIT"] {
-            assert!(is_ours(OsStr::new(ours)), "{ours}");
+            assert!(is_private_variable(OsStr::new(ours)), "{ours}");
         }
         for theirs in ["DATABASE_URL", "DATABASE_URL_FILE", "PGPASSWORD", "PATH", "premigrate_x"] {
-            assert!(!is_ours(OsStr::new(theirs)), "{theirs}");
+            assert!(!is_private_variable(OsStr::new(theirs)), "{theirs}");
         }
     }
 }

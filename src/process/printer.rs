@@ -13,7 +13,7 @@ use nix::libc::PIPE_BUF;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
-use super::signals::{Patience, Stop, TICK};
+use super::signals::{Deadline, POLL_INTERVAL, StopFlag};
 
 /// How long a report waits for whoever reads it: what it is about, a lock in the database perhaps, waits as long.
 const READER: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Prints.
 pub struct Printer<'a> {
-    stop: &'a Stop,
+    stop: &'a StopFlag,
     /// Whether the last report found room; if not, the next one does not wait for any, unless it is
     /// the last.
     is_read: bool,
@@ -31,13 +31,13 @@ pub struct Printer<'a> {
 }
 
 impl<'a> Printer<'a> {
-    pub fn new(stop: &'a Stop) -> Printer<'a> {
+    pub fn new(stop: &'a StopFlag) -> Printer<'a> {
         Printer { stop, is_read: true, is_cut: false }
     }
 
     /// That nobody reads it changes nothing about what is done to the database.
     pub fn answer(&self, text: &str) {
-        put(io::stdout().as_fd(), text, Patience::endless(self.stop));
+        put(io::stdout().as_fd(), text, Deadline::never(self.stop));
     }
 
     pub fn report(&mut self, text: &str) {
@@ -50,20 +50,20 @@ impl<'a> Printer<'a> {
 
     fn put_report(&mut self, text: &str, time: Duration) {
         let text = if self.is_cut { format!("\n{text}") } else { text.to_owned() };
-        let patience = Patience::despite_signals(time, self.stop);
-        let left = put(io::stderr().as_fd(), &text, patience);
+        let deadline = Deadline::ignoring_signals(time, self.stop);
+        let left = put(io::stderr().as_fd(), &text, deadline);
         self.is_read = left == 0;
         self.is_cut = left > 0 && (self.is_cut || left < text.len());
     }
 }
 
 /// How much of it found no room in time. What cannot be written at all needs none.
-fn put(stream: BorrowedFd<'_>, text: &str, patience: Patience<'_>) -> usize {
+fn put(stream: BorrowedFd<'_>, text: &str, deadline: Deadline<'_>) -> usize {
     let mut left = text.len();
     // A pipe that has room takes as much at once.
     for mut piece in text.as_bytes().chunks(PIPE_BUF) {
         while !piece.is_empty() {
-            if !has_room(stream, patience) {
+            if !has_room(stream, deadline) {
                 return left;
             }
             match write(stream, piece) {
@@ -74,7 +74,7 @@ fn put(stream: BorrowedFd<'_>, text: &str, patience: Patience<'_>) -> usize {
                 }
                 Err(Errno::EINTR) => {}
                 // Whoever shares it does not want to wait, and was faster.
-                Err(Errno::EAGAIN) if patience.sleep(TICK).is_ok() => {}
+                Err(Errno::EAGAIN) if deadline.sleep(POLL_INTERVAL).is_ok() => {}
                 Err(Errno::EAGAIN) => return left,
                 Err(_) => return 0,
             }
@@ -84,20 +84,21 @@ fn put(stream: BorrowedFd<'_>, text: &str, patience: Patience<'_>) -> usize {
 }
 
 /// Waits for room, or for an error that writing will tell.
-fn has_room(stream: BorrowedFd<'_>, mut patience: Patience<'_>) -> bool {
-    let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
+fn has_room(stream: BorrowedFd<'_>, mut deadline: Deadline<'_>) -> bool {
+    let tick = PollTimeout::try_from(POLL_INTERVAL).unwrap_or(PollTimeout::ZERO);
     let mut is_last = false;
     loop {
-        let wait = if patience.left() == Some(Duration::ZERO) { PollTimeout::ZERO } else { tick };
+        let wait =
+            if deadline.remaining() == Some(Duration::ZERO) { PollTimeout::ZERO } else { tick };
         match poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], wait) {
             Ok(0) | Err(Errno::EINTR) => {}
             _ => return true,
         }
-        if !is_last && patience.stop.raised().is_some() {
+        if !is_last && deadline.stop.raised().is_some() {
             is_last = true;
-            patience = patience.at_most(LAST);
+            deadline = deadline.at_latest_in(LAST);
         }
-        if patience.check().is_err() {
+        if deadline.check().is_err() {
             return false;
         }
     }

@@ -1,6 +1,6 @@
 //! Being told to stop, and how long a wait may last.
 //!
-//! Every function that can block takes a [`Patience`]: it ends when the time is up or when a
+//! Every function that can block takes a [`Deadline`]: it ends when the time is up or when a
 //! signal has come. The handlers only raise a flag; what to do is decided where it is looked at.
 //! What has to be done after a signal too, shares one short time.
 
@@ -43,23 +43,23 @@ impl Signal {
 
 /// The flag that a signal raises.
 #[derive(Clone, Debug, Default)]
-pub struct Stop {
+pub struct StopFlag {
     raised: Arc<AtomicUsize>,
     /// When it was first found raised.
     noticed: Arc<OnceLock<Instant>>,
     /// Whether the next signal ends the process at once.
-    at_once: Arc<AtomicBool>,
+    exit_on_next: Arc<AtomicBool>,
 }
 
-impl Stop {
+impl StopFlag {
     /// From now on SIGHUP, SIGINT, SIGQUIT and SIGTERM raise it, also for process 1, for which the
     /// kernel would ignore them. A second signal ends the process at once; the server then rolls
     /// back by itself.
     pub fn listen(&self) -> io::Result<()> {
         for signal in ENDING {
-            // In this order: the first signal finds `at_once` down, and then raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, self.at_once.clone())?;
-            flag::register(signal, self.at_once.clone())?;
+            // In this order: the first signal finds `exit_on_next` down, and then raises it.
+            flag::register_conditional_shutdown(signal, 128 + signal, self.exit_on_next.clone())?;
+            flag::register(signal, self.exit_on_next.clone())?;
             flag::register_usize(signal, self.raised.clone(), signal as usize)?;
         }
         // Whoever started us may have blocked them.
@@ -69,8 +69,8 @@ impl Stop {
 
     /// The signal that has come, if one has; from now on, one ends the process at once. So none is
     /// lost between the last look and the app.
-    pub fn last_look(&self) -> Option<Signal> {
-        self.at_once.store(true, Ordering::SeqCst);
+    pub fn arm_immediate_exit(&self) -> Option<Signal> {
+        self.exit_on_next.store(true, Ordering::SeqCst);
         self.raised()
     }
 
@@ -99,13 +99,13 @@ impl Stop {
 
 /// How long to wait, and what may end the wait early.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience<'a> {
+pub struct Deadline<'a> {
     /// When it ends; without one, only a signal ends it.
-    deadline: Option<Instant>,
+    until: Option<Instant>,
     /// What ends it early.
-    pub stop: &'a Stop,
+    pub stop: &'a StopFlag,
     /// Whether a signal ends it not at once, but when its grace is over.
-    goes_on: bool,
+    ignores_signals: bool,
 }
 
 /// Why a wait ended before what was waited for.
@@ -118,44 +118,44 @@ pub enum Interrupted {
 }
 
 /// How late, at most, a signal is noticed.
-pub const TICK: Duration = Duration::from_millis(20);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-impl<'a> Patience<'a> {
+impl<'a> Deadline<'a> {
     /// To the end of this time from now.
-    pub fn lasting(time: Duration, stop: &'a Stop) -> Patience<'a> {
-        Patience { deadline: Instant::now().checked_add(time), stop, goes_on: false }
+    pub fn after(time: Duration, stop: &'a StopFlag) -> Deadline<'a> {
+        Deadline { until: Instant::now().checked_add(time), stop, ignores_signals: false }
     }
 
     /// The same for what has to be done after a signal too: that ends it only when the time is up
     /// that is left to all of it.
-    pub fn despite_signals(time: Duration, stop: &'a Stop) -> Patience<'a> {
-        Patience { goes_on: true, ..Patience::lasting(time, stop) }
+    pub fn ignoring_signals(time: Duration, stop: &'a StopFlag) -> Deadline<'a> {
+        Deadline { ignores_signals: true, ..Deadline::after(time, stop) }
     }
 
     /// Until it is done: for what a user may let run for hours.
-    pub fn endless(stop: &'a Stop) -> Patience<'a> {
-        Patience { deadline: None, stop, goes_on: false }
+    pub fn never(stop: &'a StopFlag) -> Deadline<'a> {
+        Deadline { until: None, stop, ignores_signals: false }
     }
 
     /// No longer than this time from now, and no longer than before.
-    pub fn at_most(self, time: Duration) -> Patience<'a> {
-        let deadline = earlier(self.deadline, Instant::now().checked_add(time));
-        Patience { deadline, ..self }
+    pub fn at_latest_in(self, time: Duration) -> Deadline<'a> {
+        let until = earlier(self.until, Instant::now().checked_add(time));
+        Deadline { until, ..self }
     }
 
     /// What is left of it; `None` is for ever.
-    pub fn left(&self) -> Option<Duration> {
-        let grace = if self.goes_on { self.stop.grace() } else { None };
-        let deadline = earlier(self.deadline, grace)?;
+    pub fn remaining(&self) -> Option<Duration> {
+        let grace = if self.ignores_signals { self.stop.grace() } else { None };
+        let deadline = earlier(self.until, grace)?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Whether it has ended, and why.
     pub fn check(&self) -> Result<(), Interrupted> {
-        if let Some(signal) = self.stop.raised().filter(|_| !self.goes_on) {
+        if let Some(signal) = self.stop.raised().filter(|_| !self.ignores_signals) {
             return Err(Interrupted::Stopped(signal));
         }
-        match self.left() {
+        match self.remaining() {
             Some(Duration::ZERO) => Err(Interrupted::TimeOut),
             _ => Ok(()),
         }
@@ -170,7 +170,9 @@ impl<'a> Patience<'a> {
             if rest.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(rest.min(TICK).min(self.left().unwrap_or(TICK)));
+            std::thread::sleep(
+                rest.min(POLL_INTERVAL).min(self.remaining().unwrap_or(POLL_INTERVAL)),
+            );
         }
     }
 }
@@ -184,16 +186,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_on_after_a_signal_shares_one_time() {
-        let stop = Stop::default();
-        let patience = Patience::despite_signals(GRACE * 2, &stop);
-        assert!(patience.left().unwrap() > GRACE);
+    fn what_ignores_signals_after_a_signal_shares_one_time() {
+        let stop = StopFlag::default();
+        let deadline = Deadline::ignoring_signals(GRACE * 2, &stop);
+        assert!(deadline.remaining().unwrap() > GRACE);
         stop.raise(SIGTERM as usize);
-        assert_eq!(patience.check(), Ok(()));
-        assert!(patience.left().unwrap() <= GRACE);
-        std::thread::sleep(TICK);
-        let later = Patience::despite_signals(GRACE, &stop);
-        assert!(later.left().unwrap() <= GRACE - TICK, "{:?}", later.left());
-        assert_eq!(later.at_most(Duration::ZERO).check(), Err(Interrupted::TimeOut));
+        assert_eq!(deadline.check(), Ok(()));
+        assert!(deadline.remaining().unwrap() <= GRACE);
+        std::thread::sleep(POLL_INTERVAL);
+        let later = Deadline::ignoring_signals(GRACE, &stop);
+        assert!(later.remaining().unwrap() <= GRACE - POLL_INTERVAL, "{:?}", later.remaining());
+        assert_eq!(later.at_latest_in(Duration::ZERO).check(), Err(Interrupted::TimeOut));
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::apply::Prospect;
-use crate::apply::event::Reached;
+use crate::apply::DryRun;
+use crate::apply::event::StepNumber;
 use crate::cli::config::Format;
-use crate::commands::check::{Checked, Finding, Severity};
-use crate::commands::status::{Line, State, Status};
+use crate::commands::check::{CheckReport, Finding, Severity};
+use crate::commands::status::{Line, MigrationState, Status};
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::Fit;
+use crate::migrations::prepared::PreparedMigration;
 use crate::migrations::source::Origin;
-use crate::migrations::steps::{Unit, Units};
+use crate::migrations::steps::{Step, Steps};
 
 use super::{clean, line, object, plural};
 
@@ -61,14 +61,14 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
 }
 
 /// What `up` would do, for stdout.
-pub fn prospect_of(set: &MigrationSet, prospect: &Prospect<'_>, format: Format) -> String {
-    let Prospect { accepted, plan, fit } = prospect;
+pub fn prospect_of(set: &MigrationSet, prospect: &DryRun<'_>, format: Format) -> String {
+    let DryRun { accepted, plan, fit } = prospect;
     let pending = plan.pending.iter().zip(fit);
     let pending =
         pending.filter_map(|(pending, fit)| Some((pending, fit, set.get(pending.place)?)));
     match format {
         Format::Text => {
-            let has_steps = fit.iter().any(|fit| fit.units.is_split());
+            let has_steps = fit.iter().any(|fit| fit.steps.is_split());
             let mut text = String::new();
             if !accepted.is_empty() {
                 let _ = writeln!(
@@ -91,12 +91,12 @@ pub fn prospect_of(set: &MigrationSet, prospect: &Prospect<'_>, format: Format) 
                     "  {} ({}{}){}",
                     migration.name,
                     plural(fit.script.statements().len(), "statement"),
-                    cut_text(&fit.units),
+                    cut_text(&fit.steps),
                     if pending.out_of_order { ", out of order" } else { "" }
                 );
-                for (number, unit) in steps(fit) {
+                for (number, step) in steps(fit) {
                     let done = if number <= fit.done { ", done" } else { "" };
-                    let _ = writeln!(text, "    {number}. {}{done}", step_text(unit));
+                    let _ = writeln!(text, "    {number}. {}{done}", step_text(step));
                 }
             }
             clean(&text)
@@ -110,11 +110,11 @@ pub fn prospect_of(set: &MigrationSet, prospect: &Prospect<'_>, format: Format) 
                 .is_empty()
                 .then(|| line(object(json!({ "pending": 0, "applied": plan.applied }))));
             let pending = pending.map(|(pending, fit, migration)| {
-                let steps = steps(fit).map(|(number, unit)| {
+                let steps = steps(fit).map(|(number, step)| {
                     json!({
                         "step": number,
-                        "alone": unit.alone,
-                        "statements": unit.statements.len(),
+                        "alone": step.outside_transaction,
+                        "statements": step.statements.len(),
                         "done": number <= fit.done,
                     })
                 });
@@ -123,10 +123,10 @@ pub fn prospect_of(set: &MigrationSet, prospect: &Prospect<'_>, format: Format) 
                     "file": migration.file,
                     "out_of_order": pending.out_of_order,
                     "statements": fit.script.statements().len(),
-                    "units": fit.units.all().len(),
+                    "units": fit.steps.all().len(),
                     "done": fit.done,
-                    "transaction": !fit.units.is_split(),
-                    "why": fit.units.why.map(|(_, why)| why.to_string()),
+                    "transaction": !fit.steps.is_split(),
+                    "why": fit.steps.why.map(|(_, why)| why.to_string()),
                     "steps": steps.collect::<Vec<_>>(),
                 })))
             });
@@ -136,21 +136,21 @@ pub fn prospect_of(set: &MigrationSet, prospect: &Prospect<'_>, format: Format) 
 }
 
 /// The steps of what has several, by number.
-fn steps<'f>(fit: &'f Fit<'_>) -> impl Iterator<Item = (usize, &'f Unit)> {
-    (1..).zip(fit.units.all()).filter(|_| fit.units.is_split())
+fn steps<'f>(fit: &'f PreparedMigration<'_>) -> impl Iterator<Item = (usize, &'f Step)> {
+    (1..).zip(fit.steps.all()).filter(|_| fit.steps.is_split())
 }
 
 /// In how many steps, and why.
-fn cut_text(units: &Units) -> String {
-    let steps = units.all().len();
-    match units.why {
-        Some((_, why)) => format!(", in {steps} steps, since {why}"),
+fn cut_text(steps: &Steps) -> String {
+    let count = steps.all().len();
+    match steps.why {
+        Some((_, why)) => format!(", in {count} steps, since {why}"),
         None => String::new(),
     }
 }
 
-fn step_text(unit: &Unit) -> String {
-    match (unit.alone, unit.statements.len()) {
+fn step_text(step: &Step) -> String {
+    match (step.outside_transaction, step.statements.len()) {
         (Some(what), _) => format!("{what}, outside a transaction"),
         (None, 0) => "the history's row".to_owned(),
         (None, count) => format!("{} in a transaction", plural(count, "statement")),
@@ -160,12 +160,12 @@ fn step_text(unit: &Unit) -> String {
 /// How everything stands, for stdout.
 pub fn status_of(status: &Status, format: Format) -> String {
     let state = |line: &Line| match line.state {
-        State::Applied => "applied".to_owned(),
-        State::Edited => "edited".to_owned(),
-        State::Ambiguous => "ambiguous".to_owned(),
-        State::Partial(Reached { unit, of }) => format!("partial ({unit} of {of})"),
-        State::Pending => "pending".to_owned(),
-        State::OutOfOrder => "pending, out of order".to_owned(),
+        MigrationState::Applied => "applied".to_owned(),
+        MigrationState::Edited => "edited".to_owned(),
+        MigrationState::Ambiguous => "ambiguous".to_owned(),
+        MigrationState::Partial(StepNumber { step, of }) => format!("partial ({step} of {of})"),
+        MigrationState::Pending => "pending".to_owned(),
+        MigrationState::OutOfOrder => "pending, out of order".to_owned(),
     };
     if format == Format::Json {
         if status.is_empty() {
@@ -213,16 +213,17 @@ pub fn status_of(status: &Status, format: Format) -> String {
             let _ = writeln!(text, "{row}: {what}");
         }
     }
-    let count =
-        |wanted: fn(State) -> bool| status.lines.iter().filter(|line| wanted(line.state)).count();
+    let count = |wanted: fn(MigrationState) -> bool| {
+        status.lines.iter().filter(|line| wanted(line.state)).count()
+    };
     let _ = write!(
         text,
         "{} applied, {} edited, {} pending",
-        count(|state| state == State::Applied),
-        count(|state| state == State::Edited),
-        count(State::is_pending),
+        count(|state| state == MigrationState::Applied),
+        count(|state| state == MigrationState::Edited),
+        count(MigrationState::is_pending),
     );
-    match count(|state| state == State::Ambiguous) {
+    match count(|state| state == MigrationState::Ambiguous) {
         0 => text.push('\n'),
         ambiguous => drop(writeln!(text, ", {ambiguous} ambiguous")),
     }
@@ -254,14 +255,14 @@ pub fn created(paths: &[PathBuf], format: Format) -> String {
 }
 
 /// What there is to say of the carried set, for stdout.
-pub fn check_of(checked: &Checked, format: Format) -> String {
+pub fn check_of(checked: &CheckReport, format: Format) -> String {
     match format {
         Format::Text => {
             let mut text = String::new();
             for finding in &checked.findings {
                 let _ = writeln!(text, "{}", finding_text(finding));
             }
-            let counts: Vec<_> = [(Severity::Fault, "fault"), (Severity::Remark, "remark")]
+            let counts: Vec<_> = [(Severity::Error, "fault"), (Severity::Warning, "remark")]
                 .into_iter()
                 .map(|(severity, word)| (checked.count(severity), word))
                 .filter(|(count, _)| *count > 0)
@@ -308,8 +309,8 @@ fn finding_text(finding: &Finding) -> String {
 
 fn severity(finding: &Finding) -> &'static str {
     match finding.what.severity() {
-        Severity::Fault => "fault",
-        Severity::Remark => "remark",
+        Severity::Error => "fault",
+        Severity::Warning => "remark",
     }
 }
 

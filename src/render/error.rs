@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::apply::event::{Reached, Underway};
-use crate::error::{ChangedUnit, Conflict, Doubt, Ended, Error, Heirs, RolledBack};
+use crate::apply::event::{InProgress, StepNumber};
+use crate::error::{ChangedUnit, Conflict, Error, Heirs, RolledBack, RunFailure, UnknownOutcome};
 use crate::history::progress;
-use crate::migrations::prepared::Unfit;
+use crate::migrations::prepared::NotRunnable;
 use crate::migrations::source::Origin;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
-use crate::process::exec::{NotStarted, Obstacle};
+use crate::process::exec::{ExecError, ExecHint};
 
 use super::backends::{blocker_json, blocker_text, holder_text};
 use super::{
@@ -20,9 +20,9 @@ use super::{
 };
 
 /// Below an error: what this run did, and what it left.
-pub fn kept(ended: &Ended, with_app: bool) -> String {
+pub fn kept(ended: &RunFailure, with_app: bool) -> String {
     let mut sentences = Vec::new();
-    sentences.extend(ended.underway.as_ref().and_then(stays_text));
+    sentences.extend(ended.in_progress.as_ref().and_then(stays_text));
     match (ended.applied.len(), ended.pending_after_failure()) {
         (0, 0) => {}
         (0, pending) if pending == ended.pending.len() => {
@@ -58,7 +58,7 @@ fn more_are(count: usize) -> String {
 
 /// What happened; an error before which this run had applied something, does not say that nothing
 /// was run.
-pub fn text(ended: &Ended) -> String {
+pub fn text(ended: &RunFailure) -> String {
     let mut text = error_text(&ended.error);
     text.extend(before(ended).map(|next| format!(" before {next}")));
     if ended.applied.is_empty() {
@@ -69,14 +69,17 @@ pub fn text(ended: &Ended) -> String {
 }
 
 /// What a signal that interrupted nothing has kept from being run.
-fn before(ended: &Ended) -> Option<String> {
+fn before(ended: &RunFailure) -> Option<String> {
     let Error::Stopped { rolled_back: None, .. } = ended.error else { return None };
-    match (&ended.uncertain, &ended.underway) {
+    match (&ended.uncertain, &ended.in_progress) {
         // It may have been run.
         (Some(_), _) => None,
-        (None, Some(Underway { migration, reached: Reached { unit, of }, alone })) => {
-            let what = alone.map(|what| format!(", {what}")).unwrap_or_default();
-            Some(format!("step {unit} of {of} of {migration}{what}"))
+        (
+            None,
+            Some(InProgress { migration, reached: StepNumber { step, of }, outside_transaction }),
+        ) => {
+            let what = outside_transaction.map(|what| format!(", {what}")).unwrap_or_default();
+            Some(format!("step {step} of {of} of {migration}{what}"))
         }
         (None, None) => ended.pending.first().cloned(),
     }
@@ -99,20 +102,21 @@ fn error_text(error: &Error) -> String {
             };
             list(&format!("{from} cannot be used:"), problems.iter().map(ToString::to_string))
         }
-        Error::Unfit(unfit) => list(
+        Error::NotRunnable(unfit) => list(
             "nothing was run, since not everything that is pending can be:",
             unfit.iter().map(unfit_text),
         ),
         Error::Conflict(conflict) => conflict_text(conflict),
-        Error::NotAHistory(table, not) => format!(
+        Error::NotHistoryTable(table, not) => format!(
             "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
              one with --schema and --table",
             not.what
         ),
         Error::Unreachable(attempts) => {
-            let refuses =
-                |attempt: &Attempt| wait::refuses(&attempt.cause) && !attempt.cause.is_ours();
-            let refused = attempts.iter().any(refuses);
+            let is_rejection = |attempt: &Attempt| {
+                wait::is_rejection(&attempt.cause) && !attempt.cause.is_config_error()
+            };
+            let refused = attempts.iter().any(is_rejection);
             let what = if refused { "refuses us" } else { "cannot be reached" };
             let told = match attempts.as_slice() {
                 [only] => format!("the database {what}: {}", attempt_text(only)),
@@ -120,7 +124,7 @@ fn error_text(error: &Error) -> String {
             };
             hints::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
         }
-        Error::Standby => "the server is a standby, which takes no changes; connect to the \
+        Error::ReadOnly => "the server is a standby, which takes no changes; connect to the \
              primary"
             .to_owned(),
         Error::Failed(failure) => failure::text(failure),
@@ -129,13 +133,15 @@ fn error_text(error: &Error) -> String {
              them; restore that, and put the change behind it or into a new migration:",
             changed.iter().map(changed_unit_text),
         ),
-        Error::Heirs(heirs) => heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  "),
-        Error::NotProgress(table, not) => format!(
+        Error::AmbiguousRename(heirs) => {
+            heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  ")
+        }
+        Error::BadProgressTable(table, not) => format!(
             "the table {} is not one of ours ({not}); nothing was run",
             progress::qualified(table)
         ),
-        Error::Doubt(doubt) => doubt_text(doubt),
-        Error::Orphan { migration, pid, error } => format!(
+        Error::UnknownOutcome(doubt) => doubt_text(doubt),
+        Error::StaleBackend { migration, pid, error } => format!(
             "{migration}: backend {pid} still runs a statement of an earlier start, and {}; end \
              it with `select pg_terminate_backend({pid})`, and start again",
             match error {
@@ -143,7 +149,7 @@ fn error_text(error: &Error) -> String {
                 None => "does not end".to_owned(),
             }
         ),
-        Error::Busy { migration, index } => format!(
+        Error::IndexBeingBuilt { migration, index } => format!(
             "{migration}: someone else seems to be building the index {index}; try again later"
         ),
         Error::NoSecondConnection { migration } => format!(
@@ -158,14 +164,14 @@ fn error_text(error: &Error) -> String {
              that it does not depend on that",
             settings.join("; ")
         ),
-        Error::NoLock(failure, blocker) => {
+        Error::LockTimeout(failure, blocker) => {
             let who = match blocker {
                 Some(blocker) => format!(" It was last seen {}.", blocker_text(blocker)),
                 None => String::new(),
             };
             format!("{}\n\n  Every attempt met a lock.{who}", failure::text(failure))
         }
-        Error::Broken(broken) => format!(
+        Error::ConnectionLost(broken) => format!(
             "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
              applied",
             subject(&broken.migration),
@@ -173,7 +179,7 @@ fn error_text(error: &Error) -> String {
             broken.completed,
             plural(broken.statements, "statement"),
         ),
-        Error::Forbidden { error, statements } => format!(
+        Error::PermissionDenied { error, statements } => format!(
             "our role may not use the history as it must ({} {}). Have someone who may run:\n\n    {}",
             error.code,
             error.message,
@@ -183,11 +189,11 @@ fn error_text(error: &Error) -> String {
             "another runner is still at work ({}); try again later",
             holder_text(holder.as_ref())
         ),
-        Error::Unsettled(table) => format!(
+        Error::HistoryKeepsChanging(table) => format!(
             "the history {table} looks different each time that something is to be written; is \
              something else changing it?"
         ),
-        Error::Unanswered(table) => format!(
+        Error::HistoryTimeout(table) => format!(
             "the server lets us in, but does not answer about the history {table}; is that locked? \
              Try again later"
         ),
@@ -205,10 +211,10 @@ fn error_text(error: &Error) -> String {
              without running",
             names.join(", ")
         ),
-        Error::NotAdded(invalid) => invalid.to_string(),
+        Error::New(invalid) => invalid.to_string(),
         Error::Signals(error) => format!("signals cannot be handled: {error}"),
-        Error::App { program, reason: NotStarted { error, obstacle } } => {
-            let why = obstacle.as_ref().map(obstacle_text);
+        Error::App { program, reason: ExecError { error, hint } } => {
+            let why = hint.as_ref().map(obstacle_text);
             let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
             format!("cannot start {program}: {error}{why}")
         }
@@ -216,9 +222,9 @@ fn error_text(error: &Error) -> String {
 }
 
 fn rolled_back_text(rolled_back: &RolledBack) -> String {
-    let RolledBack { migration, confirmed, alone } = rolled_back;
+    let RolledBack { migration, confirmed, outside_transaction } = rolled_back;
     let migration = subject(migration);
-    match (alone, confirmed) {
+    match (outside_transaction, confirmed) {
         (Some(what), true) => {
             format!("{migration} was cancelled in {what}. {}", failure::left_by(what))
         }
@@ -235,17 +241,17 @@ fn rolled_back_text(rolled_back: &RolledBack) -> String {
 }
 
 /// What of a migration in several units stays.
-fn stays_text(underway: &Underway) -> Option<String> {
-    let Underway { migration, reached: Reached { unit, of }, .. } = underway;
-    match unit {
+fn stays_text(in_progress: &InProgress) -> Option<String> {
+    let InProgress { migration, reached: StepNumber { step, of }, .. } = in_progress;
+    match step {
         1 => None,
         2 => Some(format!(
             "Step 1 of {of} of {migration} is done and stays; the next start goes on with step 2."
         )),
         _ => Some(format!(
             "Steps 1 to {} of {of} of {migration} are done and stay; the next start goes on with \
-             step {unit}.",
-            unit - 1
+             step {step}.",
+            step - 1
         )),
     }
 }
@@ -255,7 +261,7 @@ fn changed_unit_text(changed: &ChangedUnit) -> String {
     if let Some((line, column)) = changed.place {
         let _ = write!(place, ":{line}:{column}");
     }
-    format!("{place}, step {} of the {} that are done", changed.unit, changed.done)
+    format!("{place}, step {} of the {} that are done", changed.step, changed.done)
 }
 
 fn heirs_text(heirs: &Heirs) -> String {
@@ -268,7 +274,7 @@ fn heirs_text(heirs: &Heirs) -> String {
     )
 }
 
-fn doubt_text(doubt: &Doubt) -> String {
+fn doubt_text(doubt: &UnknownOutcome) -> String {
     format!(
         "{}: a statement that runs outside any transaction was begun by an earlier start, and \
          nothing tells whether it was done; nothing was run\n\n    {}\n\n  Look at the database. \
@@ -280,10 +286,10 @@ fn doubt_text(doubt: &Doubt) -> String {
     )
 }
 
-fn obstacle_text(obstacle: &Obstacle) -> String {
-    match obstacle {
-        Obstacle::NotInPath => "it is in no folder of PATH".to_owned(),
-        Obstacle::NoInterpreter(name) => match name.strip_suffix('\r') {
+fn obstacle_text(hint: &ExecHint) -> String {
+    match hint {
+        ExecHint::NotInPath => "it is in no folder of PATH".to_owned(),
+        ExecHint::NoInterpreter(name) => match name.strip_suffix('\r') {
             Some("") => {
                 "its first line names only a carriage return, and no interpreter; the file's \
                  line ends have to be LF, not CRLF"
@@ -295,19 +301,19 @@ fn obstacle_text(obstacle: &Obstacle) -> String {
             ),
             None => format!("the script is there; its interpreter is not: {name}"),
         },
-        Obstacle::NoLoader(name) => {
+        ExecHint::NoLoader(name) => {
             format!(
                 "the program is there; what loads it, as it is dynamically linked, is not: {name}"
             )
         }
-        Obstacle::Folder => "it is a folder".to_owned(),
-        Obstacle::NotExecutable => "its mode does not allow it; `chmod +x` does".to_owned(),
-        Obstacle::NoProgram => {
+        ExecHint::Folder => "it is a folder".to_owned(),
+        ExecHint::NotExecutable => "its mode does not allow it; `chmod +x` does".to_owned(),
+        ExecHint::NoProgram => {
             "it is neither a program nor a script whose first line names an interpreter, such as \
              #!/bin/sh"
                 .to_owned()
         }
-        Obstacle::OtherMachine => "it is a program for another kind of machine".to_owned(),
+        ExecHint::OtherMachine => "it is a program for another kind of machine".to_owned(),
     }
 }
 
@@ -319,7 +325,7 @@ fn list(title: &str, items: impl Iterator<Item = String>) -> String {
     text
 }
 
-fn unfit_text(unfit: &Unfit) -> String {
+fn unfit_text(unfit: &NotRunnable) -> String {
     let mut place = unfit.file.clone();
     if let Some((line, column)) = unfit.place {
         let _ = write!(place, ":{line}:{column}");
@@ -373,7 +379,7 @@ fn conflict_text(conflict: &Conflict) -> String {
             pending.join(", "),
             baseline_command(pending)
         ),
-        Conflict::MayHaveRun { pending, unknown } => format!(
+        Conflict::PossiblyApplied { pending, unknown } => format!(
             "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
              records as applied the one that ran; it has a row of its own then, and the old one can \
              be deleted. --apply-older runs all that is pending",
@@ -418,11 +424,11 @@ fn baseline_command(pending: &[String]) -> String {
 /// password, but it may hold a name that ends in that word.
 pub fn typed(error: &Error) -> Vec<String> {
     match error {
-        Error::Forbidden { statements, .. } => statements.clone(),
-        Error::Heirs(heirs) => {
+        Error::PermissionDenied { statements, .. } => statements.clone(),
+        Error::AmbiguousRename(heirs) => {
             heirs.iter().flat_map(|it| it.rename.iter().chain([&it.forget])).cloned().collect()
         }
-        Error::Doubt(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
+        Error::UnknownOutcome(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
         Error::Conflict(Conflict::Edited(edited)) => {
             let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
             vec![accept_command(&names), accept_variable(&names)]
@@ -444,11 +450,11 @@ fn shell_word(name: &str) -> String {
 }
 
 /// As an object.
-pub fn json(ended: &Ended, with_app: bool) -> Map<String, Value> {
+pub fn json(ended: &RunFailure, with_app: bool) -> Map<String, Value> {
     let error = &ended.error;
     let mut fields = match error {
         Error::Failed(failure) => failure::json(failure),
-        Error::NoLock(failure, blocker) => {
+        Error::LockTimeout(failure, blocker) => {
             let mut fields = failure::json(failure);
             fields.insert("blocker".to_owned(), json!(blocker.as_ref().map(blocker_json)));
             fields
@@ -489,8 +495,9 @@ pub fn json(ended: &Ended, with_app: bool) -> Map<String, Value> {
     }
     fields.insert("applied".to_owned(), json!(ended.applied));
     fields.insert("pending".to_owned(), json!(ended.pending));
-    if let Some(Underway { migration, reached: Reached { unit, of }, .. }) = &ended.underway {
-        let partial = json!({ "migration": migration, "done": unit - 1, "units": of });
+    if let Some(InProgress { migration, reached: StepNumber { step, of }, .. }) = &ended.in_progress
+    {
+        let partial = json!({ "migration": migration, "done": step - 1, "units": of });
         fields.insert("partial".to_owned(), partial);
     }
     if let Some(uncertain) = &ended.uncertain {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::apply::event::{Again, Event, Purpose, Reached};
+use crate::apply::event::{Event, RecordKind, RetryReason, StepNumber};
 
 use super::backends::{blocker_json, blocker_text, holder_json, holder_text};
 use super::{attempt_json, attempt_text, object, plural, seconds, subject, trouble_text};
@@ -39,15 +39,15 @@ pub fn text(event: &Event) -> String {
             "applying {migration}, which is out of order: a later one has been applied already"
         ),
         Event::Resuming { migration, done } => {
-            format!("{migration}: an earlier start has done {} of {} steps", done.unit, done.of)
+            format!("{migration}: an earlier start has done {} of {} steps", done.step, done.of)
         }
-        Event::Unit { migration, reached: Reached { unit, of }, alone, took } => {
-            let what = alone.map(|what| format!(", {what},")).unwrap_or_default();
+        Event::Step { migration, reached: StepNumber { step, of }, outside_transaction, took } => {
+            let what = outside_transaction.map(|what| format!(", {what},")).unwrap_or_default();
             match took {
                 Some(took) => {
-                    format!("{migration}: step {unit} of {of}{what} done in {}", seconds(*took))
+                    format!("{migration}: step {step} of {of}{what} done in {}", seconds(*took))
                 }
-                None => format!("{migration}: step {unit} of {of}{what} was done already"),
+                None => format!("{migration}: step {step} of {of}{what} was done already"),
             }
         }
         Event::EndingOrphan { migration, pid } => format!(
@@ -63,21 +63,21 @@ pub fn text(event: &Event) -> String {
             Some(took) => format!("applied {} in {}", done.migration, seconds(took)),
             None => format!("{} is applied, the history says", done.migration),
         },
-        Event::Recorded { migrations, purpose } => {
+        Event::Recorded { migrations, kind } => {
             let names = migrations.join("\n  ");
             let count = plural(migrations.len(), "migration");
-            match purpose {
-                Purpose::Baseline => format!("recorded {count} as applied, not run:\n  {names}"),
-                Purpose::Accept => {
+            match kind {
+                RecordKind::Baseline => format!("recorded {count} as applied, not run:\n  {names}"),
+                RecordKind::Accept => {
                     format!("accepted {count} as now in the file, not run:\n  {names}")
                 }
             }
         }
-        Event::NothingToRecord { purpose: Purpose::Baseline, named } => {
+        Event::NothingToRecord { kind: RecordKind::Baseline, named } => {
             let through = named.iter().map(|name| format!(" through {name}")).collect::<String>();
             format!("nothing to record: every migration{through} has its row")
         }
-        Event::NothingToRecord { purpose: Purpose::Accept, named } => {
+        Event::NothingToRecord { kind: RecordKind::Accept, named } => {
             let none = match named.as_slice() {
                 [] => "no migration was".to_owned(),
                 [only] => format!("{only} was not"),
@@ -89,9 +89,9 @@ pub fn text(event: &Event) -> String {
             let pause = seconds(*pause);
             let migration = subject(migration);
             match why {
-                Again::Lock { error, blocker, alone } => format!(
+                RetryReason::Lock { error, blocker, outside_transaction } => format!(
                     "{migration} {}, a lock did not come ({} {}{}); attempt {attempt} in {pause}",
-                    if *alone { "did not get through" } else { "was rolled back" },
+                    if *outside_transaction { "did not get through" } else { "was rolled back" },
                     error.code,
                     error.message,
                     match blocker {
@@ -99,7 +99,7 @@ pub fn text(event: &Event) -> String {
                         None => String::new(),
                     }
                 ),
-                Again::Lost(trouble) => format!(
+                RetryReason::Lost(trouble) => format!(
                     "the connection broke during {migration} ({}); looking in {pause} what became \
                      of it",
                     trouble_text(trouble)
@@ -143,15 +143,15 @@ pub fn json(event: &Event) -> Map<String, Value> {
         Event::Resuming { migration, done } => json!({
             "event": "resuming",
             "migration": migration,
-            "done": done.unit,
+            "done": done.step,
             "units": done.of,
         }),
-        Event::Unit { migration, reached, alone, took } => json!({
+        Event::Step { migration, reached, outside_transaction, took } => json!({
             "event": "unit",
             "migration": migration,
-            "unit": reached.unit,
+            "unit": reached.step,
             "units": reached.of,
-            "alone": alone,
+            "alone": outside_transaction,
             "ms": took.map(milliseconds),
         }),
         Event::EndingOrphan { migration, pid } => {
@@ -170,22 +170,22 @@ pub fn json(event: &Event) -> Map<String, Value> {
             "migration": done.migration,
             "ms": done.took.map(milliseconds),
         }),
-        Event::Recorded { migrations, purpose } => json!({
+        Event::Recorded { migrations, kind } => json!({
             "event": "recorded",
             "migrations": migrations,
-            "purpose": purpose_json(*purpose),
+            "purpose": purpose_json(*kind),
         }),
-        Event::NothingToRecord { purpose, named } => json!({
+        Event::NothingToRecord { kind, named } => json!({
             "event": "nothing_to_record",
-            "purpose": purpose_json(*purpose),
+            "purpose": purpose_json(*kind),
             "named": named,
         }),
         Event::Retrying { migration, why, pause, attempt } => {
             let (sqlstate, message, blocker) = match why {
-                Again::Lock { error, blocker, .. } => {
+                RetryReason::Lock { error, blocker, .. } => {
                     (Some(error.code.clone()), error.message.clone(), blocker.as_ref())
                 }
-                Again::Lost(trouble) => (None, trouble_text(trouble), None),
+                RetryReason::Lost(trouble) => (None, trouble_text(trouble), None),
             };
             json!({
                 "event": "retrying",
@@ -203,10 +203,10 @@ pub fn json(event: &Event) -> Map<String, Value> {
     })
 }
 
-fn purpose_json(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Baseline => "baseline",
-        Purpose::Accept => "accept",
+fn purpose_json(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::Baseline => "baseline",
+        RecordKind::Accept => "accept",
     }
 }
 

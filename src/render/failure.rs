@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::apply::event::{Advice, Excerpt, Failure, Phase, Reached};
-use crate::postgres::server_error::{PgError, Position};
+use crate::apply::event::{Advice, Excerpt, Failure, Phase, StepNumber};
+use crate::postgres::server_error::{Position, ServerError};
 use crate::sql::redact;
 
 use super::{indented, object, subject};
@@ -23,9 +23,10 @@ pub fn text(failure: &Failure) -> String {
             advice.unwrap_or_default().trim_end()
         );
     }
-    let rolled_back = if failure.alone.is_none() { " and was rolled back" } else { "" };
+    let rolled_back =
+        if failure.outside_transaction.is_none() { " and was rolled back" } else { "" };
     let step = match failure.reached {
-        Some(Reached { unit, of }) => format!(" in step {unit} of {of}"),
+        Some(StepNumber { step, of }) => format!(" in step {step} of {of}"),
         None => String::new(),
     };
     let mut text = format!("{} failed{step}{rolled_back}\n\n", subject(&failure.migration));
@@ -55,7 +56,7 @@ pub fn text(failure: &Failure) -> String {
     if let Some(advice) = failure.advice {
         let _ = write!(text, "\n{}", advice_text(advice));
     }
-    if let Some(what @ "CREATE INDEX CONCURRENTLY") = failure.alone {
+    if let Some(what @ "CREATE INDEX CONCURRENTLY") = failure.outside_transaction {
         let _ = write!(text, "\n  {}.\n", left_by(what));
     }
     text.trim_end().to_owned()
@@ -95,7 +96,7 @@ pub fn left_by(what: &str) -> &'static str {
 }
 
 /// The server's words, whole, as psql has them.
-fn server_text(error: &PgError) -> String {
+fn server_text(error: &ServerError) -> String {
     let mut text = format!("  {} {}: {}\n", error.severity, error.code, indented(&error.message));
     if let Some(Position::InInternalQuery { query, position }) = &error.position {
         let before: String = query.chars().take(position.saturating_sub(1)).collect();
@@ -167,9 +168,9 @@ pub fn json(failure: &Failure) -> Map<String, Value> {
         "column": failure.place.map(|(_, column)| column),
         "statement": failure.statement,
         "statements": failure.statements,
-        "unit": failure.reached.map(|reached| reached.unit),
+        "unit": failure.reached.map(|reached| reached.step),
         "units": failure.reached.map(|reached| reached.of),
-        "alone": failure.alone,
+        "alone": failure.outside_transaction,
         "phase": match failure.phase {
             Phase::Begin => "begin",
             Phase::Replay => "replay",

@@ -5,8 +5,8 @@
 use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 
-use crate::postgres::server_error::PgError;
-use crate::postgres::session::{Attempt, Cause, Trouble};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 
 /// What to do about these attempts, each sentence once.
 pub fn cures(attempts: &[Attempt]) -> Vec<&'static str> {
@@ -28,9 +28,9 @@ pub fn cures(attempts: &[Attempt]) -> Vec<&'static str> {
 /// What to do about this one.
 pub fn cure(attempt: &Attempt) -> Option<&'static str> {
     match &attempt.cause {
-        Cause::Stopped(_) => None,
-        Cause::Server(error) => by_words(error).or_else(|| by_sqlstate(error.meant_code())),
-        Cause::Client(trouble) => by_trouble(trouble, attempt),
+        QueryError::Stopped(_) => None,
+        QueryError::Server(error) => by_words(error).or_else(|| by_sqlstate(error.meant_code())),
+        QueryError::Client(trouble) => by_trouble(trouble, attempt),
     }
 }
 
@@ -48,24 +48,24 @@ fn is_ipv6(attempt: &Attempt) -> bool {
     address.parse::<Ipv6Addr>().is_ok()
 }
 
-fn is_out_of_reach(cause: &Cause) -> bool {
-    let Cause::Client(Trouble::Dial(kind, _)) = cause else { return false };
+fn is_out_of_reach(cause: &QueryError) -> bool {
+    let QueryError::Client(ConnectionError::Connect(kind, _)) = cause else { return false };
     matches!(
         kind,
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::AddrNotAvailable
     )
 }
 
-fn by_trouble(trouble: &Trouble, attempt: &Attempt) -> Option<&'static str> {
+fn by_trouble(trouble: &ConnectionError, attempt: &Attempt) -> Option<&'static str> {
     let place = attempt.place.as_str();
     let is_socket = place.starts_with('/');
     let is_here = ["localhost:", "127.", "::1:"].iter().any(|here| place.starts_with(here));
     Some(match trouble {
-        Trouble::Lookup(_) => {
+        ConnectionError::Lookup(_) => {
             "check the spelling of the host; in Compose or Kubernetes, that both are in the same \
              network or namespace"
         }
-        Trouble::Dial(..) if is_out_of_reach(&attempt.cause) && is_ipv6(attempt) => {
+        ConnectionError::Connect(..) if is_out_of_reach(&attempt.cause) && is_ipv6(attempt) => {
             if label(attempt).contains(".supabase.co") {
                 "Supabase's direct host has only an IPv6 address, and there is no way to IPv6 from \
                  here: use the session pooler's URL (port 5432 at ....pooler.supabase.com), or buy \
@@ -75,48 +75,50 @@ fn by_trouble(trouble: &Trouble, attempt: &Attempt) -> Option<&'static str> {
                  host with an IPv4 address, such as the provider's pooler, or give this network IPv6"
             }
         }
-        Trouble::Dial(..) if is_out_of_reach(&attempt.cause) => {
+        ConnectionError::Connect(..) if is_out_of_reach(&attempt.cause) => {
             "there is no way to this address from here: check the host, the container's network, \
              and the routes"
         }
-        Trouble::Dial(ErrorKind::NotFound | ErrorKind::ConnectionRefused, _) if is_socket => {
+        ConnectionError::Connect(ErrorKind::NotFound | ErrorKind::ConnectionRefused, _)
+            if is_socket =>
+        {
             "no server has a socket there: mount the server's socket directory, or name a TCP host"
         }
-        Trouble::Dial(ErrorKind::PermissionDenied, _) if is_socket => {
+        ConnectionError::Connect(ErrorKind::PermissionDenied, _) if is_socket => {
             "this user may not use the socket: see the permissions of it and its directory"
         }
-        Trouble::Dial(ErrorKind::ConnectionRefused, _) if is_here => {
+        ConnectionError::Connect(ErrorKind::ConnectionRefused, _) if is_here => {
             "nothing listens there; inside a container, localhost is the container itself: name \
              the database's host or service"
         }
-        Trouble::Dial(ErrorKind::ConnectionRefused, _) => {
+        ConnectionError::Connect(ErrorKind::ConnectionRefused, _) => {
             "nothing listens there: check host and port, and that the server runs and has the \
              address in its listen_addresses"
         }
-        Trouble::Silent | Trouble::Dial(ErrorKind::TimedOut, _) => {
+        ConnectionError::TimedOut | ConnectionError::Connect(ErrorKind::TimedOut, _) => {
             "nothing answers there: check host and port, and the firewall or security group \
              between here and there"
         }
-        Trouble::Stalled => {
+        ConnectionError::LoginTimedOut => {
             "something listens there, and lets nobody in: see whether it is overloaded, or waits \
              for something itself, such as a pooler for its server; how long it may take is said by \
              connect_timeout, 10 s if that is not given, and by --wait"
         }
-        Trouble::NoNameServer => {
+        ConnectionError::DnsTimedOut => {
             "see the name servers in /etc/resolv.conf, and whether this network has a way to them"
         }
-        Trouble::NoPassword => {
+        ConnectionError::NoPassword => {
             "give it in the URL, in PGPASSWORD or PGPASSWORD_FILE, or in a password file"
         }
-        Trouble::Protocol(why) if why.contains("not a PostgreSQL server") => {
+        ConnectionError::Protocol(why) if why.contains("not a PostgreSQL server") => {
             "check the port: PostgreSQL's own is 5432, PgBouncer's 6432"
         }
-        Trouble::Dial(..)
-        | Trouble::Lost(..)
-        | Trouble::Tls(_)
-        | Trouble::Login(_)
-        | Trouble::ReadOnly
-        | Trouble::Protocol(_) => return None,
+        ConnectionError::Connect(..)
+        | ConnectionError::Lost(..)
+        | ConnectionError::Tls(_)
+        | ConnectionError::Login(_)
+        | ConnectionError::ReadOnly
+        | ConnectionError::Protocol(_) => return None,
     })
 }
 
@@ -183,7 +185,7 @@ const WORDS: &[(&str, &str)] = &[
 const WRONG_PASSWORD: &str = "the password is wrong, or the role has none; in a URL, percent-encode it: %40 for @, %2F for /, \
      %3A for :, %3F for ?, %23 for #, %25 for %";
 
-fn by_words(error: &PgError) -> Option<&'static str> {
+fn by_words(error: &ServerError) -> Option<&'static str> {
     if error.is("08P01") && error.message.contains("pg_hba.conf") {
         return Some(
             "the server's pg_hba.conf has to let the pooler in, as it connects for this role",
@@ -217,7 +219,7 @@ mod tests {
     use super::*;
 
     fn dial(place: &str, kind: ErrorKind) -> Attempt {
-        let cause = Cause::Client(Trouble::Dial(kind, String::new()));
+        let cause = QueryError::Client(ConnectionError::Connect(kind, String::new()));
         Attempt { place: place.to_owned(), cause }
     }
 

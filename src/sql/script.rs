@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
 use super::statement_kind::{self, Kind};
-use super::statement_target::{self, Change, Index, Modes, SetName};
+use super::statement_target::{self, Change, Index, Modes, SetStatement};
 
 const BOM: char = '\u{feff}';
 
@@ -22,18 +22,18 @@ pub struct Script<'a> {
     statements: Vec<Statement<'a>>,
     /// Where markers stand that must become a `;` for the server, which sees but comments in them.
     breaks: Vec<usize>,
-    uncut: Vec<(usize, Uncut)>,
+    ignored_markers: Vec<(usize, IgnoredMarker)>,
     no_transaction: bool,
     unterminated: Option<(&'static str, usize)>,
 }
 
 /// Why a script is not cut where someone may think that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uncut {
+pub enum IgnoredMarker {
     /// A marker stands inside of this, whose part it is. Drizzle cuts there all the same.
     Inside(&'static str),
     /// A comment resembles a marker. Nobody cuts there.
-    NearMiss,
+    AlmostMarker,
 }
 
 /// One statement: what the server answers with one CommandComplete.
@@ -63,8 +63,8 @@ impl Statement<'_> {
     }
 
     /// The setting that a statement of [`Kind::Setting`] changes.
-    pub fn set_name(&self) -> Option<SetName> {
-        statement_target::set_name(self.text)
+    pub fn set_statement(&self) -> Option<SetStatement> {
+        statement_target::set_statement(self.text)
     }
 
     /// The value that a statement of [`Kind::AddEnumValue`] adds, in its quotes.
@@ -184,8 +184,8 @@ impl<'a> Script<'a> {
     }
 
     /// Where markers, or what resembles them, do not cut, in bytes.
-    pub fn uncut(&self) -> &[(usize, Uncut)] {
-        &self.uncut
+    pub fn ignored_markers(&self) -> &[(usize, IgnoredMarker)] {
+        &self.ignored_markers
     }
 
     /// Whether the script has the line `-- premigrate: no-transaction`.
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
                 text,
                 statements: Vec::new(),
                 breaks: Vec::new(),
-                uncut: Vec::new(),
+                ignored_markers: Vec::new(),
                 no_transaction: false,
                 unterminated: None,
             },
@@ -293,7 +293,7 @@ impl<'a> Reader<'a> {
             if !token.closed {
                 self.script.unterminated = Some((unterminated(&token), token.start));
             }
-            self.uncut(&token);
+            self.ignored_markers(&token);
             match token.kind {
                 TokenKind::Space | TokenKind::BlockComment => {}
                 TokenKind::LineComment => {
@@ -310,11 +310,14 @@ impl<'a> Reader<'a> {
         self.script
     }
 
-    fn uncut(&mut self, token: &Token<'a>) {
+    fn ignored_markers(&mut self, token: &Token<'a>) {
         let inside = match token.kind {
             TokenKind::Space | TokenKind::Marker | TokenKind::Word | TokenKind::Symbol => return,
             TokenKind::LineComment if resembles_marker(token) => {
-                return self.script.uncut.push((token.start, Uncut::NearMiss));
+                return self
+                    .script
+                    .ignored_markers
+                    .push((token.start, IgnoredMarker::AlmostMarker));
             }
             TokenKind::LineComment | TokenKind::BlockComment => "a comment",
             TokenKind::QuotedIdentifier => "a quoted identifier",
@@ -322,7 +325,9 @@ impl<'a> Reader<'a> {
             TokenKind::Literal => "a string",
         };
         let markers = token.text.match_indices(MARKER);
-        self.script.uncut.extend(markers.map(|(at, _)| (token.start + at, Uncut::Inside(inside))));
+        self.script
+            .ignored_markers
+            .extend(markers.map(|(at, _)| (token.start + at, IgnoredMarker::Inside(inside))));
     }
 
     fn at_top(&self) -> bool {
@@ -334,7 +339,7 @@ impl<'a> Reader<'a> {
     fn marker(&mut self, marker: &Token<'a>) {
         if self.open.is_some() && !self.at_top() {
             let inside = if self.depth > 0 { "parentheses" } else { "a BEGIN ATOMIC body" };
-            return self.script.uncut.push((marker.start, Uncut::Inside(inside)));
+            return self.script.ignored_markers.push((marker.start, IgnoredMarker::Inside(inside)));
         }
         self.lexer.separate();
         let rest = self.lexer.rest();
@@ -680,28 +685,31 @@ mod tests {
 
     #[test]
     fn markers_that_do_not_cut_are_told_with_what_they_stand_in() {
-        for (text, uncut) in [
+        for (text, ignored_markers) in [
             ("a;--> statement-breakpoint\nb -- c --> statement-breakpoint", &[][..]),
-            ("a -->statement-breakpoint", &[(2, Uncut::NearMiss)]),
-            ("--> STATEMENT-BREAKPOINT;\na", &[(0, Uncut::NearMiss)]),
-            ("-- statement_breakpoint", &[(0, Uncut::NearMiss)]),
+            ("a -->statement-breakpoint", &[(2, IgnoredMarker::AlmostMarker)]),
+            ("--> STATEMENT-BREAKPOINT;\na", &[(0, IgnoredMarker::AlmostMarker)]),
+            ("-- statement_breakpoint", &[(0, IgnoredMarker::AlmostMarker)]),
             ("-- a statement-breakpoint is meant\n-- >", &[]),
-            ("a ---> statement-breakpoint", &[(3, Uncut::Inside("a comment"))]),
-            ("/* --> statement-breakpoint */", &[(3, Uncut::Inside("a comment"))]),
-            ("'--> statement-breakpoint'", &[(1, Uncut::Inside("a string"))]),
-            ("\"--> statement-breakpoint\"", &[(1, Uncut::Inside("a quoted identifier"))]),
-            ("$$--> statement-breakpoint$$", &[(2, Uncut::Inside("a dollar-quoted string"))]),
-            ("f(--> statement-breakpoint\n)", &[(2, Uncut::Inside("parentheses"))]),
+            ("a ---> statement-breakpoint", &[(3, IgnoredMarker::Inside("a comment"))]),
+            ("/* --> statement-breakpoint */", &[(3, IgnoredMarker::Inside("a comment"))]),
+            ("'--> statement-breakpoint'", &[(1, IgnoredMarker::Inside("a string"))]),
+            ("\"--> statement-breakpoint\"", &[(1, IgnoredMarker::Inside("a quoted identifier"))]),
+            (
+                "$$--> statement-breakpoint$$",
+                &[(2, IgnoredMarker::Inside("a dollar-quoted string"))],
+            ),
+            ("f(--> statement-breakpoint\n)", &[(2, IgnoredMarker::Inside("parentheses"))]),
             (
                 "create function f() begin atomic --> statement-breakpoint\nend",
-                &[(33, Uncut::Inside("a BEGIN ATOMIC body"))],
+                &[(33, IgnoredMarker::Inside("a BEGIN ATOMIC body"))],
             ),
             (
                 "'--> statement-breakpoint --> statement-breakpoint",
-                &[(1, Uncut::Inside("a string")), (26, Uncut::Inside("a string"))],
+                &[(1, IgnoredMarker::Inside("a string")), (26, IgnoredMarker::Inside("a string"))],
             ),
         ] {
-            assert_eq!(Script::read(text).uncut(), uncut, "{text}");
+            assert_eq!(Script::read(text).ignored_markers(), ignored_markers, "{text}");
         }
     }
 

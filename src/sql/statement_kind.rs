@@ -23,7 +23,7 @@ pub enum Kind {
     SetTransaction,
     /// A version from 13 to 18 refuses it inside a transaction block (25001), and those that do not
     /// take it outside of one too; its name.
-    Alone(&'static str),
+    NoTransactionBlock(&'static str),
     /// `COPY ... FROM STDIN`: the client sends the data.
     CopyFromClient,
     /// `COPY ... TO STDOUT`: the client is sent data.
@@ -42,7 +42,7 @@ pub enum Kind {
 }
 
 pub(super) fn classify(statement: &str) -> Kind {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     let Some(first) = words.0.next() else { return Kind::Plain };
     if first.text == "\\" {
         return Kind::MetaCommand;
@@ -53,9 +53,9 @@ pub(super) fn classify(statement: &str) -> Kind {
     match first.text.to_ascii_lowercase().as_str() {
         "begin" => Kind::Begin,
         "start" if words.eat("transaction") => Kind::Begin,
-        "commit" | "end" if words.eat("prepared") => Kind::Alone("COMMIT PREPARED"),
+        "commit" | "end" if words.eat("prepared") => Kind::NoTransactionBlock("COMMIT PREPARED"),
         "commit" | "end" => Kind::Commit,
-        "rollback" if words.eat("prepared") => Kind::Alone("ROLLBACK PREPARED"),
+        "rollback" if words.eat("prepared") => Kind::NoTransactionBlock("ROLLBACK PREPARED"),
         "rollback" | "abort" => {
             words.eat_any(&["work", "transaction"]);
             if words.eat("to") { Kind::Plain } else { Kind::Rollback }
@@ -76,19 +76,19 @@ pub(super) fn classify(statement: &str) -> Kind {
         "create" => create(words),
         "alter" => alter(words),
         "drop" => drop(words),
-        "vacuum" => Kind::Alone("VACUUM"),
+        "vacuum" => Kind::NoTransactionBlock("VACUUM"),
         "cluster" => {
             words.option("verbose");
             words.eat("verbose");
-            if words.0.peek().is_none() { Kind::Alone("CLUSTER") } else { Kind::Plain }
+            if words.0.peek().is_none() { Kind::NoTransactionBlock("CLUSTER") } else { Kind::Plain }
         }
         "reindex" => reindex(words),
-        "discard" if words.eat("all") => Kind::Alone("DISCARD ALL"),
+        "discard" if words.eat("all") => Kind::NoTransactionBlock("DISCARD ALL"),
         _ => Kind::Plain,
     }
 }
 
-fn set(mut words: Words) -> Kind {
+fn set(mut words: Tokens) -> Kind {
     let local = words.eat("local");
     words.eat("session");
     if words.eat("transaction") {
@@ -105,7 +105,7 @@ fn set(mut words: Words) -> Kind {
 }
 
 /// A setting of how SQL is read, unless it is set to what we read by; pg_dump does that.
-fn reading_setting(words: &mut Words) -> Option<&'static str> {
+fn reading_setting(words: &mut Tokens) -> Option<&'static str> {
     let settings: [(&str, &[&str]); 3] = [
         ("standard_conforming_strings", &["on", "true", "yes", "1", "default"]),
         ("client_encoding", &["utf8", "utf-8", "unicode", "default"]),
@@ -123,7 +123,7 @@ fn reading_setting(words: &mut Words) -> Option<&'static str> {
 
 /// `SELECT set_config(..., false)` as pg_dump writes it, and nothing beside it; and
 /// `SELECT ... INTO TEMP`.
-fn select(mut words: Words) -> Kind {
+fn select(mut words: Tokens) -> Kind {
     if sets(words.clone()) {
         return Kind::Setting;
     }
@@ -148,12 +148,12 @@ fn select(mut words: Words) -> Kind {
     Kind::Plain
 }
 
-fn sets(mut words: Words) -> bool {
+fn sets(mut words: Tokens) -> bool {
     if words.eat("pg_catalog") {
         words.eat(".");
     }
     let literal =
-        |words: &mut Words| words.0.next_if(|token| token.kind == TokenKind::Literal).is_some();
+        |words: &mut Tokens| words.0.next_if(|token| token.kind == TokenKind::Literal).is_some();
     words.eat("set_config")
         && words.eat("(")
         && literal(&mut words)
@@ -165,7 +165,7 @@ fn sets(mut words: Words) -> bool {
         && words.0.next().is_none()
 }
 
-fn copy(words: Words) -> Kind {
+fn copy(words: Tokens) -> Kind {
     // PostgreSQL takes either name in either direction.
     let with_client = |way| ["stdin", "stdout"].iter().any(|end| words.clone().seek(way, end));
     if with_client("from") {
@@ -177,22 +177,26 @@ fn copy(words: Words) -> Kind {
     }
 }
 
-fn create(mut words: Words) -> Kind {
+fn create(mut words: Tokens) -> Kind {
     if words.eat("database") {
-        return Kind::Alone("CREATE DATABASE");
+        return Kind::NoTransactionBlock("CREATE DATABASE");
     }
     if words.eat("tablespace") {
-        return Kind::Alone("CREATE TABLESPACE");
+        return Kind::NoTransactionBlock("CREATE TABLESPACE");
     }
     if words.eat("subscription") {
         let makes_slot = !words.seek("with", "(")
             || (words.clone().flag("create_slot") != Some(false)
                 && words.flag("connect") != Some(false));
-        return if makes_slot { Kind::Alone("CREATE SUBSCRIPTION") } else { Kind::Plain };
+        return if makes_slot {
+            Kind::NoTransactionBlock("CREATE SUBSCRIPTION")
+        } else {
+            Kind::Plain
+        };
     }
     words.eat("unique");
     if words.eat("index") && words.eat("concurrently") {
-        return Kind::Alone("CREATE INDEX CONCURRENTLY");
+        return Kind::NoTransactionBlock("CREATE INDEX CONCURRENTLY");
     }
     if words.eat("or") {
         words.eat("replace");
@@ -231,9 +235,9 @@ fn create(mut words: Words) -> Kind {
     Kind::Plain
 }
 
-fn alter(mut words: Words) -> Kind {
+fn alter(mut words: Tokens) -> Kind {
     if words.eat("system") {
-        return Kind::Alone("ALTER SYSTEM");
+        return Kind::NoTransactionBlock("ALTER SYSTEM");
     }
     if words.eat("database") {
         words.skip_name();
@@ -242,7 +246,7 @@ fn alter(mut words: Words) -> Kind {
     if words.eat("table") && words.seek("detach", "partition") {
         words.skip_name();
         if words.eat("concurrently") {
-            return Kind::Alone("ALTER TABLE DETACH PARTITION CONCURRENTLY");
+            return Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY");
         }
     }
     if words.eat("type") {
@@ -259,19 +263,19 @@ fn alter(mut words: Words) -> Kind {
 }
 
 /// Its tablespace is set in two ways, and a setting may be called so too.
-fn alter_database(mut words: Words) -> Kind {
+fn alter_database(mut words: Tokens) -> Kind {
     let sets = words.eat("set");
     words.eat("with");
     if words.eat("tablespace") && !(sets && words.eat_any(&["=", "to", "."])) {
-        Kind::Alone("ALTER DATABASE SET TABLESPACE")
+        Kind::NoTransactionBlock("ALTER DATABASE SET TABLESPACE")
     } else {
         Kind::Plain
     }
 }
 
-fn alter_subscription(mut words: Words) -> Kind {
+fn alter_subscription(mut words: Tokens) -> Kind {
     if words.eat("refresh") {
-        return Kind::Alone("ALTER SUBSCRIPTION REFRESH");
+        return Kind::NoTransactionBlock("ALTER SUBSCRIPTION REFRESH");
     }
     if !words.eat_any(&["set", "add", "drop"]) {
         return Kind::Plain;
@@ -283,50 +287,50 @@ fn alter_subscription(mut words: Words) -> Kind {
         words.eat("(")
             && (words.clone().flag("failover").is_some() || words.flag("two_phase") == Some(false))
     };
-    if refuses { Kind::Alone("ALTER SUBSCRIPTION") } else { Kind::Plain }
+    if refuses { Kind::NoTransactionBlock("ALTER SUBSCRIPTION") } else { Kind::Plain }
 }
 
-fn drop(mut words: Words) -> Kind {
+fn drop(mut words: Tokens) -> Kind {
     if words.eat("database") {
-        Kind::Alone("DROP DATABASE")
+        Kind::NoTransactionBlock("DROP DATABASE")
     } else if words.eat("tablespace") {
-        Kind::Alone("DROP TABLESPACE")
+        Kind::NoTransactionBlock("DROP TABLESPACE")
     } else if words.eat("subscription") {
-        Kind::Alone("DROP SUBSCRIPTION")
+        Kind::NoTransactionBlock("DROP SUBSCRIPTION")
     } else if words.eat("index") && words.eat("concurrently") {
-        Kind::Alone("DROP INDEX CONCURRENTLY")
+        Kind::NoTransactionBlock("DROP INDEX CONCURRENTLY")
     } else {
         Kind::Plain
     }
 }
 
-fn reindex(mut words: Words) -> Kind {
+fn reindex(mut words: Tokens) -> Kind {
     let option = words.option("concurrently");
     if words.eat("schema") {
-        return Kind::Alone("REINDEX SCHEMA");
+        return Kind::NoTransactionBlock("REINDEX SCHEMA");
     }
     if words.eat("database") {
-        return Kind::Alone("REINDEX DATABASE");
+        return Kind::NoTransactionBlock("REINDEX DATABASE");
     }
     if words.eat("system") {
-        return Kind::Alone("REINDEX SYSTEM");
+        return Kind::NoTransactionBlock("REINDEX SYSTEM");
     }
     words.eat_any(&["index", "table"]);
     if words.eat("concurrently") || option == Some(true) {
-        Kind::Alone("REINDEX CONCURRENTLY")
+        Kind::NoTransactionBlock("REINDEX CONCURRENTLY")
     } else {
         Kind::Plain
     }
 }
 
 /// Whether the server might refuse this in a transaction block, for all that the text tells. Of
-/// these it is certain that it does not, but for the forms that are [`Kind::Alone`].
+/// these it is certain that it does not, but for the forms that are [`Kind::NoTransactionBlock`].
 pub(super) fn may_stand_alone(statement: &str) -> bool {
     const NEVER: [&str; 16] = [
         "alter", "analyze", "comment", "create", "declare", "delete", "drop", "grant", "insert",
         "lock", "merge", "reset", "revoke", "set", "truncate", "update",
     ];
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     if words.eat("create") {
         // Of extensions that keep such a view up to date, some must commit.
         return words.eat("materialized");
@@ -336,21 +340,21 @@ pub(super) fn may_stand_alone(statement: &str) -> bool {
 
 /// Whether a statement that begins so may have a `BEGIN ATOMIC` body.
 pub(super) fn is_routine(start: &str) -> bool {
-    let mut words = Words::of(start);
+    let mut words = Tokens::of(start);
     let creates = words.eat("create") && (!words.eat("or") || words.eat("replace"));
     creates && words.eat_any(&["function", "procedure"])
 }
 
 /// The significant tokens of a statement, from the front.
 #[derive(Clone)]
-pub(super) struct Words<'a>(pub(super) Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
+pub(super) struct Tokens<'a>(pub(super) Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
 
 type IsSignificant<'a> = fn(&Token<'a>) -> bool;
 
-impl<'a> Words<'a> {
+impl<'a> Tokens<'a> {
     pub(super) fn of(statement: &'a str) -> Self {
         let is_significant: IsSignificant<'a> = Token::is_significant;
-        Words(Lexer::new(statement, 0).filter(is_significant).peekable())
+        Tokens(Lexer::new(statement, 0).filter(is_significant).peekable())
     }
 
     pub(super) fn eat(&mut self, word: &str) -> bool {
@@ -471,8 +475,8 @@ mod tests {
             ("abort", Rollback),
             ("abort transaction", Rollback),
             ("prepare transaction 'a'", PrepareTransaction),
-            ("commit prepared 'a'", Alone("COMMIT PREPARED")),
-            ("rollback prepared 'a'", Alone("ROLLBACK PREPARED")),
+            ("commit prepared 'a'", NoTransactionBlock("COMMIT PREPARED")),
+            ("rollback prepared 'a'", NoTransactionBlock("ROLLBACK PREPARED")),
             ("set transaction isolation level serializable", SetTransaction),
             ("set local transaction read only", SetTransaction),
         ]);
@@ -503,7 +507,7 @@ mod tests {
 
     #[test]
     fn statements_that_refuse_a_transaction_block_stand_alone() {
-        let alone = |statement, name| check(&[(statement, Alone(name))]);
+        let alone = |statement, name| check(&[(statement, NoTransactionBlock(name))]);
         alone("create index concurrently on t (x)", "CREATE INDEX CONCURRENTLY");
         alone(
             "create unique index concurrently if not exists i on t (x)",
@@ -565,7 +569,7 @@ mod tests {
 
     #[test]
     fn reindex_concurrently_is_a_word_or_an_option_that_may_be_off() {
-        let concurrently = Alone("REINDEX CONCURRENTLY");
+        let concurrently = NoTransactionBlock("REINDEX CONCURRENTLY");
         check(&[
             ("reindex table concurrently t", concurrently),
             ("reindex (verbose) index concurrently i", concurrently),
@@ -587,8 +591,8 @@ mod tests {
 
     #[test]
     fn subscriptions_stand_alone_where_they_reach_for_the_publisher() {
-        let create = Alone("CREATE SUBSCRIPTION");
-        let alter = Alone("ALTER SUBSCRIPTION");
+        let create = NoTransactionBlock("CREATE SUBSCRIPTION");
+        let alter = NoTransactionBlock("ALTER SUBSCRIPTION");
         check(&[
             ("create subscription s connection 'c' publication p", create),
             ("create subscription s connection 'c' publication p with (copy_data = false)", create),
@@ -601,8 +605,11 @@ mod tests {
                 "create subscription s connection 'c' publication p with (enabled, connect = 'off')",
                 Plain,
             ),
-            ("drop subscription if exists s", Alone("DROP SUBSCRIPTION")),
-            ("alter subscription s refresh publication", Alone("ALTER SUBSCRIPTION REFRESH")),
+            ("drop subscription if exists s", NoTransactionBlock("DROP SUBSCRIPTION")),
+            (
+                "alter subscription s refresh publication",
+                NoTransactionBlock("ALTER SUBSCRIPTION REFRESH"),
+            ),
             ("alter subscription s set publication p, q", alter),
             ("alter subscription s add publication p with (copy_data = false)", alter),
             ("alter subscription s drop publication p with (refresh = true)", alter),

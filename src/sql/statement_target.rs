@@ -3,7 +3,7 @@
 //! refused for it.
 
 use super::lexer::{Token, TokenKind};
-use super::statement_kind::Words;
+use super::statement_kind::Tokens;
 
 /// What a statement does to a table or a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Touch {
 
 /// A setting that a statement changes for the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetName {
+pub struct SetStatement {
     /// Its name; `all` for all of them.
     pub name: String,
     /// Whether it is changed back to what the session began with.
@@ -39,7 +39,7 @@ pub struct SetName {
 }
 
 pub(super) fn changes(statement: &str) -> Vec<Change> {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     let Some((touch, schema)) = touch(&mut words) else { return Vec::new() };
     let mut changes = Vec::new();
     loop {
@@ -58,7 +58,7 @@ pub(super) fn changes(statement: &str) -> Vec<Change> {
     changes
 }
 
-fn touch(words: &mut Words) -> Option<(Touch, bool)> {
+fn touch(words: &mut Tokens) -> Option<(Touch, bool)> {
     if words.eat("insert") {
         return words.eat("into").then_some((Touch::Write, false));
     }
@@ -93,29 +93,29 @@ fn touch(words: &mut Words) -> Option<(Touch, bool)> {
     Some((touch, schema))
 }
 
-pub(super) fn set_name(statement: &str) -> Option<SetName> {
-    let mut words = Words::of(statement);
+pub(super) fn set_statement(statement: &str) -> Option<SetStatement> {
+    let mut words = Tokens::of(statement);
     if words.eat("set") {
         words.eat("session");
         let name = setting(&mut words)?;
         words.eat_any(&["to", "="]);
         let back = words.eat_any(&["default", "none", "local"]) && words.0.next().is_none();
-        Some(SetName { name, back })
+        Some(SetStatement { name, back })
     } else if words.eat("reset") {
         words.eat("session");
-        Some(SetName { name: setting(&mut words)?, back: true })
+        Some(SetStatement { name: setting(&mut words)?, back: true })
     } else {
         while let Some(word) = words.0.next() {
             if word.is("set_config") && words.eat("(") {
                 let name = words.0.next()?.text.trim_matches('\'').to_ascii_lowercase();
-                return Some(SetName { name, back: false });
+                return Some(SetStatement { name, back: false });
             }
         }
         None
     }
 }
 
-fn setting(words: &mut Words) -> Option<String> {
+fn setting(words: &mut Tokens) -> Option<String> {
     if words.eat("time") {
         words.eat("zone");
         return Some("timezone".to_owned());
@@ -125,7 +125,7 @@ fn setting(words: &mut Words) -> Option<String> {
 }
 
 pub(super) fn enum_value(statement: &str) -> Option<&str> {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     words.0.find(|word| word.is("value"))?;
     let _ = words.eat("if") && words.eat("not") && words.eat("exists");
     words.0.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
@@ -143,7 +143,7 @@ pub struct Modes {
 }
 
 pub(super) fn modes(statement: &str) -> Modes {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     let mut modes = Modes::default();
     while let Some(word) = words.0.next() {
         if word.is("level") {
@@ -168,14 +168,14 @@ pub(super) fn modes(statement: &str) -> Modes {
 }
 
 pub(super) fn chains(statement: &str) -> bool {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     words.0.next();
     words.eat_any(&["work", "transaction"]);
     words.eat("and") && words.eat("chain")
 }
 
 pub(super) fn enum_name(statement: &str) -> Option<Vec<String>> {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     let creates = words.eat("create");
     if !(creates || words.eat("alter")) || !words.eat("type") {
         return None;
@@ -194,7 +194,7 @@ pub struct Index {
 }
 
 pub(super) fn index(statement: &str) -> Option<Index> {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     let creates = words.eat("create");
     if !(creates || words.eat("drop")) {
         return None;
@@ -222,7 +222,7 @@ pub(super) fn index(statement: &str) -> Option<Index> {
 
 /// The partitioned table and the partition of `ALTER TABLE ... DETACH PARTITION`.
 pub(super) fn detached(statement: &str) -> Option<[Vec<String>; 2]> {
-    let mut words = Words::of(statement);
+    let mut words = Tokens::of(statement);
     if !words.eat("alter") || !words.eat("table") {
         return None;
     }
@@ -237,14 +237,14 @@ pub(super) fn detached(statement: &str) -> Option<[Vec<String>; 2]> {
 }
 
 /// A name of which every part can be read: not one with Unicode escapes.
-fn whole_name(words: &mut Words) -> Option<Vec<String>> {
+fn whole_name(words: &mut Tokens) -> Option<Vec<String>> {
     let name = name(words);
     let goes_on = words.0.peek().is_some_and(|next| next.kind == TokenKind::QuotedIdentifier);
     (!name.is_empty() && !goes_on).then_some(name)
 }
 
 /// A name, in parts; empty where none stands.
-fn name(words: &mut Words) -> Vec<String> {
+fn name(words: &mut Tokens) -> Vec<String> {
     let mut parts = Vec::new();
     while let Some(part) = words.0.next_if(|token| part(token).is_some()) {
         parts.extend(self::part(&part));
@@ -315,11 +315,11 @@ mod tests {
             ("reset all", "all", true),
             ("select pg_catalog.set_config('Search_path', '', false)", "search_path", false),
         ] {
-            let told = set_name(statement);
-            assert_eq!(told, Some(SetName { name: name.to_owned(), back }), "{statement}");
+            let told = set_statement(statement);
+            assert_eq!(told, Some(SetStatement { name: name.to_owned(), back }), "{statement}");
         }
-        assert_eq!(set_name("set"), None);
-        assert_eq!(set_name("select 1"), None);
+        assert_eq!(set_statement("set"), None);
+        assert_eq!(set_statement("select 1"), None);
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 
 use premigrate::apply::event::Broken;
-use premigrate::cli::args::Usage;
+use premigrate::cli::args::UsageError;
 use premigrate::cli::config;
 use premigrate::error::{Conflict, Error};
 use premigrate::history::table::Table;
-use premigrate::postgres::server_error::PgError;
-use premigrate::postgres::session::{Attempt, Cause, Trouble};
-use premigrate::process::exec::NotStarted;
+use premigrate::postgres::server_error::ServerError;
+use premigrate::postgres::session::{Attempt, ConnectionError, QueryError};
+use premigrate::process::exec::ExecError;
 
 use crate::harness::{Database, Folder, bare, premigrate};
 
@@ -83,26 +83,26 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         let place = String::new();
         Error::Unreachable(vec![Attempt { place, cause }])
     };
-    let refusal = PgError { code: "28P01".to_owned(), ..PgError::default() };
-    let (table, trouble) = (Table::new("s", "t"), Trouble::Silent);
-    let broken = Broken { migration: None, unit: 0, completed: 0, statements: 0, trouble };
+    let refusal = ServerError { code: "28P01".to_owned(), ..ServerError::default() };
+    let (table, trouble) = (Table::new("s", "t"), ConnectionError::TimedOut);
+    let broken = Broken { migration: None, step: 0, completed: 0, statements: 0, trouble };
     let app = |kind: io::ErrorKind| {
-        let reason = NotStarted { error: kind.into(), obstacle: None };
+        let reason = ExecError { error: kind.into(), hint: None };
         Error::App { program: String::new(), reason }
     };
     let readme = codes_of_readme();
     for (words, error) in [
-        ("the command line is wrong", Error::Usage(Usage::NoApp)),
+        ("the command line is wrong", Error::Usage(UsageError::NoApp)),
         ("the migrations are invalid", Error::NothingEmbedded),
         ("the history disagrees", Error::Conflict(Conflict::NotUpgradable { unknown: vec![] })),
-        ("the database is unreachable", unreachable(Cause::Client(Trouble::Silent))),
-        ("stays read-only", Error::Standby),
-        ("a migration failed", Error::Broken(Box::new(broken))),
+        ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
+        ("stays read-only", Error::ReadOnly),
+        ("a migration failed", Error::ConnectionLost(Box::new(broken))),
         ("another runner is at work", Error::LockedOut(None)),
-        ("try again", Error::Unanswered(table)),
-        ("refused: password", unreachable(Cause::Server(refusal.clone()))),
-        ("permission", Error::Forbidden { error: refusal, statements: vec![] }),
-        ("the configuration is wrong", Error::Config(config::Invalid::NoDatabase)),
+        ("try again", Error::HistoryTimeout(table)),
+        ("refused: password", unreachable(QueryError::Server(refusal.clone()))),
+        ("permission", Error::PermissionDenied { error: refusal, statements: vec![] }),
+        ("the configuration is wrong", Error::Config(config::ConfigError::NoDatabase)),
         ("the app cannot be executed", app(io::ErrorKind::PermissionDenied)),
         ("is not there", app(io::ErrorKind::NotFound)),
     ] {

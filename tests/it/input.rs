@@ -9,7 +9,7 @@ use std::process::Command;
 
 use premigrate::cli::config::{Config, Environment};
 use premigrate::cli::{args, dotenv};
-use premigrate::history::table::{History, Row, State};
+use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
 use premigrate::migrations::{layout, source};
 use premigrate::postgres::conninfo;
@@ -360,7 +360,7 @@ fn no_bytes_in_a_migration_make_it_panic() {
     for _ in 0..20_000 {
         let bytes = random.bytes(&SQL);
         let migration = Migration::new("a", "a.sql", Some(1), bytes.clone());
-        assert!(migration.bears(migration.hash.as_str()));
+        assert!(migration.matches_hash(migration.hash.as_str()));
         let text = String::from_utf8_lossy(&bytes);
         let script = Script::read(&text);
         let pieces = script.pieces(random.below(40));
@@ -448,7 +448,7 @@ fn no_arguments_and_no_environment_make_it_panic() {
         let count = random.below(5);
         let args = (0..count).map(|_| OsString::from_vec(random.bytes(&flags))).collect();
         let variables = names.map(|name| (name.into(), OsString::from_vec(random.bytes(&urls))));
-        if let Ok(args::Request::Run(mut invocation)) = args::parse(args) {
+        if let Ok(args::Parsed::Run(mut invocation)) = args::parse(args) {
             invocation.options.insert("--env-file", OsString::new());
             let config = Config::new(&invocation, &Environment::new(variables));
             let _ = config.map(|config| config.settings().map_err(|invalid| invalid.to_string()));
@@ -481,7 +481,7 @@ fn no_rows_of_a_history_make_planning_panic() {
                     .to_string(),
                 created_at: [None, Some(0), Some(600), Some(1000), Some(1200)][random.below(5)],
                 name: [None, Some("m0".to_owned()), Some("m1".to_owned())][random.below(3)].clone(),
-                version: 0,
+                xmin: 0,
                 applied_at: None,
             })
             .collect();
@@ -489,8 +489,8 @@ fn no_rows_of_a_history_make_planning_panic() {
             apply_older: random.below(2) == 0,
             strict: random.below(2) == 0,
         };
-        let state = if random.below(2) == 0 { State::Named } else { State::Unnamed };
-        let history = History { state, rows, standby: false };
+        let state = if random.below(2) == 0 { TableVersion::V1 } else { TableVersion::V0 };
+        let history = History { state, rows, in_recovery: false };
         let _ = premigrate::history::plan::baseline(&set, &history, Some(random.below(4)));
         let _ = premigrate::history::plan::accept(&set, &history, Some(&[random.below(4)]));
         if let Ok(plan) = premigrate::history::plan::plan(&set, &history, policy) {

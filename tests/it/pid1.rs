@@ -13,8 +13,8 @@ use crate::handover::has_default_signals;
 use crate::harness::{
     Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, unique, waits_for_room,
 };
-use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
 use crate::proxy::{Fate, Message, Proxy};
+use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
 
 /// A signal, and the exit code.
 type Sent = (&'static str, i32);

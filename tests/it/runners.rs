@@ -236,16 +236,16 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     premigrate(&database, &folder).run().exits(0);
     folder.add("0001_one", "insert into log values ('ours')");
-    // Between our reading and our lock, another one, with another file, does its first unit.
+    // Between our reading and our lock, another one, with another file, does its first step.
     let progress = "drizzle.__drizzle_migrations_progress";
     let proxy = {
         let database = database.direct();
         Proxy::start(move |message| {
             if message.text.starts_with("begin isolation level") {
                 database.execute(&format!(
-                    "create table {progress} (migration text not null, unit integer not null, \
+                    "create table {progress} (migration text not null, step integer not null, \
                      hash text not null, finished boolean not null, statement text, pid integer, \
-                     backend_start timestamp with time zone, primary key (migration, unit)); \
+                     backend_start timestamp with time zone, primary key (migration, step)); \
                      insert into {progress} values ('0001_one', 1, 'another', true)"
                 ));
             }
@@ -262,12 +262,12 @@ fn only_the_transaction_that_took_the_lock_still_holds_it() {
     let database = Database::fresh();
     let (mark, held) = lock::MARK;
     let is_held = |after: &str, is_marked: bool| {
-        let mut client = database.holding(&lock::take());
+        let mut client = database.holding(&lock::take_sql());
         if is_marked {
             client.batch_execute(&format!("set local {mark} = '{held}'")).unwrap();
         }
         client.batch_execute(after).unwrap();
-        client.batch_execute(&lock::still_held(is_marked)).is_ok()
+        client.batch_execute(&lock::still_held_sql(is_marked)).is_ok()
     };
     for is_marked in [true, false] {
         for after in ["select", "savepoint a; release a", "savepoint a; rollback to a"] {

@@ -293,7 +293,7 @@ fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
             "an INVALID index, which the next start drops and builds again",
             "Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.",
         ]);
-        let rows = "select unit, finished from drizzle.__drizzle_migrations_progress order by 1";
+        let rows = "select step, finished from drizzle.__drizzle_migrations_progress order by 1";
         assert_eq!(database.rows(rows), ["1|t", "2|f"]);
     }
     database.execute("delete from t");

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
-use crate::signals::SLEEPING;
 use crate::proxy::{Fate, Proxy};
+use crate::signals::SLEEPING;
 
 /// The most memory that the process had, in kB.
 fn peak(pid: u32) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! Whether premigrate reads a text as PostgreSQL does.
 
-use premigrate::migrations::steps::Units;
+use premigrate::migrations::steps::Steps;
 use premigrate::sql::{Kind, Script, Statement};
 
 use crate::parser::{Needs, Parsed, parse};
@@ -50,7 +50,7 @@ fn fits(statement: &Statement, needs: Needs) -> bool {
         Kind::Rollback => needs == Needs::Rollback,
         Kind::PrepareTransaction => needs == Needs::PrepareTransaction,
         Kind::SetTransaction => needs == Needs::SetTransaction,
-        Kind::Alone(_) => needs == Needs::NoTransaction,
+        Kind::NoTransactionBlock(_) => needs == Needs::NoTransaction,
         Kind::CopyFromClient => needs == Needs::DataFromClient,
         Kind::CopyToClient => needs == Needs::DataToClient,
         Kind::MetaCommand => false,
@@ -100,14 +100,14 @@ pub fn holds_together(text: &str) -> Result<(), String> {
     if sent_ones.statements().len() != again.len() {
         return Err("what is sent has another number of statements".to_owned());
     }
-    let _ = (script.uncut(), script.unterminated(), script.no_transaction());
+    let _ = (script.ignored_markers(), script.unterminated(), script.no_transaction());
     for statement in script.statements() {
-        let _ = (statement.changes(), statement.set_name(), statement.enum_value());
+        let _ = (statement.changes(), statement.set_statement(), statement.enum_value());
         let _ = (statement.first_line(), statement.modes(), statement.enum_name());
         let _ = (statement.index(), statement.chains(), statement.may_stand_alone());
     }
-    for unit in Units::of(&script).all() {
-        let _ = (unit.replay(&script), unit.lone(&script));
+    for step in Steps::of(&script).all() {
+        let _ = (step.replay(&script), step.lone(&script));
     }
     Ok(())
 }

@@ -74,19 +74,19 @@ fn needs(node: &NodeEnum) -> Needs {
             _ => Needs::Nothing,
         },
         NodeEnum::VariableSetStmt(it) => setting(it),
-        NodeEnum::VacuumStmt(it) => alone(it.is_vacuumcmd),
-        NodeEnum::IndexStmt(it) => alone(it.concurrent),
+        NodeEnum::VacuumStmt(it) => outside_transaction(it.is_vacuumcmd),
+        NodeEnum::IndexStmt(it) => outside_transaction(it.concurrent),
         NodeEnum::DropStmt(it) => {
-            alone(it.concurrent && it.remove_type() == ObjectType::ObjectIndex)
+            outside_transaction(it.concurrent && it.remove_type() == ObjectType::ObjectIndex)
         }
-        NodeEnum::ReindexStmt(it) => alone(match it.kind() {
+        NodeEnum::ReindexStmt(it) => outside_transaction(match it.kind() {
             ReindexObjectType::ReindexObjectSchema
             | ReindexObjectType::ReindexObjectSystem
             | ReindexObjectType::ReindexObjectDatabase => true,
             _ => flag(&it.params, "concurrently") == Some(true),
         }),
-        NodeEnum::ClusterStmt(it) => alone(it.relation.is_none()),
-        NodeEnum::AlterTableStmt(it) => alone(it.cmds.iter().any(|cmd| {
+        NodeEnum::ClusterStmt(it) => outside_transaction(it.relation.is_none()),
+        NodeEnum::AlterTableStmt(it) => outside_transaction(it.cmds.iter().any(|cmd| {
             let Some(NodeEnum::AlterTableCmd(cmd)) = &cmd.node else { return false };
             let def = cmd.def.as_ref().and_then(|def| def.node.as_ref());
             cmd.subtype() == AlterTableType::AtDetachPartition
@@ -100,14 +100,14 @@ fn needs(node: &NodeEnum) -> Needs {
         | NodeEnum::DropSubscriptionStmt(_) => Needs::NoTransaction,
         // Beside other options it is refused for that.
         NodeEnum::AlterDatabaseStmt(it) => {
-            alone(it.options.len() == 1 && flag(&it.options, "tablespace").is_some())
+            outside_transaction(it.options.len() == 1 && flag(&it.options, "tablespace").is_some())
         }
-        NodeEnum::DiscardStmt(it) => alone(it.target() == DiscardMode::DiscardAll),
-        NodeEnum::CreateSubscriptionStmt(it) => alone(
+        NodeEnum::DiscardStmt(it) => outside_transaction(it.target() == DiscardMode::DiscardAll),
+        NodeEnum::CreateSubscriptionStmt(it) => outside_transaction(
             flag(&it.options, "create_slot") != Some(false)
                 && flag(&it.options, "connect") != Some(false),
         ),
-        NodeEnum::AlterSubscriptionStmt(it) => alone(match it.kind() {
+        NodeEnum::AlterSubscriptionStmt(it) => outside_transaction(match it.kind() {
             AlterSubscriptionType::AlterSubscriptionRefresh => true,
             AlterSubscriptionType::AlterSubscriptionSetPublication
             | AlterSubscriptionType::AlterSubscriptionAddPublication
@@ -158,7 +158,7 @@ fn needs(node: &NodeEnum) -> Needs {
     }
 }
 
-fn alone(is_alone: bool) -> Needs {
+fn outside_transaction(is_alone: bool) -> Needs {
     if is_alone { Needs::NoTransaction } else { Needs::Nothing }
 }
 

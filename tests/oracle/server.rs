@@ -225,10 +225,10 @@ fn wrong_on(version: u32) -> Vec<String> {
         let code = result.as_ref().err().and_then(|error| error.code()).map(|code| code.code());
         let script = Script::read(statement);
         let [read] = script.statements() else { panic!("{statement}") };
-        let alone = matches!(read.kind, Kind::Alone(_));
+        let outside_transaction = matches!(read.kind, Kind::NoTransactionBlock(_));
         // What is refused for another reason would show nothing.
         let expected = if place < REFUSED.len() { Some("25001") } else { None };
-        if code != expected || alone != expected.is_some() {
+        if code != expected || outside_transaction != expected.is_some() {
             wrong.push(format!("PostgreSQL {version}: {statement}: {:?}, {result:?}", read.kind));
         }
         asked += 1;

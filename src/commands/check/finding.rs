@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::migrations::layout::Invalid;
+use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::{Layout, NotText};
 use crate::migrations::prepared::{Place, Why};
 use crate::migrations::source::JOURNAL;
-use crate::migrations::steps::Cut;
+use crate::migrations::steps::SplitReason;
 use crate::sql::{MARKER, Touch};
 
 /// One thing to say.
@@ -17,33 +17,33 @@ pub struct Finding {
     /// Where in it, if somewhere: line and column, from 1.
     pub place: Place,
     /// What.
-    pub what: What,
+    pub what: Lint,
 }
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// It cannot be applied.
-    Fault,
+    Error,
     /// It can, but a person should know.
-    Remark,
+    Warning,
 }
 
 /// What there is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Lint {
     /// The folder does not hold what it should.
-    Invalid(Invalid),
+    LayoutProblem(LayoutProblem),
     /// The migration cannot be run as it is.
-    Unfit(Why),
+    NotRunnable(Why),
     /// This is opened and never closed.
     Unterminated(&'static str),
     /// It takes several transactions.
     Split {
         /// How many, with what runs outside of any.
-        units: usize,
+        steps: usize,
         /// Why.
-        why: Cut,
+        why: SplitReason,
     },
     /// A mode that a transaction which is under way cannot take.
     SetTransaction(String),
@@ -72,11 +72,11 @@ pub enum What {
     /// The content of this other migration.
     SameContent(String),
     /// What `drizzle-kit generate --custom`, or `new`, makes, with nothing added.
-    Untouched,
+    EmptyTemplate,
     /// Nothing but blanks.
     Empty,
     /// The name of this other file, but for upper and lower case.
-    CaseOnly(String),
+    CaseCollision(String),
     /// A byte order mark.
     Bom,
     /// CRLF line ends.
@@ -94,7 +94,7 @@ pub enum What {
         more: usize,
     },
     /// What may be meant as a marker.
-    NearMiss,
+    AlmostMarker,
     /// It meddles with the history.
     History {
         /// How.
@@ -103,7 +103,7 @@ pub enum What {
         name: String,
     },
     /// Settings that someone may expect to last.
-    Settings(Vec<String>),
+    Options(Vec<String>),
     /// A statement with a value that was added to an enum before, in the same migration.
     NewEnumValue {
         /// The value, in quotes.
@@ -113,32 +113,33 @@ pub enum What {
     },
 }
 
-impl What {
+impl Lint {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
-            What::Invalid(_) | What::Unfit(_) | What::Unterminated(_) | What::SetTransaction(_) => {
-                Severity::Fault
-            }
-            _ => Severity::Remark,
+            Lint::LayoutProblem(_)
+            | Lint::NotRunnable(_)
+            | Lint::Unterminated(_)
+            | Lint::SetTransaction(_) => Severity::Error,
+            _ => Severity::Warning,
         }
     }
 
     /// A word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            What::Invalid(invalid) => match invalid {
-                Invalid::Unrecognised => "unrecognised",
-                Invalid::TwoLayouts => "two_layouts",
-                Invalid::Journal(_) => "journal",
-                Invalid::Tag(_) => "tag",
-                Invalid::When(_) => "when",
-                Invalid::NoFile { .. } => "no_file",
-                Invalid::Twice(_) => "twice",
-                Invalid::FolderName(_) => "folder_name",
-                Invalid::Order(_) => "order",
+            Lint::LayoutProblem(invalid) => match invalid {
+                LayoutProblem::Unrecognised => "unrecognised",
+                LayoutProblem::TwoLayouts => "two_layouts",
+                LayoutProblem::Journal(_) => "journal",
+                LayoutProblem::Tag(_) => "tag",
+                LayoutProblem::When(_) => "when",
+                LayoutProblem::NoFile { .. } => "no_file",
+                LayoutProblem::Twice(_) => "twice",
+                LayoutProblem::FolderName(_) => "folder_name",
+                LayoutProblem::Order(_) => "order",
             },
-            What::Unfit(why) => match why {
+            Lint::NotRunnable(why) => match why {
                 Why::NotText(NotText::InvalidUtf8 { .. }) => "not_utf8",
                 Why::NotText(NotText::Nul { .. }) => "nul",
                 Why::Undoes(_) => "undoes",
@@ -147,104 +148,104 @@ impl What {
                 Why::MetaCommand(_) => "meta_command",
                 Why::ReadingSetting(_) => "reading_setting",
             },
-            What::Unterminated(_) => "unterminated",
-            What::Split { .. } => "split",
-            What::SetTransaction(_) => "set_transaction",
-            What::NoJournal => "no_journal",
-            What::NotLater { .. } => "not_later",
-            What::Future { .. } => "future",
-            What::Orphan(_) => "orphan",
-            What::SameContent(_) => "same_content",
-            What::Untouched => "untouched",
-            What::Empty => "empty",
-            What::CaseOnly(_) => "case_only",
-            What::Bom => "bom",
-            What::Crlf { .. } => "crlf",
-            What::MixedLineEnds => "mixed_line_ends",
-            What::MarkerInside { .. } => "marker_inside",
-            What::NearMiss => "near_miss",
-            What::History { .. } => "history",
-            What::Settings(_) => "settings",
-            What::NewEnumValue { .. } => "new_enum_value",
+            Lint::Unterminated(_) => "unterminated",
+            Lint::Split { .. } => "split",
+            Lint::SetTransaction(_) => "set_transaction",
+            Lint::NoJournal => "no_journal",
+            Lint::NotLater { .. } => "not_later",
+            Lint::Future { .. } => "future",
+            Lint::Orphan(_) => "orphan",
+            Lint::SameContent(_) => "same_content",
+            Lint::EmptyTemplate => "untouched",
+            Lint::Empty => "empty",
+            Lint::CaseCollision(_) => "case_only",
+            Lint::Bom => "bom",
+            Lint::Crlf { .. } => "crlf",
+            Lint::MixedLineEnds => "mixed_line_ends",
+            Lint::MarkerInside { .. } => "marker_inside",
+            Lint::AlmostMarker => "near_miss",
+            Lint::History { .. } => "history",
+            Lint::Options(_) => "settings",
+            Lint::NewEnumValue { .. } => "new_enum_value",
         }
     }
 }
 
 /// To be read behind the file's name.
-impl fmt::Display for What {
+impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::Invalid(invalid) => invalid.fmt(f),
-            What::Unfit(why) => why.fmt(f),
-            What::Unterminated(what) => {
+            Lint::LayoutProblem(invalid) => invalid.fmt(f),
+            Lint::NotRunnable(why) => why.fmt(f),
+            Lint::Unterminated(what) => {
                 write!(f, "opens a {what} that is never closed; close it")
             }
-            What::Split { units, why } => {
-                write!(f, "is run in {units} steps, each recorded when it is done, since {why}")
+            Lint::Split { steps, why } => {
+                write!(f, "is run in {steps} steps, each recorded when it is done, since {why}")
             }
-            What::SetTransaction(what) => write!(
+            Lint::SetTransaction(what) => write!(
                 f,
                 "has `{what}`, which cannot work in a transaction that begins with a query and \
                  ends with the history's row, as here; remove it"
             ),
-            What::NoJournal => write!(
+            Lint::NoJournal => write!(
                 f,
                 "is missing, but these files look like drizzle-kit's, and are taken for plain \
                  ones; restore it (is it copied into the image?)"
             ),
-            What::NotLater { tag, when, than } => write!(
+            Lint::NotLater { tag, when, than } => write!(
                 f,
                 "gives {tag} the `when` {when}, which is not later than that of {than}: \
                  drizzle-orm 0.x skips it where {than} has been applied, premigrate does not; \
                  raise it, unless it has been applied"
             ),
-            What::Future { name, when, layout: Layout::Drizzle0 } => write!(
+            Lint::Future { name, when, layout: Layout::Drizzle0 } => write!(
                 f,
                 "gives {name} the `when` {when}, which is in the future: until then drizzle-orm \
                  0.x skips all that is generated after it; lower it, unless it has been applied"
             ),
-            What::Future { .. } => write!(
+            Lint::Future { .. } => write!(
                 f,
                 "has a time in the future in its name, so what is generated until then comes \
                  before it; rename it, unless it has been applied"
             ),
-            What::Orphan(Layout::Drizzle0) => write!(
+            Lint::Orphan(Layout::Drizzle0) => write!(
                 f,
                 "is never run, since {JOURNAL} does not name it; put its SQL into a migration \
                  made by `drizzle-kit generate --custom`, or remove it"
             ),
-            What::Orphan(Layout::Drizzle1) => write!(
+            Lint::Orphan(Layout::Drizzle1) => write!(
                 f,
                 "is never run, since only the migration.sql of a folder like \
                  20260131093000_name is; move it into one, or remove it"
             ),
-            What::Orphan(Layout::Plain) => {
+            Lint::Orphan(Layout::Plain) => {
                 write!(f, "is never run, since it is in a subfolder; move it up, or remove it")
             }
-            What::SameContent(other) => write!(
+            Lint::SameContent(other) => write!(
                 f,
                 "has the same content as {other}, and so the same hash; if it is a copy by \
                  mistake, remove it"
             ),
-            What::Untouched => write!(
+            Lint::EmptyTemplate => write!(
                 f,
                 "is a new migration's template, without any SQL yet; write it before it is applied, \
                  later it would not be run"
             ),
-            What::Empty => {
+            Lint::Empty => {
                 write!(f, "is empty; write its SQL before it is applied, later it would not be run")
             }
-            What::CaseOnly(other) => write!(
+            Lint::CaseCollision(other) => write!(
                 f,
                 "differs from {other} only in upper and lower case, which not every file system \
                  can tell apart; rename one of them"
             ),
-            What::Bom => write!(
+            Lint::Bom => write!(
                 f,
                 "begins with a byte order mark, at which Drizzle fails; save it without one, unless it \
                  has been applied"
             ),
-            What::Crlf { others } => {
+            Lint::Crlf { others } => {
                 write!(f, "has CRLF line ends")?;
                 match others {
                     0 => {}
@@ -253,12 +254,12 @@ impl fmt::Display for What {
                 }
                 write!(f, ", so its hash depends on the checkout; {GIT_ATTRIBUTES}")
             }
-            What::MixedLineEnds => write!(
+            Lint::MixedLineEnds => write!(
                 f,
                 "has both CRLF and LF line ends, so its hash depends on the checkout; save it with \
                  LF, unless it has been applied, and {GIT_ATTRIBUTES}"
             ),
-            What::MarkerInside { inside, more } => {
+            Lint::MarkerInside { inside, more } => {
                 write!(f, "has `{MARKER}` inside {inside}")?;
                 if *more > 0 {
                     write!(f, " (and {more} more in such places)")?;
@@ -269,12 +270,12 @@ impl fmt::Display for What {
                      it, unless the file has been applied"
                 )
             }
-            What::NearMiss => write!(
+            Lint::AlmostMarker => write!(
                 f,
                 "resembles `{MARKER}`, but nobody splits here; write it exactly so, or remove it, \
                  unless the file has been applied"
             ),
-            What::History { touch, name } => match touch {
+            Lint::History { touch, name } => match touch {
                 Touch::Create => write!(
                     f,
                     "creates {name}, where the history is kept; remove it, since premigrate and \
@@ -290,13 +291,13 @@ impl fmt::Display for What {
                      accept"
                 ),
             },
-            What::Settings(names) => write!(
+            Lint::Options(names) => write!(
                 f,
                 "sets {} beyond its end, but no migration inherits settings from another here; \
                  set what each needs, with SET LOCAL",
                 names.join(", ")
             ),
-            What::NewEnumValue { literal, line } => write!(
+            Lint::NewEnumValue { literal, line } => write!(
                 f,
                 "has {literal}, which line {line} adds to an enum, and which cannot be used before \
                  that is committed (55P04); if this uses it, move it to the next migration"

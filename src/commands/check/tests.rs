@@ -25,13 +25,13 @@ fn journal(entries: &[(&str, i64)]) -> String {
 }
 
 /// Each finding as `file:line:column word`, faults with a `!`.
-fn words(checked: &Checked) -> Vec<String> {
+fn words(checked: &CheckReport) -> Vec<String> {
     checked
         .findings
         .iter()
         .map(|Finding { file, place, what }| {
             let place = place.map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
-            let fault = if what.severity() == Severity::Fault { "!" } else { "" };
+            let fault = if what.severity() == Severity::Error { "!" } else { "" };
             format!("{file}{place} {}{fault}", what.code())
         })
         .collect()
@@ -380,7 +380,7 @@ fn settings_that_are_not_set_back_are_told_by_name() {
         let told: Vec<_> = checked.findings.into_iter().map(|finding| finding.what).collect();
         match told.as_slice() {
             [] => assert_eq!(names, "", "{sql}"),
-            [What::Settings(told)] => assert_eq!(told.join(", "), names, "{sql}"),
+            [Lint::Options(told)] => assert_eq!(told.join(", "), names, "{sql}"),
             other => panic!("{sql}: {other:?}"),
         }
     }

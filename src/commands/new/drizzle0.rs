@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{DRIZZLE_TEXT, Fault, Invalid, ORIGIN, Step, following, leading_digits, pretty};
+use super::{DRIZZLE_TEXT, Fault, NewError, ORIGIN, Step, following, leading_digits, pretty};
 use crate::migrations::layout;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::{Files, JOURNAL};
@@ -20,13 +20,13 @@ pub(super) fn steps(
     name: &str,
     now: i64,
     id: &str,
-) -> Result<Vec<Step>, Invalid> {
+) -> Result<Vec<Step>, NewError> {
     let mut journal = journal(files)?;
     let snapshots = snapshots(files)?;
     let entries = journal.get_mut("entries").and_then(Value::as_array_mut);
     let Some(entries) = entries else {
-        let problem = layout::Invalid::Journal("has no list `entries`".to_owned());
-        return Err(Invalid::Set(vec![problem]));
+        let problem = layout::LayoutProblem::Journal("has no list `entries`".to_owned());
+        return Err(NewError::Set(vec![problem]));
     };
     let last_entry = entries.last().cloned().unwrap_or(Value::Null);
     let index_of_last = last_entry.get("idx").and_then(Value::as_i64);
@@ -69,21 +69,21 @@ pub(super) fn steps(
     ])
 }
 
-fn journal(files: &Files) -> Result<Value, Invalid> {
-    let invalid = |what: String| Invalid::Set(vec![layout::Invalid::Journal(what)]);
+fn journal(files: &Files) -> Result<Value, NewError> {
+    let invalid = |what: String| NewError::Set(vec![layout::LayoutProblem::Journal(what)]);
     let text = files.get(JOURNAL).ok_or_else(|| invalid("is missing".to_owned()))?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let journal: Value = serde_json::from_slice(text)
         .map_err(|error| invalid(format!("is not valid JSON ({error})")))?;
     match journal.get("dialect").and_then(Value::as_str) {
         Some("postgresql") => Ok(journal),
-        Some(other) => Err(Invalid::Dialect(other.to_owned())),
+        Some(other) => Err(NewError::Dialect(other.to_owned())),
         None => Err(invalid("has no `dialect`".to_owned())),
     }
 }
 
 /// The snapshots that drizzle-kit reads, in the order in which it does.
-fn snapshots(files: &Files) -> Result<BTreeMap<String, Value>, Invalid> {
+fn snapshots(files: &Files) -> Result<BTreeMap<String, Value>, NewError> {
     let mut snapshots = BTreeMap::new();
     let mut children: BTreeMap<String, String> = BTreeMap::new();
     for (file, content) in files {
@@ -91,7 +91,7 @@ fn snapshots(files: &Files) -> Result<BTreeMap<String, Value>, Invalid> {
             continue;
         }
         let snapshot = super::snapshot(file, content, "postgresql", VERSION)?;
-        let fault = |fault| Invalid::Snapshot { file: file.clone(), fault };
+        let fault = |fault| NewError::Snapshot { file: file.clone(), fault };
         let Some(parent) = snapshot.get("prevId").and_then(Value::as_str) else {
             return Err(fault(Fault::Malformed("it has no `prevId`".to_owned())));
         };
@@ -121,7 +121,7 @@ fn goes_on_from(
     last: Option<&str>,
     index: i64,
     files: &Files,
-) -> Result<(), Invalid> {
+) -> Result<(), NewError> {
     let expected = last.map(|tag| match leading_digits(tag) {
         // Renamed by hand: then nothing tells which is its snapshot.
         "" => sorts_last.cloned().unwrap_or_else(|| format!("meta/{index:04}_snapshot.json")),
@@ -129,10 +129,10 @@ fn goes_on_from(
     });
     match (expected, sorts_last) {
         (Some(file), _) if !files.contains_key(&file) => {
-            Err(Invalid::Snapshot { file, fault: Fault::Missing })
+            Err(NewError::Snapshot { file, fault: Fault::Missing })
         }
         (expected, Some(file)) if expected.as_ref() != Some(file) => {
-            Err(Invalid::Snapshot { file: file.clone(), fault: Fault::NotTheLast })
+            Err(NewError::Snapshot { file: file.clone(), fault: Fault::NotTheLast })
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{DRIZZLE_TEXT, Fault, Invalid, ORIGIN, Step, pretty};
+use super::{DRIZZLE_TEXT, Fault, NewError, ORIGIN, Step, pretty};
 use crate::migrations::layout::folder_prefix;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::Files;
@@ -23,7 +23,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn read(file: &str, content: &[u8]) -> Result<Snapshot, Invalid> {
+    fn read(file: &str, content: &[u8]) -> Result<Snapshot, NewError> {
         let value = super::snapshot(file, content, "postgres", VERSION)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let parents = value.get("prevIds").and_then(Value::as_array);
@@ -41,7 +41,7 @@ impl Snapshot {
         };
         match (value.get("id").and_then(text), parents) {
             (Some(id), Some(parents)) => Ok(snapshot(id, parents)),
-            _ => Err(Invalid::Snapshot {
+            _ => Err(NewError::Snapshot {
                 file: file.to_owned(),
                 fault: Fault::Malformed("it has no list `prevIds`".to_owned()),
             }),
@@ -52,8 +52,8 @@ impl Snapshot {
         self.file.split('/').next().unwrap_or_default()
     }
 
-    fn invalid(&self, fault: Fault) -> Invalid {
-        Invalid::Snapshot { file: self.file.clone(), fault }
+    fn invalid(&self, fault: Fault) -> NewError {
+        NewError::Snapshot { file: self.file.clone(), fault }
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn steps(
     name: &str,
     now: i64,
     id: &str,
-) -> Result<Vec<Step>, Invalid> {
+) -> Result<Vec<Step>, NewError> {
     let snapshots: Vec<_> = files
         .iter()
         .filter(|(path, _)| path.ends_with("/snapshot.json"))
@@ -77,7 +77,7 @@ pub(super) fn steps(
     let newest = set.migrations().last();
     if let (Some(newest), true) = (newest, leaves.is_empty()) {
         let file = format!("{}/snapshot.json", newest.name);
-        return Err(Invalid::Snapshot { file, fault: Fault::Missing });
+        return Err(NewError::Snapshot { file, fault: Fault::Missing });
     }
 
     let snapshot = json!({
@@ -104,7 +104,7 @@ pub(super) fn steps(
 struct History<'s>(BTreeMap<&'s str, &'s Snapshot>, &'s [Snapshot]);
 
 impl<'s> History<'s> {
-    fn new(snapshots: &'s [Snapshot]) -> Result<History<'s>, Invalid> {
+    fn new(snapshots: &'s [Snapshot]) -> Result<History<'s>, NewError> {
         let by_id: BTreeMap<_, _> = snapshots.iter().map(|s| (s.id.as_str(), s)).collect();
         let mut bases = snapshots.iter().filter(|snapshot| snapshot.is_base);
         match (bases.next(), bases.next(), snapshots.first()) {
@@ -152,7 +152,7 @@ impl<'s> History<'s> {
     }
 
     /// What drizzle-kit looks at before it joins branches; after that, it never looks again.
-    fn branches_agree(&self, leaves: &[&'s Snapshot]) -> Result<(), Invalid> {
+    fn branches_agree(&self, leaves: &[&'s Snapshot]) -> Result<(), NewError> {
         for (at, a) in leaves.iter().enumerate() {
             for b in leaves.iter().skip(at + 1) {
                 let (line_a, line_b) = (self.line(a), self.line(b));

@@ -6,7 +6,7 @@
 mod properties;
 
 use super::*;
-use crate::history::table::Entry;
+use crate::history::table::NewRow;
 use crate::migrations::migration::{Hash, Migration};
 
 fn split(item: &str) -> (&str, Option<i64>, &str) {
@@ -46,30 +46,30 @@ fn rows(items: &str) -> History {
             hash: Hash::of(content.as_bytes()).to_string(),
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
-            version: 0,
+            xmin: 0,
             applied_at: None,
         })
         .collect();
     let named = rows.iter().any(|row| row.name.is_some());
-    let state = if named { State::Named } else { State::Unnamed };
-    History { state, rows, standby: false }
+    let state = if named { TableVersion::V1 } else { TableVersion::V0 };
+    History { state, rows, in_recovery: false }
 }
 
 /// The history once these migrations, with the rows whose identity they keep, are recorded.
 fn recorded(
     set: &MigrationSet,
     history: &History,
-    pairing: &Pairing,
+    matches: &Matches,
     records: &[(usize, Option<usize>)],
 ) -> History {
     let layout = set.layout();
     let mut after = history.clone();
-    after.prepare(layout, &pairing.names(set));
+    after.after_upgrade(layout, &matches.names(set));
     for (place, row) in records {
         let migration = set.get(*place).unwrap();
         let entry = match row {
-            Some(row) => Entry::again(migration, &history.rows[*row], layout),
-            None => Entry::of(migration, layout),
+            Some(row) => NewRow::re_accept(migration, &history.rows[*row], layout),
+            None => NewRow::of(migration, layout),
         };
         let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
         let kept = row.and_then(|row| history.rows[row].created_at);
@@ -96,7 +96,9 @@ fn shown(disagreement: Disagreement, set: &MigrationSet) -> String {
         Disagreement::OlderThanHistory { pending, .. } => {
             format!("older than the history: {}", names(pending))
         }
-        Disagreement::MayHaveRun { pending, .. } => format!("may have run: {}", names(pending)),
+        Disagreement::PossiblyApplied { pending, .. } => {
+            format!("may have run: {}", names(pending))
+        }
         Disagreement::NotUpgradable { unknown } => format!("not upgradable: {unknown:?}"),
         Disagreement::Strict { out_of_order, unknown } => {
             format!("strict: {} {unknown:?}", names(out_of_order))
@@ -132,11 +134,11 @@ fn strict(set: &MigrationSet, history: &str) -> String {
 /// What each row is: the record of a migration, `=` a further one, `~` of one or another, `?`.
 fn read(set: &MigrationSet, history: &str) -> String {
     let standings =
-        pair(set, &rows(history).rows).rows.into_iter().map(|standing| match standing {
-            RowStanding::Of(place) => names(set, &[place]),
-            RowStanding::Duplicate(place) => format!("={}", names(set, &[place])),
-            RowStanding::Ambiguous => "~".to_owned(),
-            RowStanding::Unknown => "?".to_owned(),
+        match_rows(set, &rows(history).rows).rows.into_iter().map(|status| match status {
+            RowStatus::Of(place) => names(set, &[place]),
+            RowStatus::Duplicate(place) => format!("={}", names(set, &[place])),
+            RowStatus::Ambiguous => "~".to_owned(),
+            RowStatus::Unknown => "?".to_owned(),
         });
     standings.collect::<Vec<_>>().join(" ")
 }
@@ -150,7 +152,7 @@ fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String 
             format!("refused: {}", names(set, &accepted.refused))
         }
         Ok(accepted) => {
-            let after = recorded(set, &history, &accepted.pairing, &accepted.records);
+            let after = recorded(set, &history, &accepted.matches, &accepted.records);
             up_with(set, &after, Policy::default())
         }
     }
@@ -161,9 +163,9 @@ fn baseline_then_up(set: &MigrationSet, history: &str, through: Option<usize>) -
     let history = rows(history);
     match baseline(set, &history, through) {
         Err(disagreement) => shown(disagreement, set),
-        Ok((pairing, places)) => {
+        Ok((matches, places)) => {
             let records: Vec<_> = places.into_iter().map(|place| (place, None)).collect();
-            up_with(set, &recorded(set, &history, &pairing, &records), Policy::default())
+            up_with(set, &recorded(set, &history, &matches, &records), Policy::default())
         }
     }
 }
@@ -624,7 +626,7 @@ fn an_accepted_edit_keeps_its_rows_identity() {
     let set = drizzle0("0_a@1234=new");
     let history = rows("19700101000001_a@1000=old");
     let accepted = accept(&set, &history, None).unwrap();
-    let after = recorded(&set, &history, &accepted.pairing, &accepted.records);
+    let after = recorded(&set, &history, &accepted.matches, &accepted.records);
     assert_eq!(after.rows[1].created_at, Some(1000));
     assert_eq!(after.rows[1].name, history.rows[0].name);
 }

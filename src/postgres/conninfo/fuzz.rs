@@ -131,7 +131,7 @@ impl Random {
     }
 }
 
-fn read(text: &str) -> Result<Target, Invalid> {
+fn read(text: &str) -> Result<Target, ConninfoError> {
     resolve(Some(text), "DATABASE_URL", &|name| match name {
         "PGHOST" => Some("h".to_owned()),
         "PGUSER" => Some("u".to_owned()),
@@ -141,7 +141,7 @@ fn read(text: &str) -> Result<Target, Invalid> {
 
 /// What a user may get to see, but for what a text that is read says of places: host, user and
 /// database are shown, and are where the text puts them.
-fn shown(result: &Result<Target, Invalid>) -> String {
+fn shown(result: &Result<Target, ConninfoError>) -> String {
     match result {
         Ok(target) => format!("{:?} {:?}", target.password, target.notes),
         Err(invalid) => format!("{invalid} {invalid:?}"),

@@ -6,7 +6,7 @@ use std::fmt;
 /// Why a description of a connection cannot be followed: where it stands, what is wrong, and the
 /// cure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
+pub struct ConninfoError {
     pub(super) source: String,
     pub(super) problem: Problem,
 }
@@ -40,7 +40,7 @@ pub enum Problem {
     NoHost,
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for ConninfoError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}: ", self.source)?;
         f.write_str(match &self.problem {
@@ -133,4 +133,4 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for ConninfoError {}

@@ -33,7 +33,7 @@ pub fn is_about_password(text: &str) -> bool {
 
 pub enum Keyword {
     /// Understood, under the name it has in libpq.
-    Known(&'static str),
+    DatabaseState(&'static str),
     /// Not PostgreSQL's; whose it is.
     Foreign(&'static str),
 }
@@ -47,7 +47,7 @@ pub fn lookup(key: &str) -> Option<Keyword> {
     let known = UNDERSTOOD.iter().chain(HARMLESS).map(|(name, _)| *name);
     let refused = REFUSED.iter().map(|(name, ..)| *name);
     if let Some(name) = known.chain(refused).find(|name| *name == key) {
-        return Some(Keyword::Known(name));
+        return Some(Keyword::DatabaseState(name));
     }
     let owner = FOREIGN.iter().find(|(_, keys)| keys.contains(&key))?;
     Some(Keyword::Foreign(owner.0))

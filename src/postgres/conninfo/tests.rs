@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn with(text: Option<&str>, env: &[(&str, &str)]) -> Result<Target, Invalid> {
+fn with(text: Option<&str>, env: &[(&str, &str)]) -> Result<Target, ConninfoError> {
     resolve(text, "DATABASE_URL", &|name| {
         env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     })

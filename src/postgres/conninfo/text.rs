@@ -21,8 +21,8 @@ pub fn params(text: &str) -> Result<(Vec<Param>, bool), Problem> {
         let scheme = scheme.to_ascii_lowercase();
         let (base, driver) =
             scheme.split_once('+').map_or((scheme.as_str(), None), |(b, d)| (b, Some(d)));
-        let is_ours = matches!(base, "postgres" | "postgresql");
-        return match (rest.strip_prefix("//").filter(|_| is_ours), driver) {
+        let is_config_error = matches!(base, "postgres" | "postgresql");
+        return match (rest.strip_prefix("//").filter(|_| is_config_error), driver) {
             // No driver, but a wish that must not be lost.
             (Some(_), Some("ssl" | "tls")) => Err(Problem::Scheme(WITH_TLS)),
             (Some(rest), driver) => Ok((url::parse(rest)?, driver.is_some())),

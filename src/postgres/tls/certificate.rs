@@ -11,7 +11,7 @@ use openssl::nid::Nid;
 use openssl::x509::{X509, X509NameRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::postgres::socket::Wire;
+use crate::postgres::socket::Socket;
 
 /// A server's certificate, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +35,9 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 impl Certificate {
     /// Asks the server at the other end for it.
-    pub async fn of_server(mut wire: Wire, host: &str) -> Option<Certificate> {
-        wire.write_all(&SSL_REQUEST).await.ok()?;
-        if wire.read_u8().await.ok()? != b'S' {
+    pub async fn of_server(mut socket: Socket, host: &str) -> Option<Certificate> {
+        socket.write_all(&SSL_REQUEST).await.ok()?;
+        if socket.read_u8().await.ok()? != b'S' {
             return None;
         }
         let connector = native_tls::TlsConnector::builder()
@@ -46,7 +46,7 @@ impl Certificate {
             .build()
             .ok()?;
         let connector = tokio_native_tls::TlsConnector::from(connector);
-        let stream = connector.connect(host, wire).await.ok()?;
+        let stream = connector.connect(host, socket).await.ok()?;
         let certificate = stream.get_ref().peer_certificate().ok()??;
         Certificate::read(&certificate.to_der().ok()?)
     }

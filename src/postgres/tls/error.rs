@@ -12,7 +12,7 @@ use super::certificate::Certificate;
 
 /// Why there is no TLS with this server, or none to be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsTrouble {
+pub enum TlsError {
     /// The server said no to TLS.
     NotOffered,
     /// The server said neither yes nor no to TLS, but that something is wrong with it.
@@ -44,7 +44,7 @@ pub enum TlsTrouble {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unverified {
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: VerifyError,
     /// Whom we meant to connect to.
     pub host: String,
     /// Which roots are trusted.
@@ -55,7 +55,7 @@ pub struct Unverified {
 
 /// What is wrong with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum VerifyError {
     /// Its time, or that of one that it rests on, is over.
     Expired,
     /// Its time has not come.
@@ -70,20 +70,22 @@ pub enum Fault {
     Other(String),
 }
 
-impl Fault {
+impl VerifyError {
     /// By the words in which OpenSSL ends its error: `...: (certificate has expired)`.
-    fn said(error: &str) -> Option<Fault> {
+    fn said(error: &str) -> Option<VerifyError> {
         let (_, verdict) = error.strip_suffix(')')?.rsplit_once('(')?;
         Some(match verdict {
-            "certificate has expired" => Fault::Expired,
-            not_yet if not_yet.starts_with("certificate is not yet valid") => Fault::NotYetValid,
-            "hostname mismatch" | "IP address mismatch" => Fault::WrongHost,
-            "self-signed certificate" => Fault::SelfSigned,
+            "certificate has expired" => VerifyError::Expired,
+            not_yet if not_yet.starts_with("certificate is not yet valid") => {
+                VerifyError::NotYetValid
+            }
+            "hostname mismatch" | "IP address mismatch" => VerifyError::WrongHost,
+            "self-signed certificate" => VerifyError::SelfSigned,
             "self-signed certificate in certificate chain"
             | "unable to get issuer certificate"
             | "unable to get local issuer certificate"
-            | "unable to verify the first certificate" => Fault::UnknownAuthority,
-            other => Fault::Other(other.to_owned()),
+            | "unable to verify the first certificate" => VerifyError::UnknownAuthority,
+            other => VerifyError::Other(other.to_owned()),
         })
     }
 }
@@ -98,71 +100,66 @@ const SYSTEM_MASK: std::ffi::c_ulong = 0x7fff_ffff;
 /// Its number for a connection that ends in the middle.
 const UNEXPECTED_EOF: i32 = 294;
 
-impl TlsTrouble {
+impl TlsError {
     /// Why a handshake failed.
-    pub(super) fn of_handshake(error: &native_tls::Error, host: &str, trusted: &str) -> TlsTrouble {
+    pub(super) fn of_handshake(error: &native_tls::Error, host: &str, trusted: &str) -> TlsError {
         let words = error.to_string();
         if words.contains("certificate verify failed")
-            && let Some(fault) = Fault::said(&words)
+            && let Some(fault) = VerifyError::said(&words)
         {
             let (host, trusted) = (host.to_owned(), trusted.to_owned());
-            return TlsTrouble::Unverified(Box::new(Unverified {
-                fault,
-                host,
-                trusted,
-                seen: None,
-            }));
+            return TlsError::Unverified(Box::new(Unverified { fault, host, trusted, seen: None }));
         }
         let source = error.source();
         if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
-            return TlsTrouble::of_openssl(stack);
+            return TlsError::of_openssl(stack);
         }
         match source {
-            Some(io) if is_garbage(io) => TlsTrouble::Garbage(io.to_string()),
-            Some(io) => TlsTrouble::Cut(io.to_string()),
-            None if words.contains("unexpected EOF") => TlsTrouble::Cut(words),
-            None => TlsTrouble::Handshake(words),
+            Some(io) if is_garbage(io) => TlsError::Garbage(io.to_string()),
+            Some(io) => TlsError::Cut(io.to_string()),
+            None if words.contains("unexpected EOF") => TlsError::Cut(words),
+            None => TlsError::Handshake(words),
         }
     }
 
     /// Why a connection ended before or after the handshake: under TLS 1.3 the server judges our
     /// certificate only then.
-    pub fn of_io(error: &io::Error) -> Option<TlsTrouble> {
+    pub fn of_io(error: &io::Error) -> Option<TlsError> {
         let error = error.get_ref()?;
-        if let Some(trouble) = error.downcast_ref::<TlsTrouble>() {
+        if let Some(trouble) = error.downcast_ref::<TlsError>() {
             return Some(trouble.clone());
         }
-        Some(TlsTrouble::of_openssl(error.downcast_ref::<ssl::Error>()?.ssl_error()?))
+        Some(TlsError::of_openssl(error.downcast_ref::<ssl::Error>()?.ssl_error()?))
     }
 
-    fn of_openssl(stack: &ErrorStack) -> TlsTrouble {
+    fn of_openssl(stack: &ErrorStack) -> TlsError {
         let Some(first) = stack.errors().first() else {
-            return TlsTrouble::Handshake(stack.to_string());
+            return TlsError::Handshake(stack.to_string());
         };
         if first.library_code() == SYSTEM {
             let number = i32::try_from(first.code() & SYSTEM_MASK).unwrap_or_default();
-            return TlsTrouble::Cut(io::Error::from_raw_os_error(number).to_string());
+            return TlsError::Cut(io::Error::from_raw_os_error(number).to_string());
         }
         let words = first.reason().unwrap_or("no reason is given").to_owned();
         // What the other side says of us has TLS's number for it, and a thousand.
         match first.reason_code() {
-            code if code - 1000 == CERTIFICATE_REQUIRED => TlsTrouble::CertificateWanted(words),
+            code if code - 1000 == CERTIFICATE_REQUIRED => TlsError::CertificateWanted(words),
             code if CERTIFICATE_ALERTS.contains(&(code - 1000)) => {
-                TlsTrouble::CertificateRefused(words)
+                TlsError::CertificateRefused(words)
             }
-            UNEXPECTED_EOF => TlsTrouble::Cut(words),
-            _ => TlsTrouble::Handshake(words),
+            UNEXPECTED_EOF => TlsError::Cut(words),
+            _ => TlsError::Handshake(words),
         }
     }
 
     /// Whether waiting may help.
-    pub fn passes(&self) -> bool {
-        matches!(self, TlsTrouble::Cut(_) | TlsTrouble::AnsweredWithError)
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, TlsError::Cut(_) | TlsError::AnsweredWithError)
     }
 
     /// Whether it is what we were told that is wrong, and not the server.
-    pub fn is_ours(&self) -> bool {
-        matches!(self, TlsTrouble::Unusable { .. })
+    pub fn is_config_error(&self) -> bool {
+        matches!(self, TlsError::Unusable { .. })
     }
 }
 
@@ -178,36 +175,36 @@ fn is_garbage(error: &(dyn std::error::Error + 'static)) -> bool {
     io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
 }
 
-impl std::error::Error for TlsTrouble {}
+impl std::error::Error for TlsError {}
 
-impl fmt::Display for TlsTrouble {
+impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TlsTrouble::NotOffered => f.write_str(
+            TlsError::NotOffered => f.write_str(
                 "the server does not support TLS, which sslmode demands; turn TLS on there, or use \
                  sslmode=prefer",
             ),
-            TlsTrouble::AnsweredWithError => f.write_str(
+            TlsError::AnsweredWithError => f.write_str(
                 "the server answered the question for TLS with an error, as one does that has no \
                  room for a session",
             ),
-            TlsTrouble::Garbage(why) => f.write_str(why),
-            TlsTrouble::Unverified(unverified) => unverified.fmt(f),
-            TlsTrouble::CertificateWanted(words) => write!(
+            TlsError::Garbage(why) => f.write_str(why),
+            TlsError::Unverified(unverified) => unverified.fmt(f),
+            TlsError::CertificateWanted(words) => write!(
                 f,
                 "the server wants a client certificate, and none is given; give one with sslcert \
                  and sslkey, or in PGSSLCERT and PGSSLKEY ({words})"
             ),
-            TlsTrouble::CertificateRefused(words) => {
+            TlsError::CertificateRefused(words) => {
                 write!(f, "the server does not take the client certificate of sslcert ({words})")
             }
-            TlsTrouble::Unusable { parameter, place, why } => {
+            TlsError::Unusable { parameter, place, why } => {
                 write!(f, "{parameter} ({place}) {why}")
             }
-            TlsTrouble::Cut(why) => {
+            TlsError::Cut(why) => {
                 write!(f, "the connection ended during the TLS handshake ({why})")
             }
-            TlsTrouble::Handshake(why) => write!(f, "TLS failed ({why})"),
+            TlsError::Handshake(why) => write!(f, "TLS failed ({why})"),
         }
     }
 }
@@ -219,7 +216,7 @@ impl fmt::Display for Unverified {
             seen.as_ref().map_or(String::new(), |seen| format!(" {}", what(seen)))
         };
         match fault {
-            Fault::Expired => match seen {
+            VerifyError::Expired => match seen {
                 Some(seen) if seen.is_over => write!(
                     f,
                     "the server's certificate has expired, on {}; it has to be renewed there",
@@ -229,14 +226,14 @@ impl fmt::Display for Unverified {
                     "a certificate that the server's rests on has expired; it has to be renewed",
                 ),
             },
-            Fault::NotYetValid => {
+            VerifyError::NotYetValid => {
                 write!(f, "the server's certificate is not valid yet")?;
                 if let Some(seen) = seen {
                     write!(f, ", only from {}", seen.not_before)?;
                 }
                 f.write_str("; is the clock right, here and where it was issued?")
             }
-            Fault::WrongHost => {
+            VerifyError::WrongHost => {
                 write!(f, "the server's certificate is not for {host}")?;
                 match seen.as_ref().map(|seen| seen.names.join(", ")) {
                     Some(names) if names.is_empty() => f.write_str(", and names no host at all")?,
@@ -248,20 +245,22 @@ impl fmt::Display for Unverified {
                      no names",
                 )
             }
-            Fault::UnknownAuthority => write!(
+            VerifyError::UnknownAuthority => write!(
                 f,
                 "the server's certificate comes from an authority{} that is not trusted here; \
                  trusted are {trusted}; give the authority's root with sslrootcert, or in \
                  PGSSLROOTCERT",
                 from(|seen| &seen.issuer),
             ),
-            Fault::SelfSigned => write!(
+            VerifyError::SelfSigned => write!(
                 f,
                 "the server's certificate{} is self-signed, and not trusted here; trusted are \
                  {trusted}; give it with sslrootcert, or in PGSSLROOTCERT",
                 from(|seen| &seen.subject),
             ),
-            Fault::Other(words) => write!(f, "the server's certificate does not pass ({words})"),
+            VerifyError::Other(words) => {
+                write!(f, "the server's certificate does not pass ({words})")
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use native_tls::Identity;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 
-use super::TlsTrouble;
+use super::TlsError;
 use crate::postgres::conninfo::{ClientCert, Pem, RootCert};
 
 /// Mozilla's roots, which we carry: when the crate was published, which gives no date of its own, and
@@ -26,7 +26,7 @@ pub enum Roots {
 impl Roots {
     /// For a mode that verifies: those that were named, or the system's, or where the system has
     /// none, as in an image from scratch, Mozilla's, which we carry.
-    pub fn of(named: Option<&RootCert>) -> Result<Roots, TlsTrouble> {
+    pub fn of(named: Option<&RootCert>) -> Result<Roots, TlsError> {
         match named {
             Some(RootCert::File(pem)) => Roots::from_pem(pem),
             Some(RootCert::IfThere(path)) if path.exists() => Roots::from_pem(&path.clone().into()),
@@ -40,7 +40,7 @@ impl Roots {
         }
     }
 
-    fn from_pem(pem: &Pem) -> Result<Roots, TlsTrouble> {
+    fn from_pem(pem: &Pem) -> Result<Roots, TlsError> {
         let none = || unusable("sslrootcert", pem, "holds no certificate in PEM form".to_owned());
         let roots = native_tls::Certificate::stack_from_pem(&read("sslrootcert", pem)?);
         let roots = roots.map_err(|_| none())?;
@@ -64,7 +64,7 @@ impl Roots {
 }
 
 /// Where the environment names roots, they have to be there.
-fn system_has_roots() -> Result<bool, TlsTrouble> {
+fn system_has_roots() -> Result<bool, TlsError> {
     for parameter in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         if let Some(given) = std::env::var_os(parameter).filter(|given| !given.is_empty()) {
             let is_there = match parameter {
@@ -93,17 +93,17 @@ fn system_has_roots() -> Result<bool, TlsTrouble> {
         || found.cert_dir.iter().any(|folder| is_hashed(folder)))
 }
 
-fn mozillas() -> Result<Roots, TlsTrouble> {
+fn mozillas() -> Result<Roots, TlsError> {
     let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .map(|der| native_tls::Certificate::from_der(der))
         .collect::<Result<_, _>>()
-        .map_err(|error| TlsTrouble::Handshake(error.to_string()))?;
+        .map_err(|error| TlsError::Handshake(error.to_string()))?;
     Ok(Roots::Only(roots, "Mozilla's roots, which premigrate carries".to_owned()))
 }
 
 /// What we identify ourselves with, if there is such a thing.
-pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsTrouble> {
+pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsError> {
     let ClientCert { cert, key, password, if_there } = given;
     if let (true, Pem::File(path)) = (*if_there, cert)
         && !path.exists()
@@ -138,7 +138,7 @@ fn private_key(key: &[u8], password: Option<&str>) -> Option<PKey<Private>> {
         .ok()
 }
 
-fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsTrouble> {
+fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsError> {
     match pem {
         Pem::Text(text) => Ok(text.expose().as_bytes().to_vec()),
         Pem::File(path) => std::fs::read(path)
@@ -146,8 +146,8 @@ fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsTrouble> {
     }
 }
 
-fn unusable(parameter: &'static str, pem: &Pem, why: String) -> TlsTrouble {
-    TlsTrouble::Unusable { parameter, place: pem.to_string(), why }
+fn unusable(parameter: &'static str, pem: &Pem, why: String) -> TlsError {
+    TlsError::Unusable { parameter, place: pem.to_string(), why }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::App;
 
 /// What stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ExecHint {
     /// It is in no folder of `PATH`.
     NotInPath,
     /// What the script's first line names is not there.
@@ -28,26 +28,26 @@ pub enum Obstacle {
 }
 
 /// Looks for it; the error is what the system said.
-pub(super) fn find(app: &App, error: &io::Error) -> Option<Obstacle> {
+pub(super) fn find(app: &App, error: &io::Error) -> Option<ExecHint> {
     const EXEC_FORMAT: i32 = nix::libc::ENOEXEC;
     let file = file(app);
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) => match file {
             Some(file) => missing(&file),
-            None => (!has_slash(app)).then_some(Obstacle::NotInPath),
+            None => (!has_slash(app)).then_some(ExecHint::NotInPath),
         },
         (io::ErrorKind::PermissionDenied, _) => {
             let metadata = fs::metadata(file?).ok()?;
             let is_executable = metadata.permissions().mode() & 0o111 != 0;
             match (metadata.is_dir(), is_executable) {
-                (true, _) => Some(Obstacle::Folder),
-                (false, false) => Some(Obstacle::NotExecutable),
+                (true, _) => Some(ExecHint::Folder),
+                (false, false) => Some(ExecHint::NotExecutable),
                 (false, true) => None,
             }
         }
         (_, Some(EXEC_FORMAT)) => Some(match head(&file?)?.starts_with(ELF) {
-            true => Obstacle::OtherMachine,
-            false => Obstacle::NoProgram,
+            true => ExecHint::OtherMachine,
+            false => ExecHint::NoProgram,
         }),
         _ => None,
     }
@@ -78,15 +78,15 @@ fn head(file: &Path) -> Option<Vec<u8>> {
 }
 
 /// What a file that is there asks for, and does not get: an interpreter, or the loader of either.
-fn missing(file: &Path) -> Option<Obstacle> {
+fn missing(file: &Path) -> Option<ExecHint> {
     let mut head = head(file)?;
     if let Some(name) = interpreter(&head) {
         if !Path::new(&name).exists() {
-            return Some(Obstacle::NoInterpreter(name));
+            return Some(ExecHint::NoInterpreter(name));
         }
         head = self::head(Path::new(&name))?;
     }
-    loader(&head).filter(|name| !Path::new(name).exists()).map(Obstacle::NoLoader)
+    loader(&head).filter(|name| !Path::new(name).exists()).map(ExecHint::NoLoader)
 }
 
 /// What a script's first line names.

@@ -5,8 +5,8 @@
 use std::ffi::OsStr;
 
 /// Removes variables.
-pub(super) fn remove(is_ours: impl Fn(&OsStr) -> bool) {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+pub(super) fn remove(is_private_variable: impl Fn(&OsStr) -> bool) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_private_variable(name)) {
         // SAFETY: nobody else looks at it. The only thread that there may be besides this one looks up a host's name, for
         // longer than it was waited for; musl's resolver reads no variable, and glibc's has read them when it began.
         unsafe { std::env::remove_var(name) };

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 
 use super::{BUILD, BUILDING, PROGRESS, with_writer};
 use crate::harness::{Database, Folder, premigrate};
-use crate::signals::ended_behind_the_first_commit;
 use crate::proxy::{Fate, Proxy};
+use crate::signals::ended_behind_the_first_commit;
 
 const DROPPING: &str = "select from pg_stat_activity where datname = current_database() \
     and query ~ '^/\\* premigrate \\w{16} \\*/ drop index' and wait_event_type = 'Lock'";

@@ -41,7 +41,7 @@ thread_local! {
     static MADE: Vec<Migration> = CONTENTS
         .map(|content| {
             let migration = Migration::new("", "", None, content.as_bytes());
-            migration.bears("");
+            migration.matches_hash("");
             migration
         })
         .to_vec();
@@ -71,7 +71,7 @@ fn some_set(random: &mut Random) -> MigrationSet {
 }
 
 fn some_history(random: &mut Random, set: &MigrationSet) -> History {
-    let state = random.of(&[State::Unnamed, State::Named]);
+    let state = random.of(&[TableVersion::V0, TableVersion::V1]);
     let rows = (0..random.below(6)).map(|at| {
         let carried = set.get(random.below(4)).filter(|_| !random.one_in(4));
         let name = carried.map(|it| table::row_name(it, set.layout()));
@@ -86,13 +86,13 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
             hash: hash.to_string(),
             created_at: created_at
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
-            name: Some(name).filter(|_| state == State::Named && !random.one_in(4)),
-            version: 0,
+            name: Some(name).filter(|_| state == TableVersion::V1 && !random.one_in(4)),
+            xmin: 0,
             applied_at: None,
         }
     });
     let rows: Vec<Row> = rows.collect();
-    History { state, rows, standby: false }
+    History { state, rows, in_recovery: false }
 }
 
 /// Says, when a check fails, of what.
@@ -128,29 +128,31 @@ const LENIENT: Policy = Policy { apply_older: true, strict: false };
 
 fn applied_all(set: &MigrationSet, history: &History, plan: &Plan) -> History {
     let records: Vec<_> = plan.pending.iter().map(|it| (it.place, None)).collect();
-    recorded(set, history, &plan.pairing, &records)
+    recorded(set, history, &plan.matches, &records)
 }
 
 #[test]
 fn every_row_and_every_migration_is_accounted_for_once() {
     for_all(|_, set, history| {
-        let pairing = pair(set, &history.rows);
-        assert_eq!(pairing.migrations.len(), set.migrations().len());
-        assert_eq!(pairing.rows.len(), history.rows.len());
-        for (place, standing) in pairing.migrations.iter().enumerate() {
-            let records = pairing.rows(RowStanding::Of(place));
-            match standing {
-                Standing::Applied(row) | Standing::Edited(row) => assert_eq!(records, [*row]),
-                Standing::Ambiguous | Standing::Pending => {
+        let matches = match_rows(set, &history.rows);
+        assert_eq!(matches.migrations.len(), set.migrations().len());
+        assert_eq!(matches.rows.len(), history.rows.len());
+        for (place, status) in matches.migrations.iter().enumerate() {
+            let records = matches.rows(RowStatus::Of(place));
+            match status {
+                MigrationStatus::Applied(row) | MigrationStatus::Edited(row) => {
+                    assert_eq!(records, [*row])
+                }
+                MigrationStatus::Ambiguous | MigrationStatus::Pending => {
                     assert!(records.is_empty());
-                    assert!(pairing.rows(RowStanding::Duplicate(place)).is_empty());
+                    assert!(matches.rows(RowStatus::Duplicate(place)).is_empty());
                 }
             }
         }
-        let is_open = |standing| standing == Standing::Ambiguous;
+        let is_open = |status| status == MigrationStatus::Ambiguous;
         assert_eq!(
-            pairing.migrations(is_open).is_empty(),
-            pairing.rows(RowStanding::Ambiguous).is_empty()
+            matches.migrations(is_open).is_empty(),
+            matches.rows(RowStatus::Ambiguous).is_empty()
         );
     });
 }
@@ -158,12 +160,13 @@ fn every_row_and_every_migration_is_accounted_for_once() {
 #[test]
 fn applied_and_edited_say_whether_the_hash_is_the_same() {
     for_all(|_, set, history| {
-        for (place, standing) in pair(set, &history.rows).migrations.into_iter().enumerate() {
-            let bears = |row: usize| set.get(place).unwrap().bears(&history.rows[row].hash);
-            match standing {
-                Standing::Applied(row) => assert!(bears(row)),
-                Standing::Edited(row) => assert!(!bears(row)),
-                Standing::Ambiguous | Standing::Pending => {}
+        for (place, status) in match_rows(set, &history.rows).migrations.into_iter().enumerate() {
+            let matches_hash =
+                |row: usize| set.get(place).unwrap().matches_hash(&history.rows[row].hash);
+            match status {
+                MigrationStatus::Applied(row) => assert!(matches_hash(row)),
+                MigrationStatus::Edited(row) => assert!(!matches_hash(row)),
+                MigrationStatus::Ambiguous | MigrationStatus::Pending => {}
             }
         }
     });
@@ -172,15 +175,16 @@ fn applied_and_edited_say_whether_the_hash_is_the_same() {
 #[test]
 fn what_has_a_row_with_its_identity_and_hash_is_not_pending() {
     for_all(|_, set, history| {
-        let pairing = pair(set, &history.rows);
+        let matches = match_rows(set, &history.rows);
         let identities = Identities::of(set);
-        for (row, standing) in history.rows.iter().zip(&pairing.rows) {
+        for (row, status) in history.rows.iter().zip(&matches.rows) {
             let same = identities.matching(row).iter();
-            let mut same = same.filter(|&&of| set.get(of).unwrap().bears(&row.hash)).peekable();
+            let mut same =
+                same.filter(|&&of| set.get(of).unwrap().matches_hash(&row.hash)).peekable();
             // A row is the record of one of them, unless each of them has one.
             if same.peek().is_some() {
-                let all = same.all(|&of| pairing.migrations[of] != Standing::Pending);
-                assert!(all || matches!(standing, RowStanding::Of(_)));
+                let all = same.all(|&of| matches.migrations[of] != MigrationStatus::Pending);
+                assert!(all || matches!(status, RowStatus::Of(_)));
             }
         }
     });
@@ -195,8 +199,8 @@ fn a_plan_lists_what_is_pending_in_order_and_only_that() {
             };
             let places: Vec<_> = plan.pending.iter().map(|it| it.place).collect();
             assert!(places.is_sorted());
-            let is_pending = |standing| standing == Standing::Pending;
-            assert_eq!(places, plan.pairing.migrations(is_pending));
+            let is_pending = |status| status == MigrationStatus::Pending;
+            assert_eq!(places, plan.matches.migrations(is_pending));
             assert_eq!(plan.applied + places.len(), set.migrations().len());
         }
     });
@@ -219,7 +223,7 @@ fn a_plan_that_was_carried_out_in_part_goes_on_with_the_rest() {
         let Ok(first) = plan(set, history, LENIENT) else { return };
         let done = random.below(first.pending.len() + 1);
         let records: Vec<_> = first.pending[..done].iter().map(|it| (it.place, None)).collect();
-        let after = recorded(set, history, &first.pairing, &records);
+        let after = recorded(set, history, &first.matches, &records);
         let second = plan(set, &after, LENIENT).unwrap();
         assert_eq!(second.pending.len(), first.pending.len() - done);
     });
@@ -242,12 +246,12 @@ fn the_rules_only_stop_and_never_choose() {
 fn after_baseline_everything_chosen_is_applied() {
     for_all(|random, set, history| {
         let through = random.below(set.migrations().len() + 1);
-        let Ok((pairing, places)) = baseline(set, history, Some(through)) else { return };
+        let Ok((matches, places)) = baseline(set, history, Some(through)) else { return };
         let records: Vec<_> = places.iter().map(|&place| (place, None)).collect();
-        let after = recorded(set, history, &pairing, &records);
-        let (pairing, again) = baseline(set, &after, Some(through)).unwrap();
+        let after = recorded(set, history, &matches, &records);
+        let (matches, again) = baseline(set, &after, Some(through)).unwrap();
         assert!(again.is_empty());
-        assert_eq!(pairing.edited().len(), pair(set, &history.rows).edited().len());
+        assert_eq!(matches.edited().len(), match_rows(set, &history.rows).edited().len());
     });
 }
 
@@ -256,20 +260,21 @@ fn after_accept_nothing_named_is_edited_and_nothing_else_has_changed() {
     for_all(|random, set, history| {
         // Of migrations that cannot be told apart, the first is the one that is recorded.
         let all: Vec<usize> = (0..set.migrations().len()).collect();
-        let is_twin = |a: &Migration, b: &Migration| a.when == b.when && a.bears(b.hash.as_str());
+        let is_twin =
+            |a: &Migration, b: &Migration| a.when == b.when && a.matches_hash(b.hash.as_str());
         let mut pairs = all.iter().flat_map(|&b| (0..b).map(move |a| (a, b)));
         if pairs.any(|(a, b)| is_twin(set.get(a).unwrap(), set.get(b).unwrap())) {
             return;
         }
         let named: Vec<usize> = all.into_iter().filter(|_| random.one_in(2)).collect();
         let Ok(accepted) = accept(set, history, Some(&named)) else { return };
-        let after = recorded(set, history, &accepted.pairing, &accepted.records);
-        let pairing = pair(set, &after.rows);
-        for (place, standing) in pairing.migrations.iter().enumerate() {
+        let after = recorded(set, history, &accepted.matches, &accepted.records);
+        let matches = match_rows(set, &after.rows);
+        for (place, status) in matches.migrations.iter().enumerate() {
             let is_recorded = accepted.records.iter().any(|(recorded, _)| *recorded == place);
-            let before = accepted.pairing.migrations[place];
-            let expected = if is_recorded { Standing::Applied(0) } else { before };
-            assert_eq!(discriminant(standing), discriminant(&expected));
+            let before = accepted.matches.migrations[place];
+            let expected = if is_recorded { MigrationStatus::Applied(0) } else { before };
+            assert_eq!(discriminant(status), discriminant(&expected));
         }
         if accepted.refused.is_empty() {
             assert_eq!(accept(set, &after, Some(&named)).unwrap().records, []);
@@ -300,9 +305,9 @@ fn the_order_of_rows_that_have_an_identity_does_not_matter_for_what_runs() {
 fn a_table_is_upgraded_only_if_every_row_gets_a_name() {
     for_all(|_, set, history| {
         let Ok(plan) = plan(set, history, LENIENT) else { return };
-        let upgrades = history.state == State::Unnamed && table::needs_name(set.layout());
+        let upgrades = history.state == TableVersion::V0 && table::needs_name(set.layout());
         if upgrades && !plan.pending.is_empty() {
-            assert!(plan.pairing.names(set).iter().all(Option::is_some));
+            assert!(plan.matches.names(set).iter().all(Option::is_some));
         }
     });
 }
@@ -322,7 +327,7 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
     let made = |edit: &str| {
         let contents = (0..6).map(|place| format!("{place}{edit}").into_bytes());
         let made: Vec<_> = contents.map(|content| Migration::new("", "", None, content)).collect();
-        made.iter().for_each(|migration| assert!(!migration.bears("")));
+        made.iter().for_each(|migration| assert!(!migration.matches_hash("")));
         made
     };
     let (as_it_ran, edited) = (made(""), made(", edited"));
@@ -361,12 +366,12 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
                     Marks::Nothing => None,
                 },
                 name: None,
-                version: 0,
+                xmin: 0,
                 applied_at: None,
             });
         }
         let set = MigrationSet::new(Layout::Drizzle0, migrations).unwrap();
-        let history = History { state: State::Unnamed, rows, standby: false };
+        let history = History { state: TableVersion::V0, rows, in_recovery: false };
         let _case = Case(seed, &set, &history);
         if let Ok(plan) = plan(&set, &history, Policy::default()) {
             assert!(!plan.pending.iter().any(|it| ran.contains(&it.place)), "{:?}", plan.pending);
@@ -379,8 +384,8 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
 fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) -> Past {
     let layout = random.of(&[Layout::Drizzle0, Layout::Drizzle1, Layout::Plain]);
     let state = match layout {
-        Layout::Plain => State::Named,
-        _ => random.of(&[State::Unnamed, State::Named]),
+        Layout::Plain => TableVersion::V1,
+        _ => random.of(&[TableVersion::V0, TableVersion::V1]),
     };
     let (mut migrations, mut rows, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
     let mut time = 1_700_000_000_000;
@@ -418,7 +423,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         }
         recorded.push(place);
         let name = table::row_name(&before, layout);
-        let name = Some(name).filter(|_| state == State::Named && !random.one_in(5));
+        let name = Some(name).filter(|_| state == TableVersion::V1 && !random.one_in(5));
         // Drizzle 1.x keeps whole seconds; what it upgraded, and what has no name, is of 0.x.
         let is_whole = layout != Layout::Plain && name.is_some() && random.one_in(2);
         let created_at = if is_whole { time / 1000 * 1000 } else { time };
@@ -428,7 +433,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
                 hash: before.hash.to_string(),
                 created_at: Some(created_at).filter(|_| !random.one_in(6)),
                 name: name.clone(),
-                version: 0,
+                xmin: 0,
                 applied_at: None,
             });
         }
@@ -437,7 +442,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         row.id = id;
     }
     let set = MigrationSet::new(layout, migrations).unwrap();
-    Past { set, history: History { state, rows, standby: false }, recorded }
+    Past { set, history: History { state, rows, in_recovery: false }, recorded }
 }
 
 struct Past {
