@@ -5,6 +5,7 @@
 
 pub mod blockers;
 pub mod catalog_state;
+pub mod error;
 pub mod event;
 pub mod load;
 pub mod lock;
@@ -20,10 +21,10 @@ pub mod transaction;
 use std::time::Duration;
 
 use self::load::QUESTION;
+use crate::apply::error::{ApplyError, Conflict, RunFailure};
 use crate::apply::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
 use crate::apply::transaction::{Expected, TransactionSpec};
 use crate::cli::config::Options;
-use crate::error::{Conflict, Error, RunFailure};
 use crate::history::plan::{self, Disagreement, Matches, Plan};
 use crate::history::progress::Progress;
 use crate::history::table::{History, NewRow};
@@ -109,7 +110,7 @@ pub fn carry_out(
     let result = run.go();
     result.map_err(|error| {
         let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
-        let uncertain = uncertain.filter(|_| !matches!(error, Error::ConnectionLost(_)));
+        let uncertain = uncertain.filter(|_| !matches!(error, ApplyError::ConnectionLost(_)));
         let (applied, pending) = (run.applied, run.pending);
         RunFailure { error, applied, pending, uncertain, in_progress: run.in_progress }
     })
@@ -133,7 +134,7 @@ pub fn dry_run<'a>(
     settings: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
-) -> Result<DryRun<'a>, Error> {
+) -> Result<DryRun<'a>, ApplyError> {
     let (session, mut history) = load::history(settings, stop, emit)?;
     let mut accepted = Vec::new();
     if !accept.is_empty() {
@@ -152,7 +153,7 @@ pub fn dry_run<'a>(
         false => load::progress(&session, &history, settings, stop, emit),
     };
     session.close();
-    let mut fit = prepared::fit(set, &plan.pending).map_err(Error::NotRunnable)?;
+    let mut fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
     resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
     Ok(DryRun { accepted, plan, fit })
 }
@@ -162,7 +163,7 @@ fn accepted(
     set: &MigrationSet,
     names: Option<&[String]>,
     history: &History,
-) -> Result<plan::Accepted, Error> {
+) -> Result<plan::Accepted, ApplyError> {
     let places = |names: &[String]| {
         names.iter().map(|name| place_of(set, name)).collect::<Result<Vec<_>, _>>()
     };
@@ -231,7 +232,7 @@ enum Setback {
 }
 
 impl<'a> Run<'a> {
-    fn go(&mut self) -> Result<(), Error> {
+    fn go(&mut self) -> Result<(), ApplyError> {
         let mut rivals = None;
         let primary = Deadline::after(self.settings.wait, self.stop);
         let mut told_standby = false;
@@ -264,14 +265,14 @@ impl<'a> Run<'a> {
                     (self.emit)(Event::WaitingForPrimary { left });
                     told_standby = true;
                 }
-                primary.sleep(POLL.0).map_err(|end| interrupted(end, Error::ReadOnly))?;
+                primary.sleep(POLL.0).map_err(|end| interrupted(end, ApplyError::ReadOnly))?;
                 continue;
             }
             let before = self.applied.len();
             let (settings, stop) = (self.settings, self.stop);
             let progress = match load::progress(&session, &history, settings, stop, self.emit) {
                 Ok(progress) => progress,
-                Err(Error::Unreachable(attempts)) => {
+                Err(ApplyError::Unreachable(attempts)) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };
                     self.count_break(broken)?;
                     continue;
@@ -308,7 +309,7 @@ impl<'a> Run<'a> {
                     session.close();
                     changes = if self.applied.len() > before { 1 } else { changes + 1 };
                     if changes > MOST_CHANGES {
-                        return Err(Error::HistoryKeepsChanging(self.settings.table.clone()));
+                        return Err(ApplyError::HistoryKeepsChanging(self.settings.table.clone()));
                     }
                     if changes > 1 {
                         self.pause(PAUSE)?;
@@ -330,7 +331,7 @@ impl<'a> Run<'a> {
     }
 
     /// What this history asks for, by the task.
-    fn decide(&mut self, history: &History) -> Result<Round<'a>, Error> {
+    fn decide(&mut self, history: &History) -> Result<Round<'a>, ApplyError> {
         let set = self.set;
         let conflict = |disagreement| conflict(disagreement, set, history);
         match self.task {
@@ -345,7 +346,7 @@ impl<'a> Run<'a> {
                 if !accepted.refused.is_empty() {
                     let name = |place: usize| Some(set.get(place)?.name.clone());
                     let pending = accepted.refused.into_iter().filter_map(name).collect();
-                    return Err(Error::NotApplied(pending));
+                    return Err(ApplyError::NotApplied(pending));
                 }
                 let (records, matches) = (accepted.records, accepted.matches);
                 Ok(self.to_record(records, matches, history, RecordKind::Accept))
@@ -368,7 +369,7 @@ impl<'a> Run<'a> {
                     self.tell_finished(&plan, history);
                     return Ok(Round::Done);
                 }
-                let fit = prepared::fit(set, &plan.pending).map_err(Error::NotRunnable)?;
+                let fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
                 Ok(Round::Apply(plan, fit))
             }
         }
@@ -407,7 +408,7 @@ impl<'a> Run<'a> {
         matches: &Matches,
         history: &History,
         progress: &Progress,
-    ) -> Result<Option<Setback>, Error> {
+    ) -> Result<Option<Setback>, ApplyError> {
         let table = &self.settings.table;
         let prepare =
             table.create_or_upgrade_sql(history, self.set.layout(), &matches.names(self.set));
@@ -434,7 +435,7 @@ impl<'a> Run<'a> {
 
     /// The connection broke. The next round reads in the history what became of the transaction;
     /// the old backend, while it is not gone, still holds the lock, and so is waited for.
-    fn count_break(&mut self, broken: Box<Broken>) -> Result<(), Error> {
+    fn count_break(&mut self, broken: Box<Broken>) -> Result<(), ApplyError> {
         let times = match &self.broken {
             Some((before, times))
                 if before.migration == broken.migration && before.step == broken.step =>
@@ -445,7 +446,7 @@ impl<'a> Run<'a> {
         };
         if times > 2 * BREAKS {
             let cause = QueryError::Client(broken.trouble);
-            return Err(Error::Unreachable(vec![Attempt::after_connecting(cause)]));
+            return Err(ApplyError::Unreachable(vec![Attempt::after_connecting(cause)]));
         }
         (self.emit)(Event::Retrying {
             migration: broken.migration.clone(),
@@ -478,7 +479,7 @@ impl<'a> Run<'a> {
         (*times >= BREAKS && is_it).then(|| broken.clone())
     }
 
-    fn pause(&self, time: Duration) -> Result<(), Error> {
+    fn pause(&self, time: Duration) -> Result<(), ApplyError> {
         match Deadline::never(self.stop).sleep(time) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
@@ -509,10 +510,14 @@ impl LockWait<'_> {
     }
 
     /// Waits for a moment, or says that it was long enough. The last look is at the very end.
-    fn wait(&mut self, holder: Option<Holder>, emit: &mut dyn FnMut(Event)) -> Result<(), Error> {
+    fn wait(
+        &mut self,
+        holder: Option<Holder>,
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<(), ApplyError> {
         let left = self.deadline.remaining().unwrap_or_default();
         if left.is_zero() {
-            return Err(Error::LockedOut(holder));
+            return Err(ApplyError::LockedOut(holder));
         }
         let pid = holder.as_ref().map(|holder| holder.pid.clone());
         if self.told.as_ref() != Some(&pid) {
@@ -526,16 +531,16 @@ impl LockWait<'_> {
     }
 }
 
-fn place_of(set: &MigrationSet, name: &str) -> Result<usize, Error> {
+fn place_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {
     let place = set.migrations().iter().position(|migration| migration.name == name);
-    place.ok_or_else(|| Error::NoSuchMigration(name.to_owned()))
+    place.ok_or_else(|| ApplyError::NoSuchMigration(name.to_owned()))
 }
 
-fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -> Error {
-    Error::Conflict(Conflict::new(disagreement, set, &history.rows))
+fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -> ApplyError {
+    ApplyError::Conflict(Conflict::new(disagreement, set, &history.rows))
 }
 
-fn interrupted(end: Interrupted, at_time_out: Error) -> Error {
+fn interrupted(end: Interrupted, at_time_out: ApplyError) -> ApplyError {
     match end {
         Interrupted::TimeOut => at_time_out,
         Interrupted::Stopped(signal) => signal.into(),

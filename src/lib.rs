@@ -39,12 +39,13 @@ use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::Operation;
+use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::cli::args;
 use crate::cli::args::{Command, Invocation, Parsed, UsageError};
 use crate::cli::config::{Config, Environment, Format};
 use crate::commands::{check, new, status};
-use crate::error::{Error, RunFailure};
+use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::{Files, Origin, Unreadable};
 use crate::migrations::{layout, source};
@@ -117,12 +118,12 @@ fn unless_stopped(
     config: &Config,
     stop: &StopFlag,
     print: &mut dyn FnMut(Output),
-) -> Result<u8, RunFailure> {
+) -> Result<u8, Error> {
     let code = carry_out(invocation, config, stop, print)?;
     // It may have come after the last commit, or with the answer: then the app is not started any
     // more, and our own code is not told.
     match stop.arm_immediate_exit() {
-        Some(signal) => Err(Error::from(signal).into()),
+        Some(signal) => Err(ApplyError::from(signal).into()),
         None => Ok(code),
     }
 }
@@ -132,7 +133,7 @@ fn carry_out(
     config: &Config,
     stop: &StopFlag,
     print: &mut dyn FnMut(Output),
-) -> Result<u8, RunFailure> {
+) -> Result<u8, Error> {
     let format = config.format;
     if invocation.command == Command::Up && config.skip {
         print(Output::Report(render::event(&Event::Skipped, format)));
@@ -140,7 +141,7 @@ fn carry_out(
     }
     if let (Command::New, [name, ..]) = (invocation.command, invocation.names.as_slice()) {
         let Origin::Folder(folder) = &config.origin else {
-            return Err(Error::Usage(UsageError::NoFolder).into());
+            return Err(Error::Usage(UsageError::NoFolder));
         };
         let created = new::add(folder, name, now()).map_err(Error::New)?;
         print(Output::Answer(render::created(&created, format)));
@@ -152,7 +153,7 @@ fn carry_out(
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
     if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
-        return Err(Error::Usage(UsageError::NoName(invocation.command.name())).into());
+        return Err(Error::Usage(UsageError::NoName(invocation.command.name())));
     }
     let set = carried(&config.origin)?;
     if invocation.command == Command::List {
@@ -221,12 +222,11 @@ fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {
 
 /// Reports what ended the run.
 pub fn failed(
-    ended: impl Into<RunFailure>,
+    error: Error,
     with_app: bool,
     format: Format,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
-    let ended = ended.into();
-    print(Output::Ending(render::ended(&ended, with_app, format)));
-    Outcome::Exit(ended.error.exit_code())
+    print(Output::Ending(render::ended(&error, with_app, format)));
+    Outcome::Exit(error.exit_code())
 }

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::cli::config::Format;
-use crate::error::{Error, RunFailure};
+use crate::error::Error;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 use crate::sql::redact;
 
@@ -32,7 +33,7 @@ pub fn event(event: &Event, format: Format) -> String {
 }
 
 /// What ended a run, for stderr.
-pub fn ended(ended: &RunFailure, with_app: bool, format: Format) -> String {
+pub fn ended(ended: &Error, with_app: bool, format: Format) -> String {
     match format {
         Format::Text => {
             let mut text = format!("premigrate: {}\n", error::text(ended));
@@ -40,16 +41,18 @@ pub fn ended(ended: &RunFailure, with_app: bool, format: Format) -> String {
             if !kept.is_empty() {
                 let _ = write!(text, "\n  {kept}\n");
             }
-            clean_but(&text, &error::typed(&ended.error))
+            clean_but(&text, &error::typed(ended))
         }
         Format::Json => {
             let mut fields = masked_fields(error::json(ended, with_app));
-            let typed = error::typed(&ended.error);
+            let typed = error::typed(ended);
             if !typed.is_empty() {
                 let message = clean_but(&error::text(ended), &typed);
                 fields.insert("message".to_owned(), message.into());
             }
-            if let Error::PermissionDenied { statements, .. } = &ended.error {
+            if let Error::Run(failure) = ended
+                && let ApplyError::PermissionDenied { statements, .. } = &failure.error
+            {
                 fields.insert("statements".to_owned(), statements.as_slice().into());
             }
             escaped(fields)

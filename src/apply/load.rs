@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::cli::config::Options;
-use crate::error::Error;
 use crate::history::progress::{self, Progress};
 use crate::history::table::{History, Table, TableVersion};
 use crate::postgres::session::{Attempt, QueryError, Session};
@@ -21,7 +21,7 @@ pub fn history(
     settings: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
-) -> Result<(Session, History), Error> {
+) -> Result<(Session, History), ApplyError> {
     let waits = WaitLimits { database: settings.wait, room: settings.runner_wait };
     let ask = |session: &Session, deadline: Deadline<'_>| read(session, settings, deadline);
     match wait::connect(&settings.target, waits, stop, emit, ask) {
@@ -31,8 +31,10 @@ pub fn history(
             Err(error)
         }
         Err(ConnectError::Stopped(signal)) => Err(signal.into()),
-        Err(ConnectError::Unreachable(attempts)) => Err(Error::Unreachable(attempts)),
-        Err(ConnectError::HistoryTimeout) => Err(Error::HistoryTimeout(settings.table.clone())),
+        Err(ConnectError::Unreachable(attempts)) => Err(ApplyError::Unreachable(attempts)),
+        Err(ConnectError::HistoryTimeout) => {
+            Err(ApplyError::HistoryTimeout(settings.table.clone()))
+        }
     }
 }
 
@@ -40,11 +42,11 @@ fn read(
     session: &Session,
     settings: &Options,
     deadline: Deadline<'_>,
-) -> Result<Result<History, Error>, QueryError> {
+) -> Result<Result<History, ApplyError>, QueryError> {
     let table = &settings.table;
     match session.query(&table.select_sql(), deadline) {
         Ok(answer) => {
-            Ok(table.parse(&answer).map_err(|not| Error::NotHistoryTable(table.clone(), not)))
+            Ok(table.parse(&answer).map_err(|not| ApplyError::NotHistoryTable(table.clone(), not)))
         }
         Err(QueryError::Server(error)) if error.is("42P01") => {
             let answer = session.query_row(&table.schema_exists_sql(), deadline)?;
@@ -59,7 +61,7 @@ fn read(
             } else {
                 table.grants(TableVersion::NoTable, &[], &[], role)
             };
-            Ok(Err(Error::PermissionDenied { error, statements }))
+            Ok(Err(ApplyError::PermissionDenied { error, statements }))
         }
         Err(cause) => Err(cause),
     }
@@ -73,7 +75,7 @@ pub fn progress(
     settings: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
-) -> Result<Progress, Error> {
+) -> Result<Progress, ApplyError> {
     if history.state == TableVersion::NoSchema {
         // It is in the history's schema.
         return Ok(Progress::default());
@@ -90,10 +92,10 @@ pub fn progress(
         let left = limit.remaining().unwrap_or_default();
         let attempt = Attempt::after_connecting(cause);
         if !waits {
-            return Err(Error::Unreachable(vec![attempt]));
+            return Err(ApplyError::Unreachable(vec![attempt]));
         }
         if settings.wait.is_zero() || left.is_zero() {
-            return Err(Error::HistoryTimeout(settings.table.clone()));
+            return Err(ApplyError::HistoryTimeout(settings.table.clone()));
         }
         if told.as_ref() != Some(&attempt) {
             emit(Event::Waiting { attempts: vec![attempt.clone()], left });
@@ -109,18 +111,18 @@ fn read_progress(
     session: &Session,
     settings: &Options,
     deadline: Deadline<'_>,
-) -> Result<Result<Progress, Error>, QueryError> {
+) -> Result<Result<Progress, ApplyError>, QueryError> {
     let table = &settings.table;
     let answer = session.query_row(&progress::exists_sql(table), deadline)?;
     let Some([Some(owned)]) = answer.as_deref() else { return Ok(Ok(Progress::default())) };
     match session.query_row(&progress::select_sql(table), deadline) {
         Ok(answer) => Ok(progress::parse(owned == "t", &answer.unwrap_or_default())
-            .map_err(|not| Error::BadProgressTable(table.clone(), not))),
+            .map_err(|not| ApplyError::BadProgressTable(table.clone(), not))),
         // Gone meanwhile.
         Err(QueryError::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
         Err(QueryError::Server(error)) if error.is("42501") => {
             let statements = progress::grants(table, true, &settings.target.user);
-            Ok(Err(Error::PermissionDenied { error, statements }))
+            Ok(Err(ApplyError::PermissionDenied { error, statements }))
         }
         Err(cause) => Err(cause),
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::apply::error::ApplyError;
 use crate::apply::load::QUESTION;
 use crate::apply::transaction::{
     self, Expected, StepRef, Transaction, TransactionResult, TransactionSpec,
 };
-use crate::error::Error;
 use crate::history::progress::{self, Record};
 use crate::migrations::steps::Step;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session};
@@ -54,7 +54,7 @@ impl Run<'_> {
         known_as: &str,
         known: &mut DatabaseState,
         act: impl FnOnce(&mut Self, &Session, &mut DatabaseState) -> Ending,
-    ) -> Result<Result<(), Setback>, Error> {
+    ) -> Result<Result<(), Setback>, ApplyError> {
         let settings = self.settings;
         let table = &settings.table;
         let state = known.history.version_after_upgrade(self.set.layout());
@@ -134,7 +134,7 @@ impl Run<'_> {
         &mut self,
         session: &Session,
         work: StepRef<'_>,
-    ) -> Result<Result<Session, Setback>, Error> {
+    ) -> Result<Result<Session, Setback>, ApplyError> {
         let deadline = Deadline::after(SECOND, self.stop);
         let attempts = match Session::open(&self.settings.target, deadline) {
             Ok(keeper) => return Ok(Ok(keeper)),
@@ -158,7 +158,7 @@ impl Run<'_> {
             }
             Some(cause) => {
                 let place = "the second connection".to_owned();
-                Err(Error::Unreachable(vec![Attempt { place, cause }]))
+                Err(ApplyError::Unreachable(vec![Attempt { place, cause }]))
             }
         }
     }
@@ -180,7 +180,7 @@ impl Run<'_> {
         ground: &Expected<'_>,
         work: StepRef<'_>,
         session: &Session,
-    ) -> Result<Result<Responses, Setback>, Error> {
+    ) -> Result<Result<Responses, Setback>, ApplyError> {
         let mut retries = Backoff::default();
         loop {
             let transaction = Transaction::new(job, ground, &self.limits(keeper));
@@ -208,12 +208,12 @@ impl Run<'_> {
                     return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
                 TransactionResult::Failed(failure) if is_transient(&failure.error) => failure,
-                TransactionResult::Failed(failure) => return Err(Error::Failed(failure)),
+                TransactionResult::Failed(failure) => return Err(ApplyError::Failed(failure)),
             };
             let _ = keeper.query_row("rollback", Deadline::after(QUESTION, self.stop));
             let migration = Some(&work.migration.name);
             if !self.pause_for_lock(&mut retries, migration, false, &failure.error, None)? {
-                return Err(Error::LockTimeout(failure, None));
+                return Err(ApplyError::LockTimeout(failure, None));
             }
         }
     }
@@ -235,6 +235,6 @@ fn release(
     )
 }
 
-pub(super) fn no_second_connection(work: StepRef<'_>) -> Error {
-    Error::NoSecondConnection { migration: work.migration.name.clone() }
+pub(super) fn no_second_connection(work: StepRef<'_>) -> ApplyError {
+    ApplyError::NoSecondConnection { migration: work.migration.name.clone() }
 }

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, InProgress, StepNumber};
 use crate::apply::lock;
 use crate::apply::resume;
 use crate::apply::transaction::{Expected, StepRef, TransactionSpec};
-use crate::error::Error;
 use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress};
 use crate::history::table::{History, NewRow, Table, TableVersion};
@@ -52,7 +52,7 @@ impl Run<'_> {
         fit: &[PreparedMigration<'_>],
         history: History,
         progress: Progress,
-    ) -> Result<Option<Setback>, Error> {
+    ) -> Result<Option<Setback>, ApplyError> {
         let names = plan.matches.names(self.set);
         let mut known = DatabaseState { history, progress, names };
         // A function that one migration makes, another may call.
@@ -95,7 +95,7 @@ impl Run<'_> {
         migration: &Migration,
         fit: &PreparedMigration<'_>,
         known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, Error> {
+    ) -> Result<Result<(), Setback>, ApplyError> {
         let known_as = resume::known_as(migration, fit, self.set, &known.progress).to_owned();
         let done = resume::done(&known.progress, &known_as);
         let of = fit.steps.all().len();
@@ -163,7 +163,7 @@ impl Run<'_> {
         known_as: &str,
         is_last: bool,
         known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, Error> {
+    ) -> Result<Result<(), Setback>, ApplyError> {
         let settings = self.settings;
         let (table, layout) = (&settings.table, self.set.layout());
         if work.step.modes.isolation.is_some()
@@ -221,7 +221,7 @@ impl Run<'_> {
         work: StepRef<'_>,
         with_progress: bool,
         known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, Error> {
+    ) -> Result<Result<(), Setback>, ApplyError> {
         let settings = self.settings;
         let (table, layout) = (&settings.table, self.set.layout());
         let prepare = table.create_or_upgrade_sql(&known.history, layout, &known.names);

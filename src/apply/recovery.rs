@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::apply::catalog_state::{self, CatalogState};
+use crate::apply::error::{ApplyError, ChangedStep, UnknownOutcome};
 use crate::apply::event::Event;
 use crate::apply::transaction::StepRef;
-use crate::error::{ChangedUnit, Error, UnknownOutcome};
 use crate::history::progress::{self, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
@@ -27,7 +27,7 @@ impl Run<'_> {
         work: StepRef<'_>,
         begun: &Record,
         known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, Error> {
+    ) -> Result<Result<(), Setback>, ApplyError> {
         self.with_keeper(session, work, &begun.migration, known, |run, _, _| {
             run.what_became(session, work, begun)
         })
@@ -74,7 +74,7 @@ impl Run<'_> {
         if begun.hash == work.step.hash.as_str() {
             return Ok(Ending::Done);
         }
-        Err(Halt::Error(Error::ChangedUnits(vec![ChangedUnit {
+        Err(Halt::Error(ApplyError::ChangedSteps(vec![ChangedStep {
             file: work.migration.file.clone(),
             step: begun.step,
             place: None,
@@ -107,7 +107,7 @@ impl Run<'_> {
             let orphan = |pid: Option<String>, error| {
                 let pid = pid.or_else(|| begun.pid.map(|pid| pid.to_string()));
                 let pid = pid.unwrap_or_default();
-                Halt::Error(Error::StaleBackend { migration: migration.clone(), pid, error })
+                Halt::Error(ApplyError::StaleBackend { migration: migration.clone(), pid, error })
             };
             let pid = match session.query_row(&sql, deadline) {
                 Ok(row) => row.and_then(|row| row.into_iter().next().flatten()),
@@ -130,9 +130,9 @@ impl Run<'_> {
         }
     }
 
-    fn doubt(&self, work: StepRef<'_>, begun: &Record) -> Error {
+    fn doubt(&self, work: StepRef<'_>, begun: &Record) -> ApplyError {
         let table = &self.settings.table;
-        Error::UnknownOutcome(Box::new(UnknownOutcome {
+        ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: work.migration.name.clone(),
             statement: begun.statement.clone().unwrap_or_default(),
             done: progress::finish_begun_sql(table, &begun.migration, begun.step),

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::apply::error::{ApplyError, ChangedStep, Heirs};
 use crate::apply::event::StepNumber;
-use crate::error::{ChangedUnit, Error, Heirs};
 use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress, Record};
 use crate::history::table::Table;
@@ -87,7 +87,7 @@ pub fn resume(
     fit: &mut [PreparedMigration<'_>],
     progress: &Progress,
     table: &Table,
-) -> Result<(), Error> {
+) -> Result<(), ApplyError> {
     if progress.records.is_empty() {
         return Ok(());
     }
@@ -100,12 +100,12 @@ pub fn resume(
     let pending: Vec<(&Migration, &PreparedMigration<'_>)> = cut.collect();
     let heirs = unclear_heirs(&pending, set, progress, table);
     if !heirs.is_empty() {
-        return Err(Error::AmbiguousRename(heirs));
+        return Err(ApplyError::AmbiguousRename(heirs));
     }
     let changed =
         pending.iter().filter_map(|(migration, fit)| changed(migration, fit, set, progress));
-    let changed: Vec<ChangedUnit> = changed.collect();
-    if changed.is_empty() { Ok(()) } else { Err(Error::ChangedUnits(changed)) }
+    let changed: Vec<ChangedStep> = changed.collect();
+    if changed.is_empty() { Ok(()) } else { Err(ApplyError::ChangedSteps(changed)) }
 }
 
 /// Progress of migrations that are not carried any more, unless each has one heir, and each heir one.
@@ -157,7 +157,7 @@ fn changed(
     fit: &PreparedMigration<'_>,
     set: &MigrationSet,
     progress: &Progress,
-) -> Option<ChangedUnit> {
+) -> Option<ChangedStep> {
     let known_as = known_as(migration, fit, set, progress);
     let steps = fit.steps.all();
     let is_changed = |record: &&Record| {
@@ -168,7 +168,7 @@ fn changed(
     let step = record.step.checked_sub(1).and_then(|at| steps.get(at));
     let statement = step.and_then(|step| fit.script.statements().get(step.statements.start));
     let text = migration.sql().unwrap_or_default();
-    Some(ChangedUnit {
+    Some(ChangedStep {
         file: migration.file.clone(),
         step: record.step,
         place: statement.map(|statement| sql::line_and_column(text, statement.start)),

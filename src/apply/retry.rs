@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::apply::blockers::{Observer, Waiting};
+use crate::apply::error::{ApplyError, RolledBack};
 use crate::apply::event::{Blocker, Broken, Event, RetryReason};
 use crate::apply::load::QUESTION;
 use crate::apply::lock;
 use crate::apply::transaction::{
     Expected, StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec,
 };
-use crate::error::{Error, RolledBack};
 use crate::history::progress;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, Session};
@@ -29,12 +29,12 @@ impl Default for Backoff {
     }
 }
 
-pub(super) fn stopped(signal: Signal, work: Option<StepRef<'_>>, confirmed: bool) -> Error {
+pub(super) fn stopped(signal: Signal, work: Option<StepRef<'_>>, confirmed: bool) -> ApplyError {
     let (migration, outside_transaction) = match work {
         Some(work) => (Some(work.migration.name.clone()), work.step.outside_transaction),
         None => (None, None),
     };
-    Error::Stopped {
+    ApplyError::Stopped {
         signal,
         rolled_back: Some(RolledBack { migration, confirmed, outside_transaction }),
     }
@@ -71,7 +71,7 @@ impl Run<'_> {
         session: &Session,
         job: &TransactionSpec<'_>,
         ground: &Expected<'_>,
-    ) -> Result<Result<Vec<Option<String>>, Setback>, Error> {
+    ) -> Result<Result<Vec<Option<String>>, Setback>, ApplyError> {
         let migration = job.work.map(|work| work.migration.name.clone());
         let mut retries = Backoff::default();
         loop {
@@ -95,7 +95,7 @@ impl Run<'_> {
             let verdict = match (transaction.judge(&flight), given_up) {
                 // No backend is at it any more, and the history does not have it.
                 (TransactionResult::Committed(_), Some(broken)) => {
-                    return Err(Error::ConnectionLost(broken));
+                    return Err(ApplyError::ConnectionLost(broken));
                 }
                 (TransactionResult::Cancelled { signal, .. }, Some(_)) => {
                     return Err(signal.into());
@@ -122,12 +122,12 @@ impl Run<'_> {
                     return Err(self.forbidden(error, of_progress, job, ground, session));
                 }
                 TransactionResult::Failed(failure) if is_transient(&failure.error) => failure,
-                TransactionResult::Failed(failure) => return Err(Error::Failed(failure)),
+                TransactionResult::Failed(failure) => return Err(ApplyError::Failed(failure)),
             };
             let error = failure.error.clone();
             let blocked = blocker.as_ref();
             if !self.pause_for_lock(&mut retries, migration.as_ref(), false, &error, blocked)? {
-                return Err(Error::LockTimeout(failure, blocker));
+                return Err(ApplyError::LockTimeout(failure, blocker));
             }
         }
     }
@@ -139,7 +139,7 @@ impl Run<'_> {
         job: &TransactionSpec<'_>,
         ground: &Expected<'_>,
         session: &Session,
-    ) -> Error {
+    ) -> ApplyError {
         let (table, role) = (ground.table, &self.settings.target.user);
         let statements = if of_progress {
             progress::grants(table, ground.progress.exists, role)
@@ -154,7 +154,7 @@ impl Run<'_> {
             grants.extend(locks.then(|| table.locking_grant(role)));
             grants
         };
-        Error::PermissionDenied { error, statements }
+        ApplyError::PermissionDenied { error, statements }
     }
 
     /// Waits for locks to be given back, after one that did not come; or says that this was often
@@ -166,7 +166,7 @@ impl Run<'_> {
         outside_transaction: bool,
         error: &ServerError,
         blocker: Option<&Blocker>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, ApplyError> {
         if retries.attempt > self.settings.lock_retries {
             return Ok(false);
         }

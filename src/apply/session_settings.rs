@@ -1,9 +1,9 @@
 //! What a session is set to for a statement outside any transaction.
 
+use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepNumber};
 use crate::apply::load::QUESTION;
 use crate::apply::transaction::{self, StepRef};
-use crate::error::Error;
 use crate::history::plan::Plan;
 use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
@@ -104,7 +104,7 @@ impl Run<'_> {
                 Ok(_) => {}
                 Err(QueryError::Server(error)) => {
                     let failure = transaction::replay_failure(work, setting, &error);
-                    return Err(Halt::Error(Error::Failed(Box::new(failure))));
+                    return Err(Halt::Error(ApplyError::Failed(Box::new(failure))));
                 }
                 Err(cause) => return Err(unasked(work, cause)),
             }
@@ -125,5 +125,5 @@ fn needed(replay: &[Piece<'_>]) -> Vec<String> {
 }
 
 fn pooled(work: StepRef<'_>, settings: Vec<String>) -> Halt {
-    Halt::Error(Error::PooledSettings { migration: work.migration.name.clone(), settings })
+    Halt::Error(ApplyError::PooledSettings { migration: work.migration.name.clone(), settings })
 }

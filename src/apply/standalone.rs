@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::apply::blockers::{Observer, Waiting};
 use crate::apply::catalog_state::{self, CatalogState, Inspection};
+use crate::apply::error::ApplyError;
 use crate::apply::event::{Blocker, Event, Failure};
 use crate::apply::load::QUESTION;
 use crate::apply::transaction::{self, StepRef};
-use crate::error::Error;
 use crate::history::progress::{self, Record};
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
@@ -44,7 +44,7 @@ impl Ending {
 /// What ends the round, or the run.
 pub(super) enum Halt {
     Setback(Setback),
-    Error(Error),
+    Error(ApplyError),
 }
 
 impl Run<'_> {
@@ -55,7 +55,7 @@ impl Run<'_> {
         work: StepRef<'_>,
         known_as: &str,
         known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, Error> {
+    ) -> Result<Result<(), Setback>, ApplyError> {
         if let Err(setback) = self.make_tables(session, work, true, known)? {
             return Ok(Err(setback));
         }
@@ -75,7 +75,7 @@ impl Run<'_> {
     ) -> Ending {
         let Some(statement) = work.step.lone(work.script) else { return Ending::Done };
         if let Some(broken) = self.given_up(Some(&work.migration.name), work.reached.step) {
-            return Ending::Undone(Halt::Error(Error::ConnectionLost(broken)));
+            return Ending::Undone(Halt::Error(ApplyError::ConnectionLost(broken)));
         }
         let begun = self.prepare(session, work).and_then(|()| {
             let identifying_sql = self.clear_the_way(session, work, statement)?;
@@ -214,7 +214,7 @@ impl Run<'_> {
             }
             Some(error) if error.is("42501") => {
                 let statements = progress::grants(table, true, &self.settings.target.user);
-                return Err(Halt::Error(Error::PermissionDenied {
+                return Err(Halt::Error(ApplyError::PermissionDenied {
                     error: error.clone(),
                     statements,
                 }));
@@ -274,8 +274,8 @@ impl Run<'_> {
     }
 
     /// The server says that the statement has failed.
-    fn failed(&self, session: &Session, statement: &Statement<'_>, error: Error) -> Ending {
-        let refused = matches!(&error, Error::Failed(it) if it.error.is_before_running());
+    fn failed(&self, session: &Session, statement: &Statement<'_>, error: ApplyError) -> Ending {
+        let refused = matches!(&error, ApplyError::Failed(it) if it.error.is_before_running());
         match refused || self.leaves_nothing(session, statement) {
             true => Ending::Undone(Halt::Error(error)),
             false => Ending::Open(Halt::Error(error)),
@@ -324,12 +324,12 @@ impl Run<'_> {
             }
             let failure = || Box::new(failure(&error, tag.chars().count()));
             if !is_transient(&error) || !repeats {
-                return Sent::Failed(Error::Failed(failure()));
+                return Sent::Failed(ApplyError::Failed(failure()));
             }
             let migration = Some(&work.migration.name);
             match self.pause_for_lock(&mut retries, migration, true, &error, blocker.as_ref()) {
                 Ok(true) => {}
-                Ok(false) => return Sent::Failed(Error::LockTimeout(failure(), blocker)),
+                Ok(false) => return Sent::Failed(ApplyError::LockTimeout(failure(), blocker)),
                 Err(error) => return Sent::Failed(error),
             }
             if let Err(sent) = before_again(self) {
@@ -377,7 +377,7 @@ enum Sent {
     /// The server says that it was cancelled, as this signal had us ask.
     Cancelled(Signal),
     /// The server says that it failed.
-    Failed(Error),
+    Failed(ApplyError),
     /// Nobody says what became of it.
     Open(Halt),
     /// It was not sent again, though it might have been.
@@ -390,8 +390,8 @@ pub(super) fn tag(hash: &str) -> String {
     format!("/* premigrate {} */ ", hash.get(..16).unwrap_or(hash))
 }
 
-pub(super) fn busy(work: StepRef<'_>, index: String) -> Error {
-    Error::IndexBeingBuilt { migration: work.migration.name.clone(), index }
+pub(super) fn busy(work: StepRef<'_>, index: String) -> ApplyError {
+    ApplyError::IndexBeingBuilt { migration: work.migration.name.clone(), index }
 }
 
 pub(super) fn trouble(cause: QueryError) -> ConnectionError {
@@ -407,7 +407,7 @@ pub(super) fn unasked(work: StepRef<'_>, cause: QueryError) -> Halt {
     match cause {
         QueryError::Stopped(signal) => Halt::Error(signal.into()),
         QueryError::Server(error) if !error.ends_session() => {
-            Halt::Error(Error::Failed(Box::new(transaction::record_failure(work, &error))))
+            Halt::Error(ApplyError::Failed(Box::new(transaction::record_failure(work, &error))))
         }
         cause => Halt::Setback(broken(Some(work), 0, trouble(cause))),
     }

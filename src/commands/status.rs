@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepNumber};
 use crate::apply::load;
 use crate::apply::resume;
 use crate::cli::config::Options;
-use crate::error::Error;
 use crate::history::plan::{self, Matches, MigrationStatus, Pending, RowStatus};
 use crate::history::progress::Progress;
 use crate::history::table::{self, History, Row};
@@ -96,7 +96,7 @@ pub fn look(
     settings: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
-) -> Result<Status, Error> {
+) -> Result<Status, ApplyError> {
     let (session, mut history) = load::history(settings, stop, emit)?;
     let mut ages = HashMap::new();
     if history.state == table::TableVersion::V1 {
@@ -104,7 +104,7 @@ pub fn look(
         match session.query(&settings.table.times_sql(), deadline) {
             Ok(answer) => ages = set_times(&mut history, &answer),
             Err(QueryError::Stopped(signal)) => {
-                return Err(Error::from(signal));
+                return Err(ApplyError::from(signal));
             }
             // When it was is a courtesy.
             Err(_) => {}
@@ -116,7 +116,7 @@ pub fn look(
         true => Progress::default(),
         // Who may read the history may not see this: then it is not known, and no fault.
         false => match load::progress(&session, &history, settings, stop, emit) {
-            Err(Error::PermissionDenied { .. }) => Progress::default(),
+            Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
             progress => progress?,
         },
     };

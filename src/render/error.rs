@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use crate::apply::error::{
+    ApplyError, ChangedStep, Conflict, Heirs, RolledBack, RunFailure, UnknownOutcome,
+};
 use crate::apply::event::{InProgress, StepNumber};
-use crate::error::{ChangedUnit, Conflict, Error, Heirs, RolledBack, RunFailure, UnknownOutcome};
+use crate::error::Error;
 use crate::history::progress;
 use crate::migrations::prepared::NotRunnable;
 use crate::migrations::source::Origin;
@@ -20,7 +23,19 @@ use super::{
 };
 
 /// Below an error: what this run did, and what it left.
-pub fn kept(ended: &RunFailure, with_app: bool) -> String {
+pub fn kept(error: &Error, with_app: bool) -> String {
+    let mut sentences = match error {
+        Error::Run(failure) => kept_by_run(failure),
+        _ => Vec::new(),
+    };
+    let exec_failed = matches!(error, Error::App { .. });
+    if with_app && !exec_failed {
+        sentences.push("The app was not started.".to_owned());
+    }
+    sentences.join(" ")
+}
+
+fn kept_by_run(ended: &RunFailure) -> Vec<String> {
     let mut sentences = Vec::new();
     sentences.extend(ended.in_progress.as_ref().and_then(stays_text));
     match (ended.applied.len(), ended.pending_after_failure()) {
@@ -45,21 +60,17 @@ pub fn kept(ended: &RunFailure, with_app: bool) -> String {
             "Whether {uncertain} was committed is not known; the next start finds out."
         ));
     }
-    let exec_failed = matches!(ended.error, Error::App { .. });
-    if with_app && !exec_failed {
-        sentences.push("The app was not started.".to_owned());
-    }
-    sentences.join(" ")
+    sentences
 }
 
 fn more_are(count: usize) -> String {
     format!("{count} more {}", if count == 1 { "is" } else { "are" })
 }
 
-/// What happened; an error before which this run had applied something, does not say that nothing
+/// What happened in a run; an error before which this run had applied something, does not say that nothing
 /// was run.
-pub fn text(ended: &RunFailure) -> String {
-    let mut text = error_text(&ended.error);
+fn run_text(ended: &RunFailure) -> String {
+    let mut text = apply_error_text(&ended.error);
     text.extend(before(ended).map(|next| format!(" before {next}")));
     if ended.applied.is_empty() {
         text
@@ -70,7 +81,7 @@ pub fn text(ended: &RunFailure) -> String {
 
 /// What a signal that interrupted nothing has kept from being run.
 fn before(ended: &RunFailure) -> Option<String> {
-    let Error::Stopped { rolled_back: None, .. } = ended.error else { return None };
+    let ApplyError::Stopped { rolled_back: None, .. } = ended.error else { return None };
     match (&ended.uncertain, &ended.in_progress) {
         // It may have been run.
         (Some(_), _) => None,
@@ -85,7 +96,8 @@ fn before(ended: &RunFailure) -> Option<String> {
     }
 }
 
-fn error_text(error: &Error) -> String {
+/// What happened.
+pub fn text(error: &Error) -> String {
     match error {
         Error::Usage(usage) => format!("{usage}; see --help"),
         Error::Config(invalid) => invalid.to_string(),
@@ -102,17 +114,30 @@ fn error_text(error: &Error) -> String {
             };
             list(&format!("{from} cannot be used:"), problems.iter().map(ToString::to_string))
         }
-        Error::NotRunnable(unfit) => list(
+        Error::New(invalid) => invalid.to_string(),
+        Error::Signals(error) => format!("signals cannot be handled: {error}"),
+        Error::App { program, reason: ExecError { error, hint } } => {
+            let why = hint.as_ref().map(obstacle_text);
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("cannot start {program}: {error}{why}")
+        }
+        Error::Run(failure) => run_text(failure),
+    }
+}
+
+fn apply_error_text(error: &ApplyError) -> String {
+    match error {
+        ApplyError::NotRunnable(unfit) => list(
             "nothing was run, since not everything that is pending can be:",
             unfit.iter().map(unfit_text),
         ),
-        Error::Conflict(conflict) => conflict_text(conflict),
-        Error::NotHistoryTable(table, not) => format!(
+        ApplyError::Conflict(conflict) => conflict_text(conflict),
+        ApplyError::NotHistoryTable(table, not) => format!(
             "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
              one with --schema and --table",
             not.what
         ),
-        Error::Unreachable(attempts) => {
+        ApplyError::Unreachable(attempts) => {
             let is_rejection = |attempt: &Attempt| {
                 wait::is_rejection(&attempt.cause) && !attempt.cause.is_config_error()
             };
@@ -124,24 +149,24 @@ fn error_text(error: &Error) -> String {
             };
             hints::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
         }
-        Error::ReadOnly => "the server is a standby, which takes no changes; connect to the \
+        ApplyError::ReadOnly => "the server is a standby, which takes no changes; connect to the \
              primary"
             .to_owned(),
-        Error::Failed(failure) => failure::text(failure),
-        Error::ChangedUnits(changed) => list(
+        ApplyError::Failed(failure) => failure::text(failure),
+        ApplyError::ChangedSteps(changed) => list(
             "nothing was run, since migrations were edited in what an earlier start has done of \
              them; restore that, and put the change behind it or into a new migration:",
-            changed.iter().map(changed_unit_text),
+            changed.iter().map(changed_step_text),
         ),
-        Error::AmbiguousRename(heirs) => {
+        ApplyError::AmbiguousRename(heirs) => {
             heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  ")
         }
-        Error::BadProgressTable(table, not) => format!(
+        ApplyError::BadProgressTable(table, not) => format!(
             "the table {} is not one of ours ({not}); nothing was run",
             progress::qualified(table)
         ),
-        Error::UnknownOutcome(doubt) => doubt_text(doubt),
-        Error::StaleBackend { migration, pid, error } => format!(
+        ApplyError::UnknownOutcome(doubt) => doubt_text(doubt),
+        ApplyError::StaleBackend { migration, pid, error } => format!(
             "{migration}: backend {pid} still runs a statement of an earlier start, and {}; end \
              it with `select pg_terminate_backend({pid})`, and start again",
             match error {
@@ -149,29 +174,29 @@ fn error_text(error: &Error) -> String {
                 None => "does not end".to_owned(),
             }
         ),
-        Error::IndexBeingBuilt { migration, index } => format!(
+        ApplyError::IndexBeingBuilt { migration, index } => format!(
             "{migration}: someone else seems to be building the index {index}; try again later"
         ),
-        Error::NoSecondConnection { migration } => format!(
+        ApplyError::NoSecondConnection { migration } => format!(
             "{migration} needs two connections at once, one of which holds the lock while the \
              other runs what cannot run in a transaction, and the second one did not come. Is it \
              a pooler with a pool of one, or a role with a connection limit of one? Give it two, or \
              connect to the server itself"
         ),
-        Error::PooledSettings { migration, settings } => format!(
+        ApplyError::PooledSettings { migration, settings } => format!(
             "{migration} has a statement that runs outside a transaction under `{}`, which a \
              pooler does not keep for it; connect to the server itself, or write the statement so \
              that it does not depend on that",
             settings.join("; ")
         ),
-        Error::LockTimeout(failure, blocker) => {
+        ApplyError::LockTimeout(failure, blocker) => {
             let who = match blocker {
                 Some(blocker) => format!(" It was last seen {}.", blocker_text(blocker)),
                 None => String::new(),
             };
             format!("{}\n\n  Every attempt met a lock.{who}", failure::text(failure))
         }
-        Error::ConnectionLost(broken) => format!(
+        ApplyError::ConnectionLost(broken) => format!(
             "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
              applied",
             subject(&broken.migration),
@@ -179,45 +204,38 @@ fn error_text(error: &Error) -> String {
             broken.completed,
             plural(broken.statements, "statement"),
         ),
-        Error::PermissionDenied { error, statements } => format!(
+        ApplyError::PermissionDenied { error, statements } => format!(
             "our role may not use the history as it must ({} {}). Have someone who may run:\n\n    {}",
             error.code,
             error.message,
             statements.join("\n    ")
         ),
-        Error::LockedOut(holder) => format!(
+        ApplyError::LockedOut(holder) => format!(
             "another runner is still at work ({}); try again later",
             holder_text(holder.as_ref())
         ),
-        Error::HistoryKeepsChanging(table) => format!(
+        ApplyError::HistoryKeepsChanging(table) => format!(
             "the history {table} looks different each time that something is to be written; is \
              something else changing it?"
         ),
-        Error::HistoryTimeout(table) => format!(
+        ApplyError::HistoryTimeout(table) => format!(
             "the server lets us in, but does not answer about the history {table}; is that locked? \
              Try again later"
         ),
-        Error::Stopped { signal, rolled_back } => match rolled_back {
+        ApplyError::Stopped { signal, rolled_back } => match rolled_back {
             Some(rolled_back) => {
                 format!("ended by {}; {}", signal.name(), rolled_back_text(rolled_back))
             }
             None => format!("ended by {}", signal.name()),
         },
-        Error::NoSuchMigration(name) => {
+        ApplyError::NoSuchMigration(name) => {
             format!("no migration is named {name}; `premigrate list` shows the names")
         }
-        Error::NotApplied(names) => format!(
+        ApplyError::NotApplied(names) => format!(
             "{} cannot be accepted: not applied yet, so not edited since. `baseline` records \
              without running",
             names.join(", ")
         ),
-        Error::New(invalid) => invalid.to_string(),
-        Error::Signals(error) => format!("signals cannot be handled: {error}"),
-        Error::App { program, reason: ExecError { error, hint } } => {
-            let why = hint.as_ref().map(obstacle_text);
-            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-            format!("cannot start {program}: {error}{why}")
-        }
     }
 }
 
@@ -256,7 +274,7 @@ fn stays_text(in_progress: &InProgress) -> Option<String> {
     }
 }
 
-fn changed_unit_text(changed: &ChangedUnit) -> String {
+fn changed_step_text(changed: &ChangedStep) -> String {
     let mut place = changed.file.clone();
     if let Some((line, column)) = changed.place {
         let _ = write!(place, ":{line}:{column}");
@@ -423,17 +441,18 @@ fn baseline_command(pending: &[String]) -> String {
 /// What is told to be typed, in the order in which it stands in the text. It is ours, and holds no
 /// password, but it may hold a name that ends in that word.
 pub fn typed(error: &Error) -> Vec<String> {
-    match error {
-        Error::PermissionDenied { statements, .. } => statements.clone(),
-        Error::AmbiguousRename(heirs) => {
+    let Error::Run(failure) = error else { return Vec::new() };
+    match &failure.error {
+        ApplyError::PermissionDenied { statements, .. } => statements.clone(),
+        ApplyError::AmbiguousRename(heirs) => {
             heirs.iter().flat_map(|it| it.rename.iter().chain([&it.forget])).cloned().collect()
         }
-        Error::UnknownOutcome(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
-        Error::Conflict(Conflict::Edited(edited)) => {
+        ApplyError::UnknownOutcome(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
+        ApplyError::Conflict(Conflict::Edited(edited)) => {
             let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
             vec![accept_command(&names), accept_variable(&names)]
         }
-        Error::Conflict(Conflict::OlderThanHistory { pending, .. }) => {
+        ApplyError::Conflict(Conflict::OlderThanHistory { pending, .. }) => {
             vec![baseline_command(pending)]
         }
         _ => Vec::new(),
@@ -450,23 +469,47 @@ fn shell_word(name: &str) -> String {
 }
 
 /// As an object.
-pub fn json(ended: &RunFailure, with_app: bool) -> Map<String, Value> {
-    let error = &ended.error;
+pub fn json(error: &Error, with_app: bool) -> Map<String, Value> {
     let mut fields = match error {
-        Error::Failed(failure) => failure::json(failure),
-        Error::LockTimeout(failure, blocker) => {
+        Error::Run(failure) => run_fields(&failure.error, error),
+        _ => message_fields(error),
+    };
+    fields.insert("exit_code".to_owned(), json!(error.exit_code()));
+    if with_app {
+        fields.insert("app_started".to_owned(), json!(false));
+    }
+    if let Error::Run(failure) = error {
+        fields.insert("applied".to_owned(), json!(failure.applied));
+        fields.insert("pending".to_owned(), json!(failure.pending));
+        if let Some(InProgress { migration, reached: StepNumber { step, of }, .. }) =
+            &failure.in_progress
+        {
+            let partial = json!({ "migration": migration, "done": step - 1, "units": of });
+            fields.insert("partial".to_owned(), partial);
+        }
+        if let Some(uncertain) = &failure.uncertain {
+            fields.insert("uncertain".to_owned(), json!(uncertain));
+        }
+    }
+    fields
+}
+
+fn message_fields(error: &Error) -> Map<String, Value> {
+    object(json!({ "event": "error", "message": clean(&text(error)) }))
+}
+
+fn run_fields(apply_error: &ApplyError, error: &Error) -> Map<String, Value> {
+    let mut fields = match apply_error {
+        ApplyError::Failed(failure) => failure::json(failure),
+        ApplyError::LockTimeout(failure, blocker) => {
             let mut fields = failure::json(failure);
             fields.insert("blocker".to_owned(), json!(blocker.as_ref().map(blocker_json)));
             fields
         }
-        _ => {
-            let mut text = text(ended);
-            text = clean(&text);
-            object(json!({ "event": "error", "message": text }))
-        }
+        _ => message_fields(error),
     };
-    match error {
-        Error::Conflict(Conflict::Edited(edited)) => {
+    match apply_error {
+        ApplyError::Conflict(Conflict::Edited(edited)) => {
             let edited: Vec<_> = edited
                 .iter()
                 .map(|edited| {
@@ -480,28 +523,14 @@ pub fn json(ended: &RunFailure, with_app: bool) -> Map<String, Value> {
                 .collect();
             fields.insert("edited".to_owned(), Value::Array(edited));
         }
-        Error::Unreachable(attempts) => {
+        ApplyError::Unreachable(attempts) => {
             let attempts = attempts.iter().map(attempt_json).collect();
             fields.insert("attempts".to_owned(), Value::Array(attempts));
         }
-        Error::Stopped { signal, .. } => {
+        ApplyError::Stopped { signal, .. } => {
             fields.insert("signal".to_owned(), json!(signal.name()));
         }
         _ => {}
-    }
-    fields.insert("exit_code".to_owned(), json!(error.exit_code()));
-    if with_app {
-        fields.insert("app_started".to_owned(), json!(false));
-    }
-    fields.insert("applied".to_owned(), json!(ended.applied));
-    fields.insert("pending".to_owned(), json!(ended.pending));
-    if let Some(InProgress { migration, reached: StepNumber { step, of }, .. }) = &ended.in_progress
-    {
-        let partial = json!({ "migration": migration, "done": step - 1, "units": of });
-        fields.insert("partial".to_owned(), partial);
-    }
-    if let Some(uncertain) = &ended.uncertain {
-        fields.insert("uncertain".to_owned(), json!(uncertain));
     }
     fields
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use premigrate::apply::error::{ApplyError, Conflict};
 use premigrate::apply::event::Broken;
 use premigrate::cli::args::UsageError;
 use premigrate::cli::config;
-use premigrate::error::{Conflict, Error};
+use premigrate::error::Error;
 use premigrate::history::table::Table;
 use premigrate::postgres::server_error::ServerError;
 use premigrate::postgres::session::{Attempt, ConnectionError, QueryError};
@@ -81,7 +82,7 @@ fn the_readme_and_the_help_say_the_same_of_the_same_exit_codes() {
 fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     let unreachable = |cause| {
         let place = String::new();
-        Error::Unreachable(vec![Attempt { place, cause }])
+        Error::from(ApplyError::Unreachable(vec![Attempt { place, cause }]))
     };
     let refusal = ServerError { code: "28P01".to_owned(), ..ServerError::default() };
     let (table, trouble) = (Table::new("s", "t"), ConnectionError::TimedOut);
@@ -94,14 +95,17 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     for (words, error) in [
         ("the command line is wrong", Error::Usage(UsageError::NoApp)),
         ("the migrations are invalid", Error::NothingEmbedded),
-        ("the history disagrees", Error::Conflict(Conflict::NotUpgradable { unknown: vec![] })),
+        (
+            "the history disagrees",
+            ApplyError::Conflict(Conflict::NotUpgradable { unknown: vec![] }).into(),
+        ),
         ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
-        ("stays read-only", Error::ReadOnly),
-        ("a migration failed", Error::ConnectionLost(Box::new(broken))),
-        ("another runner is at work", Error::LockedOut(None)),
-        ("try again", Error::HistoryTimeout(table)),
+        ("stays read-only", ApplyError::ReadOnly.into()),
+        ("a migration failed", ApplyError::ConnectionLost(Box::new(broken)).into()),
+        ("another runner is at work", ApplyError::LockedOut(None).into()),
+        ("try again", ApplyError::HistoryTimeout(table).into()),
         ("refused: password", unreachable(QueryError::Server(refusal.clone()))),
-        ("permission", Error::PermissionDenied { error: refusal, statements: vec![] }),
+        ("permission", ApplyError::PermissionDenied { error: refusal, statements: vec![] }.into()),
         ("the configuration is wrong", Error::Config(config::ConfigError::NoDatabase)),
         ("the app cannot be executed", app(io::ErrorKind::PermissionDenied)),
         ("is not there", app(io::ErrorKind::NotFound)),
