@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepNumber};
-use crate::apply::load;
+use crate::apply::load::{self, Loaded};
 use crate::apply::resume;
 use crate::cli::config::Options;
 use crate::history::plan::{self, Matches, MigrationStatus, Pending, RowStatus};
@@ -97,7 +97,7 @@ pub fn look(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Status, ApplyError> {
-    let (session, mut history) = load::history(settings, stop, emit)?;
+    let Loaded { session, mut history, progress } = load::load(settings, stop, emit)?;
     let mut ages = HashMap::new();
     if history.state == table::TableVersion::V1 {
         let deadline = Deadline::after(Duration::from_secs(30), stop);
@@ -112,15 +112,13 @@ pub fn look(
     }
     let matches = plan::match_rows(set, &history.rows);
     let pending = plan::pending(set, &history.rows, &matches);
-    let progress = match pending.is_empty() {
-        true => Progress::default(),
-        // Who may read the history may not see this: then it is not known, and no fault.
-        false => match load::progress(&session, &history, settings, stop, emit) {
-            Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
-            progress => progress?,
-        },
+    drop(session);
+    let progress = match progress {
+        _ if pending.is_empty() => Progress::default(),
+        // A role that may read the history may not see this.
+        Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
+        progress => progress?,
     };
-    session.close();
     Ok(status(set, &history, &matches, &pending, &progress, &ages))
 }
 
@@ -146,7 +144,7 @@ fn status(
                 MigrationStatus::Applied(_) => MigrationState::Applied,
                 MigrationStatus::Edited(_) => MigrationState::Edited,
                 MigrationStatus::Ambiguous => MigrationState::Ambiguous,
-                MigrationStatus::Pending => match resume::reached(migration, set, progress) {
+                MigrationStatus::Pending => match resume::reached(migration, progress) {
                     Some(reached) => MigrationState::Partial(reached),
                     None if out_of_order() => MigrationState::OutOfOrder,
                     None => MigrationState::Pending,

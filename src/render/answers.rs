@@ -62,7 +62,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
 
 /// What `up` would do, for stdout.
 pub fn prospect_of(set: &MigrationSet, prospect: &DryRun<'_>, format: Format) -> String {
-    let DryRun { accepted, plan, fit } = prospect;
+    let DryRun { accepted, plan, prepared: fit } = prospect;
     let pending = plan.pending.iter().zip(fit);
     let pending =
         pending.filter_map(|(pending, fit)| Some((pending, fit, set.get(pending.place)?)));
