@@ -51,8 +51,10 @@ fn a_standby_that_only_the_transaction_meets_is_no_failure_of_the_migration() {
     let standby = primary.standby();
     // The history was read at the primary, as a pooler with several servers may have it.
     let proxy = Proxy::before(standby.port, |message| {
-        match message.text.starts_with("select pg_catalog.pg_is_in_recovery()") {
-            true => Fate::Becomes("select false; select xmin, * from drizzle.__drizzle_migrations"),
+        match message.text.contains("select pg_catalog.pg_is_in_recovery()") {
+            true => Fate::Becomes(
+                "select true; select false; select xmin, * from drizzle.__drizzle_migrations",
+            ),
             false => Fate::Passes,
         }
     });

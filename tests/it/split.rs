@@ -60,7 +60,7 @@ fn through_a_pooler_too() {
     let database = Database::fresh();
     let pooler = PgBouncer::start(3);
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
-    premigrate(&pooler.to(&database), &folder).run().exits(0).says(&["this is a pooler"]);
+    premigrate(&pooler.to(&database), &folder).run().exits(0).says(&["connected through a pooler"]);
     assert_concurrent_is_applied(&database);
 }
 
@@ -310,7 +310,7 @@ fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
     let folder = Folder::drizzle0(&[("0000_a", "reindex table concurrently t")]);
     let run = premigrate(&database, &folder).args(&["--statement-timeout", "400ms"]).run();
     let drop = "drop index concurrently public.\"I_ccnew\";";
-    run.exits(70).says(&["57014", "INVALID indexes are left", drop]);
+    run.exits(70).says(&["57014", "has left INVALID indexes", drop]);
     writer.batch_execute("commit").unwrap();
     let run = premigrate(&database, &folder).run().exits(0).says(&[drop]);
     for (_, rest) in run.stderr.match_indices("drop index").map(|(at, _)| run.stderr.split_at(at)) {

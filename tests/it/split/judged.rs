@@ -122,7 +122,7 @@ fn a_partition_that_was_detached_by_half_is_detached() {
     assert_eq!(database.leftovers(), [] as [String; 0]);
     reader.batch_execute("commit").unwrap();
     let run = premigrate(&database, &folder).run().exits(0);
-    run.says(&["completing it: alter table public.p detach partition public.q finalize"]);
+    run.says(&["finishing it: alter table public.p detach partition public.q finalize"]);
     assert_eq!(database.rows(PARTITIONS), [""; 0]);
     assert_eq!(database.value(PROGRESS), "");
 }
