@@ -21,11 +21,11 @@ pub mod transaction;
 use std::time::Duration;
 
 use self::load::QUESTION;
-use crate::apply::error::{ApplyError, Conflict, RunFailure};
+use crate::apply::error::{ApplyError, RunFailure};
 use crate::apply::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
 use crate::apply::transaction::{Expected, TransactionSpec};
 use crate::cli::config::Options;
-use crate::history::plan::{self, Disagreement, Matches, Plan};
+use crate::history::plan::{self, Matches, Plan};
 use crate::history::progress::Progress;
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
@@ -146,8 +146,7 @@ pub fn dry_run<'a>(
         }
         accepted = names;
     }
-    let plan = plan::plan(set, &history, settings.policy)
-        .map_err(|disagreement| conflict(disagreement, set, &history))?;
+    let plan = plan::plan(set, &history, settings.policy).map_err(ApplyError::HistoryMismatch)?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
         false => load::progress(&session, &history, settings, stop, emit),
@@ -168,8 +167,7 @@ fn accepted(
         names.iter().map(|name| place_of(set, name)).collect::<Result<Vec<_>, _>>()
     };
     let named = names.map(places).transpose()?;
-    plan::accept(set, history, named.as_deref())
-        .map_err(|disagreement| conflict(disagreement, set, history))
+    plan::accept(set, history, named.as_deref()).map_err(ApplyError::HistoryMismatch)
 }
 
 /// What is to be written for these migrations, each with the row it has, and their names.
@@ -333,11 +331,11 @@ impl<'a> Run<'a> {
     /// What this history asks for, by the task.
     fn decide(&mut self, history: &History) -> Result<Round<'a>, ApplyError> {
         let set = self.set;
-        let conflict = |disagreement| conflict(disagreement, set, history);
+        let mismatch = ApplyError::HistoryMismatch;
         match self.task {
             Operation::Baseline { through } => {
                 let through = through.as_ref().map(|name| place_of(set, name)).transpose()?;
-                let (matches, places) = plan::baseline(set, history, through).map_err(conflict)?;
+                let (matches, places) = plan::baseline(set, history, through).map_err(mismatch)?;
                 let records = places.into_iter().map(|place| (place, None)).collect();
                 Ok(self.to_record(records, matches, history, RecordKind::Baseline))
             }
@@ -361,7 +359,7 @@ impl<'a> Run<'a> {
                         return Ok(round);
                     }
                 }
-                let plan = plan::plan(set, history, self.settings.policy).map_err(conflict)?;
+                let plan = plan::plan(set, history, self.settings.policy).map_err(mismatch)?;
                 let pending = plan.pending.iter().filter_map(|pending| set.get(pending.place));
                 self.pending = pending.map(|migration| migration.name.clone()).collect();
                 self.resolve_broken();
@@ -534,10 +532,6 @@ impl LockWait<'_> {
 fn place_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {
     let place = set.migrations().iter().position(|migration| migration.name == name);
     place.ok_or_else(|| ApplyError::NoSuchMigration(name.to_owned()))
-}
-
-fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -> ApplyError {
-    ApplyError::Conflict(Conflict::new(disagreement, set, &history.rows))
 }
 
 fn interrupted(end: Interrupted, at_time_out: ApplyError) -> ApplyError {

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+use serde::Serialize;
+
 use crate::history::table::{self, History, Row, TableVersion};
 use crate::migrations::migration::{Layout, MigrationSet};
 
@@ -44,55 +46,56 @@ pub struct Plan {
     pub unknown: Vec<usize>,
 }
 
-/// Why nothing may run. Migrations and rows are named by their places.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Disagreement {
-    /// Migrations were changed after they had been applied: each with its row.
-    Edited(Vec<(usize, usize)>),
-    /// Rows could be paired in more than one way.
-    Ambiguous {
-        /// The rows.
-        rows: Vec<usize>,
-        /// The migrations that may be theirs.
-        migrations: Vec<usize>,
-    },
-    /// There is a history, and none of it is about the carried set.
-    NothingMatches,
-    /// What is pending comes before everything that the history knows.
-    OlderThanHistory {
-        /// The pending migrations that do.
-        pending: Vec<usize>,
-        /// The first that was applied.
-        first_applied: usize,
-    },
-    /// A pending migration may be what a row that matches nothing recorded.
-    PossiblyApplied {
-        /// The pending migrations of which that is so.
-        pending: Vec<usize>,
-        /// The rows that match nothing.
-        unknown: Vec<usize>,
-    },
-    /// The table is of Drizzle 0.x and has to be upgraded, but these rows have no name to get.
-    NotUpgradable {
-        /// The rows that match nothing.
-        unknown: Vec<usize>,
-    },
-    /// `--strict` forbids it.
-    Strict {
-        /// The pending migrations out of order.
-        out_of_order: Vec<usize>,
-        /// The rows that match nothing.
-        unknown: Vec<usize>,
-    },
+/// Why nothing runs: history and migrations disagree. Migrations go by their names, rows by the
+/// label that [`Row`] displays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryMismatch {
+    /// These files changed after they had been applied.
+    Edited(Vec<EditedMigration>),
+    /// Each of these rows could belong to several of these migrations.
+    Ambiguous { rows: Vec<String>, migrations: Vec<String> },
+    /// The history has rows, and none of them belongs to any of the migrations.
+    NothingMatches { row_count: usize, migration_count: usize },
+    /// These pending migrations come before the first one that was applied.
+    OlderThanHistory { pending: Vec<String>, first_applied: String },
+    /// These pending migrations may be what the unknown rows recorded.
+    PossiblyApplied { pending: Vec<String>, unknown: Vec<String> },
+    /// The table of Drizzle 0.x has to be upgraded, but no migration gives these rows a name.
+    NotUpgradable { unknown: Vec<String> },
+    /// `--strict` refuses them.
+    Strict { out_of_order: Vec<String>, unknown: Vec<String> },
+}
+
+/// A migration whose file changed after it had been applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EditedMigration {
+    pub migration: String,
+    pub file: String,
+    pub recorded_hash: String,
+    pub current_hash: String,
 }
 
 /// Decides what a run does with this set and this history.
-pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Plan, Disagreement> {
+pub fn plan(
+    set: &MigrationSet,
+    history: &History,
+    policy: Policy,
+) -> Result<Plan, HistoryMismatch> {
     let rows = &history.rows;
     let matches = unambiguous(set, rows)?;
     let edited = matches.edited();
     if !edited.is_empty() {
-        return Err(Disagreement::Edited(edited));
+        let edited = edited.into_iter().filter_map(|(index, row)| {
+            let (migration, row) = (set.get(index)?, rows.get(row)?);
+            Some(EditedMigration {
+                migration: migration.name.clone(),
+                file: migration.file.clone(),
+                recorded_hash: row.hash.clone(),
+                current_hash: migration.hash.to_string(),
+            })
+        });
+        return Err(HistoryMismatch::Edited(edited.collect()));
     }
 
     let applied = matches.migrations(|status| matches!(status, MigrationStatus::Applied(_)));
@@ -107,32 +110,56 @@ pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Pla
     }
     if !pending.is_empty() && !rows.is_empty() && !policy.apply_older {
         let Some(&first_applied) = applied.first() else {
-            return Err(Disagreement::NothingMatches);
+            return Err(HistoryMismatch::NothingMatches {
+                row_count: rows.len(),
+                migration_count: set.migrations().len(),
+            });
         };
         let older: Vec<usize> =
             out_of_order.iter().copied().filter(|&place| place < first_applied).collect();
         if !older.is_empty() {
-            return Err(Disagreement::OlderThanHistory { pending: older, first_applied });
+            return Err(HistoryMismatch::OlderThanHistory {
+                pending: names(set, &older),
+                first_applied: names(set, &[first_applied]).concat(),
+            });
         }
     }
     let doubtful = possibly_applied(set, rows, &matches);
     if !doubtful.is_empty() && !policy.apply_older {
-        return Err(Disagreement::PossiblyApplied { pending: doubtful, unknown });
+        return Err(HistoryMismatch::PossiblyApplied {
+            pending: names(set, &doubtful),
+            unknown: labels(rows, &unknown),
+        });
     }
     if policy.strict && !(out_of_order.is_empty() && unknown.is_empty()) {
-        return Err(Disagreement::Strict { out_of_order, unknown });
+        return Err(HistoryMismatch::Strict {
+            out_of_order: names(set, &out_of_order),
+            unknown: labels(rows, &unknown),
+        });
     }
     Ok(Plan { applied: applied.len(), matches, pending, unknown })
 }
 
-fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Matches, Disagreement> {
+fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Matches, HistoryMismatch> {
     let matches = match_rows(set, rows);
-    let rows = matches.rows(RowStatus::Ambiguous);
-    if rows.is_empty() {
+    let ambiguous = matches.rows(RowStatus::Ambiguous);
+    if ambiguous.is_empty() {
         return Ok(matches);
     }
     let migrations = matches.migrations(|status| status == MigrationStatus::Ambiguous);
-    Err(Disagreement::Ambiguous { rows, migrations })
+    Err(HistoryMismatch::Ambiguous {
+        rows: labels(rows, &ambiguous),
+        migrations: names(set, &migrations),
+    })
+}
+
+fn names(set: &MigrationSet, indices: &[usize]) -> Vec<String> {
+    let migrations = indices.iter().filter_map(|&index| set.get(index));
+    migrations.map(|migration| migration.name.clone()).collect()
+}
+
+fn labels(rows: &[Row], indices: &[usize]) -> Vec<String> {
+    indices.iter().filter_map(|&index| rows.get(index)).map(Row::to_string).collect()
 }
 
 /// The migrations that are to run, in order. Out of order is what comes before something that was
@@ -181,10 +208,11 @@ fn upgradable(
     set: &MigrationSet,
     history: &History,
     unknown: &[usize],
-) -> Result<(), Disagreement> {
+) -> Result<(), HistoryMismatch> {
     let upgrades = history.state == TableVersion::V0 && table::needs_name(set.layout());
     if upgrades && !unknown.is_empty() {
-        return Err(Disagreement::NotUpgradable { unknown: unknown.to_vec() });
+        let unknown = labels(&history.rows, unknown);
+        return Err(HistoryMismatch::NotUpgradable { unknown });
     }
     Ok(())
 }
@@ -194,7 +222,7 @@ pub fn baseline(
     set: &MigrationSet,
     history: &History,
     through: Option<usize>,
-) -> Result<(Matches, Vec<usize>), Disagreement> {
+) -> Result<(Matches, Vec<usize>), HistoryMismatch> {
     let matches = unambiguous(set, &history.rows)?;
     let mut places = matches.migrations(|status| status == MigrationStatus::Pending);
     places.retain(|&place| through.is_none_or(|through| place <= through));
@@ -210,7 +238,7 @@ pub fn accept(
     set: &MigrationSet,
     history: &History,
     named: Option<&[usize]>,
-) -> Result<Accepted, Disagreement> {
+) -> Result<Accepted, HistoryMismatch> {
     let matches = unambiguous(set, &history.rows)?;
     let is_named = |place: &usize| named.is_some_and(|named| named.contains(place));
     let edited = matches.edited().into_iter();

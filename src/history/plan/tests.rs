@@ -80,28 +80,31 @@ fn recorded(
     after
 }
 
-fn names(set: &MigrationSet, places: &[usize]) -> String {
-    let names: Vec<_> = places.iter().map(|&place| set.get(place).unwrap().name.clone()).collect();
-    names.join(" ")
+fn joined(set: &MigrationSet, indices: &[usize]) -> String {
+    names(set, indices).join(" ")
 }
 
-fn shown(disagreement: Disagreement, set: &MigrationSet) -> String {
-    let names = |places: Vec<usize>| names(set, &places);
-    match disagreement {
-        Disagreement::Edited(edited) => {
-            format!("edited: {}", names(edited.into_iter().map(|(place, _)| place).collect()))
+fn shown(mismatch: HistoryMismatch) -> String {
+    match mismatch {
+        HistoryMismatch::Edited(edited) => {
+            let names: Vec<_> = edited.into_iter().map(|edited| edited.migration).collect();
+            format!("edited: {}", names.join(" "))
         }
-        Disagreement::Ambiguous { migrations, .. } => format!("ambiguous: {}", names(migrations)),
-        Disagreement::NothingMatches => "nothing matches".to_owned(),
-        Disagreement::OlderThanHistory { pending, .. } => {
-            format!("older than the history: {}", names(pending))
+        HistoryMismatch::Ambiguous { migrations, .. } => {
+            format!("ambiguous: {}", migrations.join(" "))
         }
-        Disagreement::PossiblyApplied { pending, .. } => {
-            format!("may have run: {}", names(pending))
+        HistoryMismatch::NothingMatches { .. } => "nothing matches".to_owned(),
+        HistoryMismatch::OlderThanHistory { pending, .. } => {
+            format!("older than the history: {}", pending.join(" "))
         }
-        Disagreement::NotUpgradable { unknown } => format!("not upgradable: {unknown:?}"),
-        Disagreement::Strict { out_of_order, unknown } => {
-            format!("strict: {} {unknown:?}", names(out_of_order))
+        HistoryMismatch::PossiblyApplied { pending, .. } => {
+            format!("possibly applied: {}", pending.join(" "))
+        }
+        HistoryMismatch::NotUpgradable { unknown } => {
+            format!("not upgradable: {}", unknown.join(" "))
+        }
+        HistoryMismatch::Strict { out_of_order, unknown } => {
+            format!("strict: {}", [out_of_order, unknown].concat().join(" "))
         }
     }
 }
@@ -109,11 +112,11 @@ fn shown(disagreement: Disagreement, set: &MigrationSet) -> String {
 fn up_with(set: &MigrationSet, history: &History, policy: Policy) -> String {
     let plan = match plan(set, history, policy) {
         Ok(plan) => plan,
-        Err(disagreement) => return shown(disagreement, set),
+        Err(mismatch) => return shown(mismatch),
     };
     let pending = plan.pending.iter().map(|it| {
         let mark = if it.out_of_order { "!" } else { "" };
-        format!("{}{mark}", names(set, &[it.place]))
+        format!("{}{mark}", joined(set, &[it.place]))
     });
     let pending: Vec<_> = pending.collect();
     if pending.is_empty() { "up to date".to_owned() } else { format!("run {}", pending.join(" ")) }
@@ -135,8 +138,8 @@ fn strict(set: &MigrationSet, history: &str) -> String {
 fn read(set: &MigrationSet, history: &str) -> String {
     let standings =
         match_rows(set, &rows(history).rows).rows.into_iter().map(|status| match status {
-            RowStatus::Of(place) => names(set, &[place]),
-            RowStatus::Duplicate(place) => format!("={}", names(set, &[place])),
+            RowStatus::Of(place) => joined(set, &[place]),
+            RowStatus::Duplicate(place) => format!("={}", joined(set, &[place])),
             RowStatus::Ambiguous => "~".to_owned(),
             RowStatus::Unknown => "?".to_owned(),
         });
@@ -147,9 +150,9 @@ fn read(set: &MigrationSet, history: &str) -> String {
 fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String {
     let history = rows(history);
     match accept(set, &history, Some(named)) {
-        Err(disagreement) => shown(disagreement, set),
+        Err(mismatch) => shown(mismatch),
         Ok(accepted) if !accepted.refused.is_empty() => {
-            format!("refused: {}", names(set, &accepted.refused))
+            format!("refused: {}", joined(set, &accepted.refused))
         }
         Ok(accepted) => {
             let after = recorded(set, &history, &accepted.matches, &accepted.records);
@@ -162,7 +165,7 @@ fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String 
 fn baseline_then_up(set: &MigrationSet, history: &str, through: Option<usize>) -> String {
     let history = rows(history);
     match baseline(set, &history, through) {
-        Err(disagreement) => shown(disagreement, set),
+        Err(mismatch) => shown(mismatch),
         Ok((matches, places)) => {
             let records: Vec<_> = places.into_iter().map(|place| (place, None)).collect();
             up_with(set, &recorded(set, &history, &matches, &records), Policy::default())
@@ -248,7 +251,7 @@ fn what_is_older_than_a_trimmed_history_is_never_run_by_itself() {
 fn out_of_order_beside_an_unknown_row_may_have_run() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     let history = "@1000=a @5000=b-as-it-was @3000=c";
-    assert_eq!(up(&set, history), "may have run: b");
+    assert_eq!(up(&set, history), "possibly applied: b");
     assert_eq!(apply_older(&set, history), "run b!");
     assert_eq!(accept_then_up(&set, history, &[1]), "up to date");
 }
@@ -256,8 +259,8 @@ fn out_of_order_beside_an_unknown_row_may_have_run() {
 #[test]
 fn strict_refuses_what_is_unknown_or_out_of_order() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
-    assert_eq!(strict(&set, "@1000=a @3000=c"), "strict: b []");
-    assert_eq!(strict(&set, "@1000=a @2000=b @3000=c @4000=x"), "strict:  [3]");
+    assert_eq!(strict(&set, "@1000=a @3000=c"), "strict: b");
+    assert_eq!(strict(&set, "@1000=a @2000=b @3000=c @4000=x"), "strict: row 4 (created_at 4000)");
     assert_eq!(strict(&set, "@1000=a"), "run b c");
     assert_eq!(strict(&set, "@1000=a @1000=a"), "run b c", "duplicates are known");
 }
@@ -266,7 +269,7 @@ fn strict_refuses_what_is_unknown_or_out_of_order() {
 fn strict_is_not_lifted_by_apply_older() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     let both = Policy { apply_older: true, strict: true };
-    assert_eq!(up_with(&set, &rows("@1000=a @3000=c"), both), "strict: b []");
+    assert_eq!(up_with(&set, &rows("@1000=a @3000=c"), both), "strict: b");
 }
 
 // Rows of Drizzle 0.x.
@@ -386,7 +389,10 @@ fn migrations_with_one_time_stamp_and_content_are_taken_in_order() {
 fn a_far_future_time_stamp_skips_nothing() {
     let set = drizzle0("a@1000=a future@9000000000000=f b@2000=b");
     assert_eq!(up(&set, "@1000=a @9000000000000=f"), "run b!");
-    assert_eq!(up(&drizzle0("a@1000=a b@2000=b"), "@1000=a @9000000000000=f"), "may have run: b");
+    assert_eq!(
+        up(&drizzle0("a@1000=a b@2000=b"), "@1000=a @9000000000000=f"),
+        "possibly applied: b"
+    );
 }
 
 #[test]
@@ -394,7 +400,7 @@ fn a_row_without_a_time_is_known_by_its_hash() {
     let set = drizzle0("a@1000=a b@2000=b");
     assert_eq!(up(&set, "@=a"), "run b");
     assert_eq!(up(&set, "@=a @=b"), "up to date");
-    assert_eq!(up(&set, "@1000=a @=old-b"), "may have run: b");
+    assert_eq!(up(&set, "@1000=a @=old-b"), "possibly applied: b");
 }
 
 // Rows of runners that write time stamps of their own.
@@ -416,16 +422,16 @@ fn a_row_whose_time_stamp_is_anothers_is_that_others() {
 #[test]
 fn an_edit_under_another_time_stamp_does_not_run_again() {
     let set = drizzle0("a@1000=a b@2000=b");
-    assert_eq!(up(&set, "@1500=a @2500=old-b"), "may have run: b", "the last in the journal");
+    assert_eq!(up(&set, "@1500=a @2500=old-b"), "possibly applied: b", "the last in the journal");
     assert_eq!(up(&set, "@1500=a @1600=other"), "run b", "it was written before b was generated");
 }
 
 #[test]
 fn time_stamps_that_are_no_times_in_milliseconds_prove_nothing() {
     let set = drizzle0("a@1700000000000=a b@1700000001000=b");
-    assert_eq!(up(&set, "@1=a @2=old-b"), "may have run: b", "they count");
-    assert_eq!(up(&set, "@1700000000=a @1700000001=old-b"), "may have run: b", "seconds");
-    assert_eq!(up(&set, "@=a @=old-b"), "may have run: b", "nothing");
+    assert_eq!(up(&set, "@1=a @2=old-b"), "possibly applied: b", "they count");
+    assert_eq!(up(&set, "@1700000000=a @1700000001=old-b"), "possibly applied: b", "seconds");
+    assert_eq!(up(&set, "@=a @=old-b"), "possibly applied: b", "nothing");
     assert_eq!(up(&set, "@1=a"), "run b", "while nothing is unknown, they do not matter");
     assert_eq!(accept_then_up(&set, "@1=a @2=old-b", &[1]), "up to date");
 }
@@ -500,7 +506,7 @@ fn a_renamed_folder_is_known_by_its_content() {
 #[test]
 fn a_folder_that_was_renamed_and_edited_does_not_run_again() {
     let set = drizzle1("a@1000=a new-name@2000=new");
-    assert_eq!(up(&set, "a@1000=a old-name@2000=old"), "may have run: new-name");
+    assert_eq!(up(&set, "a@1000=a old-name@2000=old"), "possibly applied: new-name");
     assert_eq!(up(&set, "a@1000=a older@1500=x"), "run new-name");
 }
 
@@ -531,17 +537,27 @@ fn a_0x_row_of_no_folders_second_is_matched_by_hash_also_when_that_is_taken() {
 #[test]
 fn a_0x_table_with_an_unmatched_row_is_not_upgraded() {
     let set = drizzle1("a@1000=a b@2000=b");
-    assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
-    assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
+    assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: row 2 (created_at 9500)");
+    assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: row 2 (created_at 9500)");
     assert_eq!(up(&set, "@1000=a @2000=b @9500=gone"), "up to date", "no row has to be written");
     assert_eq!(
         up(&set, "@2000=b @9500=gone"),
-        "not upgradable: [1]",
+        "not upgradable: row 2 (created_at 9500)",
         "no baseline could be either"
     );
-    assert_eq!(up(&set, "@8000=x @9500=y"), "not upgradable: [0, 1]", "nor here");
-    assert_eq!(baseline_then_up(&set, "@1000=a @9500=gone", None), "not upgradable: [1]");
-    assert_eq!(accept_then_up(&set, "@1000=old @9500=gone", &[0]), "not upgradable: [1]");
+    assert_eq!(
+        up(&set, "@8000=x @9500=y"),
+        "not upgradable: row 1 (created_at 8000) row 2 (created_at 9500)",
+        "nor here"
+    );
+    assert_eq!(
+        baseline_then_up(&set, "@1000=a @9500=gone", None),
+        "not upgradable: row 2 (created_at 9500)"
+    );
+    assert_eq!(
+        accept_then_up(&set, "@1000=old @9500=gone", &[0]),
+        "not upgradable: row 2 (created_at 9500)"
+    );
     assert_eq!(accept_then_up(&set, "@1000=old", &[0]), "run b");
 }
 
@@ -568,7 +584,7 @@ fn plain_files_are_known_by_name() {
 fn the_time_of_applying_orders_no_plain_file() {
     let set = plain("1=a 2=b");
     assert_eq!(up(&set, "1@1700000000000=a gone@1700000000001=x"), "run 2");
-    assert_eq!(up(&set, "1@1700000000000=a @1700000000001=x"), "may have run: 2", "no name");
+    assert_eq!(up(&set, "1@1700000000000=a @1700000000001=x"), "possibly applied: 2", "no name");
 }
 
 // `baseline` and `accept`.
@@ -577,7 +593,7 @@ fn the_time_of_applying_orders_no_plain_file() {
 fn baseline_records_what_has_no_row() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     let places =
-        |history: &str, through| names(&set, &baseline(&set, &rows(history), through).unwrap().1);
+        |history: &str, through| joined(&set, &baseline(&set, &rows(history), through).unwrap().1);
     assert_eq!(places("", None), "a b c");
     assert_eq!(places("", Some(1)), "a b");
     assert_eq!(places("@2000=b", None), "a c");

@@ -295,7 +295,7 @@ fn the_order_of_rows_that_have_an_identity_does_not_matter_for_what_runs() {
         }
         let decide = |history| match plan(set, history, Policy::default()) {
             Ok(plan) => format!("{:?}", plan.pending),
-            Err(disagreement) => shown(disagreement, set),
+            Err(mismatch) => shown(mismatch),
         };
         assert_eq!(decide(&shuffled), decide(history));
     });
