@@ -25,7 +25,7 @@ use crate::apply::error::{ApplyError, RunFailure};
 use crate::apply::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
 use crate::apply::transaction::{Expected, TransactionSpec};
 use crate::cli::config::Options;
-use crate::history::plan::{self, Matches, Plan};
+use crate::history::plan::{self, Matches, Plan, RecordPlan};
 use crate::history::progress::Progress;
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
@@ -138,15 +138,16 @@ pub fn dry_run<'a>(
     let (session, mut history) = load::history(settings, stop, emit)?;
     let mut accepted = Vec::new();
     if !accept.is_empty() {
-        let plan::Accepted { matches, records, .. } = self::accepted(set, Some(accept), &history)?;
-        let (entries, names) = entries_of(set, records, &history);
-        if !entries.is_empty() {
-            history.after_upgrade(set.layout(), &matches.names(set));
-            history.add(&entries);
+        let RecordPlan { matches, rows, migrations, .. } =
+            self::accepted(set, Some(accept), &history)?;
+        if !rows.is_empty() {
+            history.set_upgraded(set.layout(), &matches.row_names(set));
+            history.add_unwritten(&rows);
         }
-        accepted = names;
+        accepted = migrations;
     }
-    let plan = plan::plan(set, &history, settings.policy).map_err(ApplyError::HistoryMismatch)?;
+    let plan =
+        plan::plan_up(set, &history, settings.policy).map_err(ApplyError::HistoryMismatch)?;
     let progress = match plan.pending.is_empty() {
         true => Ok(Progress::default()),
         false => load::progress(&session, &history, settings, stop, emit),
@@ -162,30 +163,12 @@ fn accepted(
     set: &MigrationSet,
     names: Option<&[String]>,
     history: &History,
-) -> Result<plan::Accepted, ApplyError> {
+) -> Result<RecordPlan, ApplyError> {
     let places = |names: &[String]| {
         names.iter().map(|name| place_of(set, name)).collect::<Result<Vec<_>, _>>()
     };
     let named = names.map(places).transpose()?;
-    plan::accept(set, history, named.as_deref()).map_err(ApplyError::HistoryMismatch)
-}
-
-/// What is to be written for these migrations, each with the row it has, and their names.
-fn entries_of(
-    set: &MigrationSet,
-    records: Vec<(usize, Option<usize>)>,
-    history: &History,
-) -> (Vec<NewRow>, Vec<String>) {
-    let layout = set.layout();
-    let entry = |(place, row): (usize, Option<usize>)| {
-        let migration = set.get(place)?;
-        let entry = match row.and_then(|row| history.rows.get(row)) {
-            Some(row) => NewRow::re_accept(migration, row, layout),
-            None => NewRow::of(migration, layout),
-        };
-        Some((entry, migration.name.clone()))
-    };
-    records.into_iter().filter_map(entry).unzip()
+    plan::plan_accept(set, history, named.as_deref()).map_err(ApplyError::HistoryMismatch)
 }
 
 struct Run<'a> {
@@ -335,32 +318,27 @@ impl<'a> Run<'a> {
         match self.task {
             Operation::Baseline { through } => {
                 let through = through.as_ref().map(|name| place_of(set, name)).transpose()?;
-                let (matches, places) = plan::baseline(set, history, through).map_err(mismatch)?;
-                let records = places.into_iter().map(|place| (place, None)).collect();
-                Ok(self.to_record(records, matches, history, RecordKind::Baseline))
+                let plan = plan::plan_baseline(set, history, through).map_err(mismatch)?;
+                Ok(to_record(plan, RecordKind::Baseline))
             }
             Operation::Accept { names } => {
-                let accepted = accepted(set, names.as_deref(), history)?;
-                if !accepted.refused.is_empty() {
-                    let name = |place: usize| Some(set.get(place)?.name.clone());
-                    let pending = accepted.refused.into_iter().filter_map(name).collect();
-                    return Err(ApplyError::NotApplied(pending));
+                let plan = accepted(set, names.as_deref(), history)?;
+                if !plan.not_applied.is_empty() {
+                    return Err(ApplyError::NotApplied(plan.not_applied));
                 }
-                let (records, matches) = (accepted.records, accepted.matches);
-                Ok(self.to_record(records, matches, history, RecordKind::Accept))
+                Ok(to_record(plan, RecordKind::Accept))
             }
             Operation::Up { accept } => {
                 if !accept.is_empty() {
                     // What is not edited any more was accepted by an earlier start.
-                    let accepted = accepted(set, Some(accept), history)?;
-                    let (records, matches) = (accepted.records, accepted.matches);
-                    let round = self.to_record(records, matches, history, RecordKind::Accept);
+                    let plan = accepted(set, Some(accept), history)?;
+                    let round = to_record(plan, RecordKind::Accept);
                     if !matches!(round, Round::Done) {
                         return Ok(round);
                     }
                 }
-                let plan = plan::plan(set, history, self.settings.policy).map_err(mismatch)?;
-                let pending = plan.pending.iter().filter_map(|pending| set.get(pending.place));
+                let plan = plan::plan_up(set, history, self.settings.policy).map_err(mismatch)?;
+                let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
                 self.pending = pending.map(|migration| migration.name.clone()).collect();
                 self.resolve_broken();
                 if plan.pending.is_empty() {
@@ -371,20 +349,6 @@ impl<'a> Run<'a> {
                 Ok(Round::Apply(plan, fit))
             }
         }
-    }
-
-    fn to_record(
-        &self,
-        records: Vec<(usize, Option<usize>)>,
-        matches: Matches,
-        history: &History,
-        kind: RecordKind,
-    ) -> Round<'a> {
-        if records.is_empty() {
-            return Round::Done;
-        }
-        let (entries, names) = entries_of(self.set, records, history);
-        Round::Record { entries, names, kind, matches }
     }
 
     fn tell_finished(&mut self, plan: &Plan, history: &History) {
@@ -409,10 +373,10 @@ impl<'a> Run<'a> {
     ) -> Result<Option<Setback>, ApplyError> {
         let table = &self.settings.table;
         let prepare =
-            table.create_or_upgrade_sql(history, self.set.layout(), &matches.names(self.set));
+            table.create_or_upgrade_sql(history, self.set.layout(), &matches.row_names(self.set));
         let state = history.version_after_upgrade(self.set.layout());
         let begun = recorded.iter().any(|name| progress.of(name).next().is_some());
-        let marks = progress.close(table, recorded).filter(|_| begun).into_iter().collect();
+        let marks = progress.close_sql(table, recorded).filter(|_| begun).into_iter().collect();
         let job = TransactionSpec { prepare, entries, marks, ..TransactionSpec::default() };
         let ground = Expected { table, history, state, progress };
         Ok(self.run(session, &job, &ground)?.err())
@@ -527,6 +491,14 @@ impl LockWait<'_> {
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }
     }
+}
+
+fn to_record<'a>(plan: RecordPlan, kind: RecordKind) -> Round<'a> {
+    if plan.rows.is_empty() {
+        return Round::Done;
+    }
+    let RecordPlan { matches, rows, migrations, .. } = plan;
+    Round::Record { entries: rows, names: migrations, kind, matches }
 }
 
 fn place_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {

@@ -50,16 +50,16 @@ fn read(
         }
         Err(QueryError::Server(error)) if error.is("42P01") => {
             let answer = session.query_row(&table.schema_exists_sql(), deadline)?;
-            Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))
+            Ok(Ok(Table::parse_schema_exists(&answer.unwrap_or_default())))
         }
         Err(QueryError::Server(error)) if error.is("42501") => {
             let role = &settings.target.user;
             let answer = session.query_row(&table.exists_sql(), deadline).ok().flatten();
             let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
             let statements = if exists {
-                table.reading_grants(role)
+                table.read_grants_sql(role)
             } else {
-                table.grants(TableVersion::NoTable, &[], &[], role)
+                table.grants_sql(TableVersion::NoTable, &[], &[], role)
             };
             Ok(Err(ApplyError::PermissionDenied { error, statements }))
         }
@@ -76,7 +76,7 @@ pub fn progress(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Progress, ApplyError> {
-    if history.state == TableVersion::NoSchema {
+    if history.table_version == TableVersion::NoSchema {
         // It is in the history's schema.
         return Ok(Progress::default());
     }
@@ -121,7 +121,7 @@ fn read_progress(
         // Gone meanwhile.
         Err(QueryError::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
         Err(QueryError::Server(error)) if error.is("42501") => {
-            let statements = progress::grants(table, true, &settings.target.user);
+            let statements = progress::grants_sql(table, true, &settings.target.user);
             Ok(Err(ApplyError::PermissionDenied { error, statements }))
         }
         Err(cause) => Err(cause),

@@ -63,8 +63,8 @@ impl Run<'_> {
         let marks = Marks::new(
             work,
             &nothing,
-            progress::finish_begun_sql(table, known_as, number),
-            progress::forget_begun_sql(table, known_as, number),
+            progress::set_finished_sql(table, known_as, number),
+            progress::delete_started_sql(table, known_as, number),
         );
         let keeper = match self.second_connection(session, work)? {
             Ok(keeper) => keeper,
@@ -110,7 +110,7 @@ impl Run<'_> {
             Ending::Done => {
                 let hash = work.step.hash.as_str();
                 let record = Record::finished(known_as, number, hash);
-                known.progress.put(known_as, number, Some(record));
+                known.progress.set(known_as, number, Some(record));
                 Ok(Ok(()))
             }
             Ending::Undone(halt) | Ending::Open(halt) => match halt {

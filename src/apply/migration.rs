@@ -33,7 +33,7 @@ impl DatabaseState {
     }
 
     pub(super) fn prepared(&mut self, layout: Layout) {
-        self.history.after_upgrade(layout, &self.names);
+        self.history.set_upgraded(layout, &self.names);
     }
 
     pub(super) fn makes_progress(&mut self) {
@@ -53,7 +53,7 @@ impl Run<'_> {
         history: History,
         progress: Progress,
     ) -> Result<Option<Setback>, ApplyError> {
-        let names = plan.matches.names(self.set);
+        let names = plan.matches.row_names(self.set);
         let mut known = DatabaseState { history, progress, names };
         // A function that one migration makes, another may call.
         if self.set.migrations().iter().any(|it| it.sql().is_ok_and(lock::may_reset)) {
@@ -65,11 +65,11 @@ impl Run<'_> {
             Err(Halt::Error(error)) => return Err(error),
         }
         for (pending, fit) in plan.pending.iter().zip(fit) {
-            let Some(migration) = self.set.get(pending.place) else { continue };
+            let Some(migration) = self.set.get(pending.index) else { continue };
             if let Some(signal) = self.stop.raised() {
                 return Err(signal.into());
             }
-            if known.history.is_outdated() {
+            if known.history.needs_reload() {
                 return Ok(Some(Setback::HistoryChanged));
             }
             if self.broken.is_none() {
@@ -129,7 +129,7 @@ impl Run<'_> {
                         self.tell_unit(work, None);
                         continue;
                     }
-                    Err(Setback::Settled) => known.progress.put(&known_as, begun.step, None),
+                    Err(Setback::Settled) => known.progress.set(&known_as, begun.step, None),
                     Err(setback) => return Ok(Err(setback)),
                 }
             }
@@ -171,7 +171,7 @@ impl Run<'_> {
         {
             return Ok(Err(setback));
         }
-        let entry = NewRow::of(work.migration, layout);
+        let entry = NewRow::new(work.migration, layout);
         let number = work.reached.step;
         // One that is empty is what a start has left that never got further.
         let is_left = known.progress.owned && known.progress.records.is_empty();
@@ -182,9 +182,14 @@ impl Run<'_> {
             makes_progress: !is_last && !known.progress.exists,
             entries: if is_last { vec![entry.clone()] } else { Vec::new() },
             marks: if !is_last {
-                vec![progress::finish_sql(table, known_as, number, work.step.hash.as_str())]
+                vec![progress::insert_finished_sql(
+                    table,
+                    known_as,
+                    number,
+                    work.step.hash.as_str(),
+                )]
             } else if begun {
-                known.progress.close(table, &[known_as.to_owned()]).into_iter().collect()
+                known.progress.close_sql(table, &[known_as.to_owned()]).into_iter().collect()
             } else {
                 Vec::new()
             },
@@ -203,13 +208,13 @@ impl Run<'_> {
             };
             known.history.rows.push(row);
             if begun {
-                known.progress.closed(&[known_as.to_owned()]);
+                known.progress.remove(&[known_as.to_owned()]);
             }
         } else {
             known.makes_progress();
             let hash = work.step.hash.as_str();
             let record = progress::Record::finished(known_as, number, hash);
-            known.progress.put(known_as, number, Some(record));
+            known.progress.set(known_as, number, Some(record));
         }
         Ok(Ok(()))
     }

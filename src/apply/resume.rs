@@ -93,7 +93,7 @@ pub fn resume(
     }
     let pending = plan.pending.iter().zip(fit);
     let cut = pending.filter_map(|(pending, fit)| {
-        let migration = set.get(pending.place)?;
+        let migration = set.get(pending.index)?;
         cut(migration, fit, set, progress);
         Some((migration, &*fit))
     });
@@ -133,7 +133,7 @@ fn unclear_heirs(
         former: former.to_owned(),
         rename: migrations.iter().map(|name| progress::rename_sql(table, former, name)).collect(),
         migrations: migrations.into_iter().map(str::to_owned).collect(),
-        forget: progress::forget_sql(table, former),
+        forget: progress::delete_sql(table, former),
     });
     told.collect()
 }

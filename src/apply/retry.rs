@@ -142,7 +142,7 @@ impl Run<'_> {
     ) -> ApplyError {
         let (table, role) = (ground.table, &self.settings.target.user);
         let statements = if of_progress {
-            progress::grants(table, ground.progress.exists, role)
+            progress::grants_sql(table, ground.progress.exists, role)
         } else {
             let locks = job.work.is_some_and(|work| work.step.modes.isolation.is_some());
             let deadline = Deadline::after(QUESTION, self.stop);
@@ -150,8 +150,9 @@ impl Run<'_> {
             let obstacles =
                 session.query_row(&table.missing_privileges_sql(), deadline).ok().flatten();
             let obstacles = obstacles.unwrap_or_default();
-            let mut grants = table.grants(ground.history.state, &job.prepare, &obstacles, role);
-            grants.extend(locks.then(|| table.locking_grant(role)));
+            let mut grants =
+                table.grants_sql(ground.history.table_version, &job.prepare, &obstacles, role);
+            grants.extend(locks.then(|| table.lock_grant_sql(role)));
             grants
         };
         ApplyError::PermissionDenied { error, statements }

@@ -23,7 +23,7 @@ impl Run<'_> {
         fit: &[PreparedMigration<'_>],
     ) -> Result<(), Halt> {
         for (pending, fit) in plan.pending.iter().zip(fit) {
-            let Some(migration) = self.set.get(pending.place) else { continue };
+            let Some(migration) = self.set.get(pending.index) else { continue };
             for (step, number) in fit.steps.all().iter().zip(1..).skip(fit.done) {
                 let needed = needed(&step.replay(&fit.script));
                 if step.outside_transaction.is_none() || needed.is_empty() {

@@ -195,7 +195,7 @@ impl Run<'_> {
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            progress::begin_sql(table, known_as, number, hash, identifying_sql, pid)
+            progress::insert_started_sql(table, known_as, number, hash, identifying_sql, pid)
         );
         let deadline = Deadline::after(SECOND, self.stop);
         let Responses { responses, end } =
@@ -213,7 +213,7 @@ impl Run<'_> {
                 return Err(Halt::Setback(Setback::HistoryChanged));
             }
             Some(error) if error.is("42501") => {
-                let statements = progress::grants(table, true, &self.settings.target.user);
+                let statements = progress::grants_sql(table, true, &self.settings.target.user);
                 return Err(Halt::Error(ApplyError::PermissionDenied {
                     error: error.clone(),
                     statements,
@@ -224,7 +224,7 @@ impl Run<'_> {
         let statement = identifying_sql.map(str::to_owned);
         let begun =
             Record { finished: false, statement, ..Record::finished(known_as, number, hash) };
-        known.progress.put(known_as, number, Some(begun));
+        known.progress.set(known_as, number, Some(begun));
         Ok(())
     }
 

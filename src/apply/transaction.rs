@@ -578,13 +578,14 @@ fn opening(job: &TransactionSpec<'_>, ground: &Expected<'_>, limits: &Timeouts) 
         // Back to here, the locks on the tables that were looked at are given back.
         statements.push((StatementRole::Begin, "savepoint guarded".to_owned()));
     }
-    if history.state.has_table() && !progress.exists {
+    if history.table_version.has_table() && !progress.exists {
         // Which is how it mostly is: one statement is faster than two.
-        let both = format!("{} and {}", table.unchanged_sql(history), progress::missing_sql(table));
+        let both =
+            format!("{} and {}", table.is_unchanged_sql(history), progress::is_missing_sql(table));
         statements.push((StatementRole::History, table::guard_sql(&both)));
     } else {
-        statements.push((StatementRole::History, table.guard_sql(history)));
-        statements.push((StatementRole::Progress, progress::unchanged_sql(table, progress)));
+        statements.push((StatementRole::History, table.history_guard_sql(history)));
+        statements.push((StatementRole::Progress, progress::guard_sql(table, progress)));
     }
     if job.keeps {
         statements.push((StatementRole::Begin, "rollback to savepoint guarded".to_owned()));
@@ -747,7 +748,7 @@ mod tests {
 
     fn transaction<'a>(job: &'a TransactionSpec<'a>) -> Transaction<'a> {
         let table = Table::new("s", "t");
-        let history = History { state: TableVersion::V0, rows: vec![], in_recovery: false };
+        let history = History { table_version: TableVersion::V0, rows: vec![], in_recovery: false };
         let progress = &Progress::default();
         let state = TableVersion::V0;
         let ground = Expected { table: &table, history: &history, state, progress };
@@ -849,7 +850,7 @@ mod tests {
     fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
         let guards = |state, exists| {
             let table = &Table::new("s", "t");
-            let history = &History { state, rows: vec![], in_recovery: false };
+            let history = &History { table_version: state, rows: vec![], in_recovery: false };
             let progress = &Progress { exists, ..Progress::default() };
             let ground = Expected { table, history, state, progress };
             let statements = opening(&TransactionSpec::default(), &ground, &limits()).into_iter();

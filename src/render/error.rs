@@ -134,7 +134,7 @@ fn apply_error_text(error: &ApplyError) -> String {
         ApplyError::NotHistoryTable(table, not) => format!(
             "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
              one with --schema and --table",
-            not.what
+            not.problem
         ),
         ApplyError::Unreachable(attempts) => {
             let is_rejection = |attempt: &Attempt| {

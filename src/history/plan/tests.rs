@@ -46,42 +46,30 @@ fn rows(items: &str) -> History {
             hash: Hash::of(content.as_bytes()).to_string(),
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
-            xmin: 0,
+            xmin: None,
             applied_at: None,
         })
         .collect();
     let named = rows.iter().any(|row| row.name.is_some());
-    let state = if named { TableVersion::V1 } else { TableVersion::V0 };
-    History { state, rows, in_recovery: false }
+    let table_version = if named { TableVersion::V1 } else { TableVersion::V0 };
+    History { table_version, rows, in_recovery: false }
 }
 
-/// The history once these migrations, with the rows whose identity they keep, are recorded.
-fn recorded(
+/// The history once these rows are written.
+fn written(
     set: &MigrationSet,
     history: &History,
     matches: &Matches,
-    records: &[(usize, Option<usize>)],
+    new_rows: &[NewRow],
 ) -> History {
-    let layout = set.layout();
     let mut after = history.clone();
-    after.after_upgrade(layout, &matches.names(set));
-    for (place, row) in records {
-        let migration = set.get(*place).unwrap();
-        let entry = match row {
-            Some(row) => NewRow::re_accept(migration, &history.rows[*row], layout),
-            None => NewRow::of(migration, layout),
-        };
+    after.set_upgraded(set.layout(), &matches.row_names(set));
+    for new_row in new_rows {
         let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
-        let kept = row.and_then(|row| history.rows[row].created_at);
-        let created_at = kept.or(migration.when).unwrap_or(1_800_000_000_000);
-        let answer = [id.to_string(), "0".to_owned(), created_at.to_string()].map(Some);
-        after.rows.push(entry.written(&answer, after.state).unwrap());
+        let answer = [id.to_string(), "7".to_owned(), "1800000000000".to_owned()].map(Some);
+        after.rows.push(new_row.written(&answer, after.table_version).unwrap());
     }
     after
-}
-
-fn joined(set: &MigrationSet, indices: &[usize]) -> String {
-    names(set, indices).join(" ")
 }
 
 fn shown(mismatch: HistoryMismatch) -> String {
@@ -110,13 +98,13 @@ fn shown(mismatch: HistoryMismatch) -> String {
 }
 
 fn up_with(set: &MigrationSet, history: &History, policy: Policy) -> String {
-    let plan = match plan(set, history, policy) {
+    let plan = match plan_up(set, history, policy) {
         Ok(plan) => plan,
         Err(mismatch) => return shown(mismatch),
     };
-    let pending = plan.pending.iter().map(|it| {
-        let mark = if it.out_of_order { "!" } else { "" };
-        format!("{}{mark}", joined(set, &[it.place]))
+    let pending = plan.pending.iter().map(|pending| {
+        let mark = if pending.out_of_order { "!" } else { "" };
+        format!("{}{mark}", set.get(pending.index).unwrap().name)
     });
     let pending: Vec<_> = pending.collect();
     if pending.is_empty() { "up to date".to_owned() } else { format!("run {}", pending.join(" ")) }
@@ -134,28 +122,29 @@ fn strict(set: &MigrationSet, history: &str) -> String {
     up_with(set, &rows(history), Policy { apply_older: false, strict: true })
 }
 
-/// What each row is: the record of a migration, `=` a further one, `~` of one or another, `?`.
+/// What each row records: a migration, `=` it once more, `~` one of several, `?` none.
 fn read(set: &MigrationSet, history: &str) -> String {
-    let standings =
-        match_rows(set, &rows(history).rows).rows.into_iter().map(|status| match status {
-            RowStatus::Of(place) => joined(set, &[place]),
-            RowStatus::Duplicate(place) => format!("={}", joined(set, &[place])),
-            RowStatus::Ambiguous => "~".to_owned(),
-            RowStatus::Unknown => "?".to_owned(),
-        });
-    standings.collect::<Vec<_>>().join(" ")
+    let name = |index: usize| set.get(index).unwrap().name.clone();
+    let statuses = match_rows(set, &rows(history).rows).rows.into_iter();
+    let read = statuses.map(|status| match status {
+        RowStatus::Matched(index) => name(index),
+        RowStatus::Duplicate(index) => format!("={}", name(index)),
+        RowStatus::Ambiguous => "~".to_owned(),
+        RowStatus::Unknown => "?".to_owned(),
+    });
+    read.collect::<Vec<_>>().join(" ")
 }
 
-/// What `accept` records and refuses, and what `up` does then.
-fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String {
+/// What `up` does after `accept`, unless that refuses.
+fn accept_then_up(set: &MigrationSet, history: &str, chosen: &[usize]) -> String {
     let history = rows(history);
-    match accept(set, &history, Some(named)) {
+    match plan_accept(set, &history, Some(chosen)) {
         Err(mismatch) => shown(mismatch),
-        Ok(accepted) if !accepted.refused.is_empty() => {
-            format!("refused: {}", joined(set, &accepted.refused))
+        Ok(plan) if !plan.not_applied.is_empty() => {
+            format!("not applied: {}", plan.not_applied.join(" "))
         }
-        Ok(accepted) => {
-            let after = recorded(set, &history, &accepted.matches, &accepted.records);
+        Ok(plan) => {
+            let after = written(set, &history, &plan.matches, &plan.rows);
             up_with(set, &after, Policy::default())
         }
     }
@@ -164,11 +153,11 @@ fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String 
 /// What `up` does after `baseline`.
 fn baseline_then_up(set: &MigrationSet, history: &str, through: Option<usize>) -> String {
     let history = rows(history);
-    match baseline(set, &history, through) {
+    match plan_baseline(set, &history, through) {
         Err(mismatch) => shown(mismatch),
-        Ok((matches, places)) => {
-            let records: Vec<_> = places.into_iter().map(|place| (place, None)).collect();
-            up_with(set, &recorded(set, &history, &matches, &records), Policy::default())
+        Ok(plan) => {
+            let after = written(set, &history, &plan.matches, &plan.rows);
+            up_with(set, &after, Policy::default())
         }
     }
 }
@@ -592,12 +581,13 @@ fn the_time_of_applying_orders_no_plain_file() {
 #[test]
 fn baseline_records_what_has_no_row() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
-    let places =
-        |history: &str, through| joined(&set, &baseline(&set, &rows(history), through).unwrap().1);
-    assert_eq!(places("", None), "a b c");
-    assert_eq!(places("", Some(1)), "a b");
-    assert_eq!(places("@2000=b", None), "a c");
-    assert_eq!(places("@1000=old @2000=b", Some(1)), "", "an edit has a row");
+    let recorded = |history: &str, through| {
+        plan_baseline(&set, &rows(history), through).unwrap().migrations.join(" ")
+    };
+    assert_eq!(recorded("", None), "a b c");
+    assert_eq!(recorded("", Some(1)), "a b");
+    assert_eq!(recorded("@2000=b", None), "a c");
+    assert_eq!(recorded("@1000=old @2000=b", Some(1)), "", "an edit has a row");
     assert_eq!(baseline_then_up(&set, "", Some(1)), "run c");
 }
 
@@ -611,9 +601,10 @@ fn baseline_does_not_guess_either() {
 #[test]
 fn accept_records_the_named_or_all_edits() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
-    let records = |named| accept(&set, &rows("@1000=x @2000=y"), named).unwrap().records;
-    assert_eq!(records(None), [(0, Some(0)), (1, Some(1))]);
-    assert_eq!(records(Some(&[1])), [(1, Some(1))]);
+    let history = rows("@1000=x @2000=y");
+    let recorded = |chosen| plan_accept(&set, &history, chosen).unwrap().migrations;
+    assert_eq!(recorded(None), ["a", "b"]);
+    assert_eq!(recorded(Some(&[1])), ["b"]);
     assert_eq!(accept_then_up(&set, "@1000=x @2000=y", &[0]), "edited: b");
     assert_eq!(accept_then_up(&set, "@1000=x @2000=y", &[0, 1]), "run c");
     assert_eq!(accept_then_up(&set, "@1000=a @2000=y", &[0, 1]), "run c", "a is as it was");
@@ -622,11 +613,11 @@ fn accept_records_the_named_or_all_edits() {
 #[test]
 fn accept_refuses_what_is_plainly_pending() {
     let set = drizzle0("a@1000=a b@2000=b");
-    assert_eq!(accept_then_up(&set, "@1000=a", &[1]), "refused: b");
-    assert_eq!(accept_then_up(&set, "@1000=a @1500=x", &[1]), "refused: b");
+    assert_eq!(accept_then_up(&set, "@1000=a", &[1]), "not applied: b");
+    assert_eq!(accept_then_up(&set, "@1000=a @1500=x", &[1]), "not applied: b");
     assert_eq!(
         accept_then_up(&drizzle0("a@1000=a b@2000=b c@3000=c"), "@1000=a @3000=c", &[1]),
-        "refused: b"
+        "not applied: b"
     );
 }
 
@@ -641,8 +632,8 @@ fn accept_of_a_lone_migration_that_an_unknown_row_may_have_recorded() {
 fn an_accepted_edit_keeps_its_rows_identity() {
     let set = drizzle0("0_a@1234=new");
     let history = rows("19700101000001_a@1000=old");
-    let accepted = accept(&set, &history, None).unwrap();
-    let after = recorded(&set, &history, &accepted.matches, &accepted.records);
+    let plan = plan_accept(&set, &history, None).unwrap();
+    let after = written(&set, &history, &plan.matches, &plan.rows);
     assert_eq!(after.rows[1].created_at, Some(1000));
     assert_eq!(after.rows[1].name, history.rows[0].name);
 }
