@@ -1,7 +1,7 @@
 //! What to do with these migrations and this history: run, record, or stop.
 //!
 //! Pure. Larger time stamps can stop a run but never skip a migration; in doubt, nothing runs.
-//! Migrations and rows are named by their index, but in a [`HistoryMismatch`], which people read.
+//! Plans name migrations and rows by their index; a [`HistoryMismatch`] has their names.
 
 #[cfg(test)]
 mod tests;
@@ -91,18 +91,20 @@ pub fn plan_up(
     let comparison = Comparison::new(set, history)?;
     comparison.check_edited()?;
     if !comparison.pending.is_empty() {
-        // Comes first: the cures of the others, `baseline` and --apply-older, have to write a row.
+        // Before the mismatches that `baseline` and --apply-older cure: those have to write a row.
         comparison.check_upgradable()?;
-        if !policy.apply_older {
-            comparison.check_doubtful()?;
-        }
+    }
+    if !policy.apply_older {
+        comparison.check_any_match()?;
+        comparison.check_older()?;
+        comparison.check_possibly_applied()?;
     }
     if policy.strict {
         comparison.check_strict()?;
     }
+    let applied = comparison.applied().len();
     let Comparison { matches, pending, unknown, .. } = comparison;
-    let applied = matches.migrations_where(|status| matches!(status, MigrationStatus::Applied(_)));
-    Ok(Plan { applied: applied.len(), matches, pending, unknown })
+    Ok(Plan { matches, applied, pending, unknown })
 }
 
 /// What `baseline` records: the pending migrations, up to and with the one at this index.
@@ -216,31 +218,31 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Stops where the history does not show that what is pending has never run.
-    fn check_doubtful(&self) -> Result<(), HistoryMismatch> {
-        let row_count = self.history.rows.len();
-        if row_count == 0 {
-            return Ok(());
-        }
-        let is_applied = |status| matches!(status, MigrationStatus::Applied(_));
-        let applied = self.matches.migrations_where(is_applied);
-        let Some(&first_applied) = applied.first() else {
-            let migration_count = self.set.migrations().len();
+    fn check_any_match(&self) -> Result<(), HistoryMismatch> {
+        let (row_count, migration_count) = (self.history.rows.len(), self.set.migrations().len());
+        if row_count > 0 && !self.pending.is_empty() && self.applied().is_empty() {
             return Err(HistoryMismatch::NothingMatches { row_count, migration_count });
-        };
-        let older = self.pending.iter().map(|pending| pending.index);
-        let older = self.names(older.filter(|&index| index < first_applied));
-        if !older.is_empty() {
-            let first_applied = self.names([first_applied]).concat();
-            return Err(HistoryMismatch::OlderThanHistory { pending: older, first_applied });
-        }
-        let possibly_applied = self.possibly_applied();
-        if !possibly_applied.is_empty() {
-            let pending = self.names(possibly_applied);
-            let unknown = self.labels(&self.unknown);
-            return Err(HistoryMismatch::PossiblyApplied { pending, unknown });
         }
         Ok(())
+    }
+
+    fn check_older(&self) -> Result<(), HistoryMismatch> {
+        let Some(&first_applied) = self.applied().first() else { return Ok(()) };
+        let pending = self.pending.iter().map(|pending| pending.index);
+        let pending = self.names(pending.filter(|&index| index < first_applied));
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let first_applied = self.names([first_applied]).concat();
+        Err(HistoryMismatch::OlderThanHistory { pending, first_applied })
+    }
+
+    fn check_possibly_applied(&self) -> Result<(), HistoryMismatch> {
+        let pending = self.names(self.possibly_applied());
+        if pending.is_empty() {
+            return Ok(());
+        }
+        Err(HistoryMismatch::PossiblyApplied { pending, unknown: self.labels(&self.unknown) })
     }
 
     fn check_strict(&self) -> Result<(), HistoryMismatch> {
@@ -250,6 +252,10 @@ impl<'a> Comparison<'a> {
             return Ok(());
         }
         Err(HistoryMismatch::Strict { out_of_order, unknown: self.labels(&self.unknown) })
+    }
+
+    fn applied(&self) -> Vec<usize> {
+        self.matches.migrations_where(|status| matches!(status, MigrationStatus::Applied(_)))
     }
 
     /// The pending migrations that an unknown row may have recorded, before they were edited, with

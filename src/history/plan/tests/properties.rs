@@ -1,12 +1,12 @@
-//! What holds for every set and every history. They are drawn from small pools, so that time
-//! stamps, names and contents collide all the time.
+//! Properties of every set and every history. They are drawn from small pools, so that time stamps,
+//! names and contents often collide.
 
 use std::mem::discriminant;
 
 use super::*;
 use crate::migrations::layout;
 
-/// Marsaglia's xorshift: the same cases in every run, and a failing one is found by its number.
+/// Marsaglia's xorshift: every run has the same cases, and the seed finds one that failed.
 struct Random(u64);
 
 impl Random {
@@ -30,14 +30,14 @@ impl Random {
     }
 }
 
-/// Times of which some share a second, and one is far in the future.
+/// Some share a second, and one is far in the future.
 const TIMES: [i64; 6] = [1000, 1000, 1400, 2000, 3000, 9_000_000_000_000];
-/// Contents of which some differ in their line ends only.
+/// Some differ only in their line ends.
 const CONTENTS: [&str; 7] = ["x", "y", "z", "l\n", "l\r\n", "m\nn\n", "m\r\nn\n"];
 const NAMES: [&str; 6] = ["0_a", "1_a", "2_b", "3_c", "19700101000001_a", "19700101000002_b"];
 
 thread_local! {
-    /// A migration for each content, with its hashes: those take time.
+    /// A migration for each content; hashing them once saves time.
     static MADE: Vec<Migration> = CONTENTS
         .map(|content| {
             let migration = Migration::new("", "", None, content.as_bytes());
@@ -95,7 +95,7 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
     History { table_version, rows, in_recovery: false }
 }
 
-/// Says, when a check fails, of what.
+/// Prints the case when a check fails.
 struct Case<'a>(u64, &'a MigrationSet, &'a History);
 
 impl Drop for Case<'_> {
@@ -113,7 +113,7 @@ impl Drop for Case<'_> {
     }
 }
 
-/// Checks twenty thousand sets with a history each.
+/// Checks twenty thousand sets, each with a history.
 fn for_all(check: impl Fn(&mut Random, &MigrationSet, &History)) {
     for seed in 1..=20_000 {
         let mut random = Random::seeded(seed);
@@ -135,7 +135,7 @@ fn applied(set: &MigrationSet, history: &History, plan: &Plan, count: usize) -> 
 }
 
 #[test]
-fn every_row_and_every_migration_is_accounted_for_once() {
+fn every_row_and_every_migration_has_one_status() {
     for_all(|_, set, history| {
         let matches = match_rows(set, &history.rows);
         assert_eq!(matches.migrations.len(), set.migrations().len());
@@ -161,7 +161,7 @@ fn every_row_and_every_migration_is_accounted_for_once() {
 }
 
 #[test]
-fn applied_and_edited_say_whether_the_hash_is_the_same() {
+fn applied_migrations_have_the_same_hash_and_edited_ones_another() {
     for_all(|_, set, history| {
         for (index, status) in match_rows(set, &history.rows).migrations.into_iter().enumerate() {
             let matches_hash =
@@ -176,7 +176,7 @@ fn applied_and_edited_say_whether_the_hash_is_the_same() {
 }
 
 #[test]
-fn what_has_a_row_with_its_identity_and_hash_is_not_pending() {
+fn a_migration_with_a_row_of_its_identity_and_hash_is_not_pending() {
     for_all(|_, set, history| {
         let matches = match_rows(set, &history.rows);
         let identities = Identities::new(set);
@@ -184,7 +184,7 @@ fn what_has_a_row_with_its_identity_and_hash_is_not_pending() {
             let same = identities.candidates(row).iter();
             let mut same =
                 same.filter(|&&of| set.get(of).unwrap().matches_hash(&row.hash)).peekable();
-            // A row is the record of one of them, unless each of them has one.
+            // The row records one of them, unless each of them has a row.
             if same.peek().is_some() {
                 let all = same.all(|&of| matches.migrations[of] != MigrationStatus::Pending);
                 assert!(all || matches!(status, RowStatus::Matched(_)));
@@ -194,7 +194,7 @@ fn what_has_a_row_with_its_identity_and_hash_is_not_pending() {
 }
 
 #[test]
-fn a_plan_lists_what_is_pending_in_order_and_only_that() {
+fn a_plan_lists_the_pending_migrations_in_order() {
     for_all(|_, set, history| {
         for apply_older in [false, true] {
             let Ok(plan) = plan_up(set, history, Policy { apply_older, strict: false }) else {
@@ -210,7 +210,7 @@ fn a_plan_lists_what_is_pending_in_order_and_only_that() {
 }
 
 #[test]
-fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
+fn after_a_plan_nothing_is_pending() {
     for_all(|_, set, history| {
         let Ok(first) = plan_up(set, history, LENIENT) else { return };
         let after = applied(set, history, &first, first.pending.len());
@@ -221,7 +221,7 @@ fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
 }
 
 #[test]
-fn a_plan_that_was_carried_out_in_part_goes_on_with_the_rest() {
+fn after_a_part_of_a_plan_the_rest_is_pending() {
     for_all(|random, set, history| {
         let Ok(first) = plan_up(set, history, LENIENT) else { return };
         let done = random.below(first.pending.len() + 1);
@@ -232,7 +232,7 @@ fn a_plan_that_was_carried_out_in_part_goes_on_with_the_rest() {
 }
 
 #[test]
-fn the_rules_only_stop_and_never_choose() {
+fn the_policy_stops_a_run_but_never_changes_it() {
     for_all(|_, set, history| {
         let lenient = plan_up(set, history, LENIENT);
         for strict in [false, true] {
@@ -245,7 +245,7 @@ fn the_rules_only_stop_and_never_choose() {
 }
 
 #[test]
-fn after_baseline_everything_chosen_is_applied() {
+fn after_baseline_nothing_is_left_to_record() {
     for_all(|random, set, history| {
         let through = random.below(set.migrations().len() + 1);
         let Ok(first) = plan_baseline(set, history, Some(through)) else { return };
@@ -257,9 +257,9 @@ fn after_baseline_everything_chosen_is_applied() {
 }
 
 #[test]
-fn after_accept_nothing_named_is_edited_and_nothing_else_has_changed() {
+fn accept_changes_the_status_of_what_it_records_only() {
     for_all(|random, set, history| {
-        // Of migrations that cannot be told apart, the first is the one that is recorded.
+        // Of migrations that cannot be told apart, accept records the first.
         let all: Vec<usize> = (0..set.migrations().len()).collect();
         let is_twin =
             |a: &Migration, b: &Migration| a.when == b.when && a.matches_hash(b.hash.as_str());
@@ -284,7 +284,7 @@ fn after_accept_nothing_named_is_edited_and_nothing_else_has_changed() {
 }
 
 #[test]
-fn the_order_of_rows_that_have_an_identity_does_not_matter_for_what_runs() {
+fn the_order_of_rows_with_an_identity_does_not_change_the_plan() {
     for_all(|random, set, history| {
         let identities = Identities::new(set);
         if history.rows.iter().any(|row| identities.candidates(row).is_empty()) {
@@ -313,9 +313,9 @@ fn a_table_is_upgraded_only_if_every_row_gets_a_name() {
     });
 }
 
-/// How a runner other than ours marks its rows.
+/// What another runner writes as `created_at`.
 #[derive(Clone, Copy)]
-enum Marks {
+enum CreatedAt {
     Drizzle,
     TimeOfApplying,
     Seconds,
@@ -324,7 +324,7 @@ enum Marks {
 }
 
 #[test]
-fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
+fn migrations_of_another_runner_never_run_again_whatever_its_time_stamps() {
     let made = |edit: &str| {
         let contents = (0..6).map(|index| format!("{index}{edit}").into_bytes());
         let made: Vec<_> = contents.map(|content| Migration::new("", "", None, content)).collect();
@@ -334,12 +334,12 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
     let (as_it_ran, edited) = (made(""), made(", edited"));
     for seed in 1..=20_000 {
         let mut random = Random::seeded(seed);
-        let marks = random.of(&[
-            Marks::Drizzle,
-            Marks::TimeOfApplying,
-            Marks::Seconds,
-            Marks::Count,
-            Marks::Nothing,
+        let created_at = random.of(&[
+            CreatedAt::Drizzle,
+            CreatedAt::TimeOfApplying,
+            CreatedAt::Seconds,
+            CreatedAt::Count,
+            CreatedAt::Nothing,
         ]);
         let (mut migrations, mut rows, mut ran) = (Vec::new(), Vec::new(), Vec::new());
         let mut now = 1_700_000_000_000;
@@ -350,7 +350,7 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
             let mut migration = source[index].clone();
             (migration.name, migration.when) = (format!("{index}_name"), Some(when));
             migrations.push(migration);
-            // It was applied at its turn or, being merged late, not at all.
+            // Some are merged late and have not been applied.
             if random.one_in(4) {
                 continue;
             }
@@ -359,12 +359,12 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
             rows.push(Row {
                 id: count,
                 hash: as_it_ran[index].hash.to_string(),
-                created_at: match marks {
-                    Marks::Drizzle => Some(when),
-                    Marks::TimeOfApplying => Some(now),
-                    Marks::Seconds => Some(now / 1000),
-                    Marks::Count => Some(count),
-                    Marks::Nothing => None,
+                created_at: match created_at {
+                    CreatedAt::Drizzle => Some(when),
+                    CreatedAt::TimeOfApplying => Some(now),
+                    CreatedAt::Seconds => Some(now / 1000),
+                    CreatedAt::Count => Some(count),
+                    CreatedAt::Nothing => None,
                 },
                 name: None,
                 xmin: None,
@@ -384,8 +384,8 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
     }
 }
 
-/// What ran, as drizzle-orm of either generation or we record it, and the files as they are now:
-/// edited, renamed, with other line ends.
+/// A history as drizzle-orm 0.x, 1.x or this program writes it, and the files as they are now: edited,
+/// renamed, with other line ends.
 fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) -> Past {
     let layout = random.of(&[Layout::Drizzle0, Layout::Drizzle1, Layout::Plain]);
     let table_version = match layout {
@@ -411,7 +411,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         (before.name, before.when) = (name, when);
         let mut after = before.clone();
         let is_renamed = random.one_in(5);
-        // What was renamed and edited is known by its time, and a plain file has none.
+        // A file that was renamed and edited is matched by its time, which a plain file lacks.
         if random.one_in(4) && !(is_renamed && layout == Layout::Plain) {
             after = now[index].clone();
         } else if random.one_in(4) {
@@ -429,7 +429,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         recorded.push(index);
         let name = table::row_name(&before, layout);
         let name = Some(name).filter(|_| table_version == TableVersion::V1 && !random.one_in(5));
-        // Drizzle 1.x keeps whole seconds; what it upgraded, and what has no name, is of 0.x.
+        // Drizzle 1.x writes whole seconds; rows that it upgraded, or without a name, are of 0.x.
         let is_whole = layout != Layout::Plain && name.is_some() && random.one_in(2);
         let created_at = if is_whole { time / 1000 * 1000 } else { time };
         for _ in 0..random.of(&[1, 1, 1, 2]) {
@@ -458,7 +458,7 @@ struct Past {
 }
 
 #[test]
-fn what_has_run_is_never_run_again_whatever_became_of_its_file() {
+fn applied_migrations_never_run_again_whatever_happened_to_their_files() {
     let made = |edit: &str| {
         [0, 1, 2, 3, 4, 5].map(|index| {
             let content = format!("{index}\n{edit}\n");
