@@ -137,8 +137,8 @@ pub fn dry_run<'a>(
     loop {
         match next_action(&operation, set, options.policy, &history)? {
             NextAction::Record { rows, names, matches, .. } => {
-                history.after_upgrade(set.layout(), &matches.names(set));
-                history.add(&rows);
+                history.set_upgraded(set.layout(), &matches.row_names(set));
+                history.add_unwritten(&rows);
                 accepted = names;
             }
             NextAction::Nothing { plan: Some(plan) } => {
@@ -237,12 +237,12 @@ impl<'a> Runner<'a> {
             NextAction::Apply(plan) => {
                 let table = &self.options.table;
                 let prepared = resume::prepare(self.set, &plan, &state.progress, table)?;
-                state.row_names = plan.matches.names(self.set);
+                state.row_names = plan.matches.row_names(self.set);
                 self.apply(session, &plan, &prepared, &mut state)?;
                 Ok(Round::Finished)
             }
             NextAction::Record { rows, names, kind, matches } => {
-                state.row_names = matches.names(self.set);
+                state.row_names = matches.row_names(self.set);
                 self.recorded = Some(names.clone());
                 self.record(session, rows, &names, &state)?;
                 self.lost_connection = None;
@@ -344,7 +344,7 @@ impl<'a> Runner<'a> {
         let pending = match action {
             NextAction::Record { .. } => return,
             NextAction::Nothing { .. } => Vec::new(),
-            NextAction::Apply(plan) => plan.pending.iter().map(|pending| pending.place).collect(),
+            NextAction::Apply(plan) => plan.pending.iter().map(|pending| pending.index).collect(),
         };
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();

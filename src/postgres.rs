@@ -4,6 +4,7 @@ pub mod backend_pid;
 pub mod conninfo;
 pub mod dns;
 mod login;
+pub mod result;
 pub mod server_error;
 pub mod session;
 pub mod socket;

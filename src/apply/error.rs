@@ -1,9 +1,8 @@
 //! Why the database is not as it was to be, and the exit code for each reason.
 
-use crate::history::plan::Disagreement;
+use crate::history::plan::HistoryMismatch;
 use crate::history::progress::BadProgressTable;
-use crate::history::table::{self, NotHistoryTable, Table};
-use crate::migrations::migration::MigrationSet;
+use crate::history::table::{NotHistoryTable, Table};
 use crate::migrations::prepared::NotRunnable;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
@@ -18,7 +17,7 @@ pub enum ApplyError {
     /// Pending migrations that cannot be run as they are.
     NotRunnable(Vec<NotRunnable>),
     /// History and carried set disagree.
-    Conflict(Conflict),
+    HistoryMismatch(HistoryMismatch),
     /// The table that is there is not a history.
     NotHistoryTable(Table, NotHistoryTable),
     /// No place that was tried let us in.
@@ -140,116 +139,6 @@ pub struct UnknownOutcome {
     pub again: String,
 }
 
-/// How history and carried set disagree, with the names of everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conflict {
-    /// Changed after they had been applied.
-    Edited(Vec<Edited>),
-    /// Rows that could belong to several migrations.
-    Ambiguous {
-        /// The rows.
-        rows: Vec<String>,
-        /// The migrations.
-        migrations: Vec<String>,
-    },
-    /// No row is about anything carried.
-    NothingMatches {
-        /// How many rows there are.
-        rows: usize,
-        /// How many migrations.
-        migrations: usize,
-    },
-    /// Pending ones come before everything that was applied.
-    OlderThanHistory {
-        /// They.
-        pending: Vec<String>,
-        /// The first that was applied.
-        first_applied: String,
-    },
-    /// Pending ones may be what an unknown row recorded.
-    PossiblyApplied {
-        /// They.
-        pending: Vec<String>,
-        /// The rows.
-        unknown: Vec<String>,
-    },
-    /// The table has to be upgraded to Drizzle 1.x's, but these rows have no name to get.
-    NotUpgradable {
-        /// The rows that match nothing.
-        unknown: Vec<String>,
-    },
-    /// `--strict` forbids it.
-    Strict {
-        /// Pending and out of order.
-        out_of_order: Vec<String>,
-        /// The rows that match nothing.
-        unknown: Vec<String>,
-    },
-}
-
-/// A migration that was changed after it had been applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edited {
-    /// Its name.
-    pub migration: String,
-    /// Its file.
-    pub file: String,
-    /// The hash that was recorded.
-    pub recorded: String,
-    /// The hash it has now.
-    pub present: String,
-}
-
-impl Conflict {
-    /// Puts names to a disagreement.
-    pub fn new(disagreement: Disagreement, set: &MigrationSet, rows: &[table::Row]) -> Conflict {
-        let migration = |place: usize| set.get(place).map(|m| m.name.clone()).unwrap_or_default();
-        let migrations = |places: Vec<usize>| places.into_iter().map(migration).collect();
-        let rows_at = |places: Vec<usize>| {
-            places.into_iter().filter_map(|place| Some(rows.get(place)?.to_string())).collect()
-        };
-        match disagreement {
-            Disagreement::Edited(edited) => Conflict::Edited(
-                edited
-                    .into_iter()
-                    .filter_map(|(place, row)| {
-                        let (migration, row) = (set.get(place)?, rows.get(row)?);
-                        Some(Edited {
-                            migration: migration.name.clone(),
-                            file: migration.file.clone(),
-                            recorded: row.hash.clone(),
-                            present: migration.hash.to_string(),
-                        })
-                    })
-                    .collect(),
-            ),
-            Disagreement::Ambiguous { rows, migrations: places } => {
-                Conflict::Ambiguous { rows: rows_at(rows), migrations: migrations(places) }
-            }
-            Disagreement::NothingMatches => {
-                Conflict::NothingMatches { rows: rows.len(), migrations: set.migrations().len() }
-            }
-            Disagreement::OlderThanHistory { pending, first_applied } => {
-                Conflict::OlderThanHistory {
-                    pending: migrations(pending),
-                    first_applied: migration(first_applied),
-                }
-            }
-            Disagreement::PossiblyApplied { pending, unknown } => Conflict::PossiblyApplied {
-                pending: migrations(pending),
-                unknown: rows_at(unknown),
-            },
-            Disagreement::NotUpgradable { unknown } => {
-                Conflict::NotUpgradable { unknown: rows_at(unknown) }
-            }
-            Disagreement::Strict { out_of_order, unknown } => Conflict::Strict {
-                out_of_order: migrations(out_of_order),
-                unknown: rows_at(unknown),
-            },
-        }
-    }
-}
-
 impl From<Signal> for ApplyError {
     /// A signal that interrupted nothing.
     fn from(signal: Signal) -> ApplyError {
@@ -263,7 +152,7 @@ impl ApplyError {
         use ApplyError::*;
         match self {
             NoSuchMigration(_) | NotApplied(_) => 64,
-            NotRunnable(_) | Conflict(_) | ChangedSteps(_) | AbandonedProgress(_)
+            NotRunnable(_) | HistoryMismatch(_) | ChangedSteps(_) | AbandonedProgress(_)
             | BadProgressTable(..) | NotHistoryTable(..) => 65,
             Unreachable(attempts) => {
                 if attempts.iter().any(|attempt| attempt.cause.is_config_error()) {

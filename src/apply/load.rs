@@ -73,7 +73,7 @@ impl Answers {
         deadline: Deadline<'_>,
     ) -> Result<Answers, QueryError> {
         let table = &options.table;
-        let both = format!("select {}; {}", progress::missing_sql(table), table.select_sql());
+        let both = format!("select {}; {}", progress::is_missing_sql(table), table.select_sql());
         let (history, may_have_progress) = match session.query(&both, deadline) {
             Ok(sets) => {
                 let mut sets = sets.into_iter();
@@ -84,7 +84,8 @@ impl Answers {
             Err(QueryError::Server(error)) if error.is("42P01") => {
                 let row = session.query_row(&table.schema_exists_sql(), deadline)?;
                 let row = row.unwrap_or_default();
-                let has_schema = Table::parse_probe(&row).state != TableVersion::NoSchema;
+                let has_schema =
+                    Table::parse_schema_exists(&row).table_version != TableVersion::NoSchema;
                 (HistoryAnswer::NoTable(row), has_schema)
             }
             Err(QueryError::Server(error)) if error.is("42501") => {
@@ -108,12 +109,12 @@ impl Answers {
             HistoryAnswer::Read(sets) => {
                 table.parse(sets).map_err(|not| ApplyError::NotHistoryTable(table.clone(), not))
             }
-            HistoryAnswer::NoTable(row) => Ok(Table::parse_probe(row)),
+            HistoryAnswer::NoTable(row) => Ok(Table::parse_schema_exists(row)),
             HistoryAnswer::Denied { error, table_exists } => {
                 let role = &options.target.user;
                 let statements = match table_exists {
-                    true => table.reading_grants(role),
-                    false => table.grants(TableVersion::NoTable, &[], &[], role),
+                    true => table.read_grants_sql(role),
+                    false => table.grants_sql(TableVersion::NoTable, &[], &[], role),
                 };
                 Err(ApplyError::PermissionDenied { error: error.clone(), statements })
             }
@@ -128,7 +129,7 @@ impl Answers {
                 .map_err(|not| ApplyError::BadProgressTable(table.clone(), not)),
             ProgressAnswer::Denied(error) => Err(ApplyError::PermissionDenied {
                 error: error.clone(),
-                statements: progress::grants(table, true, &options.target.user),
+                statements: progress::grants_sql(table, true, &options.target.user),
             }),
         }
     }

@@ -26,9 +26,9 @@ impl Runner<'_> {
     ) -> Result<(), Interrupt> {
         self.check_settings(session, plan, prepared)?;
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
-            let Some(migration) = self.set.get(pending.place) else { continue };
+            let Some(migration) = self.set.get(pending.index) else { continue };
             self.check_signal()?;
-            if state.history.is_outdated() {
+            if state.history.needs_reload() {
                 return Err(Setback::HistoryChanged.into());
             }
             if self.lost_connection.is_none() {
@@ -131,7 +131,7 @@ impl Runner<'_> {
             let has_progress = is_left || state.progress.of(&migration).next().is_some();
             has_progress.then(|| ProgressChange::Close { migrations: vec![migration] })
         };
-        let row = is_last.then(|| NewRow::of(step.migration, self.set.layout()));
+        let row = is_last.then(|| NewRow::new(step.migration, self.set.layout()));
         let spec = TransactionSpec {
             step: Some(step),
             runs_step,

@@ -1,12 +1,12 @@
 //! What to do next, decided from the migrations and the history alone. Pure.
 
 use crate::history::matching::Matches;
-use crate::history::plan::{self, Accepted, Disagreement, Plan, Policy};
+use crate::history::plan::{self, Plan, Policy, RecordPlan};
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
 
 use super::Operation;
-use super::error::{ApplyError, Conflict};
+use super::error::ApplyError;
 use super::event::RecordKind;
 
 /// What a round does.
@@ -26,33 +26,30 @@ pub(super) fn next_action(
     policy: Policy,
     history: &History,
 ) -> Result<NextAction, ApplyError> {
-    let mismatch = |disagreement| mismatch(disagreement, set, history);
+    let nothing = NextAction::Nothing { plan: None };
     match operation {
         Operation::Baseline { through } => {
             let through = through.as_ref().map(|name| index_of(set, name)).transpose()?;
-            let (matches, indexes) = plan::baseline(set, history, through).map_err(mismatch)?;
-            let records = indexes.into_iter().map(|index| (index, None)).collect();
-            let record = record(set, records, matches, history, RecordKind::Baseline);
-            Ok(record.unwrap_or(NextAction::Nothing { plan: None }))
+            let plan =
+                plan::plan_baseline(set, history, through).map_err(ApplyError::HistoryMismatch)?;
+            Ok(record(plan, RecordKind::Baseline).unwrap_or(nothing))
         }
         Operation::Accept { names } => {
-            let Accepted { matches, records, refused } = accepted(set, names.as_deref(), history)?;
-            if !refused.is_empty() {
-                let name = |index: usize| Some(set.get(index)?.name.clone());
-                return Err(ApplyError::NotApplied(refused.into_iter().filter_map(name).collect()));
+            let plan = accept_plan(set, names.as_deref(), history)?;
+            if !plan.not_applied.is_empty() {
+                return Err(ApplyError::NotApplied(plan.not_applied));
             }
-            let record = record(set, records, matches, history, RecordKind::Accept);
-            Ok(record.unwrap_or(NextAction::Nothing { plan: None }))
+            Ok(record(plan, RecordKind::Accept).unwrap_or(nothing))
         }
         Operation::Up { accept } => {
             if !accept.is_empty() {
                 // What an earlier start has accepted is not edited any more.
-                let Accepted { matches, records, .. } = accepted(set, Some(accept), history)?;
-                if let Some(record) = record(set, records, matches, history, RecordKind::Accept) {
+                let plan = accept_plan(set, Some(accept), history)?;
+                if let Some(record) = record(plan, RecordKind::Accept) {
                     return Ok(record);
                 }
             }
-            let plan = plan::plan(set, history, policy).map_err(mismatch)?;
+            let plan = plan::plan_up(set, history, policy).map_err(ApplyError::HistoryMismatch)?;
             match plan.pending.is_empty() {
                 true => Ok(NextAction::Nothing { plan: Some(plan) }),
                 false => Ok(NextAction::Apply(plan)),
@@ -62,45 +59,24 @@ pub(super) fn next_action(
 }
 
 /// What accepting these migrations comes to, or all that were edited.
-fn accepted(
+fn accept_plan(
     set: &MigrationSet,
     names: Option<&[String]>,
     history: &History,
-) -> Result<Accepted, ApplyError> {
+) -> Result<RecordPlan, ApplyError> {
     let indexes = |names: &[String]| {
         names.iter().map(|name| index_of(set, name)).collect::<Result<Vec<_>, _>>()
     };
     let named = names.map(indexes).transpose()?;
-    plan::accept(set, history, named.as_deref())
-        .map_err(|disagreement| mismatch(disagreement, set, history))
+    plan::plan_accept(set, history, named.as_deref()).map_err(ApplyError::HistoryMismatch)
 }
 
-/// The rows for these migrations, each with the row it has already; `None` without a migration.
-fn record(
-    set: &MigrationSet,
-    records: Vec<(usize, Option<usize>)>,
-    matches: Matches,
-    history: &History,
-    kind: RecordKind,
-) -> Option<NextAction> {
-    let layout = set.layout();
-    let row = |(index, row): (usize, Option<usize>)| {
-        let migration = set.get(index)?;
-        let new = match row.and_then(|row| history.rows.get(row)) {
-            Some(row) => NewRow::re_accept(migration, row, layout),
-            None => NewRow::of(migration, layout),
-        };
-        Some((new, migration.name.clone()))
-    };
-    let (rows, names): (Vec<_>, Vec<_>) = records.into_iter().filter_map(row).unzip();
-    (!rows.is_empty()).then_some(NextAction::Record { rows, names, kind, matches })
+fn record(plan: RecordPlan, kind: RecordKind) -> Option<NextAction> {
+    let RecordPlan { matches, rows, migrations, .. } = plan;
+    (!rows.is_empty()).then_some(NextAction::Record { rows, names: migrations, kind, matches })
 }
 
 fn index_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {
     let index = set.migrations().iter().position(|migration| migration.name == name);
     index.ok_or_else(|| ApplyError::NoSuchMigration(name.to_owned()))
-}
-
-fn mismatch(disagreement: Disagreement, set: &MigrationSet, history: &History) -> ApplyError {
-    ApplyError::Conflict(Conflict::new(disagreement, set, &history.rows))
 }

@@ -143,8 +143,8 @@ impl Runner<'_> {
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: step.migration.name.clone(),
             statement: begun.statement.clone().unwrap_or_default(),
-            done: progress::finish_begun_sql(table, &begun.migration, begun.step),
-            again: progress::forget_begun_sql(table, &begun.migration, begun.step),
+            done: progress::set_finished_sql(table, &begun.migration, begun.step),
+            again: progress::delete_started_sql(table, &begun.migration, begun.step),
         }))
     }
 }

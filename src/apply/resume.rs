@@ -33,7 +33,7 @@ pub fn prepare<'a>(
     }
     let mut changed = Vec::new();
     for (pending, prepared) in plan.pending.iter().zip(&mut prepared) {
-        let Some(migration) = set.get(pending.place) else { continue };
+        let Some(migration) = set.get(pending.index) else { continue };
         split_as_before(migration, prepared, progress);
         changed.extend(changed_step(migration, prepared, progress));
     }
@@ -56,7 +56,7 @@ fn abandoned(set: &MigrationSet, progress: &Progress, table: &Table) -> Vec<Aban
     let abandoned = names.into_iter().map(|name| AbandonedProgress {
         migration: name.to_owned(),
         rename_sql: progress::rename_sql(table, name, "NEW NAME"),
-        forget_sql: progress::forget_sql(table, name),
+        forget_sql: progress::delete_sql(table, name),
     });
     abandoned.collect()
 }

@@ -168,15 +168,16 @@ impl<'a> Runner<'a> {
     ) -> ApplyError {
         let (table, role) = (&self.options.table, &self.options.target.user);
         if of_progress {
-            let statements = progress::grants(table, state.progress.exists, role);
+            let statements = progress::grants_sql(table, state.progress.exists, role);
             return ApplyError::PermissionDenied { error, statements };
         }
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
         // Where there is no table yet, there is no answer, and nothing to grant.
         let missing = session.query_row(&table.missing_privileges_sql(), deadline).ok().flatten();
         let missing = missing.unwrap_or_default();
-        let mut statements = table.grants(state.history.state, &spec.upgrade, &missing, role);
-        statements.extend(spec.locks_table().then(|| table.locking_grant(role)));
+        let mut statements =
+            table.grants_sql(state.history.table_version, &spec.upgrade, &missing, role);
+        statements.extend(spec.locks_table().then(|| table.lock_grant_sql(role)));
         ApplyError::PermissionDenied { error, statements }
     }
 

@@ -23,7 +23,7 @@ impl Runner<'_> {
         prepared: &[PreparedMigration<'_>],
     ) -> Result<(), Interrupt> {
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
-            let Some(migration) = self.set.get(pending.place) else { continue };
+            let Some(migration) = self.set.get(pending.index) else { continue };
             let (script, steps) = (&prepared.script, prepared.steps.all());
             for (number, step) in (1..).zip(steps).skip(prepared.done) {
                 let needed = needed_settings(&step.replay(script));

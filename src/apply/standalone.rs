@@ -206,7 +206,7 @@ impl Runner<'_> {
                 Err(Setback::HistoryChanged.into())
             }
             Some(error) if error.is("42501") => {
-                let statements = progress::grants(table, true, &self.options.target.user);
+                let statements = progress::grants_sql(table, true, &self.options.target.user);
                 Err(ApplyError::PermissionDenied { error, statements }.into())
             }
             Some(error) => Err(query_failed(step, QueryError::Server(error))),

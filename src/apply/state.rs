@@ -42,18 +42,25 @@ impl ProgressChange {
         match self {
             ProgressChange::Begin { migration, step, hash, identifying_sql, session_pid } => {
                 let statement = identifying_sql.as_deref();
-                Some(progress::begin_sql(table, migration, *step, hash, statement, *session_pid))
+                Some(progress::insert_started_sql(
+                    table,
+                    migration,
+                    *step,
+                    hash,
+                    statement,
+                    *session_pid,
+                ))
             }
             ProgressChange::Finish { migration, step, hash } => {
-                Some(progress::finish_sql(table, migration, *step, hash))
+                Some(progress::insert_finished_sql(table, migration, *step, hash))
             }
             ProgressChange::FinishBegun { migration, step, .. } => {
-                Some(progress::finish_begun_sql(table, migration, *step))
+                Some(progress::set_finished_sql(table, migration, *step))
             }
             ProgressChange::ForgetBegun { migration, step } => {
-                Some(progress::forget_begun_sql(table, migration, *step))
+                Some(progress::delete_started_sql(table, migration, *step))
             }
-            ProgressChange::Close { migrations } => progress.close(table, migrations),
+            ProgressChange::Close { migrations } => progress.close_sql(table, migrations),
         }
     }
 }
@@ -72,7 +79,7 @@ impl DatabaseState {
             self.progress = Progress { exists: true, owned: true, records: Vec::new() };
         }
         if !spec.upgrade.is_empty() {
-            self.history.after_upgrade(layout, &self.row_names);
+            self.history.set_upgraded(layout, &self.row_names);
         }
         if let Some(change) = &spec.progress {
             self.progress_changed(change);
@@ -80,7 +87,7 @@ impl DatabaseState {
         match spec.rows.as_slice() {
             [] => Ok(()),
             [row] => {
-                let written = row.written(returned, self.history.state);
+                let written = row.written(returned, self.history.table_version);
                 self.history.rows.push(written.ok_or(Setback::HistoryChanged)?);
                 Ok(())
             }
@@ -95,17 +102,17 @@ impl DatabaseState {
                 let statement = identifying_sql.clone();
                 let finished = Record::finished(migration, *step, hash);
                 let record = Record { finished: false, statement, ..finished };
-                self.progress.put(migration, *step, Some(record));
+                self.progress.set(migration, *step, Some(record));
             }
             ProgressChange::Finish { migration, step, hash }
             | ProgressChange::FinishBegun { migration, step, hash } => {
                 let record = Record::finished(migration, *step, hash);
-                self.progress.put(migration, *step, Some(record));
+                self.progress.set(migration, *step, Some(record));
             }
             ProgressChange::ForgetBegun { migration, step } => {
-                self.progress.put(migration, *step, None);
+                self.progress.set(migration, *step, None);
             }
-            ProgressChange::Close { migrations } => self.progress.closed(migrations),
+            ProgressChange::Close { migrations } => self.progress.remove(migrations),
         }
     }
 }

@@ -308,13 +308,14 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     if spec.holds_lock {
         statements.push((StatementRole::Begin, "savepoint guarded".to_owned()));
     }
-    if history.state.has_table() && !progress.exists {
+    if history.table_version.has_table() && !progress.exists {
         // The common case; one query is faster than two.
-        let both = format!("{} and {}", table.unchanged_sql(history), progress::missing_sql(table));
+        let both =
+            format!("{} and {}", table.is_unchanged_sql(history), progress::is_missing_sql(table));
         statements.push((StatementRole::History, table::guard_sql(&both)));
     } else {
-        statements.push((StatementRole::History, table.guard_sql(history)));
-        statements.push((StatementRole::Progress, progress::unchanged_sql(table, progress)));
+        statements.push((StatementRole::History, table.history_guard_sql(history)));
+        statements.push((StatementRole::Progress, progress::guard_sql(table, progress)));
     }
     if spec.holds_lock {
         // Gives the locks of the guards back.

@@ -321,7 +321,7 @@ fn place_of_tag(journal: &str, tag: &str) -> Place {
 /// The history's table or schema, where that is what changes. A name without a schema may be any
 /// table's; it is taken for the history's where that lives in `public`.
 fn named_in_history(change: &sql::Change, table: &Table) -> Option<String> {
-    let (schema, name) = table.names();
+    let (schema, name) = (table.schema(), table.name());
     let is = |parts: &[&str]| change.name.iter().rev().zip(parts).all(|(a, b)| a == b);
     if change.schema {
         return is(&[schema]).then(|| format!("the schema {schema}"));

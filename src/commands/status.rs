@@ -99,7 +99,7 @@ pub fn look(
 ) -> Result<Status, ApplyError> {
     let Loaded { session, mut history, progress } = load::load(settings, stop, emit)?;
     let mut ages = HashMap::new();
-    if history.state == table::TableVersion::V1 {
+    if history.table_version == table::TableVersion::V1 {
         let deadline = Deadline::after(Duration::from_secs(30), stop);
         match session.query(&settings.table.times_sql(), deadline) {
             Ok(answer) => ages = set_times(&mut history, &answer),
@@ -137,7 +137,7 @@ fn status(
     let lines = set.migrations().iter().zip(&matches.migrations).enumerate();
     let lines = lines.map(|(place, (migration, standing))| {
         let row = row_of(standing);
-        let out_of_order = || pending.iter().any(|it| it.place == place && it.out_of_order);
+        let out_of_order = || pending.iter().any(|it| it.index == place && it.out_of_order);
         Line {
             migration: migration.name.clone(),
             state: match standing {

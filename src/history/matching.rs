@@ -1,7 +1,7 @@
-//! Which row is the record of which migration: the three steps of [`match_rows`].
+//! Which row of the history records which migration: [`match_rows`].
 //!
-//! Total: every row and every migration gets a standing. What can be read in more than one way is
-//! `Ambiguous`, and never guessed.
+//! Every row and every migration gets a status. What can be read in more than one way is
+//! `Ambiguous`, and never guessed. Migrations and rows are named by their index.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
@@ -10,63 +10,59 @@ use std::hash::Hash;
 use crate::history::table::{self, Row};
 use crate::migrations::migration::{Layout, Migration, MigrationSet};
 
-/// What the history says of one carried migration. Rows are named by their place in the history.
+/// What the history says of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationStatus {
-    /// Recorded, with the hash it bears.
+    /// This row records it, with the hash of its file.
     Applied(usize),
-    /// Recorded, with another hash: changed since it ran.
+    /// This row records it, with another hash: the file changed after it ran.
     Edited(usize),
-    /// Recorded or not: there are rows that could be its record, or another's.
+    /// There are rows that could record it, or another migration.
     Ambiguous,
-    /// Not recorded.
+    /// No row records it.
     Pending,
 }
 
-/// What the carried set says of one row. Migrations are named by their place in the set.
+/// What the migrations say of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowStatus {
-    /// The record of this migration.
-    Of(usize),
-    /// A further record of this migration: racing runners, or an accepted edit.
+    /// It records this migration.
+    Matched(usize),
+    /// It records this migration once more: runners raced, or an edit was accepted.
     Duplicate(usize),
-    /// The record of one of several migrations.
+    /// It could record any of several migrations.
     Ambiguous,
-    /// The record of nothing that is carried.
+    /// It records none of the migrations.
     Unknown,
 }
 
-/// Every migration and every row, each accounted for once.
+/// The status of every migration and of every row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matches {
-    /// A standing for each migration of the set.
     pub migrations: Vec<MigrationStatus>,
-    /// A standing for each row of the history.
     pub rows: Vec<RowStatus>,
 }
 
-/// Pairs rows with migrations: by identity and hash, then by identity alone (edited), then by
-/// hash alone where a row's identity belongs to nothing carried.
+/// Matches rows with migrations: by identity and hash, then by identity alone (edited), then by
+/// hash alone where a row has the identity of no migration.
 pub fn match_rows(set: &MigrationSet, rows: &[Row]) -> Matches {
-    let mut matching = Matcher {
+    let mut matcher = Matcher {
         set,
         rows,
-        identities: Identities::of(set),
+        identities: Identities::new(set),
         matches: Matches {
             migrations: vec![MigrationStatus::Pending; set.migrations().len()],
             rows: vec![RowStatus::Unknown; rows.len()],
         },
     };
-    let unpaired = matching.by_identity_and_hash();
-    let unmatched = matching.by_identity(unpaired);
-    matching.by_hash(unmatched);
-    matching.matches
+    let other_hash = matcher.by_identity_and_hash();
+    let other_identity = matcher.by_identity(other_hash);
+    matcher.by_hash(other_identity);
+    matcher.matches
 }
 
-/// A row and its place in the history.
-type Placed<'a> = (usize, &'a Row);
+type IndexedRow<'a> = (usize, &'a Row);
 
-/// A pairing in the making.
 struct Matcher<'a> {
     set: &'a MigrationSet,
     rows: &'a [Row],
@@ -75,125 +71,133 @@ struct Matcher<'a> {
 }
 
 impl<'a> Matcher<'a> {
-    /// Migrations that share identity and content cannot be told apart, nor need they be: each row
-    /// says that one of them ran, and they are taken in order. Rows that can be of few go before
-    /// those that can be of many; and a file's own hash before those of its other line ends, which
-    /// may be the own hash of another. Returns the rows that are left.
-    fn by_identity_and_hash(&mut self) -> Vec<Placed<'a>> {
-        let exactly = |migration: &Migration, row: &Row| migration.hash.as_str() == row.hash;
-        let in_some_form = |migration: &Migration, row: &Row| migration.matches_hash(&row.hash);
-        let mut by_breadth: BTreeMap<usize, Vec<Placed<'a>>> = BTreeMap::new();
-        for (place, row) in self.rows.iter().enumerate() {
-            let candidate_count = self.identities.matching(row).len();
-            by_breadth.entry(candidate_count).or_default().push((place, row));
+    /// Matches rows that have a migration's identity and hash; returns the other rows.
+    ///
+    /// Migrations that share both cannot be told apart and need not be: each row says that one of
+    /// them ran, and they are taken in order. Rows with few candidates go before rows with many,
+    /// and a file's own hash before those of its other line ends, which another file may own.
+    fn by_identity_and_hash(&mut self) -> Vec<IndexedRow<'a>> {
+        let own_hash = |migration: &Migration, row: &Row| migration.hash.as_str() == row.hash;
+        let any_hash = |migration: &Migration, row: &Row| migration.matches_hash(&row.hash);
+        let mut by_candidate_count: BTreeMap<usize, Vec<IndexedRow<'a>>> = BTreeMap::new();
+        for (row_index, row) in self.rows.iter().enumerate() {
+            let candidate_count = self.identities.candidates(row).len();
+            by_candidate_count.entry(candidate_count).or_default().push((row_index, row));
         }
-        for same_candidates in by_breadth.into_values() {
-            for matches_hash in [exactly, in_some_form] {
-                for &(place, row) in &same_candidates {
-                    let found = self.identities.matching(row).iter().copied().find(|&of| {
-                        self.matches.is_unread(place)
-                            && self.matches.is_pending(of)
+        for rows in by_candidate_count.into_values() {
+            for has_same_hash in [own_hash, any_hash] {
+                for &(row_index, row) in &rows {
+                    let is_match = |&&index: &&usize| {
+                        self.matches.is_unmatched(row_index)
+                            && self.matches.is_pending(index)
                             && self
                                 .set
-                                .get(of)
-                                .is_some_and(|migration| matches_hash(migration, row))
-                    });
-                    if let Some(of) = found {
-                        self.matches.join(of, place, MigrationStatus::Applied(place));
+                                .get(index)
+                                .is_some_and(|migration| has_same_hash(migration, row))
+                    };
+                    let candidates = self.identities.candidates(row);
+                    if let Some(&migration) = candidates.iter().find(is_match) {
+                        let status = MigrationStatus::Applied(row_index);
+                        self.matches.set_match(migration, row_index, status);
                     }
                 }
             }
         }
         let rows = self.rows.iter().enumerate();
-        rows.filter(|(place, _)| self.matches.is_unread(*place)).collect()
+        rows.filter(|(row_index, _)| self.matches.is_unmatched(*row_index)).collect()
     }
 
-    /// A row that is left has another hash than any migration of its identity that has no row yet.
-    /// If there is just one of that identity, it was edited. Returns the rows whose identity
-    /// belongs to nothing carried.
-    fn by_identity(&mut self, rows: Vec<Placed<'a>>) -> Vec<Placed<'a>> {
+    /// Matches rows that have a migration's identity and another hash; returns the rows that have
+    /// the identity of no migration. Where a single migration has that identity, it was edited.
+    fn by_identity(&mut self, rows: Vec<IndexedRow<'a>>) -> Vec<IndexedRow<'a>> {
         let (mut unmatched, mut others) = (Vec::new(), Vec::new());
         let mut edited: BTreeMap<usize, usize> = BTreeMap::new();
-        for (place, row) in rows {
-            match self.identities.matching(row) {
-                [] => unmatched.push((place, row)),
-                &[of] if self.matches.is_pending(of) => {
-                    // The latest record is the one that counts.
-                    if let Some(earlier) = edited.insert(of, place) {
-                        self.matches.set_row(earlier, RowStatus::Duplicate(of));
+        for (row_index, row) in rows {
+            match self.identities.candidates(row) {
+                [] => unmatched.push((row_index, row)),
+                &[migration] if self.matches.is_pending(migration) => {
+                    // The latest row is the one that counts.
+                    if let Some(earlier) = edited.insert(migration, row_index) {
+                        self.matches.set_row(earlier, RowStatus::Duplicate(migration));
                     }
                 }
-                same => others.push((place, row, same.to_vec())),
+                candidates => others.push((row_index, row, candidates.to_vec())),
             }
         }
-        for (of, place) in edited {
-            self.matches.join(of, place, MigrationStatus::Edited(place));
+        for (migration, row_index) in edited {
+            self.matches.set_match(migration, row_index, MigrationStatus::Edited(row_index));
         }
 
-        // A further record of one that has a row; or else, perhaps, the record of one that has not.
-        let mut open = Vec::new();
-        for (place, row, same) in others {
-            let (free, taken): (Vec<usize>, Vec<usize>) =
-                same.iter().partition(|&&of| self.matches.is_pending(of));
-            let again = taken.iter().find(|&&of| self.matches_hash(of, row));
-            match again.or(taken.first().filter(|_| free.is_empty())) {
-                Some(&of) => self.matches.set_row(place, RowStatus::Duplicate(of)),
-                None => open.push((place, free)),
+        // Each other row records a migration that has a row once more, or perhaps one that has none.
+        let mut ambiguous = Vec::new();
+        for (row_index, row, candidates) in others {
+            let (pending, recorded): (Vec<usize>, Vec<usize>) =
+                candidates.iter().partition(|&&migration| self.matches.is_pending(migration));
+            let same_hash = recorded.iter().find(|&&migration| self.matches_hash(migration, row));
+            match same_hash.or(recorded.first().filter(|_| pending.is_empty())) {
+                Some(&migration) => {
+                    self.matches.set_row(row_index, RowStatus::Duplicate(migration));
+                }
+                None => ambiguous.push((row_index, pending)),
             }
         }
-        for (place, free) in open {
-            self.matches.leave_open(&[place], &free);
+        for (row_index, migrations) in ambiguous {
+            self.matches.set_ambiguous(&[row_index], &migrations);
         }
         unmatched
     }
 
-    /// Rows of runners that write time stamps of their own, and of migrations that were renamed.
-    /// As many rows as there are migrations of that content decide; fewer do not.
-    fn by_hash(&mut self, unmatched: Vec<Placed<'a>>) {
-        let mut same_candidates: BTreeMap<Vec<usize>, Vec<Placed<'a>>> = BTreeMap::new();
-        for (place, row) in unmatched {
-            let all = 0..self.set.migrations().len();
-            let content = all.filter(|&of| self.matches_hash(of, row)).collect();
-            same_candidates.entry(content).or_default().push((place, row));
+    /// Matches the rows of runners that write time stamps of their own, and of migrations that were
+    /// renamed. It takes at least as many rows as there are pending migrations of one content.
+    fn by_hash(&mut self, unmatched: Vec<IndexedRow<'a>>) {
+        let mut same_candidates: BTreeMap<Vec<usize>, Vec<IndexedRow<'a>>> = BTreeMap::new();
+        for (row_index, row) in unmatched {
+            let migrations = 0..self.set.migrations().len();
+            let candidates = migrations.filter(|&migration| self.matches_hash(migration, row));
+            same_candidates.entry(candidates.collect()).or_default().push((row_index, row));
         }
-        // The fewer a row can be of, the sooner it is paired.
+        // Rows with few candidates go before rows with many.
         let mut same_candidates: Vec<_> = same_candidates.into_iter().collect();
-        same_candidates.sort_by_key(|(content, _)| content.len());
-        for (content, rows) in same_candidates {
-            let free: Vec<usize> =
-                content.iter().copied().filter(|&of| self.matches.is_pending(of)).collect();
-            if rows.len() < free.len() {
-                let places: Vec<usize> = rows.iter().map(|(place, _)| *place).collect();
-                self.matches.leave_open(&places, &free);
+        same_candidates.sort_by_key(|(candidates, _)| candidates.len());
+        for (candidates, rows) in same_candidates {
+            let is_pending = |&migration: &usize| self.matches.is_pending(migration);
+            let pending: Vec<usize> = candidates.iter().copied().filter(is_pending).collect();
+            if rows.len() < pending.len() {
+                let row_indices: Vec<usize> =
+                    rows.iter().map(|(row_index, _)| *row_index).collect();
+                self.matches.set_ambiguous(&row_indices, &pending);
                 continue;
             }
-            for (&of, &(place, _)) in free.iter().zip(&rows) {
-                self.matches.join(of, place, MigrationStatus::Applied(place));
+            for (&migration, &(row_index, _)) in pending.iter().zip(&rows) {
+                let status = MigrationStatus::Applied(row_index);
+                self.matches.set_match(migration, row_index, status);
             }
-            for &(place, row) in rows.iter().skip(free.len()) {
-                if let Some(of) = self.again(row, &content, &free, &rows) {
-                    self.matches.set_row(place, RowStatus::Duplicate(of));
+            for &(row_index, row) in rows.iter().skip(pending.len()) {
+                let matched = pending.iter().copied().zip(rows.iter().map(|(_, row)| *row));
+                if let Some(migration) = self.duplicate_of(row, matched, &candidates) {
+                    self.matches.set_row(row_index, RowStatus::Duplicate(migration));
                 }
             }
         }
     }
 
-    /// Whose record a row is once more that has no identity, and of whose content everything has a
-    /// row: that of its twin. To drizzle-orm 1.x the hash is the identity of such a row.
-    fn again(
+    /// The migration that a row records once more: the one matched with a row of the same identity.
+    /// To drizzle-orm 1.x, the hash of a row without a name is its identity.
+    fn duplicate_of<'m>(
         &self,
         row: &Row,
-        content: &[usize],
-        free: &[usize],
-        rows: &[Placed<'_>],
+        mut matched: impl Iterator<Item = (usize, &'m Row)>,
+        candidates: &[usize],
     ) -> Option<usize> {
-        let is_twin = |it: &Row| (it.created_at, &it.name) == (row.created_at, &row.name);
-        let is_marked = row.created_at.is_some() || row.name.is_some();
-        let mut paired = free.iter().zip(rows).filter(|_| is_marked);
-        let same_identity = paired.find(|(_, (_, it))| is_twin(it)).map(|(&of, _)| of);
-        let by_hash = || content.iter().copied().rev().find(|&of| self.matches.is_applied(of));
+        let has_identity = row.created_at.is_some() || row.name.is_some();
+        let is_same = |other: &Row| (other.created_at, &other.name) == (row.created_at, &row.name);
+        let same_identity = matched.find(|(_, other)| has_identity && is_same(other));
         let hash_is_identity = self.set.layout() == Layout::Drizzle1 && row.name.is_none();
-        same_identity.or_else(|| by_hash().filter(|_| hash_is_identity))
+        let same_hash = || {
+            let mut candidates = candidates.iter().copied().rev();
+            candidates.find(|&migration| hash_is_identity && self.matches.is_applied(migration))
+        };
+        same_identity.map(|(migration, _)| migration).or_else(same_hash)
     }
 
     fn matches_hash(&self, migration: usize, row: &Row) -> bool {
@@ -202,35 +206,32 @@ impl<'a> Matcher<'a> {
 }
 
 impl Matches {
-    /// The migrations whose standing is such a one, by place.
-    pub fn migrations(&self, wanted: impl Fn(MigrationStatus) -> bool) -> Vec<usize> {
-        let all = self.migrations.iter().enumerate();
-        all.filter(|(_, status)| wanted(**status)).map(|(place, _)| place).collect()
+    pub fn migrations_where(&self, is_wanted: impl Fn(MigrationStatus) -> bool) -> Vec<usize> {
+        let statuses = self.migrations.iter().enumerate();
+        statuses.filter(|(_, status)| is_wanted(**status)).map(|(index, _)| index).collect()
     }
 
-    /// The rows whose standing is this one, by place.
-    pub fn rows(&self, wanted: RowStatus) -> Vec<usize> {
-        let all = self.rows.iter().enumerate();
-        all.filter(|(_, status)| **status == wanted).map(|(place, _)| place).collect()
+    pub fn rows_with(&self, wanted: RowStatus) -> Vec<usize> {
+        let statuses = self.rows.iter().enumerate();
+        statuses.filter(|(_, status)| **status == wanted).map(|(index, _)| index).collect()
     }
 
-    /// The migrations that were changed after they had been applied, each with its row.
+    /// The edited migrations, each with the row that records it.
     pub fn edited(&self) -> Vec<(usize, usize)> {
-        let all = self.migrations.iter().enumerate();
-        all.filter_map(|(place, status)| match status {
-            MigrationStatus::Edited(row) => Some((place, *row)),
+        let edited = |(index, status): (usize, &MigrationStatus)| match status {
+            MigrationStatus::Edited(row) => Some((index, *row)),
             MigrationStatus::Applied(_) | MigrationStatus::Ambiguous | MigrationStatus::Pending => {
                 None
             }
-        })
-        .collect()
+        };
+        self.migrations.iter().enumerate().filter_map(edited).collect()
     }
 
-    /// The name that each row has in a table of Drizzle 1.x, if it is the record of anything.
-    pub fn names(&self, set: &MigrationSet) -> Vec<Option<String>> {
+    /// The name of each row in a table of Drizzle 1.x, if it records one of the migrations.
+    pub fn row_names(&self, set: &MigrationSet) -> Vec<Option<String>> {
         let name = |status: &RowStatus| match status {
-            RowStatus::Of(place) | RowStatus::Duplicate(place) => {
-                Some(table::row_name(set.get(*place)?, set.layout()))
+            RowStatus::Matched(migration) | RowStatus::Duplicate(migration) => {
+                Some(table::row_name(set.get(*migration)?, set.layout()))
             }
             RowStatus::Ambiguous | RowStatus::Unknown => None,
         };
@@ -245,18 +246,20 @@ impl Matches {
         matches!(self.migrations.get(migration), Some(MigrationStatus::Applied(_)))
     }
 
-    fn is_unread(&self, row: usize) -> bool {
+    fn is_unmatched(&self, row: usize) -> bool {
         self.rows.get(row) == Some(&RowStatus::Unknown)
     }
 
-    fn join(&mut self, migration: usize, row: usize, status: MigrationStatus) {
+    fn set_match(&mut self, migration: usize, row: usize, status: MigrationStatus) {
         self.set_migration(migration, status);
-        self.set_row(row, RowStatus::Of(migration));
+        self.set_row(row, RowStatus::Matched(migration));
     }
 
-    fn leave_open(&mut self, rows: &[usize], migrations: &[usize]) {
+    fn set_ambiguous(&mut self, rows: &[usize], migrations: &[usize]) {
         rows.iter().for_each(|&row| self.set_row(row, RowStatus::Ambiguous));
-        migrations.iter().for_each(|&of| self.set_migration(of, MigrationStatus::Ambiguous));
+        for &migration in migrations {
+            self.set_migration(migration, MigrationStatus::Ambiguous);
+        }
     }
 
     fn set_migration(&mut self, migration: usize, status: MigrationStatus) {
@@ -272,8 +275,8 @@ impl Matches {
     }
 }
 
-/// Which migrations a row may be the record of, going by identity. What no row asks for is not
-/// made: a start with nothing pending should cost no more than it must.
+/// Finds the migrations that share a row's identity. Each index is built when the first row needs
+/// it: with nothing pending, a start should cost as little as possible.
 pub(super) struct Identities<'a> {
     set: &'a MigrationSet,
     by_name: OnceCell<HashMap<String, Vec<usize>>>,
@@ -282,7 +285,7 @@ pub(super) struct Identities<'a> {
 }
 
 impl<'a> Identities<'a> {
-    pub(super) fn of(set: &'a MigrationSet) -> Identities<'a> {
+    pub(super) fn new(set: &'a MigrationSet) -> Identities<'a> {
         Identities {
             set,
             by_name: OnceCell::new(),
@@ -291,50 +294,51 @@ impl<'a> Identities<'a> {
         }
     }
 
-    pub(super) fn matching(&self, row: &Row) -> &[usize] {
+    /// The migrations that this row may record, going by its identity.
+    pub(super) fn candidates(&self, row: &Row) -> &[usize] {
         let layout = self.set.layout();
         let by_name = || {
             let name = |migration: &Migration| Some(table::row_name(migration, layout));
-            self.by_name.get_or_init(|| self.places(name)).get(row.name.as_deref()?)
+            self.by_name.get_or_init(|| self.index_by(name)).get(row.name.as_deref()?)
         };
         let by_when = || {
             let when = |migration: &Migration| migration.when;
-            self.by_when.get_or_init(|| self.places(when)).get(&row.created_at?)
+            self.by_when.get_or_init(|| self.index_by(when)).get(&row.created_at?)
         };
         let by_second = || {
-            let of = |migration: &Migration| migration.when.map(second);
-            self.by_second.get_or_init(|| self.places(of)).get(&second(row.created_at?))
+            let second_of = |migration: &Migration| migration.when.map(second);
+            self.by_second.get_or_init(|| self.index_by(second_of)).get(&second(row.created_at?))
         };
-        let found = match (layout, &row.name) {
+        let candidates = match (layout, &row.name) {
             (Layout::Drizzle0, None) => by_when(),
-            // Drizzle 1.x wrote it, and keeps whole seconds only. Of those that share one, its name
-            // picks one; or none, where they were renamed since.
+            // Drizzle 1.x wrote the row, and keeps whole seconds. Of several migrations of one
+            // second the name picks one, or none if they were renamed since.
             (Layout::Drizzle0, Some(_)) => {
-                let same = by_second().filter(|same| same.len() > 1);
-                let called = by_name().filter(|called| {
-                    matches!(called.as_slice(), [of] if same.is_some_and(|it| it.contains(of)))
+                let same_second = by_second().filter(|migrations| migrations.len() > 1);
+                let same_name = by_name().filter(|migrations| {
+                    matches!(migrations.as_slice(), [migration]
+                        if same_second.is_some_and(|others| others.contains(migration)))
                 });
-                called.or_else(by_second)
+                same_name.or_else(by_second)
             }
-            // Drizzle 0.x wrote it; 1.x, when it upgrades the table, looks for it by the second.
+            // Drizzle 0.x wrote the row; Drizzle 1.x looks for it by the second when it upgrades.
             (Layout::Drizzle1, None) => by_second(),
             (Layout::Drizzle1 | Layout::Plain, _) => by_name(),
         };
-        found.map(Vec::as_slice).unwrap_or_default()
+        candidates.map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The migrations' places by an identity, in order.
-    fn places<K: Eq + Hash>(
+    fn index_by<K: Eq + Hash>(
         &self,
         identity: impl Fn(&Migration) -> Option<K>,
     ) -> HashMap<K, Vec<usize>> {
-        let mut places: HashMap<K, Vec<usize>> = HashMap::new();
-        for (place, migration) in self.set.migrations().iter().enumerate() {
+        let mut indices: HashMap<K, Vec<usize>> = HashMap::new();
+        for (index, migration) in self.set.migrations().iter().enumerate() {
             if let Some(identity) = identity(migration) {
-                places.entry(identity).or_default().push(place);
+                indices.entry(identity).or_default().push(index);
             }
         }
-        places
+        indices
     }
 }
 

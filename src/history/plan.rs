@@ -1,22 +1,22 @@
-//! What there is to do: the carried set and the recorded history, paired, and what follows.
+//! What to do with these migrations and this history: run, record, or stop.
 //!
-//! Pure, and total: every row and every migration is accounted for exactly once. Time stamps that
-//! are larger than others can stop a run, never skip a migration; in doubt, nothing runs.
+//! Pure. Larger time stamps can stop a run but never skip a migration; in doubt, nothing runs.
+//! Plans name migrations and rows by their index; a [`HistoryMismatch`] has their names.
 
 #[cfg(test)]
 mod tests;
 
-use crate::history::table::{self, History, Row, TableVersion};
+use serde::Serialize;
+
+use crate::history::table::{self, History, NewRow, Row, TableVersion};
 use crate::migrations::migration::{Layout, MigrationSet};
 
 use super::matching::Identities;
 pub use super::matching::{Matches, MigrationStatus, RowStatus, match_rows};
 
-/// What a run may do although the history speaks against it, and what it may not although the
-/// history lets it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Policy {
-    /// Run pending migrations at which the rules would stop.
+    /// Run pending migrations even where the history casts doubt on them.
     pub apply_older: bool,
     /// Refuse unknown rows, and pending migrations that are out of order.
     pub strict: bool,
@@ -25,223 +25,293 @@ pub struct Policy {
 /// A migration that is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Its place in the set.
-    pub place: usize,
-    /// Whether it comes before something that has been applied already.
+    pub index: usize,
+    /// Whether it comes before a migration that has been applied.
     pub out_of_order: bool,
 }
 
-/// What a run will do.
+/// What `up` does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// How rows and migrations belong together.
     pub matches: Matches,
-    /// How many of the carried migrations have been applied.
+    /// How many migrations have been applied.
     pub applied: usize,
-    /// What is to run, in this order.
+    /// In the order in which they run.
     pub pending: Vec<Pending>,
-    /// The rows, by place, of which nothing carried knows.
+    /// The rows that record none of the migrations.
     pub unknown: Vec<usize>,
 }
 
-/// Why nothing may run. Migrations and rows are named by their places.
+/// What `baseline` and `accept` do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Disagreement {
-    /// Migrations were changed after they had been applied: each with its row.
-    Edited(Vec<(usize, usize)>),
-    /// Rows could be paired in more than one way.
-    Ambiguous {
-        /// The rows.
-        rows: Vec<usize>,
-        /// The migrations that may be theirs.
-        migrations: Vec<usize>,
-    },
-    /// There is a history, and none of it is about the carried set.
-    NothingMatches,
-    /// What is pending comes before everything that the history knows.
-    OlderThanHistory {
-        /// The pending migrations that do.
-        pending: Vec<usize>,
-        /// The first that was applied.
-        first_applied: usize,
-    },
-    /// A pending migration may be what a row that matches nothing recorded.
-    PossiblyApplied {
-        /// The pending migrations of which that is so.
-        pending: Vec<usize>,
-        /// The rows that match nothing.
-        unknown: Vec<usize>,
-    },
-    /// The table is of Drizzle 0.x and has to be upgraded, but these rows have no name to get.
-    NotUpgradable {
-        /// The rows that match nothing.
-        unknown: Vec<usize>,
-    },
-    /// `--strict` forbids it.
-    Strict {
-        /// The pending migrations out of order.
-        out_of_order: Vec<usize>,
-        /// The rows that match nothing.
-        unknown: Vec<usize>,
-    },
+pub struct RecordPlan {
+    pub matches: Matches,
+    pub rows: Vec<NewRow>,
+    /// The names of the migrations that these rows record.
+    pub migrations: Vec<String>,
+    /// The names of migrations that `accept` cannot record: nothing says that they ever ran.
+    pub not_applied: Vec<String>,
 }
 
-/// Decides what a run does with this set and this history.
-pub fn plan(set: &MigrationSet, history: &History, policy: Policy) -> Result<Plan, Disagreement> {
-    let rows = &history.rows;
-    let matches = unambiguous(set, rows)?;
-    let edited = matches.edited();
-    if !edited.is_empty() {
-        return Err(Disagreement::Edited(edited));
-    }
-
-    let applied = matches.migrations(|status| matches!(status, MigrationStatus::Applied(_)));
-    let pending = pending(set, rows, &matches);
-    let unknown = matches.rows(RowStatus::Unknown);
-    let out_of_order: Vec<usize> =
-        pending.iter().filter(|it| it.out_of_order).map(|it| it.place).collect();
-
-    // Before what names `baseline` and --apply-older as cures: neither could write a row.
-    if !pending.is_empty() {
-        upgradable(set, history, &unknown)?;
-    }
-    if !pending.is_empty() && !rows.is_empty() && !policy.apply_older {
-        let Some(&first_applied) = applied.first() else {
-            return Err(Disagreement::NothingMatches);
-        };
-        let older: Vec<usize> =
-            out_of_order.iter().copied().filter(|&place| place < first_applied).collect();
-        if !older.is_empty() {
-            return Err(Disagreement::OlderThanHistory { pending: older, first_applied });
-        }
-    }
-    let doubtful = possibly_applied(set, rows, &matches);
-    if !doubtful.is_empty() && !policy.apply_older {
-        return Err(Disagreement::PossiblyApplied { pending: doubtful, unknown });
-    }
-    if policy.strict && !(out_of_order.is_empty() && unknown.is_empty()) {
-        return Err(Disagreement::Strict { out_of_order, unknown });
-    }
-    Ok(Plan { applied: applied.len(), matches, pending, unknown })
+/// Why nothing runs: the history and the migrations disagree. Migrations go by their names, rows by
+/// what [`Row`] displays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryMismatch {
+    /// The files of these migrations changed after they had been applied.
+    Edited(Vec<EditedMigration>),
+    /// Each of these rows could record any of several migrations.
+    Ambiguous { rows: Vec<String>, migrations: Vec<String> },
+    /// No row records any of the migrations.
+    NothingMatches { row_count: usize, migration_count: usize },
+    /// These pending migrations come before the first one that was applied.
+    OlderThanHistory { pending: Vec<String>, first_applied: String },
+    /// These pending migrations may be what the unknown rows recorded.
+    PossiblyApplied { pending: Vec<String>, unknown: Vec<String> },
+    /// The table of Drizzle 0.x has to be upgraded, but no migration gives these rows a name.
+    NotUpgradable { unknown: Vec<String> },
+    /// `--strict` refuses these.
+    Strict { out_of_order: Vec<String>, unknown: Vec<String> },
 }
 
-fn unambiguous(set: &MigrationSet, rows: &[Row]) -> Result<Matches, Disagreement> {
-    let matches = match_rows(set, rows);
-    let rows = matches.rows(RowStatus::Ambiguous);
-    if rows.is_empty() {
-        return Ok(matches);
-    }
-    let migrations = matches.migrations(|status| status == MigrationStatus::Ambiguous);
-    Err(Disagreement::Ambiguous { rows, migrations })
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EditedMigration {
+    pub migration: String,
+    pub file: String,
+    pub recorded_hash: String,
+    pub current_hash: String,
 }
 
-/// The migrations that are to run, in order. Out of order is what comes before something that was
-/// applied: in the set, or by its time. Drizzle 0.x goes by the time alone, whatever the row, and
-/// skips such a migration; elsewhere it tells only of rows that have no place in the set.
+/// What `up` does with these migrations and this history.
+pub fn plan_up(
+    set: &MigrationSet,
+    history: &History,
+    policy: Policy,
+) -> Result<Plan, HistoryMismatch> {
+    let comparison = Comparison::new(set, history)?;
+    comparison.check_edited()?;
+    if !comparison.pending.is_empty() {
+        // Before the mismatches that `baseline` and --apply-older cure: those have to write a row.
+        comparison.check_upgradable()?;
+    }
+    if !policy.apply_older {
+        comparison.check_any_match()?;
+        comparison.check_older()?;
+        comparison.check_possibly_applied()?;
+    }
+    if policy.strict {
+        comparison.check_strict()?;
+    }
+    let applied = comparison.applied().len();
+    let Comparison { matches, pending, unknown, .. } = comparison;
+    Ok(Plan { matches, applied, pending, unknown })
+}
+
+/// What `baseline` records: the pending migrations, up to and with the one at this index.
+pub fn plan_baseline(
+    set: &MigrationSet,
+    history: &History,
+    through: Option<usize>,
+) -> Result<RecordPlan, HistoryMismatch> {
+    let comparison = Comparison::new(set, history)?;
+    let pending = comparison.pending.iter().map(|pending| pending.index);
+    let recorded = pending.filter(|&index| through.is_none_or(|through| index <= through));
+    let records = recorded.map(|index| (index, None)).collect();
+    comparison.record(records, Vec::new())
+}
+
+/// What `accept` records: those of the chosen migrations, or of all, that were edited, each with
+/// the identity of its row; and those of the chosen ones that an unknown row may have recorded.
+pub fn plan_accept(
+    set: &MigrationSet,
+    history: &History,
+    chosen: Option<&[usize]>,
+) -> Result<RecordPlan, HistoryMismatch> {
+    let comparison = Comparison::new(set, history)?;
+    let is_chosen = |index: &usize| chosen.is_some_and(|chosen| chosen.contains(index));
+    let edited = comparison.matches.edited().into_iter();
+    let mut records: Vec<(usize, Option<usize>)> = edited
+        .filter(|(index, _)| chosen.is_none() || is_chosen(index))
+        .map(|(index, row)| (index, Some(row)))
+        .collect();
+    let pending = comparison.pending.iter().map(|pending| pending.index).filter(is_chosen);
+    let possibly_applied = comparison.possibly_applied();
+    let (doubtful, mut not_applied): (Vec<usize>, Vec<usize>) =
+        pending.partition(|index| possibly_applied.contains(index));
+    // A row records one migration.
+    if doubtful.len() > comparison.unknown.len() {
+        not_applied.extend(doubtful);
+    } else {
+        records.extend(doubtful.into_iter().map(|index| (index, None)));
+    }
+    comparison.record(records, not_applied)
+}
+
+/// The pending migrations, in order. Out of order are those that come before an applied one, in the
+/// set or by their time. Drizzle 0.x goes by the time of any row, and skips such a migration;
+/// elsewhere the time only counts for rows that have no place in the set.
 pub fn pending(set: &MigrationSet, rows: &[Row], matches: &Matches) -> Vec<Pending> {
-    let last = matches.migrations(|status| status != MigrationStatus::Pending).last().copied();
+    let recorded = matches.migrations_where(|status| status != MigrationStatus::Pending);
+    let last_recorded = recorded.last().copied();
     let latest = rows
         .iter()
         .zip(&matches.rows)
         .filter(|(_, status)| set.layout() == Layout::Drizzle0 || **status == RowStatus::Unknown)
         .filter_map(|(row, _)| row.created_at)
         .max();
-    let is_out_of_order = |place: usize| {
-        let when = set.get(place).and_then(|migration| migration.when);
-        Some(place) < last || when.is_some_and(|when| Some(when) <= latest)
+    let is_out_of_order = |index: usize| {
+        let when = set.get(index).and_then(|migration| migration.when);
+        Some(index) < last_recorded || when.is_some_and(|when| Some(when) <= latest)
     };
-    let pending = matches.migrations(|status| status == MigrationStatus::Pending).into_iter();
-    pending.map(|place| Pending { place, out_of_order: is_out_of_order(place) }).collect()
+    let pending = matches.migrations_where(|status| status == MigrationStatus::Pending).into_iter();
+    pending.map(|index| Pending { index, out_of_order: is_out_of_order(index) }).collect()
 }
 
-/// The pending migrations that a row which matches nothing may have recorded, before they were
-/// changed, by a runner that writes time stamps of its own: those out of order, since a row is
-/// written after its migration is. Where the stamps are no times in milliseconds, it may be any.
-fn possibly_applied(set: &MigrationSet, rows: &[Row], matches: &Matches) -> Vec<usize> {
-    if !matches.rows.contains(&RowStatus::Unknown) {
-        return Vec::new();
-    }
-    let identities = Identities::of(set);
-    let tells_no_time = rows.iter().zip(&matches.rows).any(|(row, status)| match status {
-        RowStatus::Unknown => {
-            row.created_at.is_none() || (row.name.is_none() && set.layout() == Layout::Plain)
+/// The migrations and the history side by side, without ambiguity.
+struct Comparison<'a> {
+    set: &'a MigrationSet,
+    history: &'a History,
+    matches: Matches,
+    pending: Vec<Pending>,
+    unknown: Vec<usize>,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(set: &'a MigrationSet, history: &'a History) -> Result<Comparison<'a>, HistoryMismatch> {
+        let matches = match_rows(set, &history.rows);
+        let pending = pending(set, &history.rows, &matches);
+        let unknown = matches.rows_with(RowStatus::Unknown);
+        let comparison = Comparison { set, history, matches, pending, unknown };
+        let matches = &comparison.matches;
+        let rows = matches.rows_with(RowStatus::Ambiguous);
+        if rows.is_empty() {
+            return Ok(comparison);
         }
-        RowStatus::Of(place) => {
-            let when = set.get(*place).and_then(|migration| migration.when);
-            row.name.is_none() && identities.matching(row).is_empty() && row.created_at < when
+        let is_ambiguous = |status| status == MigrationStatus::Ambiguous;
+        Err(HistoryMismatch::Ambiguous {
+            rows: comparison.labels(&rows),
+            migrations: comparison.names(matches.migrations_where(is_ambiguous)),
+        })
+    }
+
+    fn check_edited(&self) -> Result<(), HistoryMismatch> {
+        let edited = self.matches.edited().into_iter().filter_map(|(index, row)| {
+            let (migration, row) = (self.set.get(index)?, self.history.rows.get(row)?);
+            Some(EditedMigration {
+                migration: migration.name.clone(),
+                file: migration.file.clone(),
+                recorded_hash: row.hash.clone(),
+                current_hash: migration.hash.to_string(),
+            })
+        });
+        let edited: Vec<_> = edited.collect();
+        if edited.is_empty() { Ok(()) } else { Err(HistoryMismatch::Edited(edited)) }
+    }
+
+    /// As drizzle-orm 1.x, upgrades a table of 0.x only if every row gets a name.
+    fn check_upgradable(&self) -> Result<(), HistoryMismatch> {
+        let upgrades =
+            self.history.table_version == TableVersion::V0 && table::needs_name(self.set.layout());
+        if upgrades && !self.unknown.is_empty() {
+            return Err(HistoryMismatch::NotUpgradable { unknown: self.labels(&self.unknown) });
         }
-        RowStatus::Duplicate(_) | RowStatus::Ambiguous => false,
-    });
-    let pending = pending(set, rows, matches).into_iter();
-    pending.filter(|it| it.out_of_order || tells_no_time).map(|it| it.place).collect()
-}
-
-/// As drizzle-orm 1.x, a table of 0.x is upgraded only if every row gets a name.
-fn upgradable(
-    set: &MigrationSet,
-    history: &History,
-    unknown: &[usize],
-) -> Result<(), Disagreement> {
-    let upgrades = history.state == TableVersion::V0 && table::needs_name(set.layout());
-    if upgrades && !unknown.is_empty() {
-        return Err(Disagreement::NotUpgradable { unknown: unknown.to_vec() });
+        Ok(())
     }
-    Ok(())
-}
 
-/// What `baseline` records: the pending migrations, up to and with this place.
-pub fn baseline(
-    set: &MigrationSet,
-    history: &History,
-    through: Option<usize>,
-) -> Result<(Matches, Vec<usize>), Disagreement> {
-    let matches = unambiguous(set, &history.rows)?;
-    let mut places = matches.migrations(|status| status == MigrationStatus::Pending);
-    places.retain(|&place| through.is_none_or(|through| place <= through));
-    if !places.is_empty() {
-        upgradable(set, history, &matches.rows(RowStatus::Unknown))?;
+    fn check_any_match(&self) -> Result<(), HistoryMismatch> {
+        let (row_count, migration_count) = (self.history.rows.len(), self.set.migrations().len());
+        if row_count > 0 && !self.pending.is_empty() && self.applied().is_empty() {
+            return Err(HistoryMismatch::NothingMatches { row_count, migration_count });
+        }
+        Ok(())
     }
-    Ok((matches, places))
-}
 
-/// What `accept` records: of these migrations, or of all, those that were edited, each with its
-/// row; and of these also those that an unknown row may have recorded, without one.
-pub fn accept(
-    set: &MigrationSet,
-    history: &History,
-    named: Option<&[usize]>,
-) -> Result<Accepted, Disagreement> {
-    let matches = unambiguous(set, &history.rows)?;
-    let is_named = |place: &usize| named.is_some_and(|named| named.contains(place));
-    let edited = matches.edited().into_iter();
-    let mut records: Vec<(usize, Option<usize>)> = edited
-        .filter(|(place, _)| named.is_none() || is_named(place))
-        .map(|(place, row)| (place, Some(row)))
-        .collect();
-    let doubtful = possibly_applied(set, &history.rows, &matches);
-    let mut refused = matches.migrations(|status| status == MigrationStatus::Pending);
-    refused.retain(|place| is_named(place) && !doubtful.contains(place));
-    // One row can be the record of one migration.
-    let (meant, unknown): (Vec<usize>, _) =
-        (doubtful.into_iter().filter(is_named).collect(), matches.rows(RowStatus::Unknown));
-    if meant.len() > unknown.len() {
-        refused.extend(meant);
-    } else {
-        records.extend(meant.into_iter().map(|place| (place, None)));
+    fn check_older(&self) -> Result<(), HistoryMismatch> {
+        let Some(&first_applied) = self.applied().first() else { return Ok(()) };
+        let pending = self.pending.iter().map(|pending| pending.index);
+        let pending = self.names(pending.filter(|&index| index < first_applied));
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let first_applied = self.names([first_applied]).concat();
+        Err(HistoryMismatch::OlderThanHistory { pending, first_applied })
     }
-    if !records.is_empty() {
-        upgradable(set, history, &unknown)?;
-    }
-    Ok(Accepted { matches, records, refused })
-}
 
-/// What is accepted, and what cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// How rows and migrations belong together.
-    pub matches: Matches,
-    /// The migrations to record anew, each with the row it has.
-    pub records: Vec<(usize, Option<usize>)>,
-    /// The migrations that are pending, and have no row that may be theirs.
-    pub refused: Vec<usize>,
+    fn check_possibly_applied(&self) -> Result<(), HistoryMismatch> {
+        let pending = self.names(self.possibly_applied());
+        if pending.is_empty() {
+            return Ok(());
+        }
+        Err(HistoryMismatch::PossiblyApplied { pending, unknown: self.labels(&self.unknown) })
+    }
+
+    fn check_strict(&self) -> Result<(), HistoryMismatch> {
+        let out_of_order = self.pending.iter().filter(|pending| pending.out_of_order);
+        let out_of_order = self.names(out_of_order.map(|pending| pending.index));
+        if out_of_order.is_empty() && self.unknown.is_empty() {
+            return Ok(());
+        }
+        Err(HistoryMismatch::Strict { out_of_order, unknown: self.labels(&self.unknown) })
+    }
+
+    fn applied(&self) -> Vec<usize> {
+        self.matches.migrations_where(|status| matches!(status, MigrationStatus::Applied(_)))
+    }
+
+    /// The pending migrations that an unknown row may have recorded, before they were edited, with
+    /// a time stamp of the runner's own: those out of order, since a row is written after its
+    /// migration is. Where time stamps are no Unix milliseconds, it may be any of them.
+    fn possibly_applied(&self) -> Vec<usize> {
+        if self.unknown.is_empty() {
+            return Vec::new();
+        }
+        let (set, rows) = (self.set, &self.history.rows);
+        let identities = Identities::new(set);
+        let has_no_time = rows.iter().zip(&self.matches.rows).any(|(row, status)| match status {
+            RowStatus::Unknown => {
+                row.created_at.is_none() || (row.name.is_none() && set.layout() == Layout::Plain)
+            }
+            RowStatus::Matched(migration) => {
+                let when = set.get(*migration).and_then(|migration| migration.when);
+                row.name.is_none() && identities.candidates(row).is_empty() && row.created_at < when
+            }
+            RowStatus::Duplicate(_) | RowStatus::Ambiguous => false,
+        });
+        let doubtful = self.pending.iter().filter(|pending| pending.out_of_order || has_no_time);
+        doubtful.map(|pending| pending.index).collect()
+    }
+
+    /// Records these migrations: each under the identity of its row, if it has one.
+    fn record(
+        self,
+        records: Vec<(usize, Option<usize>)>,
+        not_applied: Vec<usize>,
+    ) -> Result<RecordPlan, HistoryMismatch> {
+        if !records.is_empty() {
+            self.check_upgradable()?;
+        }
+        let layout = self.set.layout();
+        let new_row = |&(index, row): &(usize, Option<usize>)| {
+            let migration = self.set.get(index)?;
+            Some(match row.and_then(|row| self.history.rows.get(row)) {
+                Some(row) => NewRow::re_accept(migration, row, layout),
+                None => NewRow::new(migration, layout),
+            })
+        };
+        Ok(RecordPlan {
+            rows: records.iter().filter_map(new_row).collect(),
+            migrations: self.names(records.iter().map(|(index, _)| *index)),
+            not_applied: self.names(not_applied),
+            matches: self.matches,
+        })
+    }
+
+    fn names(&self, indices: impl IntoIterator<Item = usize>) -> Vec<String> {
+        let migrations = indices.into_iter().filter_map(|index| self.set.get(index));
+        migrations.map(|migration| migration.name.clone()).collect()
+    }
+
+    fn labels(&self, rows: &[usize]) -> Vec<String> {
+        rows.iter().filter_map(|&row| self.history.rows.get(row)).map(Row::to_string).collect()
+    }
 }

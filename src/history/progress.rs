@@ -1,37 +1,36 @@
-//! The progress of split migrations: a table beside the history, there only while one is under way.
+//! The progress of migrations that run in several steps: a table beside the history, which exists
+//! only while such a migration is incomplete.
 //!
-//! Text in, text out, as in `history`. A row is a step that is finished, or a statement outside any
-//! transaction that has begun: of that the next start must find out what became of it.
+//! A row is a finished step, or a statement outside any transaction that has started: whether it
+//! finished, the next start has to find out.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-use crate::history::table::{Table, guard_sql};
+use crate::history::table::{self, Table};
+use crate::postgres::result::ResultRow;
 use crate::sql::quote;
 
-/// One row.
+/// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Record {
-    /// The migration's name.
     pub migration: String,
-    /// Which step, from 1.
+    /// From 1.
     pub step: usize,
-    /// The hash that it had.
     pub hash: String,
-    /// Whether it is done; if not, it has begun.
+    /// If not, the step has started.
     pub finished: bool,
-    /// The statement that has begun, in the words by which its fate is told; none where nothing can
-    /// tell it, since all was before as the statement makes it.
+    /// What a later start looks for to tell whether the statement finished. `None` if all of it was
+    /// there before, since then it proves nothing.
     pub statement: Option<String>,
-    /// The backend's process number, where that runs nothing but what we send.
+    /// The backend that runs the statement; `None` behind a pooler, which may reuse it.
     pub pid: Option<i32>,
-    /// When that backend started, as the server wrote it: numbers are given out again.
+    /// As the server wrote it; tells the backend from a later one with the same process id.
     pub backend_start: Option<String>,
 }
 
 impl Record {
-    /// A step that is done.
     pub fn finished(migration: &str, step: usize, hash: &str) -> Record {
         Record {
             migration: migration.to_owned(),
@@ -45,18 +44,17 @@ impl Record {
     }
 }
 
-/// All there is of it at one moment.
+/// The table at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether the table is there.
     pub exists: bool,
-    /// Whether our role may drop it.
+    /// Whether this role may drop it.
     pub owned: bool,
-    /// Its rows, by migration and step.
+    /// In the order of migration and step.
     pub records: Vec<Record>,
 }
 
-/// What cannot be understood of it.
+/// Why the table cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadProgressTable(String);
 
@@ -66,23 +64,23 @@ impl fmt::Display for BadProgressTable {
     }
 }
 
-/// PostgreSQL cuts longer names, in bytes (NAMEDATALEN - 1).
-const LONGEST_NAME: usize = 63;
+/// NAMEDATALEN - 1: PostgreSQL cuts longer names, by bytes.
+const MAX_NAME_LENGTH: usize = 63;
 const SUFFIX: &str = "_progress";
 
-/// The table's name: the history's, with a suffix that is never cut off.
-fn name(table: &Table) -> String {
-    let (_, history) = table.names();
-    let kept = history.floor_char_boundary(LONGEST_NAME - SUFFIX.len());
+/// The history's name with the suffix, cut before it where it is too long.
+fn name(history: &Table) -> String {
+    let history = history.name();
+    let kept = history.floor_char_boundary(MAX_NAME_LENGTH - SUFFIX.len());
     format!("{}{SUFFIX}", history.get(..kept).unwrap_or_default())
 }
 
-/// The table, as SQL and people call it.
-pub fn qualified(table: &Table) -> String {
-    format!("{}.{}", quote::ident(table.names().0), quote::ident(&name(table)))
+/// The table's quoted name, with its schema: that of the history.
+pub fn qualified(history: &Table) -> String {
+    format!("{}.{}", quote::ident(history.schema()), quote::ident(&name(history)))
 }
 
-/// Asks whether the table is there, and whether it is ours.
+/// Returns a row if the table exists: whether this role owns it.
 pub fn exists_sql(table: &Table) -> String {
     format!(
         "select pg_catalog.pg_has_role(relowner, 'usage') from pg_catalog.pg_class \
@@ -91,24 +89,22 @@ pub fn exists_sql(table: &Table) -> String {
     )
 }
 
-/// Reads the table.
 pub fn select_sql(table: &Table) -> String {
     format!("select pg_catalog.json_agg(progress) from {} progress", qualified(table))
 }
 
-/// Understands the answers to [`exists`] and [`read`].
+/// Parses the answers to [`exists_sql`] and [`select_sql`].
 pub fn parse(owned: bool, answer: &[Option<String>]) -> Result<Progress, BadProgressTable> {
-    let mut records: Vec<Record> = match answer {
-        [Some(json)] => {
+    let mut records: Vec<Record> = match ResultRow::from(answer).at(0) {
+        Some(json) => {
             serde_json::from_str(json).map_err(|error| BadProgressTable(error.to_string()))?
         }
-        _ => Vec::new(),
+        None => Vec::new(),
     };
     records.sort_by(|a, b| (&a.migration, a.step).cmp(&(&b.migration, b.step)));
     Ok(Progress { exists: true, owned, records })
 }
 
-/// Makes the table.
 pub fn create_sql(table: &Table) -> String {
     format!(
         "create table {} (migration text not null, step integer not null, hash text not null, \
@@ -118,31 +114,28 @@ pub fn create_sql(table: &Table) -> String {
     )
 }
 
-/// The condition that there is still no table. Read from the backend's cache, which is faster than
-/// the catalogs, and so only for a statement that reads a table which the transaction has not touched
-/// before: to lock that, the backend catches up with all that has been committed.
-pub fn missing_sql(table: &Table) -> String {
+/// The condition that the table does not exist. Faster than the catalogs, but read from the
+/// backend's cache: only for a statement that also reads a table which its transaction has not used
+/// before, since locking that one brings the cache up to date.
+pub fn is_missing_sql(table: &Table) -> String {
     format!("pg_catalog.to_regclass({}) is null", quote::literal(&qualified(table)))
 }
 
 /// Raises an error unless the progress is still this; for a statement after the lock was taken.
-pub fn unchanged_sql(table: &Table, progress: &Progress) -> String {
+pub fn guard_sql(table: &Table, progress: &Progress) -> String {
     if !progress.exists {
-        return guard_sql(&format!(
-            "not exists (select from pg_catalog.pg_class \
-             join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-             where nspname = {} and relname = {})",
-            quote::literal(table.names().0),
-            quote::literal(&name(table))
+        return table::guard_sql(&format!(
+            "not {}",
+            table::table_exists_sql(table.schema(), &name(table))
         ));
     }
-    let line = |it: &Record| {
-        let finished = if it.finished { 't' } else { 'f' };
-        format!("{} {} {} {finished}", it.step, it.hash, it.migration)
+    let line = |record: &Record| {
+        let finished = if record.finished { 't' } else { 'f' };
+        format!("{} {} {} {finished}", record.step, record.hash, record.migration)
     };
     let mut lines: Vec<_> = progress.records.iter().map(line).collect();
     lines.sort();
-    guard_sql(&format!(
+    table::guard_sql(&format!(
         "{} = (select coalesce(pg_catalog.string_agg(line, e'\\n' order by line collate \"C\"), '') \
          from (select pg_catalog.format('%s %s %s %s', step, hash, migration, finished) as line \
          from {}) lines)",
@@ -151,8 +144,8 @@ pub fn unchanged_sql(table: &Table, progress: &Progress) -> String {
     ))
 }
 
-/// Writes that a step is done.
-pub fn finish_sql(table: &Table, migration: &str, step: usize, hash: &str) -> String {
+/// Records a finished step.
+pub fn insert_finished_sql(table: &Table, migration: &str, step: usize, hash: &str) -> String {
     format!(
         "insert into {} (migration, step, hash, finished) values ({}, {step}, {}, true)",
         qualified(table),
@@ -161,22 +154,22 @@ pub fn finish_sql(table: &Table, migration: &str, step: usize, hash: &str) -> St
     )
 }
 
-/// Writes that a statement begins, in this session, and gives back the backend's number and start
-/// where it is a session of our own: where its backend is the one that the handshake named.
-pub fn begin_sql(
+/// Records a step whose statement is about to start in this session. Returns the backend's process
+/// id and start, or NULLs behind a pooler: there the handshake named another process id.
+pub fn insert_started_sql(
     table: &Table,
     migration: &str,
     step: usize,
     hash: &str,
     statement: Option<&str>,
-    handshake: i32,
+    handshake_pid: i32,
 ) -> String {
     format!(
         "insert into {} (migration, step, hash, finished, statement, pid, backend_start) \
          values ({}, {step}, {}, false, {}, \
-         (select pid from pg_catalog.pg_stat_activity where pid = {handshake} \
+         (select pid from pg_catalog.pg_stat_activity where pid = {handshake_pid} \
          and pid = pg_catalog.pg_backend_pid()), \
-         (select backend_start from pg_catalog.pg_stat_activity where pid = {handshake} \
+         (select backend_start from pg_catalog.pg_stat_activity where pid = {handshake_pid} \
          and pid = pg_catalog.pg_backend_pid())) returning pid, backend_start",
         qualified(table),
         quote::literal(migration),
@@ -185,8 +178,8 @@ pub fn begin_sql(
     )
 }
 
-/// Writes that a statement that has begun is done.
-pub fn finish_begun_sql(table: &Table, migration: &str, step: usize) -> String {
+/// Turns a started step into a finished one.
+pub fn set_finished_sql(table: &Table, migration: &str, step: usize) -> String {
     format!(
         "update {} set finished = true, statement = null, pid = null, backend_start = null \
          where migration = {} and step = {step} and not finished",
@@ -195,8 +188,8 @@ pub fn finish_begun_sql(table: &Table, migration: &str, step: usize) -> String {
     )
 }
 
-/// Writes that a statement that has begun did nothing.
-pub fn forget_begun_sql(table: &Table, migration: &str, step: usize) -> String {
+/// Forgets a started step, whose statement did nothing.
+pub fn delete_started_sql(table: &Table, migration: &str, step: usize) -> String {
     format!(
         "delete from {} where migration = {} and step = {step} and not finished",
         qualified(table),
@@ -204,20 +197,19 @@ pub fn forget_begun_sql(table: &Table, migration: &str, step: usize) -> String {
     )
 }
 
-/// Writes that the migration has another name now.
 pub fn rename_sql(table: &Table, from: &str, to: &str) -> String {
     let (from, to) = (quote::literal(from), quote::literal(to));
     format!("update {} set migration = {to} where migration = {from}", qualified(table))
 }
 
-/// Forgets what was done of a migration.
-pub fn forget_sql(table: &Table, migration: &str) -> String {
+/// Forgets all steps of a migration.
+pub fn delete_sql(table: &Table, migration: &str) -> String {
     format!("delete from {} where migration = {}", qualified(table), quote::literal(migration))
 }
 
-/// What someone who may has to run, so that this role can keep its progress.
-pub fn grants(table: &Table, exists: bool, role: &str) -> Vec<String> {
-    let (schema, role) = (quote::ident(table.names().0), quote::ident(role));
+/// The statements that let this role keep its progress.
+pub fn grants_sql(table: &Table, exists: bool, role: &str) -> Vec<String> {
+    let (schema, role) = (quote::ident(table.schema()), quote::ident(role));
     let mut statements = vec![format!("grant usage, create on schema {schema} to {role};")];
     if exists {
         let table = qualified(table);
@@ -228,13 +220,12 @@ pub fn grants(table: &Table, exists: bool, role: &str) -> Vec<String> {
 }
 
 impl Progress {
-    /// The records of one migration.
     pub fn of<'p>(&'p self, migration: &str) -> impl Iterator<Item = &'p Record> {
         self.records.iter().filter(move |record| record.migration == migration)
     }
 
-    /// Forgets these migrations, and the table with the last of them.
-    pub fn close(&self, table: &Table, migrations: &[String]) -> Option<String> {
+    /// The statement that forgets these migrations; drops the table if there are no others.
+    pub fn close_sql(&self, table: &Table, migrations: &[String]) -> Option<String> {
         let is_other = |record: &Record| !migrations.contains(&record.migration);
         if !self.exists {
             return None;
@@ -247,14 +238,14 @@ impl Progress {
         Some(format!("delete from {} where migration in ({names})", qualified(table)))
     }
 
-    /// The progress after [`Progress::close`].
-    pub fn closed(&mut self, migrations: &[String]) {
+    /// Follows [`Progress::close_sql`].
+    pub fn remove(&mut self, migrations: &[String]) {
         self.records.retain(|record| !migrations.contains(&record.migration));
         self.exists = self.exists && !(self.owned && self.records.is_empty());
     }
 
-    /// The progress after a write for this step: none is what [`forget_begun`] leaves.
-    pub fn put(&mut self, migration: &str, step: usize, record: Option<Record>) {
+    /// Follows a statement that writes this step; `None` follows [`delete_started_sql`].
+    pub fn set(&mut self, migration: &str, step: usize, record: Option<Record>) {
         self.records.retain(|old| !(old.migration == migration && old.step == step));
         self.records.extend(record);
     }
@@ -269,34 +260,34 @@ mod tests {
     }
 
     #[test]
-    fn the_name_keeps_its_suffix_within_what_the_server_takes() {
+    fn a_long_name_is_cut_before_the_suffix() {
         assert_eq!(name(&Table::new("s", "t")), "t_progress");
         let long = name(&Table::new("s", "é".repeat(40)));
         assert_eq!((long.len(), long.ends_with("é_progress")), (63, true));
     }
 
     #[test]
-    fn rows_are_read_by_their_names() {
+    fn columns_may_come_in_any_order() {
         let json = r#"[{"migration":"b","step":1,"hash":"h","finished":true,"statement":null,
             "pid":null,"backend_start":null},{"migration":"a","step":2,"hash":"h",
             "finished":false,"statement":"vacuum","pid":7,"backend_start":"x"}]"#;
         let progress = parse(true, &[Some(json.to_owned())]).unwrap();
-        let told: Vec<_> = progress.records.iter().map(|it| (&*it.migration, it.step)).collect();
-        assert_eq!(told, [("a", 2), ("b", 1)]);
+        let steps = progress.records.iter().map(|record| (&*record.migration, record.step));
+        assert_eq!(steps.collect::<Vec<_>>(), [("a", 2), ("b", 1)]);
         assert_eq!(parse(false, &[None]).unwrap().records, []);
         assert!(parse(true, &[Some("[{}]".to_owned())]).is_err());
     }
 
     #[test]
-    fn the_table_goes_with_the_last_migration_where_it_may() {
+    fn the_table_is_dropped_with_the_last_migration_by_its_owner() {
         let table = Table::new("s", "t");
-        let of = |owned, records: Vec<Record>| Progress { exists: true, owned, records };
-        let close = |progress: &Progress| progress.close(&table, &["a".to_owned()]);
-        let one = of(true, vec![record("a", 1)]);
+        let progress = |owned, records: Vec<Record>| Progress { exists: true, owned, records };
+        let close = |progress: &Progress| progress.close_sql(&table, &["a".to_owned()]);
+        let one = progress(true, vec![record("a", 1)]);
         assert_eq!(close(&one).as_deref(), Some(r#"drop table "s"."t_progress""#));
-        let two = of(true, vec![record("a", 1), record("b", 1)]);
+        let two = progress(true, vec![record("a", 1), record("b", 1)]);
         assert!(close(&two).is_some_and(|sql| sql.starts_with("delete")));
-        let not_ours = of(false, vec![record("a", 1)]);
+        let not_ours = progress(false, vec![record("a", 1)]);
         assert!(close(&not_ours).is_some_and(|sql| sql.starts_with("delete")));
         assert_eq!(close(&Progress::default()), None);
     }

@@ -86,7 +86,7 @@ pub fn fit<'a>(
 ) -> Result<Vec<PreparedMigration<'a>>, Vec<NotRunnable>> {
     let mut fit = Vec::with_capacity(pending.len());
     let mut unfit = Vec::new();
-    for migration in pending.iter().filter_map(|pending| set.get(pending.place)) {
+    for migration in pending.iter().filter_map(|pending| set.get(pending.index)) {
         match read(migration) {
             Ok(one) => fit.push(one),
             Err((place, why)) => {

@@ -65,7 +65,7 @@ pub fn prospect_of(set: &MigrationSet, prospect: &DryRun<'_>, format: Format) ->
     let DryRun { accepted, plan, prepared: fit } = prospect;
     let pending = plan.pending.iter().zip(fit);
     let pending =
-        pending.filter_map(|(pending, fit)| Some((pending, fit, set.get(pending.place)?)));
+        pending.filter_map(|(pending, fit)| Some((pending, fit, set.get(pending.index)?)));
     match format {
         Format::Text => {
             let has_steps = fit.iter().any(|fit| fit.steps.is_split());

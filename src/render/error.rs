@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::apply::error::{
-    AbandonedProgress, ApplyError, ChangedStep, Conflict, RolledBack, RunFailure, UnknownOutcome,
+    AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{InProgress, StepNumber};
 use crate::error::Error;
+use crate::history::plan::HistoryMismatch;
 use crate::history::progress;
 use crate::migrations::prepared::NotRunnable;
 use crate::migrations::source::Origin;
@@ -131,11 +132,11 @@ fn apply_error_text(error: &ApplyError) -> String {
             "nothing was run, since not everything that is pending can be:",
             unfit.iter().map(unfit_text),
         ),
-        ApplyError::Conflict(conflict) => conflict_text(conflict),
+        ApplyError::HistoryMismatch(mismatch) => mismatch_text(mismatch),
         ApplyError::NotHistoryTable(table, not) => format!(
             "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
              one with --schema and --table",
-            not.what
+            not.problem
         ),
         ApplyError::Unreachable(attempts) => {
             let is_rejection = |attempt: &Attempt| {
@@ -350,15 +351,15 @@ fn unfit_text(unfit: &NotRunnable) -> String {
     format!("{place} {}", unfit.why)
 }
 
-fn conflict_text(conflict: &Conflict) -> String {
-    match conflict {
-        Conflict::Edited(edited) => {
+fn mismatch_text(mismatch: &HistoryMismatch) -> String {
+    match mismatch {
+        HistoryMismatch::Edited(edited) => {
             let mut text = list(
                 "nothing was run, since migrations were edited after they had been applied:",
                 edited.iter().map(|edited| {
                     format!(
                         "{}\n      applied as  {}\n      is now      {}",
-                        edited.file, edited.recorded, edited.present
+                        edited.file, edited.recorded_hash, edited.current_hash
                     )
                 }),
             );
@@ -375,42 +376,42 @@ fn conflict_text(conflict: &Conflict) -> String {
             }
             text
         }
-        Conflict::Ambiguous { rows, migrations } => format!(
+        HistoryMismatch::Ambiguous { rows, migrations } => format!(
             "nothing was run, since the history can be read in more than one way: {} may record {}, \
              or not. Restore their files as they were applied; what has not been applied yet, give \
              a time stamp of its own and, with a comment, a content of its own",
             rows.join(", "),
             migrations.join(", ")
         ),
-        Conflict::NothingMatches { rows, migrations } => format!(
+        HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
             "nothing was run, since the history has {} and none is about the {} carried here. Is \
              it the right database, the right --dir, the right --table? If they were squashed, \
              `baseline` records them as applied; --apply-older runs them all",
-            plural(*rows, "row"),
-            plural(*migrations, "migration")
+            plural(*row_count, "row"),
+            plural(*migration_count, "migration")
         ),
-        Conflict::OlderThanHistory { pending, first_applied } => format!(
+        HistoryMismatch::OlderThanHistory { pending, first_applied } => format!(
             "nothing was run, since {} come before {first_applied}, the first that the history \
              knows: it was trimmed, or begun by hand. `{}` records them as applied; --apply-older \
              runs them",
             pending.join(", "),
             baseline_command(pending)
         ),
-        Conflict::PossiblyApplied { pending, unknown } => format!(
+        HistoryMismatch::PossiblyApplied { pending, unknown } => format!(
             "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
              records as applied the one that ran; it has a row of its own then, and the old one can \
              be deleted. --apply-older runs all that is pending",
             pending.join(", "),
             unknown.join(", "),
         ),
-        Conflict::NotUpgradable { unknown } => format!(
+        HistoryMismatch::NotUpgradable { unknown } => format!(
             "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with \
              rows about nothing that is carried here: {}. Is it the right database, the right \
              --dir, the right --table? Restore the migrations of these rows; or, if they were \
              squashed or replaced, delete the rows, and `baseline` what stands for them now",
             unknown.join(", ")
         ),
-        Conflict::Strict { out_of_order, unknown } => {
+        HistoryMismatch::Strict { out_of_order, unknown } => {
             let mut reasons = Vec::new();
             if !out_of_order.is_empty() {
                 reasons.push(format!("{} out of order", out_of_order.join(", ")));
@@ -449,11 +450,11 @@ pub fn typed(error: &Error) -> Vec<String> {
             .cloned()
             .collect(),
         ApplyError::UnknownOutcome(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
-        ApplyError::Conflict(Conflict::Edited(edited)) => {
+        ApplyError::HistoryMismatch(HistoryMismatch::Edited(edited)) => {
             let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
             vec![accept_command(&names), accept_variable(&names)]
         }
-        ApplyError::Conflict(Conflict::OlderThanHistory { pending, .. }) => {
+        ApplyError::HistoryMismatch(HistoryMismatch::OlderThanHistory { pending, .. }) => {
             vec![baseline_command(pending)]
         }
         _ => Vec::new(),
@@ -510,15 +511,15 @@ fn run_fields(apply_error: &ApplyError, error: &Error) -> Map<String, Value> {
         _ => message_fields(error),
     };
     match apply_error {
-        ApplyError::Conflict(Conflict::Edited(edited)) => {
+        ApplyError::HistoryMismatch(HistoryMismatch::Edited(edited)) => {
             let edited: Vec<_> = edited
                 .iter()
                 .map(|edited| {
                     json!({
                         "migration": edited.migration,
                         "file": edited.file,
-                        "applied_as": edited.recorded,
-                        "is_now": edited.present,
+                        "applied_as": edited.recorded_hash,
+                        "is_now": edited.current_hash,
                     })
                 })
                 .collect();

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use premigrate::apply::error::{ApplyError, Conflict};
+use premigrate::apply::error::ApplyError;
 use premigrate::apply::event::Broken;
 use premigrate::cli::args::UsageError;
 use premigrate::cli::config;
 use premigrate::error::Error;
+use premigrate::history::plan::HistoryMismatch;
 use premigrate::history::table::Table;
 use premigrate::postgres::server_error::ServerError;
 use premigrate::postgres::session::{Attempt, ConnectionError, QueryError};
@@ -97,7 +98,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("the migrations are invalid", Error::NothingEmbedded),
         (
             "the history disagrees",
-            ApplyError::Conflict(Conflict::NotUpgradable { unknown: vec![] }).into(),
+            ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { unknown: vec![] }).into(),
         ),
         ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
         ("stays read-only", ApplyError::ReadOnly.into()),

@@ -1,5 +1,4 @@
-//! What the history says, and correcting it: `status`, `baseline`, `accept`, the rules of `up`,
-//! and roles that may do little.
+//! The history: `status`, `baseline`, `accept`, what `up` refuses, and roles with few privileges.
 
 use crate::harness::{Database, Folder, Premigrate, Run, premigrate};
 
@@ -14,7 +13,7 @@ fn abc() -> Folder {
     ])
 }
 
-/// Three folders as drizzle-kit 1.x makes them.
+/// Two folders as drizzle-kit 1.x makes them.
 fn abc_of_1x() -> Folder {
     let folder = Folder::empty();
     for (name, table) in [("20231114221320_a", "a"), ("20231114221321_b", "b")] {
@@ -65,7 +64,7 @@ const WHEN: [i64; 3] = [1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_000]
 // status
 
 #[test]
-fn status_shows_how_every_migration_and_every_row_stands() {
+fn status_lists_every_migration_and_every_unmatched_row() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     add_row(&database, &folder.hash("0000_a.sql"), WHEN[0]);
@@ -85,7 +84,7 @@ fn status_shows_how_every_migration_and_every_row_stands() {
 }
 
 #[test]
-fn status_tells_what_is_out_of_order() {
+fn status_marks_migrations_that_are_out_of_order() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(
         &database,
@@ -95,7 +94,7 @@ fn status_tells_what_is_out_of_order() {
 }
 
 #[test]
-fn status_shows_what_can_be_read_in_more_than_one_way_and_up_refuses_it() {
+fn status_shows_ambiguous_rows_and_up_refuses_them() {
     let (database, folder) = (Database::fresh(), Folder::drizzle0(&[]));
     folder.add_at("0000_a", "create table a ()", 5000);
     folder.add_at("0001_b", "create table b ()", 5000);
@@ -112,7 +111,7 @@ fn status_shows_what_can_be_read_in_more_than_one_way_and_up_refuses_it() {
 }
 
 #[test]
-fn status_says_when_and_how_long_ago_where_the_table_knows() {
+fn status_shows_when_a_migration_was_applied_if_the_table_has_it() {
     for folder in [abc_of_1x(), plain()] {
         let database = Database::fresh();
         up(&database, &folder).exits(0);
@@ -132,7 +131,7 @@ fn status_says_when_and_how_long_ago_where_the_table_knows() {
 }
 
 #[test]
-fn status_in_json_is_an_object_a_line_with_the_same_facts() {
+fn status_in_json_is_one_object_per_line_with_the_same_facts() {
     let (database, folder) = (Database::fresh(), plain());
     up(&database, &folder).exits(0);
     add_row(&database, "gone", 1);
@@ -151,7 +150,7 @@ fn status_in_json_is_an_object_a_line_with_the_same_facts() {
 }
 
 #[test]
-fn status_has_exit_codes_only_if_it_is_asked_for_them() {
+fn status_exits_with_0_unless_exit_code_is_given() {
     let (database, folder) = (Database::fresh(), abc());
     let asked = |code: i32| command(&database, &folder, &["status", "--exit-code"]).exits(code);
     asked(10);
@@ -196,7 +195,7 @@ fn status_needs_no_more_than_select() {
 }
 
 #[test]
-fn without_select_status_says_what_to_grant() {
+fn status_without_select_prints_the_grants() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     let (_, url) = database.role();
@@ -222,7 +221,7 @@ fn baseline_records_everything_and_runs_nothing() {
 }
 
 #[test]
-fn baseline_says_what_it_records() {
+fn baseline_names_what_it_records() {
     let (database, folder) = (Database::fresh(), abc());
     let run = command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
     run.says(&["recorded 2 migrations", "0000_a", "0001_b"]).does_not_say("0002_c");
@@ -240,7 +239,7 @@ fn baseline_writes_the_rows_that_drizzle_would() {
 }
 
 #[test]
-fn after_baseline_through_a_migration_up_goes_on_with_the_next() {
+fn up_continues_after_the_migration_that_baseline_went_through() {
     for (folder, name, next) in [
         (abc(), "0001_b", "applied 0002_c"),
         (abc_of_1x(), "20231114221320_a", "applied 20231114221321_b"),
@@ -255,7 +254,7 @@ fn after_baseline_through_a_migration_up_goes_on_with_the_next() {
 }
 
 #[test]
-fn baseline_through_a_name_that_is_not_carried_changes_nothing() {
+fn baseline_through_an_unknown_name_changes_nothing() {
     let (database, folder) = (Database::fresh(), abc());
     let run = command(&database, &folder, &["baseline", "--through", "0001_x"]);
     run.exits(64).says(&["no migration is named 0001_x"]);
@@ -286,7 +285,7 @@ fn baseline_adds_rows_only_where_there_are_none() {
 }
 
 #[test]
-fn a_baseline_by_hand_is_taken_up_in_three_steps() {
+fn a_baseline_written_by_hand_is_corrected_in_three_steps() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[("anything", WHEN[1])]);
     up(&database, &folder).exits(65).says(&["premigrate accept 0001_b"]);
@@ -347,7 +346,7 @@ fn an_older_image_still_starts_after_accept() {
 }
 
 #[test]
-fn accept_takes_the_named_and_all_of_them() {
+fn accept_records_the_named_or_all_edited_migrations() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     for file in ["0000_a.sql", "0001_b.sql", "0002_c.sql"] {
@@ -370,7 +369,7 @@ fn accept_takes_the_named_and_all_of_them() {
 }
 
 #[test]
-fn accept_refuses_names_that_are_unknown_or_pending_and_then_records_nothing() {
+fn accept_of_an_unknown_or_pending_name_records_nothing() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     folder.write("0000_a.sql", "edited");
@@ -384,7 +383,7 @@ fn accept_refuses_names_that_are_unknown_or_pending_and_then_records_nothing() {
 }
 
 #[test]
-fn up_accepts_first_and_then_applies() {
+fn up_with_accept_accepts_first_and_then_applies() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     folder.write("0000_a.sql", "edited");
@@ -399,13 +398,13 @@ fn up_accepts_first_and_then_applies() {
 }
 
 #[test]
-fn the_value_that_an_edit_tells_to_set_can_stay_set() {
+fn the_suggested_accept_variable_can_stay_set() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     folder.write("0000_a.sql", "edited");
     folder.write("0002_c.sql", "edited");
-    let told = up(&database, &folder).exits(65);
-    let value = told.stderr.split("PREMIGRATE_ACCEPT=").nth(1).unwrap();
+    let refused = up(&database, &folder).exits(65);
+    let value = refused.stderr.split("PREMIGRATE_ACCEPT=").nth(1).unwrap();
     let value = value.split_whitespace().next().unwrap();
     assert_eq!(value, "0000_a,0002_c");
     let start = || premigrate(&database, &folder).env("PREMIGRATE_ACCEPT", value).run().exits(0);
@@ -419,7 +418,7 @@ fn the_value_that_an_edit_tells_to_set_can_stay_set() {
 }
 
 #[test]
-fn up_accept_of_an_unknown_name_is_an_error() {
+fn up_with_accept_of_an_unknown_name_is_an_error() {
     let (database, folder) = (Database::fresh(), abc());
     let run = premigrate(&database, &folder).arg("--accept=0009_x").run();
     run.exits(64).says(&["no migration is named 0009_x"]);
@@ -436,10 +435,10 @@ fn two_accepts_at_once_record_once() {
     assert_eq!(database.history().len(), 4);
 }
 
-// What `up` refuses, and how it is told to go on.
+// What `up` refuses, and what it suggests.
 
 #[test]
-fn all_edits_are_told_with_both_hashes_and_nothing_runs() {
+fn all_edits_are_reported_with_both_hashes_and_nothing_runs() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     let was = folder.hash("0000_a.sql");
@@ -453,7 +452,7 @@ fn all_edits_are_told_with_both_hashes_and_nothing_runs() {
 }
 
 #[test]
-fn an_older_image_says_what_it_does_not_carry_and_starts() {
+fn an_older_image_reports_unknown_rows_and_starts() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     let older = Folder::drizzle0(&[("0000_a", "create table a ()")]);
@@ -464,7 +463,7 @@ fn an_older_image_says_what_it_does_not_carry_and_starts() {
 }
 
 #[test]
-fn what_was_merged_late_is_applied_and_said() {
+fn a_migration_merged_late_is_applied_and_reported() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(
         &database,
@@ -480,7 +479,7 @@ fn what_was_merged_late_is_applied_and_said() {
 }
 
 #[test]
-fn a_history_of_something_else_is_told_with_its_cures() {
+fn a_history_of_another_project_is_refused_with_hints() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[("x", 1), ("y", 2)]);
     let run = up(&database, &folder).exits(65);
@@ -492,7 +491,7 @@ fn a_history_of_something_else_is_told_with_its_cures() {
 }
 
 #[test]
-fn what_is_older_than_a_trimmed_history_runs_only_when_told() {
+fn migrations_older_than_a_trimmed_history_run_only_with_apply_older() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[(&folder.hash("0002_c.sql"), WHEN[2])]);
     let run = up(&database, &folder).exits(65);
@@ -508,7 +507,7 @@ fn what_is_older_than_a_trimmed_history_runs_only_when_told() {
 }
 
 #[test]
-fn what_a_foreign_runner_ran_and_was_edited_since_is_not_run_again() {
+fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     let foreign = |database: &Database, folder: &Folder| {
         let hash = |file: &str| folder.hash(file);
         history_of_0x(
@@ -529,7 +528,7 @@ fn what_a_foreign_runner_ran_and_was_edited_since_is_not_run_again() {
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
     up(&database, &folder).exits(0);
     assert_eq!(database.tables(), Vec::<String>::new());
-    // The row is unknown as before, until it is deleted, and may be the next one's.
+    // The row is still unknown until it is deleted, and could record the next migration.
     folder.add_at("0003_d", "create table d ()", WHEN[2] + 200);
     up(&database, &folder).exits(65).says(&["0003_d", "row 3", "has a row of its own then"]);
     database.execute("delete from drizzle.__drizzle_migrations where id = 3");
@@ -542,7 +541,7 @@ fn what_a_foreign_runner_ran_and_was_edited_since_is_not_run_again() {
 }
 
 #[test]
-fn racing_drizzle_runs_left_duplicates_that_do_not_matter() {
+fn duplicate_rows_of_racing_drizzle_runs_are_ignored() {
     let (database, folder) = (Database::fresh(), abc());
     let row = (folder.hash("0000_a.sql"), WHEN[0]);
     history_of_0x(&database, &[(&row.0, row.1), (&row.0, row.1), (&row.0, row.1)]);
@@ -551,10 +550,10 @@ fn racing_drizzle_runs_left_duplicates_that_do_not_matter() {
 }
 
 #[test]
-fn a_history_whose_ids_stand_twice_is_gone_on_with() {
+fn a_history_with_duplicate_ids_is_continued() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[]);
-    // Upper case goes before lower case here, and after it where a collation has its way.
+    // Upper case sorts before lower case here, but after it in this collation.
     database.execute(&format!(
         "alter table drizzle.__drizzle_migrations drop constraint __drizzle_migrations_pkey, \
          alter hash type text collate \"en-x-icu\"; \
@@ -567,7 +566,7 @@ fn a_history_whose_ids_stand_twice_is_gone_on_with() {
 }
 
 #[test]
-fn a_row_without_a_name_in_a_table_of_1x_is_left_as_it_is() {
+fn a_row_without_a_name_in_a_table_of_1x_is_left_alone() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let hash = folder.hash("20231114221320_a/migration.sql");
     command(&database, &folder, &["baseline", "--through", "20231114221320_a"]).exits(0);
@@ -582,7 +581,7 @@ fn a_row_without_a_name_in_a_table_of_1x_is_left_as_it_is() {
 // A table of Drizzle 0.x under folders of 1.x.
 
 #[test]
-fn a_table_of_another_make_serves_as_well() {
+fn a_table_created_in_another_way_works() {
     for table in [
         "(id bigint generated by default as identity (start 3000000000) primary key, \
          hash text not null, created_at bigint)",
@@ -603,7 +602,7 @@ fn a_table_of_another_make_serves_as_well() {
 }
 
 #[test]
-fn a_0x_table_is_upgraded_when_a_row_has_to_be_written_and_not_before() {
+fn a_0x_table_is_upgraded_only_when_a_row_has_to_be_written() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let columns = "select string_agg(attname, ' ' order by attnum) from pg_attribute \
          where attrelid = 'drizzle.__drizzle_migrations'::regclass and attnum > 0";
@@ -629,7 +628,7 @@ fn a_0x_table_is_upgraded_when_a_row_has_to_be_written_and_not_before() {
 }
 
 #[test]
-fn what_follows_an_upgrade_is_told_once() {
+fn each_migration_after_an_upgrade_is_reported_once() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let a = folder.hash("20231114221320_a/migration.sql");
     history_of_0x(&database, &[(&a, WHEN[0])]);
@@ -646,7 +645,7 @@ fn what_follows_an_upgrade_is_told_once() {
 }
 
 #[test]
-fn a_0x_table_with_an_unmatched_row_is_not_upgraded_and_an_older_app_starts() {
+fn a_0x_table_with_an_unknown_row_is_not_upgraded_and_an_older_app_starts() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let a = folder.hash("20231114221320_a/migration.sql");
     history_of_0x(&database, &[(&a, WHEN[0]), ("gone", 1)]);
@@ -654,7 +653,7 @@ fn a_0x_table_with_an_unmatched_row_is_not_upgraded_and_an_older_app_starts() {
         let run = premigrate(&database, &folder).args(command).run().exits(65);
         run.says(&["Drizzle 0.x", "row 2", "Restore", "delete the rows"]);
     }
-    // Also where `baseline` and --apply-older would else be named, which could write no row.
+    // Neither `baseline` nor --apply-older could write a row, so neither is suggested here.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
     up(&database, &folder).exits(65).says(&["row 1 (created_at 1)", "the right database"]);
     database.execute(&format!(
@@ -667,19 +666,19 @@ fn a_0x_table_with_an_unmatched_row_is_not_upgraded_and_an_older_app_starts() {
     assert_eq!(database.tables(), Vec::<String>::new());
 }
 
-// Roles that may do little.
+// Roles with few privileges.
 
-/// Runs the statements of a refusal as the owner: exactly those, and one by one.
+/// Runs the suggested statements, one by one, and nothing else.
 fn grant(database: &Database, refused: &Run) {
     let statements = refused.stderr.lines().filter(|line| line.starts_with("    "));
-    let statements: Vec<_> = statements.map(str::trim).filter(|it| it.ends_with(';')).collect();
+    let statements: Vec<_> = statements.map(str::trim).filter(|line| line.ends_with(';')).collect();
     assert!(!statements.is_empty(), "{}", refused.stderr);
     for statement in statements {
         database.execute(statement);
     }
 }
 
-/// The database as a role sees it that may create tables in `public` and nothing else.
+/// The database for a role that can create tables in `public` and nothing else.
 fn as_role(database: &Database) -> (Database, String) {
     let (role, url) = database.role();
     database.execute(&format!("grant usage, create on schema public to {role}"));
@@ -687,7 +686,7 @@ fn as_role(database: &Database) -> (Database, String) {
 }
 
 #[test]
-fn a_role_that_may_create_nothing_needs_nothing_to_be_created() {
+fn a_role_without_create_can_use_existing_tables() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[]);
     let (restricted, role) = as_role(&database);
@@ -705,7 +704,7 @@ fn a_role_that_may_create_nothing_needs_nothing_to_be_created() {
 }
 
 #[test]
-fn in_a_schema_of_its_own_a_role_creates_the_table() {
+fn a_role_creates_the_table_in_a_schema_that_it_owns() {
     let (database, folder) = (Database::fresh(), abc());
     let (restricted, role) = as_role(&database);
     database.execute(&format!("create schema drizzle authorization {role}"));
@@ -713,10 +712,10 @@ fn in_a_schema_of_its_own_a_role_creates_the_table() {
 }
 
 #[test]
-fn a_schema_that_the_owner_of_the_database_makes_is_enough() {
+fn the_owner_of_the_database_can_run_the_suggested_statements() {
     let (database, folder) = (Database::fresh(), abc());
     let (restricted, _) = as_role(&database);
-    // On a managed server nobody is a superuser, nor a member of every role.
+    // A managed server gives nobody a superuser, or a role that is a member of every role.
     let (owner, url) = database.role();
     database.execute(&format!("alter database {} owner to {owner}", database.name));
     let owner = Database { name: database.name.clone(), url };
@@ -726,7 +725,7 @@ fn a_schema_that_the_owner_of_the_database_makes_is_enough() {
 }
 
 #[test]
-fn a_table_whose_policies_keep_the_rows_from_a_role_is_told_with_the_policy_it_needs() {
+fn with_row_security_the_suggested_statements_include_a_policy() {
     let (database, folder) = (Database::fresh(), abc());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
     let (restricted, role) = as_role(&database);
@@ -744,7 +743,7 @@ fn a_table_whose_policies_keep_the_rows_from_a_role_is_told_with_the_policy_it_n
 }
 
 #[test]
-fn statements_are_told_as_they_have_to_be_run_whatever_the_names() {
+fn names_in_suggested_statements_are_quoted() {
     for format in ["text", "json"] {
         let (database, folder) = (Database::fresh(), Folder::empty());
         let names = [
@@ -779,8 +778,9 @@ fn statements_are_told_as_they_have_to_be_run_whatever_the_names() {
     }
 }
 
-/// Has a role try, and runs what it is told to have run, until it may; how often that was.
-fn until_it_may(database: &Database, start: impl Fn() -> Premigrate) -> usize {
+/// Starts the program and runs the statements that it suggests until it succeeds; returns how often
+/// it was refused.
+fn grant_until_it_works(database: &Database, start: impl Fn() -> Premigrate) -> usize {
     for refusals in 0..4 {
         let run = start().run();
         if run.code == 0 {
@@ -788,31 +788,32 @@ fn until_it_may(database: &Database, start: impl Fn() -> Premigrate) -> usize {
         }
         grant(database, &run.exits(77).says(&["42501", "permission denied"]));
     }
-    panic!("it is not enough");
+    panic!("the suggested statements are not enough");
 }
 
 #[test]
-fn without_a_schema_the_statement_that_is_told_is_enough() {
+fn without_a_schema_the_suggested_statements_are_enough() {
     for command in [&["up"][..], &["baseline"]] {
         let (database, folder) = (Database::fresh(), abc());
         let (restricted, _) = as_role(&database);
-        let refusals = until_it_may(&database, || premigrate(&restricted, &folder).args(command));
+        let refusals =
+            grant_until_it_works(&database, || premigrate(&restricted, &folder).args(command));
         assert_eq!(refusals, 1);
         assert_eq!(database.history().len(), 3);
     }
 }
 
 #[test]
-fn without_a_table_the_statement_that_is_told_is_enough() {
+fn without_a_table_the_suggested_statements_are_enough() {
     let (database, folder) = (Database::fresh(), abc());
     let (restricted, role) = as_role(&database);
     database.execute(&format!("create schema drizzle; grant usage on schema drizzle to {role}"));
-    assert_eq!(until_it_may(&database, || premigrate(&restricted, &folder)), 1);
+    assert_eq!(grant_until_it_works(&database, || premigrate(&restricted, &folder)), 1);
     assert_eq!(database.tables(), ["a", "b", "c"]);
 }
 
 #[test]
-fn on_anothers_table_the_statements_that_are_told_are_enough() {
+fn for_a_table_of_another_owner_the_suggested_statements_are_enough() {
     for command in [&["up"][..], &["baseline"], &["accept", "0000_a"]] {
         let (database, folder) = (Database::fresh(), abc());
         history_of_0x(&database, &[("as it was", WHEN[0])]);
@@ -821,13 +822,14 @@ fn on_anothers_table_the_statements_that_are_told_are_enough() {
         }
         let (restricted, _) = as_role(&database);
         // Reading comes before writing.
-        let refusals = until_it_may(&database, || premigrate(&restricted, &folder).args(command));
+        let refusals =
+            grant_until_it_works(&database, || premigrate(&restricted, &folder).args(command));
         assert!((1..=2).contains(&refusals), "{refusals}");
     }
 }
 
 #[test]
-fn whose_table_has_to_be_upgraded_is_told_the_upgrade() {
+fn the_suggested_statements_include_the_upgrade_of_the_table() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let a = folder.hash("20231114221320_a/migration.sql");
     history_of_0x(&database, &[(&a, WHEN[0])]);
@@ -847,7 +849,7 @@ fn whose_table_has_to_be_upgraded_is_told_the_upgrade() {
 }
 
 #[test]
-fn the_sequence_to_be_granted_is_the_one_that_numbers_the_rows() {
+fn the_grant_names_the_sequence_of_the_id_column() {
     let long = format!("h{}", "x".repeat(62));
     for (made, table) in [
         ("create table s.old (id serial primary key, {}); alter table s.old rename to h", "h"),
@@ -872,10 +874,10 @@ fn the_sequence_to_be_granted_is_the_one_that_numbers_the_rows() {
     }
 }
 
-/// Types the command that a refusal tells, as it stands there, into a shell.
-fn type_what_is_told(database: &Database, folder: &Folder, refused: &Run) {
-    let line = refused.stderr.split('`').find(|it| it.starts_with("premigrate "));
-    let line = line.unwrap_or_else(|| panic!("no command is told:\n{}", refused.stderr));
+/// Runs the command that a message suggests in a shell, exactly as printed.
+fn run_suggested_command(database: &Database, folder: &Folder, refused: &Run) {
+    let line = refused.stderr.split('`').find(|part| part.starts_with("premigrate "));
+    let line = line.unwrap_or_else(|| panic!("no command is suggested:\n{}", refused.stderr));
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_premigrate"));
     let path = std::env::var("PATH").unwrap();
     let output = std::process::Command::new("sh")
@@ -889,48 +891,48 @@ fn type_what_is_told(database: &Database, folder: &Folder, refused: &Run) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Names that a shell, or we, might take for something else.
+/// Names that a shell or the program could misread.
 const ODD_NAMES: [&str; 6] = ["1_a,b", "2_a b", "3_it's", "4", "5_password", "6_'x' $HOME"];
 
 #[test]
-fn what_is_told_of_an_edited_migration_accepts_it_whatever_its_name() {
+fn the_suggested_accept_command_works_for_any_name() {
     let (database, folder) = (Database::fresh(), Folder::empty());
     let file = |name: &str| format!("{name}.sql");
     for name in ODD_NAMES {
         folder.write(&file(name), "select 1");
         up(&database, &folder).exits(0);
         folder.write(&file(name), "select 2");
-        let told = up(&database, &folder).exits(65);
-        let told = match name.contains(',') {
-            true => told.does_not_say("PREMIGRATE_ACCEPT"),
-            false => told.says(&[&format!("or set PREMIGRATE_ACCEPT={name}\n")]),
+        let refused = up(&database, &folder).exits(65);
+        let refused = match name.contains(',') {
+            true => refused.does_not_say("PREMIGRATE_ACCEPT"),
+            false => refused.says(&[&format!("or set PREMIGRATE_ACCEPT={name}\n")]),
         };
-        type_what_is_told(&database, &folder, &told);
+        run_suggested_command(&database, &folder, &refused);
         up(&database, &folder).exits(0);
     }
     for name in ODD_NAMES {
         folder.write(&file(name), "select 3");
     }
-    let told = up(&database, &folder).exits(65);
-    type_what_is_told(&database, &folder, &told);
+    let refused = up(&database, &folder).exits(65);
+    run_suggested_command(&database, &folder, &refused);
     up(&database, &folder).exits(0);
 }
 
 #[test]
-fn what_is_told_of_older_migrations_records_them_whatever_their_names() {
+fn the_suggested_baseline_command_works_for_any_name() {
     for name in ODD_NAMES {
         let (database, folder) = (Database::fresh(), Folder::empty());
         folder.write("9.sql", "create table a ()");
         up(&database, &folder).exits(0);
         folder.write(&format!("{name}.sql"), "create table b ()");
-        let told = up(&database, &folder).exits(65);
-        type_what_is_told(&database, &folder, &told);
+        let refused = up(&database, &folder).exits(65);
+        run_suggested_command(&database, &folder, &refused);
         up(&database, &folder).exits(0).says(&["up to date, 2 applied"]);
         assert_eq!(database.tables(), ["a"]);
     }
 }
 
-/// Starts four of them at once; all of them succeed.
+/// Starts four processes at once; all of them succeed.
 fn at_once(start: impl Fn() -> Premigrate) {
     let runs: Vec<_> = (0..4).map(|_| start().start()).collect();
     for run in runs {
@@ -939,7 +941,7 @@ fn at_once(start: impl Fn() -> Premigrate) {
 }
 
 #[test]
-fn one_unknown_row_lets_one_migration_be_accepted_not_two() {
+fn accept_records_one_migration_per_unknown_row() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "create table a ()"), ("0003_d", "select 1")]);
     premigrate(&database, &folder).run().exits(0);

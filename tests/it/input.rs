@@ -481,7 +481,7 @@ fn no_rows_of_a_history_make_planning_panic() {
                     .to_string(),
                 created_at: [None, Some(0), Some(600), Some(1000), Some(1200)][random.below(5)],
                 name: [None, Some("m0".to_owned()), Some("m1".to_owned())][random.below(3)].clone(),
-                xmin: 0,
+                xmin: None,
                 applied_at: None,
             })
             .collect();
@@ -489,11 +489,11 @@ fn no_rows_of_a_history_make_planning_panic() {
             apply_older: random.below(2) == 0,
             strict: random.below(2) == 0,
         };
-        let state = if random.below(2) == 0 { TableVersion::V1 } else { TableVersion::V0 };
-        let history = History { state, rows, in_recovery: false };
-        let _ = premigrate::history::plan::baseline(&set, &history, Some(random.below(4)));
-        let _ = premigrate::history::plan::accept(&set, &history, Some(&[random.below(4)]));
-        if let Ok(plan) = premigrate::history::plan::plan(&set, &history, policy) {
+        let table_version = if random.below(2) == 0 { TableVersion::V1 } else { TableVersion::V0 };
+        let history = History { table_version, rows, in_recovery: false };
+        let _ = premigrate::history::plan::plan_baseline(&set, &history, Some(random.below(4)));
+        let _ = premigrate::history::plan::plan_accept(&set, &history, Some(&[random.below(4)]));
+        if let Ok(plan) = premigrate::history::plan::plan_up(&set, &history, policy) {
             assert_eq!(plan.applied + plan.pending.len(), set.migrations().len());
         }
     }

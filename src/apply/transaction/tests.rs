@@ -100,7 +100,7 @@ fn running(step: Option<StepRef<'_>>) -> TransactionSpec<'_> {
 
 fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
     DatabaseState {
-        history: History { state: version, rows: vec![], in_recovery: false },
+        history: History { table_version: version, rows: vec![], in_recovery: false },
         progress: Progress { exists: progress_exists, ..Progress::default() },
         row_names: vec![],
     }
@@ -292,7 +292,7 @@ fn a_probe_is_judged_by_its_opening() {
 
 #[test]
 fn each_statement_of_ours_is_one_statement() {
-    let row = NewRow::of(&Migration::new("m", "m.sql", Some(1), Vec::new()), Layout::Drizzle0);
+    let row = NewRow::new(&Migration::new("m", "m.sql", Some(1), Vec::new()), Layout::Drizzle0);
     let change = ProgressChange::Finish { migration: "m".into(), step: 1, hash: "h".into() };
     for version in [TableVersion::NoSchema, TableVersion::NoTable, TableVersion::V0] {
         for layout in [Layout::Drizzle0, Layout::Plain] {

@@ -427,7 +427,7 @@ fn whatever_is_refused_is_a_fault_and_nothing_panics() {
                 assert_eq!(checked.migrations, set.migrations().len());
                 let all = 0..set.migrations().len();
                 let pending: Vec<_> =
-                    all.map(|place| Pending { place, out_of_order: false }).collect();
+                    all.map(|place| Pending { index: place, out_of_order: false }).collect();
                 if prepared::fit(&set, &pending).is_err() { 1 } else { 2 }
             }
         };

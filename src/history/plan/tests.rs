@@ -1,7 +1,7 @@
 //! The rules as cases, then as properties of random sets and histories.
 //!
-//! A set is written `name@when=content ...`, a history `name@created_at=content ...`, both without
-//! what is not there; content stands for its hash. `!` marks what is pending out of order.
+//! A set is written `name@when=content ...`, a history `name@created_at=content ...`; what is
+//! missing is left out, and the content stands for its hash. `!` marks a migration out of order.
 
 mod properties;
 
@@ -46,74 +46,65 @@ fn rows(items: &str) -> History {
             hash: Hash::of(content.as_bytes()).to_string(),
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
-            xmin: 0,
+            xmin: None,
             applied_at: None,
         })
         .collect();
     let named = rows.iter().any(|row| row.name.is_some());
-    let state = if named { TableVersion::V1 } else { TableVersion::V0 };
-    History { state, rows, in_recovery: false }
+    let table_version = if named { TableVersion::V1 } else { TableVersion::V0 };
+    History { table_version, rows, in_recovery: false }
 }
 
-/// The history once these migrations, with the rows whose identity they keep, are recorded.
-fn recorded(
+/// The history once these rows are written.
+fn written(
     set: &MigrationSet,
     history: &History,
     matches: &Matches,
-    records: &[(usize, Option<usize>)],
+    new_rows: &[NewRow],
 ) -> History {
-    let layout = set.layout();
     let mut after = history.clone();
-    after.after_upgrade(layout, &matches.names(set));
-    for (place, row) in records {
-        let migration = set.get(*place).unwrap();
-        let entry = match row {
-            Some(row) => NewRow::re_accept(migration, &history.rows[*row], layout),
-            None => NewRow::of(migration, layout),
-        };
+    after.set_upgraded(set.layout(), &matches.row_names(set));
+    for new_row in new_rows {
         let id = after.rows.iter().map(|row| row.id).max().unwrap_or(0) + 1;
-        let kept = row.and_then(|row| history.rows[row].created_at);
-        let created_at = kept.or(migration.when).unwrap_or(1_800_000_000_000);
-        let answer = [id.to_string(), "0".to_owned(), created_at.to_string()].map(Some);
-        after.rows.push(entry.written(&answer, after.state).unwrap());
+        let answer = [id.to_string(), "7".to_owned(), "1800000000000".to_owned()].map(Some);
+        after.rows.push(new_row.written(&answer, after.table_version).unwrap());
     }
     after
 }
 
-fn names(set: &MigrationSet, places: &[usize]) -> String {
-    let names: Vec<_> = places.iter().map(|&place| set.get(place).unwrap().name.clone()).collect();
-    names.join(" ")
-}
-
-fn shown(disagreement: Disagreement, set: &MigrationSet) -> String {
-    let names = |places: Vec<usize>| names(set, &places);
-    match disagreement {
-        Disagreement::Edited(edited) => {
-            format!("edited: {}", names(edited.into_iter().map(|(place, _)| place).collect()))
+fn shown(mismatch: HistoryMismatch) -> String {
+    match mismatch {
+        HistoryMismatch::Edited(edited) => {
+            let names: Vec<_> = edited.into_iter().map(|edited| edited.migration).collect();
+            format!("edited: {}", names.join(" "))
         }
-        Disagreement::Ambiguous { migrations, .. } => format!("ambiguous: {}", names(migrations)),
-        Disagreement::NothingMatches => "nothing matches".to_owned(),
-        Disagreement::OlderThanHistory { pending, .. } => {
-            format!("older than the history: {}", names(pending))
+        HistoryMismatch::Ambiguous { migrations, .. } => {
+            format!("ambiguous: {}", migrations.join(" "))
         }
-        Disagreement::PossiblyApplied { pending, .. } => {
-            format!("may have run: {}", names(pending))
+        HistoryMismatch::NothingMatches { .. } => "nothing matches".to_owned(),
+        HistoryMismatch::OlderThanHistory { pending, .. } => {
+            format!("older than the history: {}", pending.join(" "))
         }
-        Disagreement::NotUpgradable { unknown } => format!("not upgradable: {unknown:?}"),
-        Disagreement::Strict { out_of_order, unknown } => {
-            format!("strict: {} {unknown:?}", names(out_of_order))
+        HistoryMismatch::PossiblyApplied { pending, .. } => {
+            format!("possibly applied: {}", pending.join(" "))
+        }
+        HistoryMismatch::NotUpgradable { unknown } => {
+            format!("not upgradable: {}", unknown.join(" "))
+        }
+        HistoryMismatch::Strict { out_of_order, unknown } => {
+            format!("strict: {}", [out_of_order, unknown].concat().join(" "))
         }
     }
 }
 
 fn up_with(set: &MigrationSet, history: &History, policy: Policy) -> String {
-    let plan = match plan(set, history, policy) {
+    let plan = match plan_up(set, history, policy) {
         Ok(plan) => plan,
-        Err(disagreement) => return shown(disagreement, set),
+        Err(mismatch) => return shown(mismatch),
     };
-    let pending = plan.pending.iter().map(|it| {
-        let mark = if it.out_of_order { "!" } else { "" };
-        format!("{}{mark}", names(set, &[it.place]))
+    let pending = plan.pending.iter().map(|pending| {
+        let mark = if pending.out_of_order { "!" } else { "" };
+        format!("{}{mark}", set.get(pending.index).unwrap().name)
     });
     let pending: Vec<_> = pending.collect();
     if pending.is_empty() { "up to date".to_owned() } else { format!("run {}", pending.join(" ")) }
@@ -131,28 +122,29 @@ fn strict(set: &MigrationSet, history: &str) -> String {
     up_with(set, &rows(history), Policy { apply_older: false, strict: true })
 }
 
-/// What each row is: the record of a migration, `=` a further one, `~` of one or another, `?`.
+/// What each row records: a migration, `=` it once more, `~` one of several, `?` none.
 fn read(set: &MigrationSet, history: &str) -> String {
-    let standings =
-        match_rows(set, &rows(history).rows).rows.into_iter().map(|status| match status {
-            RowStatus::Of(place) => names(set, &[place]),
-            RowStatus::Duplicate(place) => format!("={}", names(set, &[place])),
-            RowStatus::Ambiguous => "~".to_owned(),
-            RowStatus::Unknown => "?".to_owned(),
-        });
-    standings.collect::<Vec<_>>().join(" ")
+    let name = |index: usize| set.get(index).unwrap().name.clone();
+    let statuses = match_rows(set, &rows(history).rows).rows.into_iter();
+    let read = statuses.map(|status| match status {
+        RowStatus::Matched(index) => name(index),
+        RowStatus::Duplicate(index) => format!("={}", name(index)),
+        RowStatus::Ambiguous => "~".to_owned(),
+        RowStatus::Unknown => "?".to_owned(),
+    });
+    read.collect::<Vec<_>>().join(" ")
 }
 
-/// What `accept` records and refuses, and what `up` does then.
-fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String {
+/// What `up` does after `accept`, unless that refuses.
+fn accept_then_up(set: &MigrationSet, history: &str, chosen: &[usize]) -> String {
     let history = rows(history);
-    match accept(set, &history, Some(named)) {
-        Err(disagreement) => shown(disagreement, set),
-        Ok(accepted) if !accepted.refused.is_empty() => {
-            format!("refused: {}", names(set, &accepted.refused))
+    match plan_accept(set, &history, Some(chosen)) {
+        Err(mismatch) => shown(mismatch),
+        Ok(plan) if !plan.not_applied.is_empty() => {
+            format!("not applied: {}", plan.not_applied.join(" "))
         }
-        Ok(accepted) => {
-            let after = recorded(set, &history, &accepted.matches, &accepted.records);
+        Ok(plan) => {
+            let after = written(set, &history, &plan.matches, &plan.rows);
             up_with(set, &after, Policy::default())
         }
     }
@@ -161,11 +153,11 @@ fn accept_then_up(set: &MigrationSet, history: &str, named: &[usize]) -> String 
 /// What `up` does after `baseline`.
 fn baseline_then_up(set: &MigrationSet, history: &str, through: Option<usize>) -> String {
     let history = rows(history);
-    match baseline(set, &history, through) {
-        Err(disagreement) => shown(disagreement, set),
-        Ok((matches, places)) => {
-            let records: Vec<_> = places.into_iter().map(|place| (place, None)).collect();
-            up_with(set, &recorded(set, &history, &matches, &records), Policy::default())
+    match plan_baseline(set, &history, through) {
+        Err(mismatch) => shown(mismatch),
+        Ok(plan) => {
+            let after = written(set, &history, &plan.matches, &plan.rows);
+            up_with(set, &after, Policy::default())
         }
     }
 }
@@ -180,17 +172,17 @@ fn everything_runs_on_an_empty_history() {
 }
 
 #[test]
-fn what_is_recorded_does_not_run_again() {
+fn recorded_migrations_do_not_run_again() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     assert_eq!(up(&set, "@1000=a @2000=b"), "run c");
     assert_eq!(up(&set, "@1000=a @2000=b @3000=c"), "up to date");
 }
 
 #[test]
-fn all_edits_are_named_at_once_and_nothing_runs() {
+fn all_edits_are_reported_at_once_and_nothing_runs() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     assert_eq!(up(&set, "@1000=old @2000=older"), "edited: a b");
-    assert_eq!(apply_older(&set, "@1000=old @2000=b"), "edited: a", "whatever is allowed");
+    assert_eq!(apply_older(&set, "@1000=old @2000=b"), "edited: a", "also with --apply-older");
 }
 
 #[test]
@@ -198,23 +190,23 @@ fn an_older_image_starts_after_a_roll_back() {
     let set = drizzle0("a@1000=a");
     assert_eq!(up(&set, "@1000=a @2000=b"), "up to date");
     assert_eq!(read(&set, "@1000=a @2000=b"), "a ?");
-    assert_eq!(up(&drizzle0(""), "@1000=a"), "up to date", "it may carry nothing at all");
+    assert_eq!(up(&drizzle0(""), "@1000=a"), "up to date", "also without any migrations");
 }
 
 #[test]
-fn a_newer_image_without_a_migration_that_ran_goes_on() {
+fn a_newer_image_without_an_applied_migration_continues() {
     let set = drizzle0("a@1000=a c@3000=c");
     assert_eq!(up(&set, "@1000=a @2000=of-a-branch"), "run c");
 }
 
 #[test]
-fn what_was_merged_behind_a_later_one_runs_out_of_order() {
+fn a_migration_merged_before_an_applied_one_runs_out_of_order() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c d@4000=d");
     assert_eq!(up(&set, "@1000=a @3000=c"), "run b! d");
 }
 
 #[test]
-fn what_drizzle_0x_skips_by_its_time_stamp_runs_out_of_order() {
+fn a_migration_that_drizzle_0x_would_skip_runs_out_of_order() {
     let set = drizzle0("a@1000=a b@3000=b c@2000=c d@4000=d");
     assert_eq!(up(&set, "@1000=a @3000=b"), "run c! d", "last in the journal, and older");
     let set = drizzle0("a@1000=a b@1000=b");
@@ -222,14 +214,14 @@ fn what_drizzle_0x_skips_by_its_time_stamp_runs_out_of_order() {
 }
 
 #[test]
-fn a_history_of_something_else_stops_everything() {
+fn a_history_of_another_project_stops_everything() {
     let set = drizzle0("a@1000=a b@2000=b");
     assert_eq!(up(&set, "@7000=x @8000=y"), "nothing matches");
     assert_eq!(apply_older(&set, "@100=x @200=y"), "run a b");
 }
 
 #[test]
-fn a_squash_has_to_be_baselined() {
+fn squashed_migrations_need_baseline() {
     let set = drizzle0("squashed@3000=s next@4000=n");
     let history = "@1000=a @2000=b";
     assert_eq!(up(&set, history), "nothing matches");
@@ -237,7 +229,7 @@ fn a_squash_has_to_be_baselined() {
 }
 
 #[test]
-fn what_is_older_than_a_trimmed_history_is_never_run_by_itself() {
+fn migrations_older_than_a_trimmed_history_need_a_decision() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c d@4000=d");
     assert_eq!(up(&set, "@3000=c"), "older than the history: a b");
     assert_eq!(apply_older(&set, "@3000=c"), "run a! b! d");
@@ -245,41 +237,41 @@ fn what_is_older_than_a_trimmed_history_is_never_run_by_itself() {
 }
 
 #[test]
-fn out_of_order_beside_an_unknown_row_may_have_run() {
+fn an_out_of_order_migration_beside_an_unknown_row_is_possibly_applied() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     let history = "@1000=a @5000=b-as-it-was @3000=c";
-    assert_eq!(up(&set, history), "may have run: b");
+    assert_eq!(up(&set, history), "possibly applied: b");
     assert_eq!(apply_older(&set, history), "run b!");
     assert_eq!(accept_then_up(&set, history, &[1]), "up to date");
 }
 
 #[test]
-fn strict_refuses_what_is_unknown_or_out_of_order() {
+fn strict_refuses_unknown_rows_and_out_of_order_migrations() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
-    assert_eq!(strict(&set, "@1000=a @3000=c"), "strict: b []");
-    assert_eq!(strict(&set, "@1000=a @2000=b @3000=c @4000=x"), "strict:  [3]");
+    assert_eq!(strict(&set, "@1000=a @3000=c"), "strict: b");
+    assert_eq!(strict(&set, "@1000=a @2000=b @3000=c @4000=x"), "strict: row 4 (created_at 4000)");
     assert_eq!(strict(&set, "@1000=a"), "run b c");
     assert_eq!(strict(&set, "@1000=a @1000=a"), "run b c", "duplicates are known");
 }
 
 #[test]
-fn strict_is_not_lifted_by_apply_older() {
+fn apply_older_does_not_override_strict() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     let both = Policy { apply_older: true, strict: true };
-    assert_eq!(up_with(&set, &rows("@1000=a @3000=c"), both), "strict: b []");
+    assert_eq!(up_with(&set, &rows("@1000=a @3000=c"), both), "strict: b");
 }
 
 // Rows of Drizzle 0.x.
 
 #[test]
-fn duplicates_of_racing_runners_are_ignored() {
+fn duplicate_rows_of_racing_runners_are_ignored() {
     let set = drizzle0("a@1000=a b@2000=b");
     assert_eq!(read(&set, "@1000=a @1000=a @1000=a"), "a =a =a");
     assert_eq!(up(&set, "@1000=a @1000=a @1000=a"), "run b");
 }
 
 #[test]
-fn an_edit_is_told_by_its_latest_record() {
+fn the_latest_row_decides_whether_a_migration_was_edited() {
     let set = drizzle0("a@1000=newest");
     assert_eq!(read(&set, "@1000=old @1000=new"), "=a a");
     assert_eq!(up(&set, "@1000=old @1000=new"), "edited: a");
@@ -305,13 +297,17 @@ fn two_files_with_the_same_content_are_two_migrations() {
 }
 
 #[test]
-fn an_untouched_custom_file_that_was_filled_in_later_is_edited() {
+fn an_empty_custom_file_that_was_filled_in_later_is_edited() {
     let set = drizzle0("a@1000=filled b@2000=custom");
-    assert_eq!(up(&set, "@1000=custom"), "edited: a", "and its row is not b's, for all its hash");
+    assert_eq!(
+        up(&set, "@1000=custom"),
+        "edited: a",
+        "b has the same hash, but another time stamp"
+    );
 }
 
 #[test]
-fn line_ends_are_no_edit() {
+fn other_line_ends_are_no_edit() {
     let file = |content: &'static [u8]| {
         let migration = Migration::new("a", "a.sql", Some(1000), content);
         MigrationSet::new(Layout::Drizzle0, vec![migration]).unwrap()
@@ -329,7 +325,7 @@ fn line_ends_are_no_edit() {
 }
 
 #[test]
-fn a_files_own_hash_goes_before_that_of_its_other_line_ends() {
+fn a_files_own_hash_goes_before_the_hash_of_its_other_line_ends() {
     // Both rows fit the first migration, and only the first row fits the second.
     let migrations = [("a", &b"x\r\ny\n"[..]), ("b", b"x\ny\n")]
         .map(|(name, content)| Migration::new(name, name, Some(1000), content));
@@ -341,7 +337,7 @@ fn a_files_own_hash_goes_before_that_of_its_other_line_ends() {
 }
 
 #[test]
-fn a_baseline_by_hand_is_an_edit_of_the_last_and_the_rest_is_older() {
+fn a_baseline_written_by_hand_is_an_edit_of_the_last_and_older_migrations() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c d@4000=d");
     assert_eq!(up(&set, "@3000=anything"), "edited: c");
     assert_eq!(accept_then_up(&set, "@3000=anything", &[2]), "older than the history: a b");
@@ -358,17 +354,17 @@ fn migrations_with_one_time_stamp_are_told_apart_by_hash() {
 }
 
 #[test]
-fn what_the_hashes_of_one_time_stamp_do_not_decide_is_not_guessed() {
+fn rows_of_one_time_stamp_with_unknown_hashes_are_ambiguous() {
     let set = drizzle0("a@1000=a b@1000=b");
-    assert_eq!(up(&set, "@1000=x"), "ambiguous: a b", "which of them was it?");
-    assert_eq!(up(&set, "@1000=a @1000=x"), "ambiguous: b", "b as it was, or a as it was?");
+    assert_eq!(up(&set, "@1000=x"), "ambiguous: a b", "a or b");
+    assert_eq!(up(&set, "@1000=a @1000=x"), "ambiguous: b", "b before an edit, or a");
     assert_eq!(up(&set, "@1000=x @1000=y"), "ambiguous: a b");
-    assert_eq!(up(&set, "@1000=a @1000=b @1000=x"), "up to date", "both ran, whichever it was");
+    assert_eq!(up(&set, "@1000=a @1000=b @1000=x"), "up to date", "both ran in any case");
     assert_eq!(apply_older(&set, "@1000=x"), "ambiguous: a b");
 }
 
 #[test]
-fn everything_ambiguous_is_named_at_once() {
+fn all_ambiguous_migrations_are_reported_at_once() {
     let set = drizzle0("a@1000=a b@1000=b c@2000=c d@2000=d e@3000=e");
     assert_eq!(up(&set, "@1000=x @2000=y @3000=e"), "ambiguous: a b c d");
     assert_eq!(read(&set, "@1000=x @2000=y @3000=e"), "~ ~ e");
@@ -383,55 +379,58 @@ fn migrations_with_one_time_stamp_and_content_are_taken_in_order() {
 }
 
 #[test]
-fn a_far_future_time_stamp_skips_nothing() {
+fn a_time_stamp_in_the_far_future_skips_nothing() {
     let set = drizzle0("a@1000=a future@9000000000000=f b@2000=b");
     assert_eq!(up(&set, "@1000=a @9000000000000=f"), "run b!");
-    assert_eq!(up(&drizzle0("a@1000=a b@2000=b"), "@1000=a @9000000000000=f"), "may have run: b");
+    assert_eq!(
+        up(&drizzle0("a@1000=a b@2000=b"), "@1000=a @9000000000000=f"),
+        "possibly applied: b"
+    );
 }
 
 #[test]
-fn a_row_without_a_time_is_known_by_its_hash() {
+fn a_row_without_a_time_stamp_is_matched_by_its_hash() {
     let set = drizzle0("a@1000=a b@2000=b");
     assert_eq!(up(&set, "@=a"), "run b");
     assert_eq!(up(&set, "@=a @=b"), "up to date");
-    assert_eq!(up(&set, "@1000=a @=old-b"), "may have run: b");
+    assert_eq!(up(&set, "@1000=a @=old-b"), "possibly applied: b");
 }
 
 // Rows of runners that write time stamps of their own.
 
 #[test]
-fn rows_with_other_time_stamps_are_known_by_their_hash() {
+fn rows_with_other_time_stamps_are_matched_by_their_hash() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
     assert_eq!(up(&set, "@1500=a @2500=b"), "run c");
     assert_eq!(up(&set, "@3500=a @3501=b"), "run c!", "drizzle-orm would skip it");
 }
 
 #[test]
-fn a_row_whose_time_stamp_is_anothers_is_that_others() {
+fn a_row_belongs_to_the_migration_of_its_time_stamp() {
     let set = drizzle0("a@1000=a b@2000=b");
-    assert_eq!(up(&set, "@1000=a @1000=b"), "run b", "an older a had the content of b");
+    assert_eq!(up(&set, "@1000=a @1000=b"), "run b", "a once had the content of b");
     assert_eq!(up(&set, "@1000=b"), "edited: a");
 }
 
 #[test]
-fn an_edit_under_another_time_stamp_does_not_run_again() {
+fn an_edited_migration_with_another_time_stamp_does_not_run_again() {
     let set = drizzle0("a@1000=a b@2000=b");
-    assert_eq!(up(&set, "@1500=a @2500=old-b"), "may have run: b", "the last in the journal");
-    assert_eq!(up(&set, "@1500=a @1600=other"), "run b", "it was written before b was generated");
+    assert_eq!(up(&set, "@1500=a @2500=old-b"), "possibly applied: b", "the last in the journal");
+    assert_eq!(up(&set, "@1500=a @1600=other"), "run b", "the row is older than b");
 }
 
 #[test]
-fn time_stamps_that_are_no_times_in_milliseconds_prove_nothing() {
+fn time_stamps_that_are_no_milliseconds_prove_nothing() {
     let set = drizzle0("a@1700000000000=a b@1700000001000=b");
-    assert_eq!(up(&set, "@1=a @2=old-b"), "may have run: b", "they count");
-    assert_eq!(up(&set, "@1700000000=a @1700000001=old-b"), "may have run: b", "seconds");
-    assert_eq!(up(&set, "@=a @=old-b"), "may have run: b", "nothing");
-    assert_eq!(up(&set, "@1=a"), "run b", "while nothing is unknown, they do not matter");
+    assert_eq!(up(&set, "@1=a @2=old-b"), "possibly applied: b", "counted");
+    assert_eq!(up(&set, "@1700000000=a @1700000001=old-b"), "possibly applied: b", "seconds");
+    assert_eq!(up(&set, "@=a @=old-b"), "possibly applied: b", "nothing");
+    assert_eq!(up(&set, "@1=a"), "run b", "without unknown rows they do not matter");
     assert_eq!(accept_then_up(&set, "@1=a @2=old-b", &[1]), "up to date");
 }
 
 #[test]
-fn as_many_rows_as_files_of_one_content_decide_and_fewer_do_not() {
+fn fewer_rows_than_files_of_one_content_are_ambiguous() {
     let set = drizzle0("a@1000=x b@2000=x c@3000=c");
     assert_eq!(up(&set, "@5=x @6=x"), "run c");
     assert_eq!(up(&set, "@5=x"), "ambiguous: a b");
@@ -440,7 +439,7 @@ fn as_many_rows_as_files_of_one_content_decide_and_fewer_do_not() {
 }
 
 #[test]
-fn line_ends_do_not_hide_that_contents_are_one() {
+fn files_of_one_content_match_rows_with_other_line_ends() {
     let migrations = [("a", 1000), ("b", 2000)]
         .map(|(name, when)| Migration::new(name, name, Some(when), &b"x\n"[..]));
     let set = MigrationSet::new(Layout::Drizzle0, migrations.to_vec()).unwrap();
@@ -453,23 +452,23 @@ fn line_ends_do_not_hide_that_contents_are_one() {
 // Drizzle 0.x's folder on a table of 1.x: rows with names keep whole seconds.
 
 #[test]
-fn rows_with_names_are_known_by_the_second() {
+fn rows_with_names_are_matched_by_the_second() {
     let set = drizzle0("0_a@1234=a 1_b@2345=b");
     assert_eq!(up(&set, "19700101000001_a@1000=a"), "run 1_b");
     assert_eq!(up(&set, "19700101000001_a@1234=a"), "run 1_b", "the table was upgraded");
-    assert_eq!(up(&set, "renamed@1000=a"), "run 1_b", "the tag is no identity");
+    assert_eq!(up(&set, "renamed@1000=a"), "run 1_b", "the tag does not count");
     assert_eq!(up(&set, "19700101000001_a@1000=old"), "edited: 0_a");
 }
 
 #[test]
-fn a_row_without_a_name_keeps_its_milliseconds_also_there() {
+fn a_row_without_a_name_is_matched_by_the_millisecond() {
     let set = drizzle0("0_a@1234=a 1_b@1345=b");
     assert_eq!(read(&set, "19700101000001_a@1000=a @1345=b"), "0_a 1_b");
     assert_eq!(read(&set, "19700101000001_a@1000=a @1000=x"), "0_a ?");
 }
 
 #[test]
-fn of_one_second_the_hash_decides_and_then_the_name() {
+fn within_one_second_the_hash_decides_and_then_the_name() {
     let set = drizzle0("0_a@1100=a 1_b@1200=b");
     assert_eq!(up(&set, "19700101000001_b@1000=b"), "older than the history: 0_a");
     assert_eq!(up(&set, "19700101000001_a@1000=a"), "run 1_b");
@@ -481,17 +480,17 @@ fn of_one_second_the_hash_decides_and_then_the_name() {
 // Drizzle 1.x.
 
 #[test]
-fn folders_are_known_by_name() {
+fn folders_are_matched_by_name() {
     let set = drizzle1("a@1000=a b@2000=b c@2000=c");
     assert_eq!(up(&set, "a@1000=a"), "run b c");
     assert_eq!(up(&set, "a@1000=a c@2000=c"), "run b!");
     assert_eq!(up(&set, "a@1000=old"), "edited: a");
-    assert_eq!(up(&set, "a@1000=a a@1000=a b@=b"), "run c", "by nothing but the name");
-    assert_eq!(up(&set, "a@1000=a b@2000=b"), "run c", "of the same second, and in order");
+    assert_eq!(up(&set, "a@1000=a a@1000=a b@=b"), "run c", "only the name counts");
+    assert_eq!(up(&set, "a@1000=a b@2000=b"), "run c", "in order within one second");
 }
 
 #[test]
-fn a_renamed_folder_is_known_by_its_content() {
+fn a_renamed_folder_is_matched_by_its_content() {
     let set = drizzle1("new-name@1000=a b@2000=b");
     assert_eq!(up(&set, "old-name@1000=a"), "run b");
     assert_eq!(read(&set, "old-name@1000=a old-name@1000=a"), "new-name =new-name");
@@ -500,7 +499,7 @@ fn a_renamed_folder_is_known_by_its_content() {
 #[test]
 fn a_folder_that_was_renamed_and_edited_does_not_run_again() {
     let set = drizzle1("a@1000=a new-name@2000=new");
-    assert_eq!(up(&set, "a@1000=a old-name@2000=old"), "may have run: new-name");
+    assert_eq!(up(&set, "a@1000=a old-name@2000=old"), "possibly applied: new-name");
     assert_eq!(up(&set, "a@1000=a older@1500=x"), "run new-name");
 }
 
@@ -513,7 +512,7 @@ fn rows_of_a_0x_table_are_matched_by_the_second_whatever_their_hash() {
 }
 
 #[test]
-fn of_folders_of_one_second_the_hash_decides_as_for_drizzle_orm() {
+fn within_one_second_the_hash_decides_as_in_drizzle_orm() {
     let set = drizzle1("a@1000=a b@1000=b c@2000=c");
     assert_eq!(up(&set, "@1100=a @1200=b"), "run c");
     assert_eq!(up(&set, "@1200=b"), "older than the history: a");
@@ -521,7 +520,7 @@ fn of_folders_of_one_second_the_hash_decides_as_for_drizzle_orm() {
 }
 
 #[test]
-fn a_0x_row_of_no_folders_second_is_matched_by_hash_also_when_that_is_taken() {
+fn a_0x_row_of_another_second_is_matched_by_hash_even_if_that_has_a_row() {
     let set = drizzle1("a@1000=a b@2000=b");
     assert_eq!(up(&set, "@7000=a"), "run b");
     assert_eq!(read(&set, "@1000=a @7000=a @=a"), "a =a =a");
@@ -529,24 +528,34 @@ fn a_0x_row_of_no_folders_second_is_matched_by_hash_also_when_that_is_taken() {
 }
 
 #[test]
-fn a_0x_table_with_an_unmatched_row_is_not_upgraded() {
+fn a_0x_table_with_an_unknown_row_is_not_upgraded() {
     let set = drizzle1("a@1000=a b@2000=b");
-    assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
-    assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: [1]");
-    assert_eq!(up(&set, "@1000=a @2000=b @9500=gone"), "up to date", "no row has to be written");
+    assert_eq!(up(&set, "@1000=a @9500=gone"), "not upgradable: row 2 (created_at 9500)");
+    assert_eq!(apply_older(&set, "@1000=a @9500=gone"), "not upgradable: row 2 (created_at 9500)");
+    assert_eq!(up(&set, "@1000=a @2000=b @9500=gone"), "up to date", "no row is written");
     assert_eq!(
         up(&set, "@2000=b @9500=gone"),
-        "not upgradable: [1]",
-        "no baseline could be either"
+        "not upgradable: row 2 (created_at 9500)",
+        "baseline could not write either"
     );
-    assert_eq!(up(&set, "@8000=x @9500=y"), "not upgradable: [0, 1]", "nor here");
-    assert_eq!(baseline_then_up(&set, "@1000=a @9500=gone", None), "not upgradable: [1]");
-    assert_eq!(accept_then_up(&set, "@1000=old @9500=gone", &[0]), "not upgradable: [1]");
+    assert_eq!(
+        up(&set, "@8000=x @9500=y"),
+        "not upgradable: row 1 (created_at 8000) row 2 (created_at 9500)",
+        "--apply-older could not write either"
+    );
+    assert_eq!(
+        baseline_then_up(&set, "@1000=a @9500=gone", None),
+        "not upgradable: row 2 (created_at 9500)"
+    );
+    assert_eq!(
+        accept_then_up(&set, "@1000=old @9500=gone", &[0]),
+        "not upgradable: row 2 (created_at 9500)"
+    );
     assert_eq!(accept_then_up(&set, "@1000=old", &[0]), "run b");
 }
 
 #[test]
-fn a_row_that_0x_left_in_a_1x_table_is_matched_by_its_time() {
+fn a_row_of_0x_in_a_1x_table_is_matched_by_its_time_stamp() {
     let set = drizzle1("a@1000=a b@2000=b c@3000=c");
     assert_eq!(up(&set, "a@1000=a @2345=b"), "run c");
     assert_eq!(read(&set, "@1234=a a@1000=a b@2000=b"), "a =a b");
@@ -555,7 +564,7 @@ fn a_row_that_0x_left_in_a_1x_table_is_matched_by_its_time() {
 // Plain files.
 
 #[test]
-fn plain_files_are_known_by_name() {
+fn plain_files_are_matched_by_name() {
     let set = plain("1=a 2=b 3=c");
     assert_eq!(up(&set, "1@1700000000000=a"), "run 2 3");
     assert_eq!(up(&set, "1@1700000000000=a 3@1700000000001=c"), "run 2!");
@@ -565,23 +574,39 @@ fn plain_files_are_known_by_name() {
 }
 
 #[test]
-fn the_time_of_applying_orders_no_plain_file() {
+fn the_time_of_applying_does_not_order_plain_files() {
     let set = plain("1=a 2=b");
     assert_eq!(up(&set, "1@1700000000000=a gone@1700000000001=x"), "run 2");
-    assert_eq!(up(&set, "1@1700000000000=a @1700000000001=x"), "may have run: 2", "no name");
+    assert_eq!(up(&set, "1@1700000000000=a @1700000000001=x"), "possibly applied: 2", "no name");
+}
+
+#[test]
+fn a_mismatch_is_serialized_under_its_kind() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    let json = |history: &str| {
+        let mismatch = plan_up(&set, &rows(history), Policy::default()).unwrap_err();
+        serde_json::to_string(&mismatch).unwrap()
+    };
+    assert_eq!(
+        json("@3000=c"),
+        r#"{"older_than_history":{"pending":["a","b"],"first_applied":"c"}}"#
+    );
+    let edited = json("@1000=old");
+    assert!(edited.starts_with(r#"{"edited":[{"migration":"a","file":"a","recorded_hash":"#));
 }
 
 // `baseline` and `accept`.
 
 #[test]
-fn baseline_records_what_has_no_row() {
+fn baseline_records_migrations_without_a_row() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
-    let places =
-        |history: &str, through| names(&set, &baseline(&set, &rows(history), through).unwrap().1);
-    assert_eq!(places("", None), "a b c");
-    assert_eq!(places("", Some(1)), "a b");
-    assert_eq!(places("@2000=b", None), "a c");
-    assert_eq!(places("@1000=old @2000=b", Some(1)), "", "an edit has a row");
+    let recorded = |history: &str, through| {
+        plan_baseline(&set, &rows(history), through).unwrap().migrations.join(" ")
+    };
+    assert_eq!(recorded("", None), "a b c");
+    assert_eq!(recorded("", Some(1)), "a b");
+    assert_eq!(recorded("@2000=b", None), "a c");
+    assert_eq!(recorded("@1000=old @2000=b", Some(1)), "", "an edit has a row");
     assert_eq!(baseline_then_up(&set, "", Some(1)), "run c");
 }
 
@@ -593,40 +618,41 @@ fn baseline_does_not_guess_either() {
 }
 
 #[test]
-fn accept_records_the_named_or_all_edits() {
+fn accept_records_the_chosen_or_all_edited_migrations() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
-    let records = |named| accept(&set, &rows("@1000=x @2000=y"), named).unwrap().records;
-    assert_eq!(records(None), [(0, Some(0)), (1, Some(1))]);
-    assert_eq!(records(Some(&[1])), [(1, Some(1))]);
+    let history = rows("@1000=x @2000=y");
+    let recorded = |chosen| plan_accept(&set, &history, chosen).unwrap().migrations;
+    assert_eq!(recorded(None), ["a", "b"]);
+    assert_eq!(recorded(Some(&[1])), ["b"]);
     assert_eq!(accept_then_up(&set, "@1000=x @2000=y", &[0]), "edited: b");
     assert_eq!(accept_then_up(&set, "@1000=x @2000=y", &[0, 1]), "run c");
-    assert_eq!(accept_then_up(&set, "@1000=a @2000=y", &[0, 1]), "run c", "a is as it was");
+    assert_eq!(accept_then_up(&set, "@1000=a @2000=y", &[0, 1]), "run c", "a has not changed");
 }
 
 #[test]
-fn accept_refuses_what_is_plainly_pending() {
+fn accept_refuses_pending_migrations() {
     let set = drizzle0("a@1000=a b@2000=b");
-    assert_eq!(accept_then_up(&set, "@1000=a", &[1]), "refused: b");
-    assert_eq!(accept_then_up(&set, "@1000=a @1500=x", &[1]), "refused: b");
+    assert_eq!(accept_then_up(&set, "@1000=a", &[1]), "not applied: b");
+    assert_eq!(accept_then_up(&set, "@1000=a @1500=x", &[1]), "not applied: b");
     assert_eq!(
         accept_then_up(&drizzle0("a@1000=a b@2000=b c@3000=c"), "@1000=a @3000=c", &[1]),
-        "refused: b"
+        "not applied: b"
     );
 }
 
 #[test]
-fn accept_of_a_lone_migration_that_an_unknown_row_may_have_recorded() {
+fn accept_records_a_migration_that_is_possibly_applied() {
     let set = drizzle0("a@1000=new");
     assert_eq!(up(&set, "@1500=old"), "nothing matches");
     assert_eq!(accept_then_up(&set, "@1500=old", &[0]), "up to date");
 }
 
 #[test]
-fn an_accepted_edit_keeps_its_rows_identity() {
+fn an_accepted_edit_keeps_the_identity_of_its_row() {
     let set = drizzle0("0_a@1234=new");
     let history = rows("19700101000001_a@1000=old");
-    let accepted = accept(&set, &history, None).unwrap();
-    let after = recorded(&set, &history, &accepted.matches, &accepted.records);
+    let plan = plan_accept(&set, &history, None).unwrap();
+    let after = written(&set, &history, &plan.matches, &plan.rows);
     assert_eq!(after.rows[1].created_at, Some(1000));
     assert_eq!(after.rows[1].name, history.rows[0].name);
 }

@@ -1,12 +1,12 @@
-//! What holds for every set and every history. They are drawn from small pools, so that time
-//! stamps, names and contents collide all the time.
+//! Properties of every set and every history. They are drawn from small pools, so that time stamps,
+//! names and contents often collide.
 
 use std::mem::discriminant;
 
 use super::*;
 use crate::migrations::layout;
 
-/// Marsaglia's xorshift: the same cases in every run, and a failing one is found by its number.
+/// Marsaglia's xorshift: every run has the same cases, and the seed finds one that failed.
 struct Random(u64);
 
 impl Random {
@@ -30,14 +30,14 @@ impl Random {
     }
 }
 
-/// Times of which some share a second, and one is far in the future.
+/// Some share a second, and one is far in the future.
 const TIMES: [i64; 6] = [1000, 1000, 1400, 2000, 3000, 9_000_000_000_000];
-/// Contents of which some differ in their line ends only.
+/// Some differ only in their line ends.
 const CONTENTS: [&str; 7] = ["x", "y", "z", "l\n", "l\r\n", "m\nn\n", "m\r\nn\n"];
 const NAMES: [&str; 6] = ["0_a", "1_a", "2_b", "3_c", "19700101000001_a", "19700101000002_b"];
 
 thread_local! {
-    /// A migration for each content, with its hashes: those take time.
+    /// A migration for each content; hashing them once saves time.
     static MADE: Vec<Migration> = CONTENTS
         .map(|content| {
             let migration = Migration::new("", "", None, content.as_bytes());
@@ -61,7 +61,7 @@ fn some_set(random: &mut Random) -> MigrationSet {
             Layout::Drizzle1 => Some(random.of(&TIMES) / 1000 * 1000),
             Layout::Plain => None,
         };
-        if migrations.iter().all(|it| it.name != name) {
+        if migrations.iter().all(|other| other.name != name) {
             let mut migration = some_content(random);
             (migration.name, migration.when) = (name.to_owned(), when);
             migrations.push(migration);
@@ -71,38 +71,38 @@ fn some_set(random: &mut Random) -> MigrationSet {
 }
 
 fn some_history(random: &mut Random, set: &MigrationSet) -> History {
-    let state = random.of(&[TableVersion::V0, TableVersion::V1]);
+    let table_version = random.of(&[TableVersion::V0, TableVersion::V1]);
     let rows = (0..random.below(6)).map(|at| {
         let carried = set.get(random.below(4)).filter(|_| !random.one_in(4));
-        let name = carried.map(|it| table::row_name(it, set.layout()));
+        let name = carried.map(|migration| table::row_name(migration, set.layout()));
         let name = name.unwrap_or_else(|| random.of(&NAMES).to_owned());
         let hash = match carried.filter(|_| !random.one_in(3)) {
             Some(migration) => migration.hash.clone(),
             None => some_content(random).hash,
         };
-        let created_at = carried.and_then(|it| it.when).filter(|_| !random.one_in(3));
+        let created_at = carried.and_then(|migration| migration.when).filter(|_| !random.one_in(3));
         Row {
             id: i64::try_from(at).unwrap() + 1,
             hash: hash.to_string(),
             created_at: created_at
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
-            name: Some(name).filter(|_| state == TableVersion::V1 && !random.one_in(4)),
-            xmin: 0,
+            name: Some(name).filter(|_| table_version == TableVersion::V1 && !random.one_in(4)),
+            xmin: None,
             applied_at: None,
         }
     });
     let rows: Vec<Row> = rows.collect();
-    History { state, rows, in_recovery: false }
+    History { table_version, rows, in_recovery: false }
 }
 
-/// Says, when a check fails, of what.
+/// Prints the case when a check fails.
 struct Case<'a>(u64, &'a MigrationSet, &'a History);
 
 impl Drop for Case<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Case(seed, set, history) = self;
-            eprintln!("seed {seed}, {}, {:?}", set.layout(), history.state);
+            eprintln!("seed {seed}, {}, {:?}", set.layout(), history.table_version);
             for Migration { name, when, hash, .. } in set.migrations() {
                 eprintln!("    {name} {when:?} {hash:.8}");
             }
@@ -113,7 +113,7 @@ impl Drop for Case<'_> {
     }
 }
 
-/// Checks twenty thousand sets with a history each.
+/// Checks twenty thousand sets, each with a history.
 fn for_all(check: impl Fn(&mut Random, &MigrationSet, &History)) {
     for seed in 1..=20_000 {
         let mut random = Random::seeded(seed);
@@ -126,43 +126,46 @@ fn for_all(check: impl Fn(&mut Random, &MigrationSet, &History)) {
 
 const LENIENT: Policy = Policy { apply_older: true, strict: false };
 
-fn applied_all(set: &MigrationSet, history: &History, plan: &Plan) -> History {
-    let records: Vec<_> = plan.pending.iter().map(|it| (it.place, None)).collect();
-    recorded(set, history, &plan.matches, &records)
+/// The history once so many of the plan's migrations have run.
+fn applied(set: &MigrationSet, history: &History, plan: &Plan, count: usize) -> History {
+    let pending = plan.pending.iter().take(count);
+    let new_row = |pending: &Pending| NewRow::new(set.get(pending.index).unwrap(), set.layout());
+    let new_rows: Vec<_> = pending.map(new_row).collect();
+    written(set, history, &plan.matches, &new_rows)
 }
 
 #[test]
-fn every_row_and_every_migration_is_accounted_for_once() {
+fn every_row_and_every_migration_has_one_status() {
     for_all(|_, set, history| {
         let matches = match_rows(set, &history.rows);
         assert_eq!(matches.migrations.len(), set.migrations().len());
         assert_eq!(matches.rows.len(), history.rows.len());
-        for (place, status) in matches.migrations.iter().enumerate() {
-            let records = matches.rows(RowStatus::Of(place));
+        for (index, status) in matches.migrations.iter().enumerate() {
+            let records = matches.rows_with(RowStatus::Matched(index));
             match status {
                 MigrationStatus::Applied(row) | MigrationStatus::Edited(row) => {
                     assert_eq!(records, [*row])
                 }
                 MigrationStatus::Ambiguous | MigrationStatus::Pending => {
                     assert!(records.is_empty());
-                    assert!(matches.rows(RowStatus::Duplicate(place)).is_empty());
+                    assert!(matches.rows_with(RowStatus::Duplicate(index)).is_empty());
                 }
             }
         }
         let is_open = |status| status == MigrationStatus::Ambiguous;
         assert_eq!(
-            matches.migrations(is_open).is_empty(),
-            matches.rows(RowStatus::Ambiguous).is_empty()
+            matches.migrations_where(is_open).is_empty(),
+            matches.rows_with(RowStatus::Ambiguous).is_empty()
         );
     });
 }
 
 #[test]
-fn applied_and_edited_say_whether_the_hash_is_the_same() {
+fn applied_migrations_have_the_same_hash_and_edited_ones_another() {
     for_all(|_, set, history| {
-        for (place, status) in match_rows(set, &history.rows).migrations.into_iter().enumerate() {
+        for (index, status) in match_rows(set, &history.rows).migrations.into_iter().enumerate() {
             let matches_hash =
-                |row: usize| set.get(place).unwrap().matches_hash(&history.rows[row].hash);
+                |row: usize| set.get(index).unwrap().matches_hash(&history.rows[row].hash);
             match status {
                 MigrationStatus::Applied(row) => assert!(matches_hash(row)),
                 MigrationStatus::Edited(row) => assert!(!matches_hash(row)),
@@ -173,69 +176,68 @@ fn applied_and_edited_say_whether_the_hash_is_the_same() {
 }
 
 #[test]
-fn what_has_a_row_with_its_identity_and_hash_is_not_pending() {
+fn a_migration_with_a_row_of_its_identity_and_hash_is_not_pending() {
     for_all(|_, set, history| {
         let matches = match_rows(set, &history.rows);
-        let identities = Identities::of(set);
+        let identities = Identities::new(set);
         for (row, status) in history.rows.iter().zip(&matches.rows) {
-            let same = identities.matching(row).iter();
+            let same = identities.candidates(row).iter();
             let mut same =
                 same.filter(|&&of| set.get(of).unwrap().matches_hash(&row.hash)).peekable();
-            // A row is the record of one of them, unless each of them has one.
+            // The row records one of them, unless each of them has a row.
             if same.peek().is_some() {
                 let all = same.all(|&of| matches.migrations[of] != MigrationStatus::Pending);
-                assert!(all || matches!(status, RowStatus::Of(_)));
+                assert!(all || matches!(status, RowStatus::Matched(_)));
             }
         }
     });
 }
 
 #[test]
-fn a_plan_lists_what_is_pending_in_order_and_only_that() {
+fn a_plan_lists_the_pending_migrations_in_order() {
     for_all(|_, set, history| {
         for apply_older in [false, true] {
-            let Ok(plan) = plan(set, history, Policy { apply_older, strict: false }) else {
+            let Ok(plan) = plan_up(set, history, Policy { apply_older, strict: false }) else {
                 continue;
             };
-            let places: Vec<_> = plan.pending.iter().map(|it| it.place).collect();
-            assert!(places.is_sorted());
+            let pending: Vec<_> = plan.pending.iter().map(|pending| pending.index).collect();
+            assert!(pending.is_sorted());
             let is_pending = |status| status == MigrationStatus::Pending;
-            assert_eq!(places, plan.matches.migrations(is_pending));
-            assert_eq!(plan.applied + places.len(), set.migrations().len());
+            assert_eq!(pending, plan.matches.migrations_where(is_pending));
+            assert_eq!(plan.applied + pending.len(), set.migrations().len());
         }
     });
 }
 
 #[test]
-fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
+fn after_a_plan_nothing_is_pending() {
     for_all(|_, set, history| {
-        let Ok(first) = plan(set, history, LENIENT) else { return };
-        let after = applied_all(set, history, &first);
-        let second = plan(set, &after, Policy::default()).unwrap();
+        let Ok(first) = plan_up(set, history, LENIENT) else { return };
+        let after = applied(set, history, &first, first.pending.len());
+        let second = plan_up(set, &after, Policy::default()).unwrap();
         assert_eq!(second.pending, []);
         assert_eq!(second.unknown.len(), first.unknown.len());
     });
 }
 
 #[test]
-fn a_plan_that_was_carried_out_in_part_goes_on_with_the_rest() {
+fn after_a_part_of_a_plan_the_rest_is_pending() {
     for_all(|random, set, history| {
-        let Ok(first) = plan(set, history, LENIENT) else { return };
+        let Ok(first) = plan_up(set, history, LENIENT) else { return };
         let done = random.below(first.pending.len() + 1);
-        let records: Vec<_> = first.pending[..done].iter().map(|it| (it.place, None)).collect();
-        let after = recorded(set, history, &first.matches, &records);
-        let second = plan(set, &after, LENIENT).unwrap();
+        let after = applied(set, history, &first, done);
+        let second = plan_up(set, &after, LENIENT).unwrap();
         assert_eq!(second.pending.len(), first.pending.len() - done);
     });
 }
 
 #[test]
-fn the_rules_only_stop_and_never_choose() {
+fn the_policy_stops_a_run_but_never_changes_it() {
     for_all(|_, set, history| {
-        let lenient = plan(set, history, LENIENT);
+        let lenient = plan_up(set, history, LENIENT);
         for strict in [false, true] {
             for apply_older in [false, true] {
-                let plan = plan(set, history, Policy { apply_older, strict });
+                let plan = plan_up(set, history, Policy { apply_older, strict });
                 assert!(plan.is_err() || plan == lenient);
             }
         }
@@ -243,22 +245,21 @@ fn the_rules_only_stop_and_never_choose() {
 }
 
 #[test]
-fn after_baseline_everything_chosen_is_applied() {
+fn after_baseline_nothing_is_left_to_record() {
     for_all(|random, set, history| {
         let through = random.below(set.migrations().len() + 1);
-        let Ok((matches, places)) = baseline(set, history, Some(through)) else { return };
-        let records: Vec<_> = places.iter().map(|&place| (place, None)).collect();
-        let after = recorded(set, history, &matches, &records);
-        let (matches, again) = baseline(set, &after, Some(through)).unwrap();
-        assert!(again.is_empty());
-        assert_eq!(matches.edited().len(), match_rows(set, &history.rows).edited().len());
+        let Ok(first) = plan_baseline(set, history, Some(through)) else { return };
+        let after = written(set, history, &first.matches, &first.rows);
+        let second = plan_baseline(set, &after, Some(through)).unwrap();
+        assert!(second.rows.is_empty());
+        assert_eq!(second.matches.edited().len(), match_rows(set, &history.rows).edited().len());
     });
 }
 
 #[test]
-fn after_accept_nothing_named_is_edited_and_nothing_else_has_changed() {
+fn accept_changes_the_status_of_what_it_records_only() {
     for_all(|random, set, history| {
-        // Of migrations that cannot be told apart, the first is the one that is recorded.
+        // Of migrations that cannot be told apart, accept records the first.
         let all: Vec<usize> = (0..set.migrations().len()).collect();
         let is_twin =
             |a: &Migration, b: &Migration| a.when == b.when && a.matches_hash(b.hash.as_str());
@@ -266,36 +267,36 @@ fn after_accept_nothing_named_is_edited_and_nothing_else_has_changed() {
         if pairs.any(|(a, b)| is_twin(set.get(a).unwrap(), set.get(b).unwrap())) {
             return;
         }
-        let named: Vec<usize> = all.into_iter().filter(|_| random.one_in(2)).collect();
-        let Ok(accepted) = accept(set, history, Some(&named)) else { return };
-        let after = recorded(set, history, &accepted.matches, &accepted.records);
+        let chosen: Vec<usize> = all.into_iter().filter(|_| random.one_in(2)).collect();
+        let Ok(first) = plan_accept(set, history, Some(&chosen)) else { return };
+        let after = written(set, history, &first.matches, &first.rows);
         let matches = match_rows(set, &after.rows);
-        for (place, status) in matches.migrations.iter().enumerate() {
-            let is_recorded = accepted.records.iter().any(|(recorded, _)| *recorded == place);
-            let before = accepted.matches.migrations[place];
+        for (index, status) in matches.migrations.iter().enumerate() {
+            let is_recorded = first.migrations.contains(&set.get(index).unwrap().name);
+            let before = first.matches.migrations[index];
             let expected = if is_recorded { MigrationStatus::Applied(0) } else { before };
             assert_eq!(discriminant(status), discriminant(&expected));
         }
-        if accepted.refused.is_empty() {
-            assert_eq!(accept(set, &after, Some(&named)).unwrap().records, []);
+        if first.not_applied.is_empty() {
+            assert_eq!(plan_accept(set, &after, Some(&chosen)).unwrap().rows, []);
         }
     });
 }
 
 #[test]
-fn the_order_of_rows_that_have_an_identity_does_not_matter_for_what_runs() {
+fn the_order_of_rows_with_an_identity_does_not_change_the_plan() {
     for_all(|random, set, history| {
-        let identities = Identities::of(set);
-        if history.rows.iter().any(|row| identities.matching(row).is_empty()) {
+        let identities = Identities::new(set);
+        if history.rows.iter().any(|row| identities.candidates(row).is_empty()) {
             return;
         }
         let mut shuffled = history.clone();
         for at in (1..shuffled.rows.len()).rev() {
             shuffled.rows.swap(at, random.below(at + 1));
         }
-        let decide = |history| match plan(set, history, Policy::default()) {
+        let decide = |history| match plan_up(set, history, Policy::default()) {
             Ok(plan) => format!("{:?}", plan.pending),
-            Err(disagreement) => shown(disagreement, set),
+            Err(mismatch) => shown(mismatch),
         };
         assert_eq!(decide(&shuffled), decide(history));
     });
@@ -304,17 +305,17 @@ fn the_order_of_rows_that_have_an_identity_does_not_matter_for_what_runs() {
 #[test]
 fn a_table_is_upgraded_only_if_every_row_gets_a_name() {
     for_all(|_, set, history| {
-        let Ok(plan) = plan(set, history, LENIENT) else { return };
-        let upgrades = history.state == TableVersion::V0 && table::needs_name(set.layout());
+        let Ok(plan) = plan_up(set, history, LENIENT) else { return };
+        let upgrades = history.table_version == TableVersion::V0 && table::needs_name(set.layout());
         if upgrades && !plan.pending.is_empty() {
-            assert!(plan.matches.names(set).iter().all(Option::is_some));
+            assert!(plan.matches.row_names(set).iter().all(Option::is_some));
         }
     });
 }
 
-/// How a runner other than ours marks its rows.
+/// What another runner writes as `created_at`.
 #[derive(Clone, Copy)]
-enum Marks {
+enum CreatedAt {
     Drizzle,
     TimeOfApplying,
     Seconds,
@@ -323,9 +324,9 @@ enum Marks {
 }
 
 #[test]
-fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
+fn migrations_of_another_runner_never_run_again_whatever_its_time_stamps() {
     let made = |edit: &str| {
-        let contents = (0..6).map(|place| format!("{place}{edit}").into_bytes());
+        let contents = (0..6).map(|index| format!("{index}{edit}").into_bytes());
         let made: Vec<_> = contents.map(|content| Migration::new("", "", None, content)).collect();
         made.iter().for_each(|migration| assert!(!migration.matches_hash("")));
         made
@@ -333,63 +334,67 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
     let (as_it_ran, edited) = (made(""), made(", edited"));
     for seed in 1..=20_000 {
         let mut random = Random::seeded(seed);
-        let marks = random.of(&[
-            Marks::Drizzle,
-            Marks::TimeOfApplying,
-            Marks::Seconds,
-            Marks::Count,
-            Marks::Nothing,
+        let created_at = random.of(&[
+            CreatedAt::Drizzle,
+            CreatedAt::TimeOfApplying,
+            CreatedAt::Seconds,
+            CreatedAt::Count,
+            CreatedAt::Nothing,
         ]);
         let (mut migrations, mut rows, mut ran) = (Vec::new(), Vec::new(), Vec::new());
         let mut now = 1_700_000_000_000;
-        for (count, place) in (0_i64..6).zip(0..) {
+        for (count, index) in (0_i64..6).zip(0..) {
             now += random.of(&[1000, 1500, 2000]);
             let when = now;
             let source = if random.one_in(4) { &edited } else { &as_it_ran };
-            let mut migration = source[place].clone();
-            (migration.name, migration.when) = (format!("{place}_name"), Some(when));
+            let mut migration = source[index].clone();
+            (migration.name, migration.when) = (format!("{index}_name"), Some(when));
             migrations.push(migration);
-            // It was applied at its turn or, being merged late, not at all.
+            // Some are merged late and have not been applied.
             if random.one_in(4) {
                 continue;
             }
             now += random.of(&[0, 700]);
-            ran.push(place);
+            ran.push(index);
             rows.push(Row {
                 id: count,
-                hash: as_it_ran[place].hash.to_string(),
-                created_at: match marks {
-                    Marks::Drizzle => Some(when),
-                    Marks::TimeOfApplying => Some(now),
-                    Marks::Seconds => Some(now / 1000),
-                    Marks::Count => Some(count),
-                    Marks::Nothing => None,
+                hash: as_it_ran[index].hash.to_string(),
+                created_at: match created_at {
+                    CreatedAt::Drizzle => Some(when),
+                    CreatedAt::TimeOfApplying => Some(now),
+                    CreatedAt::Seconds => Some(now / 1000),
+                    CreatedAt::Count => Some(count),
+                    CreatedAt::Nothing => None,
                 },
                 name: None,
-                xmin: 0,
+                xmin: None,
                 applied_at: None,
             });
         }
         let set = MigrationSet::new(Layout::Drizzle0, migrations).unwrap();
-        let history = History { state: TableVersion::V0, rows, in_recovery: false };
+        let history = History { table_version: TableVersion::V0, rows, in_recovery: false };
         let _case = Case(seed, &set, &history);
-        if let Ok(plan) = plan(&set, &history, Policy::default()) {
-            assert!(!plan.pending.iter().any(|it| ran.contains(&it.place)), "{:?}", plan.pending);
+        if let Ok(plan) = plan_up(&set, &history, Policy::default()) {
+            assert!(
+                !plan.pending.iter().any(|pending| ran.contains(&pending.index)),
+                "{:?}",
+                plan.pending
+            );
         }
     }
 }
 
-/// What ran, as drizzle-orm of either generation or we record it, and the files as they are now:
-/// edited, renamed, with other line ends.
+/// A history as drizzle-orm 0.x, 1.x or this program writes it, and the files as they are now: edited,
+/// renamed, with other line ends.
 fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) -> Past {
     let layout = random.of(&[Layout::Drizzle0, Layout::Drizzle1, Layout::Plain]);
-    let state = match layout {
+    let table_version = match layout {
         Layout::Plain => TableVersion::V1,
         _ => random.of(&[TableVersion::V0, TableVersion::V1]),
     };
     let (mut migrations, mut rows, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
     let mut time = 1_700_000_000_000;
-    for place in 0..6 {
+    for index in 0..6 {
         time += random.of(&[0, 300, 1000, 1700]);
         let when = match layout {
             Layout::Drizzle0 => Some(time),
@@ -398,19 +403,19 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         };
         let name = match when {
             Some(when) if layout == Layout::Drizzle1 => {
-                format!("{}_{place}", layout::folder_prefix(when))
+                format!("{}_{index}", layout::folder_prefix(when))
             }
-            _ => format!("{place}_name{place}"),
+            _ => format!("{index}_name{index}"),
         };
-        let mut before = ran[place].clone();
+        let mut before = ran[index].clone();
         (before.name, before.when) = (name, when);
         let mut after = before.clone();
         let is_renamed = random.one_in(5);
-        // What was renamed and edited is known by its time, and a plain file has none.
+        // A file that was renamed and edited is matched by its time, which a plain file lacks.
         if random.one_in(4) && !(is_renamed && layout == Layout::Plain) {
-            after = now[place].clone();
+            after = now[index].clone();
         } else if random.one_in(4) {
-            let content = String::from_utf8(ran[place].content().to_vec()).unwrap();
+            let content = String::from_utf8(ran[index].content().to_vec()).unwrap();
             after = Migration::new("", "", None, content.replace('\n', "\r\n").into_bytes());
         }
         (after.name, after.when) = (before.name.clone(), when);
@@ -421,10 +426,10 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         if random.one_in(4) {
             continue;
         }
-        recorded.push(place);
+        recorded.push(index);
         let name = table::row_name(&before, layout);
-        let name = Some(name).filter(|_| state == TableVersion::V1 && !random.one_in(5));
-        // Drizzle 1.x keeps whole seconds; what it upgraded, and what has no name, is of 0.x.
+        let name = Some(name).filter(|_| table_version == TableVersion::V1 && !random.one_in(5));
+        // Drizzle 1.x writes whole seconds; rows that it upgraded, or without a name, are of 0.x.
         let is_whole = layout != Layout::Plain && name.is_some() && random.one_in(2);
         let created_at = if is_whole { time / 1000 * 1000 } else { time };
         for _ in 0..random.of(&[1, 1, 1, 2]) {
@@ -433,7 +438,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
                 hash: before.hash.to_string(),
                 created_at: Some(created_at).filter(|_| !random.one_in(6)),
                 name: name.clone(),
-                xmin: 0,
+                xmin: None,
                 applied_at: None,
             });
         }
@@ -442,21 +447,21 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         row.id = id;
     }
     let set = MigrationSet::new(layout, migrations).unwrap();
-    Past { set, history: History { state, rows, in_recovery: false }, recorded }
+    Past { set, history: History { table_version, rows, in_recovery: false }, recorded }
 }
 
 struct Past {
     set: MigrationSet,
     history: History,
-    /// The places of what ran.
+    /// The indices of the migrations that ran.
     recorded: Vec<usize>,
 }
 
 #[test]
-fn what_has_run_is_never_run_again_whatever_became_of_its_file() {
+fn applied_migrations_never_run_again_whatever_happened_to_their_files() {
     let made = |edit: &str| {
-        [0, 1, 2, 3, 4, 5].map(|place| {
-            let content = format!("{place}\n{edit}\n");
+        [0, 1, 2, 3, 4, 5].map(|index| {
+            let content = format!("{index}\n{edit}\n");
             Migration::new("", "", None, content.into_bytes())
         })
     };
@@ -466,9 +471,9 @@ fn what_has_run_is_never_run_again_whatever_became_of_its_file() {
         let mut random = Random::seeded(seed);
         let Past { set, history, recorded } = some_past(&mut random, &ran, &edited);
         let _case = Case(seed, &set, &history);
-        if let Ok(plan) = plan(&set, &history, Policy::default()) {
+        if let Ok(plan) = plan_up(&set, &history, Policy::default()) {
             carried_out += 1;
-            assert!(!plan.pending.iter().any(|it| recorded.contains(&it.place)));
+            assert!(!plan.pending.iter().any(|pending| recorded.contains(&pending.index)));
         }
     }
     assert!(carried_out > 2_000, "{carried_out}");

@@ -1,0 +1,32 @@
+//! A row of a result set. Simple protocol sends every value as text.
+
+use super::session::ResultSet;
+
+#[derive(Clone, Copy, Debug)]
+pub struct ResultRow<'a> {
+    columns: &'a [String],
+    values: &'a [Option<String>],
+}
+
+impl<'a> ResultRow<'a> {
+    pub fn all(set: &'a ResultSet) -> impl Iterator<Item = ResultRow<'a>> {
+        set.rows.iter().map(|values| ResultRow { columns: &set.columns, values })
+    }
+
+    /// The value in this column; `None` for NULL, and where there is no such column.
+    pub fn text(self, column: &str) -> Option<&'a str> {
+        self.at(self.columns.iter().position(|name| name == column)?)
+    }
+
+    /// The value in the column at this index, from 0.
+    pub fn at(self, index: usize) -> Option<&'a str> {
+        self.values.get(index)?.as_deref()
+    }
+}
+
+/// A row that came without the names of its columns.
+impl<'a> From<&'a [Option<String>]> for ResultRow<'a> {
+    fn from(values: &'a [Option<String>]) -> ResultRow<'a> {
+        ResultRow { columns: &[], values }
+    }
+}
