@@ -153,9 +153,17 @@ pub fn dry_run<'a>(
         false => load::progress(&session, &history, settings, stop, emit),
     };
     session.close();
-    let mut fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
+    let mut fit = prepare(set, &plan)?;
     resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
     Ok(DryRun { accepted, plan, fit })
+}
+
+fn prepare<'a>(
+    set: &'a MigrationSet,
+    plan: &Plan,
+) -> Result<Vec<PreparedMigration<'a>>, ApplyError> {
+    let pending = plan.pending.iter().filter_map(|pending| set.get(pending.place));
+    prepared::prepare(pending).map_err(ApplyError::NotRunnable)
 }
 
 /// What accepting these comes to, or all that were edited.
@@ -369,7 +377,7 @@ impl<'a> Run<'a> {
                     self.tell_finished(&plan, history);
                     return Ok(Round::Done);
                 }
-                let fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
+                let fit = prepare(set, &plan)?;
                 Ok(Round::Apply(plan, fit))
             }
         }

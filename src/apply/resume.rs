@@ -9,7 +9,7 @@ use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress, Record};
 use crate::history::table::Table;
 use crate::migrations::migration::{Migration, MigrationSet};
-use crate::migrations::prepared::{self, PreparedMigration};
+use crate::migrations::prepared::PreparedMigration;
 use crate::migrations::steps::Steps;
 use crate::sql;
 
@@ -72,7 +72,7 @@ pub fn reached(
     if progress.records.is_empty() {
         return None;
     }
-    let mut fit = prepared::read(migration).ok()?;
+    let mut fit = PreparedMigration::parse(migration).ok()?;
     cut(migration, &mut fit, set, progress);
     let known_as = known_as(migration, &fit, set, progress);
     progress.of(known_as).next()?;
@@ -148,7 +148,7 @@ fn cut(
     let known_as = known_as(migration, fit, set, progress);
     let done = progress.of(known_as).filter(|record| record.finished);
     let done: Vec<&str> = done.map(|record| record.hash.as_str()).collect();
-    fit.steps = Steps::behind(&fit.script, &done);
+    fit.steps = Steps::split_after(&fit.script, &done);
     fit.done = self::done(progress, known_as);
 }
 
@@ -171,7 +171,7 @@ fn changed(
     Some(ChangedStep {
         file: migration.file.clone(),
         step: record.step,
-        place: statement.map(|statement| sql::line_and_column(text, statement.start)),
+        place: statement.map(|statement| sql::LineColumn::at(text, statement.start)),
         done: done(progress, known_as),
     })
 }

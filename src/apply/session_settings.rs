@@ -91,7 +91,8 @@ impl Run<'_> {
     ) -> Result<(), Halt> {
         let limits = self.limits(session);
         let deadline = || Deadline::after(QUESTION, self.stop);
-        let text = work.step.lone(work.script).map(|statement| statement.text).unwrap_or_default();
+        let text =
+            work.step.standalone(work.script).map(|statement| statement.text).unwrap_or_default();
         for setting in transaction::session_limits(&limits, text) {
             match session.query_row(&setting, deadline()) {
                 // A server that cannot have it, has it not.
@@ -116,10 +117,10 @@ impl Run<'_> {
 /// Time limits can be done without; what else the file sets, cannot.
 fn needed(replay: &[Piece<'_>]) -> Vec<String> {
     let is_needed = |setting: &&Piece<'_>| {
-        let script = Script::read(&setting.text);
+        let script = Script::parse(&setting.text);
         let set = script.statements().first().and_then(Statement::set_statement);
         let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
-        !set.is_some_and(|set| set.back || harmless(&set.name))
+        !set.is_some_and(|set| set.resets || harmless(&set.name))
     };
     replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect()
 }

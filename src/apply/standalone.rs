@@ -73,7 +73,7 @@ impl Run<'_> {
         known_as: &str,
         known: &mut DatabaseState,
     ) -> Ending {
-        let Some(statement) = work.step.lone(work.script) else { return Ending::Done };
+        let Some(statement) = work.step.standalone(work.script) else { return Ending::Done };
         if let Some(broken) = self.given_up(Some(&work.migration.name), work.reached.step) {
             return Ending::Undone(Halt::Error(ApplyError::ConnectionLost(broken)));
         }
@@ -166,7 +166,7 @@ impl Run<'_> {
         deadline: Deadline<'_>,
     ) -> Result<Inspection, QueryError> {
         let identifying_sql = Some(text.to_owned());
-        let script = Script::read(text);
+        let script = Script::parse(text);
         let Some(statement) = script.statements().first() else {
             return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
         };

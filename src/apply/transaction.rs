@@ -642,7 +642,7 @@ impl ErrorLocation {
                 (statement, script.statements().get(statement)?.start, false)
             }
         };
-        let (line, column) = sql::line_and_column(text, offset);
+        let sql::LineColumn { line, column } = sql::LineColumn::at(text, offset);
         let excerpt = Excerpt::of(text, line, exact.then_some(column));
         Some(ErrorLocation { statement: statement + 1, place: (line, column), excerpt })
     }
@@ -731,8 +731,8 @@ mod tests {
         end: Option<QueryError>,
     ) -> String {
         let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
-        let script = Script::read(sql);
-        let steps = Steps::of(&script);
+        let script = Script::parse(sql);
+        let steps = Steps::split(&script);
         let step = &steps.all()[0];
         let reached = StepNumber { step: 1, of: 1 };
         let work = Some(StepRef { migration: &migration, script: &script, step, reached });

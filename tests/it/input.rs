@@ -11,9 +11,9 @@ use premigrate::cli::config::{Config, Environment};
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
-use premigrate::migrations::{layout, source};
+use premigrate::migrations::source::{Files, JOURNAL};
 use premigrate::postgres::conninfo;
-use premigrate::sql::Script;
+use premigrate::sql::{LineColumn, Script, offset_of};
 
 use crate::harness::{Database, Folder, Random, Run, Running, bare, premigrate};
 
@@ -55,7 +55,7 @@ fn a_folder_that_is_a_file_is_named() {
 fn a_folder_without_migrations_says_what_was_looked_for() {
     let folder = Folder::empty();
     folder.write("README.md", "nothing");
-    refused(&folder, 65, &["no migrations were recognised", "meta/_journal.json", "*.sql"]);
+    refused(&folder, 65, &["no migrations found", "meta/_journal.json", "*.sql"]);
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn a_journal_that_is_no_journal_is_refused() {
         (r#"{"entries":{}}"#, "has no list `entries`"),
         (r#"{"entries":[7]}"#, "has no `tag` in entry 0"),
         (r#"{"entries":[{"tag":7,"when":1}]}"#, "has no `tag` in entry 0"),
-        (r#"{"entries":[{"tag":"0000_fine"}]}"#, "`when` of 0000_fine"),
-        (r#"{"entries":[{"tag":"0000_fine","when":1.5}]}"#, "`when` of 0000_fine"),
-        (r#"{"entries":[{"tag":"0000_fine","when":"soon"}]}"#, "`when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine"}]}"#, "the `when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":1.5}]}"#, "the `when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":"soon"}]}"#, "the `when` of 0000_fine"),
         (r#"{"entries":[{"tag":"0000_fine","when":99999999999999999999}]}"#, "`when` of"),
     ] {
         folder.write("meta/_journal.json", journal);
@@ -106,7 +106,7 @@ fn a_tag_does_not_lead_out_of_the_folder() {
     for tag in ["../0000_fine", "a/../../b", "/etc/passwd", "", "a\\b", "a\0b", "."] {
         let folder = Folder::drizzle0(&[FINE]);
         folder.edit_journal(|entries| entries[0]["tag"] = tag.into());
-        refused(&folder, 65, &["names the tag", "not a file inside the folder"]);
+        refused(&folder, 65, &["contains the tag", "not a file inside the folder"]);
     }
 }
 
@@ -123,10 +123,10 @@ fn an_entry_that_stands_twice_is_refused() {
 fn a_pending_file_that_is_not_text_is_refused_with_its_offset() {
     let folder = Folder::drizzle0(&[FINE, ("0001_bad", "")]);
     for (bytes, words) in [
-        (&b"select 'abc\xff'"[..], "0001_bad.sql is not UTF-8 (byte 11)"),
-        (b"\xef\xbb\xbfselect '\xc3'", "0001_bad.sql is not UTF-8 (byte 11)"),
-        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is not UTF-8 (byte 0)"),
-        (b"select '\0'", "0001_bad.sql has a NUL (byte 8)"),
+        (&b"select 'abc\xff'"[..], "0001_bad.sql is not valid UTF-8 (byte 11)"),
+        (b"\xef\xbb\xbfselect '\xc3'", "0001_bad.sql is not valid UTF-8 (byte 11)"),
+        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is not valid UTF-8 (byte 0)"),
+        (b"select '\0'", "0001_bad.sql contains a NUL byte (byte 8)"),
     ] {
         folder.write("0001_bad.sql", bytes);
         refused(&folder, 65, &["nothing was run", words]);
@@ -157,18 +157,18 @@ fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
 #[test]
 fn what_cannot_be_run_is_refused_with_its_place() {
     for (sql, words) in [
-        ("select 1;\n  rollback", "0001_bad.sql:2:3 has `rollback`"),
-        ("rollback and chain", "0001_bad.sql:1:1 has `rollback and chain`"),
-        ("abort", "0001_bad.sql:1:1 has `abort`"),
-        ("prepare transaction 'x'", "has `prepare transaction 'x'`"),
+        ("select 1;\n  rollback", "0001_bad.sql:2:3 contains `rollback`"),
+        ("rollback and chain", "0001_bad.sql:1:1 contains `rollback and chain`"),
+        ("abort", "0001_bad.sql:1:1 contains `abort`"),
+        ("prepare transaction 'x'", "contains `prepare transaction 'x'`"),
         (
             "/* é */ create temp table a (); vacuum",
-            "0001_bad.sql:1:9 has CREATE TEMPORARY TABLE, which lasts as long as its session",
+            "0001_bad.sql:1:9 contains CREATE TEMPORARY TABLE, which lasts only as long as the session",
         ),
-        ("listen a; commit; select 1", "has LISTEN, which lasts"),
-        ("copy fine from stdin;\n1\n\\.\n", "0001_bad.sql:1:1 copies from or to the client"),
-        ("copy fine to stdout", "0001_bad.sql:1:1 copies from or to the client"),
-        ("\\connect other\nselect 1", "0001_bad.sql:1:1 has `\\connect other`"),
+        ("listen a; commit; select 1", "contains LISTEN, which lasts only"),
+        ("copy fine from stdin;\n1\n\\.\n", "0001_bad.sql:1:1 contains COPY from or to the client"),
+        ("copy fine to stdout", "0001_bad.sql:1:1 contains COPY from or to the client"),
+        ("\\connect other\nselect 1", "0001_bad.sql:1:1 contains `\\connect other`"),
     ] {
         let folder = Folder::drizzle0(&[FINE, ("0001_bad", sql)]);
         refused(&folder, 65, &["nothing was run", words]);
@@ -308,14 +308,15 @@ fn no_bytes_in_a_folder_make_it_panic() {
     ];
     let mut random = Random(1);
     for _ in 0..5000 {
-        let mut files = source::Files::new();
-        files.insert(source::JOURNAL.to_owned(), random.bytes(&words).into());
+        let mut files = Files::new();
+        files.insert(JOURNAL.to_owned(), random.bytes(&words).into());
         files.insert("a.sql".to_owned(), random.bytes(&words).into());
-        let _ = layout::read(&files);
+        let _ = MigrationSet::from_folder(&files.into());
         let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
             .into_owned();
         let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
-        let _ = layout::read(&paths.map(|path| (path, Vec::new().into())).into_iter().collect());
+        let files: Files = paths.map(|path| (path, Vec::new().into())).into_iter().collect();
+        let _ = MigrationSet::from_folder(&files.into());
     }
 }
 
@@ -362,7 +363,7 @@ fn no_bytes_in_a_migration_make_it_panic() {
         let migration = Migration::new("a", "a.sql", Some(1), bytes.clone());
         assert!(migration.matches_hash(migration.hash.as_str()));
         let text = String::from_utf8_lossy(&bytes);
-        let script = Script::read(&text);
+        let script = Script::parse(&text);
         let pieces = script.pieces(random.below(40));
         let joined: String = pieces.iter().map(|piece| piece.text.as_ref()).collect();
         assert_eq!(joined, script.sendable(), "{text:?}");
@@ -371,7 +372,7 @@ fn no_bytes_in_a_migration_make_it_panic() {
             assert_eq!(&text[statement.start..][..statement.text.len()], statement.text);
         }
         let at = random.below(60);
-        premigrate::sql::line_and_column(&text, premigrate::sql::offset_of(&text, at));
+        LineColumn::at(&text, offset_of(&text, at));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::parser::{Needs, Parsed, parse};
 /// error is a difference.
 pub fn compare(text: &str) -> Result<Option<usize>, String> {
     let Some(parsed) = parse(text) else { return Ok(None) };
-    let script = Script::read(text);
+    let script = Script::parse(text);
     let ours = script.statements();
     // What follows COPY ... FROM STDIN is data to us, as it is to psql, and SQL to the parser.
     let is_copy = |statement: &Statement| statement.kind == Kind::CopyFromClient;
@@ -53,7 +53,7 @@ fn fits(statement: &Statement, needs: Needs) -> bool {
         Kind::NoTransactionBlock(_) => needs == Needs::NoTransaction,
         Kind::CopyFromClient => needs == Needs::DataFromClient,
         Kind::CopyToClient => needs == Needs::DataToClient,
-        Kind::MetaCommand => false,
+        Kind::PsqlCommand => false,
         Kind::AddEnumValue => needs == Needs::EnumValue,
         // `set_config` is looked for anywhere in a query, where the tree would have to be walked.
         Kind::Setting => {
@@ -61,14 +61,14 @@ fn fits(statement: &Statement, needs: Needs) -> bool {
             needs == Needs::Setting || (needs == Needs::Nothing && sets)
         }
         // Whether SET or SET LOCAL.
-        Kind::ReadingSetting(_) => matches!(needs, Needs::Setting | Needs::Nothing),
+        Kind::LexingSetting(_) => matches!(needs, Needs::Setting | Needs::Nothing),
         Kind::SessionBound(_) => needs == Needs::Session,
     }
 }
 
 /// What must be true of any text, SQL or not.
 pub fn holds_together(text: &str) -> Result<(), String> {
-    let script = Script::read(text);
+    let script = Script::parse(text);
     let mut end = 0;
     let mut joined = String::new();
     for statement in script.statements() {
@@ -96,7 +96,7 @@ pub fn holds_together(text: &str) -> Result<(), String> {
         }
     }
     let again: Vec<_> = script.statements().iter().map(|it| it.text.to_owned()).collect();
-    let sent_ones = Script::read(&sent);
+    let sent_ones = Script::parse(&sent);
     if sent_ones.statements().len() != again.len() {
         return Err("what is sent has another number of statements".to_owned());
     }
@@ -104,10 +104,10 @@ pub fn holds_together(text: &str) -> Result<(), String> {
     for statement in script.statements() {
         let _ = (statement.changes(), statement.set_statement(), statement.enum_value());
         let _ = (statement.first_line(), statement.modes(), statement.enum_name());
-        let _ = (statement.index(), statement.chains(), statement.may_stand_alone());
+        let _ = (statement.index(), statement.chains(), statement.may_refuse_transaction_block());
     }
-    for step in Steps::of(&script).all() {
-        let _ = (step.replay(&script), step.lone(&script));
+    for step in Steps::split(&script).all() {
+        let _ = (step.replay(&script), step.standalone(&script));
     }
     Ok(())
 }

@@ -223,7 +223,7 @@ fn wrong_on(version: u32) -> Vec<String> {
         let result = client.batch_execute(statement);
         client.batch_execute("rollback").expect("its end");
         let code = result.as_ref().err().and_then(|error| error.code()).map(|code| code.code());
-        let script = Script::read(statement);
+        let script = Script::parse(statement);
         let [read] = script.statements() else { panic!("{statement}") };
         let outside_transaction = matches!(read.kind, Kind::NoTransactionBlock(_));
         // What is refused for another reason would show nothing.
