@@ -17,8 +17,8 @@ const META: &str = "meta";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationFolder {
     pub files: Files,
-    /// Whether there is a folder `meta`. Without it, a Drizzle folder that has lost its journal
-    /// would look like a plain one.
+    /// Whether there is a folder `meta`, which tells a Drizzle folder without its journal from a
+    /// plain one.
     pub has_meta: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Bad input: one clear sentence that names the thing and the cure, the exit code of the contract,
-//! and nothing run. No panic on anything.
+//! Invalid input: one sentence with the cause and the cure, the documented exit code, and nothing
+//! is run. No input causes a panic.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -19,7 +19,7 @@ use crate::harness::{Database, Folder, Random, Run, Running, bare, premigrate};
 
 const FINE: (&str, &str) = ("0000_fine", "create table fine ()");
 
-/// A run that must change nothing, and start nothing.
+/// A run that must change nothing and start nothing.
 #[track_caller]
 fn refused(folder: &Folder, code: i32, words: &[&str]) -> Run {
     let database = Database::fresh();
@@ -35,7 +35,7 @@ fn refused(folder: &Folder, code: i32, words: &[&str]) -> Run {
 // The folder.
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_folder_is_named() {
     let folder = Folder::empty();
     std::fs::remove_dir(&folder.path).unwrap();
     let path = folder.path.display().to_string();
@@ -52,14 +52,14 @@ fn a_folder_that_is_a_file_is_named() {
 }
 
 #[test]
-fn a_folder_without_migrations_says_what_was_looked_for() {
+fn a_folder_without_migrations_is_refused_with_the_known_layouts() {
     let folder = Folder::empty();
     folder.write("README.md", "nothing");
     refused(&folder, 65, &["no migrations found", "meta/_journal.json", "*.sql"]);
 }
 
 #[test]
-fn a_journal_that_is_no_journal_is_refused() {
+fn an_invalid_journal_is_refused() {
     let folder = Folder::drizzle0(&[FINE]);
     for (journal, word) in [
         ("", "is not valid JSON"),
@@ -82,7 +82,7 @@ fn a_journal_that_is_no_journal_is_refused() {
 }
 
 #[test]
-fn a_folder_that_has_lost_its_journal_is_not_taken_for_plain_files() {
+fn a_folder_that_has_lost_its_journal_is_not_plain() {
     let folder = Folder::empty();
     folder.write("0000_fine.sql", FINE.1);
     folder.write("meta/0000_snapshot.json", "{}");
@@ -94,7 +94,7 @@ fn a_folder_that_has_lost_its_journal_is_not_taken_for_plain_files() {
 }
 
 #[test]
-fn a_tag_without_a_file_is_named_and_all_of_them_at_once() {
+fn all_missing_files_are_named_at_once() {
     let folder = Folder::drizzle0(&[FINE, ("0001_a", ""), ("0002_b", "")]);
     std::fs::remove_file(folder.path.join("0001_a.sql")).unwrap();
     std::fs::remove_file(folder.path.join("0002_b.sql")).unwrap();
@@ -102,7 +102,7 @@ fn a_tag_without_a_file_is_named_and_all_of_them_at_once() {
 }
 
 #[test]
-fn a_tag_does_not_lead_out_of_the_folder() {
+fn a_tag_outside_the_folder_is_refused() {
     for tag in ["../0000_fine", "a/../../b", "/etc/passwd", "", "a\\b", "a\0b", "."] {
         let folder = Folder::drizzle0(&[FINE]);
         folder.edit_journal(|entries| entries[0]["tag"] = tag.into());
@@ -111,16 +111,16 @@ fn a_tag_does_not_lead_out_of_the_folder() {
 }
 
 #[test]
-fn an_entry_that_stands_twice_is_refused() {
+fn a_duplicate_entry_is_refused() {
     let folder = Folder::drizzle0(&[FINE]);
     folder.edit_journal(|entries| entries.push(entries[0].clone()));
     refused(&folder, 65, &["two migrations are named 0000_fine"]);
 }
 
-// The files: nothing is run, although an earlier migration would be fine.
+// Files: nothing is run, although an earlier migration is fine.
 
 #[test]
-fn a_pending_file_that_is_not_text_is_refused_with_its_offset() {
+fn a_pending_file_that_is_not_text_is_refused_with_the_offset() {
     let folder = Folder::drizzle0(&[FINE, ("0001_bad", "")]);
     for (bytes, words) in [
         (&b"select 'abc\xff'"[..], "0001_bad.sql is not valid UTF-8 (byte 11)"),
@@ -133,7 +133,7 @@ fn a_pending_file_that_is_not_text_is_refused_with_its_offset() {
     }
 }
 
-/// A history with one row, for a folder's first migration.
+/// Creates a history with a row for the first migration.
 fn record(database: &Database, hash: &str) {
     database.execute(&format!(
         "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
@@ -144,18 +144,18 @@ fn record(database: &Database, hash: &str) {
 }
 
 #[test]
-fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
+fn an_applied_file_that_is_not_utf_8_has_the_hash_that_drizzle_recorded() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_old", "")]);
     folder.write("0000_old.sql", b"select '\xff\xc3'");
-    // sha256 of the text as Node reads it, each bad sequence U+FFFD.
+    // Node reads each invalid sequence as U+FFFD.
     let hash = premigrate::migrations::migration::Hash::of("select '\u{fffd}\u{fffd}'".as_bytes());
     record(&database, hash.as_str());
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_with_its_place() {
+fn a_statement_that_cannot_be_run_is_refused_with_its_position() {
     for (sql, words) in [
         ("select 1;\n  rollback", "0001_bad.sql:2:3 contains `rollback`"),
         ("rollback and chain", "0001_bad.sql:1:1 contains `rollback and chain`"),
@@ -182,7 +182,7 @@ fn every_file_that_cannot_be_run_is_named_at_once() {
 }
 
 #[test]
-fn an_applied_file_may_hold_what_could_not_be_run() {
+fn an_applied_file_may_contain_what_cannot_be_run() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "COMMIT;--> statement-breakpoint\nvacuum")]);
     let hash = folder.hash("0000_a.sql");
@@ -193,7 +193,7 @@ fn an_applied_file_may_hold_what_could_not_be_run() {
 // The command line and the connection string.
 
 #[test]
-fn a_wrong_command_line_is_told_in_a_sentence() {
+fn an_invalid_command_line_is_explained_in_one_line() {
     for (args, words) in [
         (&["--verbose"][..], "`--verbose` is not an option"),
         (&["-x"], "`-x` is not an option"),
@@ -216,15 +216,15 @@ fn a_wrong_command_line_is_told_in_a_sentence() {
 }
 
 #[test]
-fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
+fn an_argument_that_is_not_utf_8_is_refused_unless_it_is_a_folder() {
     let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     for run in [
         bare().args(&["--bogus", "--format=json", "--", "app"]),
         bare().env("PREMIGRATE_FORMAT", "json").args(&["--bogus", "--", "app"]),
     ] {
-        let told = run.run().exits(64).events().pop().unwrap();
-        assert_eq!(told["message"], "`--bogus` is not an option; see --help");
-        assert_eq!(told["app_started"], false);
+        let event = run.run().exits(64).events().pop().unwrap();
+        assert_eq!(event["message"], "`--bogus` is not an option; see --help");
+        assert_eq!(event["app_started"], false);
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
     run.says(&["premigrate: `--bogus`", "The app was not started."]);
@@ -243,7 +243,7 @@ fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
 }
 
 #[test]
-fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
+fn an_invalid_connection_string_is_explained_without_its_password() {
     let folder = Folder::drizzle0(&[FINE]);
     for (url, words) in [
         ("postgres://u:hunter2@h:port/d", "a port must be a number"),
@@ -268,10 +268,10 @@ fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
     }
 }
 
-// No panic, and no endless loop: small fuzzing, the same in every run.
+// No panic and no endless loop, with the same random input in every run.
 
 impl Random {
-    /// Random bytes, among them words that the readers look for.
+    /// Random bytes and words that matter to the parsers.
     fn bytes(&mut self, words: &[&str]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..self.below(24) {
@@ -285,7 +285,7 @@ impl Random {
 }
 
 #[test]
-fn no_bytes_in_a_folder_make_it_panic() {
+fn random_files_in_a_folder_cause_no_panic() {
     let words = [
         "{",
         "}",
@@ -356,7 +356,7 @@ const SQL: [&str; 32] = [
 ];
 
 #[test]
-fn no_bytes_in_a_migration_make_it_panic() {
+fn random_bytes_in_a_migration_cause_no_panic() {
     let mut random = Random(2);
     for _ in 0..20_000 {
         let bytes = random.bytes(&SQL);
@@ -376,9 +376,8 @@ fn no_bytes_in_a_migration_make_it_panic() {
     }
 }
 
-/// What the server makes of random SQL, we report; the place is always one in the file.
 #[test]
-fn no_error_of_the_servers_makes_it_panic() {
+fn errors_of_the_server_cause_no_panic() {
     let database = Database::fresh();
     let mut random = Random(3);
     for _ in 0..40 {
@@ -396,7 +395,7 @@ fn no_error_of_the_servers_makes_it_panic() {
 }
 
 #[test]
-fn no_arguments_and_no_environment_make_it_panic() {
+fn random_arguments_and_environments_cause_no_panic() {
     let flags = [
         "--",
         "--dir",
@@ -462,7 +461,7 @@ fn no_arguments_and_no_environment_make_it_panic() {
 }
 
 #[test]
-fn no_rows_of_a_history_make_planning_panic() {
+fn random_rows_in_the_history_cause_no_panic() {
     let mut random = Random(5);
     let migrations = |random: &mut Random| {
         let migration = |at: usize, random: &mut Random| {
@@ -501,7 +500,7 @@ fn no_rows_of_a_history_make_planning_panic() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn an_unreadable_file_is_named() {
     let folder = Folder::drizzle0(&[FINE]);
     std::os::unix::fs::symlink("nowhere", folder.path.join("0001_gone.sql")).unwrap();
     refused(&folder, 65, &["0001_gone.sql cannot be read", "No such file"]);
@@ -513,7 +512,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_no_migration_may_be_unreadable() {
+fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     let folder = Folder::empty();
     folder.write("0000_a.sql", "select 1");
     std::os::unix::fs::symlink("nowhere", folder.path.join("notes.txt")).unwrap();
@@ -524,7 +523,7 @@ fn what_is_no_migration_may_be_unreadable() {
         let mut command = Command::new("setpriv");
         let id = Command::new("id").arg("-u").output().unwrap().stdout;
         if id.trim_ascii() == b"0" {
-            // Nothing is unreadable to root.
+            // Root could read it otherwise.
             command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
         }
         let us = env!("CARGO_BIN_EXE_premigrate");

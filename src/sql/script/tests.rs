@@ -4,7 +4,7 @@ fn texts(script: &str) -> Vec<&str> {
     Script::parse(script).statements().iter().map(|statement| statement.text).collect()
 }
 
-/// Each text is one statement as it stands, also between two others.
+/// Each text is one statement, by itself and between two others.
 fn check_whole(statements: &[&str]) {
     for statement in statements {
         assert_eq!(texts(statement), [*statement]);
@@ -22,7 +22,7 @@ fn check_split(cases: &[(&str, &[&str])]) {
 }
 
 #[test]
-fn a_semicolon_ends_a_statement_and_the_end_of_the_file_does() {
+fn a_semicolon_or_the_end_of_the_file_ends_a_statement() {
     check_split(&[
         ("select 1; select 2 ;\nselect 3", &["select 1", "select 2", "select 3"]),
         ("select 1;select 2;\n", &["select 1", "select 2"]),
@@ -65,7 +65,7 @@ fn a_semicolon_in_a_string_ends_nothing() {
 }
 
 #[test]
-fn an_escape_string_goes_on_behind_a_newline() {
+fn an_escape_string_continues_after_a_newline() {
     check_whole(&[
         r"select E'a\'' -- it's
         '\';'",
@@ -268,7 +268,7 @@ fn a_byte_order_mark_belongs_to_no_statement() {
 
 #[test]
 fn pieces_are_split_between_statements() {
-    let cut = |text, limit| -> Vec<(String, usize, usize)> {
+    let split = |text, limit| -> Vec<(String, usize, usize)> {
         let pieces = Script::parse(text).pieces(limit).into_iter();
         pieces.map(|piece| (piece.text.into(), piece.first_char, piece.first_statement)).collect()
     };
@@ -276,15 +276,15 @@ fn pieces_are_split_between_statements() {
         pieces.iter().map(|&(text, chars, index)| (text.into(), chars, index)).collect()
     };
     let text = "é;bb; /* c */ ccccc;d; -- e";
-    assert_eq!(cut(text, 1000), owned(&[(text, 0, 0)]));
+    assert_eq!(split(text, 1000), owned(&[(text, 0, 0)]));
     let small = [("é;bb;", 0, 0), (" /* c */ ccccc;", 5, 2), ("d; -- e", 20, 3)];
-    assert_eq!(cut(text, 7), owned(&small));
-    assert_eq!(cut(text, 6), owned(&small));
-    assert_eq!(cut(text, 0)[1], ("bb;".into(), 2, 1));
-    assert_eq!(cut("", 9), owned(&[("", 0, 0)]));
-    assert_eq!(cut("-- no statement", 9), owned(&[("-- no statement", 0, 0)]));
+    assert_eq!(split(text, 7), owned(&small));
+    assert_eq!(split(text, 6), owned(&small));
+    assert_eq!(split(text, 0)[1], ("bb;".into(), 2, 1));
+    assert_eq!(split("", 9), owned(&[("", 0, 0)]));
+    assert_eq!(split("-- no statement", 9), owned(&[("-- no statement", 0, 0)]));
     assert_eq!(
-        cut("\u{feff}a--> statement-breakpoint b;", 3),
+        split("\u{feff}a--> statement-breakpoint b;", 3),
         owned(&[(" a\n;                      ", 0, 0), (" b;", 26, 1)])
     );
 }
