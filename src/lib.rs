@@ -47,8 +47,7 @@ use crate::cli::config::{Config, Environment, Format};
 use crate::commands::{check, new, status};
 use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::source::{Files, Origin, Unreadable};
-use crate::migrations::{layout, source};
+use crate::migrations::source::{self, MigrationFolder, Origin, Unreadable};
 use crate::postgres::tls;
 use crate::process::exec::App;
 use crate::process::signals::StopFlag;
@@ -148,7 +147,7 @@ fn carry_out(
         return Ok(0);
     }
     if invocation.command == Command::Check {
-        let checked = check::check(&files(&config.origin)?, &config.table, now());
+        let checked = check::check(&folder(&config.origin)?, &config.table, now());
         print(Output::Answer(render::check_of(&checked, format)));
         return Ok(if checked.is_faulty() { 65 } else { 0 });
     }
@@ -194,12 +193,12 @@ fn carry_out(
 }
 
 fn carried(origin: &Origin) -> Result<MigrationSet, Error> {
-    layout::read(&files(origin)?)
+    MigrationSet::from_folder(&folder(origin)?)
         .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
 }
 
-fn files(origin: &Origin) -> Result<Files, Error> {
-    source::read(origin).map_err(|unreadable| match unreadable {
+fn folder(origin: &Origin) -> Result<MigrationFolder, Error> {
+    source::load(origin).map_err(|unreadable| match unreadable {
         Unreadable::NothingEmbedded => Error::NothingEmbedded,
         Unreadable::Path { path, error } => Error::Unreadable { path, error },
     })

@@ -1,4 +1,4 @@
-//! From files to an ordered, checked set of migrations, each cut into steps. No database.
+//! From files to an ordered, checked set of migrations, each split into steps. Needs no database.
 
 pub mod collation;
 pub mod layout;

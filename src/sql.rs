@@ -8,6 +8,6 @@ mod statement_kind;
 mod statement_target;
 
 pub use self::lexer::MARKER;
-pub use self::script::*;
+pub use self::script::{IgnoredMarker, LineColumn, Piece, Script, Statement, offset_of};
 pub use self::statement_kind::Kind;
 pub use self::statement_target::{Change, Index, Modes, SetStatement, Touch};

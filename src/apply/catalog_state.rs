@@ -219,7 +219,7 @@ mod tests {
 
     /// What is seen where the answer is this row; none is an empty one.
     fn seen(sql: &str, answer: &[Option<&str>]) -> Inspection {
-        let script = Script::read(sql);
+        let script = Script::parse(sql);
         let statement = &script.statements()[0];
         let row: Vec<_> = answer.iter().map(|field| field.map(str::to_owned)).collect();
         match question_sql(statement) {

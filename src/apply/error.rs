@@ -121,7 +121,7 @@ pub struct ChangedStep {
     /// The first unit that is not what was done, from 1.
     pub step: usize,
     /// Where that begins now, if it is there: line and column, from 1.
-    pub place: Option<(usize, usize)>,
+    pub place: Option<crate::sql::LineColumn>,
     /// How many units are done.
     pub done: usize,
 }

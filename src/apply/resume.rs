@@ -9,7 +9,7 @@ use crate::history::table::Table;
 use crate::migrations::migration::{Migration, MigrationSet};
 use crate::migrations::prepared::{self, PreparedMigration};
 use crate::migrations::steps::{Step, Steps};
-use crate::sql;
+use crate::sql::LineColumn;
 
 use super::error::{AbandonedProgress, ApplyError, ChangedStep};
 use super::event::StepNumber;
@@ -23,7 +23,8 @@ pub fn prepare<'a>(
     progress: &Progress,
     table: &Table,
 ) -> Result<Vec<PreparedMigration<'a>>, ApplyError> {
-    let mut prepared = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
+    let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
+    let mut prepared = prepared::prepare(pending).map_err(ApplyError::NotRunnable)?;
     if progress.records.is_empty() {
         return Ok(prepared);
     }
@@ -43,7 +44,7 @@ pub fn prepare<'a>(
 /// How much of a migration is done, if it was begun.
 pub fn reached(migration: &Migration, progress: &Progress) -> Option<StepNumber> {
     progress.of(&migration.name).next()?;
-    let mut prepared = prepared::read(migration).ok()?;
+    let mut prepared = PreparedMigration::parse(migration).ok()?;
     split_as_before(migration, &mut prepared, progress);
     Some(StepNumber { step: prepared.done, of: prepared.steps.all().len() })
 }
@@ -70,7 +71,7 @@ fn split_as_before(
     let finished = progress.of(&migration.name).filter(|record| record.finished);
     let finished: Vec<&Record> = finished.collect();
     let hashes: Vec<&str> = finished.iter().map(|record| record.hash.as_str()).collect();
-    prepared.steps = Steps::behind(&prepared.script, &hashes);
+    prepared.steps = Steps::split_after(&prepared.script, &hashes);
     prepared.done = finished.iter().map(|record| record.step).max().unwrap_or(0);
 }
 
@@ -92,7 +93,7 @@ fn changed_step(
     Some(ChangedStep {
         file: migration.file.clone(),
         step: record.step,
-        place: statement.map(|statement| sql::line_and_column(text, statement.start)),
+        place: statement.map(|statement| LineColumn::at(text, statement.start)),
         done: prepared.done,
     })
 }

@@ -92,7 +92,7 @@ impl Runner<'_> {
     ) -> Result<(), Interrupt> {
         let timeouts = self.timeouts(session);
         let deadline = || Deadline::after(QUERY_TIMEOUT, self.stop);
-        let statement = step.step.lone(step.script).map(|statement| statement.text);
+        let statement = step.step.standalone(step.script).map(|statement| statement.text);
         for sql in transaction::session_timeouts_sql(&timeouts, statement.unwrap_or_default()) {
             match session.query_row(&sql, deadline()) {
                 // Not supported by this server: skip.
@@ -117,10 +117,10 @@ impl Runner<'_> {
 /// The settings that a statement cannot do without: all but time limits and message levels.
 fn needed_settings(replay: &[Piece<'_>]) -> Vec<String> {
     let is_needed = |setting: &&Piece<'_>| {
-        let script = Script::read(&setting.text);
+        let script = Script::parse(&setting.text);
         let set = script.statements().first().and_then(Statement::set_statement);
         let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
-        !set.is_some_and(|set| set.back || harmless(&set.name))
+        !set.is_some_and(|set| set.resets || harmless(&set.name))
     };
     replay.iter().filter(is_needed).map(|setting| setting.text.to_string()).collect()
 }

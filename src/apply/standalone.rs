@@ -72,7 +72,7 @@ impl Runner<'_> {
         step: StepRef<'_>,
         state: &mut DatabaseState,
     ) -> (Completion, Result<(), Interrupt>) {
-        let Some(statement) = step.step.lone(step.script) else {
+        let Some(statement) = step.step.standalone(step.script) else {
             return (Completion::Done, Ok(()));
         };
         match self.prepare_statement(session, step, statement, state) {
@@ -365,7 +365,7 @@ fn inspect_once(
     deadline: Deadline<'_>,
 ) -> Result<Inspection, QueryError> {
     let identifying_sql = Some(sql.to_owned());
-    let script = Script::read(sql);
+    let script = Script::parse(sql);
     let Some(statement) = script.statements().first() else {
         return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
     };

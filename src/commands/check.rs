@@ -12,12 +12,12 @@ pub use finding::{Finding, Lint, Severity};
 
 use crate::commands::new::{DRIZZLE_TEXT, PLAIN_TEXT};
 use crate::history::table::Table;
-use crate::migrations::layout::{self, FolderScan, LayoutProblem};
+use crate::migrations::layout::{FolderScan, LayoutProblem};
 use crate::migrations::migration::{Hash, Layout, Migration, NotText};
-use crate::migrations::prepared::{self, Place, Why};
-use crate::migrations::source::{Files, JOURNAL};
+use crate::migrations::prepared;
+use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use crate::migrations::steps::Steps;
-use crate::sql::{self, IgnoredMarker, Kind, MARKER, Script};
+use crate::sql::{self, IgnoredMarker, Kind, LineColumn, MARKER, Script};
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,9 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// Says all there is to say of these files, for a history in this table, at this time in Unix
 /// milliseconds.
-pub fn check(files: &Files, table: &Table, now: i64) -> CheckReport {
-    let survey = layout::survey(files);
+pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
+    let files = &folder.files;
+    let survey = FolderScan::new(folder);
     let mut findings = Findings::default();
     let journal = files.get(JOURNAL).map_or(&b""[..], |journal| journal);
     let journal = String::from_utf8_lossy(journal);
@@ -64,7 +65,7 @@ pub fn check(files: &Files, table: &Table, now: i64) -> CheckReport {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, file: &str, place: Place, what: Lint) {
+    fn add(&mut self, file: &str, place: Option<LineColumn>, what: Lint) {
         self.0.push(Finding { file: file.to_owned(), place, what });
     }
 
@@ -98,14 +99,14 @@ impl Findings {
                     tags_are_known = false;
                     (JOURNAL, None)
                 }
-                LayoutProblem::Tag(tag) | LayoutProblem::When(tag) | LayoutProblem::Twice(tag) => {
-                    (JOURNAL, place_of_tag(journal, tag))
-                }
-                LayoutProblem::NoFile { file, .. } => {
+                LayoutProblem::Tag(tag)
+                | LayoutProblem::When(tag)
+                | LayoutProblem::DuplicateName(tag) => (JOURNAL, place_of_tag(journal, tag)),
+                LayoutProblem::MissingFile { file, .. } => {
                     by_lower_case.insert(file.to_lowercase(), file);
                     (file.as_str(), None)
                 }
-                LayoutProblem::FolderName(folder) | LayoutProblem::Order(folder) => {
+                LayoutProblem::FolderName(folder) | LayoutProblem::UnsortableName(folder) => {
                     (&*format!("{folder}/migration.sql"), None)
                 }
             };
@@ -201,20 +202,20 @@ impl Findings {
             let (NotText::InvalidUtf8 { offset } | NotText::Nul { offset }) = not_text;
             let before = migration.content().get(..offset).unwrap_or_default();
             let before = String::from_utf8_lossy(before);
-            let place = sql::line_and_column(&before, before.len());
-            self.add(file, Some(place), Lint::NotRunnable(Why::NotText(not_text)));
+            let place = LineColumn::at(&before, before.len());
+            self.add(file, Some(place), Lint::NotRunnable(not_text.into()));
         }
         let text = text(migration);
         if text.starts_with(BOM) {
             self.add(file, None, Lint::Bom);
         }
-        let script = Script::read(&text);
-        let at = |offset: usize| Some(sql::line_and_column(&text, offset));
-        let steps = Steps::of(&script);
-        for (place, why) in prepared::reasons(&text, &script, &steps) {
-            self.add(file, place, Lint::NotRunnable(why));
+        let script = Script::parse(&text);
+        let at = |offset: usize| Some(LineColumn::at(&text, offset));
+        let steps = Steps::split(&script);
+        for (position, reason) in prepared::reasons(&text, &script, &steps) {
+            self.add(file, Some(position), Lint::NotRunnable(reason));
         }
-        if let Some((first, why)) = steps.why {
+        if let Some((why, first)) = steps.split {
             let place = first.and_then(|first| at(script.statements().get(first)?.start));
             self.add(file, place, Lint::Split { steps: steps.all().len(), why });
         }
@@ -225,7 +226,9 @@ impl Findings {
         self.settings(file, &script, at);
         self.enum_values(file, &script, &steps, at);
         for (place, statement) in script.statements().iter().enumerate() {
-            if statement.kind == Kind::SetTransaction && steps.fails_to_set(&script, place) {
+            if statement.kind == Kind::SetTransaction
+                && steps.rejects_set_transaction(&script, place)
+            {
                 let what = Lint::SetTransaction(statement.first_line());
                 self.add(file, at(statement.start), what);
             }
@@ -238,7 +241,7 @@ impl Findings {
         }
     }
 
-    fn markers(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Place) {
+    fn markers(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Option<LineColumn>) {
         let mut inside = Vec::new();
         // Behind a quote that is never closed, nothing is what it seems.
         let end = script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
@@ -255,12 +258,12 @@ impl Findings {
         }
     }
 
-    fn settings(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Place) {
+    fn settings(&mut self, file: &str, script: &Script, at: impl Fn(usize) -> Option<LineColumn>) {
         let mut left: Vec<(String, usize)> = Vec::new();
         let statements = script.statements().iter();
         for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
             let Some(set) = statement.set_statement() else { continue };
-            if !set.back {
+            if !set.resets {
                 if !left.iter().any(|(name, _)| *name == set.name) {
                     left.push((set.name, statement.start));
                 }
@@ -282,7 +285,7 @@ impl Findings {
         file: &str,
         script: &Script,
         steps: &Steps,
-        at: impl Fn(usize) -> Place,
+        at: impl Fn(usize) -> Option<LineColumn>,
     ) {
         // PostgreSQL 17 lets a value be used whose enum is as new; those before it do not.
         for step in steps.all() {
@@ -295,8 +298,9 @@ impl Findings {
                 }
                 added.retain(|&(added_at, literal)| {
                     let used = statement.text.contains(literal);
-                    if used && let Some((line, _)) = at(added_at) {
-                        let what = Lint::NewEnumValue { literal: literal.to_owned(), line };
+                    if used && let Some(added) = at(added_at) {
+                        let literal = literal.to_owned();
+                        let what = Lint::NewEnumValue { literal, line: added.line };
                         self.add(file, at(statement.start), what);
                     }
                     !used
@@ -313,9 +317,9 @@ fn text(migration: &Migration) -> Cow<'_, str> {
     String::from_utf8_lossy(migration.content())
 }
 
-fn place_of_tag(journal: &str, tag: &str) -> Place {
+fn place_of_tag(journal: &str, tag: &str) -> Option<LineColumn> {
     let tag = serde_json::to_string(tag).ok()?;
-    Some(sql::line_and_column(journal, journal.find(&tag)?))
+    Some(LineColumn::at(journal, journal.find(&tag)?))
 }
 
 /// The history's table or schema, where that is what changes. A name without a schema may be any

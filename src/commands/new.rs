@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::migrations::layout::{self, folder_prefix};
 use crate::migrations::migration::{Layout, MigrationSet};
-use crate::migrations::source::{self, Files, JOURNAL, Origin, Unreadable};
+use crate::migrations::source::{self, Files, JOURNAL, MigrationFolder, Origin, Unreadable};
 
 /// What drizzle-kit writes into an empty migration; no line feed follows.
 pub const DRIZZLE_TEXT: &str = "-- Custom SQL migration file, put your code below! --";
@@ -215,12 +215,18 @@ impl fmt::Display for Fault {
 /// Adds an empty migration to a folder, at this time in Unix milliseconds; the files that are new,
 /// the migration's own first.
 pub fn add(dir: &Path, name: &str, now: i64) -> Result<Vec<PathBuf>, NewError> {
-    let files = read(dir)?;
-    take(dir, &steps(&files, name, now, random())?)
+    let folder = read(dir)?;
+    take(dir, &steps(&folder, name, now, random())?)
 }
 
 /// What has to be done to a folder with these files, at this time in Unix milliseconds.
-pub fn steps(files: &Files, name: &str, now: i64, random: [u8; 16]) -> Result<Vec<Step>, NewError> {
+pub fn steps(
+    folder: &MigrationFolder,
+    name: &str,
+    now: i64,
+    random: [u8; 16],
+) -> Result<Vec<Step>, NewError> {
+    let files = &folder.files;
     if name.is_empty()
         || name.starts_with('.')
         || name.contains("..")
@@ -228,7 +234,7 @@ pub fn steps(files: &Files, name: &str, now: i64, random: [u8; 16]) -> Result<Ve
     {
         return Err(NewError::Name(name.to_owned()));
     }
-    let set = match layout::read(files) {
+    let set = match MigrationSet::from_folder(folder) {
         Ok(set) => set,
         Err(problems) if problems == [layout::LayoutProblem::Unrecognised] => {
             return Err(NewError::Empty);
@@ -266,7 +272,7 @@ fn plain(files: &Files, set: &MigrationSet, name: &str, now: i64) -> Result<Vec<
     if files.insert(path.clone(), Cow::Borrowed(PLAIN_TEXT.as_bytes())).is_some() {
         return Err(NewError::Exists(path));
     }
-    let after = layout::read(&files).map_err(NewError::Set)?;
+    let after = MigrationSet::from_folder(&files.into()).map_err(NewError::Set)?;
     match after.migrations().last() {
         Some(last) if last.name != new => {
             Err(NewError::NotLast { file: path, last: last.file.clone() })
@@ -334,7 +340,7 @@ fn pretty(value: &Value) -> String {
 }
 
 /// The migrations of a folder, with drizzle-kit's snapshots.
-fn read(dir: &Path) -> Result<Files, NewError> {
+fn read(dir: &Path) -> Result<MigrationFolder, NewError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         move |error| NewError::Io { path, error }
@@ -343,14 +349,14 @@ fn read(dir: &Path) -> Result<Files, NewError> {
         return Err(NewError::NoFolder(dir.to_owned()));
     }
     let origin = Origin::Folder(dir.to_owned());
-    let mut files = source::read(&origin).map_err(|unreadable| match unreadable {
+    let mut migrations = source::load(&origin).map_err(|unreadable| match unreadable {
         Unreadable::Path { path, error } => NewError::Io { path, error },
         Unreadable::NothingEmbedded => NewError::Empty,
     })?;
     let name_of = |path: &Path| path.file_name().and_then(OsStr::to_str).map(str::to_owned);
     for folder in fs::read_dir(dir).map_err(unreadable(dir))? {
         let path = folder.map_err(unreadable(dir))?.path();
-        let Some(folder) = name_of(&path).filter(|name| !source::is_beside_the_point(name)) else {
+        let Some(folder) = name_of(&path).filter(|name| !source::may_be_unreadable(name)) else {
             continue;
         };
         if !path.is_dir() {
@@ -361,11 +367,11 @@ fn read(dir: &Path) -> Result<Files, NewError> {
             let Some(name) = name_of(&file) else { continue };
             if name == "snapshot.json" || folder == "meta" && name.ends_with("_snapshot.json") {
                 let content = fs::read(&file).map_err(unreadable(&file))?;
-                files.insert(format!("{folder}/{name}"), Cow::Owned(content));
+                migrations.files.insert(format!("{folder}/{name}"), Cow::Owned(content));
             }
         }
     }
-    Ok(files)
+    Ok(migrations)
 }
 
 /// Takes the steps; should one fail, those before it are undone.
@@ -460,7 +466,8 @@ mod tests {
 
     /// What is written where, in order.
     pub(super) fn written(files: &Files, name: &str) -> Vec<(String, String)> {
-        let steps = steps(files, name, NOW, [0; 16]).unwrap_or_else(|invalid| panic!("{invalid}"));
+        let steps = steps(&files.clone().into(), name, NOW, [0; 16])
+            .unwrap_or_else(|invalid| panic!("{invalid}"));
         steps
             .into_iter()
             .flat_map(|step| match step {
@@ -477,7 +484,7 @@ mod tests {
 
     #[track_caller]
     pub(super) fn refusal(files: &Files, name: &str) -> String {
-        steps(files, name, NOW, [0; 16]).expect_err("refused").to_string()
+        steps(&files.clone().into(), name, NOW, [0; 16]).expect_err("refused").to_string()
     }
 
     fn plain(names: &[&str]) -> Files {
@@ -554,7 +561,7 @@ mod tests {
     fn a_name_stays_in_the_folder_and_in_sight() {
         for name in ["", ".", "..", "a/b", "/a", "a\\b", "a..b", ".a", "a\0b", "a\nb"] {
             assert!(
-                matches!(steps(&plain(&["1.sql"]), name, NOW, [0; 16]),
+                matches!(steps(&plain(&["1.sql"]).into(), name, NOW, [0; 16]),
                 Err(NewError::Name(named)) if named == name),
                 "{name:?}"
             );

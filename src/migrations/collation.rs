@@ -1,12 +1,11 @@
-//! How JavaScript's `localeCompare` orders names: by ICU's root collation, not by bytes.
-//!
-//! drizzle-orm 1.x sorts folders with it. It matters only where names share a second, so this
-//! knows the characters of such names, ASCII and Latin letters, and says so where one has others.
+//! Orders names as JavaScript's `localeCompare` does, by ICU's root collation. drizzle-orm 1.x sorts
+//! folders with it, which matters only for names with the same timestamp. Knows ASCII and Latin
+//! letters.
 
-/// Characters that are alike to nothing else, in their order.
+/// Characters without variants, in their order.
 const SINGLE: &str = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$0123456789";
 
-/// Letters, in their order. In each line the accents tell apart first, and then the case.
+/// Letters, in their order. Each line has the variants of one: by accent, then by case.
 const LETTERS: [&str; 26] = [
     "aA áÁ àÀ ăĂ âÂ åÅ äÄ ãÃ ąĄ āĀ",
     "bB",
@@ -36,8 +35,8 @@ const LETTERS: [&str; 26] = [
     "zZ źŹ žŽ żŻ",
 ];
 
-/// What names are ordered by: all characters first, then all accents, then all cases. None where a
-/// character is unknown here.
+/// The sort key of a name: all letters first, then all accents, then all cases. `None` if it has an
+/// unknown character.
 pub fn key(name: &str) -> Option<(Vec<usize>, Vec<usize>, Vec<usize>)> {
     let (mut characters, mut accents, mut cases) = (Vec::new(), Vec::new(), Vec::new());
     for c in name.chars() {
@@ -50,8 +49,8 @@ pub fn key(name: &str) -> Option<(Vec<usize>, Vec<usize>, Vec<usize>)> {
 }
 
 fn weights(c: char) -> Option<(usize, usize, usize)> {
-    if let Some(place) = SINGLE.chars().position(|single| single == c) {
-        return Some((place, 0, 0));
+    if let Some(index) = SINGLE.chars().position(|single| single == c) {
+        return Some((index, 0, 0));
     }
     LETTERS.iter().enumerate().find_map(|(letter, line)| {
         line.split(' ').enumerate().find_map(|(accent, cases)| {
@@ -75,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn every_printable_ascii_character_is_known_and_has_its_own_place() {
+    fn every_printable_ascii_character_has_its_own_key() {
         let keys: std::collections::HashSet<_> =
             (' '..='~').map(|c| key(&c.to_string()).unwrap()).collect();
         assert_eq!(keys.len(), 95);
     }
 
     #[test]
-    fn a_name_in_another_script_is_not_guessed_at() {
+    fn a_name_with_unknown_characters_has_no_key() {
         assert_eq!(key("имя"), None);
         assert_eq!(key("straße"), None);
     }

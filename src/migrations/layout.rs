@@ -1,7 +1,5 @@
-//! What the files of a migrations folder mean: which migrations there are, and in which order.
-//!
-//! Pure. A folder is Drizzle 0.x's, Drizzle 1.x's or plain; whatever is wrong with it is found
-//! here, all of it at once, before anything is connected to.
+//! Recognizes the layout of a migrations folder (Drizzle 0.x, Drizzle 1.x or plain), and finds its
+//! migrations, their order, and everything that is wrong with it. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,34 +10,29 @@ use serde_json::Value;
 
 use crate::migrations::collation;
 use crate::migrations::migration::{Layout, Migration, MigrationSet};
-use crate::migrations::source::{Files, JOURNAL, META};
+use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 
 /// What is wrong with a migrations folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayoutProblem {
-    /// No layout that we know.
+    /// No known layout.
     Unrecognised,
-    /// A journal of 0.x beside folders of 1.x.
+    /// The journal of 0.x and folders of 1.x.
     TwoLayouts,
-    /// The journal is not what drizzle-kit writes.
+    /// The journal is not as drizzle-kit writes it.
     Journal(String),
-    /// A tag that leads out of the folder, or is no file name.
+    /// This tag leads out of the folder or is not a file name.
     Tag(String),
-    /// An entry of the journal, by its tag, has no time.
+    /// The journal's entry with this tag has no timestamp.
     When(String),
-    /// An entry of the journal has no file.
-    NoFile {
-        /// The journal's tag.
-        tag: String,
-        /// The file that should be there.
-        file: String,
-    },
-    /// Two migrations bear one name.
-    Twice(String),
-    /// A folder of 1.x whose name does not begin with its time.
+    /// The journal lists a file that is not in the folder.
+    MissingFile { tag: String, file: String },
+    /// Two migrations have this name.
+    DuplicateName(String),
+    /// A folder of 1.x whose name does not begin with a timestamp.
     FolderName(String),
-    /// A folder of 1.x that shares its second with another, with a name that cannot be ordered.
-    Order(String),
+    /// A folder of 1.x with the same timestamp as another, and characters that `collation` lacks.
+    UnsortableName(String),
 }
 
 impl fmt::Display for LayoutProblem {
@@ -47,105 +40,103 @@ impl fmt::Display for LayoutProblem {
         match self {
             LayoutProblem::Unrecognised => write!(
                 f,
-                "no migrations were recognised: there is neither {JOURNAL}, nor a folder like \
+                "no migrations found: the folder contains neither {JOURNAL}, nor a folder like \
                  20260131093000_name/migration.sql, nor a file *.sql"
             ),
             LayoutProblem::TwoLayouts => write!(
                 f,
-                "there is {JOURNAL} (drizzle-kit 0.x) and also */migration.sql (1.x); run \
-                 `drizzle-kit up` to its end, or remove the one that is not in use"
+                "the folder contains both {JOURNAL} (drizzle-kit 0.x) and */migration.sql (1.x); \
+                 run `drizzle-kit up` to completion, or remove the one that is not in use"
             ),
-            LayoutProblem::Journal(what) => {
-                write!(f, "{JOURNAL} {what}; restore it from version control")
+            LayoutProblem::Journal(problem) => {
+                write!(f, "{JOURNAL} {problem}; restore it from version control")
             }
             LayoutProblem::Tag(tag) => write!(
                 f,
-                "{JOURNAL} names the tag {tag:?}, which is not a file inside the folder; correct it"
+                "{JOURNAL} contains the tag {tag:?}, which is not a file inside the folder; correct it"
             ),
             LayoutProblem::When(tag) => write!(
                 f,
-                "{JOURNAL} has no whole number of milliseconds as `when` of {tag}; restore it from \
-                 version control"
+                "{JOURNAL} does not give the `when` of {tag} as a whole number of milliseconds; \
+                 restore it from version control"
             ),
-            LayoutProblem::NoFile { tag, file } => write!(
+            LayoutProblem::MissingFile { tag, file } => write!(
                 f,
-                "{file} is missing, and {JOURNAL} names {tag}; restore the file (is it copied into \
+                "{file} is missing, but {JOURNAL} lists {tag}; restore the file (was it copied into \
                  the image?)"
             ),
-            LayoutProblem::Twice(name) => {
+            LayoutProblem::DuplicateName(name) => {
                 write!(f, "two migrations are named {name}; rename or remove one of them")
             }
-            LayoutProblem::Order(name) => write!(
+            LayoutProblem::UnsortableName(name) => write!(
                 f,
-                "the folder {name} shares its second with another, and its place among them \
-                 cannot be told for its letters; rename it in Latin letters"
+                "the folder {name} has the same timestamp as another and cannot be ordered by name; \
+                 rename it with ASCII letters"
             ),
             LayoutProblem::FolderName(name) => write!(
                 f,
-                "the folder {name} does not begin with its time, as in 20260131093000_{name}; \
+                "the folder {name} does not begin with a timestamp, as in 20260131093000_{name}; \
                  rename it"
             ),
         }
     }
 }
 
-/// What the files of a folder say, right or wrong: the migrations that can be told, in order, and
-/// all that is wrong with them.
+impl MigrationSet {
+    pub fn from_folder(folder: &MigrationFolder) -> Result<MigrationSet, Vec<LayoutProblem>> {
+        let FolderScan { layout, migrations, problems } = FolderScan::new(folder);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        MigrationSet::new(layout, migrations)
+            .map_err(|name| vec![LayoutProblem::DuplicateName(name)])
+    }
+}
+
+/// The migrations found in a folder, even if something is wrong with it, and all that is wrong.
 #[derive(Debug)]
 pub struct FolderScan {
-    /// The layout that decides; of two, the newer.
+    /// If there are two, the newer one.
     pub layout: Layout,
-    /// Those whose files are there; where the journal cannot be read, those it may have named.
+    /// In order, without missing files. If the journal cannot be read, every file it could list.
     pub migrations: Vec<Migration>,
-    /// Everything wrong.
     pub problems: Vec<LayoutProblem>,
 }
 
-/// Which migrations these files are, or everything that is wrong with them.
-pub fn read(files: &Files) -> Result<MigrationSet, Vec<LayoutProblem>> {
-    let FolderScan { layout, migrations, problems } = survey(files);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    MigrationSet::new(layout, migrations).map_err(|name| vec![LayoutProblem::Twice(name)])
-}
-
-/// Reads a folder to the end, whatever is wrong with it.
-pub fn survey(files: &Files) -> FolderScan {
-    let mut survey =
-        FolderScan { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
-    let folders = files.keys().any(|path| folder_of(path).is_some());
-    let is_drizzle0 = files.keys().any(|path| path.starts_with(META));
-    match files.get(JOURNAL) {
-        Some(journal) if folders => {
-            survey.drizzle0(Some(journal), files);
-            // What else is wrong with the one that is not in use is no news.
-            survey.problems = vec![LayoutProblem::TwoLayouts];
-            survey.drizzle1(files);
-        }
-        None if folders => survey.drizzle1(files),
-        // Without its journal, a folder of drizzle-kit 0.x looks like a plain one.
-        journal if is_drizzle0 => survey.drizzle0(journal, files),
-        _ => {
-            survey.migrations = plain(files);
-            if survey.migrations.is_empty() {
-                survey.problems.push(LayoutProblem::Unrecognised);
+impl FolderScan {
+    pub fn new(folder: &MigrationFolder) -> FolderScan {
+        let mut scan =
+            FolderScan { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
+        let files = &folder.files;
+        let has_drizzle1 = files.keys().any(|path| folder_of(path).is_some());
+        match files.get(JOURNAL) {
+            Some(journal) if has_drizzle1 => {
+                scan.add_drizzle0(Some(journal), files);
+                // Further problems of the layout that is not in use do not matter.
+                scan.problems = vec![LayoutProblem::TwoLayouts];
+                scan.add_drizzle1(files);
+            }
+            None if has_drizzle1 => scan.add_drizzle1(files),
+            journal if folder.has_meta => scan.add_drizzle0(journal, files),
+            _ => {
+                scan.migrations = plain(files);
+                if scan.migrations.is_empty() {
+                    scan.problems.push(LayoutProblem::Unrecognised);
+                }
             }
         }
+        scan
     }
-    survey
-}
 
-impl FolderScan {
-    /// Drizzle 0.x: the journal's entries, in the journal's order, whatever their time stamps.
-    fn drizzle0(&mut self, journal: Option<&Cow<'_, [u8]>>, files: &Files) {
+    /// Drizzle 0.x: the entries in the order of the journal, whatever their timestamps.
+    fn add_drizzle0(&mut self, journal: Option<&Cow<'_, [u8]>>, files: &Files) {
         self.layout = Layout::Drizzle0;
         let missing = || "is missing".to_owned();
-        let entries = match journal.ok_or_else(missing).and_then(|it| journal_entries(it)) {
+        let entries = match journal.ok_or_else(missing).and_then(|text| journal_entries(text)) {
             Ok(entries) => entries,
-            Err(what) => {
+            Err(problem) => {
                 self.migrations = plain(files);
-                self.problems.push(LayoutProblem::Journal(what));
+                self.problems.push(LayoutProblem::Journal(problem));
                 return;
             }
         };
@@ -155,10 +146,10 @@ impl FolderScan {
                 Ok(migration) if names.insert(migration.name.clone()) => {
                     self.migrations.push(migration);
                 }
-                Ok(again) => {
-                    let twice = LayoutProblem::Twice(again.name);
-                    if !self.problems.contains(&twice) {
-                        self.problems.push(twice);
+                Ok(duplicate) => {
+                    let problem = LayoutProblem::DuplicateName(duplicate.name);
+                    if !self.problems.contains(&problem) {
+                        self.problems.push(problem);
                     }
                 }
                 Err(problem) => self.problems.push(problem),
@@ -167,7 +158,7 @@ impl FolderScan {
     }
 
     /// Drizzle 1.x: every folder with a `migration.sql`, in drizzle-orm's order.
-    fn drizzle1(&mut self, files: &Files) {
+    fn add_drizzle1(&mut self, files: &Files) {
         self.layout = Layout::Drizzle1;
         let mut migrations = Vec::new();
         for (path, content) in files {
@@ -178,22 +169,22 @@ impl FolderScan {
             }
             migrations.push(Migration::new(folder, path.clone(), when, content.clone()));
         }
-        // The files came in the order of their names' bytes, and so the times are in order already.
-        for second in migrations.chunk_by_mut(|a, b| a.name.get(..14) == b.name.get(..14)) {
-            if second.len() > 1 {
-                for Migration { name, when, .. } in second.iter() {
+        // `Files` are sorted by name, so only those with the same timestamp are still to be sorted.
+        for same_time in migrations.chunk_by_mut(|a, b| a.name.get(..14) == b.name.get(..14)) {
+            if same_time.len() > 1 {
+                for Migration { name, when, .. } in same_time.iter() {
                     if when.is_some() && collation::key(name).is_none() {
-                        self.problems.push(LayoutProblem::Order(name.clone()));
+                        self.problems.push(LayoutProblem::UnsortableName(name.clone()));
                     }
                 }
-                second.sort_by_cached_key(|migration| collation::key(&migration.name));
+                same_time.sort_by_cached_key(|migration| collation::key(&migration.name));
             }
         }
         self.migrations.append(&mut migrations);
     }
 }
 
-/// An entry of the journal: of what it says, what concerns us.
+/// An entry of the journal, as far as we need it.
 #[derive(Deserialize)]
 struct JournalEntry {
     tag: Option<Value>,
@@ -206,7 +197,7 @@ fn journal_entries(journal: &[u8]) -> Result<Vec<JournalEntry>, String> {
         entries: Vec<JournalEntry>,
     }
     let journal = journal.strip_prefix(b"\xef\xbb\xbf").unwrap_or(journal);
-    // As drizzle-kit writes it: read at every start, and so without a map for each entry.
+    // The journal is read at every start. As drizzle-kit writes it, no entry needs a map.
     if let Ok(journal) = serde_json::from_slice::<Journal>(journal) {
         return Ok(journal.entries);
     }
@@ -222,7 +213,7 @@ fn journal_entries(journal: &[u8]) -> Result<Vec<JournalEntry>, String> {
     }
 }
 
-/// The migration of an entry, also where only its time is wrong.
+/// The migration of an entry. A wrong timestamp only adds a problem.
 fn drizzle0_entry(
     index: usize,
     entry: &JournalEntry,
@@ -240,8 +231,8 @@ fn drizzle0_entry(
     {
         return Err(LayoutProblem::Tag(tag.to_owned()));
     }
-    // drizzle-orm passes a string on to the server, which reads it as a number; and to JavaScript
-    // 1.0 and 1 are the same.
+    // drizzle-orm passes a string on to the server, which reads it as a number. To JavaScript, 1.0
+    // and 1 are the same.
     let when = match &entry.when {
         Some(Value::String(digits)) => digits.trim().parse().ok(),
         Some(value) => value.as_i64().or_else(|| whole(value.as_f64()?)),
@@ -253,11 +244,11 @@ fn drizzle0_entry(
     let file = format!("{tag}.sql");
     match files.get(&file) {
         Some(content) => Ok(Migration::new(tag, file, when, content.clone())),
-        None => Err(LayoutProblem::NoFile { tag: tag.to_owned(), file }),
+        None => Err(LayoutProblem::MissingFile { tag: tag.to_owned(), file }),
     }
 }
 
-/// A number without a fraction, as far as a float tells each from the next (2^53).
+/// A number without a fraction, up to 2^53, from which on a float skips whole numbers.
 fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
 }
@@ -266,8 +257,8 @@ fn folder_of(path: &str) -> Option<&str> {
     path.strip_suffix("/migration.sql").filter(|folder| !folder.contains('/'))
 }
 
-/// The time in a folder's name, in Unix milliseconds. As JavaScript's `Date.UTC` does it, a month
-/// of 13 is the next year's first: drizzle-orm does not look twice, and old folders may rely on it.
+/// The timestamp of a folder's name, in Unix milliseconds. As with JavaScript's `Date.UTC`, which
+/// drizzle-orm uses, month 13 is January of the next year.
 pub(crate) fn folder_time(folder: &str) -> Option<i64> {
     let digits = folder.get(..14)?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -325,8 +316,8 @@ fn plain(files: &Files) -> Vec<Migration> {
     migrations
 }
 
-/// The number a name begins with, as one that compares rightly at any length: digits without
-/// leading zeros, by count and then by value. Names without a number come last.
+/// Compares the numbers at the start of names, of any length: by the count of digits without
+/// leading zeros, then by the digits. Names without a number come last.
 fn leading_number(name: &str) -> (bool, usize, Cow<'_, str>) {
     let digits = name.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     let number = digits.trim_start_matches('0');
@@ -337,15 +328,15 @@ fn leading_number(name: &str) -> (bool, usize, Cow<'_, str>) {
 mod tests {
     use super::*;
 
-    fn files(files: &[(&str, &str)]) -> Files {
-        files
-            .iter()
-            .map(|(path, content)| ((*path).to_owned(), Cow::Owned((*content).as_bytes().to_vec())))
-            .collect()
+    fn folder(files: &[(&str, &str)]) -> MigrationFolder {
+        let file = |&(path, content): &(&str, &str)| {
+            (path.to_owned(), Cow::Owned(content.as_bytes().to_vec()))
+        };
+        MigrationFolder::from(files.iter().map(file).collect::<Files>())
     }
 
-    fn names(of: &[(&str, &str)]) -> Result<Vec<String>, Vec<LayoutProblem>> {
-        let set = read(&files(of))?;
+    fn names(files: &[(&str, &str)]) -> Result<Vec<String>, Vec<LayoutProblem>> {
+        let set = MigrationSet::from_folder(&folder(files))?;
         Ok(set.migrations().iter().map(|migration| migration.name.clone()).collect())
     }
 
@@ -356,23 +347,24 @@ mod tests {
     #[test]
     fn the_journal_decides_which_files_count_and_in_which_order() {
         let journal = journal(r#"{"when":9.0,"tag":"b"},{"when":"3","tag":"sub/a"}"#);
-        let folder =
-            [(JOURNAL, journal.as_str()), ("sub/a.sql", ""), ("b.sql", ""), ("orphan.sql", "")];
-        assert_eq!(names(&folder), Ok(vec!["b".to_owned(), "sub/a".to_owned()]));
-        let set = read(&files(&folder)).unwrap();
+        let files =
+            [(JOURNAL, journal.as_str()), ("sub/a.sql", ""), ("b.sql", ""), ("unused.sql", "")];
+        assert_eq!(names(&files), Ok(vec!["b".to_owned(), "sub/a".to_owned()]));
+        let set = MigrationSet::from_folder(&folder(&files)).unwrap();
         assert_eq!(set.migrations().iter().map(|m| m.when).collect::<Vec<_>>(), [Some(9), Some(3)]);
     }
 
     #[test]
-    fn a_folder_that_has_lost_its_journal_is_no_plain_one() {
+    fn a_folder_that_has_lost_its_journal_is_not_plain() {
         let missing = Err(vec![LayoutProblem::Journal("is missing".to_owned())]);
-        for trace in [META, "meta/0000_snapshot.json"] {
-            assert_eq!(names(&[("0000_a.sql", ""), (trace, "")]), missing, "{trace}");
-            assert_eq!(names(&[(trace, "")]), missing, "{trace}");
-            // What drizzle-kit 0.x has left behind there does no harm to a folder of 1.x.
-            let folder = [("20260131093000_a/migration.sql", ""), (trace, "")];
-            assert_eq!(names(&folder), Ok(vec!["20260131093000_a".to_owned()]), "{trace}");
-        }
+        let snapshot = ("meta/0000_snapshot.json", "");
+        assert_eq!(names(&[("0000_a.sql", ""), snapshot]), missing);
+        assert_eq!(names(&[snapshot]), missing);
+        let only_meta = MigrationFolder { files: Files::new(), has_meta: true };
+        assert_eq!(MigrationSet::from_folder(&only_meta).map(|_| Vec::new()), missing);
+        // A folder of 1.x may still have the `meta` of 0.x.
+        let files = [("20260131093000_a/migration.sql", ""), snapshot];
+        assert_eq!(names(&files), Ok(vec!["20260131093000_a".to_owned()]));
     }
 
     #[test]
@@ -381,20 +373,21 @@ mod tests {
     }
 
     #[test]
-    fn a_leading_bom_in_the_journal_does_no_harm() {
+    fn a_byte_order_mark_in_the_journal_is_ignored() {
         assert_eq!(names(&[(JOURNAL, &format!("\u{feff}{}", journal("")))]), Ok(vec![]));
     }
 
     #[test]
-    fn everything_wrong_with_a_journal_is_told_at_once() {
+    fn everything_wrong_with_a_journal_is_reported_at_once() {
         let journal = journal(
             r#"{"when":1,"tag":"gone"},{"when":1,"tag":"../x"},{"when":1.5,"tag":"a"},{"when":1}"#,
         );
         let problems = names(&[(JOURNAL, &journal), ("a.sql", "")]).unwrap_err();
-        let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
-        for (told, word) in told.iter().zip(["gone.sql is missing", "../x", "`when`", "`tag`"]) {
-            assert!(told.contains(word), "{told}");
+        let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 4, "{messages:#?}");
+        let parts = ["gone.sql is missing", "../x", "`when`", "`tag`"];
+        for (message, part) in messages.iter().zip(parts) {
+            assert!(message.contains(part), "{message}");
         }
     }
 
@@ -408,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_journal_says_where() {
+    fn an_invalid_journal_is_reported_with_the_line() {
         let problems = names(&[(JOURNAL, "{\n oops")]).unwrap_err();
         assert!(problems[0].to_string().contains("line 2"), "{}", problems[0]);
         let problems = names(&[(JOURNAL, "{}")]).unwrap_err();
@@ -416,40 +409,40 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_named_twice_is_refused() {
+    fn two_entries_with_the_same_tag_are_refused() {
         let journal = journal(r#"{"when":1,"tag":"a"},{"when":2,"tag":"a"}"#);
-        let folder = [(JOURNAL, journal.as_str()), ("a.sql", "")];
-        assert_eq!(names(&folder), Err(vec![LayoutProblem::Twice("a".to_owned())]));
+        let files = [(JOURNAL, journal.as_str()), ("a.sql", "")];
+        assert_eq!(names(&files), Err(vec![LayoutProblem::DuplicateName("a".to_owned())]));
     }
 
     #[test]
-    fn a_survey_goes_on_where_something_is_wrong() {
-        let survey_of = |folder: &[(&str, &str)]| {
-            let survey = survey(&files(folder));
-            let names: Vec<_> = survey.migrations.into_iter().map(|of| of.name).collect();
-            (survey.layout, names.join(" "), survey.problems.len())
+    fn a_scan_continues_after_a_problem() {
+        let scan = |files: &[(&str, &str)]| {
+            let FolderScan { layout, migrations, problems } = FolderScan::new(&folder(files));
+            let names: Vec<_> = migrations.into_iter().map(|migration| migration.name).collect();
+            (layout, names.join(" "), problems.len())
         };
         let entries = r#"{"when":1,"tag":"gone"},{"tag":"a"},{"when":2,"tag":"b"},
             {"when":3,"tag":"b"},{"when":4,"tag":"b"},{"when":5,"tag":"c"}"#;
         let journal = journal(entries);
-        let folder = [(JOURNAL, journal.as_str()), ("a.sql", ""), ("b.sql", ""), ("c.sql", "")];
-        assert_eq!(survey_of(&folder), (Layout::Drizzle0, "a b c".to_owned(), 3));
-        let folder = [(JOURNAL, "{"), ("b.sql", ""), ("a.sql", "")];
-        assert_eq!(survey_of(&folder), (Layout::Drizzle0, "a b".to_owned(), 1));
-        let folder = [("init/migration.sql", ""), ("20261122180127_a/migration.sql", "")];
-        assert_eq!(survey_of(&folder), (Layout::Drizzle1, "20261122180127_a init".to_owned(), 1));
-        let both = [(JOURNAL, journal.as_str()), ("c.sql", ""), folder[1]];
-        assert_eq!(survey_of(&both), (Layout::Drizzle1, "c 20261122180127_a".to_owned(), 1));
+        let files = [(JOURNAL, journal.as_str()), ("a.sql", ""), ("b.sql", ""), ("c.sql", "")];
+        assert_eq!(scan(&files), (Layout::Drizzle0, "a b c".to_owned(), 3));
+        let files = [(JOURNAL, "{"), ("b.sql", ""), ("a.sql", "")];
+        assert_eq!(scan(&files), (Layout::Drizzle0, "a b".to_owned(), 1));
+        let files = [("init/migration.sql", ""), ("20261122180127_a/migration.sql", "")];
+        assert_eq!(scan(&files), (Layout::Drizzle1, "20261122180127_a init".to_owned(), 1));
+        let both = [(JOURNAL, journal.as_str()), ("c.sql", ""), files[1]];
+        assert_eq!(scan(&both), (Layout::Drizzle1, "c 20261122180127_a".to_owned(), 1));
     }
 
     #[test]
-    fn folders_of_1x_are_ordered_by_name_and_bear_their_time() {
-        let folder = [
+    fn folders_of_1x_are_ordered_by_name_and_have_its_timestamp() {
+        let files = [
             ("20261122180128_b/migration.sql", ""),
             ("20261122180127_a/migration.sql", ""),
             ("loose.sql", ""),
         ];
-        let set = read(&files(&folder)).unwrap();
+        let set = MigrationSet::from_folder(&folder(&files)).unwrap();
         assert_eq!(set.layout(), Layout::Drizzle1);
         let seen: Vec<_> = set.migrations().iter().map(|m| (m.name.as_str(), m.when)).collect();
         assert_eq!(
@@ -462,19 +455,22 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_one_second_are_ordered_as_drizzle_orm_orders_them() {
+    fn folders_with_the_same_timestamp_are_ordered_as_drizzle_orm_orders_them() {
         let order = ["a", "A", "ä", "a_1", "a-1", "a1", "a10", "a2", "b", "B"]
             .map(|name| format!("20261122180127_{name}"));
-        let folder: Vec<_> = order.iter().map(|name| format!("{name}/migration.sql")).collect();
-        let folder: Vec<_> = folder.iter().map(|path| (path.as_str(), "")).collect();
-        assert_eq!(names(&folder).unwrap(), order);
-        let russian = [("20261122180127_имя/migration.sql", ""), folder[0]];
-        assert!(matches!(names(&russian).unwrap_err()[..], [LayoutProblem::Order(_)]));
-        assert!(names(&russian[..1]).is_ok(), "alone in its second it needs no order");
+        let files: Vec<_> = order.iter().map(|name| format!("{name}/migration.sql")).collect();
+        let files: Vec<_> = files.iter().map(|path| (path.as_str(), "")).collect();
+        assert_eq!(names(&files).unwrap(), order);
+        let russian = [("20261122180127_имя/migration.sql", ""), files[0]];
+        assert!(matches!(names(&russian).unwrap_err()[..], [LayoutProblem::UnsortableName(_)]));
+        assert!(
+            names(&russian[..1]).is_ok(),
+            "a folder with a timestamp of its own needs no order"
+        );
     }
 
     #[test]
-    fn a_folders_time_rolls_over_as_javascripts() {
+    fn the_timestamp_of_a_folder_overflows_as_in_javascript() {
         assert_eq!(folder_time("20231399999999_x"), Some(1_712_896_839_000));
         assert_eq!(folder_time("19700101000000_x"), Some(0));
         assert_eq!(folder_time("20240229120000_x"), Some(1_709_208_000_000));
@@ -482,28 +478,28 @@ mod tests {
     }
 
     #[test]
-    fn a_time_becomes_a_folders_prefix() {
+    fn a_time_becomes_the_prefix_of_a_folder() {
         assert_eq!(folder_prefix(0), "19700101000000");
         assert_eq!(folder_prefix(1_709_208_000_000), "20240229120000");
         assert_eq!(folder_prefix(1_735_689_599_999), "20241231235959");
     }
 
     #[test]
-    fn a_folder_without_a_time_is_refused() {
+    fn a_folder_without_a_timestamp_is_refused() {
         let problems = names(&[("0000_init/migration.sql", "")]).unwrap_err();
         assert_eq!(problems, [LayoutProblem::FolderName("0000_init".to_owned())]);
     }
 
     #[test]
-    fn both_layouts_at_once_are_refused() {
+    fn both_layouts_of_drizzle_at_once_are_refused() {
         let journal = journal("");
-        let folder = [(JOURNAL, journal.as_str()), ("20261122180128_b/migration.sql", "")];
-        assert_eq!(names(&folder), Err(vec![LayoutProblem::TwoLayouts]));
+        let files = [(JOURNAL, journal.as_str()), ("20261122180128_b/migration.sql", "")];
+        assert_eq!(names(&files), Err(vec![LayoutProblem::TwoLayouts]));
     }
 
     #[test]
-    fn plain_files_go_by_number_then_name() {
-        let folder = [
+    fn plain_files_are_ordered_by_number_then_by_name() {
+        let files = [
             ("10_z.sql", ""),
             ("2_b.sql", ""),
             ("002_a.sql", ""),
@@ -511,11 +507,11 @@ mod tests {
             ("20260101000000_long.sql", ""),
         ];
         let order = ["002_a", "2_b", "10_z", "20260101000000_long", "readme"];
-        assert_eq!(names(&folder).unwrap(), order);
+        assert_eq!(names(&files).unwrap(), order);
     }
 
     #[test]
-    fn a_folder_without_migrations_is_not_recognised() {
+    fn a_folder_without_migrations_is_refused() {
         assert_eq!(names(&[]), Err(vec![LayoutProblem::Unrecognised]));
         assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![LayoutProblem::Unrecognised]));
     }

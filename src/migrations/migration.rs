@@ -1,7 +1,4 @@
-//! What a migration is: a name, the SQL, and the hash by which Drizzle knows it.
-//!
-//! A [`MigrationSet`] is in the order in which it runs, and no name stands in it twice; both are
-//! made true once, when it is built, and never checked again.
+//! A migration (name, SQL, and the hash that Drizzle records), and the ordered set of them.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -9,15 +6,15 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// Drizzle's hash of a migration: sha256 over the whole file, as lower-case hex.
+/// Drizzle's hash of a migration: SHA-256 of the whole file, in lower-case hex.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(String);
 
 impl Hash {
-    /// The hash of these bytes, read as Node reads a file: each invalid UTF-8 sequence counts as
-    /// U+FFFD. For valid UTF-8 this is what `sha256sum` prints.
+    /// As in Node, each invalid UTF-8 sequence counts as U+FFFD. For valid UTF-8 this is what
+    /// `sha256sum` prints.
     pub fn of(bytes: &[u8]) -> Hash {
-        // Well-formed text is looked at by words; the lossy reading, by bytes.
+        // Checking valid text is much faster than decoding it lossily.
         let digest = match std::str::from_utf8(bytes) {
             Ok(_) => Sha256::digest(bytes),
             Err(_) => Sha256::digest(String::from_utf8_lossy(bytes).as_bytes()),
@@ -31,7 +28,7 @@ impl Hash {
         Hash(hex)
     }
 
-    /// The 64 hex digits.
+    /// 64 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,39 +40,28 @@ impl fmt::Display for Hash {
     }
 }
 
-/// One migration, as its folder holds it.
 #[derive(Clone, Debug)]
 pub struct Migration {
-    /// What people call it: the journal's tag, the folder's name, or the file's without `.sql`.
+    /// The journal's tag, the name of the folder, or the name of the file without `.sql`.
     pub name: String,
-    /// Its file's path inside the migrations folder.
+    /// The file's path inside the migrations folder.
     pub file: String,
-    /// When it was generated, in Unix milliseconds; a plain file does not tell.
+    /// When it was generated, in Unix milliseconds. `None` for a plain file.
     pub when: Option<i64>,
-    /// Drizzle's hash of the file as it is.
     pub hash: Hash,
     content: Cow<'static, [u8]>,
-    /// The hashes of its all-LF and all-CRLF form, made when the first row asks for them.
+    /// The hashes of the all-LF and the all-CRLF form, computed on demand.
     other_line_ends: OnceCell<[Hash; 2]>,
 }
 
-/// Why a migration's file cannot be sent to a server, which takes text only.
+/// Why a file cannot be sent to the server. Offsets are in bytes, from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotText {
-    /// The first byte that is not UTF-8, counted from 0.
-    InvalidUtf8 {
-        /// Its offset in the file.
-        offset: usize,
-    },
-    /// The first NUL byte, which PostgreSQL's protocol cannot carry.
-    Nul {
-        /// Its offset in the file.
-        offset: usize,
-    },
+    InvalidUtf8 { offset: usize },
+    Nul { offset: usize },
 }
 
 impl Migration {
-    /// Reads a migration from its file's content.
     pub fn new(
         name: impl Into<String>,
         file: impl Into<String>,
@@ -93,8 +79,8 @@ impl Migration {
         }
     }
 
-    /// Whether a history row with this hash recorded this very file. A checkout may have changed
-    /// its line ends since, and that is no edit: the all-LF and the all-CRLF form count too.
+    /// Whether a history row with this hash recorded this file. A checkout may have changed the
+    /// line endings since, so the hashes of the all-LF and the all-CRLF form match too.
     pub fn matches_hash(&self, recorded: &str) -> bool {
         let other_line_ends = || {
             let lf = with_lf(&self.content);
@@ -108,17 +94,16 @@ impl Migration {
                 .any(|hash| hash.as_str() == recorded)
     }
 
-    /// The file's size in bytes.
+    /// In bytes.
     pub fn size(&self) -> usize {
         self.content.len()
     }
 
-    /// The file's bytes.
     pub fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// The SQL, if it is text that can be sent.
+    /// The content as text that can be sent to the server.
     pub fn sql(&self) -> Result<&str, NotText> {
         let text = std::str::from_utf8(&self.content)
             .map_err(|error| NotText::InvalidUtf8 { offset: error.valid_up_to() })?;
@@ -152,7 +137,7 @@ fn with_crlf(lf: &[u8]) -> Vec<u8> {
     crlf
 }
 
-/// How a migrations folder is laid out, which decides what identifies a migration.
+/// The layout of a migrations folder, which decides what identifies a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `meta/_journal.json` beside `<tag>.sql`: drizzle-kit 0.x.
@@ -173,7 +158,7 @@ impl fmt::Display for Layout {
     }
 }
 
-/// All migrations of a project, in the order in which they run; no name stands in it twice.
+/// All migrations of a project, in the order in which they run. Names are unique.
 #[derive(Clone, Debug)]
 pub struct MigrationSet {
     layout: Layout,
@@ -181,7 +166,7 @@ pub struct MigrationSet {
 }
 
 impl MigrationSet {
-    /// Takes migrations in their order; the name that stands in them twice, if one does.
+    /// The error is a name that two migrations have.
     pub fn new(layout: Layout, migrations: Vec<Migration>) -> Result<MigrationSet, String> {
         let mut names = std::collections::HashSet::new();
         for migration in &migrations {
@@ -192,17 +177,14 @@ impl MigrationSet {
         Ok(MigrationSet { layout, migrations })
     }
 
-    /// How the folder is laid out.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// The migrations, in order.
     pub fn migrations(&self) -> &[Migration] {
         &self.migrations
     }
 
-    /// The migration at this place in the order.
     pub fn get(&self, index: usize) -> Option<&Migration> {
         self.migrations.get(index)
     }
@@ -230,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn other_line_ends_are_the_same_file() {
+    fn a_file_with_other_line_endings_is_the_same_file() {
         let (lf, crlf, mixed) = (b"a\nb\n", b"a\r\nb\r\n", b"a\r\nb\n");
         for file in [&lf[..], crlf, mixed] {
             for recorded in [&lf[..], crlf] {
@@ -246,15 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_with_its_offset() {
+    fn a_file_that_is_not_text_is_refused_with_the_offset() {
         assert_eq!(migration(b"ab\xff").sql(), Err(NotText::InvalidUtf8 { offset: 2 }));
         assert_eq!(migration(b"a\0").sql(), Err(NotText::Nul { offset: 1 }));
         assert_eq!(migration(b"select 1").sql(), Ok("select 1"));
     }
 
     #[test]
-    fn a_name_stands_in_a_set_once() {
-        let twice = vec![migration(b"1"), migration(b"2")];
-        assert_eq!(MigrationSet::new(Layout::Plain, twice).err(), Some("a".to_owned()));
+    fn a_set_refuses_a_duplicate_name() {
+        let migrations = vec![migration(b"1"), migration(b"2")];
+        assert_eq!(MigrationSet::new(Layout::Plain, migrations).err(), Some("a".to_owned()));
     }
 }

@@ -1,131 +1,143 @@
-//! Which migrations can be run as they are. Pure.
+//! Migrations parsed and split into steps, or the reasons why they cannot be run. Pure.
 
 use std::fmt;
 
-use crate::history::plan::Pending;
-use crate::migrations::migration::{Migration, MigrationSet, NotText};
+use crate::migrations::migration::{Migration, NotText};
 use crate::migrations::steps::Steps;
-use crate::sql::{self, Kind, Script};
+use crate::sql::{Kind, LineColumn, Script};
 
-/// A pending migration that cannot be run as it is.
+#[derive(Debug)]
+pub struct PreparedMigration<'a> {
+    pub script: Script<'a>,
+    pub steps: Steps,
+    /// How many steps an earlier run has finished.
+    pub done: usize,
+}
+
+/// A migration that cannot be run as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotRunnable {
-    /// Its file.
     pub file: String,
-    /// Where in it, if somewhere: line and column, from 1.
-    pub place: Option<(usize, usize)>,
-    /// Why.
-    pub why: Why,
+    pub position: Option<LineColumn>,
+    pub reason: Reason,
 }
 
 /// Why a migration cannot be run as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It is not text.
-    NotText(NotText),
-    /// It rolls back what it did, or leaves it to someone else to commit, with this statement.
-    Undoes(String),
-    /// What this makes does not outlive its step, and there are more to come.
-    SessionBound(&'static str),
-    /// It holds data for COPY, or wants some.
+pub enum Reason {
+    /// The first invalid byte, from 0.
+    NotUtf8 {
+        offset: usize,
+    },
+    /// The first NUL byte, from 0. The protocol cannot send one.
+    HasNul {
+        offset: usize,
+    },
+    /// This statement rolls back the transaction, or prepares it for someone else to commit.
+    RollsBack(String),
+    /// What this statement creates exists only in its session, and later steps may run in another.
+    NeedsSession(&'static str),
+    /// COPY from or to the client.
     CopyData,
-    /// It holds a command of psql's.
-    MetaCommand(String),
-    /// It changes how the SQL after it is read, which has been read by then.
-    ReadingSetting(&'static str),
+    PsqlCommand(String),
+    /// Setting this changes how the server reads SQL that is parsed already.
+    ChangesLexing(&'static str),
 }
 
-impl fmt::Display for Why {
+impl From<NotText> for Reason {
+    fn from(not_text: NotText) -> Reason {
+        match not_text {
+            NotText::InvalidUtf8 { offset } => Reason::NotUtf8 { offset },
+            NotText::Nul { offset } => Reason::HasNul { offset },
+        }
+    }
+}
+
+/// Read after the file's name.
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::NotText(NotText::InvalidUtf8 { offset }) => {
-                write!(f, "is not UTF-8 (byte {offset}); save it as UTF-8")
+            Reason::NotUtf8 { offset } => {
+                write!(f, "is not valid UTF-8 (byte {offset}); save it as UTF-8")
             }
-            Why::NotText(NotText::Nul { offset }) => {
-                write!(f, "has a NUL (byte {offset}), which PostgreSQL cannot take; remove it")
-            }
-            Why::Undoes(what) => write!(
+            Reason::HasNul { offset } => write!(
                 f,
-                "has `{what}`, which would leave nothing of what the history says was done; \
+                "contains a NUL byte (byte {offset}), which PostgreSQL does not accept; remove it"
+            ),
+            Reason::RollsBack(statement) => write!(
+                f,
+                "contains `{statement}`, which would leave the migration's changes uncommitted; \
                  remove it"
             ),
-            Why::SessionBound(what) => write!(
+            Reason::NeedsSession(what) => write!(
                 f,
-                "has {what}, which lasts as long as its session, but the file is run in several \
-                 transactions; make it a table of its own and drop it at the end, or keep it \
-                 within one transaction with ON COMMIT DROP"
+                "contains {what}, which lasts only as long as the session, but each step of this \
+                 file may run in another session; move it, and the statements that need it, to a \
+                 migration of their own"
             ),
-            Why::CopyData => write!(f, "copies from or to the client; use INSERT"),
-            Why::ReadingSetting(name) => write!(
-                f,
-                "sets {name}, but the file is read before any of it runs; write E'...' for strings \
-                 with backslashes, and save the file as UTF-8"
+            Reason::CopyData => f.write_str(
+                "contains COPY from or to the client, which is not supported; use INSERT",
             ),
-            Why::MetaCommand(what) => {
-                write!(f, "has `{what}`, which only psql understands; remove it")
+            Reason::PsqlCommand(line) => {
+                write!(f, "contains `{line}`, which only psql understands; remove it")
             }
+            Reason::ChangesLexing(setting) => write!(
+                f,
+                "sets {setting}, but the file is parsed before any of it runs; write strings with \
+                 backslashes as E'...', and save the file as UTF-8"
+            ),
         }
     }
 }
 
-/// A migration that can be run: read, and cut into steps.
-#[derive(Debug)]
-pub struct PreparedMigration<'a> {
-    /// Its file, read.
-    pub script: Script<'a>,
-    /// Its steps.
-    pub steps: Steps,
-    /// How many of them an earlier start has done.
-    pub done: usize,
-}
-
-/// Reads what is pending; or says why it cannot be run, of every file of which that is so.
-pub fn fit<'a>(
-    set: &'a MigrationSet,
-    pending: &[Pending],
+/// Prepares all migrations, or lists each one that cannot be run.
+pub fn prepare<'a>(
+    migrations: impl Iterator<Item = &'a Migration>,
 ) -> Result<Vec<PreparedMigration<'a>>, Vec<NotRunnable>> {
-    let mut fit = Vec::with_capacity(pending.len());
-    let mut unfit = Vec::new();
-    for migration in pending.iter().filter_map(|pending| set.get(pending.index)) {
-        match read(migration) {
-            Ok(one) => fit.push(one),
-            Err((place, why)) => {
-                unfit.push(NotRunnable { file: migration.file.clone(), place, why })
-            }
+    let mut prepared = Vec::new();
+    let mut not_runnable = Vec::new();
+    for migration in migrations {
+        match PreparedMigration::parse(migration) {
+            Ok(migration) => prepared.push(migration),
+            Err(error) => not_runnable.push(error),
         }
     }
-    if unfit.is_empty() { Ok(fit) } else { Err(unfit) }
+    if not_runnable.is_empty() { Ok(prepared) } else { Err(not_runnable) }
 }
 
-/// Line and column, from 1.
-pub type Place = Option<(usize, usize)>;
-
-/// Reads a migration, or says why it cannot be run.
-pub fn read(migration: &Migration) -> Result<PreparedMigration<'_>, (Place, Why)> {
-    let text = migration.sql().map_err(|not_text| (None, Why::NotText(not_text)))?;
-    let script = Script::read(text);
-    let steps = Steps::of(&script);
-    let first = reasons(text, &script, &steps).next();
-    first.map_or(Ok(PreparedMigration { script, steps, done: 0 }), Err)
+impl PreparedMigration<'_> {
+    /// Fails with the first reason.
+    pub fn parse(migration: &Migration) -> Result<PreparedMigration<'_>, NotRunnable> {
+        let not_runnable =
+            |position, reason| NotRunnable { file: migration.file.clone(), position, reason };
+        let text = migration.sql().map_err(|not_text| not_runnable(None, not_text.into()))?;
+        let script = Script::parse(text);
+        let steps = Steps::split(&script);
+        let first_reason = reasons(text, &script, &steps).next();
+        match first_reason {
+            Some((position, reason)) => Err(not_runnable(Some(position), reason)),
+            None => Ok(PreparedMigration { script, steps, done: 0 }),
+        }
+    }
 }
 
-/// Every reason why this text cannot be run as it is, in its order.
+/// Every reason why a text cannot be run as it is, in the order of the text.
 pub fn reasons(
     text: &str,
     script: &Script<'_>,
     steps: &Steps,
-) -> impl Iterator<Item = (Place, Why)> {
-    let last_unit = steps.all().last().map_or(0, |last| last.statements.start);
-    script.statements().iter().enumerate().filter_map(move |(at, statement)| {
-        let why = match statement.kind {
-            Kind::Rollback | Kind::PrepareTransaction => Why::Undoes(statement.first_line()),
-            Kind::CopyFromClient | Kind::CopyToClient => Why::CopyData,
-            Kind::MetaCommand => Why::MetaCommand(statement.first_line()),
-            Kind::ReadingSetting(name) => Why::ReadingSetting(name),
-            Kind::SessionBound(what) if at < last_unit => Why::SessionBound(what),
+) -> impl Iterator<Item = (LineColumn, Reason)> {
+    let last_step = steps.all().last().map_or(0, |last| last.statements.start);
+    script.statements().iter().enumerate().filter_map(move |(index, statement)| {
+        let reason = match statement.kind {
+            Kind::Rollback | Kind::PrepareTransaction => Reason::RollsBack(statement.first_line()),
+            Kind::CopyFromClient | Kind::CopyToClient => Reason::CopyData,
+            Kind::PsqlCommand => Reason::PsqlCommand(statement.first_line()),
+            Kind::LexingSetting(setting) => Reason::ChangesLexing(setting),
+            Kind::SessionBound(what) if index < last_step => Reason::NeedsSession(what),
             _ => return None,
         };
-        Some((Some(sql::line_and_column(text, statement.start)), why))
+        Some((LineColumn::at(text, statement.start), reason))
     })
 }
 
@@ -133,12 +145,21 @@ pub fn reasons(
 mod tests {
     use super::*;
 
-    fn why(sql: &str) -> Option<(Place, Why)> {
-        read(&Migration::new("a", "a.sql", None, sql.as_bytes().to_vec())).err()
+    fn migration(sql: impl AsRef<[u8]>) -> Migration {
+        Migration::new("a", "a.sql", None, sql.as_ref().to_vec())
+    }
+
+    fn error(sql: &str) -> Option<(LineColumn, Reason)> {
+        let error = PreparedMigration::parse(&migration(sql)).err()?;
+        Some((error.position.unwrap(), error.reason))
+    }
+
+    fn at(line: usize, column: usize, reason: Reason) -> Option<(LineColumn, Reason)> {
+        Some((LineColumn { line, column }, reason))
     }
 
     #[test]
-    fn a_file_that_transactions_and_lone_statements_can_hold_is_fit() {
+    fn a_file_that_can_be_split_into_steps_is_runnable() {
         for sql in [
             "",
             "-- nothing",
@@ -149,66 +170,70 @@ mod tests {
             "create temp table t ()",
             "vacuum; create temp table t ()",
         ] {
-            assert_eq!(why(sql), None, "{sql}");
+            assert_eq!(error(sql), None, "{sql}");
         }
     }
 
     #[test]
-    fn a_file_that_undoes_its_work_or_talks_to_the_client_is_told_with_its_place() {
-        let told = why("select 1;\n  rollback;");
-        assert_eq!(told, Some((Some((2, 3)), Why::Undoes("rollback".to_owned()))));
-        assert_eq!(why("copy t from stdin;\n1\n\\.\n"), Some((Some((1, 1)), Why::CopyData)));
-        let told = why("\\restrict key\nselect 1");
-        assert_eq!(told, Some((Some((1, 1)), Why::MetaCommand("\\restrict key".to_owned()))));
+    fn a_file_that_rolls_back_or_needs_the_client_is_not_runnable() {
+        let rolls_back = Reason::RollsBack("rollback".to_owned());
+        assert_eq!(error("select 1;\n  rollback;"), at(2, 3, rolls_back));
+        assert_eq!(error("copy t from stdin;\n1\n\\.\n"), at(1, 1, Reason::CopyData));
+        let command = Reason::PsqlCommand("\\restrict key".to_owned());
+        assert_eq!(error("\\restrict key\nselect 1"), at(1, 1, command));
     }
 
     #[test]
-    fn what_lives_in_a_session_does_not_live_across_units() {
+    fn what_exists_only_in_a_session_is_refused_before_the_last_step() {
         for (sql, what) in [
             ("create temp table t (); vacuum", "CREATE TEMPORARY TABLE"),
             ("prepare p as select 1; commit; select 1", "PREPARE"),
             ("listen a; commit; select 1", "LISTEN"),
             ("declare c cursor with hold for select 1; vacuum", "DECLARE CURSOR WITH HOLD"),
         ] {
-            assert_eq!(why(sql), Some((Some((1, 1)), Why::SessionBound(what))), "{sql}");
+            assert_eq!(error(sql), at(1, 1, Reason::NeedsSession(what)), "{sql}");
         }
-        assert_eq!(why("create temp table t () on commit drop; vacuum"), None);
+        assert_eq!(error("create temp table t () on commit drop; vacuum"), None);
     }
 
     #[test]
-    fn a_setting_that_changes_how_sql_is_read_is_fit_only_where_it_changes_nothing() {
+    fn a_setting_that_changes_how_sql_is_read_is_accepted_only_with_our_own_value() {
         for sql in [
             "set standard_conforming_strings = on",
             "SET client_encoding = 'UTF8'",
             "set names 'utf8'",
             "set local work_mem = '1MB'",
         ] {
-            assert_eq!(why(sql), None, "{sql}");
+            assert_eq!(error(sql), None, "{sql}");
         }
-        for (sql, name) in [
+        for (sql, setting) in [
             ("set standard_conforming_strings = off", "standard_conforming_strings"),
             ("set local standard_conforming_strings to 'off'", "standard_conforming_strings"),
             ("set session client_encoding to latin1", "client_encoding"),
             ("set names 'latin1'", "names"),
             ("set \"standard_conforming_strings\" = off", "standard_conforming_strings"),
         ] {
-            assert_eq!(why(sql), Some((Some((1, 1)), Why::ReadingSetting(name))), "{sql}");
+            assert_eq!(error(sql), at(1, 1, Reason::ChangesLexing(setting)), "{sql}");
         }
     }
 
     #[test]
-    fn all_reasons_are_told_to_those_who_ask_for_all() {
+    fn reasons_lists_every_reason() {
         let text = "rollback;\n\\d\nabort;";
-        let script = Script::read(text);
-        let steps = Steps::of(&script);
-        let told: Vec<_> = reasons(text, &script, &steps).map(|(place, _)| place).collect();
-        assert_eq!(told, [Some((1, 1)), Some((2, 1)), Some((3, 1))]);
+        let script = Script::parse(text);
+        let steps = Steps::split(&script);
+        let lines: Vec<_> =
+            reasons(text, &script, &steps).map(|(position, _)| position.line).collect();
+        assert_eq!(lines, [1, 2, 3]);
     }
 
     #[test]
-    fn what_is_not_text_is_not_fit() {
-        let migration = Migration::new("a", "a.sql", None, &b"ab\xff"[..]);
-        let told = read(&migration).err();
-        assert_eq!(told, Some((None, Why::NotText(NotText::InvalidUtf8 { offset: 2 }))));
+    fn every_migration_that_is_not_runnable_is_listed() {
+        let migrations = [migration("abort"), migration("select 1"), migration(b"ab\xff")];
+        let errors = prepare(migrations.iter()).unwrap_err();
+        let reasons: Vec<_> = errors.into_iter().map(|error| error.reason).collect();
+        let rolls_back = Reason::RollsBack("abort".to_owned());
+        assert_eq!(reasons, [rolls_back, Reason::NotUtf8 { offset: 2 }]);
+        assert_eq!(prepare(migrations[1..2].iter()).unwrap().len(), 1);
     }
 }

@@ -1,6 +1,4 @@
-//! Where migration files come from: this executable, or a folder.
-//!
-//! Both give the same thing, paths with their content; what the files mean is `layout`'s.
+//! Reads migration files from this executable or from a folder. `layout` interprets them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,12 +10,26 @@ use rust_embed::RustEmbed;
 /// Path inside the migrations folder, with `/`, to the file's content.
 pub type Files = BTreeMap<String, Cow<'static, [u8]>>;
 
-/// Where drizzle-kit 0.x keeps its journal.
+/// drizzle-kit 0.x's journal, and its folder.
 pub const JOURNAL: &str = "meta/_journal.json";
+const META: &str = "meta";
 
-/// The journal's folder. It stands among the files, as an empty one, where there is no journal in
-/// it: a folder that has lost its journal would look like one of plain files else.
-pub const META: &str = "meta/";
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MigrationFolder {
+    pub files: Files,
+    /// Whether there is a folder `meta`, which tells a Drizzle folder without its journal from a
+    /// plain one.
+    pub has_meta: bool,
+}
+
+impl From<Files> for MigrationFolder {
+    fn from(files: Files) -> MigrationFolder {
+        let is_in_meta =
+            |path: &String| path.strip_prefix(META).is_some_and(|rest| rest.starts_with('/'));
+        let has_meta = files.keys().any(is_in_meta);
+        MigrationFolder { files, has_meta }
+    }
+}
 
 #[derive(RustEmbed)]
 #[folder = "$EMBEDDED_MIGRATIONS"]
@@ -27,12 +39,12 @@ pub const META: &str = "meta/";
 #[exclude = "*/.*"]
 struct Embedded;
 
-/// Where a set came from, for the first line of a run.
+/// Where a set of migrations comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Embedded at build time.
     Executable,
-    /// A folder named by `--dir`.
+    /// Named by `--dir`.
     Folder(PathBuf),
 }
 
@@ -45,99 +57,90 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why files could not be had.
+/// Why files cannot be loaded.
 #[derive(Debug)]
 pub enum Unreadable {
     /// The executable was built without migrations.
     NothingEmbedded,
-    /// A folder or file cannot be read.
     Path {
-        /// What could not be read.
         path: PathBuf,
-        /// What the system said.
         error: io::Error,
     },
 }
 
-/// The files of this origin.
-pub fn read(origin: &Origin) -> Result<Files, Unreadable> {
+pub fn load(origin: &Origin) -> Result<MigrationFolder, Unreadable> {
     match origin {
         Origin::Executable => embedded(),
-        Origin::Folder(folder) => {
-            let mut files = Files::new();
-            walk(folder, "", &mut files)?;
-            Ok(files)
+        Origin::Folder(path) => {
+            let mut folder = MigrationFolder::default();
+            walk(path, "", &mut folder)?;
+            Ok(folder)
         }
     }
 }
 
-fn embedded() -> Result<Files, Unreadable> {
-    let mut files: Files = Embedded::iter()
+fn embedded() -> Result<MigrationFolder, Unreadable> {
+    let files: Files = Embedded::iter()
         .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data)))
         .collect();
-    if env!("EMBEDDED_META") == "true" {
-        note_missing_journal(&mut files);
+    let mut folder = MigrationFolder::from(files);
+    // Of `meta`, only the journal is embedded.
+    folder.has_meta |= env!("EMBEDDED_META") == "true";
+    match folder.files.is_empty() && !folder.has_meta {
+        true => Err(Unreadable::NothingEmbedded),
+        false => Ok(folder),
     }
-    if files.is_empty() { Err(Unreadable::NothingEmbedded) } else { Ok(files) }
 }
 
-/// How many folders deep a tag may lie; also what ends a loop of symbolic links.
-const DEEPEST: usize = 8;
+/// The deepest level at which a tag's file is found. It also ends a loop of symbolic links.
+const MAX_DEPTH: usize = 8;
 
-fn walk(folder: &Path, prefix: &str, files: &mut Files) -> Result<(), Unreadable> {
+fn walk(dir: &Path, prefix: &str, folder: &mut MigrationFolder) -> Result<(), Unreadable> {
     let unreadable = |path: &Path, error| Unreadable::Path { path: path.to_owned(), error };
-    let entries = match fs::read_dir(folder) {
+    let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(_) if is_beside_the_point(prefix.trim_end_matches('/')) => return Ok(()),
-        Err(error) => return Err(unreadable(folder, error)),
+        Err(_) if may_be_unreadable(prefix.trim_end_matches('/')) => return Ok(()),
+        Err(error) => return Err(unreadable(dir, error)),
     };
     for entry in entries {
-        let entry = entry.map_err(|error| unreadable(folder, error))?;
+        let entry = entry.map_err(|error| unreadable(dir, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Also Kubernetes' `..data`, which would show every file of a ConfigMap twice.
+        // Includes Kubernetes' `..data`, where every file of a ConfigMap would be found again.
         if name.starts_with('.') {
             continue;
         }
         let (path, inside) = (entry.path(), format!("{prefix}{name}"));
-        // Follows links: a ConfigMap's files are links. What is no link, the folder's own listing
-        // tells.
+        // Follows links, since the files of a ConfigMap are links. For anything else the listing
+        // has the type, without another system call.
         let kind = match entry.file_type() {
             Ok(kind) if !kind.is_symlink() => kind,
             _ => match fs::metadata(&path) {
                 Ok(metadata) => metadata.file_type(),
-                Err(_) if is_beside_the_point(&inside) => continue,
+                Err(_) if may_be_unreadable(&inside) => continue,
                 Err(error) => return Err(unreadable(&path, error)),
             },
         };
         if kind.is_dir() {
-            if inside.matches('/').count() < DEEPEST && name != "node_modules" {
-                walk(&path, &format!("{inside}/"), files)?;
-            }
-            if inside == META.trim_end_matches('/') {
-                note_missing_journal(files);
+            folder.has_meta |= inside == META;
+            if inside.matches('/').count() < MAX_DEPTH && name != "node_modules" {
+                walk(&path, &format!("{inside}/"), folder)?;
             }
         } else if inside.ends_with(".sql") || inside == JOURNAL {
             let content = fs::read(&path).map_err(|error| unreadable(&path, error))?;
-            files.insert(inside, Cow::Owned(content));
+            folder.files.insert(inside, Cow::Owned(content));
         }
     }
     Ok(())
 }
 
-fn note_missing_journal(files: &mut Files) {
-    if !files.contains_key(JOURNAL) {
-        files.insert(META.to_owned(), Cow::Borrowed(b""));
-    }
-}
-
-/// Whether what cannot be read there is none of our business: a volume's `lost+found`, a link of
-/// somebody else's. It never is where a migration may be lost with it: a file of SQL, the journal
-/// or its folder, the migrations folder itself, a folder with a time in its name. What lies deeper,
-/// only a journal names, and then that tells what is missing.
-pub fn is_beside_the_point(inside: &str) -> bool {
-    let is_dated = !inside.contains('/') && inside.starts_with(|c: char| c.is_ascii_digit());
-    let owned = inside.is_empty() || inside.ends_with(".sql") || JOURNAL.starts_with(inside);
-    !owned && !is_dated
+/// Whether a path that cannot be read is ignored, such as a volume's `lost+found` or a stray link.
+/// Never if it may hold a migration: an SQL file, the journal and its folder, the migrations folder
+/// itself, or a folder that begins with a number. Deeper files count only if the journal lists
+/// them, and then they are reported as missing.
+pub fn may_be_unreadable(inside: &str) -> bool {
+    let is_numbered = !inside.contains('/') && inside.starts_with(|c: char| c.is_ascii_digit());
+    let is_needed = inside.is_empty() || inside.ends_with(".sql") || JOURNAL.starts_with(inside);
+    !is_needed && !is_numbered
 }
 
 #[cfg(test)]
@@ -145,18 +148,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_cannot_be_a_migration_may_be_unreadable() {
+    fn only_a_path_that_cannot_hold_a_migration_may_be_unreadable() {
         for inside in ["lost+found", "notes.txt", "sub/0001_a", "meta/0000_snapshot.json"] {
-            assert!(is_beside_the_point(inside), "{inside}");
+            assert!(may_be_unreadable(inside), "{inside}");
         }
         for inside in ["", "a.sql", "sub/a.sql", "meta", JOURNAL, "20260131093000_a", "0001_a"] {
-            assert!(!is_beside_the_point(inside), "{inside}");
+            assert!(!may_be_unreadable(inside), "{inside}");
         }
     }
 
     #[test]
     fn only_sql_and_the_journal_are_embedded() {
-        let files = embedded().unwrap();
+        let MigrationFolder { files, .. } = embedded().unwrap();
         assert!(files.contains_key(JOURNAL));
         let others: Vec<_> =
             files.keys().filter(|path| !path.ends_with(".sql") && *path != JOURNAL).collect();
@@ -164,8 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_and_the_executable_give_the_same_files() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-        assert_eq!(read(&Origin::Folder(folder)).unwrap(), embedded().unwrap());
+    fn a_folder_and_the_executable_load_the_same_files() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let folder = load(&Origin::Folder(path)).unwrap();
+        assert!(folder.has_meta);
+        assert_eq!(folder, embedded().unwrap());
     }
 }

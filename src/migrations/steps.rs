@@ -1,7 +1,7 @@
-//! A migration cut into steps: what runs in one transaction each, and what runs in none. Pure.
+//! Splits a migration into steps: one transaction each, or one statement outside any transaction. Pure.
 //!
-//! Most migrations are one step. One is cut only where its text says that one transaction cannot
-//! hold it, and then as little as possible.
+//! Most migrations are one step. A migration is split only if its text shows that one transaction
+//! cannot hold it, and then into as few steps as possible.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,35 +9,35 @@ use std::ops::Range;
 use crate::migrations::migration::Hash;
 use crate::sql::{Kind, Modes, Piece, Script, Statement};
 
-/// A migration's steps, and why there are several.
 #[derive(Debug)]
 pub struct Steps {
     steps: Vec<Step>,
-    /// The first place that cuts: the statement's index, and why; none for the directive.
-    pub why: Option<(Option<usize>, SplitReason)>,
+    /// Why there is more than one step: the first reason, and the index of the statement it is
+    /// about. [`SplitReason::Directive`] is about no statement.
+    pub split: Option<(SplitReason, Option<usize>)>,
 }
 
-/// A part of a migration that is done or not done, as far as we can make it so.
+/// One transaction, or one statement outside any transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which of the script's statements.
+    /// Indexes of the script's statements. Empty if the step only writes the history row.
     pub statements: Range<usize>,
-    /// What its only statement is, if that runs outside a transaction.
+    /// The name of its only statement, if that runs outside a transaction.
     pub outside_transaction: Option<&'static str>,
-    /// How its transaction is to begin.
+    /// The modes in which the transaction begins.
     pub modes: Modes,
-    /// By which it is known again: of its statements, without what stands between them.
+    /// Hash of the statements, ignoring comments and white space between them.
     pub hash: Hash,
 }
 
-/// Why a migration is cut.
+/// Why a migration is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitReason {
-    /// PostgreSQL runs this statement only outside a transaction block.
-    Alone(&'static str),
-    /// It begins or ends transactions of its own.
+    /// PostgreSQL rejects the named statement inside a transaction block.
+    NoTransactionBlock(&'static str),
+    /// The file has BEGIN or COMMIT of its own.
     TransactionControl,
-    /// A value of an enum may be used only after a commit.
+    /// A new enum value can be used only after a commit.
     EnumValue,
     /// The line `-- premigrate: no-transaction`.
     Directive,
@@ -46,201 +46,188 @@ pub enum SplitReason {
 impl fmt::Display for SplitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SplitReason::Alone(what) => {
-                write!(f, "PostgreSQL runs {what} only outside a transaction")
+            SplitReason::NoTransactionBlock(what) => {
+                write!(f, "{what} cannot run inside a transaction block")
             }
-            SplitReason::TransactionControl => {
-                f.write_str("it begins or ends transactions of its own")
-            }
+            SplitReason::TransactionControl => f.write_str("it contains BEGIN or COMMIT"),
             SplitReason::EnumValue => {
-                f.write_str("a value of an enum can be used only after it was committed")
+                f.write_str("a new enum value can be used only after it is committed")
             }
-            SplitReason::Directive => f.write_str("it says no-transaction"),
+            SplitReason::Directive => f.write_str("it contains `-- premigrate: no-transaction`"),
         }
     }
 }
 
 impl Steps {
-    /// Cuts a script.
-    pub fn of(script: &Script<'_>) -> Steps {
-        Steps::apart_from(script, script.no_transaction().then_some(0))
+    pub fn split(script: &Script<'_>) -> Steps {
+        Splitter::new(script, script.no_transaction().then_some(0)).split()
     }
 
-    /// Cuts a script of which steps are done that have these hashes. The directive is also the cure
-    /// of what failed behind others: it cuts anew only what it did not find done.
-    pub fn behind(script: &Script<'_>, done: &[&str]) -> Steps {
+    /// Splits a script whose first steps have run, with these hashes. The directive may have been
+    /// added after a later step failed, so it applies only to what has not run yet.
+    pub fn split_after(script: &Script<'_>, finished: &[&str]) -> Steps {
         if !script.no_transaction() {
-            return Steps::of(script);
+            return Steps::split(script);
         }
         let without = Steps::without_directive(script);
-        let steps = without.all().iter().zip(done);
-        let known = steps.take_while(|(step, hash)| step.hash.as_str() == **hash);
-        let apart = known.last().map_or(0, |(step, _)| step.statements.end);
-        Steps::apart_from(script, Some(apart))
+        let steps = without.all().iter().zip(finished);
+        let unchanged = steps.take_while(|(step, hash)| step.hash.as_str() == **hash);
+        let separate_from = unchanged.last().map_or(0, |(step, _)| step.statements.end);
+        Splitter::new(script, Some(separate_from)).split()
     }
 
-    /// Cuts a script as if it had no directive.
+    /// Splits a script as if it had no directive.
     pub fn without_directive(script: &Script<'_>) -> Steps {
-        Steps::apart_from(script, None)
+        Splitter::new(script, None).split()
     }
 
-    /// Cuts a script; from this statement on, if any, each stands apart.
-    fn apart_from(script: &Script<'_>, apart: Option<usize>) -> Steps {
-        let mut cutter = Splitter {
-            script,
-            apart,
-            steps: Vec::new(),
-            open: 0,
-            modes: Modes::default(),
-            why: apart.map(|_| (None, SplitReason::Directive)),
-        };
-        cutter.cut();
-        Steps { steps: cutter.steps, why: cutter.why }
-    }
-
-    /// In their order; there is at least one, and the last is a transaction, for the history row.
+    /// At least one step. The last one is a transaction, since it writes the history row.
     pub fn all(&self) -> &[Step] {
         &self.steps
     }
 
-    /// Whether a `SET TRANSACTION` asks for what its transaction cannot become, or cannot be if a
-    /// history row is to be written in it.
-    pub fn fails_to_set(&self, script: &Script<'_>, at: usize) -> bool {
-        let Some(statement) = script.statements().get(at) else { return false };
+    /// Whether a `SET TRANSACTION` fails: because it comes too late in its transaction, or because
+    /// the history row cannot be written after it.
+    pub fn rejects_set_transaction(&self, script: &Script<'_>, index: usize) -> bool {
+        let Some(statement) = script.statements().get(index) else { return false };
         let modes = statement.modes();
-        let leads = |step: &Step| {
+        let is_first = |step: &Step| {
             let mut statements = step.statements.clone();
-            let is_work = |&at: &usize| !script.statements().get(at).is_some_and(is_setting);
-            statements.find(is_work) == Some(at)
+            let is_work = |&index: &usize| !script.statements().get(index).is_some_and(is_setting);
+            statements.find(is_work) == Some(index)
         };
-        let too_late = modes.isolation.is_some() || modes.deferrable.is_some();
-        modes.read_only || (too_late && !self.steps.iter().any(leads))
+        let must_be_first = modes.isolation.is_some() || modes.deferrable.is_some();
+        modes.read_only || (must_be_first && !self.steps.iter().any(is_first))
     }
 
-    /// Whether it takes more than one transaction.
     pub fn is_split(&self) -> bool {
         self.steps.len() > 1
     }
 }
 
 impl Step {
-    /// The step behind all of a script's, which runs nothing.
+    /// A step after all statements, which only writes the history row.
     pub fn record_only(script: &Script<'_>) -> Step {
         let end = script.statements().len();
         let hash = Hash::of(b"");
         Step { statements: end..end, outside_transaction: None, modes: Modes::default(), hash }
     }
 
-    /// The settings that the statements before it made, in their words, for a session that has not
-    /// run those.
+    /// The settings made by the statements of earlier steps, to be made again in another session.
     pub fn replay<'a>(&self, script: &Script<'a>) -> Vec<Piece<'a>> {
-        // A step that runs nothing needs none.
+        // A step without statements needs no settings.
         let start = if self.statements.is_empty() { 0 } else { self.statements.start };
         let before = script.statements().iter().take(start).enumerate();
-        before
-            .filter(|(_, it)| it.kind == Kind::Setting)
-            .filter_map(|(place, _)| script.piece(place))
-            .collect()
+        let settings = before.filter(|(_, statement)| is_setting(statement));
+        settings.filter_map(|(index, _)| script.piece(index)).collect()
     }
 
-    /// The statement, if it runs outside a transaction.
-    pub fn lone<'s, 'a>(&self, script: &'s Script<'a>) -> Option<&'s Statement<'a>> {
+    /// The only statement of a step that runs outside a transaction.
+    pub fn standalone<'s, 'a>(&self, script: &'s Script<'a>) -> Option<&'s Statement<'a>> {
         self.outside_transaction.and_then(|_| script.statements().get(self.statements.start))
     }
 }
 
+/// Goes through the statements once. The open step begins at `start` and has not been pushed yet.
 struct Splitter<'s, 'a> {
     script: &'s Script<'a>,
-    /// From which statement on the directive cuts.
-    apart: Option<usize>,
+    /// The first statement that the directive applies to.
+    separate_from: Option<usize>,
     steps: Vec<Step>,
-    /// Where the open step begins.
-    open: usize,
-    /// What the file's own BEGIN asked for.
+    start: usize,
+    /// The modes of the open step, from the file's own BEGIN.
     modes: Modes,
-    why: Option<(Option<usize>, SplitReason)>,
+    /// The modes of the file's last BEGIN, which `COMMIT AND CHAIN` repeats.
+    own_modes: Modes,
+    /// Whether the file's own BEGIN is open: until its COMMIT, only a statement that cannot run in
+    /// a transaction block ends the step.
+    in_own_transaction: bool,
+    has_transaction_control: bool,
+    split: Option<(SplitReason, Option<usize>)>,
 }
 
-impl Splitter<'_, '_> {
-    fn cut(&mut self) {
+impl<'s, 'a> Splitter<'s, 'a> {
+    fn new(script: &'s Script<'a>, separate_from: Option<usize>) -> Splitter<'s, 'a> {
+        Splitter {
+            script,
+            separate_from,
+            steps: Vec::new(),
+            start: 0,
+            modes: Modes::default(),
+            own_modes: Modes::default(),
+            in_own_transaction: false,
+            has_transaction_control: false,
+            split: separate_from.map(|_| (SplitReason::Directive, None)),
+        }
+    }
+
+    fn split(mut self) -> Steps {
         let statements = self.script.statements();
-        let mut has_boundary = false;
-        // Between the file's own BEGIN and COMMIT, nothing but them cuts.
-        let mut in_own = false;
-        let mut modes = Modes::default();
-        for (at, statement) in statements.iter().enumerate() {
-            let is_apart = self.apart.is_some_and(|apart| apart <= at);
-            if self.apart == Some(at) {
-                self.close(at);
-                self.open = at;
+        for (index, statement) in statements.iter().enumerate() {
+            if self.separate_from == Some(index) {
+                self.end_step(index, index);
             }
+            let is_separate = self.separate_from.is_some_and(|from| from <= index);
             match statement.kind {
-                Kind::Begin | Kind::Commit => {
-                    self.close(at);
-                    (self.open, has_boundary) = (at + 1, true);
-                    // With AND CHAIN the next transaction is like the one before.
-                    if !statement.chains() {
-                        in_own = statement.kind == Kind::Begin;
-                        modes = statement.modes();
-                    }
-                    self.modes.clone_from(&modes);
-                    self.because(at, SplitReason::TransactionControl);
+                Kind::Begin | Kind::Commit => self.transaction_control(index, statement),
+                Kind::NoTransactionBlock(name) => {
+                    self.add_reason(SplitReason::NoTransactionBlock(name), index);
+                    self.push_standalone(index, name);
                 }
-                Kind::NoTransactionBlock(what) => {
-                    self.because(at, SplitReason::Alone(what));
-                    self.stand_alone(at, what);
-                }
-                _ if is_apart && !in_own => {
-                    if statement.may_stand_alone() && !is_setting(statement) {
-                        self.stand_alone(at, "a statement");
-                    } else if !is_setting(statement) {
-                        self.close(at + 1);
-                        self.open = at + 1;
-                    }
-                }
+                _ if is_separate && !self.in_own_transaction => self.separate(index, statement),
                 kind => {
-                    let added = at > self.open
-                        && (!in_own || is_apart)
+                    let may_end = is_separate || !self.in_own_transaction;
+                    if may_end
                         && kind != Kind::AddEnumValue
-                        && self.adds_value(at - 1);
-                    if added {
-                        self.because(at - 1, SplitReason::EnumValue);
-                        self.close(at);
-                        self.open = at;
+                        && index > self.start
+                        && self.adds_enum_value(index - 1)
+                    {
+                        self.add_reason(SplitReason::EnumValue, index - 1);
+                        self.end_step(index, index);
                     }
                 }
             }
         }
-        self.close(statements.len());
-        if self.steps.is_empty() {
-            // Nothing but settings, if anything: sent as it is, unless it holds what we do not send.
-            let all = if has_boundary { 0..0 } else { 0..statements.len() };
-            self.push(all, None);
-        } else if self.steps.last().is_some_and(|last| last.outside_transaction.is_some()) {
-            // No row can be written in what runs outside a transaction.
-            self.steps.push(Step::record_only(self.script));
+        self.finish()
+    }
+
+    fn transaction_control(&mut self, index: usize, statement: &Statement<'_>) {
+        self.end_step(index, index + 1);
+        self.has_transaction_control = true;
+        // After AND CHAIN, the next transaction is like the last one.
+        if !statement.chains() {
+            self.in_own_transaction = statement.kind == Kind::Begin;
+            self.own_modes = statement.modes();
         }
-        if self.steps.len() == 1 {
-            self.why = None;
+        self.modes.clone_from(&self.own_modes);
+        self.add_reason(SplitReason::TransactionControl, index);
+    }
+
+    /// A statement that the directive applies to.
+    fn separate(&mut self, index: usize, statement: &Statement<'_>) {
+        if is_setting(statement) {
+            return;
+        }
+        if statement.may_refuse_transaction_block() {
+            self.push_standalone(index, "a statement");
+        } else {
+            self.end_step(index + 1, index + 1);
         }
     }
 
-    fn because(&mut self, at: usize, cut: SplitReason) {
-        self.why.get_or_insert((Some(at), cut));
+    fn push_standalone(&mut self, index: usize, name: &'static str) {
+        self.end_step(index, index + 1);
+        self.push(index..index + 1, Some(name));
     }
 
-    fn stand_alone(&mut self, at: usize, what: &'static str) {
-        self.close(at);
-        self.push(at..at + 1, Some(what));
-        self.open = at + 1;
-    }
-
-    /// Ends the open step before this statement. Settings alone are none: they are replayed.
-    fn close(&mut self, end: usize) {
-        let statements = self.script.statements().get(self.open..end).unwrap_or_default();
+    /// Ends the open step before the statement `end`; the next one begins at `next`. Settings alone
+    /// are not a step, since they are replayed.
+    fn end_step(&mut self, end: usize, next: usize) {
+        let statements = self.script.statements().get(self.start..end).unwrap_or_default();
         if !statements.iter().all(is_setting) {
-            self.push(self.open..end, None);
+            self.push(self.start..end, None);
         }
+        self.start = next;
     }
 
     fn push(&mut self, range: Range<usize>, outside_transaction: Option<&'static str>) {
@@ -251,24 +238,42 @@ impl Splitter<'_, '_> {
             text.push(';');
         }
         let mut modes = std::mem::take(&mut self.modes);
-        let leading = statements.iter().find(|statement| !is_setting(statement));
-        if let Some(first) = leading.filter(|first| first.kind == Kind::SetTransaction) {
+        let first = statements.iter().find(|statement| !is_setting(statement));
+        if let Some(first) = first.filter(|first| first.kind == Kind::SetTransaction) {
             modes = first.modes();
         }
         let hash = Hash::of(text.as_bytes());
         self.steps.push(Step { statements: range, outside_transaction, modes, hash });
     }
 
-    /// Whether this adds a value to an enum that its transaction did not create.
-    fn adds_value(&self, at: usize) -> bool {
+    fn finish(mut self) -> Steps {
+        let end = self.script.statements().len();
+        self.end_step(end, end);
+        if self.steps.is_empty() {
+            // Only settings, if anything. The file's own BEGIN and COMMIT are never sent.
+            let all = if self.has_transaction_control { 0..0 } else { 0..end };
+            self.push(all, None);
+        } else if self.steps.last().is_some_and(|last| last.outside_transaction.is_some()) {
+            self.steps.push(Step::record_only(self.script));
+        }
+        let split = self.split.filter(|_| self.steps.len() > 1);
+        Steps { steps: self.steps, split }
+    }
+
+    fn add_reason(&mut self, reason: SplitReason, index: usize) {
+        self.split.get_or_insert((reason, Some(index)));
+    }
+
+    /// Whether a statement adds a value to an enum that its own step has not created.
+    fn adds_enum_value(&self, index: usize) -> bool {
         let statements = self.script.statements();
-        let adds = statements.get(at).filter(|it| it.kind == Kind::AddEnumValue);
+        let adds = statements.get(index).filter(|statement| statement.kind == Kind::AddEnumValue);
         let Some(name) = adds.and_then(Statement::enum_name) else { return false };
-        let same =
-            |made: Vec<String>| made.iter().rev().zip(name.iter().rev()).all(|(a, b)| a == b);
-        let before = statements.get(self.open..at).unwrap_or_default();
-        let plain = before.iter().filter(|it| it.kind == Kind::Plain);
-        !plain.filter_map(Statement::enum_name).any(same)
+        let is_same =
+            |created: Vec<String>| created.iter().rev().zip(name.iter().rev()).all(|(a, b)| a == b);
+        let before = statements.get(self.start..index).unwrap_or_default();
+        let plain = before.iter().filter(|statement| statement.kind == Kind::Plain);
+        !plain.filter_map(Statement::enum_name).any(is_same)
     }
 }
 
@@ -280,53 +285,56 @@ fn is_setting(statement: &Statement<'_>) -> bool {
 mod tests {
     use super::*;
 
-    /// The steps in a word each: `2-3` are the statements of a transaction, from 1; `outside_transaction 4` one
-    /// outside; `row` is a transaction for the row only.
-    fn cut(sql: &str) -> Vec<String> {
-        told(&Steps::of(&Script::read(sql)))
+    /// The numbers of each step's statements, from 1: `2-3` is a transaction, `outside 4` a
+    /// statement outside any, `row` a transaction for the history row only.
+    fn split(sql: &str) -> Vec<String> {
+        numbers(&Steps::split(&Script::parse(sql)))
     }
 
-    fn told(steps: &Steps) -> Vec<String> {
-        let told = steps.all().iter().map(|step| {
+    fn numbers(steps: &Steps) -> Vec<String> {
+        let numbers = steps.all().iter().map(|step| {
             let Range { start, end } = step.statements;
             match (step.outside_transaction, end - start) {
-                (Some(_), _) => format!("alone {end}"),
+                (Some(_), _) => format!("outside {end}"),
                 (None, 0) => "row".to_owned(),
                 (None, 1) => format!("{end}"),
                 (None, _) => format!("{}-{end}", start + 1),
             }
         });
-        told.collect()
+        numbers.collect()
     }
 
     #[test]
-    fn the_directive_cuts_anew_only_what_is_not_done() {
+    fn the_directive_applies_only_to_what_has_not_run() {
         let plain = "create table a (); create table b (); vacuum; set a = b; \
              create table c (); create table d ()";
-        let script = Script::read(plain);
-        let done: Vec<String> =
-            Steps::of(&script).all().iter().map(|it| it.hash.to_string()).collect();
-        let behind = |done: &[&str]| {
+        let script = Script::parse(plain);
+        let hashes: Vec<String> =
+            Steps::split(&script).all().iter().map(|step| step.hash.to_string()).collect();
+        let split_after = |finished: &[&str]| {
             let directed = format!("-- premigrate: no-transaction\n{plain}");
-            let script = Script::read(&directed);
-            told(&Steps::behind(&script, done))
+            let script = Script::parse(&directed);
+            numbers(&Steps::split_after(&script, finished))
         };
-        let [first, second, third] = [&*done[0], &done[1], &done[2]];
-        assert_eq!(behind(&[]), ["1", "2", "alone 3", "4-5", "6"]);
-        assert_eq!(behind(&["edited", second]), ["1", "2", "alone 3", "4-5", "6"]);
-        assert_eq!(behind(&[first]), ["1-2", "alone 3", "4-5", "6"]);
-        assert_eq!(behind(&[first, second]), ["1-2", "alone 3", "4-5", "6"]);
-        assert_eq!(behind(&[first, second, third]), ["1-2", "alone 3", "4-6"]);
-        let apart = Hash::of(b"set a = b;create table c ();");
-        assert_eq!(behind(&[first, second, apart.as_str()]), ["1-2", "alone 3", "4-5", "6"]);
+        let [first, second, third] = [&*hashes[0], &hashes[1], &hashes[2]];
+        assert_eq!(split_after(&[]), ["1", "2", "outside 3", "4-5", "6"]);
+        assert_eq!(split_after(&["edited", second]), ["1", "2", "outside 3", "4-5", "6"]);
+        assert_eq!(split_after(&[first]), ["1-2", "outside 3", "4-5", "6"]);
+        assert_eq!(split_after(&[first, second]), ["1-2", "outside 3", "4-5", "6"]);
+        assert_eq!(split_after(&[first, second, third]), ["1-2", "outside 3", "4-6"]);
+        let separate = Hash::of(b"set a = b;create table c ();");
+        assert_eq!(
+            split_after(&[first, second, separate.as_str()]),
+            ["1-2", "outside 3", "4-5", "6"]
+        );
     }
 
-    fn why(sql: &str) -> Option<SplitReason> {
-        Steps::of(&Script::read(sql)).why.map(|(_, cut)| cut)
+    fn reason(sql: &str) -> Option<SplitReason> {
+        Steps::split(&Script::parse(sql)).split.map(|(reason, _)| reason)
     }
 
     #[test]
-    fn a_migration_that_one_transaction_can_hold_is_one_unit() {
+    fn a_migration_that_one_transaction_can_hold_is_one_step() {
         for (sql, steps) in [
             ("select 1; select 2", "1-2"),
             ("set a = b; select 1", "1-2"),
@@ -336,72 +344,78 @@ mod tests {
             ("savepoint a; select 1; rollback to a", "1-3"),
             ("alter type a add value 'b'; alter type a add value 'c'", "1-2"),
         ] {
-            assert_eq!(cut(sql), [steps], "{sql}");
-            assert_eq!(why(sql), None, "{sql}");
+            assert_eq!(split(sql), [steps], "{sql}");
+            assert_eq!(reason(sql), None, "{sql}");
         }
     }
 
     #[test]
-    fn a_statement_that_refuses_transactions_stands_alone() {
+    fn a_statement_that_cannot_run_in_a_transaction_block_is_a_step() {
         let sql = "create table a (); create index concurrently i on a (b); select 1; select 2";
-        assert_eq!(cut(sql), ["1", "alone 2", "3-4"]);
-        assert_eq!(why(sql), Some(SplitReason::Alone("CREATE INDEX CONCURRENTLY")));
-        assert_eq!(cut("vacuum"), ["alone 1", "row"]);
-        assert_eq!(cut("vacuum; vacuum"), ["alone 1", "alone 2", "row"]);
+        assert_eq!(split(sql), ["1", "outside 2", "3-4"]);
+        assert_eq!(reason(sql), Some(SplitReason::NoTransactionBlock("CREATE INDEX CONCURRENTLY")));
+        assert_eq!(split("vacuum"), ["outside 1", "row"]);
+        assert_eq!(split("vacuum; vacuum"), ["outside 1", "outside 2", "row"]);
     }
 
     #[test]
-    fn the_files_own_begin_and_commit_mark_boundaries_and_belong_to_no_unit() {
-        assert_eq!(cut("select 1; commit; select 2"), ["1", "3"]);
-        assert_eq!(cut("select 1; begin; select 2; select 3; commit; select 4"), ["1", "3-4", "6"]);
+    fn the_files_own_begin_and_commit_separate_steps_and_belong_to_none() {
+        assert_eq!(split("select 1; commit; select 2"), ["1", "3"]);
+        assert_eq!(
+            split("select 1; begin; select 2; select 3; commit; select 4"),
+            ["1", "3-4", "6"]
+        );
         // As Drizzle's users write it.
         let sql = "select 1; commit; create index concurrently i on a (b); begin; select 2";
-        assert_eq!(cut(sql), ["1", "alone 3", "5"]);
-        assert_eq!(cut("commit; create index concurrently i on a (b); begin"), ["alone 2", "row"]);
-        assert_eq!(cut("begin; commit"), ["row"]);
+        assert_eq!(split(sql), ["1", "outside 3", "5"]);
+        assert_eq!(
+            split("commit; create index concurrently i on a (b); begin"),
+            ["outside 2", "row"]
+        );
+        assert_eq!(split("begin; commit"), ["row"]);
     }
 
     #[test]
-    fn a_wrapped_file_is_one_unit_and_settings_before_it_are_replayed() {
-        assert_eq!(cut("begin; select 1; select 2; commit"), ["2-3"]);
-        assert_eq!(why("begin; select 1; commit"), None);
+    fn a_file_wrapped_in_a_transaction_is_one_step_and_settings_before_it_are_replayed() {
+        assert_eq!(split("begin; select 1; select 2; commit"), ["2-3"]);
+        assert_eq!(reason("begin; select 1; commit"), None);
         let sql = "set a = b; begin; select 1; commit";
-        assert_eq!(cut(sql), ["3"]);
-        let script = Script::read(sql);
-        let steps = Steps::of(&script);
+        assert_eq!(split(sql), ["3"]);
+        let script = Script::parse(sql);
+        let steps = Steps::split(&script);
         let replay = steps.all()[0].replay(&script);
         assert_eq!(replay.iter().map(|piece| &*piece.text).collect::<Vec<_>>(), ["set a = b"]);
         assert_eq!(Step::record_only(&script).replay(&script), []);
     }
 
     #[test]
-    fn a_value_of_an_enum_is_committed_before_what_follows() {
+    fn a_new_enum_value_is_committed_before_the_next_statement() {
         let sql = "select 1; alter type e add value 'a'; alter type e add value 'b'; select 2";
-        assert_eq!(cut(sql), ["1-3", "4"]);
-        assert_eq!(why(sql), Some(SplitReason::EnumValue));
+        assert_eq!(split(sql), ["1-3", "4"]);
+        assert_eq!(reason(sql), Some(SplitReason::EnumValue));
         let created = "create type s.e as enum (); alter type e add value 'a'; select 'a'::e";
-        assert_eq!(cut(created), ["1-3"]);
+        assert_eq!(split(created), ["1-3"]);
         let wrapped = "begin; alter type e add value 'a'; select 2; commit";
-        assert_eq!(cut(wrapped), ["2-3"]);
-        assert_eq!(cut(&format!("-- premigrate: no-transaction\n{wrapped}")), ["2", "3"]);
+        assert_eq!(split(wrapped), ["2-3"]);
+        assert_eq!(split(&format!("-- premigrate: no-transaction\n{wrapped}")), ["2", "3"]);
     }
 
     #[test]
-    fn with_the_directive_each_statement_is_a_unit_and_what_may_refuse_stands_alone() {
+    fn with_the_directive_each_statement_is_a_step() {
         let directive = "-- premigrate: no-transaction\n";
         let sql = format!(
             "{directive}create table a (); call p(); set a = b; insert into a default values"
         );
-        assert_eq!(cut(&sql), ["1", "alone 2", "3-4"]);
-        assert_eq!(why(&sql), Some(SplitReason::Directive));
+        assert_eq!(split(&sql), ["1", "outside 2", "3-4"]);
+        assert_eq!(reason(&sql), Some(SplitReason::Directive));
         let sql = format!("{directive}begin; select 1; select 2; commit; select 3");
-        assert_eq!(cut(&sql), ["2-3", "alone 5", "row"]);
+        assert_eq!(split(&sql), ["2-3", "outside 5", "row"]);
     }
 
     #[test]
-    fn a_unit_is_known_by_its_statements_and_not_by_what_stands_between() {
+    fn the_hash_of_a_step_ignores_what_is_between_its_statements() {
         let hashes = |sql: &str| -> Vec<Hash> {
-            let steps = Steps::of(&Script::read(sql));
+            let steps = Steps::split(&Script::parse(sql));
             steps.all().iter().map(|step| step.hash.clone()).collect()
         };
         let plain = hashes("select 1;\nvacuum;\nselect 'a\nb'");
@@ -410,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transactions_mode_can_be_set_before_its_work_only() {
+    fn the_modes_of_a_transaction_can_be_set_only_before_its_work() {
         for (sql, at, fails) in [
             ("set transaction isolation level serializable; select 1", 0, false),
             ("set a = b; set transaction isolation level serializable; select 1", 1, false),
@@ -421,15 +435,15 @@ mod tests {
             ("select 1; set transaction read write", 1, false),
             ("select 1; commit; set transaction isolation level serializable", 2, false),
         ] {
-            let script = Script::read(sql);
-            assert_eq!(Steps::of(&script).fails_to_set(&script, at), fails, "{sql}");
+            let script = Script::parse(sql);
+            assert_eq!(Steps::split(&script).rejects_set_transaction(&script, at), fails, "{sql}");
         }
     }
 
     #[test]
-    fn a_transaction_begins_in_the_mode_that_the_file_asks_for() {
+    fn a_transaction_begins_in_the_modes_that_the_file_asks_for() {
         let isolation = |sql: &str| {
-            let steps = Steps::of(&Script::read(sql));
+            let steps = Steps::split(&Script::parse(sql));
             steps.all().iter().map(|step| step.modes.isolation).collect::<Vec<_>>()
         };
         let sql = "set transaction isolation level serializable; select 1";

@@ -126,7 +126,7 @@ pub fn prospect_of(set: &MigrationSet, prospect: &DryRun<'_>, format: Format) ->
                     "units": fit.steps.all().len(),
                     "done": fit.done,
                     "transaction": !fit.steps.is_split(),
-                    "why": fit.steps.why.map(|(_, why)| why.to_string()),
+                    "why": fit.steps.split.map(|(reason, _)| reason.to_string()),
                     "steps": steps.collect::<Vec<_>>(),
                 })))
             });
@@ -143,8 +143,8 @@ fn steps<'f>(fit: &'f PreparedMigration<'_>) -> impl Iterator<Item = (usize, &'f
 /// In how many steps, and why.
 fn cut_text(steps: &Steps) -> String {
     let count = steps.all().len();
-    match steps.why {
-        Some((_, why)) => format!(", in {count} steps, since {why}"),
+    match steps.split {
+        Some((reason, _)) => format!(", in {count} steps, since {reason}"),
         None => String::new(),
     }
 }
@@ -286,8 +286,8 @@ pub fn check_of(checked: &CheckReport, format: Format) -> String {
                 line(object(json!({
                     "severity": severity(finding),
                     "file": finding.file,
-                    "line": finding.place.map(|(line, _)| line),
-                    "column": finding.place.map(|(_, column)| column),
+                    "line": finding.place.map(|position| position.line),
+                    "column": finding.place.map(|position| position.column),
                     "what": finding.what.code(),
                     "message": clean(&sentence(finding)),
                 })))
@@ -298,8 +298,8 @@ pub fn check_of(checked: &CheckReport, format: Format) -> String {
 
 fn finding_text(finding: &Finding) -> String {
     let mut place = finding.file.clone();
-    if let Some((line, column)) = finding.place {
-        let _ = write!(place, ":{line}:{column}");
+    if let Some(position) = finding.place {
+        let _ = write!(place, ":{position}");
     }
     if !place.is_empty() {
         place.push_str(": ");

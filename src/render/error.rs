@@ -278,8 +278,8 @@ fn stays_text(in_progress: &InProgress) -> Option<String> {
 
 fn changed_step_text(changed: &ChangedStep) -> String {
     let mut place = changed.file.clone();
-    if let Some((line, column)) = changed.place {
-        let _ = write!(place, ":{line}:{column}");
+    if let Some(position) = changed.place {
+        let _ = write!(place, ":{position}");
     }
     format!("{place}, step {} of the {} that are done", changed.step, changed.done)
 }
@@ -345,10 +345,10 @@ fn list(title: &str, items: impl Iterator<Item = String>) -> String {
 
 fn unfit_text(unfit: &NotRunnable) -> String {
     let mut place = unfit.file.clone();
-    if let Some((line, column)) = unfit.place {
-        let _ = write!(place, ":{line}:{column}");
+    if let Some(position) = unfit.position {
+        let _ = write!(place, ":{position}");
     }
-    format!("{place} {}", unfit.why)
+    format!("{place} {}", unfit.reason)
 }
 
 fn mismatch_text(mismatch: &HistoryMismatch) -> String {

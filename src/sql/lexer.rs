@@ -1,23 +1,23 @@
-//! The tokens of a PostgreSQL script, cut where the server's own scanner (scan.l, 13 to 18) cuts
-//! them, with standard_conforming_strings on. Total on any text: what is never closed is one token
-//! to the end. No keyword is known here; the one addition is Drizzle's marker.
+//! Splits a PostgreSQL script into tokens as the server's scanner (scan.l, 13 to 18) does with
+//! standard_conforming_strings on. Accepts any text: an unterminated token extends to the end. Knows
+//! no keywords; Drizzle's marker is the one addition.
 
-/// What drizzle-orm splits a file at.
+/// The text at which drizzle-orm splits a file.
 pub const MARKER: &str = "--> statement-breakpoint";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
     Space,
-    /// `-- ...` without its newline, or up to a marker in it.
+    /// `-- ...` up to its newline, or to a marker in it.
     LineComment,
     Marker,
     BlockComment,
     /// A keyword or an unquoted identifier.
     Word,
     QuotedIdentifier,
-    /// Every kind of string constant, dollar-quoted ones too.
+    /// A string constant of any kind, dollar-quoted ones included.
     Literal,
-    /// A number, a parameter, an operator, or a single other character.
+    /// A number, a parameter, an operator, or any other single character.
     Symbol,
 }
 
@@ -49,8 +49,8 @@ impl Token<'_> {
     }
 }
 
-/// `E'...'` goes on in a later `'...'` when nothing but a newline, blanks and line comments stand
-/// between, and its backslashes still escape there. Other strings need no such memory.
+/// `E'...'` continues in a later `'...'` if a newline and nothing but blanks and line comments come
+/// between, and backslashes still escape there. Other strings can be lexed as separate tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Escapes {
     Off,
@@ -71,7 +71,7 @@ impl<'a> Lexer<'a> {
         Lexer { text, at, in_comment: false, escapes: Escapes::Off }
     }
 
-    /// Where the next token begins.
+    /// The byte offset of the next token.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -80,7 +80,7 @@ impl<'a> Lexer<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// The marker just read separates: what follows it in its line is SQL again, not a comment.
+    /// Treats the last marker as a separator: the rest of its line is SQL, not a comment.
     pub fn separate(&mut self) {
         self.in_comment = false;
         self.escapes = Escapes::Off;
@@ -90,7 +90,7 @@ impl<'a> Lexer<'a> {
         self.at = (self.at + bytes).min(self.text.len());
     }
 
-    /// The kind and length of the token at the front of `rest`, and whether it is closed.
+    /// The kind and length of the token at the start of `rest`, and whether it is closed.
     fn scan(&mut self, rest: &'a str) -> Option<(TokenKind, usize, bool)> {
         use TokenKind::*;
         let bytes = rest.as_bytes();
@@ -171,7 +171,7 @@ impl<'a> Iterator for Lexer<'a> {
     }
 }
 
-/// The length of the longest beginning of `bytes` that has only what `belongs`.
+/// The length of the longest prefix of bytes that all satisfy `belongs`.
 fn run(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
     bytes.iter().position(|&byte| !belongs(byte)).unwrap_or(bytes.len())
 }
@@ -184,12 +184,12 @@ pub(super) fn is_newline(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// A vertical tab is blank from PostgreSQL 16 on and an error before.
+/// A vertical tab is white space since PostgreSQL 16 and an error before.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// Every character beyond ASCII may begin an identifier, so no token ends inside one.
+/// Any non-ASCII character may begin an identifier, so no token ends inside of one.
 fn is_word_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii()
 }
@@ -202,8 +202,8 @@ fn is_operator(byte: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&byte)
 }
 
-/// How far a line comment goes: to the newline, or to a marker in it. The two are looked for in
-/// one pass, so that a long line full of markers stays linear.
+/// The length of a line comment, to its newline or to a marker in it. One pass looks for both, so
+/// that a long line full of markers stays linear.
 fn comment_length(bytes: &[u8]) -> usize {
     let ends = |(at, &byte): (usize, &u8)| {
         is_newline(byte) || (byte == b'-' && tail(bytes, at).starts_with(MARKER.as_bytes()))
@@ -229,7 +229,7 @@ fn block_comment_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where a quoted token ends whose content begins at `at`; a doubled quote stands for one.
+/// The end of a quoted token whose content begins at `at`. A doubled quote is one quote.
 fn quoted_end(bytes: &[u8], mut at: usize, quote: u8, backslash_escapes: bool) -> Option<usize> {
     loop {
         at += run(tail(bytes, at), |byte| byte != quote && byte != b'\\');
@@ -242,7 +242,7 @@ fn quoted_end(bytes: &[u8], mut at: usize, quote: u8, backslash_escapes: bool) -
     }
 }
 
-/// `$$` or `$tag$`; the tag is an identifier without `$`, so `$1$` is none.
+/// `$$` or `$tag$`. The tag is an identifier without `$`, so `$1$` is not one.
 fn dollar_tag(rest: &str) -> Option<&str> {
     let after = tail(rest.as_bytes(), 1);
     let length = match after.first() {
@@ -252,7 +252,7 @@ fn dollar_tag(rest: &str) -> Option<&str> {
     (after.get(length) == Some(&b'$')).then(|| rest.get(..length + 2)).flatten()
 }
 
-/// `1`, `1.5`, `1e-5`, and no more: hexadecimal digits may as well be a word of their own.
+/// `1`, `1.5`, `1e-5`. Hexadecimal digits may be lexed as a word of their own.
 fn number_length(bytes: &[u8]) -> usize {
     let length = run(bytes, |byte| byte.is_ascii_digit() || byte == b'.');
     let exponent = tail(bytes, length);
@@ -267,7 +267,7 @@ fn number_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// A comment may begin in the middle of what else were an operator.
+/// A comment ends an operator.
 fn operator_length(bytes: &[u8]) -> usize {
     let ends = |(at, &byte): (usize, &u8)| {
         let here = tail(bytes, at);

@@ -1,12 +1,12 @@
-//! The one place where names and values become SQL text.
+//! Quotes names and values for SQL. The only module that does.
 
-/// An identifier, always quoted: what `quote_ident` would print if it never left the quotes away.
+/// Quotes an identifier, also where `quote_ident` would leave the quotes out.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string literal, the same under either setting of `standard_conforming_strings`; what the
-/// server's `quote_literal` prints.
+/// Quotes a string as `quote_literal` does: with the same meaning under either setting of
+/// `standard_conforming_strings`.
 pub fn literal(value: &str) -> String {
     let quoted = value.replace('\'', "''");
     if quoted.contains('\\') {

@@ -1,24 +1,23 @@
-//! Passwords in texts of others: a file, a statement that another backend runs, the server's words.
-//! Pure.
+//! Masks passwords in text that we show but did not write: a file, another backend's query, a message
+//! of the server. Pure.
 //!
-//! They are found by what stands before them, in any text, SQL or not: cut off somewhere, quoted
-//! once more inside a function. In doubt, more is masked.
+//! A password is found by what comes before it, also in text that is not SQL, is truncated, or is
+//! quoted once more inside a function body. In doubt, more is masked.
 
 use std::borrow::Cow;
 
-/// What is shown instead.
 const MASK: &str = "***";
 
-/// The text without passwords: the literal behind `PASSWORD`, the value of `password=`, and what
-/// stands in a URL before its host. Line ends stay, so that lines keep their numbers.
+/// Masks the literal after `PASSWORD`, the value of `password=`, and the password in a URL. Newlines
+/// stay, so that lines keep their numbers.
 pub fn passwords(text: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut done = 0;
-    while let Some(Secret { start, end, closed }) = next(text, done) {
+    while let Some(Span { start, end, terminator }) = next_password(text, done) {
         masked.push_str(slice(text, done, start));
         masked.push_str(MASK);
         masked.extend(slice(text, start, end).chars().filter(|c| *c == '\n'));
-        masked.push_str(closed);
+        masked.push_str(terminator);
         done = end;
     }
     if done == 0 {
@@ -28,70 +27,70 @@ pub fn passwords(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Where a password stands, in bytes.
-struct Secret<'a> {
+/// The byte range of a password.
+struct Span<'a> {
     start: usize,
     end: usize,
-    /// What closes it, where the text ends before that.
-    closed: &'a str,
+    /// The closing quote to add if the text ends inside the password; empty otherwise.
+    terminator: &'a str,
 }
 
 const WORD: &str = "password";
 const SCHEME: &str = "://";
 
-fn next(text: &str, from: usize) -> Option<Secret<'_>> {
+fn next_password(text: &str, from: usize) -> Option<Span<'_>> {
     (from..text.len()).find_map(|at| {
         let rest = text.get(at..)?;
         if rest.get(..WORD.len()).is_some_and(|word| word.eq_ignore_ascii_case(WORD)) {
-            behind_word(text, at + WORD.len())
+            after_word(text, at + WORD.len())
         } else if rest.starts_with(SCHEME) {
-            in_authority(text, at + SCHEME.len())
+            in_url(text, at + SCHEME.len())
         } else {
             None
         }
     })
 }
 
-/// The literal, or the value of a connection string, behind the word.
-fn behind_word(text: &str, at: usize) -> Option<Secret<'_>> {
+/// The literal after the word `password`, or the value in a connection string.
+fn after_word(text: &str, at: usize) -> Option<Span<'_>> {
     let rest = slice(text, at, text.len());
     if rest.starts_with('\'') && ends_argument(text, at) {
         return literal(text, next_argument(text, at)?);
     }
     let at = at + usize::from(rest.starts_with('"'));
     let spaced = skip_space(text, at);
-    let behind = slice(text, spaced, text.len());
-    if let Some(member) = behind.strip_prefix(':').filter(|_| rest.starts_with('"')) {
-        return in_json(text, text.len() - member.len());
+    let next = slice(text, spaced, text.len());
+    if let Some(value) = next.strip_prefix(':').filter(|_| rest.starts_with('"')) {
+        return json_string(text, text.len() - value.len());
     }
-    if is_placeholder(behind) {
-        return arguments(text, spaced);
+    if is_placeholder(next) {
+        return format_arguments(text, spaced);
     }
-    let has_sign = behind.starts_with('=');
-    let is_set = behind.get(..3).is_some_and(|word| word.trim_end().eq_ignore_ascii_case("to"));
-    let value = match (has_sign, is_set) {
+    let has_equals = next.starts_with('=');
+    let has_to = next.get(..3).is_some_and(|word| word.trim_end().eq_ignore_ascii_case("to"));
+    let value = match (has_equals, has_to) {
         (true, _) => skip_space(text, spaced + 1),
         (false, true) => skip_space(text, spaced + 2),
         (false, false) => spaced,
     };
-    if let Some(secret) = literal(text, value) {
-        return Some(secret);
+    if let Some(span) = literal(text, value) {
+        return Some(span);
     }
-    // As libpq takes it; with blanks it is rather a comparison of two columns.
-    let is_bare = has_sign && value == at + 1;
+    // An unquoted value, as in a connection string. With spaces it is likely to compare two columns.
+    let is_bare = has_equals && value == at + 1;
     let length =
         slice(text, value, text.len()).find(|c: char| c.is_whitespace() || "'\"&;)".contains(c));
     let end = length.map_or(text.len(), |length| value + length);
-    (is_bare && end > value).then_some(Secret { start: value, end, closed: "" })
+    (is_bare && end > value).then_some(Span { start: value, end, terminator: "" })
 }
 
-/// Whether the quotes here end an argument, and are not the beginning of a literal.
+/// Whether the quotes at this offset end an argument, rather than begin a literal.
 fn ends_argument(text: &str, at: usize) -> bool {
-    let behind = skip_space(text, skip_quotes(text, at));
-    slice(text, behind, text.len()).starts_with([',', ')'])
+    let next = skip_space(text, skip_quotes(text, at));
+    slice(text, next, text.len()).starts_with([',', ')'])
 }
 
-/// Where the argument begins that follows the one whose quotes are here.
+/// The start of the argument after the one whose closing quotes are at this offset.
 fn next_argument(text: &str, at: usize) -> Option<usize> {
     let comma = skip_space(text, skip_quotes(text, at));
     slice(text, comma, text.len()).starts_with(',').then(|| skip_space(text, comma + 1))
@@ -102,8 +101,8 @@ fn skip_quotes(text: &str, at: usize) -> usize {
     at + rest.len() - rest.trim_start_matches('\'').len()
 }
 
-/// The string that is a member's value, behind its colon.
-fn in_json(text: &str, at: usize) -> Option<Secret<'_>> {
+/// The JSON string after a colon.
+fn json_string(text: &str, at: usize) -> Option<Span<'_>> {
     let opening = skip_space(text, at);
     let inner = slice(text, opening, text.len()).strip_prefix('"')?;
     let start = opening + 1;
@@ -116,25 +115,26 @@ fn in_json(text: &str, at: usize) -> Option<Secret<'_>> {
             None => break text.len(),
         }
     };
-    Some(Secret { start, end, closed: "" })
+    Some(Span { start, end, terminator: "" })
 }
 
-/// One of `format`'s: `%L`, `%s`, `%2$L`.
+/// A placeholder of `format`: `%L`, `%s`, `%2$L`.
 fn is_placeholder(rest: &str) -> bool {
     let position = |c: char| c.is_ascii_digit() || c == '$';
     let kind = rest.strip_prefix('%').map(|rest| rest.trim_start_matches(position));
     kind.is_some_and(|kind| kind.starts_with(['L', 's', 'I']))
 }
 
-/// What `format` is to put in, any of which may be it: all behind the literal that asks for it.
-fn arguments(text: &str, at: usize) -> Option<Secret<'_>> {
+/// All arguments of `format`, since any of them may be the password: from the end of its literal to
+/// the end of the statement.
+fn format_arguments(text: &str, at: usize) -> Option<Span<'_>> {
     let start = skip_quotes(text, at + slice(text, at, text.len()).find('\'')?);
     let length = slice(text, start, text.len()).find(';');
-    Some(Secret { start, end: length.map_or(text.len(), |length| start + length), closed: "" })
+    Some(Span { start, end: length.map_or(text.len(), |length| start + length), terminator: "" })
 }
 
-/// The literal that begins here.
-fn literal(text: &str, value: usize) -> Option<Secret<'_>> {
+/// The content of the literal that begins at this offset.
+fn literal(text: &str, value: usize) -> Option<Span<'_>> {
     let rest = slice(text, value, text.len());
     let prefix = ["e", "n", "u&"].into_iter().find(|prefix| {
         rest.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
@@ -149,19 +149,22 @@ fn literal(text: &str, value: usize) -> Option<Secret<'_>> {
     let start = opening + tag.len();
     let length = slice(text, start, text.len()).find(tag);
     let end = length.map_or(text.len(), |length| start + length);
-    Some(Secret { start, end, closed: if length.is_some() { "" } else { tag } })
+    Some(Span { start, end, terminator: if length.is_some() { "" } else { tag } })
 }
 
-/// What stands between single quotes. Inside another literal each of them is doubled.
-fn quoted(text: &str, opening: usize, has_escapes: bool) -> Secret<'_> {
+/// The content between single quotes. Inside another literal, each quote is doubled.
+fn quoted(text: &str, opening: usize, has_escapes: bool) -> Span<'_> {
     let rest = slice(text, opening, text.len());
     let run = rest.len() - rest.trim_start_matches('\'').len();
-    let behind = slice(rest, run, rest.len()).chars().next();
-    let is_empty = behind.is_none_or(|c| c.is_whitespace() || ",;)".contains(c));
-    // A run of quotes opens a literal, of which the first character may be a quote: two of them.
+    let next = slice(rest, run, rest.len()).chars().next();
+    let is_empty = next.is_none_or(|c| c.is_whitespace() || ",;)".contains(c));
+    // An odd run opens a literal with one quote; the rest of it are quotes in the content. An even
+    // run is an empty literal, or opens one inside another literal.
     let quotes = match run {
         run if run % 2 == 1 => 1,
-        _ if is_empty => return Secret { start: opening + 1, end: opening + run - 1, closed: "" },
+        _ if is_empty => {
+            return Span { start: opening + 1, end: opening + run - 1, terminator: "" };
+        }
         _ => 2,
     };
     let start = opening + quotes;
@@ -169,8 +172,8 @@ fn quoted(text: &str, opening: usize, has_escapes: bool) -> Secret<'_> {
     loop {
         let rest = slice(text, at, text.len());
         let Some(c) = rest.chars().next() else {
-            let closed = if quotes == 1 { "'" } else { "''" };
-            return Secret { start, end: text.len(), closed };
+            let terminator = if quotes == 1 { "'" } else { "''" };
+            return Span { start, end: text.len(), terminator };
         };
         let run = rest.len() - rest.trim_start_matches('\'').len();
         if c == '\\' && has_escapes {
@@ -181,20 +184,20 @@ fn quoted(text: &str, opening: usize, has_escapes: bool) -> Secret<'_> {
             at += run;
         } else {
             let end = at + (run / (2 * quotes)) * 2 * quotes;
-            match continued(text, at + run) {
-                Some(more) => at = more,
-                None => return Secret { start, end, closed: "" },
+            match continuation(text, at + run) {
+                Some(start) => at = start,
+                None => return Span { start, end, terminator: "" },
             }
         }
     }
 }
 
-/// Where a literal goes on: behind a line's end.
-fn continued(text: &str, at: usize) -> Option<usize> {
+/// The start of the content that continues a literal after a newline.
+fn continuation(text: &str, at: usize) -> Option<usize> {
     let next = skip_space(text, at);
-    let goes_on =
+    let continues =
         slice(text, at, next).contains('\n') && slice(text, next, text.len()).starts_with('\'');
-    goes_on.then_some(next + 1)
+    continues.then_some(next + 1)
 }
 
 /// `$$` or `$tag$`.
@@ -204,7 +207,7 @@ fn dollar_tag(rest: &str) -> Option<&str> {
     slice(inner, length, inner.len()).starts_with('$').then(|| slice(rest, 0, length + 2))
 }
 
-/// Behind blanks and comments.
+/// The offset after white space and comments.
 fn skip_space(text: &str, at: usize) -> usize {
     let rest = slice(text, at, text.len());
     let trimmed = rest.trim_start();
@@ -220,13 +223,13 @@ fn skip_space(text: &str, at: usize) -> usize {
 }
 
 /// The password in `user:password@host`.
-fn in_authority(text: &str, at: usize) -> Option<Secret<'_>> {
+fn in_url(text: &str, at: usize) -> Option<Span<'_>> {
     let rest = slice(text, at, text.len());
     let length = rest.find(|c: char| c.is_whitespace() || "'\"<>".contains(c));
     let rest = slice(rest, 0, length.unwrap_or(rest.len()));
     let end = rest.rfind('@')?;
     let start = slice(rest, 0, end).find(':')? + 1;
-    Some(Secret { start: at + start, end: at + end, closed: "" })
+    Some(Span { start: at + start, end: at + end, terminator: "" })
 }
 
 fn slice(text: &str, start: usize, end: usize) -> &str {
@@ -238,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_literal_behind_password_is_masked_however_it_is_written() {
+    fn a_literal_after_password_is_masked_however_it_is_written() {
         for (text, masked) in [
             ("alter role a password 's' login", "alter role a password '***' login"),
             ("ENCRYPTED PassWord\n\t 's'", "ENCRYPTED PassWord\n\t '***'"),
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_that_goes_with_the_word_as_an_argument_is_masked() {
+    fn an_argument_that_belongs_to_the_word_is_masked() {
         for (text, masked) in [
             ("set_config('app.password', 's', false)", "set_config('app.password', '***', false)"),
             ("jsonb_build_object('password','s')", "jsonb_build_object('password','***')"),
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_masked_to_its_end() {
+    fn a_truncated_password_is_masked_to_the_end() {
         for (text, masked) in [
             ("password 's", "password '***'"),
             ("password 's''", "password '***'"),
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_password_stays() {
+    fn other_text_stays() {
         for text in [
             "",
             "password authentication failed for user \"u\"",
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_too_odd_and_lines_keep_their_numbers() {
+    fn any_text_can_be_masked_and_lines_keep_their_numbers() {
         let pieces = [
             "password", "'", "''", "$$", "$a", "=", "E", "\\", "\n", " ", "é", "://", ":", "@",
             ",", ")", "\"", "%L", "to ", ";",

@@ -1,102 +1,103 @@
-//! What a statement needs from whoever runs it, read off its own text: whether it takes a
-//! transaction block, ends one, talks to the client, or leaves something in the session.
-//! What only the server can know (a partitioned table, a procedure that commits) is `Plain`.
+//! What a statement needs in order to run, read from its own text: a transaction, no transaction,
+//! the client, or the session it leaves something in. What only the server can know (a partitioned
+//! table, a procedure that commits) is `Plain`.
 
 use std::iter::{Filter, Peekable};
 
 use super::lexer::{Lexer, Token, TokenKind};
 
-/// What matters about a statement for running it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Runs in a transaction, and nothing of it outlives that but its effect.
+    /// Runs in a transaction and leaves nothing in the session.
     Plain,
     /// `BEGIN`, `START TRANSACTION`.
     Begin,
-    /// `COMMIT`, `END`, with `AND CHAIN` or without.
+    /// `COMMIT`, `END`, with or without `AND CHAIN`.
     Commit,
-    /// `ROLLBACK`, `ABORT`; to a savepoint is `Plain`.
+    /// `ROLLBACK`, `ABORT`. `ROLLBACK TO` a savepoint is `Plain`.
     Rollback,
     /// `PREPARE TRANSACTION`.
     PrepareTransaction,
-    /// `SET TRANSACTION`: must come before the first query of its transaction.
+    /// `SET TRANSACTION`, which must come before the first query of its transaction.
     SetTransaction,
-    /// A version from 13 to 18 refuses it inside a transaction block (25001), and those that do not
-    /// take it outside of one too; its name.
+    /// The named statement, which at least one version from 13 to 18 rejects inside a transaction
+    /// block (25001). Versions that accept it there accept it outside of one too.
     NoTransactionBlock(&'static str),
-    /// `COPY ... FROM STDIN`: the client sends the data.
+    /// `COPY ... FROM STDIN`: the client sends data.
     CopyFromClient,
-    /// `COPY ... TO STDOUT`: the client is sent data.
+    /// `COPY ... TO STDOUT`: the client receives data.
     CopyToClient,
-    /// A line for psql, not for the server.
-    MetaCommand,
-    /// `ALTER TYPE ... ADD VALUE`: the value may not be used before a commit (55P04).
+    /// A line for psql, such as `\connect`.
+    PsqlCommand,
+    /// `ALTER TYPE ... ADD VALUE`: the value cannot be used before it is committed (55P04).
     AddEnumValue,
     /// Changes a setting or the role beyond the transaction.
     Setting,
-    /// Changes how the server reads the SQL that follows, where that is sent in a message of its
-    /// own: `standard_conforming_strings`, `client_encoding`; its name.
-    ReadingSetting(&'static str),
-    /// Makes what lives as long as the session, and not in another; its name.
+    /// Sets the named setting, which changes how the server reads the SQL of later messages:
+    /// `standard_conforming_strings`, `client_encoding`.
+    LexingSetting(&'static str),
+    /// The named statement, whose result exists only in this session.
     SessionBound(&'static str),
 }
 
 pub(super) fn classify(statement: &str) -> Kind {
-    let mut words = Tokens::of(statement);
-    let Some(first) = words.0.next() else { return Kind::Plain };
+    let mut tokens = Tokens::new(statement);
+    let Some(first) = tokens.next() else { return Kind::Plain };
     if first.text == "\\" {
-        return Kind::MetaCommand;
+        return Kind::PsqlCommand;
     }
     if first.kind != TokenKind::Word {
         return Kind::Plain;
     }
     match first.text.to_ascii_lowercase().as_str() {
         "begin" => Kind::Begin,
-        "start" if words.eat("transaction") => Kind::Begin,
-        "commit" | "end" if words.eat("prepared") => Kind::NoTransactionBlock("COMMIT PREPARED"),
+        "start" if tokens.accept("transaction") => Kind::Begin,
+        "commit" | "end" if tokens.accept("prepared") => {
+            Kind::NoTransactionBlock("COMMIT PREPARED")
+        }
         "commit" | "end" => Kind::Commit,
-        "rollback" if words.eat("prepared") => Kind::NoTransactionBlock("ROLLBACK PREPARED"),
+        "rollback" if tokens.accept("prepared") => Kind::NoTransactionBlock("ROLLBACK PREPARED"),
         "rollback" | "abort" => {
-            words.eat_any(&["work", "transaction"]);
-            if words.eat("to") { Kind::Plain } else { Kind::Rollback }
+            tokens.accept_any(&["work", "transaction"]);
+            if tokens.accept("to") { Kind::Plain } else { Kind::Rollback }
         }
         // `PREPARE transaction AS ...` prepares a statement of that name.
-        "prepare" if words.eat("transaction") && !words.eat_any(&["as", "("]) => {
+        "prepare" if tokens.accept("transaction") && !tokens.accept_any(&["as", "("]) => {
             Kind::PrepareTransaction
         }
         "prepare" => Kind::SessionBound("PREPARE"),
-        "set" => set(words),
+        "set" => set_kind(tokens),
         "reset" => Kind::Setting,
         "listen" => Kind::SessionBound("LISTEN"),
-        "declare" if words.seek("cursor", "with") && words.eat("hold") => {
+        "declare" if tokens.skip_past("cursor", "with") && tokens.accept("hold") => {
             Kind::SessionBound("DECLARE CURSOR WITH HOLD")
         }
-        "select" | "with" => select(words),
-        "copy" => copy(words),
-        "create" => create(words),
-        "alter" => alter(words),
-        "drop" => drop(words),
+        "select" | "with" => select_kind(tokens),
+        "copy" => copy_kind(tokens),
+        "create" => create_kind(tokens),
+        "alter" => alter_kind(tokens),
+        "drop" => drop_kind(tokens),
         "vacuum" => Kind::NoTransactionBlock("VACUUM"),
         "cluster" => {
-            words.option("verbose");
-            words.eat("verbose");
-            if words.0.peek().is_none() { Kind::NoTransactionBlock("CLUSTER") } else { Kind::Plain }
+            tokens.option("verbose");
+            tokens.accept("verbose");
+            if tokens.is_at_end() { Kind::NoTransactionBlock("CLUSTER") } else { Kind::Plain }
         }
-        "reindex" => reindex(words),
-        "discard" if words.eat("all") => Kind::NoTransactionBlock("DISCARD ALL"),
+        "reindex" => reindex_kind(tokens),
+        "discard" if tokens.accept("all") => Kind::NoTransactionBlock("DISCARD ALL"),
         _ => Kind::Plain,
     }
 }
 
-fn set(mut words: Tokens) -> Kind {
-    let local = words.eat("local");
-    words.eat("session");
-    if words.eat("transaction") {
+fn set_kind(mut tokens: Tokens) -> Kind {
+    let local = tokens.accept("local");
+    tokens.accept("session");
+    if tokens.accept("transaction") {
         Kind::SetTransaction
-    } else if words.eat("constraints") {
+    } else if tokens.accept("constraints") {
         Kind::Plain
-    } else if let Some(setting) = reading_setting(&mut words) {
-        Kind::ReadingSetting(setting)
+    } else if let Some(setting) = lexing_setting(&mut tokens) {
+        Kind::LexingSetting(setting)
     } else if local {
         Kind::Plain
     } else {
@@ -104,41 +105,41 @@ fn set(mut words: Tokens) -> Kind {
     }
 }
 
-/// A setting of how SQL is read, unless it is set to what we read by; pg_dump does that.
-fn reading_setting(words: &mut Tokens) -> Option<&'static str> {
+/// The name of a setting that changes how SQL is read. `None` if it is set to the value that our
+/// lexer assumes, as pg_dump does.
+fn lexing_setting(tokens: &mut Tokens) -> Option<&'static str> {
     let settings: [(&str, &[&str]); 3] = [
         ("standard_conforming_strings", &["on", "true", "yes", "1", "default"]),
         ("client_encoding", &["utf8", "utf-8", "unicode", "default"]),
         ("names", &["utf8", "utf-8", "unicode", "default"]),
     ];
-    let quoted = words.0.peek()?.text.trim_matches('"').to_ascii_lowercase();
-    let (name, harmless) = settings.into_iter().find(|(name, _)| *name == quoted)?;
-    words.0.next();
-    if !words.eat("to") {
-        words.eat("=");
+    let unquoted = tokens.peek()?.text.trim_matches('"').to_ascii_lowercase();
+    let (name, harmless) = settings.into_iter().find(|(name, _)| *name == unquoted)?;
+    tokens.next();
+    if !tokens.accept("to") {
+        tokens.accept("=");
     }
-    let value = words.0.next()?.text.trim_matches('\'').to_ascii_lowercase();
+    let value = tokens.next()?.text.trim_matches('\'').to_ascii_lowercase();
     (!harmless.contains(&value.as_str())).then_some(name)
 }
 
-/// `SELECT set_config(..., false)` as pg_dump writes it, and nothing beside it; and
+/// Recognizes `SELECT set_config(..., false)` on its own, as pg_dump writes it, and
 /// `SELECT ... INTO TEMP`.
-fn select(mut words: Tokens) -> Kind {
-    if sets(words.clone()) {
+fn select_kind(mut tokens: Tokens) -> Kind {
+    if is_set_config(tokens.clone()) {
         return Kind::Setting;
     }
     let mut inserts = false;
-    while let Some(token) = words.0.next() {
+    while let Some(token) = tokens.next() {
         if token.is("into") && !inserts {
-            words.eat_any(&["local", "global"]);
-            // Behind the name of a table that is called so, the query ends or goes on.
-            let goes_on = ["from", "where", "group", "having", "window", "union", "intersect"];
-            let ends = ["except", "order", "limit", "offset", "fetch", "for", ")"];
-            if words.eat_any(&["temp", "temporary"])
-                && !words
-                    .0
+            tokens.accept_any(&["local", "global"]);
+            // One of these, or the end, follows a table that is itself named `temp`.
+            let after_name = "from where group having window union intersect except order \
+                limit offset fetch for )";
+            if tokens.accept_any(&["temp", "temporary"])
+                && tokens
                     .peek()
-                    .is_none_or(|next| goes_on.iter().chain(&ends).any(|word| next.is(word)))
+                    .is_some_and(|next| !after_name.split(' ').any(|word| next.is(word)))
             {
                 return Kind::SessionBound("SELECT INTO TEMPORARY TABLE");
             }
@@ -148,26 +149,28 @@ fn select(mut words: Tokens) -> Kind {
     Kind::Plain
 }
 
-fn sets(mut words: Tokens) -> bool {
-    if words.eat("pg_catalog") {
-        words.eat(".");
+fn is_set_config(mut tokens: Tokens) -> bool {
+    if tokens.accept("pg_catalog") {
+        tokens.accept(".");
     }
     let literal =
-        |words: &mut Tokens| words.0.next_if(|token| token.kind == TokenKind::Literal).is_some();
-    words.eat("set_config")
-        && words.eat("(")
-        && literal(&mut words)
-        && words.eat(",")
-        && literal(&mut words)
-        && words.eat(",")
-        && words.eat("false")
-        && words.eat(")")
-        && words.0.next().is_none()
+        |tokens: &mut Tokens| tokens.next_if(|token| token.kind == TokenKind::Literal).is_some();
+    tokens.accept("set_config")
+        && tokens.accept("(")
+        && literal(&mut tokens)
+        && tokens.accept(",")
+        && literal(&mut tokens)
+        && tokens.accept(",")
+        && tokens.accept("false")
+        && tokens.accept(")")
+        && tokens.is_at_end()
 }
 
-fn copy(words: Tokens) -> Kind {
-    // PostgreSQL takes either name in either direction.
-    let with_client = |way| ["stdin", "stdout"].iter().any(|end| words.clone().seek(way, end));
+fn copy_kind(tokens: Tokens) -> Kind {
+    // PostgreSQL accepts both names in both directions.
+    let with_client = |preposition| {
+        ["stdin", "stdout"].iter().any(|name| tokens.clone().skip_past(preposition, name))
+    };
     if with_client("from") {
         Kind::CopyFromClient
     } else if with_client("to") {
@@ -177,44 +180,44 @@ fn copy(words: Tokens) -> Kind {
     }
 }
 
-fn create(mut words: Tokens) -> Kind {
-    if words.eat("database") {
+fn create_kind(mut tokens: Tokens) -> Kind {
+    if tokens.accept("database") {
         return Kind::NoTransactionBlock("CREATE DATABASE");
     }
-    if words.eat("tablespace") {
+    if tokens.accept("tablespace") {
         return Kind::NoTransactionBlock("CREATE TABLESPACE");
     }
-    if words.eat("subscription") {
-        let makes_slot = !words.seek("with", "(")
-            || (words.clone().flag("create_slot") != Some(false)
-                && words.flag("connect") != Some(false));
+    if tokens.accept("subscription") {
+        let makes_slot = !tokens.skip_past("with", "(")
+            || (tokens.clone().flag("create_slot") != Some(false)
+                && tokens.flag("connect") != Some(false));
         return if makes_slot {
             Kind::NoTransactionBlock("CREATE SUBSCRIPTION")
         } else {
             Kind::Plain
         };
     }
-    words.eat("unique");
-    if words.eat("index") && words.eat("concurrently") {
+    tokens.accept("unique");
+    if tokens.accept("index") && tokens.accept("concurrently") {
         return Kind::NoTransactionBlock("CREATE INDEX CONCURRENTLY");
     }
-    if words.eat("or") {
-        words.eat("replace");
+    if tokens.accept("or") {
+        tokens.accept("replace");
     }
-    words.eat_any(&["global", "local"]);
-    if words.eat_any(&["temp", "temporary"]) {
-        words.eat("recursive");
-        return if words.eat("view") {
+    tokens.accept_any(&["global", "local"]);
+    if tokens.accept_any(&["temp", "temporary"]) {
+        tokens.accept("recursive");
+        return if tokens.accept("view") {
             Kind::SessionBound("CREATE TEMPORARY VIEW")
-        } else if words.eat("sequence") {
+        } else if tokens.accept("sequence") {
             Kind::SessionBound("CREATE TEMPORARY SEQUENCE")
-        } else if words.seek("commit", "drop") {
+        } else if tokens.skip_past("commit", "drop") {
             Kind::Plain
         } else {
             Kind::SessionBound("CREATE TEMPORARY TABLE")
         };
     }
-    while words.eat_any(&[
+    while tokens.accept_any(&[
         "unlogged",
         "recursive",
         "table",
@@ -229,188 +232,211 @@ fn create(mut words: Tokens) -> Kind {
         "not",
         "exists",
     ]) {}
-    if words.eat("pg_temp") && words.eat(".") {
+    if tokens.accept("pg_temp") && tokens.accept(".") {
         return Kind::SessionBound("CREATE in pg_temp");
     }
     Kind::Plain
 }
 
-fn alter(mut words: Tokens) -> Kind {
-    if words.eat("system") {
+fn alter_kind(mut tokens: Tokens) -> Kind {
+    if tokens.accept("system") {
         return Kind::NoTransactionBlock("ALTER SYSTEM");
     }
-    if words.eat("database") {
-        words.skip_name();
-        return alter_database(words);
+    if tokens.accept("database") {
+        tokens.skip_name();
+        return alter_database_kind(tokens);
     }
-    if words.eat("table") && words.seek("detach", "partition") {
-        words.skip_name();
-        if words.eat("concurrently") {
+    if tokens.accept("table") && tokens.skip_past("detach", "partition") {
+        tokens.skip_name();
+        if tokens.accept("concurrently") {
             return Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY");
         }
     }
-    if words.eat("type") {
-        words.skip_name();
-        if words.eat("add") && words.eat("value") {
+    if tokens.accept("type") {
+        tokens.skip_name();
+        if tokens.accept("add") && tokens.accept("value") {
             return Kind::AddEnumValue;
         }
     }
-    if words.eat("subscription") {
-        words.skip_name();
-        return alter_subscription(words);
+    if tokens.accept("subscription") {
+        tokens.skip_name();
+        return alter_subscription_kind(tokens);
     }
     Kind::Plain
 }
 
-/// Its tablespace is set in two ways, and a setting may be called so too.
-fn alter_database(mut words: Tokens) -> Kind {
-    let sets = words.eat("set");
-    words.eat("with");
-    if words.eat("tablespace") && !(sets && words.eat_any(&["=", "to", "."])) {
+/// There are two forms that set the tablespace, and a setting may be named `tablespace` too.
+fn alter_database_kind(mut tokens: Tokens) -> Kind {
+    let sets = tokens.accept("set");
+    tokens.accept("with");
+    if tokens.accept("tablespace") && !(sets && tokens.accept_any(&["=", "to", "."])) {
         Kind::NoTransactionBlock("ALTER DATABASE SET TABLESPACE")
     } else {
         Kind::Plain
     }
 }
 
-fn alter_subscription(mut words: Tokens) -> Kind {
-    if words.eat("refresh") {
+fn alter_subscription_kind(mut tokens: Tokens) -> Kind {
+    if tokens.accept("refresh") {
         return Kind::NoTransactionBlock("ALTER SUBSCRIPTION REFRESH");
     }
-    if !words.eat_any(&["set", "add", "drop"]) {
+    if !tokens.accept_any(&["set", "add", "drop"]) {
         return Kind::Plain;
     }
-    let refuses = if words.eat("publication") {
-        !words.seek("with", "(") || words.flag("refresh") != Some(false)
+    let refuses = if tokens.accept("publication") {
+        !tokens.skip_past("with", "(") || tokens.flag("refresh") != Some(false)
     } else {
-        // What changes the slot at the publisher: from 17 on, and from 18 on.
-        words.eat("(")
-            && (words.clone().flag("failover").is_some() || words.flag("two_phase") == Some(false))
+        // These change the slot on the publisher, since 17 and since 18.
+        tokens.accept("(")
+            && (tokens.clone().flag("failover").is_some()
+                || tokens.flag("two_phase") == Some(false))
     };
     if refuses { Kind::NoTransactionBlock("ALTER SUBSCRIPTION") } else { Kind::Plain }
 }
 
-fn drop(mut words: Tokens) -> Kind {
-    if words.eat("database") {
+fn drop_kind(mut tokens: Tokens) -> Kind {
+    if tokens.accept("database") {
         Kind::NoTransactionBlock("DROP DATABASE")
-    } else if words.eat("tablespace") {
+    } else if tokens.accept("tablespace") {
         Kind::NoTransactionBlock("DROP TABLESPACE")
-    } else if words.eat("subscription") {
+    } else if tokens.accept("subscription") {
         Kind::NoTransactionBlock("DROP SUBSCRIPTION")
-    } else if words.eat("index") && words.eat("concurrently") {
+    } else if tokens.accept("index") && tokens.accept("concurrently") {
         Kind::NoTransactionBlock("DROP INDEX CONCURRENTLY")
     } else {
         Kind::Plain
     }
 }
 
-fn reindex(mut words: Tokens) -> Kind {
-    let option = words.option("concurrently");
-    if words.eat("schema") {
+fn reindex_kind(mut tokens: Tokens) -> Kind {
+    let option = tokens.option("concurrently");
+    if tokens.accept("schema") {
         return Kind::NoTransactionBlock("REINDEX SCHEMA");
     }
-    if words.eat("database") {
+    if tokens.accept("database") {
         return Kind::NoTransactionBlock("REINDEX DATABASE");
     }
-    if words.eat("system") {
+    if tokens.accept("system") {
         return Kind::NoTransactionBlock("REINDEX SYSTEM");
     }
-    words.eat_any(&["index", "table"]);
-    if words.eat("concurrently") || option == Some(true) {
+    tokens.accept_any(&["index", "table"]);
+    if tokens.accept("concurrently") || option == Some(true) {
         Kind::NoTransactionBlock("REINDEX CONCURRENTLY")
     } else {
         Kind::Plain
     }
 }
 
-/// Whether the server might refuse this in a transaction block, for all that the text tells. Of
-/// these it is certain that it does not, but for the forms that are [`Kind::NoTransactionBlock`].
-pub(super) fn may_stand_alone(statement: &str) -> bool {
+/// Whether the server may reject the statement inside a transaction block although its text does
+/// not show it. It never does for the listed ones, except for forms of
+/// [`Kind::NoTransactionBlock`].
+pub(super) fn may_refuse_transaction_block(statement: &str) -> bool {
     const NEVER: [&str; 16] = [
         "alter", "analyze", "comment", "create", "declare", "delete", "drop", "grant", "insert",
         "lock", "merge", "reset", "revoke", "set", "truncate", "update",
     ];
-    let mut words = Tokens::of(statement);
-    if words.eat("create") {
-        // Of extensions that keep such a view up to date, some must commit.
-        return words.eat("materialized");
+    let mut tokens = Tokens::new(statement);
+    if tokens.accept("create") {
+        // Extensions with self-refreshing views (TimescaleDB) need to commit.
+        return tokens.accept("materialized");
     }
-    !words.eat_any(&NEVER)
+    !tokens.accept_any(&NEVER)
 }
 
-/// Whether a statement that begins so may have a `BEGIN ATOMIC` body.
+/// Whether a statement with this beginning may have a `BEGIN ATOMIC` body.
 pub(super) fn is_routine(start: &str) -> bool {
-    let mut words = Tokens::of(start);
-    let creates = words.eat("create") && (!words.eat("or") || words.eat("replace"));
-    creates && words.eat_any(&["function", "procedure"])
+    let mut tokens = Tokens::new(start);
+    let creates = tokens.accept("create") && (!tokens.accept("or") || tokens.accept("replace"));
+    creates && tokens.accept_any(&["function", "procedure"])
 }
 
-/// The significant tokens of a statement, from the front.
+/// The significant tokens of a statement.
 #[derive(Clone)]
-pub(super) struct Tokens<'a>(pub(super) Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
+pub(super) struct Tokens<'a>(Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
 
 type IsSignificant<'a> = fn(&Token<'a>) -> bool;
 
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        self.0.next()
+    }
+}
+
 impl<'a> Tokens<'a> {
-    pub(super) fn of(statement: &'a str) -> Self {
+    pub(super) fn new(statement: &'a str) -> Self {
         let is_significant: IsSignificant<'a> = Token::is_significant;
         Tokens(Lexer::new(statement, 0).filter(is_significant).peekable())
     }
 
-    pub(super) fn eat(&mut self, word: &str) -> bool {
-        self.0.next_if(|token| token.is(word)).is_some()
+    pub(super) fn peek(&mut self) -> Option<&Token<'a>> {
+        self.0.peek()
     }
 
-    pub(super) fn eat_any(&mut self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.eat(word))
+    pub(super) fn is_at_end(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    pub(super) fn next_if(&mut self, is_wanted: impl Fn(&Token) -> bool) -> Option<Token<'a>> {
+        self.0.next_if(is_wanted)
+    }
+
+    /// Consumes the next token if it is this word or symbol.
+    pub(super) fn accept(&mut self, word: &str) -> bool {
+        self.next_if(|token| token.is(word)).is_some()
+    }
+
+    pub(super) fn accept_any(&mut self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.accept(word))
     }
 
     fn skip_name(&mut self) {
-        self.0.next();
-        while self.eat(".") {
-            self.0.next();
+        self.next();
+        while self.accept(".") {
+            self.next();
         }
     }
 
-    /// Goes past `first second` where they stand side by side outside parentheses.
-    fn seek(&mut self, first: &str, second: &str) -> bool {
+    /// Skips past the next `first second` outside parentheses; to the end if there is none.
+    fn skip_past(&mut self, first: &str, second: &str) -> bool {
         let mut depth = 0usize;
-        while let Some(token) = self.0.next() {
+        while let Some(token) = self.next() {
             if token.is("(") {
                 depth += 1;
             } else if token.is(")") {
                 depth = depth.saturating_sub(1);
-            } else if depth == 0 && token.is(first) && self.eat(second) {
+            } else if depth == 0 && token.is(first) && self.accept(second) {
                 return true;
             }
         }
         false
     }
 
-    /// A flag of the option list that stands here, if one does.
+    /// A flag of the parenthesized option list that comes next, if there is one.
     fn option(&mut self, name: &str) -> Option<bool> {
-        if self.eat("(") { self.flag(name) } else { None }
+        if self.accept("(") { self.flag(name) } else { None }
     }
 
-    /// A flag of an option list, from behind its parenthesis to behind its end. The last one
-    /// counts; without a value it is on; the spellings of off are the server's.
+    /// A flag of the option list whose opening parenthesis was the last token; consumes the list.
+    /// As in the server, the last one wins, and a flag without a value is on.
     fn flag(&mut self, name: &str) -> Option<bool> {
         let mut flag = None;
-        while let Some(option) = self.0.next() {
+        while let Some(option) = self.next() {
             let wanted = option.is(name) || option.text.trim_matches('"') == name;
-            self.eat("=");
+            self.accept("=");
             let mut value = "on";
-            while let Some(token) = self.0.next_if(|token| !token.is(",") && !token.is(")")) {
+            while let Some(token) = self.next_if(|token| !token.is(",") && !token.is(")")) {
                 value = token.text.trim_matches('\'');
             }
             if wanted {
                 flag =
                     Some(!["0", "off", "false"].iter().any(|off| value.eq_ignore_ascii_case(off)));
             }
-            if self.eat(")") {
+            if self.accept(")") {
                 break;
             }
-            self.eat(",");
+            self.accept(",");
         }
         flag
     }
@@ -423,17 +449,17 @@ mod tests {
     fn check(cases: &[(&str, Kind)]) {
         for (statement, kind) in cases {
             assert_eq!(classify(statement), *kind, "{statement}");
-            let shouted: String = statement
+            let upper_case: String = statement
                 .split('\'')
                 .enumerate()
-                .map(|(at, part)| if at % 2 == 0 { part.to_uppercase() } else { part.into() })
+                .map(|(index, part)| if index % 2 == 0 { part.to_uppercase() } else { part.into() })
                 .collect::<Vec<_>>()
                 .join("'");
             if !statement.contains('"') {
-                assert_eq!(classify(&shouted), *kind, "{shouted}");
+                assert_eq!(classify(&upper_case), *kind, "{upper_case}");
             }
             let commented = statement.replacen(' ', " /* (a; -- */ -- b )\n ", 9);
-            if !statement.contains('\'') && *kind != MetaCommand {
+            if !statement.contains('\'') && *kind != PsqlCommand {
                 assert_eq!(classify(&commented), *kind, "{commented}");
             }
         }
@@ -458,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn transaction_control_is_known_in_all_its_forms() {
+    fn transaction_control_is_recognized_in_all_its_forms() {
         check(&[
             ("begin", Begin),
             ("begin work", Begin),
@@ -483,13 +509,14 @@ mod tests {
     }
 
     #[test]
-    fn what_might_refuse_a_transaction_block_unseen_is_told() {
-        for unseen in ["call p()", "do $$ $$", "reindex table t", "select f()", "cluster t"] {
-            assert!(super::may_stand_alone(unseen), "{unseen}");
+    fn statements_whose_text_does_not_show_that_they_refuse_a_transaction_block() {
+        for hidden in ["call p()", "do $$ $$", "reindex table t", "select f()", "cluster t"] {
+            assert!(super::may_refuse_transaction_block(hidden), "{hidden}");
         }
-        assert!(super::may_stand_alone("create materialized view v as select 1"));
-        for seen in ["create table t ()", "alter table t add a int", "insert into t values (1)"] {
-            assert!(!super::may_stand_alone(seen), "{seen}");
+        assert!(super::may_refuse_transaction_block("create materialized view v as select 1"));
+        for harmless in ["create table t ()", "alter table t add a int", "insert into t values (1)"]
+        {
+            assert!(!super::may_refuse_transaction_block(harmless), "{harmless}");
         }
     }
 
@@ -506,41 +533,41 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_refuse_a_transaction_block_stand_alone() {
-        let alone = |statement, name| check(&[(statement, NoTransactionBlock(name))]);
-        alone("create index concurrently on t (x)", "CREATE INDEX CONCURRENTLY");
-        alone(
+    fn statements_that_cannot_run_in_a_transaction_block_are_recognized() {
+        let refuses = |statement, name| check(&[(statement, NoTransactionBlock(name))]);
+        refuses("create index concurrently on t (x)", "CREATE INDEX CONCURRENTLY");
+        refuses(
             "create unique index concurrently if not exists i on t (x)",
             "CREATE INDEX CONCURRENTLY",
         );
-        alone("drop index concurrently if exists i", "DROP INDEX CONCURRENTLY");
-        alone("vacuum", "VACUUM");
-        alone("vacuum full t", "VACUUM");
-        alone("vacuum (analyze, verbose) t", "VACUUM");
-        alone("cluster", "CLUSTER");
-        alone("cluster verbose", "CLUSTER");
-        alone("cluster (verbose)", "CLUSTER");
-        alone("cluster (verbose false)", "CLUSTER");
-        alone("reindex schema s", "REINDEX SCHEMA");
-        alone("reindex (verbose) database d", "REINDEX DATABASE");
-        alone("reindex system d", "REINDEX SYSTEM");
-        alone("create database d", "CREATE DATABASE");
-        alone("drop database if exists d", "DROP DATABASE");
-        alone("alter database d set tablespace s", "ALTER DATABASE SET TABLESPACE");
-        alone("alter database d tablespace s", "ALTER DATABASE SET TABLESPACE");
-        alone("alter database \"set\" with tablespace = s", "ALTER DATABASE SET TABLESPACE");
-        alone("create tablespace s location '/s'", "CREATE TABLESPACE");
-        alone("drop tablespace s", "DROP TABLESPACE");
-        alone("alter system set work_mem = '1MB'", "ALTER SYSTEM");
-        alone("alter system reset all", "ALTER SYSTEM");
-        alone("discard all", "DISCARD ALL");
+        refuses("drop index concurrently if exists i", "DROP INDEX CONCURRENTLY");
+        refuses("vacuum", "VACUUM");
+        refuses("vacuum full t", "VACUUM");
+        refuses("vacuum (analyze, verbose) t", "VACUUM");
+        refuses("cluster", "CLUSTER");
+        refuses("cluster verbose", "CLUSTER");
+        refuses("cluster (verbose)", "CLUSTER");
+        refuses("cluster (verbose false)", "CLUSTER");
+        refuses("reindex schema s", "REINDEX SCHEMA");
+        refuses("reindex (verbose) database d", "REINDEX DATABASE");
+        refuses("reindex system d", "REINDEX SYSTEM");
+        refuses("create database d", "CREATE DATABASE");
+        refuses("drop database if exists d", "DROP DATABASE");
+        refuses("alter database d set tablespace s", "ALTER DATABASE SET TABLESPACE");
+        refuses("alter database d tablespace s", "ALTER DATABASE SET TABLESPACE");
+        refuses("alter database \"set\" with tablespace = s", "ALTER DATABASE SET TABLESPACE");
+        refuses("create tablespace s location '/s'", "CREATE TABLESPACE");
+        refuses("drop tablespace s", "DROP TABLESPACE");
+        refuses("alter system set work_mem = '1MB'", "ALTER SYSTEM");
+        refuses("alter system reset all", "ALTER SYSTEM");
+        refuses("discard all", "DISCARD ALL");
         let detach = "ALTER TABLE DETACH PARTITION CONCURRENTLY";
-        alone("alter table a.t detach partition b.p concurrently", detach);
-        alone("alter table if exists only \"T\" detach partition u&\"p\" concurrently", detach);
+        refuses("alter table a.t detach partition b.p concurrently", detach);
+        refuses("alter table if exists only \"T\" detach partition u&\"p\" concurrently", detach);
     }
 
     #[test]
-    fn their_neighbours_do_not() {
+    fn similar_statements_can_run_in_a_transaction_block() {
         check(&[
             ("create index on t (x)", Plain),
             ("create index \"concurrently\" on t (x)", Plain),
@@ -568,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn reindex_concurrently_is_a_word_or_an_option_that_may_be_off() {
+    fn reindex_concurrently_is_a_keyword_or_an_option_that_may_be_off() {
         let concurrently = NoTransactionBlock("REINDEX CONCURRENTLY");
         check(&[
             ("reindex table concurrently t", concurrently),
@@ -590,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn subscriptions_stand_alone_where_they_reach_for_the_publisher() {
+    fn subscription_commands_that_connect_to_the_publisher_cannot_run_in_a_transaction_block() {
         let create = NoTransactionBlock("CREATE SUBSCRIPTION");
         let alter = NoTransactionBlock("ALTER SUBSCRIPTION");
         check(&[
@@ -624,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_to_or_from_the_client_is_told_from_copy_to_or_from_the_server() {
+    fn copy_through_the_client_differs_from_copy_on_the_server() {
         check(&[
             ("copy t from stdin", CopyFromClient),
             ("copy t (a, b) from stdin with (format csv)", CopyFromClient),
@@ -639,12 +666,12 @@ mod tests {
     }
 
     #[test]
-    fn psql_commands_are_meta_commands() {
-        check(&[("\\restrict a", MetaCommand), ("\\.", MetaCommand), ("select 1 \\g", Plain)]);
+    fn lines_for_psql_are_recognized() {
+        check(&[("\\restrict a", PsqlCommand), ("\\.", PsqlCommand), ("select 1 \\g", Plain)]);
     }
 
     #[test]
-    fn enum_values_are_told_from_other_changes_of_a_type() {
+    fn adding_an_enum_value_differs_from_other_changes_of_a_type() {
         check(&[
             ("alter type t add value 'b'", AddEnumValue),
             ("alter type \"S\" . \"T\" add value if not exists 'b' before 'a'", AddEnumValue),
@@ -655,7 +682,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_those_that_outlive_the_transaction() {
+    fn a_setting_outlives_the_transaction() {
         check(&[
             ("set search_path to s", Setting),
             ("set session work_mem = '1MB'", Setting),
@@ -677,7 +704,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lives_in_the_session_is_named() {
+    fn statements_whose_result_exists_only_in_the_session_are_named() {
         let table = SessionBound("CREATE TEMPORARY TABLE");
         let into = SessionBound("SELECT INTO TEMPORARY TABLE");
         check(&[

@@ -1,254 +1,247 @@
-//! What a statement is about, read off its own text: the tables and schemas it names first, the
-//! setting it changes, the enum value it adds. Good for a remark to a person; nothing is run or
-//! refused for it.
+//! What a statement is about, read from its own text: tables, schemas, indexes, a setting, an enum,
+//! the modes of a transaction.
 
 use super::lexer::{Token, TokenKind};
 use super::statement_kind::Tokens;
 
-/// What a statement does to a table or a schema.
+/// A change to a table or a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// How it touches it.
     pub touch: Touch,
-    /// Whether it is a schema, not a table.
+    /// Whether the target is a schema, not a table.
     pub schema: bool,
-    /// Its name as the server understands it, in parts.
+    /// The parts of the name, case-folded and unquoted as the server does it.
     pub name: Vec<String>,
 }
 
-/// How a statement touches a table or a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// CREATE
     Create,
-    /// ALTER
     Alter,
-    /// DROP
     Drop,
     /// INSERT, UPDATE, DELETE, TRUNCATE
     Write,
 }
 
-/// A setting that a statement changes for the session.
+/// `SET`, `RESET` or `set_config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetStatement {
-    /// Its name; `all` for all of them.
+    /// The setting in lower case; `all` for `RESET ALL`.
     pub name: String,
-    /// Whether it is changed back to what the session began with.
-    pub back: bool,
+    /// Whether the setting goes back to the value that the session began with.
+    pub resets: bool,
 }
 
 pub(super) fn changes(statement: &str) -> Vec<Change> {
-    let mut words = Tokens::of(statement);
-    let Some((touch, schema)) = touch(&mut words) else { return Vec::new() };
+    let mut tokens = Tokens::new(statement);
+    let Some((touch, schema)) = touch_and_target(&mut tokens) else { return Vec::new() };
     let mut changes = Vec::new();
     loop {
-        words.eat("only");
-        let name = name(&mut words);
+        tokens.accept("only");
+        let name = name(&mut tokens);
         if name.is_empty() {
             break;
         }
         changes.push(Change { touch, schema, name });
-        words.eat("*");
-        // Only DROP and TRUNCATE go on with further names.
-        if !matches!(touch, Touch::Drop | Touch::Write) || !words.eat(",") {
+        tokens.accept("*");
+        // Only DROP and TRUNCATE take a list of names.
+        if !matches!(touch, Touch::Drop | Touch::Write) || !tokens.accept(",") {
             break;
         }
     }
     changes
 }
 
-fn touch(words: &mut Tokens) -> Option<(Touch, bool)> {
-    if words.eat("insert") {
-        return words.eat("into").then_some((Touch::Write, false));
+fn touch_and_target(tokens: &mut Tokens) -> Option<(Touch, bool)> {
+    if tokens.accept("insert") {
+        return tokens.accept("into").then_some((Touch::Write, false));
     }
-    if words.eat("delete") {
-        return words.eat("from").then_some((Touch::Write, false));
+    if tokens.accept("delete") {
+        return tokens.accept("from").then_some((Touch::Write, false));
     }
-    if words.eat("update") {
+    if tokens.accept("update") {
         return Some((Touch::Write, false));
     }
-    if words.eat("truncate") {
-        words.eat("table");
+    if tokens.accept("truncate") {
+        tokens.accept("table");
         return Some((Touch::Write, false));
     }
-    let touch = if words.eat("create") {
-        words.eat("unlogged");
+    let touch = if tokens.accept("create") {
+        tokens.accept("unlogged");
         Touch::Create
-    } else if words.eat("alter") {
+    } else if tokens.accept("alter") {
         Touch::Alter
-    } else if words.eat("drop") {
+    } else if tokens.accept("drop") {
         Touch::Drop
     } else {
         return None;
     };
-    let schema = words.eat("schema");
-    if !schema && !words.eat("table") {
+    let schema = tokens.accept("schema");
+    if !schema && !tokens.accept("table") {
         return None;
     }
-    if words.eat("if") {
-        words.eat("not");
-        words.eat("exists");
+    if tokens.accept("if") {
+        tokens.accept("not");
+        tokens.accept("exists");
     }
     Some((touch, schema))
 }
 
 pub(super) fn set_statement(statement: &str) -> Option<SetStatement> {
-    let mut words = Tokens::of(statement);
-    if words.eat("set") {
-        words.eat("session");
-        let name = setting(&mut words)?;
-        words.eat_any(&["to", "="]);
-        let back = words.eat_any(&["default", "none", "local"]) && words.0.next().is_none();
-        Some(SetStatement { name, back })
-    } else if words.eat("reset") {
-        words.eat("session");
-        Some(SetStatement { name: setting(&mut words)?, back: true })
+    let mut tokens = Tokens::new(statement);
+    if tokens.accept("set") {
+        tokens.accept("session");
+        let name = setting_name(&mut tokens)?;
+        tokens.accept_any(&["to", "="]);
+        let resets = tokens.accept_any(&["default", "none", "local"]) && tokens.is_at_end();
+        Some(SetStatement { name, resets })
+    } else if tokens.accept("reset") {
+        tokens.accept("session");
+        Some(SetStatement { name: setting_name(&mut tokens)?, resets: true })
     } else {
-        while let Some(word) = words.0.next() {
-            if word.is("set_config") && words.eat("(") {
-                let name = words.0.next()?.text.trim_matches('\'').to_ascii_lowercase();
-                return Some(SetStatement { name, back: false });
+        while let Some(token) = tokens.next() {
+            if token.is("set_config") && tokens.accept("(") {
+                let name = tokens.next()?.text.trim_matches('\'').to_ascii_lowercase();
+                return Some(SetStatement { name, resets: false });
             }
         }
         None
     }
 }
 
-fn setting(words: &mut Tokens) -> Option<String> {
-    if words.eat("time") {
-        words.eat("zone");
+fn setting_name(tokens: &mut Tokens) -> Option<String> {
+    if tokens.accept("time") {
+        tokens.accept("zone");
         return Some("timezone".to_owned());
     }
-    let name = name(words).join(".").to_ascii_lowercase();
+    let name = name(tokens).join(".").to_ascii_lowercase();
     (!name.is_empty()).then_some(name)
 }
 
 pub(super) fn enum_value(statement: &str) -> Option<&str> {
-    let mut words = Tokens::of(statement);
-    words.0.find(|word| word.is("value"))?;
-    let _ = words.eat("if") && words.eat("not") && words.eat("exists");
-    words.0.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
+    let mut tokens = Tokens::new(statement);
+    tokens.find(|token| token.is("value"))?;
+    let _ = tokens.accept("if") && tokens.accept("not") && tokens.accept("exists");
+    tokens.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
 }
 
-/// How a transaction is asked to be, as far as it must be known when it begins.
+/// The modes of a transaction that must be known when it begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
-    /// `serializable`, ...; none is the usual one.
+    /// `None` is READ COMMITTED.
     pub isolation: Option<&'static str>,
-    /// DEFERRABLE, or NOT.
     pub deferrable: Option<bool>,
-    /// READ ONLY, in which no history row can be written.
+    /// READ ONLY, which excludes the history row.
     pub read_only: bool,
 }
 
 pub(super) fn modes(statement: &str) -> Modes {
-    let mut words = Tokens::of(statement);
+    let mut tokens = Tokens::new(statement);
     let mut modes = Modes::default();
-    while let Some(word) = words.0.next() {
-        if word.is("level") {
-            modes.isolation = if words.eat("serializable") {
+    while let Some(token) = tokens.next() {
+        if token.is("level") {
+            modes.isolation = if tokens.accept("serializable") {
                 Some("serializable")
-            } else if words.eat("repeatable") {
+            } else if tokens.accept("repeatable") {
                 Some("repeatable read")
-            } else if words.eat("read") && words.eat("uncommitted") {
+            } else if tokens.accept("read") && tokens.accept("uncommitted") {
                 Some("read uncommitted")
             } else {
                 None
             };
-        } else if word.is("not") && words.eat("deferrable") {
+        } else if token.is("not") && tokens.accept("deferrable") {
             modes.deferrable = Some(false);
-        } else if word.is("deferrable") {
+        } else if token.is("deferrable") {
             modes.deferrable = Some(true);
-        } else if word.is("read") {
-            modes.read_only = words.eat("only");
+        } else if token.is("read") {
+            modes.read_only = tokens.accept("only");
         }
     }
     modes
 }
 
 pub(super) fn chains(statement: &str) -> bool {
-    let mut words = Tokens::of(statement);
-    words.0.next();
-    words.eat_any(&["work", "transaction"]);
-    words.eat("and") && words.eat("chain")
+    let mut tokens = Tokens::new(statement);
+    tokens.next();
+    tokens.accept_any(&["work", "transaction"]);
+    tokens.accept("and") && tokens.accept("chain")
 }
 
 pub(super) fn enum_name(statement: &str) -> Option<Vec<String>> {
-    let mut words = Tokens::of(statement);
-    let creates = words.eat("create");
-    if !(creates || words.eat("alter")) || !words.eat("type") {
+    let mut tokens = Tokens::new(statement);
+    let creates = tokens.accept("create");
+    if !(creates || tokens.accept("alter")) || !tokens.accept("type") {
         return None;
     }
-    let name = name(&mut words);
-    (!creates || (words.eat("as") && words.eat("enum"))).then_some(name)
+    let name = name(&mut tokens);
+    (!creates || (tokens.accept("as") && tokens.accept("enum"))).then_some(name)
 }
 
-/// What a concurrent build or drop is about.
+/// The target of `CREATE INDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
-    /// The index, in its parts; where the server is to choose the name of a new one, none.
+    /// The parts of the name. `None` if the server chooses the name of the new index.
     pub name: Option<Vec<String>>,
-    /// The table that a new index is on, in its parts; none for one that is dropped.
+    /// The parts of the table's name. `None` for DROP.
     pub table: Option<Vec<String>>,
 }
 
 pub(super) fn index(statement: &str) -> Option<Index> {
-    let mut words = Tokens::of(statement);
-    let creates = words.eat("create");
-    if !(creates || words.eat("drop")) {
+    let mut tokens = Tokens::new(statement);
+    let creates = tokens.accept("create");
+    if !(creates || tokens.accept("drop")) {
         return None;
     }
-    words.eat("unique");
-    if !words.eat("index") || !words.eat("concurrently") {
+    tokens.accept("unique");
+    if !tokens.accept("index") || !tokens.accept("concurrently") {
         return None;
     }
-    if words.eat("if") {
-        words.eat("not");
-        words.eat("exists");
+    if tokens.accept("if") {
+        tokens.accept("not");
+        tokens.accept("exists");
     }
     if !creates {
-        return Some(Index { name: Some(whole_name(&mut words)?), table: None });
+        return Some(Index { name: Some(whole_name(&mut tokens)?), table: None });
     }
-    let index = if words.eat("on") {
+    let index = if tokens.accept("on") {
         None
     } else {
-        let index = whole_name(&mut words)?;
-        words.eat("on").then_some(Some(index))?
+        let index = whole_name(&mut tokens)?;
+        tokens.accept("on").then_some(Some(index))?
     };
-    words.eat("only");
-    Some(Index { name: index, table: Some(whole_name(&mut words)?) })
+    tokens.accept("only");
+    Some(Index { name: index, table: Some(whole_name(&mut tokens)?) })
 }
 
 /// The partitioned table and the partition of `ALTER TABLE ... DETACH PARTITION`.
 pub(super) fn detached(statement: &str) -> Option<[Vec<String>; 2]> {
-    let mut words = Tokens::of(statement);
-    if !words.eat("alter") || !words.eat("table") {
+    let mut tokens = Tokens::new(statement);
+    if !tokens.accept("alter") || !tokens.accept("table") {
         return None;
     }
-    if words.eat("if") {
-        words.eat("exists");
+    if tokens.accept("if") {
+        tokens.accept("exists");
     }
-    words.eat("only");
-    let table = whole_name(&mut words)?;
-    words.eat("*");
-    (words.eat("detach") && words.eat("partition")).then_some(())?;
-    Some([table, whole_name(&mut words)?])
+    tokens.accept("only");
+    let table = whole_name(&mut tokens)?;
+    tokens.accept("*");
+    (tokens.accept("detach") && tokens.accept("partition")).then_some(())?;
+    Some([table, whole_name(&mut tokens)?])
 }
 
-/// A name of which every part can be read: not one with Unicode escapes.
-fn whole_name(words: &mut Tokens) -> Option<Vec<String>> {
-    let name = name(words);
-    let goes_on = words.0.peek().is_some_and(|next| next.kind == TokenKind::QuotedIdentifier);
-    (!name.is_empty() && !goes_on).then_some(name)
+/// A name, unless it has a part with Unicode escapes (`U&"..."`), which we do not decode.
+fn whole_name(tokens: &mut Tokens) -> Option<Vec<String>> {
+    let name = name(tokens);
+    let has_escapes = tokens.peek().is_some_and(|next| next.kind == TokenKind::QuotedIdentifier);
+    (!name.is_empty() && !has_escapes).then_some(name)
 }
 
-/// A name, in parts; empty where none stands.
-fn name(words: &mut Tokens) -> Vec<String> {
+/// The parts of the name that comes next; empty if there is none.
+fn name(tokens: &mut Tokens) -> Vec<String> {
     let mut parts = Vec::new();
-    while let Some(part) = words.0.next_if(|token| part(token).is_some()) {
+    while let Some(part) = tokens.next_if(|token| part(token).is_some()) {
         parts.extend(self::part(&part));
-        if !words.eat(".") {
+        if !tokens.accept(".") {
             break;
         }
     }
@@ -271,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_statement_creates_alters_drops_or_writes_to_is_told_by_name() {
+    fn changed_tables_and_schemas_are_named() {
         use Touch::{Alter, Create, Drop, Write};
         for (statement, touch, schema, names) in [
             ("create table a (b int)", Create, false, "a"),
@@ -287,9 +280,9 @@ mod tests {
             ("delete from a where b", Write, false, "a"),
         ] {
             let changes = changes(statement);
-            assert!(changes.iter().all(|of| (of.touch, of.schema) == (touch, schema)));
-            let told: Vec<_> = changes.iter().map(|change| change.name.join("/")).collect();
-            assert_eq!(told.join(","), names, "{statement}");
+            assert!(changes.iter().all(|change| (change.touch, change.schema) == (touch, schema)));
+            let changed: Vec<_> = changes.iter().map(|change| change.name.join("/")).collect();
+            assert_eq!(changed.join(","), names, "{statement}");
         }
         for statement in ["", "create index a on b (c)", "create temp table a ()", "drop type a"] {
             assert_eq!(changes(statement), [], "{statement}");
@@ -297,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_told_with_whether_it_is_set_back() {
-        for (statement, name, back) in [
+    fn a_set_statement_names_its_setting_and_whether_it_resets_it() {
+        for (statement, name, resets) in [
             ("set search_path = a, b", "search_path", false),
             ("SET SESSION Work_Mem TO '1MB'", "work_mem", false),
             ("set a.b to c", "a.b", false),
@@ -315,15 +308,15 @@ mod tests {
             ("reset all", "all", true),
             ("select pg_catalog.set_config('Search_path', '', false)", "search_path", false),
         ] {
-            let told = set_statement(statement);
-            assert_eq!(told, Some(SetStatement { name: name.to_owned(), back }), "{statement}");
+            let expected = Some(SetStatement { name: name.to_owned(), resets });
+            assert_eq!(set_statement(statement), expected, "{statement}");
         }
         assert_eq!(set_statement("set"), None);
         assert_eq!(set_statement("select 1"), None);
     }
 
     #[test]
-    fn an_added_value_is_told_as_it_is_written() {
+    fn an_added_enum_value_keeps_its_quotes() {
         for statement in [
             "alter type a add value 'b''c'",
             "ALTER TYPE a.\"value\" ADD VALUE IF NOT EXISTS 'b''c' BEFORE 'd'",
@@ -334,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transactions_modes_are_told() {
+    fn the_modes_of_a_transaction_are_read() {
         for (statement, isolation, deferrable, read_only) in [
             ("set transaction isolation level serializable", Some("serializable"), None, false),
             (
@@ -354,13 +347,13 @@ mod tests {
             ("set transaction isolation level read committed", None, None, false),
             ("begin", None, None, false),
         ] {
-            let told = modes(statement);
-            assert_eq!(told, Modes { isolation, deferrable, read_only }, "{statement}");
+            let expected = Modes { isolation, deferrable, read_only };
+            assert_eq!(modes(statement), expected, "{statement}");
         }
     }
 
     #[test]
-    fn an_enum_is_told_by_name() {
+    fn a_created_or_altered_enum_is_named() {
         let name = |statement| enum_name(statement).map(|name| name.join("/"));
         assert_eq!(name("create type \"S\".t as enum ('a')").as_deref(), Some("S/t"));
         assert_eq!(name("ALTER TYPE T add value 'b'").as_deref(), Some("t"));
@@ -369,33 +362,33 @@ mod tests {
     }
 
     #[test]
-    fn a_concurrent_index_is_told_with_its_table() {
-        let told = |statement: &str| {
+    fn a_concurrent_index_is_named_with_its_table() {
+        let names = |statement: &str| {
             let Index { name, table } = index(statement)?;
             Some([name, table].map(|name| name.map(|parts| parts.join("/")).unwrap_or_default()))
         };
         let some = |name: &str, table: &str| Some([name.to_owned(), table.to_owned()]);
-        assert_eq!(told("create index concurrently i on t (a)"), some("i", "t"));
+        assert_eq!(names("create index concurrently i on t (a)"), some("i", "t"));
         let statement = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"I\" ON ONLY S.\"T\" (a)";
-        assert_eq!(told(statement), some("I", "s/T"));
-        assert_eq!(told("create index concurrently on t using gin (a)"), some("", "t"));
-        assert_eq!(told("drop index concurrently if exists s.i"), some("s/i", ""));
-        assert_eq!(told("create index i on t (a)"), None);
+        assert_eq!(names(statement), some("I", "s/T"));
+        assert_eq!(names("create index concurrently on t using gin (a)"), some("", "t"));
+        assert_eq!(names("drop index concurrently if exists s.i"), some("s/i", ""));
+        assert_eq!(names("create index i on t (a)"), None);
         for name in ["U&\"i\"", "s.U&\"i\"", "U&\"s\".i"] {
-            assert_eq!(told(&format!("drop index concurrently {name}")), None);
-            assert_eq!(told(&format!("create index concurrently i on {name} (a)")), None);
+            assert_eq!(names(&format!("drop index concurrently {name}")), None);
+            assert_eq!(names(&format!("create index concurrently i on {name} (a)")), None);
         }
     }
 
     #[test]
-    fn a_detached_partition_is_told_with_its_table() {
-        let told = |statement| detached(statement).map(|names| names.map(|name| name.join("/")));
-        let names = |table: &str, partition: &str| Some([table.to_owned(), partition.to_owned()]);
+    fn a_detached_partition_is_named_with_its_table() {
+        let names = |statement| detached(statement).map(|names| names.map(|name| name.join("/")));
+        let some = |table: &str, partition: &str| Some([table.to_owned(), partition.to_owned()]);
         let statement = "alter table p detach partition s.\"Q\" concurrently";
-        assert_eq!(told(statement), names("p", "s/Q"));
+        assert_eq!(names(statement), some("p", "s/Q"));
         let statement = "ALTER TABLE IF EXISTS ONLY S.P * DETACH PARTITION q FINALIZE";
-        assert_eq!(told(statement), names("s/p", "q"));
-        assert_eq!(told("alter table p detach partition U&\"q\" concurrently"), None);
-        assert_eq!(told("alter table p attach partition q default"), None);
+        assert_eq!(names(statement), some("s/p", "q"));
+        assert_eq!(names("alter table p detach partition U&\"q\" concurrently"), None);
+        assert_eq!(names("alter table p attach partition q default"), None);
     }
 }

@@ -20,12 +20,12 @@ fn all_faults_and_remarks_are_told_at_once_without_a_database() {
     folder.edit_journal(|entries| entries[3]["when"] = 1.into());
     let run = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65);
     for told in [
-        "0000_a.sql:2:1: remark: is run in 3 steps, each recorded when it is done, since PostgreSQL \
-         runs VACUUM only outside a transaction",
-        "0000_a.sql:3:1: fault: has `abort`",
-        "0000_a.sql:4:1: fault: copies",
+        "0000_a.sql:2:1: remark: is run in 3 steps, each recorded when it is done, since VACUUM \
+         cannot run inside a transaction block",
+        "0000_a.sql:3:1: fault: contains `abort`",
+        "0000_a.sql:4:1: fault: contains COPY",
         "0001_b.sql:1:8: fault:",
-        "0002_c.sql:2:1: fault: has `rollback`",
+        "0002_c.sql:2:1: fault: contains `rollback`",
         "0003_d.sql: remark:",
         "9999_orphan.sql: remark: is never run",
         "meta/_journal.json",

@@ -1,5 +1,5 @@
-//! Bad input: one clear sentence that names the thing and the cure, the exit code of the contract,
-//! and nothing run. No panic on anything.
+//! Invalid input: one sentence with the cause and the cure, the documented exit code, and nothing
+//! is run. No input causes a panic.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -11,15 +11,15 @@ use premigrate::cli::config::{Config, Environment};
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
-use premigrate::migrations::{layout, source};
+use premigrate::migrations::source::{Files, JOURNAL};
 use premigrate::postgres::conninfo;
-use premigrate::sql::Script;
+use premigrate::sql::{LineColumn, Script, offset_of};
 
 use crate::harness::{Database, Folder, Random, Run, Running, bare, premigrate};
 
 const FINE: (&str, &str) = ("0000_fine", "create table fine ()");
 
-/// A run that must change nothing, and start nothing.
+/// A run that must change nothing and start nothing.
 #[track_caller]
 fn refused(folder: &Folder, code: i32, words: &[&str]) -> Run {
     let database = Database::fresh();
@@ -35,7 +35,7 @@ fn refused(folder: &Folder, code: i32, words: &[&str]) -> Run {
 // The folder.
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_folder_is_named() {
     let folder = Folder::empty();
     std::fs::remove_dir(&folder.path).unwrap();
     let path = folder.path.display().to_string();
@@ -52,14 +52,14 @@ fn a_folder_that_is_a_file_is_named() {
 }
 
 #[test]
-fn a_folder_without_migrations_says_what_was_looked_for() {
+fn a_folder_without_migrations_is_refused_with_the_known_layouts() {
     let folder = Folder::empty();
     folder.write("README.md", "nothing");
-    refused(&folder, 65, &["no migrations were recognised", "meta/_journal.json", "*.sql"]);
+    refused(&folder, 65, &["no migrations found", "meta/_journal.json", "*.sql"]);
 }
 
 #[test]
-fn a_journal_that_is_no_journal_is_refused() {
+fn an_invalid_journal_is_refused() {
     let folder = Folder::drizzle0(&[FINE]);
     for (journal, word) in [
         ("", "is not valid JSON"),
@@ -69,9 +69,9 @@ fn a_journal_that_is_no_journal_is_refused() {
         (r#"{"entries":{}}"#, "has no list `entries`"),
         (r#"{"entries":[7]}"#, "has no `tag` in entry 0"),
         (r#"{"entries":[{"tag":7,"when":1}]}"#, "has no `tag` in entry 0"),
-        (r#"{"entries":[{"tag":"0000_fine"}]}"#, "`when` of 0000_fine"),
-        (r#"{"entries":[{"tag":"0000_fine","when":1.5}]}"#, "`when` of 0000_fine"),
-        (r#"{"entries":[{"tag":"0000_fine","when":"soon"}]}"#, "`when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine"}]}"#, "the `when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":1.5}]}"#, "the `when` of 0000_fine"),
+        (r#"{"entries":[{"tag":"0000_fine","when":"soon"}]}"#, "the `when` of 0000_fine"),
         (r#"{"entries":[{"tag":"0000_fine","when":99999999999999999999}]}"#, "`when` of"),
     ] {
         folder.write("meta/_journal.json", journal);
@@ -82,7 +82,7 @@ fn a_journal_that_is_no_journal_is_refused() {
 }
 
 #[test]
-fn a_folder_that_has_lost_its_journal_is_not_taken_for_plain_files() {
+fn a_folder_that_has_lost_its_journal_is_not_plain() {
     let folder = Folder::empty();
     folder.write("0000_fine.sql", FINE.1);
     folder.write("meta/0000_snapshot.json", "{}");
@@ -94,7 +94,7 @@ fn a_folder_that_has_lost_its_journal_is_not_taken_for_plain_files() {
 }
 
 #[test]
-fn a_tag_without_a_file_is_named_and_all_of_them_at_once() {
+fn all_missing_files_are_named_at_once() {
     let folder = Folder::drizzle0(&[FINE, ("0001_a", ""), ("0002_b", "")]);
     std::fs::remove_file(folder.path.join("0001_a.sql")).unwrap();
     std::fs::remove_file(folder.path.join("0002_b.sql")).unwrap();
@@ -102,38 +102,38 @@ fn a_tag_without_a_file_is_named_and_all_of_them_at_once() {
 }
 
 #[test]
-fn a_tag_does_not_lead_out_of_the_folder() {
+fn a_tag_outside_the_folder_is_refused() {
     for tag in ["../0000_fine", "a/../../b", "/etc/passwd", "", "a\\b", "a\0b", "."] {
         let folder = Folder::drizzle0(&[FINE]);
         folder.edit_journal(|entries| entries[0]["tag"] = tag.into());
-        refused(&folder, 65, &["names the tag", "not a file inside the folder"]);
+        refused(&folder, 65, &["contains the tag", "not a file inside the folder"]);
     }
 }
 
 #[test]
-fn an_entry_that_stands_twice_is_refused() {
+fn a_duplicate_entry_is_refused() {
     let folder = Folder::drizzle0(&[FINE]);
     folder.edit_journal(|entries| entries.push(entries[0].clone()));
     refused(&folder, 65, &["two migrations are named 0000_fine"]);
 }
 
-// The files: nothing is run, although an earlier migration would be fine.
+// Files: nothing is run, although an earlier migration is fine.
 
 #[test]
-fn a_pending_file_that_is_not_text_is_refused_with_its_offset() {
+fn a_pending_file_that_is_not_text_is_refused_with_the_offset() {
     let folder = Folder::drizzle0(&[FINE, ("0001_bad", "")]);
     for (bytes, words) in [
-        (&b"select 'abc\xff'"[..], "0001_bad.sql is not UTF-8 (byte 11)"),
-        (b"\xef\xbb\xbfselect '\xc3'", "0001_bad.sql is not UTF-8 (byte 11)"),
-        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is not UTF-8 (byte 0)"),
-        (b"select '\0'", "0001_bad.sql has a NUL (byte 8)"),
+        (&b"select 'abc\xff'"[..], "0001_bad.sql is not valid UTF-8 (byte 11)"),
+        (b"\xef\xbb\xbfselect '\xc3'", "0001_bad.sql is not valid UTF-8 (byte 11)"),
+        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is not valid UTF-8 (byte 0)"),
+        (b"select '\0'", "0001_bad.sql contains a NUL byte (byte 8)"),
     ] {
         folder.write("0001_bad.sql", bytes);
         refused(&folder, 65, &["nothing was run", words]);
     }
 }
 
-/// A history with one row, for a folder's first migration.
+/// Creates a history with a row for the first migration.
 fn record(database: &Database, hash: &str) {
     database.execute(&format!(
         "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, \
@@ -144,31 +144,31 @@ fn record(database: &Database, hash: &str) {
 }
 
 #[test]
-fn an_applied_file_that_is_not_utf_8_is_recognised_as_drizzle_hashed_it() {
+fn an_applied_file_that_is_not_utf_8_has_the_hash_that_drizzle_recorded() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_old", "")]);
     folder.write("0000_old.sql", b"select '\xff\xc3'");
-    // sha256 of the text as Node reads it, each bad sequence U+FFFD.
+    // Node reads each invalid sequence as U+FFFD.
     let hash = premigrate::migrations::migration::Hash::of("select '\u{fffd}\u{fffd}'".as_bytes());
     record(&database, hash.as_str());
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 1 applied"]);
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_with_its_place() {
+fn a_statement_that_cannot_be_run_is_refused_with_its_position() {
     for (sql, words) in [
-        ("select 1;\n  rollback", "0001_bad.sql:2:3 has `rollback`"),
-        ("rollback and chain", "0001_bad.sql:1:1 has `rollback and chain`"),
-        ("abort", "0001_bad.sql:1:1 has `abort`"),
-        ("prepare transaction 'x'", "has `prepare transaction 'x'`"),
+        ("select 1;\n  rollback", "0001_bad.sql:2:3 contains `rollback`"),
+        ("rollback and chain", "0001_bad.sql:1:1 contains `rollback and chain`"),
+        ("abort", "0001_bad.sql:1:1 contains `abort`"),
+        ("prepare transaction 'x'", "contains `prepare transaction 'x'`"),
         (
             "/* é */ create temp table a (); vacuum",
-            "0001_bad.sql:1:9 has CREATE TEMPORARY TABLE, which lasts as long as its session",
+            "0001_bad.sql:1:9 contains CREATE TEMPORARY TABLE, which lasts only as long as the session",
         ),
-        ("listen a; commit; select 1", "has LISTEN, which lasts"),
-        ("copy fine from stdin;\n1\n\\.\n", "0001_bad.sql:1:1 copies from or to the client"),
-        ("copy fine to stdout", "0001_bad.sql:1:1 copies from or to the client"),
-        ("\\connect other\nselect 1", "0001_bad.sql:1:1 has `\\connect other`"),
+        ("listen a; commit; select 1", "contains LISTEN, which lasts only"),
+        ("copy fine from stdin;\n1\n\\.\n", "0001_bad.sql:1:1 contains COPY from or to the client"),
+        ("copy fine to stdout", "0001_bad.sql:1:1 contains COPY from or to the client"),
+        ("\\connect other\nselect 1", "0001_bad.sql:1:1 contains `\\connect other`"),
     ] {
         let folder = Folder::drizzle0(&[FINE, ("0001_bad", sql)]);
         refused(&folder, 65, &["nothing was run", words]);
@@ -182,7 +182,7 @@ fn every_file_that_cannot_be_run_is_named_at_once() {
 }
 
 #[test]
-fn an_applied_file_may_hold_what_could_not_be_run() {
+fn an_applied_file_may_contain_what_cannot_be_run() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "COMMIT;--> statement-breakpoint\nvacuum")]);
     let hash = folder.hash("0000_a.sql");
@@ -193,7 +193,7 @@ fn an_applied_file_may_hold_what_could_not_be_run() {
 // The command line and the connection string.
 
 #[test]
-fn a_wrong_command_line_is_told_in_a_sentence() {
+fn an_invalid_command_line_is_explained_in_one_line() {
     for (args, words) in [
         (&["--verbose"][..], "`--verbose` is not an option"),
         (&["-x"], "`-x` is not an option"),
@@ -216,15 +216,15 @@ fn a_wrong_command_line_is_told_in_a_sentence() {
 }
 
 #[test]
-fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
+fn an_argument_that_is_not_utf_8_is_refused_unless_it_is_a_folder() {
     let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     for run in [
         bare().args(&["--bogus", "--format=json", "--", "app"]),
         bare().env("PREMIGRATE_FORMAT", "json").args(&["--bogus", "--", "app"]),
     ] {
-        let told = run.run().exits(64).events().pop().unwrap();
-        assert_eq!(told["message"], "`--bogus` is not an option; see --help");
-        assert_eq!(told["app_started"], false);
+        let event = run.run().exits(64).events().pop().unwrap();
+        assert_eq!(event["message"], "`--bogus` is not an option; see --help");
+        assert_eq!(event["app_started"], false);
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
     run.says(&["premigrate: `--bogus`", "The app was not started."]);
@@ -243,7 +243,7 @@ fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
 }
 
 #[test]
-fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
+fn an_invalid_connection_string_is_explained_without_its_password() {
     let folder = Folder::drizzle0(&[FINE]);
     for (url, words) in [
         ("postgres://u:hunter2@h:port/d", "a port must be a number"),
@@ -268,10 +268,10 @@ fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
     }
 }
 
-// No panic, and no endless loop: small fuzzing, the same in every run.
+// No panic and no endless loop, with the same random input in every run.
 
 impl Random {
-    /// Random bytes, among them words that the readers look for.
+    /// Random bytes and words that matter to the parsers.
     fn bytes(&mut self, words: &[&str]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..self.below(24) {
@@ -285,7 +285,7 @@ impl Random {
 }
 
 #[test]
-fn no_bytes_in_a_folder_make_it_panic() {
+fn random_files_in_a_folder_cause_no_panic() {
     let words = [
         "{",
         "}",
@@ -308,14 +308,15 @@ fn no_bytes_in_a_folder_make_it_panic() {
     ];
     let mut random = Random(1);
     for _ in 0..5000 {
-        let mut files = source::Files::new();
-        files.insert(source::JOURNAL.to_owned(), random.bytes(&words).into());
+        let mut files = Files::new();
+        files.insert(JOURNAL.to_owned(), random.bytes(&words).into());
         files.insert("a.sql".to_owned(), random.bytes(&words).into());
-        let _ = layout::read(&files);
+        let _ = MigrationSet::from_folder(&files.into());
         let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
             .into_owned();
         let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
-        let _ = layout::read(&paths.map(|path| (path, Vec::new().into())).into_iter().collect());
+        let files: Files = paths.map(|path| (path, Vec::new().into())).into_iter().collect();
+        let _ = MigrationSet::from_folder(&files.into());
     }
 }
 
@@ -355,14 +356,14 @@ const SQL: [&str; 32] = [
 ];
 
 #[test]
-fn no_bytes_in_a_migration_make_it_panic() {
+fn random_bytes_in_a_migration_cause_no_panic() {
     let mut random = Random(2);
     for _ in 0..20_000 {
         let bytes = random.bytes(&SQL);
         let migration = Migration::new("a", "a.sql", Some(1), bytes.clone());
         assert!(migration.matches_hash(migration.hash.as_str()));
         let text = String::from_utf8_lossy(&bytes);
-        let script = Script::read(&text);
+        let script = Script::parse(&text);
         let pieces = script.pieces(random.below(40));
         let joined: String = pieces.iter().map(|piece| piece.text.as_ref()).collect();
         assert_eq!(joined, script.sendable(), "{text:?}");
@@ -371,13 +372,12 @@ fn no_bytes_in_a_migration_make_it_panic() {
             assert_eq!(&text[statement.start..][..statement.text.len()], statement.text);
         }
         let at = random.below(60);
-        premigrate::sql::line_and_column(&text, premigrate::sql::offset_of(&text, at));
+        LineColumn::at(&text, offset_of(&text, at));
     }
 }
 
-/// What the server makes of random SQL, we report; the place is always one in the file.
 #[test]
-fn no_error_of_the_servers_makes_it_panic() {
+fn errors_of_the_server_cause_no_panic() {
     let database = Database::fresh();
     let mut random = Random(3);
     for _ in 0..40 {
@@ -395,7 +395,7 @@ fn no_error_of_the_servers_makes_it_panic() {
 }
 
 #[test]
-fn no_arguments_and_no_environment_make_it_panic() {
+fn random_arguments_and_environments_cause_no_panic() {
     let flags = [
         "--",
         "--dir",
@@ -461,7 +461,7 @@ fn no_arguments_and_no_environment_make_it_panic() {
 }
 
 #[test]
-fn no_rows_of_a_history_make_planning_panic() {
+fn random_rows_in_the_history_cause_no_panic() {
     let mut random = Random(5);
     let migrations = |random: &mut Random| {
         let migration = |at: usize, random: &mut Random| {
@@ -500,7 +500,7 @@ fn no_rows_of_a_history_make_planning_panic() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn an_unreadable_file_is_named() {
     let folder = Folder::drizzle0(&[FINE]);
     std::os::unix::fs::symlink("nowhere", folder.path.join("0001_gone.sql")).unwrap();
     refused(&folder, 65, &["0001_gone.sql cannot be read", "No such file"]);
@@ -512,7 +512,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_no_migration_may_be_unreadable() {
+fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     let folder = Folder::empty();
     folder.write("0000_a.sql", "select 1");
     std::os::unix::fs::symlink("nowhere", folder.path.join("notes.txt")).unwrap();
@@ -523,7 +523,7 @@ fn what_is_no_migration_may_be_unreadable() {
         let mut command = Command::new("setpriv");
         let id = Command::new("id").arg("-u").output().unwrap().stdout;
         if id.trim_ascii() == b"0" {
-            // Nothing is unreadable to root.
+            // Root could read it otherwise.
             command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
         }
         let us = env!("CARGO_BIN_EXE_premigrate");

@@ -1,4 +1,4 @@
-//! Names and values as SQL text, against the server's own quoting.
+//! Compares our quoting of names and values with the server's.
 
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use premigrate::sql::quote::{ident, literal};
@@ -6,9 +6,8 @@ use premigrate::sql::quote::{ident, literal};
 use crate::harness::{Random, server};
 
 impl Random {
-    /// Up to 12 pieces of what quoting has to be careful with: at most 48 bytes, since an
-    /// identifier has 63.
-    fn nasty(&mut self) -> String {
+    /// Up to 8 pieces that are hard to quote: at most 48 bytes, since an identifier has at most 63.
+    fn hard_to_quote(&mut self) -> String {
         const PIECES: [&str; 24] = [
             "'", "\"", "\\", "\\'", "''", "\"\"", "$$", "--", "/*", "*/", ";", "\n", "\r", "\t",
             " ", "a", "E", "U&", "é", "日", "😀", "\u{7f}", "%", "select",
@@ -31,7 +30,7 @@ fn clients() -> [Client; 2] {
     })
 }
 
-/// A query's only value, and its column's name.
+/// The only value of a query, and the name of its column.
 fn value(client: &mut Client, sql: &str) -> (String, String) {
     let messages = client.simple_query(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     let row = messages.iter().find_map(|message| match message {
@@ -43,10 +42,10 @@ fn value(client: &mut Client, sql: &str) -> (String, String) {
 }
 
 #[test]
-fn a_literal_is_what_quote_literal_prints_and_comes_back_as_it_was() {
+fn a_literal_equals_quote_literal_and_keeps_its_value() {
     let mut random = Random(1);
     for mut client in clients() {
-        let mut texts: Vec<String> = (0..300).map(|_| random.nasty()).collect();
+        let mut texts: Vec<String> = (0..300).map(|_| random.hard_to_quote()).collect();
         texts.push(String::new());
         for text in texts {
             let ours = literal(&text);
@@ -59,10 +58,10 @@ fn a_literal_is_what_quote_literal_prints_and_comes_back_as_it_was() {
 }
 
 #[test]
-fn an_identifier_names_what_quote_idents_names() {
+fn an_identifier_means_the_same_as_with_quote_ident() {
     let mut random = Random(2);
     for mut client in clients() {
-        let mut names: Vec<String> = (0..300).map(|_| random.nasty()).collect();
+        let mut names: Vec<String> = (0..300).map(|_| random.hard_to_quote()).collect();
         names.extend(["plain", "Mixed", "user", "1st", "select"].map(str::to_owned));
         for name in names {
             let ours = ident(&name);

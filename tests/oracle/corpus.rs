@@ -1,15 +1,15 @@
-//! Real SQL: the extensions and the catalog scripts of the installed server, PostgreSQL's own
-//! regression suite, and our migrations. Nothing of it is kept here but what is ours.
+//! Real SQL: the extensions and the catalog scripts of the installed server, PostgreSQL's regression
+//! suite, and our migrations. Only our own files are part of this repository.
 
 use std::path::{Path, PathBuf};
 
-use crate::agreement::{compare, holds_together};
+use crate::agreement::{check_consistency, compare};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Every `*.sql` below a folder that is UTF-8, by path.
+/// Every `*.sql` under a folder that is valid UTF-8, sorted by path.
 fn files(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -33,7 +33,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The file without what only psql understands: its commands, and the data of COPY.
+/// The file without lines that only psql understands: its commands and the data of COPY.
 fn for_the_server(text: &str) -> String {
     let mut lines = Vec::new();
     let mut in_data = false;
@@ -52,16 +52,16 @@ fn for_the_server(text: &str) -> String {
     lines.join("\n")
 }
 
-/// How many lines a statement may have before the line that it would begin at is passed over.
-const LONGEST: usize = 300;
-/// And how many of them may end in a semicolon, of one that PostgreSQL does not accept.
-const TRIES: usize = 12;
+/// The most lines to try as one statement before its first line is skipped.
+const MAX_LINES: usize = 300;
+/// The most line ends with a semicolon to try as the end of that statement.
+const MAX_TRIES: usize = 12;
 
 #[derive(Default)]
 struct Seen {
     statements: usize,
     lines: usize,
-    passed_over: usize,
+    skipped: usize,
     differences: Vec<String>,
 }
 
@@ -76,9 +76,9 @@ impl Seen {
         }
     }
 
-    /// The whole file; or else whatever runs of lines PostgreSQL accepts, from the top.
+    /// Compares the whole file, or else those runs of lines that PostgreSQL accepts.
     fn read(&mut self, path: &Path, text: &str) {
-        if let Err(broken) = holds_together(text) {
+        if let Err(broken) = check_consistency(text) {
             self.differences.push(format!("{}: {broken}", path.display()));
         }
         let text = for_the_server(text);
@@ -91,8 +91,9 @@ impl Seen {
         let mut accepted = String::new();
         let mut at = 0;
         while at < lines.len() {
-            let ends = (at..lines.len().min(at + LONGEST)).filter(|&end| lines[end].contains(';'));
-            let taken = ends.take(TRIES).find_map(|end| {
+            let ends =
+                (at..lines.len().min(at + MAX_LINES)).filter(|&end| lines[end].contains(';'));
+            let taken = ends.take(MAX_TRIES).find_map(|end| {
                 let text = lines[at..=end].join("\n");
                 Some((end, self.compare(path, &text)?, text))
             });
@@ -105,11 +106,11 @@ impl Seen {
                 }
                 at = end + 1;
             } else {
-                self.passed_over += 1;
+                self.skipped += 1;
                 at += 1;
             }
         }
-        // All that is accepted, as one text: what comes before must not change what comes after.
+        // All accepted lines as one text: an earlier statement must not change a later one.
         let _ = self.compare(path, &accepted);
     }
 }
@@ -121,10 +122,10 @@ fn check(what: &str, folders: &[PathBuf], at_least: usize) {
         count += 1;
         seen.read(&path, &text);
     }
-    let Seen { statements, lines, passed_over, differences } = seen;
+    let Seen { statements, lines, skipped, differences } = seen;
     println!(
         "{what}: {count} files, {lines} lines, {statements} statements compared, \
-         {passed_over} lines that PostgreSQL does not accept"
+         {skipped} lines that PostgreSQL does not accept"
     );
     assert!(differences.is_empty(), "{}\n{}", differences.len(), differences.join("\n\n"));
     assert!(statements >= at_least, "only {statements} statements");
@@ -133,7 +134,7 @@ fn check(what: &str, folders: &[PathBuf], at_least: usize) {
 #[test]
 fn the_servers_own_scripts_are_read_as_its_parser_reads_them() {
     let folders = std::fs::read_dir("/usr/share/postgresql").expect("an installed server");
-    let folders: Vec<_> = folders.map(|it| it.expect("a folder").path()).collect();
+    let folders: Vec<_> = folders.map(|folder| folder.expect("a folder").path()).collect();
     check("share", &folders, 3_000);
 }
 

@@ -1,16 +1,16 @@
-//! Mutated SQL, from a kept corpus and from a seed that is printed: never a panic, the pieces put
-//! together are always the text, and what PostgreSQL accepts is read as PostgreSQL reads it.
+//! Mutates SQL from the corpus, with a seed that is printed. Nothing panics, the joined pieces are
+//! always the text, and what PostgreSQL accepts is read as PostgreSQL reads it.
 //!
-//! Always from the same seed, so that a build does not fail for another's reason. To look for more:
-//! `FUZZ_SEED=clock FUZZ_TEXTS=2000000`. What is found goes to corpus/ as a file.
+//! The seed is fixed, so that a build does not fail by chance. To search further:
+//! `FUZZ_SEED=clock FUZZ_TEXTS=2000000`. Keep what it finds as a file in corpus/.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::agreement::{compare, holds_together};
+use crate::agreement::{check_consistency, compare};
 
-/// What a reader of SQL may stumble over.
+/// Fragments that are hard for a lexer.
 const FRAGMENTS: [&str; 64] = [
     ";",
     "'",
@@ -89,17 +89,17 @@ impl Random {
         (self.0 % limit.max(1) as u64) as usize
     }
 
-    fn of<'a>(&mut self, texts: &[&'a str]) -> &'a str {
+    fn pick<'a>(&mut self, texts: &[&'a str]) -> &'a str {
         texts[self.below(texts.len())]
     }
 
-    /// A place between two characters.
-    fn place(&mut self, text: &str) -> usize {
+    /// An offset between two characters.
+    fn offset(&mut self, text: &str) -> usize {
         text.floor_char_boundary(self.below(text.len() + 1))
     }
 }
 
-fn kept() -> Vec<String> {
+fn corpus() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .expect("the corpus")
@@ -110,18 +110,18 @@ fn kept() -> Vec<String> {
 }
 
 fn mutated(corpus: &[&str], random: &mut Random) -> String {
-    let mut text = random.of(corpus).to_owned();
+    let mut text = random.pick(corpus).to_owned();
     for _ in 0..=random.below(5) {
-        let (a, b) = (random.place(&text), random.place(&text));
+        let (a, b) = (random.offset(&text), random.offset(&text));
         let (from, to) = (a.min(b), a.max(b));
         let short = text.floor_char_boundary((from + random.below(8)).min(text.len()));
         match random.below(7) {
-            0 | 1 => text.insert_str(from, random.of(&FRAGMENTS)),
-            2 => text.replace_range(from..short, random.of(&FRAGMENTS)),
+            0 | 1 => text.insert_str(from, random.pick(&FRAGMENTS)),
+            2 => text.replace_range(from..short, random.pick(&FRAGMENTS)),
             3 => text.replace_range(from..short, ""),
             4 => {
-                let other = random.of(corpus);
-                let (c, d) = (random.place(other), random.place(other));
+                let other = random.pick(corpus);
+                let (c, d) = (random.offset(other), random.offset(other));
                 text.insert_str(from, &other[c.min(d)..c.max(d)]);
             }
             5 => text.truncate(to),
@@ -135,32 +135,32 @@ fn mutated(corpus: &[&str], random: &mut Random) -> String {
     text
 }
 
-/// A marker is a comment to PostgreSQL, and our cut; a byte order mark is no SQL, and passed over.
-fn is_read_alike(text: &str) -> bool {
+/// To PostgreSQL, a marker is a comment, and a byte order mark is not SQL.
+fn is_comparable(text: &str) -> bool {
     !text.contains("--> statement-breakpoint") && !text.starts_with('\u{feff}')
 }
 
 fn examine(text: &str) -> Result<usize, String> {
     let examined = catch_unwind(AssertUnwindSafe(|| {
-        holds_together(text)?;
-        if is_read_alike(text) { compare(text) } else { Ok(None) }
+        check_consistency(text)?;
+        if is_comparable(text) { compare(text) } else { Ok(None) }
     }));
-    examined.unwrap_or_else(|_| Err("it panics".to_owned())).map(Option::unwrap_or_default)
+    examined.unwrap_or_else(|_| Err("a panic".to_owned())).map(Option::unwrap_or_default)
 }
 
 #[test]
-fn the_kept_corpus_is_read_as_the_parser_reads_it() {
-    let corpus = kept();
+fn the_corpus_is_read_as_the_parser_reads_it() {
+    let corpus = corpus();
     for text in &corpus {
-        examine(text).unwrap_or_else(|fault| panic!("{fault}\n---\n{text}\n---"));
+        examine(text).unwrap_or_else(|difference| panic!("{difference}\n---\n{text}\n---"));
     }
     assert!(corpus.len() >= 20, "{}", corpus.len());
 }
 
 #[test]
-fn no_mutated_text_panics_loses_a_byte_or_is_read_otherwise() {
+fn mutated_text_never_panics_loses_a_byte_or_is_read_differently() {
     let given = |name: &str| std::env::var(name).ok();
-    let number = |it: String| it.parse::<u64>().expect("a number");
+    let number = |text: String| text.parse::<u64>().expect("a number");
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
     let seed = match given("FUZZ_SEED") {
         Some(seed) if seed == "clock" => clock(),
@@ -168,15 +168,17 @@ fn no_mutated_text_panics_loses_a_byte_or_is_read_otherwise() {
     };
     let limit = given("FUZZ_TEXTS").map_or(20_000, number);
     println!("FUZZ_SEED={seed}");
-    let corpus = kept();
+    let corpus = corpus();
     let corpus: Vec<&str> = corpus.iter().map(String::as_str).collect();
     let mut random = Random(seed | 1);
     let mut statements = 0;
-    for place in 0..limit {
+    for index in 0..limit {
         let text = mutated(&corpus, &mut random);
         match examine(&text) {
             Ok(compared) => statements += compared,
-            Err(fault) => panic!("FUZZ_SEED={seed}, text {place}: {fault}\n---\n{text}\n---"),
+            Err(difference) => {
+                panic!("FUZZ_SEED={seed}, text {index}: {difference}\n---\n{text}\n---")
+            }
         }
     }
     println!("{limit} texts, {statements} statements that PostgreSQL accepts, seed {seed}");

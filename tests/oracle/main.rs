@@ -1,8 +1,8 @@
-//! premigrate's reading of SQL, held against PostgreSQL's own parser and against its servers.
+//! Compares how premigrate reads SQL with PostgreSQL's own parser and with its servers.
 //!
-//! A crate of its own, since the parser is PostgreSQL's C code: `scripts/test` runs it. What it
-//! reads beside our own files, the server's and PostgreSQL's regression suite, `scripts/setup
-//! oracle` fetches; and the servers from npm, pinned in `package-lock.json`, `scripts/setup node`.
+//! A separate crate, since the parser is PostgreSQL's C code. `scripts/test` runs it. `scripts/setup
+//! oracle` fetches the server's files and PostgreSQL's regression suite; `scripts/setup node` fetches
+//! the servers, pinned in `package-lock.json`.
 
 mod agreement;
 mod corpus;

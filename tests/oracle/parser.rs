@@ -1,5 +1,4 @@
-//! The oracle: what PostgreSQL's own parser and scanner say of a text. Nothing of premigrate's
-//! reader is used here.
+//! The oracle: PostgreSQL's own parser and scanner. Uses nothing of premigrate.
 
 use std::ops::Range;
 
@@ -12,13 +11,12 @@ use pg_query::{NodeEnum, ParserOptions};
 
 /// One statement, as PostgreSQL sees it.
 pub struct Parsed {
-    /// From its first token to its last.
+    /// From the first token to the last.
     pub range: Range<usize>,
-    /// What it needs to run.
     pub needs: Needs,
 }
 
-/// What a statement needs to run, as its parse tree tells.
+/// What a statement needs to run, by its parse tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     Nothing,
@@ -33,8 +31,8 @@ pub enum Needs {
     EnumValue,
     Setting,
     Session,
-    /// The parser takes it, and every server refuses it: there is no such setting.
-    Whatever,
+    /// Not compared: the parser accepts a setting that does not exist, or cannot decide.
+    Unknown,
 }
 
 /// The statements of a text, if PostgreSQL accepts it.
@@ -98,7 +96,7 @@ fn needs(node: &NodeEnum) -> Needs {
         | NodeEnum::DropTableSpaceStmt(_)
         | NodeEnum::AlterSystemStmt(_)
         | NodeEnum::DropSubscriptionStmt(_) => Needs::NoTransaction,
-        // Beside other options it is refused for that.
+        // With other options, it is refused because of them.
         NodeEnum::AlterDatabaseStmt(it) => {
             outside_transaction(it.options.len() == 1 && flag(&it.options, "tablespace").is_some())
         }
@@ -158,16 +156,16 @@ fn needs(node: &NodeEnum) -> Needs {
     }
 }
 
-fn outside_transaction(is_alone: bool) -> Needs {
-    if is_alone { Needs::NoTransaction } else { Needs::Nothing }
+fn outside_transaction(is_refused: bool) -> Needs {
+    if is_refused { Needs::NoTransaction } else { Needs::Nothing }
 }
 
 fn setting(it: &VariableSetStmt) -> Needs {
     let resets = matches!(it.kind(), VariableSetKind::VarReset | VariableSetKind::VarResetAll);
     match it.name.as_str() {
         "TRANSACTION" | "TRANSACTION SNAPSHOT" if !resets => Needs::SetTransaction,
-        // Words of the grammar, where `TO` or `=` follows.
-        "constraints" | "transaction" | "local" | "session" | "names" => Needs::Whatever,
+        // Keywords of the grammar, followed by `TO` or `=`.
+        "constraints" | "transaction" | "local" | "session" | "names" => Needs::Unknown,
         _ if it.is_local => Needs::Nothing,
         _ => Needs::Setting,
     }
@@ -190,7 +188,7 @@ fn in_pg_temp(name: &[Node]) -> Needs {
     }
 }
 
-/// Only the first query of a UNION may have an INTO, which the parser leaves to others.
+/// Only the first query of a UNION may have an INTO, but the parser does not check it.
 fn makes_temporary(it: &SelectStmt) -> bool {
     let into = it.into_clause.as_ref().and_then(|into| into.rel.as_ref());
     let parts = [it.larg.as_deref(), it.rarg.as_deref()];
@@ -214,11 +212,11 @@ fn select(it: &SelectStmt) -> Needs {
         };
         is(call.funcname.last(), "set_config") && is(call.args.get(2), "false")
     });
-    // Whether it does nothing else, so that it can be done again, is not the grammar's to say.
-    if sets { Needs::Whatever } else { Needs::Nothing }
+    // premigrate requires that the query does nothing else, which the parse tree does not show.
+    if sets { Needs::Unknown } else { Needs::Nothing }
 }
 
-/// A flag in an option list, by the server's rules for booleans; without a value it is on.
+/// A flag in an option list, by the server's rules for booleans. Without a value it is on.
 fn flag(options: &[Node], name: &str) -> Option<bool> {
     let mut options = options.iter().filter_map(|option| match &option.node {
         Some(NodeEnum::DefElem(it)) if it.defname == name => Some(is_on(it)),

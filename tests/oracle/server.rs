@@ -1,6 +1,5 @@
-//! Which statements each version of the server refuses inside a transaction block: exactly those
-//! that we know by their text. Statements that would change the whole server are only ever sent
-//! inside of one.
+//! Each version of the server refuses inside a transaction block exactly the statements that we
+//! recognize. Everything is sent inside of one, since some statements would change the whole server.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::thread;
 use postgres::{Client, NoTls};
 use premigrate::sql::{Kind, Script};
 
-/// What the statements speak of.
+/// The objects that the statements are about.
 const OBJECTS: &str = "create table t (id int primary key, v int);
 create index i on t (v);
 create table p (id int) partition by range (id);
@@ -25,8 +24,8 @@ create subscription s connection 'host=127.0.0.1 port=1 dbname=none' publication
 create subscription off connection 'host=127.0.0.1 port=1 dbname=none' publication pub
     with (connect = false);";
 
-/// Forms that PostgreSQL refuses in a transaction block, with the first version that does, of 13 to
-/// 18; each later one does too.
+/// Statements that PostgreSQL refuses in a transaction block, with the first version from 13 to 18
+/// that does. All later ones do too.
 const REFUSED: [(&str, u32); 64] = [
     ("create database oracle_d", 13),
     ("create database oracle_d template template0", 13),
@@ -98,8 +97,8 @@ const REFUSED: [(&str, u32); 64] = [
     ("reindex(concurrently on, verbose)table t", 14),
 ];
 
-/// Their neighbours, which PostgreSQL takes, with the first version that has them.
-const TAKEN: [(&str, u32); 47] = [
+/// Similar statements that PostgreSQL accepts, with the first version that has them.
+const ACCEPTED: [(&str, u32); 47] = [
     ("alter database postgres set work_mem = '8MB'", 13),
     ("alter database postgres connection limit 50", 13),
     ("alter database postgres set tablespace.x = y", 13),
@@ -149,11 +148,11 @@ const TAKEN: [(&str, u32); 47] = [
     ("do 'begin perform 1; end'", 13),
 ];
 
-/// What npm packages of PostgreSQL's servers, for this machine.
+/// The versions of the server that npm has for this architecture.
 const VERSIONS: &[u32] =
     if cfg!(target_arch = "aarch64") { &[15, 16, 17, 18] } else { &[13, 14, 15, 16, 17, 18] };
 
-/// A server of this version, which goes away with it.
+/// A server that stops when dropped.
 struct Server {
     script: Child,
     url: String,
@@ -166,7 +165,7 @@ impl Server {
         let home = here.join(package).join("native");
         assert!(home.is_dir(), "{} is missing: scripts/setup node", home.display());
         let mut script = Command::new(here.join("../../scripts/with-postgres"))
-            // It stays until there is nothing more to read, which is when we are gone.
+            // The server runs until its standard input is closed.
             .args(["sh", "-c", "echo $TEST_DATABASE_URL; cat"])
             .env("POSTGRES_HOME", home)
             .stdin(Stdio::piped())
@@ -194,28 +193,29 @@ impl Drop for Server {
 }
 
 #[test]
-fn servers_from_13_to_18_refuse_in_a_transaction_block_exactly_what_stands_alone() {
-    let wrong: Vec<String> = thread::scope(|scope| {
-        let asked: Vec<_> =
-            VERSIONS.iter().map(|&version| scope.spawn(move || wrong_on(version))).collect();
-        asked.into_iter().flat_map(|asked| asked.join().expect("a server")).collect()
+fn servers_from_13_to_18_refuse_in_a_transaction_block_what_we_recognize() {
+    let differences: Vec<String> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            VERSIONS.iter().map(|&version| scope.spawn(move || differences(version))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a server")).collect()
     });
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// What this server and we see differently.
-fn wrong_on(version: u32) -> Vec<String> {
+/// Where this server and premigrate disagree.
+fn differences(version: u32) -> Vec<String> {
     let server = Server::start(version);
     server.connect("postgres").batch_execute("create database oracle").expect("a database");
     let mut client = server.connect("oracle");
     client.batch_execute(OBJECTS).expect("the objects");
-    // Its worker finds no publisher, and tries again; a disabled one is refused for that first.
+    // Enabled, since a disabled one is refused for another reason. Its worker finds no publisher.
     client.batch_execute("alter subscription s enable").expect("a subscription");
-    let told: String = client.query_one("show server_version_num", &[]).expect("it").get(0);
-    assert_eq!(told.parse::<u32>().expect("a number") / 10_000, version);
-    let mut asked = 0;
-    let mut wrong = Vec::new();
-    for (place, (statement, since)) in REFUSED.iter().chain(&TAKEN).enumerate() {
+    let number: String =
+        client.query_one("show server_version_num", &[]).expect("a version").get(0);
+    assert_eq!(number.parse::<u32>().expect("a number") / 10_000, version);
+    let mut count = 0;
+    let mut differences = Vec::new();
+    for (index, (statement, since)) in REFUSED.iter().chain(&ACCEPTED).enumerate() {
         if version < *since {
             continue;
         }
@@ -223,18 +223,19 @@ fn wrong_on(version: u32) -> Vec<String> {
         let result = client.batch_execute(statement);
         client.batch_execute("rollback").expect("its end");
         let code = result.as_ref().err().and_then(|error| error.code()).map(|code| code.code());
-        let script = Script::read(statement);
+        let script = Script::parse(statement);
         let [read] = script.statements() else { panic!("{statement}") };
         let outside_transaction = matches!(read.kind, Kind::NoTransactionBlock(_));
-        // What is refused for another reason would show nothing.
-        let expected = if place < REFUSED.len() { Some("25001") } else { None };
+        // A refusal for another reason would prove nothing.
+        let expected = if index < REFUSED.len() { Some("25001") } else { None };
         if code != expected || outside_transaction != expected.is_some() {
-            wrong.push(format!("PostgreSQL {version}: {statement}: {:?}, {result:?}", read.kind));
+            differences
+                .push(format!("PostgreSQL {version}: {statement}: {:?}, {result:?}", read.kind));
         }
-        asked += 1;
+        count += 1;
     }
     client.batch_execute("alter subscription s disable").expect("quiet");
-    println!("PostgreSQL {version}: {asked} statements asked");
-    assert!(asked > 85, "PostgreSQL {version}: {asked}");
-    wrong
+    println!("PostgreSQL {version}: {count} statements");
+    assert!(count > 85, "PostgreSQL {version}: {count}");
+    differences
 }

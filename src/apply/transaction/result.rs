@@ -323,7 +323,7 @@ impl ErrorLocation {
                 (statement, script.statements().get(statement)?.start, false)
             }
         };
-        let (line, column) = sql::line_and_column(text, offset);
+        let sql::LineColumn { line, column } = sql::LineColumn::at(text, offset);
         let excerpt = Excerpt::of(text, line, is_exact.then_some(column));
         Some(ErrorLocation { statement: statement + 1, position: (line, column), excerpt })
     }

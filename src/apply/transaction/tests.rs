@@ -80,8 +80,8 @@ fn judged(responses: &[Response], end: Option<QueryError>) -> String {
 
 fn judged_of(sql: &str, piece: usize, responses: &[Response], end: Option<QueryError>) -> String {
     let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
-    let script = Script::read(sql);
-    let steps = Steps::of(&script);
+    let script = Script::parse(sql);
+    let steps = Steps::split(&script);
     let step = &steps.all()[0];
     let number = StepNumber { step: 1, of: 1 };
     let step = StepRef { migration: &migration, script: &script, step, number };
@@ -310,7 +310,7 @@ fn each_statement_of_ours_is_one_statement() {
                 let opening = opening(&spec, &expected, &timeouts());
                 let closing = closing(&spec, &expected, &timeouts());
                 for (role, sql) in opening.iter().chain(&closing) {
-                    assert_eq!(Script::read(sql).statements().len(), 1, "{role:?}: {sql}");
+                    assert_eq!(Script::parse(sql).statements().len(), 1, "{role:?}: {sql}");
                 }
             }
         }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use crate::migrations::layout::LayoutProblem;
-use crate::migrations::migration::{Layout, NotText};
-use crate::migrations::prepared::{Place, Why};
+use crate::migrations::migration::Layout;
+use crate::migrations::prepared::Reason;
 use crate::migrations::source::JOURNAL;
 use crate::migrations::steps::SplitReason;
-use crate::sql::{MARKER, Touch};
+use crate::sql::{LineColumn, MARKER, Touch};
 
 /// One thing to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Finding {
     /// Of which file, by its path inside the folder; empty for the folder itself.
     pub file: String,
     /// Where in it, if somewhere: line and column, from 1.
-    pub place: Place,
+    pub place: Option<LineColumn>,
     /// What.
     pub what: Lint,
 }
@@ -35,7 +35,7 @@ pub enum Lint {
     /// The folder does not hold what it should.
     LayoutProblem(LayoutProblem),
     /// The migration cannot be run as it is.
-    NotRunnable(Why),
+    NotRunnable(Reason),
     /// This is opened and never closed.
     Unterminated(&'static str),
     /// It takes several transactions.
@@ -134,19 +134,19 @@ impl Lint {
                 LayoutProblem::Journal(_) => "journal",
                 LayoutProblem::Tag(_) => "tag",
                 LayoutProblem::When(_) => "when",
-                LayoutProblem::NoFile { .. } => "no_file",
-                LayoutProblem::Twice(_) => "twice",
+                LayoutProblem::MissingFile { .. } => "no_file",
+                LayoutProblem::DuplicateName(_) => "twice",
                 LayoutProblem::FolderName(_) => "folder_name",
-                LayoutProblem::Order(_) => "order",
+                LayoutProblem::UnsortableName(_) => "order",
             },
             Lint::NotRunnable(why) => match why {
-                Why::NotText(NotText::InvalidUtf8 { .. }) => "not_utf8",
-                Why::NotText(NotText::Nul { .. }) => "nul",
-                Why::Undoes(_) => "undoes",
-                Why::SessionBound(_) => "session_bound",
-                Why::CopyData => "copy_data",
-                Why::MetaCommand(_) => "meta_command",
-                Why::ReadingSetting(_) => "reading_setting",
+                Reason::NotUtf8 { .. } => "not_utf8",
+                Reason::HasNul { .. } => "nul",
+                Reason::RollsBack(_) => "undoes",
+                Reason::NeedsSession(_) => "session_bound",
+                Reason::CopyData => "copy_data",
+                Reason::PsqlCommand(_) => "meta_command",
+                Reason::ChangesLexing(_) => "reading_setting",
             },
             Lint::Unterminated(_) => "unterminated",
             Lint::Split { .. } => "split",

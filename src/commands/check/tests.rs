@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::cli::config::Format;
-use crate::history::plan::Pending;
+use crate::migrations::migration::MigrationSet;
 use crate::render;
 
 /// 2026-11-22T12:00:00Z
@@ -14,8 +14,9 @@ fn table() -> Table {
 
 type Folder<'a> = &'a [(&'a str, &'a [u8])];
 
-fn files(files: Folder) -> Files {
-    files.iter().map(|(path, content)| ((*path).to_owned(), Cow::Owned(content.to_vec()))).collect()
+fn files(files: Folder) -> MigrationFolder {
+    let file = |(path, content): &(&str, &[u8])| ((*path).to_owned(), Cow::Owned(content.to_vec()));
+    files.iter().map(file).collect::<Files>().into()
 }
 
 fn journal(entries: &[(&str, i64)]) -> String {
@@ -30,7 +31,7 @@ fn words(checked: &CheckReport) -> Vec<String> {
         .findings
         .iter()
         .map(|Finding { file, place, what }| {
-            let place = place.map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
+            let place = place.map_or(String::new(), |position| format!(":{position}"));
             let fault = if what.severity() == Severity::Error { "!" } else { "" };
             format!("{file}{place} {}{fault}", what.code())
         })
@@ -72,7 +73,7 @@ fn of_what_drizzle_kit_makes_there_is_nothing_to_say() {
 #[test]
 fn of_our_own_migrations_there_is_nothing_to_say() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let files = crate::migrations::source::read(&crate::migrations::source::Origin::Folder(folder))
+    let files = crate::migrations::source::load(&crate::migrations::source::Origin::Folder(folder))
         .unwrap();
     assert_eq!(words(&check(&files, &table(), NOW)), [""; 0]);
 }
@@ -106,14 +107,14 @@ fn everything_is_told_at_once_by_file_in_the_sets_order() {
 meta/_journal.json:3:17: remark: gives 0000_a the `when` 4, which is not later than that of 0001_b: \
 drizzle-orm 0.x skips it where 0001_b has been applied, premigrate does not; raise it, unless it has \
 been applied
-gone.sql: fault: is missing, and meta/_journal.json names gone; restore the file (is it copied into the \
+gone.sql: fault: is missing, but meta/_journal.json lists gone; restore the file (was it copied into the \
 image?)
 0001_b.sql:2:1: remark: resembles `--> statement-breakpoint`, but nobody splits here; write it exactly \
 so, or remove it, unless the file has been applied
 0001_b.sql:3:8: fault: opens a quoted string that is never closed; close it
-0000_a.sql:2:3: remark: is run in 3 steps, each recorded when it is done, since PostgreSQL runs VACUUM \
-only outside a transaction
-0000_a.sql:3:1: fault: has `rollback`, which would leave nothing of what the history says was done; \
+0000_a.sql:2:3: remark: is run in 3 steps, each recorded when it is done, since VACUUM cannot run inside a \
+transaction block
+0000_a.sql:3:1: fault: contains `rollback`, which would leave the migration's changes uncommitted; \
 remove it
 0002_c.sql: remark: is never run, since meta/_journal.json does not name it; put its SQL into a migration \
 made by `drizzle-kit generate --custom`, or remove it
@@ -129,8 +130,8 @@ fn json_has_one_object_a_line_with_a_word_for_programs() {
     assert_eq!(
         render::check_of(&checked, Format::Json),
         "{\"severity\":\"fault\",\"file\":\"1.sql\",\"line\":2,\"column\":1,\
-         \"what\":\"undoes\",\"message\":\"has `rollback\u{fffd}`, which would leave nothing of what \
-         the history says was done; remove it\"}\n"
+         \"what\":\"undoes\",\"message\":\"contains `rollback\u{fffd}`, which would leave the \
+         migration's changes uncommitted; remove it\"}\n"
     );
 }
 
@@ -163,7 +164,7 @@ fn everything_wrong_with_the_folder_is_a_fault() {
     ];
     for (folder, expected) in cases {
         assert_eq!(told(folder), expected, "{folder:?}");
-        assert!(layout::read(&files(folder)).is_err(), "{folder:?}");
+        assert!(MigrationSet::from_folder(&files(folder)).is_err(), "{folder:?}");
     }
 }
 
@@ -235,7 +236,7 @@ fn told_of_times(whens: &[i64]) -> Vec<String> {
     let entries: Vec<_> = tags.iter().map(String::as_str).zip(whens.iter().copied()).collect();
     let mut folder = files(&[(JOURNAL, journal(&entries).as_bytes())]);
     for tag in &tags {
-        folder.insert(format!("{tag}.sql"), Cow::Owned(format!("-- {tag}").into_bytes()));
+        folder.files.insert(format!("{tag}.sql"), Cow::Owned(format!("-- {tag}").into_bytes()));
     }
     words(&check(&folder, &table(), NOW))
 }
@@ -408,7 +409,7 @@ fn every_sentence_stands_behind_a_file_and_ends_in_a_cure() {
             let sentence = finding.what.to_string();
             assert!(!sentence.ends_with('.') && !sentence.contains("  "), "{sentence}");
             assert!(sentence.contains(';') || sentence.contains(','), "{sentence}");
-            assert!(finding.place.is_none_or(|(line, column)| line > 0 && column > 0));
+            assert!(finding.place.is_none_or(|position| position.line > 0 && position.column > 0));
         }
     }
 }
@@ -421,14 +422,11 @@ fn whatever_is_refused_is_a_fault_and_nothing_panics() {
         for format in [Format::Text, Format::Json] {
             render::check_of(&checked, format);
         }
-        let refused = match layout::read(&folder) {
+        let refused = match MigrationSet::from_folder(&folder) {
             Err(_) => 0,
             Ok(set) => {
                 assert_eq!(checked.migrations, set.migrations().len());
-                let all = 0..set.migrations().len();
-                let pending: Vec<_> =
-                    all.map(|place| Pending { index: place, out_of_order: false }).collect();
-                if prepared::fit(&set, &pending).is_err() { 1 } else { 2 }
+                if prepared::prepare(set.migrations().iter()).is_err() { 1 } else { 2 }
             }
         };
         seen[refused] += 1;
@@ -465,7 +463,7 @@ impl Random {
 }
 
 /// Folders of tokens that matter and of any bytes, from a fixed seed.
-fn soups() -> impl Iterator<Item = Files> {
+fn soups() -> impl Iterator<Item = MigrationFolder> {
     const SQL: &str = "select 1|;|\n|--> statement-breakpoint|set role a|reset|all|set time|set|\
         '|$$|/*|*/|--|\r\n|\u{feff}|é|\0|(|)|-->statement-breakpoint|begin;|commit;|vacuum;|\
         set_config(|set transaction|alter type e add value 'b'|create table|drop schema|truncate|\
@@ -497,6 +495,6 @@ fn soups() -> impl Iterator<Item = Files> {
             _ => None,
         };
         files.extend(journal.map(|journal| (JOURNAL.to_owned(), Cow::Owned(journal))));
-        files
+        files.into()
     })
 }

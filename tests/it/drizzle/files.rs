@@ -302,7 +302,7 @@ fn what_no_runner_can_make_sense_of_ends_the_run_before_or_without_leaving_anyth
             b"create table t (a int); copy t from stdin;\n1\n\\.\n",
             "42601",
             65,
-            "copies from or to the client",
+            "contains COPY from or to the client",
         ),
     ];
     for (what, file, refusal, code, says) in cases {
