@@ -13,6 +13,7 @@ mod hints;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::apply::error::ApplyError;
@@ -22,7 +23,7 @@ use crate::error::Error;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 use crate::sql::redact;
 
-pub use self::answers::{check_of, created, list_of, prospect_of, status_of};
+pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
 
 /// An event, as a line or more for stderr.
 pub fn event(event: &Event, format: Format) -> String {
@@ -64,6 +65,12 @@ pub fn ended(ended: &Error, with_app: bool, format: Format) -> String {
 /// more.
 fn line(object: Map<String, Value>) -> String {
     escaped(masked_fields(object))
+}
+
+/// One value as a line of JSON, without passwords and with every control character escaped: JSON
+/// itself escapes only the first 32, and terminals obey more.
+fn json_line(value: &impl Serialize) -> String {
+    line(object(serde_json::to_value(value).unwrap_or_default()))
 }
 
 fn escaped(object: Map<String, Value>) -> String {

@@ -25,8 +25,6 @@ pub struct Row {
     /// The transaction that wrote it as it is (`xmin`). Whoever changes a row writes another one. 0,
     /// which is no transaction's number, where it was written anew since it was read.
     pub xmin: u32,
-    /// When it was applied, in ISO 8601, where the table was asked ([`Table::times`]) and knows.
-    pub applied_at: Option<String>,
 }
 
 impl fmt::Display for Row {
@@ -283,12 +281,12 @@ impl Table {
         )
     }
 
-    /// Asks when each row was applied, in ISO 8601, and how many seconds ago. A table without
-    /// `applied_at` takes NULL from around it, and so knows of no row.
-    pub fn times_sql(&self) -> String {
+    /// Selects, for each row that has an `applied_at`, its `id`, that time in ISO 8601 and its age,
+    /// both in whole seconds. In a table without the column, the name resolves to the NULL around it.
+    pub fn applied_times_sql(&self) -> String {
         format!(
-            "select id, pg_catalog.to_json(applied) #>> '{{}}', \
-             extract(epoch from pg_catalog.clock_timestamp() - applied) \
+            "select id, pg_catalog.to_json(pg_catalog.date_trunc('second', applied)) #>> '{{}}', \
+             pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - applied)) \
              from (select null::pg_catalog.timestamptz as applied_at) unknown, \
              lateral (select id, applied_at as applied from {}) known where applied is not null",
             self.qualified()
@@ -401,7 +399,6 @@ impl NewRow {
             created_at: self.created_at.or_else(|| number(2)),
             name: self.name.clone().filter(|_| state == TableVersion::V1),
             xmin: answer.get(1)?.as_ref()?.parse().ok()?,
-            applied_at: None,
         })
     }
 }
@@ -442,7 +439,6 @@ impl History {
                 created_at: entry.created_at,
                 name: entry.name.clone().filter(|_| self.state == TableVersion::V1),
                 xmin: 0,
-                applied_at: None,
             });
         }
     }
@@ -501,7 +497,6 @@ impl Columns {
             xmin: text(self.xmin)
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| not("has a row without a version"))?,
-            applied_at: None,
         })
     }
 }

@@ -88,7 +88,6 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
             name: Some(name).filter(|_| state == TableVersion::V1 && !random.one_in(4)),
             xmin: 0,
-            applied_at: None,
         }
     });
     let rows: Vec<Row> = rows.collect();
@@ -367,7 +366,6 @@ fn what_a_runner_has_run_is_never_run_again_however_it_marks_its_rows() {
                 },
                 name: None,
                 xmin: 0,
-                applied_at: None,
             });
         }
         let set = MigrationSet::new(Layout::Drizzle0, migrations).unwrap();
@@ -434,7 +432,6 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
                 created_at: Some(created_at).filter(|_| !random.one_in(6)),
                 name: name.clone(),
                 xmin: 0,
-                applied_at: None,
             });
         }
     }
