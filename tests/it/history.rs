@@ -78,7 +78,7 @@ fn status_shows_how_every_migration_and_every_row_stands() {
          0001_b  edited\n\
          0002_c  applied\n\
          0003_d  pending\n\
-         row 4 (created_at 1700000000000) records a migration once more\n\
+         row 4 (created_at 1700000000000) records the same migration as another row\n\
          row 5 (created_at 1600000000000) matches no migration\n\
          2 applied, 1 edited, 1 pending\n"
     );

@@ -31,7 +31,7 @@ fn text(status: &Status) -> String {
     }
     for row in &status.rows {
         let state = match row.state {
-            RowState::Duplicate => "records a migration once more",
+            RowState::Duplicate => "records the same migration as another row",
             RowState::Ambiguous => "could belong to several migrations",
             RowState::Unknown => "matches no migration",
         };
@@ -68,4 +68,63 @@ fn age_text(seconds: u64) -> String {
         _ => (seconds / 86_400, "day"),
     };
     plural(usize::try_from(count).unwrap_or(usize::MAX), unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::status::RowLine;
+
+    fn status() -> Status {
+        let line = |migration: &str, state, seconds_ago: Option<u64>| MigrationLine {
+            migration: migration.to_owned(),
+            state,
+            applied_at: seconds_ago.map(|_| "2026-11-22T18:01:27+00:00".to_owned()),
+            seconds_ago,
+        };
+        let migrations = vec![
+            line("1_a", MigrationState::Applied, Some(7_300)),
+            line("2_bb", MigrationState::Partial { steps_done: 2, step_count: 4 }, None),
+            line("3_c", MigrationState::OutOfOrder, None),
+        ];
+        let row = RowLine {
+            row: 7,
+            name: Some("\u{1b}x".to_owned()),
+            created_at: None,
+            hash: "0f".to_owned(),
+            state: RowState::Unknown,
+            label: "row 7 (\u{1b}x)".to_owned(),
+        };
+        Status { migrations, rows: vec![row] }
+    }
+
+    #[test]
+    fn the_text_has_a_line_for_each_migration_and_row_and_ends_with_the_counts() {
+        assert_eq!(
+            status_of(&status(), Format::Text),
+            "1_a   applied  2026-11-22T18:01:27+00:00  (2 hours ago)\n\
+             2_bb  partial (2 of 4)\n\
+             3_c   pending, out of order\n\
+             row 7 (\u{fffd}x) matches no migration\n\
+             1 applied, 0 edited, 2 pending\n"
+        );
+    }
+
+    #[test]
+    fn json_has_an_object_for_each_migration_and_row() {
+        let lines = [
+            r#"{"migration":"1_a","state":"applied","applied_at":"2026-11-22T18:01:27+00:00","seconds_ago":7300}"#,
+            r#"{"migration":"2_bb","state":"partial","steps_done":2,"step_count":4,"applied_at":null,"seconds_ago":null}"#,
+            r#"{"migration":"3_c","state":"out_of_order","applied_at":null,"seconds_ago":null}"#,
+            r#"{"row":7,"name":"\u001bx","created_at":null,"hash":"0f","state":"unknown"}"#,
+        ];
+        assert_eq!(status_of(&status(), Format::Json), lines.join("\n") + "\n");
+    }
+
+    #[test]
+    fn without_migrations_and_rows_json_has_the_counts() {
+        let nothing = Status { migrations: vec![], rows: vec![] };
+        let counts = "{\"applied\":0,\"edited\":0,\"pending\":0,\"ambiguous\":0}\n";
+        assert_eq!(status_of(&nothing, Format::Json), counts);
+    }
 }
