@@ -15,7 +15,7 @@ pub use self::dry_run::dry_run_of;
 pub use self::list::list_of;
 pub use self::status::status_of;
 
-use super::{json_line, printable};
+use super::{clean, json_line};
 use crate::cli::config::Format;
 
 /// A file that `new` made.
@@ -28,7 +28,7 @@ struct CreatedFile {
 pub fn created(paths: &[PathBuf], format: Format) -> String {
     let files = paths.iter().map(|path| CreatedFile { created: path.display().to_string() });
     match format {
-        Format::Text => files.map(|file| format!("{}\n", printable(&file.created))).collect(),
+        Format::Text => files.map(|file| format!("{}\n", clean(&file.created))).collect(),
         Format::Json => files.map(|file| json_line(&file)).collect(),
     }
 }

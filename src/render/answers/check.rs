@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::json_lines;
 use crate::cli::config::Format;
 use crate::commands::check::{CheckReport, Finding, Severity};
-use crate::render::{json_line, plural, printable};
+use crate::render::{clean, json_line, plural};
 
 /// What JSON shows where there is no finding.
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ fn text(report: &CheckReport) -> String {
         true => writeln!(text, "{migrations}, no problems found"),
         false => writeln!(text, "\n{} in {migrations}", counts.join(", ")),
     };
-    printable(&text)
+    clean(&text)
 }
 
 fn finding_text(finding: &Finding) -> String {

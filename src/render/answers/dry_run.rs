@@ -7,7 +7,7 @@ use crate::apply::DryRun;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
-use crate::render::{json_line, plural, printable};
+use crate::render::{clean, json_line, plural};
 
 /// What `up` would do, in its order.
 struct Actions<'a> {
@@ -115,7 +115,7 @@ impl<'a> Actions<'a> {
                 let _ = writeln!(text, "    {}", step.text());
             }
         }
-        printable(&text)
+        clean(&text)
     }
 }
 

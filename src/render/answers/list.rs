@@ -6,7 +6,7 @@ use super::json_lines;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::Origin;
-use crate::render::{json_line, plural, printable};
+use crate::render::{clean, json_line, plural};
 
 #[derive(Serialize)]
 struct ListedMigration<'a> {
@@ -70,5 +70,5 @@ fn text(migrations: &[ListedMigration<'_>], layout: &str, from: &str) -> String 
         let size = plural(*bytes, "byte");
         let _ = writeln!(text, "{position:>4}  {migration:width$}  {hash}  {size:>9}");
     }
-    printable(&text)
+    clean(&text)
 }

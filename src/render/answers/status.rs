@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use super::json_lines;
 use crate::cli::config::Format;
 use crate::commands::status::{Counts, MigrationLine, MigrationState, RowState, Status};
-use crate::render::{json_line, plural, printable};
+use crate::render::{clean, json_line, plural};
 
 pub fn status_of(status: &Status, format: Format) -> String {
     match format {
@@ -43,7 +43,7 @@ fn text(status: &Status) -> String {
         let _ = write!(text, ", {ambiguous} ambiguous");
     }
     text.push('\n');
-    printable(&text)
+    clean(&text)
 }
 
 fn state_text(state: MigrationState) -> String {
