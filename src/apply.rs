@@ -1,71 +1,72 @@
-//! Changing the database: rounds of connect, read the history, decide, carry out.
+//! Changing the database: connect, load the history, decide, act, and start over when anything comes
+//! between.
 //!
-//! Whatever ends a round early, be it another runner, a changed history or a broken connection, the
-//! way on is the same one: read the history again, and decide again with the same pure function.
+//! Another runner, a history that changed, a lost connection: each ends the round, and the next one
+//! loads the history again and decides with the same pure function.
 
 pub mod blockers;
 pub mod catalog_state;
 pub mod error;
 pub mod event;
+mod interrupt;
 pub mod load;
 pub mod lock;
 mod lock_session;
 mod migration;
+mod next_action;
 mod recovery;
 pub mod resume;
 mod retry;
 mod session_settings;
 mod standalone;
-pub mod transaction;
+mod state;
+mod transaction;
 
 use std::time::Duration;
 
-use self::load::QUESTION;
-use crate::apply::error::{ApplyError, Conflict, RunFailure};
-use crate::apply::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
-use crate::apply::transaction::{Expected, TransactionSpec};
 use crate::cli::config::Options;
-use crate::history::plan::{self, Disagreement, Matches, Plan};
-use crate::history::progress::Progress;
+use crate::history::plan::Plan;
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::{self, PreparedMigration};
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
+use crate::migrations::prepared::PreparedMigration;
+use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
-/// Between two looks whether another runner is done; random, so that many do not come at once.
-const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// The pause after a lock that did not come: it doubles up to the longest, ± 50 %.
-const PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often the history may change under a plan before that is taken for more than other runners.
-const MOST_CHANGES: u32 = 20;
-/// How often a transaction whose connection breaks is tried before that is taken for its own doing.
-const BREAKS: u32 = 3;
+use self::error::{ApplyError, RunFailure};
+use self::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
+use self::interrupt::{Interrupt, Setback};
+use self::load::Loaded;
+use self::next_action::{NextAction, next_action};
+use self::state::{DatabaseState, ProgressChange};
+use self::transaction::{Expected, TransactionSpec};
 
-/// What is to be brought about.
+/// The pause before another runner is looked for again; random, so that many do not come at once.
+const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// The first pause after a lock timeout, and the pause after a lost connection.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// The pause after a lock timeout doubles up to this, ± 50 %.
+const MAX_LOCK_RETRY_PAUSE: Duration = Duration::from_secs(30);
+/// How long one of our own small queries may take.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the history may change under a plan before that is more than other runners do.
+const MAX_HISTORY_CHANGES: u32 = 20;
+/// How often a transaction may lose its connection before it is blamed for that.
+const MAX_LOST_CONNECTIONS: u32 = 3;
+
+/// What to do with the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Everything pending is applied; these edited migrations are accepted first.
-    Up {
-        /// By name.
-        accept: Vec<String>,
-    },
-    /// Migrations are recorded without running them: all, or up to and with this one.
-    Baseline {
-        /// By name.
-        through: Option<String>,
-    },
-    /// Edited migrations are recorded as they are now: these, or all.
-    Accept {
-        /// By name; none is all.
-        names: Option<Vec<String>>,
-    },
+    /// Apply what is pending, after accepting these edited migrations, by name.
+    Up { accept: Vec<String> },
+    /// Record migrations without running them: all, or up to and with this one.
+    Baseline { through: Option<String> },
+    /// Record edited migrations as they are now: these, or all that were edited.
+    Accept { names: Option<Vec<String>> },
 }
 
 impl Operation {
-    /// What rows are written for, if writing them is all there is to it.
-    fn kind(&self) -> Option<RecordKind> {
+    /// The kind of rows that it writes, if writing rows is all it does.
+    fn record_kind(&self) -> Option<RecordKind> {
         match self {
             Operation::Up { .. } => None,
             Operation::Baseline { .. } => Some(RecordKind::Baseline),
@@ -73,8 +74,8 @@ impl Operation {
         }
     }
 
-    /// The migrations to which it is limited, by name.
-    fn named(&self) -> Vec<String> {
+    /// The migrations that were named for it.
+    fn names(&self) -> Vec<String> {
         match self {
             Operation::Up { .. } => Vec::new(),
             Operation::Baseline { through } => through.iter().cloned().collect(),
@@ -83,37 +84,32 @@ impl Operation {
     }
 }
 
-/// Brings it about. On return, whatever the end, no session of ours is open.
-pub fn carry_out(
-    task: &Operation,
+/// Carries out an operation. When it returns, every session is closed.
+pub fn run(
+    operation: &Operation,
     set: &MigrationSet,
-    settings: &Options,
+    options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), RunFailure> {
-    let (applied, pending) = (Vec::new(), Vec::new());
-    let (broken, unsupported_settings) = (None, Vec::new());
-    let mut run = Run {
-        task,
+    let mut runner = Runner {
+        operation,
         set,
-        settings,
+        options,
         stop,
         emit,
-        applied,
-        pending,
-        broken,
-        unsupported_settings,
-        told_pooler: false,
-        is_set: false,
+        applied: Vec::new(),
+        pending: Vec::new(),
+        recorded: None,
         in_progress: None,
+        lost_connection: None,
+        lock_wait: None,
+        history_changes: 0,
+        unsupported_settings: Vec::new(),
+        pooler_noted: false,
+        settings_left: false,
     };
-    let result = run.go();
-    result.map_err(|error| {
-        let uncertain = run.broken.and_then(|(broken, _)| broken.migration);
-        let uncertain = uncertain.filter(|_| !matches!(error, ApplyError::ConnectionLost(_)));
-        let (applied, pending) = (run.applied, run.pending);
-        RunFailure { error, applied, pending, uncertain, in_progress: run.in_progress }
-    })
+    runner.run().map_err(|error| runner.failure(error))
 }
 
 /// What `up` would do.
@@ -121,281 +117,138 @@ pub fn carry_out(
 pub struct DryRun<'a> {
     /// The edited migrations that it would accept, by name.
     pub accepted: Vec<String>,
-    /// What it would run then.
     pub plan: Plan,
-    /// How each of these runs.
-    pub fit: Vec<PreparedMigration<'a>>,
+    /// The pending migrations, in the order of the plan.
+    pub prepared: Vec<PreparedMigration<'a>>,
 }
 
-/// What `up` would do now, where it is to accept these; changes nothing.
+/// What `up` would do with this set; changes nothing.
 pub fn dry_run<'a>(
     set: &'a MigrationSet,
     accept: &[String],
-    settings: &Options,
+    options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<DryRun<'a>, ApplyError> {
-    let (session, mut history) = load::history(settings, stop, emit)?;
+    let Loaded { session, mut history, progress } = load::load(options, stop, emit)?;
+    drop(session);
+    let operation = Operation::Up { accept: accept.to_vec() };
     let mut accepted = Vec::new();
-    if !accept.is_empty() {
-        let plan::Accepted { matches, records, .. } = self::accepted(set, Some(accept), &history)?;
-        let (entries, names) = entries_of(set, records, &history);
-        if !entries.is_empty() {
-            history.after_upgrade(set.layout(), &matches.names(set));
-            history.add(&entries);
+    loop {
+        match next_action(&operation, set, options.policy, &history)? {
+            NextAction::Record { rows, names, matches, .. } => {
+                history.after_upgrade(set.layout(), &matches.names(set));
+                history.add(&rows);
+                accepted = names;
+            }
+            NextAction::Nothing { plan: Some(plan) } => {
+                return Ok(DryRun { accepted, plan, prepared: Vec::new() });
+            }
+            NextAction::Apply(plan) => {
+                let prepared = resume::prepare(set, &plan, &progress?, &options.table)?;
+                return Ok(DryRun { accepted, plan, prepared });
+            }
+            NextAction::Nothing { plan: None } => {}
         }
-        accepted = names;
     }
-    let plan = plan::plan(set, &history, settings.policy)
-        .map_err(|disagreement| conflict(disagreement, set, &history))?;
-    let progress = match plan.pending.is_empty() {
-        true => Ok(Progress::default()),
-        false => load::progress(&session, &history, settings, stop, emit),
-    };
-    session.close();
-    let mut fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
-    resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
-    Ok(DryRun { accepted, plan, fit })
 }
 
-/// What accepting these comes to, or all that were edited.
-fn accepted(
-    set: &MigrationSet,
-    names: Option<&[String]>,
-    history: &History,
-) -> Result<plan::Accepted, ApplyError> {
-    let places = |names: &[String]| {
-        names.iter().map(|name| place_of(set, name)).collect::<Result<Vec<_>, _>>()
-    };
-    let named = names.map(places).transpose()?;
-    plan::accept(set, history, named.as_deref())
-        .map_err(|disagreement| conflict(disagreement, set, history))
-}
-
-/// What is to be written for these migrations, each with the row it has, and their names.
-fn entries_of(
-    set: &MigrationSet,
-    records: Vec<(usize, Option<usize>)>,
-    history: &History,
-) -> (Vec<NewRow>, Vec<String>) {
-    let layout = set.layout();
-    let entry = |(place, row): (usize, Option<usize>)| {
-        let migration = set.get(place)?;
-        let entry = match row.and_then(|row| history.rows.get(row)) {
-            Some(row) => NewRow::re_accept(migration, row, layout),
-            None => NewRow::of(migration, layout),
-        };
-        Some((entry, migration.name.clone()))
-    };
-    records.into_iter().filter_map(entry).unzip()
-}
-
-struct Run<'a> {
-    task: &'a Operation,
+/// A run: what it was asked for, and what it has to remember from one round to the next.
+struct Runner<'a> {
+    operation: &'a Operation,
     set: &'a MigrationSet,
-    settings: &'a Options,
+    options: &'a Options,
     stop: &'a StopFlag,
     emit: &'a mut dyn FnMut(Event),
-    /// What this run has applied.
+    /// What this run has applied, by name.
     applied: Vec<String>,
-    /// What it has still to apply.
+    /// What it has still to apply, by name.
     pending: Vec<String>,
-    /// The last connection that broke in a transaction, and how often it did so in a row.
-    broken: Option<(Box<Broken>, u32)>,
-    /// Settings to do without.
-    unsupported_settings: Vec<&'static str>,
-    /// Whether it was said what a pooler means for statements outside a transaction.
-    told_pooler: bool,
-    /// Whether the session has settings of a statement outside a transaction.
-    is_set: bool,
-    /// The migration that is under way in several steps, and where it is.
+    /// The migrations whose rows it has sent, by name.
+    recorded: Option<Vec<String>>,
+    /// The migration of several steps that is under way.
     in_progress: Option<InProgress>,
+    /// The last connection that was lost in a transaction, and how often that happened in a row.
+    lost_connection: Option<(Box<Broken>, u32)>,
+    lock_wait: Option<LockWait<'a>>,
+    /// How often in a row the history had changed under the plan.
+    history_changes: u32,
+    /// Settings that the server refused.
+    unsupported_settings: Vec<&'static str>,
+    /// Whether a pooler's effect on statements outside a transaction was reported.
+    pooler_noted: bool,
+    /// Whether the session has settings that were made for a statement outside a transaction.
+    settings_left: bool,
 }
 
-/// What a round is to do.
-enum Round<'a> {
-    /// Nothing: it is all done.
-    Done,
-    /// Write these rows.
-    Record { entries: Vec<NewRow>, names: Vec<String>, kind: RecordKind, matches: Matches },
-    /// Run what is pending.
-    Apply(Plan, Vec<PreparedMigration<'a>>),
+/// How a round ended that did not have to start over.
+enum Round {
+    /// The operation is done.
+    Finished,
+    /// There may be more to do.
+    Continue,
 }
 
-/// Why a round ended before everything was done.
-enum Setback {
-    LockedOut(Option<Holder>),
-    HistoryChanged,
-    Broken(Box<Broken>),
-    /// A statement that an earlier start had begun did nothing, and is forgotten.
-    Settled,
-}
-
-impl<'a> Run<'a> {
-    fn go(&mut self) -> Result<(), ApplyError> {
-        let mut rivals = None;
-        let primary = Deadline::after(self.settings.wait, self.stop);
-        let mut told_standby = false;
-        let mut recorded: Option<Vec<String>> = None;
-        let mut changes = 0;
+impl<'a> Runner<'a> {
+    fn run(&mut self) -> Result<(), ApplyError> {
+        let primary_wait = Deadline::after(self.options.wait, self.stop);
+        let mut standby_reported = false;
         loop {
-            let (session, history) = load::history(self.settings, self.stop, self.emit)?;
-            let round = self.decide(&history)?;
-            if matches!(round, Round::Done) {
-                session.close();
-                if let Some(kind) = self.task.kind() {
-                    match (recorded, self.broken.is_some()) {
-                        (None, _) => {
-                            let named = self.task.named();
-                            (self.emit)(Event::NothingToRecord { kind, named });
-                        }
-                        // The answer to COMMIT was lost, and the rows are there.
-                        (Some(migrations), true) => {
-                            (self.emit)(Event::Recorded { migrations, kind });
-                        }
-                        (Some(_), false) => {}
-                    }
-                }
+            let Loaded { session, history, progress } =
+                load::load(self.options, self.stop, self.emit)?;
+            let action = next_action(self.operation, self.set, self.options.policy, &history)?;
+            self.update_pending(&action);
+            if let NextAction::Nothing { plan } = action {
+                self.report_nothing_left(plan.as_ref(), &history);
                 return Ok(());
             }
             if history.in_recovery {
-                session.close();
-                if !told_standby {
-                    let left = primary.remaining().unwrap_or_default();
+                drop(session);
+                if !standby_reported {
+                    let left = primary_wait.remaining().unwrap_or_default();
                     (self.emit)(Event::WaitingForPrimary { left });
-                    told_standby = true;
+                    standby_reported = true;
                 }
-                primary.sleep(POLL.0).map_err(|end| interrupted(end, ApplyError::ReadOnly))?;
+                primary_wait.sleep(POLL.0).map_err(|end| interrupted(end, ApplyError::ReadOnly))?;
                 continue;
             }
-            let before = self.applied.len();
-            let (settings, stop) = (self.settings, self.stop);
-            let progress = match load::progress(&session, &history, settings, stop, self.emit) {
-                Ok(progress) => progress,
-                Err(ApplyError::Unreachable(attempts)) => {
-                    let Some(broken) = lost_at_question(attempts) else { continue };
-                    self.count_break(broken)?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let setback = match round {
-                Round::Done => None,
-                Round::Apply(plan, mut fit) => {
-                    let table = &self.settings.table;
-                    resume::resume(self.set, &plan, &mut fit, &progress, table)?;
-                    let setback = self.apply(&session, &plan, &fit, history, progress)?;
-                    if setback.is_none() {
-                        session.close();
-                        return Ok(());
-                    }
-                    setback
-                }
-                Round::Record { entries, names, kind, matches } => {
-                    let setback =
-                        self.record(&session, entries, &names, &matches, &history, &progress)?;
-                    if setback.is_none() {
-                        self.broken = None;
-                        (self.emit)(Event::Recorded { migrations: names.clone(), kind });
-                    }
-                    recorded = Some(names);
-                    setback
-                }
-            };
-            match setback {
-                // The next round finds nothing left to do, or goes on with the rest.
-                None => session.close(),
-                Some(Setback::HistoryChanged) => {
-                    session.close();
-                    changes = if self.applied.len() > before { 1 } else { changes + 1 };
-                    if changes > MOST_CHANGES {
-                        return Err(ApplyError::HistoryKeepsChanging(self.settings.table.clone()));
-                    }
-                    if changes > 1 {
-                        self.pause(PAUSE)?;
-                    }
-                }
-                Some(Setback::Settled) => session.close(),
-                Some(Setback::Broken(broken)) => self.count_break(broken)?,
-                Some(Setback::LockedOut(holder)) => {
-                    session.close();
-                    if self.applied.len() > before {
-                        rivals = None;
-                    }
-                    let deadline = || Deadline::after(self.settings.runner_wait, self.stop);
-                    let rivals = rivals.get_or_insert_with(|| LockWait::new(deadline()));
-                    rivals.wait(holder, self.emit)?;
+            let state = DatabaseState { history, progress: progress?, row_names: Vec::new() };
+            let applied = self.applied.len();
+            match self.perform(action, &session, state) {
+                Ok(Round::Finished) => return Ok(()),
+                Ok(Round::Continue) => {}
+                Err(Interrupt::Fail(error)) => return Err(error),
+                Err(Interrupt::Retry(setback)) => {
+                    drop(session);
+                    self.wait_after(setback, self.applied.len() > applied)?;
                 }
             }
         }
     }
 
-    /// What this history asks for, by the task.
-    fn decide(&mut self, history: &History) -> Result<Round<'a>, ApplyError> {
-        let set = self.set;
-        let conflict = |disagreement| conflict(disagreement, set, history);
-        match self.task {
-            Operation::Baseline { through } => {
-                let through = through.as_ref().map(|name| place_of(set, name)).transpose()?;
-                let (matches, places) = plan::baseline(set, history, through).map_err(conflict)?;
-                let records = places.into_iter().map(|place| (place, None)).collect();
-                Ok(self.to_record(records, matches, history, RecordKind::Baseline))
+    fn perform(
+        &mut self,
+        action: NextAction,
+        session: &Session,
+        mut state: DatabaseState,
+    ) -> Result<Round, Interrupt> {
+        match action {
+            NextAction::Nothing { .. } => Ok(Round::Finished),
+            NextAction::Apply(plan) => {
+                let table = &self.options.table;
+                let prepared = resume::prepare(self.set, &plan, &state.progress, table)?;
+                state.row_names = plan.matches.names(self.set);
+                self.apply(session, &plan, &prepared, &mut state)?;
+                Ok(Round::Finished)
             }
-            Operation::Accept { names } => {
-                let accepted = accepted(set, names.as_deref(), history)?;
-                if !accepted.refused.is_empty() {
-                    let name = |place: usize| Some(set.get(place)?.name.clone());
-                    let pending = accepted.refused.into_iter().filter_map(name).collect();
-                    return Err(ApplyError::NotApplied(pending));
-                }
-                let (records, matches) = (accepted.records, accepted.matches);
-                Ok(self.to_record(records, matches, history, RecordKind::Accept))
+            NextAction::Record { rows, names, kind, matches } => {
+                state.row_names = matches.names(self.set);
+                self.recorded = Some(names.clone());
+                self.record(session, rows, &names, &state)?;
+                self.lost_connection = None;
+                (self.emit)(Event::Recorded { migrations: names, kind });
+                Ok(Round::Continue)
             }
-            Operation::Up { accept } => {
-                if !accept.is_empty() {
-                    // What is not edited any more was accepted by an earlier start.
-                    let accepted = accepted(set, Some(accept), history)?;
-                    let (records, matches) = (accepted.records, accepted.matches);
-                    let round = self.to_record(records, matches, history, RecordKind::Accept);
-                    if !matches!(round, Round::Done) {
-                        return Ok(round);
-                    }
-                }
-                let plan = plan::plan(set, history, self.settings.policy).map_err(conflict)?;
-                let pending = plan.pending.iter().filter_map(|pending| set.get(pending.place));
-                self.pending = pending.map(|migration| migration.name.clone()).collect();
-                self.resolve_broken();
-                if plan.pending.is_empty() {
-                    self.tell_finished(&plan, history);
-                    return Ok(Round::Done);
-                }
-                let fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
-                Ok(Round::Apply(plan, fit))
-            }
-        }
-    }
-
-    fn to_record(
-        &self,
-        records: Vec<(usize, Option<usize>)>,
-        matches: Matches,
-        history: &History,
-        kind: RecordKind,
-    ) -> Round<'a> {
-        if records.is_empty() {
-            return Round::Done;
-        }
-        let (entries, names) = entries_of(self.set, records, history);
-        Round::Record { entries, names, kind, matches }
-    }
-
-    fn tell_finished(&mut self, plan: &Plan, history: &History) {
-        if !plan.unknown.is_empty() {
-            let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
-            (self.emit)(Event::Unknown { rows: rows.map(ToString::to_string).collect() });
-        }
-        if self.applied.is_empty() {
-            (self.emit)(Event::UpToDate { applied: plan.applied });
         }
     }
 
@@ -403,80 +256,142 @@ impl<'a> Run<'a> {
     fn record(
         &mut self,
         session: &Session,
-        entries: Vec<NewRow>,
-        recorded: &[String],
-        matches: &Matches,
-        history: &History,
-        progress: &Progress,
-    ) -> Result<Option<Setback>, ApplyError> {
-        let table = &self.settings.table;
-        let prepare =
-            table.create_or_upgrade_sql(history, self.set.layout(), &matches.names(self.set));
-        let state = history.version_after_upgrade(self.set.layout());
-        let begun = recorded.iter().any(|name| progress.of(name).next().is_some());
-        let marks = progress.close(table, recorded).filter(|_| begun).into_iter().collect();
-        let job = TransactionSpec { prepare, entries, marks, ..TransactionSpec::default() };
-        let ground = Expected { table, history, state, progress };
-        Ok(self.run(session, &job, &ground)?.err())
+        rows: Vec<NewRow>,
+        names: &[String],
+        state: &DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let has_progress = names.iter().any(|name| state.progress.of(name).next().is_some());
+        let spec = TransactionSpec {
+            upgrade: self.upgrade_sql(state),
+            rows,
+            progress: has_progress.then(|| ProgressChange::Close { migrations: names.to_vec() }),
+            ..TransactionSpec::default()
+        };
+        self.run_transaction(session, &spec, state)?;
+        Ok(())
     }
 
-    fn count_applied(&mut self, migration: &str, took: Option<Duration>) {
-        (self.emit)(Event::Applied(Done { migration: migration.to_owned(), took }));
-        self.applied.push(migration.to_owned());
-        self.pending.retain(|pending| pending != migration);
-        (self.broken, self.in_progress) = (None, None);
+    fn upgrade_sql(&self, state: &DatabaseState) -> Vec<String> {
+        let table = &self.options.table;
+        table.create_or_upgrade_sql(&state.history, self.set.layout(), &state.row_names)
     }
 
-    /// Who holds the lock; a question whose failure changes nothing.
-    fn holder(&self, session: &Session) -> Option<Holder> {
-        let deadline = Deadline::after(QUESTION, self.stop);
-        lock::parse_holder(&session.query_row(&lock::holder_sql(), deadline).ok()??)
+    fn expected<'s>(&self, state: &'s DatabaseState) -> Expected<'s>
+    where
+        'a: 's,
+    {
+        Expected { table: &self.options.table, layout: self.set.layout(), state }
     }
 
-    /// The connection broke. The next round reads in the history what became of the transaction;
-    /// the old backend, while it is not gone, still holds the lock, and so is waited for.
-    fn count_break(&mut self, broken: Box<Broken>) -> Result<(), ApplyError> {
-        let times = match &self.broken {
+    /// Waits as long as a setback asks for; or ends the run, if it came too often.
+    fn wait_after(&mut self, setback: Setback, has_applied: bool) -> Result<(), ApplyError> {
+        match setback {
+            Setback::HistoryChanged => {
+                self.history_changes = if has_applied { 1 } else { self.history_changes + 1 };
+                if self.history_changes > MAX_HISTORY_CHANGES {
+                    return Err(ApplyError::HistoryKeepsChanging(self.options.table.clone()));
+                }
+                if self.history_changes > 1 { self.pause(RETRY_PAUSE) } else { Ok(()) }
+            }
+            Setback::ConnectionLost(lost) => self.wait_after_lost_connection(lost),
+            Setback::LockedOut(holder) => {
+                if has_applied {
+                    self.lock_wait = None;
+                }
+                let deadline = Deadline::after(self.options.runner_wait, self.stop);
+                let wait = LockWait { deadline, reported: None };
+                self.lock_wait.get_or_insert(wait).wait(holder, self.emit)
+            }
+        }
+    }
+
+    /// The next round reads in the history what became of the transaction. The old backend holds
+    /// the lock until it is gone, and so is waited for.
+    fn wait_after_lost_connection(&mut self, lost: Box<Broken>) -> Result<(), ApplyError> {
+        let times = match &self.lost_connection {
             Some((before, times))
-                if before.migration == broken.migration && before.step == broken.step =>
+                if before.migration == lost.migration && before.step == lost.step =>
             {
                 times + 1
             }
             _ => 1,
         };
-        if times > 2 * BREAKS {
-            let cause = QueryError::Client(broken.trouble);
-            return Err(ApplyError::Unreachable(vec![Attempt::after_connecting(cause)]));
+        if times > 2 * MAX_LOST_CONNECTIONS {
+            let error = QueryError::Client(lost.trouble);
+            return Err(ApplyError::Unreachable(vec![Attempt::after_connecting(error)]));
         }
         (self.emit)(Event::Retrying {
-            migration: broken.migration.clone(),
-            why: RetryReason::Lost(broken.trouble.clone()),
-            pause: PAUSE,
+            migration: lost.migration.clone(),
+            why: RetryReason::Lost(lost.trouble.clone()),
+            pause: RETRY_PAUSE,
             attempt: times + 1,
         });
-        self.broken = Some((broken, times));
-        self.pause(PAUSE)
+        self.lost_connection = Some((lost, times));
+        self.pause(RETRY_PAUSE)
     }
 
-    /// Says so if the migration whose connection broke turns out to have been committed.
-    fn resolve_broken(&mut self) {
-        let pending = &self.pending;
-        let is_applied = |(broken, _): &mut (Box<Broken>, u32)| {
-            broken.migration.as_ref().is_some_and(|migration| !pending.contains(migration))
+    /// The last loss of this transaction's connection, if it came too often for another attempt.
+    /// Then only its guards are sent, to learn whether it was committed.
+    fn lost_too_often(&self, migration: Option<&str>, step: usize) -> Option<Box<Broken>> {
+        let (lost, times) = self.lost_connection.as_ref()?;
+        let is_same = lost.migration.as_deref() == migration && lost.step == step;
+        (*times >= MAX_LOST_CONNECTIONS && is_same).then(|| lost.clone())
+    }
+
+    /// Remembers what is pending. A migration that lost its connection and is not pending any more
+    /// was committed.
+    fn update_pending(&mut self, action: &NextAction) {
+        let pending = match action {
+            NextAction::Record { .. } => return,
+            NextAction::Nothing { .. } => Vec::new(),
+            NextAction::Apply(plan) => plan.pending.iter().map(|pending| pending.place).collect(),
         };
-        if let Some((broken, _)) = self.broken.take_if(is_applied)
-            && let Some(migration) = broken.migration
-        {
-            self.count_applied(&migration, None);
+        let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
+        self.pending = migrations.map(|migration| migration.name.clone()).collect();
+        let lost = self.lost_connection.as_ref().and_then(|(lost, _)| lost.migration.clone());
+        if let Some(migration) = lost.filter(|migration| !self.pending.contains(migration)) {
+            self.record_applied(&migration, None);
         }
     }
 
-    /// How a transaction last broke its connection, if it did so too often to be sent again. Then
-    /// all there is to learn is whether it was committed.
-    fn given_up(&self, migration: Option<&str>, step: usize) -> Option<Box<Broken>> {
-        let (broken, times) = self.broken.as_ref()?;
-        let is_it = broken.migration.as_deref() == migration && broken.step == step;
-        (*times >= BREAKS && is_it).then(|| broken.clone())
+    fn record_applied(&mut self, migration: &str, took: Option<Duration>) {
+        (self.emit)(Event::Applied(Done { migration: migration.to_owned(), took }));
+        self.applied.push(migration.to_owned());
+        self.pending.retain(|pending| pending != migration);
+        (self.lost_connection, self.in_progress) = (None, None);
+    }
+
+    fn report_nothing_left(&mut self, plan: Option<&Plan>, history: &History) {
+        if let Some(plan) = plan {
+            if !plan.unknown.is_empty() {
+                let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
+                (self.emit)(Event::Unknown { rows: rows.map(ToString::to_string).collect() });
+            }
+            if self.applied.is_empty() {
+                (self.emit)(Event::UpToDate { applied: plan.applied });
+            }
+        }
+        let Some(kind) = self.operation.record_kind() else { return };
+        match (self.recorded.take(), self.lost_connection.is_some()) {
+            (None, _) => {
+                let named = self.operation.names();
+                (self.emit)(Event::NothingToRecord { kind, named });
+            }
+            // The reply to COMMIT was lost, and the rows are there.
+            (Some(migrations), true) => (self.emit)(Event::Recorded { migrations, kind }),
+            (Some(_), false) => {}
+        }
+    }
+
+    fn failure(&mut self, error: ApplyError) -> RunFailure {
+        let lost = self.lost_connection.take().and_then(|(lost, _)| lost.migration);
+        RunFailure {
+            uncertain: lost.filter(|_| !matches!(error, ApplyError::ConnectionLost(_))),
+            applied: std::mem::take(&mut self.applied),
+            pending: std::mem::take(&mut self.pending),
+            in_progress: self.in_progress.take(),
+            error,
+        }
     }
 
     fn pause(&self, time: Duration) -> Result<(), ApplyError> {
@@ -487,29 +402,15 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A connection that broke between two transactions.
-fn lost_at_question(attempts: Vec<Attempt>) -> Option<Box<Broken>> {
-    let trouble = match attempts.into_iter().next()?.cause {
-        QueryError::Client(trouble) => trouble,
-        QueryError::Server(error) => ConnectionError::Lost(error.message.clone(), Some(error)),
-        QueryError::Stopped(_) => return None,
-    };
-    Some(Box::new(Broken { migration: None, step: 0, completed: 0, statements: 0, trouble }))
-}
-
-/// Waiting for another runner to be done.
+/// Waiting for another runner to finish.
 struct LockWait<'a> {
     deadline: Deadline<'a>,
-    /// The backend that was told last.
-    told: Option<Option<String>>,
+    /// The process number of the backend that was reported last.
+    reported: Option<Option<String>>,
 }
 
 impl LockWait<'_> {
-    fn new(deadline: Deadline<'_>) -> LockWait<'_> {
-        LockWait { deadline, told: None }
-    }
-
-    /// Waits for a moment, or says that it was long enough. The last look is at the very end.
+    /// Waits for a moment, or ends the run when the time is up. The last look is at the very end.
     fn wait(
         &mut self,
         holder: Option<Holder>,
@@ -520,8 +421,8 @@ impl LockWait<'_> {
             return Err(ApplyError::LockedOut(holder));
         }
         let pid = holder.as_ref().map(|holder| holder.pid.clone());
-        if self.told.as_ref() != Some(&pid) {
-            self.told = Some(pid);
+        if self.reported.as_ref() != Some(&pid) {
+            self.reported = Some(pid);
             emit(Event::LockedOut { holder, left });
         }
         match self.deadline.sleep(lock::jittered(POLL.0, POLL.1).min(left)) {
@@ -529,15 +430,6 @@ impl LockWait<'_> {
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }
     }
-}
-
-fn place_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {
-    let place = set.migrations().iter().position(|migration| migration.name == name);
-    place.ok_or_else(|| ApplyError::NoSuchMigration(name.to_owned()))
-}
-
-fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -> ApplyError {
-    ApplyError::Conflict(Conflict::new(disagreement, set, &history.rows))
 }
 
 fn interrupted(end: Interrupted, at_time_out: ApplyError) -> ApplyError {

@@ -189,7 +189,7 @@ fn carry_out(
         Command::Accept => Operation::Accept { names },
         Command::List | Command::Check | Command::New => return Ok(0),
     };
-    apply::carry_out(&task, &set, &settings, stop, &mut emit)?;
+    apply::run(&task, &set, &settings, stop, &mut emit)?;
     Ok(0)
 }
 

@@ -27,8 +27,8 @@ pub enum ApplyError {
     ReadOnly,
     /// Migrations were edited in what an earlier start has done of them.
     ChangedSteps(Vec<ChangedStep>),
-    /// Progress that may be that of several migrations.
-    AmbiguousRename(Vec<Heirs>),
+    /// Migrations that were begun are not in the set.
+    AbandonedProgress(Vec<AbandonedProgress>),
     /// The progress table cannot be understood.
     BadProgressTable(Table, BadProgressTable),
     /// What became of a statement outside any transaction cannot be told.
@@ -104,17 +104,14 @@ pub struct RolledBack {
     pub outside_transaction: Option<&'static str>,
 }
 
-/// A migration that was begun and is not carried any more, and those that it may be, renamed.
+/// Progress of a migration that is not in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heirs {
-    /// Its name.
-    pub former: String,
-    /// The migrations that may be it.
-    pub migrations: Vec<String>,
-    /// The SQL that says of each of them that it is.
-    pub rename: Vec<String>,
-    /// The SQL that says that none is.
-    pub forget: String,
+pub struct AbandonedProgress {
+    pub migration: String,
+    /// SQL that gives the progress to the migration's new name, which has to be filled in.
+    pub rename_sql: String,
+    /// SQL that forgets the progress.
+    pub forget_sql: String,
 }
 
 /// A migration that was edited in what is done already.
@@ -266,7 +263,7 @@ impl ApplyError {
         use ApplyError::*;
         match self {
             NoSuchMigration(_) | NotApplied(_) => 64,
-            NotRunnable(_) | Conflict(_) | ChangedSteps(_) | AmbiguousRename(_)
+            NotRunnable(_) | Conflict(_) | ChangedSteps(_) | AbandonedProgress(_)
             | BadProgressTable(..) | NotHistoryTable(..) => 65,
             Unreachable(attempts) => {
                 if attempts.iter().any(|attempt| attempt.cause.is_config_error()) {

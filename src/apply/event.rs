@@ -276,8 +276,6 @@ pub enum Advice {
     Baseline,
     /// The migration's text does not show that it cannot run in one transaction.
     NoTransaction,
-    /// The migration may have set all settings back, which no text shows.
-    ResetAll,
 }
 
 /// Lines of a file, with a caret below one place.

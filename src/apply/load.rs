@@ -1,129 +1,157 @@
 //! What the database knows: the history, and the progress of split migrations, read without a lock.
 
-use std::time::Duration;
-
-use crate::apply::error::ApplyError;
-use crate::apply::event::Event;
 use crate::cli::config::Options;
 use crate::history::progress::{self, Progress};
 use crate::history::table::{History, Table, TableVersion};
-use crate::postgres::session::{Attempt, QueryError, Session};
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{QueryError, ResultSet, Session};
 use crate::postgres::wait::{self, ConnectError, WaitLimits};
-use crate::process::signals::{Deadline, Interrupted, StopFlag};
+use crate::process::signals::{Deadline, StopFlag};
 
-/// How long our own small questions may take.
-pub const QUESTION: Duration = Duration::from_secs(30);
-/// Between two questions, where the server gave up the answer.
-const PAUSE: Duration = Duration::from_millis(500);
+use super::error::ApplyError;
+use super::event::Event;
 
-/// Connects and reads the history: one round trip, where there is one.
-pub fn history(
-    settings: &Options,
+/// A session, and what was read in it.
+pub struct Loaded {
+    pub session: Session,
+    pub history: History,
+    /// Matters only to those who change something, or report how far something is.
+    pub progress: Result<Progress, ApplyError>,
+}
+
+/// Connects, and reads the history and the progress: one round trip where there is a history and no
+/// progress.
+pub fn load(
+    options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
-) -> Result<(Session, History), ApplyError> {
-    let waits = WaitLimits { database: settings.wait, room: settings.runner_wait };
-    let ask = |session: &Session, deadline: Deadline<'_>| read(session, settings, deadline);
-    match wait::connect(&settings.target, waits, stop, emit, ask) {
-        Ok((session, Ok(history))) => Ok((session, history)),
-        Ok((session, Err(error))) => {
-            session.close();
-            Err(error)
-        }
-        Err(ConnectError::Stopped(signal)) => Err(signal.into()),
-        Err(ConnectError::Unreachable(attempts)) => Err(ApplyError::Unreachable(attempts)),
+) -> Result<Loaded, ApplyError> {
+    let limits = WaitLimits { database: options.wait, room: options.runner_wait };
+    let ask = |session: &Session, deadline: Deadline<'_>| Answers::ask(session, options, deadline);
+    let (session, answers) = match wait::connect(&options.target, limits, stop, emit, ask) {
+        Ok(connected) => connected,
+        Err(ConnectError::Stopped(signal)) => return Err(signal.into()),
+        Err(ConnectError::Unreachable(attempts)) => return Err(ApplyError::Unreachable(attempts)),
         Err(ConnectError::HistoryTimeout) => {
-            Err(ApplyError::HistoryTimeout(settings.table.clone()))
+            return Err(ApplyError::HistoryTimeout(options.table.clone()));
         }
-    }
+    };
+    let (history, progress) = (answers.history(options)?, answers.progress(options));
+    Ok(Loaded { session, history, progress })
 }
 
-fn read(
-    session: &Session,
-    settings: &Options,
-    deadline: Deadline<'_>,
-) -> Result<Result<History, ApplyError>, QueryError> {
-    let table = &settings.table;
-    match session.query(&table.select_sql(), deadline) {
-        Ok(answer) => {
-            Ok(table.parse(&answer).map_err(|not| ApplyError::NotHistoryTable(table.clone(), not)))
-        }
-        Err(QueryError::Server(error)) if error.is("42P01") => {
-            let answer = session.query_row(&table.schema_exists_sql(), deadline)?;
-            Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))
-        }
-        Err(QueryError::Server(error)) if error.is("42501") => {
-            let role = &settings.target.user;
-            let answer = session.query_row(&table.exists_sql(), deadline).ok().flatten();
-            let exists = answer.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
-            let statements = if exists {
-                table.reading_grants(role)
-            } else {
-                table.grants(TableVersion::NoTable, &[], &[], role)
-            };
-            Ok(Err(ApplyError::PermissionDenied { error, statements }))
-        }
-        Err(cause) => Err(cause),
-    }
+fn is_false(row: &[Option<String>]) -> bool {
+    row.first().is_some_and(|value| value.as_deref() == Some("f"))
 }
 
-/// Reads the progress of split migrations: one round trip, where there is none. Waits like
-/// [`history`] for a server that gives up answering.
-pub fn progress(
-    session: &Session,
-    history: &History,
-    settings: &Options,
-    stop: &StopFlag,
-    emit: &mut dyn FnMut(Event),
-) -> Result<Progress, ApplyError> {
-    if history.state == TableVersion::NoSchema {
-        // It is in the history's schema.
-        return Ok(Progress::default());
-    }
-    let limit = Deadline::after(settings.runner_wait.max(settings.wait), stop);
-    let mut told = None;
-    loop {
-        let cause = match read_progress(session, settings, Deadline::after(QUESTION, stop)) {
-            Ok(answer) => return answer,
-            Err(QueryError::Stopped(signal)) => return Err(signal.into()),
-            Err(cause) => cause,
+/// What the server answered about both tables.
+struct Answers {
+    history: HistoryAnswer,
+    progress: ProgressAnswer,
+}
+
+enum HistoryAnswer {
+    Read(Vec<ResultSet>),
+    /// There is no table; the row says whether there is a schema.
+    NoTable(Vec<Option<String>>),
+    Denied {
+        error: ServerError,
+        table_exists: bool,
+    },
+}
+
+enum ProgressAnswer {
+    NoTable,
+    Read { owned: bool, row: Vec<Option<String>> },
+    Denied(ServerError),
+}
+
+impl Answers {
+    fn ask(
+        session: &Session,
+        options: &Options,
+        deadline: Deadline<'_>,
+    ) -> Result<Answers, QueryError> {
+        let table = &options.table;
+        let both = format!("select {}; {}", progress::missing_sql(table), table.select_sql());
+        let (history, may_have_progress) = match session.query(&both, deadline) {
+            Ok(sets) => {
+                let mut sets = sets.into_iter();
+                let missing = sets.next().and_then(|set| set.rows.into_iter().next());
+                let exists = missing.is_some_and(|row| is_false(&row));
+                (HistoryAnswer::Read(sets.collect()), exists)
+            }
+            Err(QueryError::Server(error)) if error.is("42P01") => {
+                let row = session.query_row(&table.schema_exists_sql(), deadline)?;
+                let row = row.unwrap_or_default();
+                let has_schema = Table::parse_probe(&row).state != TableVersion::NoSchema;
+                (HistoryAnswer::NoTable(row), has_schema)
+            }
+            Err(QueryError::Server(error)) if error.is("42501") => {
+                let row = session.query_row(&table.exists_sql(), deadline).ok().flatten();
+                let table_exists =
+                    row.is_some_and(|row| row.first() == Some(&Some("t".to_owned())));
+                (HistoryAnswer::Denied { error, table_exists }, false)
+            }
+            Err(error) => return Err(error),
         };
-        let waits = wait::gives_up_answering(&cause);
-        let left = limit.remaining().unwrap_or_default();
-        let attempt = Attempt::after_connecting(cause);
-        if !waits {
-            return Err(ApplyError::Unreachable(vec![attempt]));
+        let progress = match may_have_progress {
+            true => ProgressAnswer::ask(session, table, deadline)?,
+            false => ProgressAnswer::NoTable,
+        };
+        Ok(Answers { history, progress })
+    }
+
+    fn history(&self, options: &Options) -> Result<History, ApplyError> {
+        let table = &options.table;
+        match &self.history {
+            HistoryAnswer::Read(sets) => {
+                table.parse(sets).map_err(|not| ApplyError::NotHistoryTable(table.clone(), not))
+            }
+            HistoryAnswer::NoTable(row) => Ok(Table::parse_probe(row)),
+            HistoryAnswer::Denied { error, table_exists } => {
+                let role = &options.target.user;
+                let statements = match table_exists {
+                    true => table.reading_grants(role),
+                    false => table.grants(TableVersion::NoTable, &[], &[], role),
+                };
+                Err(ApplyError::PermissionDenied { error: error.clone(), statements })
+            }
         }
-        if settings.wait.is_zero() || left.is_zero() {
-            return Err(ApplyError::HistoryTimeout(settings.table.clone()));
-        }
-        if told.as_ref() != Some(&attempt) {
-            emit(Event::Waiting { attempts: vec![attempt.clone()], left });
-            told = Some(attempt);
-        }
-        if let Err(Interrupted::Stopped(signal)) = limit.sleep(PAUSE) {
-            return Err(signal.into());
+    }
+
+    fn progress(&self, options: &Options) -> Result<Progress, ApplyError> {
+        let table = &options.table;
+        match &self.progress {
+            ProgressAnswer::NoTable => Ok(Progress::default()),
+            ProgressAnswer::Read { owned, row } => progress::parse(*owned, row)
+                .map_err(|not| ApplyError::BadProgressTable(table.clone(), not)),
+            ProgressAnswer::Denied(error) => Err(ApplyError::PermissionDenied {
+                error: error.clone(),
+                statements: progress::grants(table, true, &options.target.user),
+            }),
         }
     }
 }
 
-fn read_progress(
-    session: &Session,
-    settings: &Options,
-    deadline: Deadline<'_>,
-) -> Result<Result<Progress, ApplyError>, QueryError> {
-    let table = &settings.table;
-    let answer = session.query_row(&progress::exists_sql(table), deadline)?;
-    let Some([Some(owned)]) = answer.as_deref() else { return Ok(Ok(Progress::default())) };
-    match session.query_row(&progress::select_sql(table), deadline) {
-        Ok(answer) => Ok(progress::parse(owned == "t", &answer.unwrap_or_default())
-            .map_err(|not| ApplyError::BadProgressTable(table.clone(), not))),
-        // Gone meanwhile.
-        Err(QueryError::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
-        Err(QueryError::Server(error)) if error.is("42501") => {
-            let statements = progress::grants(table, true, &settings.target.user);
-            Ok(Err(ApplyError::PermissionDenied { error, statements }))
+impl ProgressAnswer {
+    fn ask(
+        session: &Session,
+        table: &Table,
+        deadline: Deadline<'_>,
+    ) -> Result<ProgressAnswer, QueryError> {
+        let owned = session.query_row(&progress::exists_sql(table), deadline)?;
+        let Some([Some(owned)]) = owned.as_deref() else { return Ok(ProgressAnswer::NoTable) };
+        match session.query_row(&progress::select_sql(table), deadline) {
+            Ok(row) => {
+                Ok(ProgressAnswer::Read { owned: owned == "t", row: row.unwrap_or_default() })
+            }
+            // It was dropped meanwhile.
+            Err(QueryError::Server(error)) if error.is("42P01") => Ok(ProgressAnswer::NoTable),
+            Err(QueryError::Server(error)) if error.is("42501") => {
+                Ok(ProgressAnswer::Denied(error))
+            }
+            Err(error) => Err(error),
         }
-        Err(cause) => Err(cause),
     }
 }

@@ -21,31 +21,15 @@ pub fn take_sql() -> String {
     table::guard_sql(&format!("pg_catalog.pg_try_advisory_xact_lock({KEY})"))
 }
 
-/// A setting that lasts as long as the transaction that took the lock; it is nobody else's. Not a
-/// savepoint: a migration in a subtransaction writes rows that are not of the transaction whose number
-/// its triggers see, and some extensions refuse to run in one.
-pub const MARK: (&str, &str) = ("premigrate.lock", "1");
+/// Opens a cursor that lives exactly as long as the transaction that took the lock, and that
+/// `RESET ALL` leaves alone. Not a savepoint: a migration in a subtransaction writes rows that are not
+/// of the transaction whose number its triggers see, and some extensions refuse to run in one. Not
+/// `pg_locks`: for that view the server plans longer than for all other guards together.
+pub const MARK_SQL: &str = "declare premigrate_lock no scroll cursor for select";
 
-/// Whether this text may set all settings back, and [`MARK`] with them (`reset all`).
-pub fn may_reset(text: &str) -> bool {
-    let is_part_of_a_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    text.split(|c| !is_part_of_a_word(c)).any(|word| word.eq_ignore_ascii_case("reset"))
-}
-
-/// Raises an error unless this session holds the lock, which it does as long as the transaction is
-/// still the one that took it. [`MARK`] tells: in no other is it a number. Where there may be
-/// none, `pg_locks` is asked: for that the server plans longer than for all our other guards, and
-/// gathers all of its locks.
-pub fn still_held_sql(is_marked: bool) -> String {
-    if is_marked {
-        return format!("select pg_catalog.current_setting('{}')::int", MARK.0);
-    }
-    table::guard_sql(&format!(
-        "exists (select from pg_catalog.pg_locks where locktype = 'advisory' \
-         and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted \
-         and pid = pg_catalog.pg_backend_pid())"
-    ))
-}
+/// Raises an error (34000) unless the cursor of [`MARK_SQL`] is open, that is, unless the transaction
+/// is still the one that took the lock.
+pub const STILL_MARKED_SQL: &str = "close premigrate_lock";
 
 /// Asks who holds the lock; what our role may not see is null.
 pub fn holder_sql() -> String {
@@ -80,16 +64,6 @@ mod tests {
     fn the_key_is_the_one_that_is_documented() {
         assert_eq!(KEY, 8_102_650_200_187_171_425);
         assert_eq!((i64::from(CLASS) << 32) | i64::from(OBJECT), KEY);
-    }
-
-    #[test]
-    fn what_may_reset_all_settings_has_the_word() {
-        for text in ["reset all", "RESET ALL;", "perform 1;\tReset/**/all", "-- reset", "'reset'"] {
-            assert!(may_reset(text), "{text}");
-        }
-        for text in ["", "create table password_reset_tokens ()", "reset$1", "preset all"] {
-            assert!(!may_reset(text), "{text}");
-        }
     }
 
     #[test]

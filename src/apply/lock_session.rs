@@ -1,240 +1,213 @@
-//! The second connection, which holds the lock while something runs outside any transaction.
+//! The second session, which holds the lock while a statement runs outside any transaction.
 
 use std::time::Duration;
 
-use crate::apply::error::ApplyError;
-use crate::apply::load::QUESTION;
-use crate::apply::transaction::{
-    self, Expected, StepRef, Transaction, TransactionResult, TransactionSpec,
+use crate::postgres::session::{
+    Attempt as ConnectAttempt, ConnectionError, QueryError, Responses, Session,
 };
-use crate::history::progress::{self, Record};
-use crate::migrations::steps::Step;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session};
 use crate::postgres::wait;
 use crate::process::signals::Deadline;
 
-use super::migration::DatabaseState;
-use super::retry::{Backoff, broken, is_transient};
-use super::standalone::{Ending, Halt, trouble};
-use super::{Run, Setback};
+use super::error::ApplyError;
+use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
+use super::retry::{Attempt, Backoff, lock_timeout};
+use super::state::{DatabaseState, ProgressChange};
+use super::transaction::{self, StepRef, Transaction, TransactionResult, TransactionSpec};
+use super::{QUERY_TIMEOUT, Runner};
 
-/// How long a second connection, or a first one beside it, may take to answer: a pooler with a pool
+/// How long the second session, or the first one beside it, may take to answer. A pooler with a pool
 /// of one would keep us waiting until its own limit.
-pub(super) const SECOND: Duration = Duration::from_secs(15);
-/// How long what is left to do may take once the statement has ended: a signal may have come, and
-/// Docker gives ten seconds for all of it.
-pub(super) const LAST: Duration = Duration::from_secs(2);
+pub(super) const SECOND_SESSION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the cleanup may take once the statement has ended: a signal may have come, and Docker
+/// gives ten seconds for all of it.
+pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the second connection commits when it gives the lock back.
-struct Marks<'a> {
-    finish: TransactionSpec<'a>,
-    forget: TransactionSpec<'a>,
+/// What is known of a statement that was to run outside a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    Done,
+    /// It did nothing, as far as the server and the catalogs say.
+    NotDone,
+    /// The next start has to find out.
+    Unknown,
 }
 
-impl<'a> Marks<'a> {
-    /// For this step. Neither job runs anything of the file.
-    fn new(work: StepRef<'a>, nothing: &'a Step, finish: String, forget: String) -> Marks<'a> {
-        let work = Some(StepRef { step: nothing, ..work });
-        let job = |mark| TransactionSpec {
-            work,
-            marks: vec![mark],
-            keeps: true,
+impl Runner<'_> {
+    /// Holds the lock on a second session while `act` runs, and records there what `act` says of the
+    /// step's statement.
+    pub(super) fn with_lock_session(
+        &mut self,
+        session: &Session,
+        step: StepRef<'_>,
+        state: &mut DatabaseState,
+        act: impl FnOnce(&mut Self, &Session, &mut DatabaseState) -> (Completion, Result<(), Interrupt>),
+    ) -> Result<Completion, Interrupt> {
+        let lock_session = self.open_lock_session(session, step)?;
+        let held = self.acquire(&lock_session, session, step, state)?;
+        let (completion, result) = act(self, &lock_session, state);
+        self.reset_settings(session, completion, &result);
+        let spec = TransactionSpec {
+            step: Some(step),
+            progress: recorded(step, completion),
+            holds_lock: true,
             ..TransactionSpec::default()
         };
-        Marks { finish: job(finish), forget: job(forget) }
+        if spec.progress.is_some() {
+            self.commit_and_release(lock_session, held, session, &spec, state)?;
+        }
+        result.map(|()| completion)
     }
-}
 
-impl Run<'_> {
-    /// Takes the lock on a second connection, does something meanwhile, and has it written there.
-    pub(super) fn with_keeper(
+    /// Commits what the lock session has to record, and gives the lock back with it. Where the lock
+    /// session was lost, the result is recorded on the main session.
+    fn commit_and_release(
+        &mut self,
+        lock_session: Session,
+        held: Responses,
+        session: &Session,
+        spec: &TransactionSpec<'_>,
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let transaction = Transaction::new(spec, &self.expected(state), &self.timeouts(session));
+        let cleanup = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+        let end = lock_session.send_batch(&transaction.release(), false, cleanup, &mut |_| {});
+        drop(lock_session);
+        let mut responses = held.responses;
+        responses.extend(end.responses);
+        let result = transaction.result(&Responses { responses, end: end.end });
+        if matches!(result, TransactionResult::Committed(_)) {
+            return Ok(state.committed(spec, self.set.layout(), &[])?);
+        }
+        if self.stop.raised().is_some() {
+            let cleanup = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+            session.send_batch(&transaction.messages(), false, cleanup, &mut |_| {});
+            return Ok(());
+        }
+        self.commit(session, spec, state)
+    }
+
+    /// Sets the main session's settings back. A session that is not used any more needs no reset.
+    fn reset_settings(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
-        known_as: &str,
-        known: &mut DatabaseState,
-        act: impl FnOnce(&mut Self, &Session, &mut DatabaseState) -> Ending,
-    ) -> Result<Result<(), Setback>, ApplyError> {
-        let settings = self.settings;
-        let table = &settings.table;
-        let state = known.history.version_after_upgrade(self.set.layout());
-        let number = work.reached.step;
-        let nothing = Step::record_only(work.script);
-        let marks = Marks::new(
-            work,
-            &nothing,
-            progress::finish_begun_sql(table, known_as, number),
-            progress::forget_begun_sql(table, known_as, number),
-        );
-        let keeper = match self.second_connection(session, work)? {
-            Ok(keeper) => keeper,
-            Err(setback) => return Ok(Err(setback)),
-        };
-        let held = {
-            let ground = known.ground(table, state);
-            match self.hold(&keeper, &marks.finish, &ground, work, session)? {
-                Ok(held) => held,
-                Err(setback) => {
-                    keeper.close();
-                    return Ok(Err(setback));
-                }
-            }
-        };
-        let ending = act(self, &keeper, known);
-        // A session that is not used any more needs no reset.
-        let goes_on = ending.goes_on() && self.stop.raised().is_none();
-        if std::mem::take(&mut self.is_set) && goes_on {
-            let deadline = Deadline::after(LAST, self.stop);
+        completion: Completion,
+        result: &Result<(), Interrupt>,
+    ) {
+        let is_used = completion != Completion::Unknown && result.is_ok();
+        let is_used = is_used && self.stop.raised().is_none();
+        if std::mem::take(&mut self.settings_left) && is_used {
+            let deadline = Deadline::after(CLEANUP_TIMEOUT, self.stop);
             let _ = session.query_row(&transaction::RESET.join("; "), deadline);
         }
-        let job = match &ending {
-            Ending::Done => Some(&marks.finish),
-            Ending::Undone(_) => Some(&marks.forget),
-            Ending::Open(_) => None,
-        };
-        let ground = known.ground(table, state);
-        let recording = job.map(|job| (job, Transaction::new(job, &ground, &self.limits(session))));
-        let last = || Deadline::ignoring_signals(LAST, self.stop);
-        let unrecorded =
-            recording.filter(|(_, transaction)| !release(&keeper, transaction, held, last()));
-        keeper.close();
-        if let Some((job, transaction)) = unrecorded {
-            // The keeper is gone, and the lock with it; what we know is not.
-            if self.stop.raised().is_some() {
-                session.send_batch(&transaction.messages(), false, last(), &mut |_| {});
-            } else if let Err(setback) = self.run(session, job, &ground)? {
-                return Ok(Err(setback));
-            }
-        }
-        match ending {
-            Ending::Done => {
-                let hash = work.step.hash.as_str();
-                let record = Record::finished(known_as, number, hash);
-                known.progress.put(known_as, number, Some(record));
-                Ok(Ok(()))
-            }
-            Ending::Undone(halt) | Ending::Open(halt) => match halt {
-                Halt::Setback(setback) => Ok(Err(setback)),
-                Halt::Error(error) => Err(error),
-            },
-        }
     }
 
-    /// Whether the lock is still held: without it, nothing is begun.
-    pub(super) fn still_held(&self, keeper: &Session) -> Result<(), Halt> {
-        match keeper.query_row("select 1", Deadline::after(QUESTION, self.stop)) {
+    /// Makes sure that the lock is still held: without it, nothing is begun.
+    pub(super) fn check_lock_held(&self, lock_session: &Session) -> Result<(), Interrupt> {
+        match lock_session.query_row("select 1", Deadline::after(QUERY_TIMEOUT, self.stop)) {
             Ok(_) => Ok(()),
-            Err(QueryError::Stopped(signal)) => Err(Halt::Error(signal.into())),
-            Err(_) => Err(Halt::Setback(Setback::HistoryChanged)),
+            Err(QueryError::Stopped(signal)) => Err(signal.into()),
+            Err(_) => Err(Setback::HistoryChanged.into()),
         }
     }
 
-    /// Connects once more. Where there is no room, the way on is to make some.
-    fn second_connection(
+    fn open_lock_session(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
-    ) -> Result<Result<Session, Setback>, ApplyError> {
-        let deadline = Deadline::after(SECOND, self.stop);
-        let attempts = match Session::open(&self.settings.target, deadline) {
-            Ok(keeper) => return Ok(Ok(keeper)),
+        step: StepRef<'_>,
+    ) -> Result<Session, Interrupt> {
+        let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
+        let attempts = match Session::open(&self.options.target, deadline) {
+            Ok(lock_session) => return Ok(lock_session),
             Err(attempts) => attempts,
         };
         if let Some(signal) = self.stop.raised() {
             return Err(signal.into());
         }
         if attempts.iter().any(|attempt| wait::is_full(&attempt.cause)) {
-            if self.is_only_one(session) {
-                return Err(no_second_connection(work));
+            if self.is_limited_to_one(session) {
+                return Err(no_second_connection(step).into());
             }
-            return Ok(Err(Setback::LockedOut(None)));
+            return Err(Setback::LockedOut(None).into());
         }
         match attempts.into_iter().next().map(|attempt| attempt.cause) {
             None | Some(QueryError::Client(ConnectionError::TimedOut)) => {
-                Err(no_second_connection(work))
+                Err(no_second_connection(step).into())
             }
-            Some(cause) if wait::is_temporary(&cause) => {
-                Ok(Err(broken(Some(work), 0, trouble(cause))))
+            Some(error) if wait::is_temporary(&error) => {
+                Err(connection_lost(Some(step), 0, as_connection_error(error)).into())
             }
             Some(cause) => {
                 let place = "the second connection".to_owned();
-                Err(ApplyError::Unreachable(vec![Attempt { place, cause }]))
+                Err(ApplyError::Unreachable(vec![ConnectAttempt { place, cause }]).into())
             }
         }
     }
 
-    /// Whether the one connection is all that there can be, so that waiting makes no room.
-    fn is_only_one(&self, session: &Session) -> bool {
+    /// Whether the role or the database is limited to one connection, so that waiting is useless.
+    fn is_limited_to_one(&self, session: &Session) -> bool {
         const LIMIT: &str = "select from pg_catalog.pg_roles, pg_catalog.pg_database \
              where rolname = session_user and datname = pg_catalog.current_database() \
              and 1 in (rolconnlimit, datconnlimit)";
-        let deadline = Deadline::after(QUESTION, self.stop);
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
         matches!(session.query_row(LIMIT, deadline), Ok(Some(_)))
     }
 
-    /// Takes the lock on the second connection, and keeps it. Gives the server's answer.
-    fn hold(
+    /// Takes the lock on the second session, in a transaction that stays open. Returns the server's
+    /// responses.
+    fn acquire(
         &mut self,
-        keeper: &Session,
-        job: &TransactionSpec<'_>,
-        ground: &Expected<'_>,
-        work: StepRef<'_>,
+        lock_session: &Session,
         session: &Session,
-    ) -> Result<Result<Responses, Setback>, ApplyError> {
-        let mut retries = Backoff::default();
+        step: StepRef<'_>,
+        state: &DatabaseState,
+    ) -> Result<Responses, Interrupt> {
+        let spec =
+            TransactionSpec { step: Some(step), holds_lock: true, ..TransactionSpec::default() };
+        let mut backoff = Backoff::default();
         loop {
-            let transaction = Transaction::new(job, ground, &self.limits(keeper));
-            let deadline = Deadline::after(SECOND, self.stop);
-            let held = keeper.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
+            let transaction =
+                Transaction::new(&spec, &self.expected(state), &self.timeouts(lock_session));
+            let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
+            let held = lock_session.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
             if held.end == Some(QueryError::Client(ConnectionError::TimedOut)) {
-                return Err(no_second_connection(work));
+                return Err(no_second_connection(step).into());
             }
-            let failure = match transaction.judge(&held) {
-                TransactionResult::Committed(_) => return Ok(Ok(held)),
-                TransactionResult::LockedOut => {
-                    return Ok(Err(Setback::LockedOut(self.holder(session))));
-                }
-                TransactionResult::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
-                TransactionResult::UnsupportedSetting(setting) => {
-                    self.unsupported_settings.push(setting);
-                    let _ = keeper.query_row("rollback", Deadline::after(QUESTION, self.stop));
-                    continue;
-                }
-                TransactionResult::ConnectionLost { trouble, .. } => {
-                    return Ok(Err(broken(Some(work), 0, trouble)));
-                }
+            let result = match transaction.result(&held) {
+                // Nothing of the step was running.
                 TransactionResult::Cancelled { signal, .. } => return Err(signal.into()),
-                TransactionResult::PermissionDenied { error, of_progress } => {
-                    return Err(self.forbidden(error, of_progress, job, ground, session));
+                TransactionResult::ConnectionLost { error, .. } => {
+                    return Err(connection_lost(Some(step), 0, error).into());
                 }
-                TransactionResult::Failed(failure) if is_transient(&failure.error) => failure,
-                TransactionResult::Failed(failure) => return Err(ApplyError::Failed(failure)),
+                result => result,
             };
-            let _ = keeper.query_row("rollback", Deadline::after(QUESTION, self.stop));
-            let migration = Some(&work.migration.name);
-            if !self.pause_for_lock(&mut retries, migration, false, &failure.error, None)? {
-                return Err(ApplyError::LockTimeout(failure, None));
+            let failure = match self.attempt(result, session, &spec, state)? {
+                Attempt::Committed(_) => return Ok(held),
+                Attempt::SettingRefused => None,
+                Attempt::Blocked(failure) => Some(failure),
+            };
+            let _ = lock_session.query_row("rollback", Deadline::after(QUERY_TIMEOUT, self.stop));
+            let Some(failure) = failure else { continue };
+            let reason = lock_timeout(&failure.error, None, false);
+            if !self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason)? {
+                return Err(ApplyError::LockTimeout(failure, None).into());
             }
         }
     }
 }
 
-/// Commits what the second connection has to write, and gives the lock back with it.
-fn release(
-    keeper: &Session,
-    transaction: &Transaction<'_>,
-    held: Responses,
-    deadline: Deadline<'_>,
-) -> bool {
-    let end = keeper.send_batch(&transaction.release(), false, deadline, &mut |_| {});
-    let mut responses = held.responses;
-    responses.extend(end.responses);
-    matches!(
-        transaction.judge(&Responses { responses, end: end.end }),
-        TransactionResult::Committed(_)
-    )
+/// What the progress table is to say of the step's statement.
+fn recorded(step: StepRef<'_>, completion: Completion) -> Option<ProgressChange> {
+    let (migration, number) = (step.migration.name.clone(), step.number.step);
+    match completion {
+        Completion::Done => {
+            let hash = step.step.hash.as_str().to_owned();
+            Some(ProgressChange::FinishBegun { migration, step: number, hash })
+        }
+        Completion::NotDone => Some(ProgressChange::ForgetBegun { migration, step: number }),
+        Completion::Unknown => None,
+    }
 }
 
-pub(super) fn no_second_connection(work: StepRef<'_>) -> ApplyError {
-    ApplyError::NoSecondConnection { migration: work.migration.name.clone() }
+pub(super) fn no_second_connection(step: StepRef<'_>) -> ApplyError {
+    ApplyError::NoSecondConnection { migration: step.migration.name.clone() }
 }

@@ -1,139 +1,147 @@
-//! What became of a statement that ran alone, and was begun by an earlier start, or round: settled
-//! before anything else is done for its migration.
+//! What became of a statement outside a transaction that was begun by an earlier start, or round:
+//! found out before anything else is done for its migration.
 
 use std::time::Duration;
 
-use crate::apply::catalog_state::{self, CatalogState};
-use crate::apply::error::{ApplyError, ChangedStep, UnknownOutcome};
-use crate::apply::event::Event;
-use crate::apply::transaction::StepRef;
 use crate::history::progress::{self, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
 
-use super::migration::DatabaseState;
-use super::standalone::{Ending, Halt, busy, tag, unasked};
-use super::{Run, Setback};
+use super::Runner;
+use super::catalog_state::{self, CatalogState};
+use super::error::{ApplyError, ChangedStep, UnknownOutcome};
+use super::event::Event;
+use super::interrupt::{Interrupt, query_failed};
+use super::lock_session::Completion;
+use super::standalone::{index_being_built, tag};
+use super::state::DatabaseState;
+use super::transaction::StepRef;
 
-/// How long a backend may take to end that was told to, or someone else to build an index.
-pub(super) const ORPHAN: Duration = Duration::from_secs(30);
+/// How long a backend may take to end, or another session to build an index.
+pub(super) const STALE_BACKEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl Run<'_> {
-    /// Settles what became of a statement that an earlier start, or an earlier round, has begun:
-    /// afterwards it is done, or never began. `work` is what stands in its place now.
-    pub(super) fn settle(
+/// What became of a statement that had begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovered {
+    Done,
+    NotDone,
+}
+
+impl Runner<'_> {
+    /// Finds out what became of a statement that had begun, and records it: afterwards it is done,
+    /// or never began. `step` is what stands in its place in the file now.
+    pub(super) fn recover_step(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         begun: &Record,
-        known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, ApplyError> {
-        self.with_keeper(session, work, &begun.migration, known, |run, _, _| {
-            run.what_became(session, work, begun)
-        })
+        state: &mut DatabaseState,
+    ) -> Result<Recovered, Interrupt> {
+        let completion =
+            self.with_lock_session(session, step, state, |runner, _, _| {
+                match runner.recover(session, step, begun) {
+                    Ok(Recovered::Done) => (Completion::Done, Ok(())),
+                    Ok(Recovered::NotDone) => (Completion::NotDone, Ok(())),
+                    Err(interrupt) => (Completion::Unknown, Err(interrupt)),
+                }
+            })?;
+        Ok(if completion == Completion::Done { Recovered::Done } else { Recovered::NotDone })
     }
 
-    /// Finds out what became of a statement that has begun, while the lock is held elsewhere.
-    fn what_became(&mut self, session: &Session, work: StepRef<'_>, begun: &Record) -> Ending {
-        match self.try_what_became(session, work, begun) {
-            Ok(ending) => ending,
-            Err(halt) => Ending::Open(halt),
-        }
-    }
-
-    fn try_what_became(
+    fn recover(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         begun: &Record,
-    ) -> Result<Ending, Halt> {
-        self.end_backend_sql(session, work, begun)?;
-        self.prepare(session, work)?;
+    ) -> Result<Recovered, Interrupt> {
+        self.end_stale_backend(session, step, begun)?;
+        self.apply_session_settings(session, step)?;
         let state = match begun.statement.as_deref() {
-            Some(identifying_sql) => self.look(session, work, identifying_sql)?.state,
-            // Nothing tells that it ran, and nothing is lost if it did.
+            Some(sql) => self.inspect(session, step, sql)?.state,
+            // There is no way to tell whether it ran, and running it again is harmless.
             None => CatalogState::NotDone,
         };
-        let is_done = match state {
-            CatalogState::Done => true,
-            CatalogState::NotDone => false,
-            CatalogState::HalfDone(rest) => {
-                self.complete(session, work, &rest)?;
-                true
-            }
+        match state {
+            CatalogState::Done => {}
+            CatalogState::NotDone => return Ok(Recovered::NotDone),
+            CatalogState::HalfDone(rest) => self.finish_half_done(session, step, &rest)?,
             CatalogState::InvalidIndex(index) => {
-                self.drop_invalid(session, work, &index)?;
-                false
+                self.drop_invalid_index(session, step, &index)?;
+                return Ok(Recovered::NotDone);
             }
-            CatalogState::Unknown => return Err(Halt::Error(self.doubt(work, begun))),
-            CatalogState::BeingBuilt(index) => return Err(Halt::Error(busy(work, index))),
-        };
-        if !is_done {
-            return Ok(Ending::Undone(Halt::Setback(Setback::Settled)));
+            CatalogState::Unknown => return Err(self.unknown_outcome(step, begun).into()),
+            CatalogState::BeingBuilt(index) => return Err(index_being_built(step, index).into()),
         }
-        if begun.hash == work.step.hash.as_str() {
-            return Ok(Ending::Done);
+        if begun.hash == step.step.hash.as_str() {
+            return Ok(Recovered::Done);
         }
-        Err(Halt::Error(ApplyError::ChangedSteps(vec![ChangedStep {
-            file: work.migration.file.clone(),
+        Err(ApplyError::ChangedSteps(vec![ChangedStep {
+            file: step.migration.file.clone(),
             step: begun.step,
             place: None,
             done: begun.step,
-        }])))
+        }])
+        .into())
     }
 
-    fn complete(&mut self, session: &Session, work: StepRef<'_>, rest: &str) -> Result<(), Halt> {
-        (self.emit)(Event::Note(format!(
-            "{}: a statement was done by half, and cannot be undone; completing it: {rest}",
-            work.migration.name
-        )));
-        self.mend(session, work, rest)
-    }
-
-    /// Ends the backend in which a statement of an earlier start may still run, and waits until it
-    /// is gone.
-    fn end_backend_sql(
+    fn finish_half_done(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
+        rest: &str,
+    ) -> Result<(), Interrupt> {
+        (self.emit)(Event::Note(format!(
+            "{}: a statement was half done and cannot be undone; finishing it: {rest}",
+            step.migration.name
+        )));
+        self.run_repair(session, step, rest)
+    }
+
+    /// Ends the backend that may still run a statement of an earlier start, and waits until it is
+    /// gone.
+    fn end_stale_backend(
+        &mut self,
+        session: &Session,
+        step: StepRef<'_>,
         begun: &Record,
-    ) -> Result<(), Halt> {
-        let migration = &work.migration.name;
-        let deadline = Deadline::after(ORPHAN, self.stop);
-        let mut told = None;
+    ) -> Result<(), Interrupt> {
+        let migration = &step.migration.name;
+        let deadline = Deadline::after(STALE_BACKEND_TIMEOUT, self.stop);
         let tag = tag(&begun.hash);
         let sql = catalog_state::end_backend_sql(&tag, begun.pid, begun.backend_start.as_deref());
+        let mut reported: Option<String> = None;
         loop {
-            let orphan = |pid: Option<String>, error| {
-                let pid = pid.or_else(|| begun.pid.map(|pid| pid.to_string()));
-                let pid = pid.unwrap_or_default();
-                Halt::Error(ApplyError::StaleBackend { migration: migration.clone(), pid, error })
+            let stale = |pid: Option<String>, error| ApplyError::StaleBackend {
+                migration: migration.clone(),
+                pid: pid.or(begun.pid.map(|pid| pid.to_string())).unwrap_or_default(),
+                error,
             };
             let pid = match session.query_row(&sql, deadline) {
                 Ok(row) => row.and_then(|row| row.into_iter().next().flatten()),
                 Err(QueryError::Server(error)) if error.is("42501") => {
-                    return Err(orphan(told, Some(error)));
+                    return Err(stale(reported, Some(error)).into());
                 }
-                Err(cause) => return Err(unasked(work, cause)),
+                Err(error) => return Err(query_failed(step, error)),
             };
             let Some(pid) = pid else { return Ok(()) };
-            if told.is_none() {
-                (self.emit)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
-                told = Some(pid);
+            if reported.is_none() {
+                let migration = migration.clone();
+                (self.emit)(Event::EndingOrphan { migration, pid: pid.clone() });
+                reported = Some(pid);
             }
             if deadline.sleep(Duration::from_millis(100)).is_err() {
                 return Err(match self.stop.raised() {
-                    Some(signal) => Halt::Error(signal.into()),
-                    None => orphan(told, None),
+                    Some(signal) => signal.into(),
+                    None => stale(reported, None).into(),
                 });
             }
         }
     }
 
-    fn doubt(&self, work: StepRef<'_>, begun: &Record) -> ApplyError {
-        let table = &self.settings.table;
+    fn unknown_outcome(&self, step: StepRef<'_>, begun: &Record) -> ApplyError {
+        let table = &self.options.table;
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
-            migration: work.migration.name.clone(),
+            migration: step.migration.name.clone(),
             statement: begun.statement.clone().unwrap_or_default(),
             done: progress::finish_begun_sql(table, &begun.migration, begun.step),
             again: progress::forget_begun_sql(table, &begun.migration, begun.step),

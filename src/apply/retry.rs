@@ -1,194 +1,227 @@
-//! One transaction, sent again where locks stand in its way.
+//! One transaction, sent again after a lock timeout.
 
 use std::time::Duration;
 
-use crate::apply::blockers::{Observer, Waiting};
-use crate::apply::error::{ApplyError, RolledBack};
-use crate::apply::event::{Blocker, Broken, Event, RetryReason};
-use crate::apply::load::QUESTION;
-use crate::apply::lock;
-use crate::apply::transaction::{
-    Expected, StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec,
-};
 use crate::history::progress;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{ConnectionError, Session};
+use crate::postgres::session::Session;
 use crate::process::signals::{Deadline, Signal};
 
-use super::{LONGEST_PAUSE, PAUSE, Run, Setback};
+use super::blockers::{Observer, Waiting};
+use super::error::{ApplyError, RolledBack};
+use super::event::{Blocker, Event, Failure, Holder, RetryReason};
+use super::interrupt::{Interrupt, Setback, connection_lost};
+use super::lock;
+use super::state::DatabaseState;
+use super::transaction::{StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec};
+use super::{MAX_LOCK_RETRY_PAUSE, QUERY_TIMEOUT, RETRY_PAUSE, Runner};
 
-/// How often a lock did not come, and how long the next pause is.
+/// The attempts at something that met a lock.
 pub(super) struct Backoff {
-    pub(super) attempt: u32,
-    pub(super) pause: Duration,
+    attempt: u32,
+    /// Before the next attempt.
+    pause: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Backoff {
-        Backoff { attempt: 1, pause: PAUSE }
+        Backoff { attempt: 1, pause: RETRY_PAUSE }
     }
 }
 
-pub(super) fn stopped(signal: Signal, work: Option<StepRef<'_>>, confirmed: bool) -> ApplyError {
-    let (migration, outside_transaction) = match work {
-        Some(work) => (Some(work.migration.name.clone()), work.step.outside_transaction),
-        None => (None, None),
-    };
-    ApplyError::Stopped {
-        signal,
-        rolled_back: Some(RolledBack { migration, confirmed, outside_transaction }),
+/// How far an attempt at a transaction came that does not end the round.
+pub(super) enum Attempt {
+    /// Holds what the statement that wrote the last row gave back.
+    Committed(Vec<Option<String>>),
+    /// The server refused a setting, which is left out from now on.
+    SettingRefused,
+    /// Rolled back by what only other sessions cause.
+    Blocked(Box<Failure>),
+}
+
+impl<'a> Runner<'a> {
+    /// Runs a transaction, and updates the state once it is committed.
+    pub(super) fn commit(
+        &mut self,
+        session: &Session,
+        spec: &TransactionSpec<'_>,
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let returned = self.run_transaction(session, spec, state)?;
+        Ok(state.committed(spec, self.set.layout(), &returned)?)
     }
-}
 
-pub(super) fn broken(
-    work: Option<StepRef<'_>>,
-    completed: usize,
-    trouble: ConnectionError,
-) -> Setback {
-    Setback::Broken(Box::new(Broken {
-        migration: work.map(|work| work.migration.name.clone()),
-        step: work.map_or(0, |work| work.reached.step),
-        completed,
-        statements: work.map_or(0, |work| work.script.statements().len()),
-        trouble,
-    }))
-}
+    /// Runs a transaction, again after each lock timeout. Once it is committed, returns what the
+    /// statement that wrote the last row gave back.
+    pub(super) fn run_transaction(
+        &mut self,
+        session: &Session,
+        spec: &TransactionSpec<'_>,
+        state: &DatabaseState,
+    ) -> Result<Vec<Option<String>>, Interrupt> {
+        let migration = spec.step.map(|step| step.migration.name.as_str());
+        let step_number = spec.step.map_or(0, |step| step.number.step);
+        let mut backoff = Backoff::default();
+        loop {
+            let transaction =
+                Transaction::new(spec, &self.expected(state), &self.timeouts(session));
+            let lost = self.lost_too_often(migration, step_number);
+            let (result, blocker) = self.send(session, &transaction, migration, lost.is_some());
+            let result = match (result, lost) {
+                // No backend runs it any more, and the history does not have it.
+                (TransactionResult::Committed(_), Some(lost)) => {
+                    return Err(ApplyError::ConnectionLost(lost).into());
+                }
+                (TransactionResult::Cancelled { signal, .. }, Some(_)) => {
+                    return Err(signal.into());
+                }
+                (result, _) => result,
+            };
+            let failure = match self.attempt(result, session, spec, state)? {
+                Attempt::Committed(row) => return Ok(row),
+                Attempt::SettingRefused => continue,
+                Attempt::Blocked(failure) => failure,
+            };
+            let reason = lock_timeout(&failure.error, blocker.as_ref(), false);
+            if !self.pause_for_lock(&mut backoff, migration, reason)? {
+                return Err(ApplyError::LockTimeout(failure, blocker).into());
+            }
+        }
+    }
 
-impl Run<'_> {
-    pub(super) fn limits(&self, session: &Session) -> Timeouts {
+    /// Sends a transaction, or only its guards, and looks meanwhile for what blocks it.
+    fn send(
+        &mut self,
+        session: &Session,
+        transaction: &Transaction<'_>,
+        migration: Option<&str>,
+        guards_only: bool,
+    ) -> (TransactionResult, Option<Blocker>) {
+        let target = &self.options.target;
+        let mut observer = Observer::new(target, self.stop, migration, Waiting::Answered);
+        let emit = &mut *self.emit;
+        let mut watch = |responses: &[_]| observer.look(responses, emit);
+        let deadline = Deadline::never(self.stop);
+        let batch = if guards_only {
+            session.send_batch(&transaction.guards_only(), false, deadline, &mut watch)
+        } else {
+            let messages = transaction.messages();
+            session.send_batch(&messages, transaction.is_large(), deadline, &mut watch)
+        };
+        (transaction.result(&batch), observer.close())
+    }
+
+    /// What a result means for the round.
+    pub(super) fn attempt(
+        &mut self,
+        result: TransactionResult,
+        session: &Session,
+        spec: &TransactionSpec<'_>,
+        state: &DatabaseState,
+    ) -> Result<Attempt, Interrupt> {
+        match result {
+            TransactionResult::Committed(row) => Ok(Attempt::Committed(row)),
+            TransactionResult::UnsupportedSetting(setting) => {
+                self.unsupported_settings.push(setting);
+                Ok(Attempt::SettingRefused)
+            }
+            TransactionResult::Failed(failure) if is_temporary(&failure.error) => {
+                Ok(Attempt::Blocked(failure))
+            }
+            TransactionResult::Failed(failure) => Err(ApplyError::Failed(failure).into()),
+            TransactionResult::HistoryChanged => Err(Setback::HistoryChanged.into()),
+            TransactionResult::LockedOut => Err(Setback::LockedOut(self.holder(session)).into()),
+            TransactionResult::ConnectionLost { completed, error } => {
+                Err(connection_lost(spec.step, completed, error).into())
+            }
+            TransactionResult::PermissionDenied { error, of_progress } => {
+                Err(self.permission_denied(error, of_progress, spec, state, session).into())
+            }
+            TransactionResult::Cancelled { signal, confirmed } => {
+                Err(stopped(signal, spec.step, confirmed).into())
+            }
+        }
+    }
+
+    pub(super) fn timeouts(&self, session: &Session) -> Timeouts {
         Timeouts {
-            lock_timeout: self.settings.lock_timeout,
-            statement_timeout: self.settings.statement_timeout,
+            lock_timeout: self.options.lock_timeout,
+            statement_timeout: self.options.statement_timeout,
             server_version: session.server_version(),
             unsupported_settings: self.unsupported_settings.clone(),
         }
     }
 
-    /// Runs one transaction, again where locks stand in its way. Once it is committed, what the
-    /// statement that wrote its last row gave back.
-    pub(super) fn run(
-        &mut self,
-        session: &Session,
-        job: &TransactionSpec<'_>,
-        ground: &Expected<'_>,
-    ) -> Result<Result<Vec<Option<String>>, Setback>, ApplyError> {
-        let migration = job.work.map(|work| work.migration.name.clone());
-        let mut retries = Backoff::default();
-        loop {
-            let transaction = Transaction::new(job, ground, &self.limits(session));
-            let step = job.work.map_or(0, |work| work.reached.step);
-            let given_up = self.given_up(migration.as_deref(), step);
-            let target = &self.settings.target;
-            let mut observer =
-                Observer::new(target, self.stop, migration.as_deref(), Waiting::Answered);
-            let emit = &mut *self.emit;
-            let mut watch = |responses: &[_]| observer.look(responses, emit);
-            let deadline = Deadline::never(self.stop);
-            let flight = match given_up {
-                Some(_) => session.send_batch(&transaction.probe(), false, deadline, &mut watch),
-                None => {
-                    let messages = transaction.messages();
-                    session.send_batch(&messages, transaction.is_large(), deadline, &mut watch)
-                }
-            };
-            let blocker = observer.close();
-            let verdict = match (transaction.judge(&flight), given_up) {
-                // No backend is at it any more, and the history does not have it.
-                (TransactionResult::Committed(_), Some(broken)) => {
-                    return Err(ApplyError::ConnectionLost(broken));
-                }
-                (TransactionResult::Cancelled { signal, .. }, Some(_)) => {
-                    return Err(signal.into());
-                }
-                (verdict, _) => verdict,
-            };
-            let failure = match verdict {
-                TransactionResult::Committed(answer) => return Ok(Ok(answer)),
-                TransactionResult::Cancelled { signal, confirmed } => {
-                    return Err(stopped(signal, job.work, confirmed));
-                }
-                TransactionResult::UnsupportedSetting(setting) => {
-                    self.unsupported_settings.push(setting);
-                    continue;
-                }
-                TransactionResult::HistoryChanged => return Ok(Err(Setback::HistoryChanged)),
-                TransactionResult::LockedOut => {
-                    return Ok(Err(Setback::LockedOut(self.holder(session))));
-                }
-                TransactionResult::ConnectionLost { completed, trouble } => {
-                    return Ok(Err(broken(job.work, completed, trouble)));
-                }
-                TransactionResult::PermissionDenied { error, of_progress } => {
-                    return Err(self.forbidden(error, of_progress, job, ground, session));
-                }
-                TransactionResult::Failed(failure) if is_transient(&failure.error) => failure,
-                TransactionResult::Failed(failure) => return Err(ApplyError::Failed(failure)),
-            };
-            let error = failure.error.clone();
-            let blocked = blocker.as_ref();
-            if !self.pause_for_lock(&mut retries, migration.as_ref(), false, &error, blocked)? {
-                return Err(ApplyError::LockTimeout(failure, blocker));
-            }
-        }
+    /// The other runner, as far as our role may see it.
+    fn holder(&self, session: &Session) -> Option<Holder> {
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        lock::parse_holder(&session.query_row(&lock::holder_sql(), deadline).ok()??)
     }
 
-    pub(super) fn forbidden(
+    fn permission_denied(
         &self,
         error: ServerError,
         of_progress: bool,
-        job: &TransactionSpec<'_>,
-        ground: &Expected<'_>,
+        spec: &TransactionSpec<'_>,
+        state: &DatabaseState,
         session: &Session,
     ) -> ApplyError {
-        let (table, role) = (ground.table, &self.settings.target.user);
-        let statements = if of_progress {
-            progress::grants(table, ground.progress.exists, role)
-        } else {
-            let locks = job.work.is_some_and(|work| work.step.modes.isolation.is_some());
-            let deadline = Deadline::after(QUESTION, self.stop);
-            // Where there is no table yet, there is no answer, and nothing to grant.
-            let obstacles =
-                session.query_row(&table.missing_privileges_sql(), deadline).ok().flatten();
-            let obstacles = obstacles.unwrap_or_default();
-            let mut grants = table.grants(ground.history.state, &job.prepare, &obstacles, role);
-            grants.extend(locks.then(|| table.locking_grant(role)));
-            grants
-        };
+        let (table, role) = (&self.options.table, &self.options.target.user);
+        if of_progress {
+            let statements = progress::grants(table, state.progress.exists, role);
+            return ApplyError::PermissionDenied { error, statements };
+        }
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        // Where there is no table yet, there is no answer, and nothing to grant.
+        let missing = session.query_row(&table.missing_privileges_sql(), deadline).ok().flatten();
+        let missing = missing.unwrap_or_default();
+        let mut statements = table.grants(state.history.state, &spec.upgrade, &missing, role);
+        statements.extend(spec.locks_table().then(|| table.locking_grant(role)));
         ApplyError::PermissionDenied { error, statements }
     }
 
-    /// Waits for locks to be given back, after one that did not come; or says that this was often
-    /// enough.
+    /// Waits for locks to be released. Returns whether there is another attempt.
     pub(super) fn pause_for_lock(
         &mut self,
-        retries: &mut Backoff,
-        migration: Option<&String>,
-        outside_transaction: bool,
-        error: &ServerError,
-        blocker: Option<&Blocker>,
+        backoff: &mut Backoff,
+        migration: Option<&str>,
+        reason: RetryReason,
     ) -> Result<bool, ApplyError> {
-        if retries.attempt > self.settings.lock_retries {
+        if backoff.attempt > self.options.lock_retries {
             return Ok(false);
         }
-        retries.attempt += 1;
-        let pause = lock::jittered(retries.pause / 2, retries.pause + retries.pause / 2);
-        retries.pause = (retries.pause * 2).min(LONGEST_PAUSE);
+        backoff.attempt += 1;
+        let pause = lock::jittered(backoff.pause / 2, backoff.pause + backoff.pause / 2);
+        backoff.pause = (backoff.pause * 2).min(MAX_LOCK_RETRY_PAUSE);
         (self.emit)(Event::Retrying {
-            migration: migration.cloned(),
-            why: RetryReason::Lock {
-                error: error.clone(),
-                blocker: blocker.cloned(),
-                outside_transaction,
-            },
+            migration: migration.map(str::to_owned),
+            why: reason,
             pause,
-            attempt: retries.attempt,
+            attempt: backoff.attempt,
         });
         self.pause(pause)?;
         Ok(true)
     }
 }
 
-/// A lock that did not come in time, a deadlock, a serialization failure: each may be gone later.
-pub(super) fn is_transient(error: &ServerError) -> bool {
+pub(super) fn lock_timeout(
+    error: &ServerError,
+    blocker: Option<&Blocker>,
+    outside_transaction: bool,
+) -> RetryReason {
+    RetryReason::Lock { error: error.clone(), blocker: blocker.cloned(), outside_transaction }
+}
+
+pub(super) fn stopped(signal: Signal, step: Option<StepRef<'_>>, confirmed: bool) -> ApplyError {
+    let rolled_back = RolledBack {
+        migration: step.map(|step| step.migration.name.clone()),
+        confirmed,
+        outside_transaction: step.and_then(|step| step.step.outside_transaction),
+    };
+    ApplyError::Stopped { signal, rolled_back: Some(rolled_back) }
+}
+
+/// A lock timeout, a deadlock, a serialization failure: only other sessions cause these.
+pub(super) fn is_temporary(error: &ServerError) -> bool {
     ["55P03", "40P01", "40001"].contains(&error.code.as_str())
 }

@@ -1,129 +1,130 @@
-//! What a session is set to for a statement outside any transaction.
+//! What a session is set to before a statement outside any transaction.
 
-use crate::apply::error::ApplyError;
-use crate::apply::event::{Event, StepNumber};
-use crate::apply::load::QUESTION;
-use crate::apply::transaction::{self, StepRef};
 use crate::history::plan::Plan;
 use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
 use crate::process::signals::Deadline;
 use crate::sql::{Piece, Script, Statement};
 
-use super::Run;
-use super::lock_session::{SECOND, no_second_connection};
-use super::standalone::{Halt, unasked};
+use super::error::ApplyError;
+use super::event::{Event, StepNumber};
+use super::interrupt::{Interrupt, query_failed};
+use super::lock_session::{SECOND_SESSION_TIMEOUT, no_second_connection};
+use super::transaction::{self, StepRef};
+use super::{QUERY_TIMEOUT, Runner};
 
-impl Run<'_> {
-    /// Looks, before anything runs, whether all that is to run can have the settings it needs.
+impl Runner<'_> {
+    /// Checks, before anything runs, that no pending statement needs settings that a pooler would
+    /// lose.
     pub(super) fn check_settings(
         &self,
         session: &Session,
         plan: &Plan,
-        fit: &[PreparedMigration<'_>],
-    ) -> Result<(), Halt> {
-        for (pending, fit) in plan.pending.iter().zip(fit) {
+        prepared: &[PreparedMigration<'_>],
+    ) -> Result<(), Interrupt> {
+        for (pending, prepared) in plan.pending.iter().zip(prepared) {
             let Some(migration) = self.set.get(pending.place) else { continue };
-            for (step, number) in fit.steps.all().iter().zip(1..).skip(fit.done) {
-                let needed = needed(&step.replay(&fit.script));
+            let (script, steps) = (&prepared.script, prepared.steps.all());
+            for (number, step) in (1..).zip(steps).skip(prepared.done) {
+                let needed = needed_settings(&step.replay(script));
                 if step.outside_transaction.is_none() || needed.is_empty() {
                     continue;
                 }
-                let reached = StepNumber { step: number, of: fit.steps.all().len() };
-                let work = StepRef { migration, script: &fit.script, step, reached };
-                if self.is_direct(session, work)? {
-                    return Ok(());
-                }
-                return Err(pooled(work, needed));
+                let number = StepNumber { step: number, of: steps.len() };
+                let step = StepRef { migration, script, step, number };
+                return match self.is_direct(session, step)? {
+                    true => Ok(()),
+                    false => Err(lost_in_pooler(step, needed).into()),
+                };
             }
         }
         Ok(())
     }
 
-    /// Gives the session the limits, and what the file has set before: the statement is to run under
-    /// it, and what the catalogs say depends on it too. Not behind a pooler, where no setting reaches
-    /// a statement, nor goes away after it.
-    pub(super) fn prepare(&mut self, session: &Session, work: StepRef<'_>) -> Result<(), Halt> {
-        let replay = work.step.replay(work.script);
-        if self.is_direct(session, work)? {
-            self.is_set = true;
-            self.set(session, work, &replay)
-        } else {
-            self.without_settings(work, &replay)
+    /// Sets the time limits, and replays the settings of earlier steps: the statement runs under
+    /// them, and what its names mean depends on them. Behind a pooler no setting reaches the
+    /// statement, nor goes away after it.
+    pub(super) fn apply_session_settings(
+        &mut self,
+        session: &Session,
+        step: StepRef<'_>,
+    ) -> Result<(), Interrupt> {
+        let replay = step.step.replay(step.script);
+        if self.is_direct(session, step)? {
+            self.settings_left = true;
+            return self.set(session, step, &replay);
         }
-    }
-
-    /// Whether what we send goes to one backend, ours alone.
-    fn is_direct(&self, session: &Session, work: StepRef<'_>) -> Result<bool, Halt> {
-        let deadline = Deadline::after(SECOND, self.stop);
-        match session.query_row("select pg_catalog.pg_backend_pid()", deadline) {
-            Ok(answer) => {
-                let pid = answer.and_then(|row| row.into_iter().next().flatten());
-                Ok(pid == Some(session.handshake_pid().to_string()))
-            }
-            Err(QueryError::Client(ConnectionError::TimedOut)) => {
-                Err(Halt::Error(no_second_connection(work)))
-            }
-            Err(cause) => Err(unasked(work, cause)),
-        }
-    }
-
-    fn without_settings(&mut self, work: StepRef<'_>, replay: &[Piece<'_>]) -> Result<(), Halt> {
-        let needed = needed(replay);
+        let needed = needed_settings(&replay);
         if !needed.is_empty() {
-            return Err(pooled(work, needed));
+            return Err(lost_in_pooler(step, needed).into());
         }
-        if !self.told_pooler {
-            self.told_pooler = true;
+        if !self.pooler_noted {
+            self.pooler_noted = true;
             (self.emit)(Event::Note(
-                "this is a pooler: what runs outside a transaction has no time limits of ours"
+                "connected through a pooler: statements outside a transaction run without our time \
+                 limits"
                     .to_owned(),
             ));
         }
         Ok(())
     }
 
+    /// Whether the session has a backend of its own, and not one of a pooler's.
+    fn is_direct(&self, session: &Session, step: StepRef<'_>) -> Result<bool, Interrupt> {
+        let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
+        match session.query_row("select pg_catalog.pg_backend_pid()", deadline) {
+            Ok(row) => {
+                let pid = row.and_then(|row| row.into_iter().next().flatten());
+                Ok(pid == Some(session.handshake_pid().to_string()))
+            }
+            Err(QueryError::Client(ConnectionError::TimedOut)) => {
+                Err(no_second_connection(step).into())
+            }
+            Err(error) => Err(query_failed(step, error)),
+        }
+    }
+
     fn set(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         replay: &[Piece<'_>],
-    ) -> Result<(), Halt> {
-        let limits = self.limits(session);
-        let deadline = || Deadline::after(QUESTION, self.stop);
-        let text = work.step.lone(work.script).map(|statement| statement.text).unwrap_or_default();
-        for setting in transaction::session_limits(&limits, text) {
-            match session.query_row(&setting, deadline()) {
-                // A server that cannot have it, has it not.
+    ) -> Result<(), Interrupt> {
+        let timeouts = self.timeouts(session);
+        let deadline = || Deadline::after(QUERY_TIMEOUT, self.stop);
+        let statement = step.step.lone(step.script).map(|statement| statement.text);
+        for sql in transaction::session_timeouts_sql(&timeouts, statement.unwrap_or_default()) {
+            match session.query_row(&sql, deadline()) {
+                // Not supported by this server: skip.
                 Ok(_) | Err(QueryError::Server(_)) => {}
-                Err(cause) => return Err(unasked(work, cause)),
+                Err(error) => return Err(query_failed(step, error)),
             }
         }
         for setting in replay {
             match session.query_row(&setting.text, deadline()) {
                 Ok(_) => {}
                 Err(QueryError::Server(error)) => {
-                    let failure = transaction::replay_failure(work, setting, &error);
-                    return Err(Halt::Error(ApplyError::Failed(Box::new(failure))));
+                    let failure = transaction::replay_failure(step, setting, &error);
+                    return Err(ApplyError::Failed(Box::new(failure)).into());
                 }
-                Err(cause) => return Err(unasked(work, cause)),
+                Err(error) => return Err(query_failed(step, error)),
             }
         }
         Ok(())
     }
 }
 
-/// Time limits can be done without; what else the file sets, cannot.
-fn needed(replay: &[Piece<'_>]) -> Vec<String> {
+/// The settings that a statement cannot do without: all but time limits and message levels.
+fn needed_settings(replay: &[Piece<'_>]) -> Vec<String> {
     let is_needed = |setting: &&Piece<'_>| {
         let script = Script::read(&setting.text);
         let set = script.statements().first().and_then(Statement::set_statement);
         let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
         !set.is_some_and(|set| set.back || harmless(&set.name))
     };
-    replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect()
+    replay.iter().filter(is_needed).map(|setting| setting.text.to_string()).collect()
 }
 
-fn pooled(work: StepRef<'_>, settings: Vec<String>) -> Halt {
-    Halt::Error(ApplyError::PooledSettings { migration: work.migration.name.clone(), settings })
+fn lost_in_pooler(step: StepRef<'_>, settings: Vec<String>) -> ApplyError {
+    ApplyError::PooledSettings { migration: step.migration.name.clone(), settings }
 }

@@ -1,292 +1,283 @@
-//! A statement that PostgreSQL runs only outside a transaction, and that nothing rolls back.
+//! A statement that PostgreSQL refuses inside a transaction block, and that nothing rolls back.
 //!
-//! A second connection, idle in a transaction, holds the lock for it. That it begins is written
-//! before; so whoever comes after a crash knows, ends what may still run, and settles what became of
-//! it before anything else.
+//! A second session holds the lock for it, idle in a transaction. The progress table says that the
+//! statement has begun before it is sent. So whoever starts after a crash knows of it, ends the
+//! backend that may still run it, and finds out what became of it (`recovery`).
 
 use std::time::{Duration, Instant};
 
-use crate::apply::blockers::{Observer, Waiting};
-use crate::apply::catalog_state::{self, CatalogState, Inspection};
-use crate::apply::error::ApplyError;
-use crate::apply::event::{Blocker, Event, Failure};
-use crate::apply::load::QUESTION;
-use crate::apply::transaction::{self, StepRef};
-use crate::history::progress::{self, Record};
+use crate::history::progress;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
 use crate::process::signals::{Deadline, Signal};
 use crate::sql::{Script, Statement};
 
-use super::lock_session::{LAST, SECOND, no_second_connection};
-use super::migration::DatabaseState;
-use super::recovery::ORPHAN;
-use super::retry::{Backoff, broken, is_transient, stopped};
-use super::{Run, Setback};
+use super::blockers::{Observer, Waiting};
+use super::catalog_state::{self, CatalogState, Inspection};
+use super::error::ApplyError;
+use super::event::{Blocker, Event, Failure};
+use super::interrupt::{Interrupt, Setback, query_failed};
+use super::lock_session::{
+    CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
+};
+use super::recovery::STALE_BACKEND_TIMEOUT;
+use super::retry::{Backoff, is_temporary, lock_timeout, stopped};
+use super::state::{DatabaseState, ProgressChange};
+use super::transaction::{self, StepRef};
+use super::{QUERY_TIMEOUT, Runner};
 
-/// How a statement that was to run alone ended.
-pub(super) enum Ending {
-    /// It is done.
+/// What came of a statement that was sent, perhaps several times.
+enum Sent {
+    /// The server says that it is done.
     Done,
-    /// It did nothing, for all that the server and the catalogs say.
-    Undone(Halt),
-    /// The next start has to look.
-    Open(Halt),
+    /// The server says that it was cancelled, as this signal had us ask.
+    Cancelled(Signal),
+    /// The server says that it failed.
+    Failed(ApplyError),
+    /// The server did not say.
+    Unknown(Interrupt),
+    /// It was not sent again after it had met a lock.
+    NotSentAgain(Interrupt),
 }
 
-impl Ending {
-    /// Whether the session is used on.
-    pub(super) fn goes_on(&self) -> bool {
-        matches!(self, Ending::Done | Ending::Undone(Halt::Setback(Setback::Settled)))
-    }
+/// How a statement is sent.
+struct Sending<'s> {
+    sql: &'s str,
+    /// Whether it may be sent again after a lock timeout. What may have done half of its work must
+    /// not be.
+    repeats: bool,
+    /// Makes a failure of the server's error and the number of characters of ours before `sql`.
+    failure: &'s dyn Fn(&ServerError, usize) -> Failure,
 }
 
-/// What ends the round, or the run.
-pub(super) enum Halt {
-    Setback(Setback),
-    Error(ApplyError),
-}
-
-impl Run<'_> {
-    /// Runs a step that stands alone, with the lock held by a second connection.
-    pub(super) fn apply_lone(
+impl Runner<'_> {
+    /// Runs a step that is a statement outside any transaction.
+    pub(super) fn apply_outside_transaction(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
-        known_as: &str,
-        known: &mut DatabaseState,
-    ) -> Result<Result<(), Setback>, ApplyError> {
-        if let Err(setback) = self.make_tables(session, work, true, known)? {
-            return Ok(Err(setback));
-        }
-        self.with_keeper(session, work, known_as, known, |run, keeper, known| {
-            run.under_lock(session, keeper, work, known_as, known)
-        })
+        step: StepRef<'_>,
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        self.create_tables(session, step, true, state)?;
+        self.with_lock_session(session, step, state, |runner, lock_session, state| {
+            runner.run_under_lock(session, lock_session, step, state)
+        })?;
+        Ok(())
     }
 
-    /// Everything that is done for a statement while the lock is held elsewhere.
-    fn under_lock(
+    fn run_under_lock(
         &mut self,
         session: &Session,
-        keeper: &Session,
-        work: StepRef<'_>,
-        known_as: &str,
-        known: &mut DatabaseState,
-    ) -> Ending {
-        let Some(statement) = work.step.lone(work.script) else { return Ending::Done };
-        if let Some(broken) = self.given_up(Some(&work.migration.name), work.reached.step) {
-            return Ending::Undone(Halt::Error(ApplyError::ConnectionLost(broken)));
+        lock_session: &Session,
+        step: StepRef<'_>,
+        state: &mut DatabaseState,
+    ) -> (Completion, Result<(), Interrupt>) {
+        let Some(statement) = step.step.lone(step.script) else {
+            return (Completion::Done, Ok(()));
+        };
+        match self.prepare_statement(session, step, statement, state) {
+            Ok(()) => self.execute(session, lock_session, step, statement),
+            Err(interrupt) => (Completion::NotDone, Err(interrupt)),
         }
-        let begun = self.prepare(session, work).and_then(|()| {
-            let identifying_sql = self.clear_the_way(session, work, statement)?;
-            self.begin(session, work, known_as, identifying_sql.as_deref(), known)
-        });
-        if let Err(halt) = begun {
-            return Ending::Undone(halt);
-        }
-        self.execute(session, keeper, work, statement)
     }
 
-    /// An index of this name that nobody builds any more would be passed over by IF NOT EXISTS, and
-    /// be in the way of a build without. Gives what is to be written of a statement that begins.
-    fn clear_the_way(
+    fn prepare_statement(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         statement: &Statement<'_>,
-    ) -> Result<Option<String>, Halt> {
-        let seen = self.look(session, work, statement.text)?;
-        match seen.state {
-            CatalogState::InvalidIndex(index) => self.drop_invalid(session, work, &index)?,
-            CatalogState::BeingBuilt(index) => return Err(Halt::Error(busy(work, index))),
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        if let Some(lost) = self.lost_too_often(Some(&step.migration.name), step.number.step) {
+            return Err(ApplyError::ConnectionLost(lost).into());
+        }
+        self.apply_session_settings(session, step)?;
+        let identifying_sql = self.drop_leftover_index(session, step, statement)?;
+        self.record_started(session, step, identifying_sql, state)
+    }
+
+    /// Drops an index of this name that is INVALID and that no backend is building: IF NOT EXISTS
+    /// would skip it, and a build without that would fail. Returns the SQL by which a later run
+    /// identifies what the statement is about.
+    fn drop_leftover_index(
+        &mut self,
+        session: &Session,
+        step: StepRef<'_>,
+        statement: &Statement<'_>,
+    ) -> Result<Option<String>, Interrupt> {
+        let Inspection { state, identifying_sql } = self.inspect(session, step, statement.text)?;
+        match state {
+            CatalogState::InvalidIndex(index) => self.drop_invalid_index(session, step, &index)?,
+            CatalogState::BeingBuilt(index) => return Err(index_being_built(step, index).into()),
             CatalogState::Done
             | CatalogState::NotDone
             | CatalogState::HalfDone(_)
             | CatalogState::Unknown => {}
         }
-        Ok(seen.identifying_sql)
+        Ok(identifying_sql)
     }
 
-    pub(super) fn drop_invalid(
+    pub(super) fn drop_invalid_index(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         index: &str,
-    ) -> Result<(), Halt> {
-        let migration = work.migration.name.clone();
+    ) -> Result<(), Interrupt> {
+        let migration = step.migration.name.clone();
         (self.emit)(Event::Rebuilding { migration, index: index.to_owned() });
-        self.mend(session, work, &format!("drop index concurrently if exists {index}"))
+        self.run_repair(session, step, &format!("drop index concurrently if exists {index}"))
     }
 
-    /// Runs a statement of ours about what an earlier one has left.
-    pub(super) fn mend(
+    /// Runs a statement of ours that repairs what an earlier one has left.
+    pub(super) fn run_repair(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         sql: &str,
-    ) -> Result<(), Halt> {
-        let failure = |error: &ServerError, _| transaction::mending_failure(work, error);
-        match self.send_again(session, work, sql, failure, true, |_| Ok(())) {
+    ) -> Result<(), Interrupt> {
+        let failure = |error: &ServerError, _| transaction::repair_failure(step, error);
+        let sending = Sending { sql, repeats: true, failure: &failure };
+        match self.send_until_unblocked(session, step, sending, |_| Ok(())) {
             Sent::Done => Ok(()),
-            Sent::Cancelled(signal) => Err(Halt::Error(signal.into())),
-            Sent::Failed(error) => Err(Halt::Error(error)),
-            Sent::Open(halt) | Sent::Unsent(halt) => Err(halt),
+            Sent::Cancelled(signal) => Err(signal.into()),
+            Sent::Failed(error) => Err(error.into()),
+            Sent::Unknown(interrupt) | Sent::NotSentAgain(interrupt) => Err(interrupt),
         }
     }
 
-    /// What became of a statement, as far as the catalogs tell.
-    pub(super) fn look(
+    /// What the catalogs say about a statement. Waits for an index that may be finished any moment.
+    pub(super) fn inspect(
         &self,
         session: &Session,
-        work: StepRef<'_>,
-        text: &str,
-    ) -> Result<Inspection, Halt> {
-        let until = Instant::now() + ORPHAN;
+        step: StepRef<'_>,
+        sql: &str,
+    ) -> Result<Inspection, Interrupt> {
+        let until = Instant::now() + STALE_BACKEND_TIMEOUT;
         loop {
-            let seen = self.look_now(session, text, Deadline::after(QUESTION, self.stop));
-            match seen.map_err(|cause| unasked(work, cause))? {
-                // It may be done any moment.
+            let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+            let inspection = inspect_once(session, sql, deadline);
+            match inspection.map_err(|error| query_failed(step, error))? {
                 Inspection { state: CatalogState::BeingBuilt(_), .. } if Instant::now() < until => {
-                    let deadline = Deadline::never(self.stop);
-                    if deadline.sleep(Duration::from_millis(500)).is_err()
-                        && let Some(signal) = self.stop.raised()
-                    {
-                        return Err(Halt::Error(signal.into()));
-                    }
+                    self.pause(Duration::from_millis(500))?;
                 }
-                seen => return Ok(seen),
+                inspection => return Ok(inspection),
             }
         }
     }
 
-    fn look_now(
-        &self,
-        session: &Session,
-        text: &str,
-        deadline: Deadline<'_>,
-    ) -> Result<Inspection, QueryError> {
-        let identifying_sql = Some(text.to_owned());
-        let script = Script::read(text);
-        let Some(statement) = script.statements().first() else {
-            return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
-        };
-        match catalog_state::question_sql(statement) {
-            Ok(question_sql) => Ok(catalog_state::read(
-                statement,
-                session.query_row(&question_sql, deadline)?.as_deref(),
-            )),
-            Err(state) => Ok(Inspection { state, identifying_sql }),
-        }
-    }
-
     /// Writes that the statement begins.
-    fn begin(
+    fn record_started(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
-        known_as: &str,
-        identifying_sql: Option<&str>,
-        known: &mut DatabaseState,
-    ) -> Result<(), Halt> {
-        let table = &self.settings.table;
-        let (number, hash) = (work.reached.step, work.step.hash.as_str());
-        let pid = session.handshake_pid();
-        // Under a role of the file's, the table may be out of reach.
+        step: StepRef<'_>,
+        identifying_sql: Option<String>,
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let table = &self.options.table;
+        let change = ProgressChange::Begin {
+            migration: step.migration.name.clone(),
+            step: step.number.step,
+            hash: step.step.hash.as_str().to_owned(),
+            identifying_sql,
+            session_pid: session.handshake_pid(),
+        };
+        // Under a role that the file has set, the table may be out of reach.
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            progress::begin_sql(table, known_as, number, hash, identifying_sql, pid)
+            change.sql(table, &state.progress).unwrap_or_default()
         );
-        let deadline = Deadline::after(SECOND, self.stop);
+        let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
         let Responses { responses, end } =
             session.send_batch(&[&write, "commit"], false, deadline, &mut |_| {});
         match end {
             None => {}
             Some(QueryError::Client(ConnectionError::TimedOut)) => {
-                return Err(Halt::Error(no_second_connection(work)));
+                return Err(no_second_connection(step).into());
             }
-            Some(cause) => return Err(unasked(work, cause)),
+            Some(error) => return Err(query_failed(step, error)),
         }
-        match responses.iter().find_map(|answer| answer.error.as_ref()) {
-            None => {}
+        match responses.into_iter().find_map(|response| response.error) {
+            None => {
+                state.progress_changed(&change);
+                Ok(())
+            }
             Some(error) if error.is("23505") || error.is("42P01") => {
-                return Err(Halt::Setback(Setback::HistoryChanged));
+                Err(Setback::HistoryChanged.into())
             }
             Some(error) if error.is("42501") => {
-                let statements = progress::grants(table, true, &self.settings.target.user);
-                return Err(Halt::Error(ApplyError::PermissionDenied {
-                    error: error.clone(),
-                    statements,
-                }));
+                let statements = progress::grants(table, true, &self.options.target.user);
+                Err(ApplyError::PermissionDenied { error, statements }.into())
             }
-            Some(error) => return Err(unasked(work, QueryError::Server(error.clone()))),
+            Some(error) => Err(query_failed(step, QueryError::Server(error))),
         }
-        let statement = identifying_sql.map(str::to_owned);
-        let begun =
-            Record { finished: false, statement, ..Record::finished(known_as, number, hash) };
-        known.progress.put(known_as, number, Some(begun));
-        Ok(())
     }
 
-    /// Runs the statement.
     fn execute(
         &mut self,
         session: &Session,
-        keeper: &Session,
-        work: StepRef<'_>,
+        lock_session: &Session,
+        step: StepRef<'_>,
         statement: &Statement<'_>,
-    ) -> Ending {
-        if let Err(halt) = self.still_held(keeper) {
-            return Ending::Undone(halt);
+    ) -> (Completion, Result<(), Interrupt>) {
+        if let Err(interrupt) = self.check_lock_held(lock_session) {
+            return (Completion::NotDone, Err(interrupt));
         }
-        let failure = |error: &ServerError, ours| transaction::lone_failure(work, error, ours);
+        let failure =
+            |error: &ServerError, prefix| transaction::standalone_failure(step, error, prefix);
         let repeats = !catalog_state::may_do_half(statement);
-        let before_again = |run: &mut Self| {
-            run.clear_the_way(session, work, statement).map_err(Sent::Open)?;
-            run.still_held(keeper).map_err(Sent::Unsent)
-        };
-        let sent = self.send_again(session, work, statement.text, failure, repeats, before_again);
+        let sending = Sending { sql: statement.text, repeats, failure: &failure };
+        let sent = self.send_until_unblocked(session, step, sending, |runner| {
+            runner.drop_leftover_index(session, step, statement).map_err(Sent::Unknown)?;
+            runner.check_lock_held(lock_session).map_err(Sent::NotSentAgain)
+        });
         if matches!(sent, Sent::Done | Sent::Cancelled(_) | Sent::Failed(_)) {
-            self.tell_left_indexes(session, statement);
+            self.report_leftover_indexes(session, statement);
         }
         match sent {
-            Sent::Done => Ending::Done,
+            Sent::Done => (Completion::Done, Ok(())),
             Sent::Cancelled(signal) => {
-                self.failed(session, statement, stopped(signal, Some(work), true))
+                self.failed(session, statement, stopped(signal, Some(step), true))
             }
             Sent::Failed(error) => self.failed(session, statement, error),
-            Sent::Open(halt) => Ending::Open(halt),
-            Sent::Unsent(halt) => Ending::Undone(halt),
+            Sent::Unknown(interrupt) => (Completion::Unknown, Err(interrupt)),
+            Sent::NotSentAgain(interrupt) => (Completion::NotDone, Err(interrupt)),
         }
     }
 
-    /// Names the indexes that a statement has left, now or at an earlier start, which are in nobody's
-    /// way but cost time; a courtesy.
-    fn tell_left_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
-        let Some(question_sql) = catalog_state::leftover_indexes_sql(statement) else { return };
-        let deadline = Deadline::ignoring_signals(LAST, self.stop);
-        let left = session.query_row(&question_sql, deadline).ok().flatten();
-        if let Some(drop) = left.and_then(|row| row.into_iter().next().flatten()) {
+    /// Names the INVALID indexes that a statement has left, now or at an earlier start: they block
+    /// nothing, but cost time at each write.
+    fn report_leftover_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
+        let Some(question) = catalog_state::leftover_indexes_sql(statement) else { return };
+        let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+        let leftover = session.query_row(&question, deadline).ok().flatten();
+        if let Some(drop) = leftover.and_then(|row| row.into_iter().next().flatten()) {
             (self.emit)(Event::Note(format!(
-                "INVALID indexes are left of what did not end; to drop them: {drop}"
+                "an interrupted statement has left INVALID indexes; to drop them: {drop}"
             )));
         }
     }
 
-    /// The server says that the statement has failed.
-    fn failed(&self, session: &Session, statement: &Statement<'_>, error: ApplyError) -> Ending {
-        let refused = matches!(&error, ApplyError::Failed(it) if it.error.is_before_running());
-        match refused || self.leaves_nothing(session, statement) {
-            true => Ending::Undone(Halt::Error(error)),
-            false => Ending::Open(Halt::Error(error)),
-        }
+    /// The server says that the statement has failed; what it did before may be there.
+    fn failed(
+        &self,
+        session: &Session,
+        statement: &Statement<'_>,
+        error: ApplyError,
+    ) -> (Completion, Result<(), Interrupt>) {
+        let never_ran =
+            matches!(&error, ApplyError::Failed(failure) if failure.error.is_before_running());
+        let completion = match never_ran || self.has_left_nothing(session, statement) {
+            true => Completion::NotDone,
+            false => Completion::Unknown,
+        };
+        (completion, Err(error.into()))
     }
 
-    /// Whether a statement that the server says has failed has left nothing behind.
-    fn leaves_nothing(&self, session: &Session, statement: &Statement<'_>) -> bool {
-        let deadline = Deadline::ignoring_signals(LAST, self.stop);
-        match self.look_now(session, statement.text, deadline).map(|seen| seen.state) {
-            // What is there was there before.
+    fn has_left_nothing(&self, session: &Session, statement: &Statement<'_>) -> bool {
+        let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+        match inspect_once(session, statement.text, deadline).map(|inspection| inspection.state) {
+            // What is done was done before.
             Ok(CatalogState::NotDone | CatalogState::Done) => true,
             Ok(CatalogState::Unknown) => !catalog_state::may_do_half(statement),
             Ok(
@@ -298,36 +289,33 @@ impl Run<'_> {
         }
     }
 
-    /// Sends a statement, and where a lock does not come to it, again, if it `repeats`: what may
-    /// have done half of its work is not done again. A failure is told how many characters of ours
-    /// stood before the statement.
-    fn send_again(
+    /// Sends a statement, again after each lock timeout, if it repeats. `before_again` runs before
+    /// each further attempt.
+    fn send_until_unblocked(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
-        text: &str,
-        failure: impl Fn(&ServerError, usize) -> Failure,
-        repeats: bool,
+        step: StepRef<'_>,
+        sending: Sending<'_>,
         mut before_again: impl FnMut(&mut Self) -> Result<(), Sent>,
     ) -> Sent {
-        let tag = tag(work.step.hash.as_str());
-        let sql = format!("{tag}{text}");
-        let mut retries = Backoff::default();
+        let tag = tag(step.step.hash.as_str());
+        let sql = format!("{tag}{}", sending.sql);
+        let mut backoff = Backoff::default();
         loop {
-            let (error, blocker) = match self.send(session, work, &sql, &tag) {
+            let (error, blocker) = match self.send_once(session, step, &sql, &tag) {
                 Ok(None) => return Sent::Done,
                 Ok(Some(failed)) => failed,
-                Err(halt) => return Sent::Open(halt),
+                Err(interrupt) => return Sent::Unknown(interrupt),
             };
             if let Some(signal) = self.stop.raised().filter(|_| error.is("57014")) {
                 return Sent::Cancelled(signal);
             }
-            let failure = || Box::new(failure(&error, tag.chars().count()));
-            if !is_transient(&error) || !repeats {
+            let failure = || Box::new((sending.failure)(&error, tag.chars().count()));
+            if !is_temporary(&error) || !sending.repeats {
                 return Sent::Failed(ApplyError::Failed(failure()));
             }
-            let migration = Some(&work.migration.name);
-            match self.pause_for_lock(&mut retries, migration, true, &error, blocker.as_ref()) {
+            let reason = lock_timeout(&error, blocker.as_ref(), true);
+            match self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason) {
                 Ok(true) => {}
                 Ok(false) => return Sent::Failed(ApplyError::LockTimeout(failure(), blocker)),
                 Err(error) => return Sent::Failed(error),
@@ -338,16 +326,17 @@ impl Run<'_> {
         }
     }
 
-    /// Sends a statement once. It is done; or the server says that it failed; or nothing.
-    fn send(
+    /// Sends a statement once. Returns the server's error, if it replied with one, and what blocked
+    /// the statement.
+    fn send_once(
         &mut self,
         session: &Session,
-        work: StepRef<'_>,
+        step: StepRef<'_>,
         sql: &str,
         tag: &str,
-    ) -> Result<Option<(ServerError, Option<Blocker>)>, Halt> {
-        let migration = &work.migration.name;
-        let target = &self.settings.target;
+    ) -> Result<Option<(ServerError, Option<Blocker>)>, Interrupt> {
+        let migration = &step.migration.name;
+        let target = &self.options.target;
         let waiting = Waiting::Running(tag);
         let mut observer = Observer::new(target, self.stop, Some(migration), waiting);
         let emit = &mut *self.emit;
@@ -355,60 +344,46 @@ impl Run<'_> {
         let mut watch = |responses: &[Response]| observer.look(responses, emit);
         let Responses { responses, end } = session.send_batch(&[sql], false, deadline, &mut watch);
         let blocker = observer.close();
-        let completed = responses.iter().any(|answer| answer.completed > 0);
-        match (responses.into_iter().find_map(|answer| answer.error), end) {
+        let is_completed = responses.iter().any(|response| response.completed > 0);
+        match (responses.into_iter().find_map(|response| response.error), end) {
             (Some(error), _) if !error.ends_session() => Ok(Some((error, blocker))),
             (None, None) => Ok(None),
             // The signal came too late for it.
-            (None, Some(QueryError::Stopped(_))) if completed => Ok(None),
+            (None, Some(QueryError::Stopped(_))) if is_completed => Ok(None),
             (_, Some(QueryError::Stopped(signal))) => {
-                Err(Halt::Error(stopped(signal, Some(work), false)))
+                Err(stopped(signal, Some(step), false).into())
             }
-            (Some(error), _) => Err(unasked(work, QueryError::Server(error))),
-            (None, Some(cause)) => Err(unasked(work, cause)),
+            (Some(error), _) => Err(query_failed(step, QueryError::Server(error))),
+            (None, Some(error)) => Err(query_failed(step, error)),
         }
     }
 }
 
-/// What came of a statement that was sent, perhaps several times.
-enum Sent {
-    /// The server says that it is done.
-    Done,
-    /// The server says that it was cancelled, as this signal had us ask.
-    Cancelled(Signal),
-    /// The server says that it failed.
-    Failed(ApplyError),
-    /// Nobody says what became of it.
-    Open(Halt),
-    /// It was not sent again, though it might have been.
-    Unsent(Halt),
+fn inspect_once(
+    session: &Session,
+    sql: &str,
+    deadline: Deadline<'_>,
+) -> Result<Inspection, QueryError> {
+    let identifying_sql = Some(sql.to_owned());
+    let script = Script::read(sql);
+    let Some(statement) = script.statements().first() else {
+        return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
+    };
+    match catalog_state::question_sql(statement) {
+        Ok(question) => {
+            let row = session.query_row(&question, deadline)?;
+            Ok(catalog_state::read(statement, row.as_deref()))
+        }
+        Err(state) => Ok(Inspection { state, identifying_sql }),
+    }
 }
 
-/// Stands before a statement of ours, so that whoever comes after finds it in `pg_stat_activity`,
+/// A comment before a statement of ours, by which a later run finds it in `pg_stat_activity`,
 /// whichever backend a pooler gave it to.
 pub(super) fn tag(hash: &str) -> String {
     format!("/* premigrate {} */ ", hash.get(..16).unwrap_or(hash))
 }
 
-pub(super) fn busy(work: StepRef<'_>, index: String) -> ApplyError {
-    ApplyError::IndexBeingBuilt { migration: work.migration.name.clone(), index }
-}
-
-pub(super) fn trouble(cause: QueryError) -> ConnectionError {
-    match cause {
-        QueryError::Client(trouble) => trouble,
-        QueryError::Server(error) => ConnectionError::Lost(error.message.clone(), Some(error)),
-        QueryError::Stopped(signal) => ConnectionError::Lost(signal.name().to_owned(), None),
-    }
-}
-
-/// What a question of ours without an answer means.
-pub(super) fn unasked(work: StepRef<'_>, cause: QueryError) -> Halt {
-    match cause {
-        QueryError::Stopped(signal) => Halt::Error(signal.into()),
-        QueryError::Server(error) if !error.ends_session() => {
-            Halt::Error(ApplyError::Failed(Box::new(transaction::record_failure(work, &error))))
-        }
-        cause => Halt::Setback(broken(Some(work), 0, trouble(cause))),
-    }
+pub(super) fn index_being_built(step: StepRef<'_>, index: String) -> ApplyError {
+    ApplyError::IndexBeingBuilt { migration: step.migration.name.clone(), index }
 }

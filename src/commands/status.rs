@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use crate::apply::QUERY_TIMEOUT;
 use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepNumber};
-use crate::apply::load::{self, QUESTION};
+use crate::apply::load::{self, Loaded};
 use crate::apply::resume;
 use crate::cli::config::Options;
 use crate::history::plan::{self, Matches, MigrationStatus, Pending, RowStatus};
@@ -134,23 +135,21 @@ pub fn load(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Status, ApplyError> {
-    let (session, history) = load::history(options, stop, emit)?;
+    let Loaded { session, history, progress } = load::load(options, stop, emit)?;
     let times = match history.state {
         TableVersion::V1 => applied_times(&session, &options.table, stop)?,
         _ => HashMap::new(),
     };
     let matches = plan::match_rows(set, &history.rows);
     let pending = plan::pending(set, &history.rows, &matches);
-    let progress = match pending.is_empty() {
-        true => Progress::default(),
+    drop(session);
+    let progress = match progress {
+        _ if pending.is_empty() => Progress::default(),
         // A role that may read the history need not be allowed to read this: without it, a
         // migration that is done in part counts as pending.
-        false => match load::progress(&session, &history, options, stop, emit) {
-            Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
-            progress => progress?,
-        },
+        Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
+        progress => progress?,
     };
-    session.close();
     Ok(status(set, &history, &matches, &pending, &progress, &times))
 }
 
@@ -166,7 +165,7 @@ fn applied_times(
     table: &Table,
     stop: &StopFlag,
 ) -> Result<HashMap<i64, AppliedTime>, ApplyError> {
-    let deadline = Deadline::after(QUESTION, stop);
+    let deadline = Deadline::after(QUERY_TIMEOUT, stop);
     let answer = match session.query(&table.applied_times_sql(), deadline) {
         Ok(answer) => answer,
         Err(QueryError::Stopped(signal)) => return Err(signal.into()),
@@ -199,7 +198,7 @@ fn status(
             MigrationStatus::Edited(row) => (MigrationState::Edited, time_of(row)),
             MigrationStatus::Ambiguous => (MigrationState::Ambiguous, None),
             MigrationStatus::Pending => {
-                let state = match resume::reached(migration, set, progress) {
+                let state = match resume::reached(migration, progress) {
                     Some(StepNumber { step: steps_done, of: step_count }) => {
                         MigrationState::Partial { steps_done, step_count }
                     }

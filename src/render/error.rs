@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::apply::error::{
-    ApplyError, ChangedStep, Conflict, Heirs, RolledBack, RunFailure, UnknownOutcome,
+    AbandonedProgress, ApplyError, ChangedStep, Conflict, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{InProgress, StepNumber};
 use crate::error::Error;
@@ -158,9 +158,10 @@ fn apply_error_text(error: &ApplyError) -> String {
              them; restore that, and put the change behind it or into a new migration:",
             changed.iter().map(changed_step_text),
         ),
-        ApplyError::AmbiguousRename(heirs) => {
-            heirs.iter().map(heirs_text).collect::<Vec<_>>().join("\n\n  ")
-        }
+        ApplyError::AbandonedProgress(abandoned) => list(
+            "migrations that were begun are not in this set; nothing was run",
+            abandoned.iter().map(abandoned_text),
+        ),
         ApplyError::BadProgressTable(table, not) => format!(
             "the table {} is not one of ours ({not}); nothing was run",
             progress::qualified(table)
@@ -282,13 +283,11 @@ fn changed_step_text(changed: &ChangedStep) -> String {
     format!("{place}, step {} of the {} that are done", changed.step, changed.done)
 }
 
-fn heirs_text(heirs: &Heirs) -> String {
-    let Heirs { former, migrations, rename, forget } = heirs;
+fn abandoned_text(abandoned: &AbandonedProgress) -> String {
+    let AbandonedProgress { migration, rename_sql, forget_sql } = abandoned;
     format!(
-        "{former} was begun by an earlier start and is not carried any more, and it is not clear \
-         whether it goes on as {}; nothing was run. If it does:\n\n    {};\n\n  If not:\n\n    {forget};",
-        migrations.join(", or as "),
-        rename.join(";\n\n  or:\n\n    ")
+        "{migration} is partly applied\n    If it was renamed, run this with its new name:\n\n      \
+         {rename_sql};\n\n    If its steps are to run again, run:\n\n      {forget_sql};"
     )
 }
 
@@ -444,9 +443,11 @@ pub fn typed(error: &Error) -> Vec<String> {
     let Error::Run(failure) = error else { return Vec::new() };
     match &failure.error {
         ApplyError::PermissionDenied { statements, .. } => statements.clone(),
-        ApplyError::AmbiguousRename(heirs) => {
-            heirs.iter().flat_map(|it| it.rename.iter().chain([&it.forget])).cloned().collect()
-        }
+        ApplyError::AbandonedProgress(abandoned) => abandoned
+            .iter()
+            .flat_map(|abandoned| [&abandoned.rename_sql, &abandoned.forget_sql])
+            .cloned()
+            .collect(),
         ApplyError::UnknownOutcome(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
         ApplyError::Conflict(Conflict::Edited(edited)) => {
             let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();

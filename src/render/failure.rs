@@ -73,10 +73,6 @@ fn advice_text(advice: Advice) -> &'static str {
              -- premigrate: no-transaction\n\n  into the file: then each statement is run, and \
              recorded, by itself.\n"
         }
-        Advice::ResetAll => {
-            "  Or it calls a function of the database that resets all settings, which looks the same, \
-             and\n  nothing of it stands: then add the comment `-- reset` to any migration.\n"
-        }
     }
 }
 

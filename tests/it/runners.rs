@@ -258,26 +258,19 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
 }
 
 #[test]
-fn only_the_transaction_that_took_the_lock_still_holds_it() {
+fn only_the_transaction_that_took_the_lock_still_has_its_mark() {
     let database = Database::fresh();
-    let (mark, held) = lock::MARK;
-    let is_held = |after: &str, is_marked: bool| {
-        let mut client = database.holding(&lock::take_sql());
-        if is_marked {
-            client.batch_execute(&format!("set local {mark} = '{held}'")).unwrap();
-        }
+    let is_marked = |after: &str| {
+        let mut client = database.holding(&format!("{}; {}", lock::take_sql(), lock::MARK_SQL));
         client.batch_execute(after).unwrap();
-        client.batch_execute(&lock::still_held_sql(is_marked)).is_ok()
+        client.batch_execute(lock::STILL_MARKED_SQL).is_ok()
     };
-    for is_marked in [true, false] {
-        for after in ["select", "savepoint a; release a", "savepoint a; rollback to a"] {
-            assert!(is_held(after, is_marked), "{after}, marked: {is_marked}");
-        }
-        for after in ["commit", "rollback", "commit; begin", "commit and chain"] {
-            assert!(!is_held(after, is_marked), "{after}, marked: {is_marked}");
-        }
+    for after in ["select", "savepoint a; release a", "savepoint a; rollback to a", "reset all"] {
+        assert!(is_marked(after), "{after}");
     }
-    assert!(is_held("reset all", false));
+    for after in ["commit; begin", "rollback; begin", "commit and chain"] {
+        assert!(!is_marked(after), "{after}");
+    }
 }
 
 /// A function that sets all settings back.
@@ -298,18 +291,12 @@ fn a_migration_that_resets_all_settings_is_still_the_one_that_holds_the_lock() {
 }
 
 #[test]
-fn a_migration_that_has_settings_reset_elsewhere_is_told_how_to_say_so() {
+fn a_function_of_the_database_may_reset_all_settings() {
     let database = Database::fresh();
     database.execute(FORGET);
     let folder = Folder::drizzle0(&[("0000_log", "create table log (); select forget()")]);
-    let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&[
-        "0000_log ended its own transaction",
-        "add the comment `-- reset` to any migration",
-    ]);
-    assert_eq!(database.tables(), Vec::<String>::new());
-    folder.add("0001_reset", "-- reset");
     premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.history().len(), 1);
 }
 
 #[test]

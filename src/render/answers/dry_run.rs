@@ -75,9 +75,9 @@ pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> S
 
 impl<'a> Actions<'a> {
     fn new(set: &'a MigrationSet, dry_run: &'a DryRun<'_>) -> Actions<'a> {
-        let DryRun { accepted, plan, fit } = dry_run;
+        let DryRun { accepted, plan, prepared } = dry_run;
         let accept = accepted.iter().map(|migration| Accept { migration });
-        let apply = plan.pending.iter().zip(fit).filter_map(|(pending, prepared)| {
+        let apply = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
             let migration = set.get(pending.place)?;
             Some(Apply {
                 migration: &migration.name,

@@ -1,84 +1,72 @@
-//! Files that were renamed after a start had done a part of them, and those that only look so.
+//! Progress of migrations that are not in the set any more: renamed or removed.
 
 use super::PROGRESS;
 use crate::harness::{Database, Folder, premigrate};
 
-#[test]
-fn the_progress_of_a_renamed_folder_is_found_again() {
-    let database = Database::fresh();
-    let sql = |last: &str| format!("create table t (a int);\ncommit;\n{last}");
-    let folder = Folder::empty();
-    folder.write("20261122180127_a/migration.sql", sql("select 1 / 0"));
-    premigrate(&database, &folder).run().exits(70);
-    std::fs::remove_dir_all(folder.path.join("20261122180127_a")).unwrap();
-    folder.write("20261122180127_b/migration.sql", sql("select 1"));
-    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 2 steps"]);
-    assert_eq!(database.value(PROGRESS), "");
-}
+const INSERT: &str = "insert into log values ('a');";
 
-#[test]
-fn a_renamed_file_is_known_again_also_where_the_directive_was_added_to_it() {
-    let before = "create table t (a int);\ninsert into log values ('once');";
-    let database = begun(before);
-    let folder = Folder::empty();
-    let sql = format!("-- premigrate: no-transaction\n{before}\ncommit;\nselect 1");
-    folder.write("20261122180127_b/migration.sql", sql);
-    premigrate(&database, &folder).run().exits(0).says(&["has done 1 of 3 steps"]);
-    assert_eq!(database.value("select count(*) from log"), "1");
-}
-
-/// A database in which an earlier start has done what stands before a failure, in a folder that is
-/// gone since.
-fn begun(before: &str) -> Database {
+/// A database in which a start has done the first of two steps, of a migration whose folder is gone
+/// since.
+fn partly_applied() -> Database {
     let database = Database::fresh();
     database.execute("create table log (what text)");
     let folder = Folder::empty();
-    folder
-        .write("20261122180127_password/migration.sql", format!("{before}\ncommit;\nselect 1 / 0"));
+    let sql = format!("{INSERT}\ncommit;\nselect 1 / 0");
+    folder.write("20261122180127_password/migration.sql", sql);
     premigrate(&database, &folder).run().exits(70);
     database
 }
 
-#[test]
-fn what_was_done_is_not_done_again_where_nothing_else_is_left_of_the_file() {
-    let insert = "insert into log values ('a');";
-    let database = begun(insert);
+fn renamed() -> Folder {
     let folder = Folder::empty();
-    folder.write("20261122180127_b/migration.sql", insert);
-    premigrate(&database, &folder).run().exits(0);
-    assert_eq!(database.rows("select what from log"), ["a"]);
-    assert_eq!(database.value(PROGRESS), "");
+    let sql = format!("{INSERT}\ncommit;\ninsert into log values ('b')");
+    folder.write("20261122180127_b/migration.sql", sql);
+    folder
+}
+
+/// The statement of this kind that the report asks a person to run.
+fn statement(report: &str, kind: &str) -> String {
+    let is_it = |line: &&str| line.trim_start().starts_with(kind);
+    report.lines().find(is_it).unwrap_or_else(|| panic!("{report}")).to_owned()
 }
 
 #[test]
-fn files_that_begin_with_the_same_settings_are_not_taken_for_one_another() {
-    let set = "set lock_timeout = '5s';\ncommit;";
-    let database = begun(&format!("{set}\ninsert into log values ('a');"));
-    let folder = Folder::empty();
-    let other = format!("{set}\ninsert into log values ('b');");
-    folder.write("20261122180127_b/migration.sql", other);
-    premigrate(&database, &folder).run().exits(0).does_not_say("an earlier start");
-    assert_eq!(database.rows("select what from log"), ["a", "b"]);
-}
-
-#[test]
-fn of_two_files_that_begin_as_a_lost_one_did_neither_is_run_before_a_person_has_chosen() {
-    let insert = "insert into log values ('a');";
-    let database = begun(insert);
-    let folder = Folder::empty();
-    for name in ["b", "c"] {
-        let sql = format!("{insert}\ncommit;\ninsert into log values ('{name}')");
-        folder.write(&format!("20261122180127_{name}/migration.sql"), sql);
-    }
+fn nothing_runs_while_a_partly_applied_migration_is_not_in_the_set() {
+    let (database, folder) = (partly_applied(), renamed());
     let run = premigrate(&database, &folder).run().exits(65);
-    let told = ["20261122180127_password was begun", "as 20261122180127_b, or as 20261122180127_c"];
-    let run = run.says(&told);
+    run.says(&["20261122180127_password is partly applied"]);
     premigrate(&database, &folder).arg("--dry-run").run().exits(65);
     assert_eq!(database.rows("select what from log"), ["a"]);
+}
 
-    let is_choice = |line: &&str| line.contains("migration = '20261122180127_c' where");
-    database.execute(run.stderr.lines().find(is_choice).unwrap());
+#[test]
+fn a_renamed_migration_goes_on_once_its_progress_has_the_new_name() {
+    let (database, folder) = (partly_applied(), renamed());
+    let run = premigrate(&database, &folder).run().exits(65);
+    let rename = statement(&run.stderr, "update").replace("NEW NAME", "20261122180127_b");
+    database.execute(&rename);
     premigrate(&database, &folder).run().exits(0);
-    assert_eq!(database.rows("select what from log order by what"), ["a", "a", "b", "c"]);
+    assert_eq!(database.rows("select what from log order by what"), ["a", "b"]);
     assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn a_migration_runs_from_its_first_step_once_the_progress_is_deleted() {
+    let (database, folder) = (partly_applied(), renamed());
+    let run = premigrate(&database, &folder).run().exits(65);
+    database.execute(&statement(&run.stderr, "delete"));
+    premigrate(&database, &folder).run().exits(0);
+    assert_eq!(database.rows("select what from log order by what"), ["a", "a", "b"]);
+    assert_eq!(database.value(PROGRESS), "");
+}
+
+#[test]
+fn an_image_in_which_nothing_is_pending_starts_beside_a_partly_applied_migration() {
+    let database = Database::fresh();
+    let log = ("0000_log", "create table log (what text)");
+    let split = ("0001_split", "insert into log values ('a');\ncommit;\nselect 1 / 0");
+    let old = Folder::drizzle0(&[log]);
+    premigrate(&database, &old).run().exits(0);
+    premigrate(&database, &Folder::drizzle0(&[log, split])).run().exits(70);
+    premigrate(&database, &old).run().exits(0);
 }

@@ -1,0 +1,80 @@
+//! Why work was left before it was done: to start over from the history, or for good.
+
+use crate::postgres::session::{ConnectionError, QueryError};
+use crate::process::signals::Signal;
+
+use super::error::ApplyError;
+use super::event::{Broken, Holder};
+use super::transaction::{self, StepRef};
+
+/// Ends a round of work. `?` carries it up to the loop in [`super::run`].
+pub(super) enum Interrupt {
+    /// Load the history again, decide again.
+    Retry(Setback),
+    /// End the run.
+    Fail(ApplyError),
+}
+
+/// Why a round has to start over.
+pub(super) enum Setback {
+    /// Another runner holds the lock.
+    LockedOut(Option<Holder>),
+    /// The history or the progress is not what the plan was made from.
+    HistoryChanged,
+    /// The connection was lost, and with it the server's reply.
+    ConnectionLost(Box<Broken>),
+}
+
+impl From<ApplyError> for Interrupt {
+    fn from(error: ApplyError) -> Interrupt {
+        Interrupt::Fail(error)
+    }
+}
+
+impl From<Signal> for Interrupt {
+    fn from(signal: Signal) -> Interrupt {
+        Interrupt::Fail(signal.into())
+    }
+}
+
+impl From<Setback> for Interrupt {
+    fn from(setback: Setback) -> Interrupt {
+        Interrupt::Retry(setback)
+    }
+}
+
+/// The connection was lost after this many statements of the step's file had completed.
+pub(super) fn connection_lost(
+    step: Option<StepRef<'_>>,
+    completed: usize,
+    error: ConnectionError,
+) -> Setback {
+    Setback::ConnectionLost(Box::new(Broken {
+        migration: step.map(|step| step.migration.name.clone()),
+        step: step.map_or(0, |step| step.number.step),
+        completed,
+        statements: step.map_or(0, |step| step.script.statements().len()),
+        trouble: error,
+    }))
+}
+
+/// What a failed query of ours means for the step it was asked for.
+pub(super) fn query_failed(step: StepRef<'_>, error: QueryError) -> Interrupt {
+    match error {
+        QueryError::Stopped(signal) => signal.into(),
+        QueryError::Server(error) if !error.ends_session() => {
+            let failure = transaction::record_failure(step, &error);
+            ApplyError::Failed(Box::new(failure)).into()
+        }
+        error => connection_lost(Some(step), 0, as_connection_error(error)).into(),
+    }
+}
+
+/// What ended the connection, for a query that got no answer.
+pub(super) fn as_connection_error(error: QueryError) -> ConnectionError {
+    match error {
+        QueryError::Client(error) => error,
+        QueryError::Server(error) => ConnectionError::Lost(error.message.clone(), Some(error)),
+        QueryError::Stopped(signal) => ConnectionError::Lost(signal.name().to_owned(), None),
+    }
+}

@@ -1,0 +1,330 @@
+//! What became of a transaction, read from the server's responses. Pure.
+
+use crate::apply::event::{Advice, Excerpt, Failure, Phase};
+use crate::postgres::server_error::{Position, ServerError};
+use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
+use crate::process::signals::Signal;
+use crate::sql::{self, Kind, Piece};
+
+use super::{
+    FileMessage, IN_TRANSACTION, IN_TRANSACTION_STATEMENTS, StatementRole, Statements, StepRef,
+    Transaction,
+};
+
+/// What a transaction came to.
+#[derive(Debug)]
+pub(in crate::apply) enum TransactionResult {
+    /// The server committed it. Holds what the statement that wrote the last row gave back.
+    Committed(Vec<Option<String>>),
+    /// Another runner holds the lock.
+    LockedOut,
+    /// The history or the progress is not what the plan was made from.
+    HistoryChanged,
+    /// The server does not have this setting.
+    UnsupportedSetting(&'static str),
+    /// Rolled back.
+    Failed(Box<Failure>),
+    /// Rolled back: a privilege on the history or the progress table is missing.
+    PermissionDenied { error: ServerError, of_progress: bool },
+    /// The connection ended before the server replied to everything.
+    ConnectionLost {
+        /// How many statements of the file are known to have completed.
+        completed: usize,
+        error: ConnectionError,
+    },
+    /// A signal ended it.
+    Cancelled {
+        signal: Signal,
+        /// Whether the server confirmed the rollback.
+        confirmed: bool,
+    },
+}
+
+impl Transaction<'_> {
+    /// Reads the result from the responses to [`Transaction::messages`].
+    pub(in crate::apply) fn result(&self, batch: &Responses) -> TransactionResult {
+        let responses = &batch.responses;
+        let failed = responses.iter().enumerate().find_map(|(index, response)| {
+            Some((index, response.completed, response.error.as_ref()?))
+        });
+        // The error with which the server ends a session is a lost connection.
+        let fatal = failed.and_then(|(_, _, error)| error.ends_session().then_some(error));
+        let is_complete = fatal.is_none() && self.is_complete(responses);
+        let lost = |error| TransactionResult::ConnectionLost {
+            completed: self.completed(responses),
+            error,
+        };
+
+        match (&batch.end, fatal) {
+            (Some(QueryError::Stopped(signal)), _) => {
+                let came_too_late = failed.is_none_or(|(_, _, error)| !error.is("57014"));
+                if !(is_complete && came_too_late) {
+                    return TransactionResult::Cancelled {
+                        signal: *signal,
+                        confirmed: is_complete,
+                    };
+                }
+            }
+            (_, Some(fatal)) => return lost(ended_by(fatal)),
+            (Some(QueryError::Client(error)), _) if failed.is_none() => return lost(error.clone()),
+            (Some(QueryError::Server(error)), _) if failed.is_none() => {
+                return lost(ended_by(error));
+            }
+            _ => {}
+        }
+
+        match failed {
+            // The server rolls back, also where the connection is lost after this.
+            Some((index, completed, error)) => self.failed(index, completed, error),
+            // No error anywhere: the row was written in the transaction that holds the lock, and
+            // the reply to COMMIT is COMMIT. The driver does not pass that word on; it would be
+            // ROLLBACK only after an error.
+            None => {
+                let row = responses.get(self.file.len() + 1).and_then(|reply| reply.row.clone());
+                TransactionResult::Committed(row.unwrap_or_default())
+            }
+        }
+    }
+
+    fn is_complete(&self, responses: &[Response]) -> bool {
+        let last = responses.last();
+        responses.len() == self.file.len() + 3
+            && last.is_some_and(|response| response.completed > 0 || response.error.is_some())
+    }
+
+    /// How many statements of the file have completed.
+    fn completed(&self, responses: &[Response]) -> usize {
+        let messages = self.file.iter().zip(responses.iter().skip(1));
+        let of_file = messages.filter(|(message, _)| message.phase == Phase::Statement);
+        of_file.map(|(message, response)| message.completed(response.completed)).sum()
+    }
+
+    /// The result of an error in this message, after so many statements of the message.
+    fn failed(&self, message: usize, completed: usize, error: &ServerError) -> TransactionResult {
+        let Some(message) = message.checked_sub(1) else {
+            return self.opening_failed(role_of(&self.opening, completed), error);
+        };
+        match (self.file.get(message), self.spec.step) {
+            (Some(message), Some(step)) => {
+                let (phase, location) = message.failed(step, completed, error);
+                self.failure(phase, location, error)
+            }
+            _ if message > self.file.len() => self.failure(Phase::Commit, None, error),
+            _ => self.closing_failed(role_of(&self.closing, completed), error),
+        }
+    }
+
+    fn opening_failed(
+        &self,
+        role: Option<StatementRole>,
+        error: &ServerError,
+    ) -> TransactionResult {
+        use StatementRole::{
+            Begin, History, Lock, Progress, ProgressTable, Setting, Table, TableLock,
+        };
+        let Some(role) = role else { return self.failure(Phase::Begin, None, error) };
+        match (role, error.code.as_str()) {
+            // A standby: the history was read at another server, through a pooler or of several
+            // hosts.
+            (Begin, "0A000") => {
+                TransactionResult::ConnectionLost { completed: 0, error: ended_by(error) }
+            }
+            (Lock, "22P02") => TransactionResult::LockedOut,
+            // A runner that writes the history holds a lock on it.
+            (TableLock, "55P03") => TransactionResult::LockedOut,
+            // 42P01: the table is gone.
+            (History | Progress | TableLock, "22P02" | "42P01") => {
+                TransactionResult::HistoryChanged
+            }
+            // drizzle-orm, which takes no lock, made it just now.
+            (Table | ProgressTable, "42P06" | "42P07" | "23505") => {
+                TransactionResult::HistoryChanged
+            }
+            (Setting(name), _) => TransactionResult::UnsupportedSetting(name),
+            (Progress | ProgressTable, "42501") => permission_denied(error, true),
+            (Table | History | TableLock, "42501") => permission_denied(error, false),
+            (Table | ProgressTable | History, _) => self.failure(Phase::Record, None, error),
+            _ => self.failure(Phase::Begin, None, error),
+        }
+    }
+
+    fn closing_failed(
+        &self,
+        role: Option<StatementRole>,
+        error: &ServerError,
+    ) -> TransactionResult {
+        match role {
+            Some(StatementRole::Deferred) => self.failure(Phase::Deferred, None, error),
+            Some(StatementRole::StillLocked) => self.failure(Phase::LostTransaction, None, error),
+            Some(StatementRole::ProgressRow) if error.is("42501") => permission_denied(error, true),
+            _ if error.is("42501") => permission_denied(error, false),
+            _ => self.failure(Phase::Record, None, error),
+        }
+    }
+
+    fn failure(
+        &self,
+        phase: Phase,
+        location: Option<ErrorLocation>,
+        error: &ServerError,
+    ) -> TransactionResult {
+        let advice = match phase {
+            Phase::LostTransaction => None,
+            _ => advice(error, self.first_ever && phase == Phase::Statement),
+        };
+        let advice = advice.filter(|advice| {
+            *advice != Advice::NoTransaction || self.may_leave_transaction(location.as_ref())
+        });
+        let failure = failure(self.spec.step, phase, location, error, advice);
+        TransactionResult::Failed(Box::new(failure))
+    }
+
+    /// Whether the `no-transaction` line is a cure: the file does not have it already, and what
+    /// failed is not a `SET TRANSACTION`, which has no effect outside a transaction.
+    fn may_leave_transaction(&self, location: Option<&ErrorLocation>) -> bool {
+        let Some(script) = self.spec.step.map(|step| step.script) else { return true };
+        let index = location.and_then(|location| location.statement.checked_sub(1));
+        let statement = index.and_then(|index| script.statements().get(index));
+        !script.no_transaction()
+            && statement.is_none_or(|statement| statement.kind != Kind::SetTransaction)
+    }
+}
+
+impl FileMessage<'_> {
+    /// How many statements of the file have completed, where the message has completed so many.
+    fn completed(&self, of_message: usize) -> usize {
+        let ours = self.guarded.as_ref().map_or(0, |_| IN_TRANSACTION_STATEMENTS);
+        of_message.saturating_sub(ours)
+    }
+
+    fn failed(
+        &self,
+        step: StepRef<'_>,
+        completed: usize,
+        error: &ServerError,
+    ) -> (Phase, Option<ErrorLocation>) {
+        let mut prefix = 0;
+        if self.guarded.is_some() {
+            if completed < IN_TRANSACTION_STATEMENTS && error.is("25P01") {
+                return (Phase::LostTransaction, None);
+            }
+            prefix = IN_TRANSACTION.chars().count();
+        }
+        let completed = self.completed(completed);
+        (self.phase, ErrorLocation::new(step, &self.piece, prefix, completed, error))
+    }
+}
+
+fn role_of(statements: &Statements, index: usize) -> Option<StatementRole> {
+    statements.get(index).map(|(role, _)| *role)
+}
+
+fn permission_denied(error: &ServerError, of_progress: bool) -> TransactionResult {
+    TransactionResult::PermissionDenied { error: error.clone(), of_progress }
+}
+
+fn ended_by(error: &ServerError) -> ConnectionError {
+    ConnectionError::Lost(error.message.clone(), Some(error.clone()))
+}
+
+fn advice(error: &ServerError, first_ever: bool) -> Option<Advice> {
+    match error.code.as_str() {
+        // Duplicate table, object, schema, column, function.
+        "42P07" | "42710" | "42P06" | "42701" | "42723" if first_ever => Some(Advice::Baseline),
+        // What refuses a transaction block, a procedure that commits, a new value of an enum.
+        "25001" | "2D000" | "55P04" => Some(Advice::NoTransaction),
+        _ => None,
+    }
+}
+
+fn failure(
+    step: Option<StepRef<'_>>,
+    phase: Phase,
+    location: Option<ErrorLocation>,
+    error: &ServerError,
+    advice: Option<Advice>,
+) -> Failure {
+    Failure {
+        migration: step.map(|step| step.migration.name.clone()),
+        file: step.map(|step| step.migration.file.clone()),
+        phase,
+        statement: location.as_ref().map(|location| location.statement),
+        statements: step.map_or(0, |step| step.script.statements().len()),
+        place: location.as_ref().map(|location| location.position),
+        excerpt: location.map(|location| location.excerpt),
+        error: error.clone(),
+        advice,
+        reached: step.map(|step| step.number).filter(|number| number.of > 1),
+        outside_transaction: step.and_then(|step| step.step.outside_transaction),
+    }
+}
+
+/// A statement outside a transaction failed. `prefix` is the number of characters of ours that
+/// stood before it.
+pub(in crate::apply) fn standalone_failure(
+    step: StepRef<'_>,
+    error: &ServerError,
+    prefix: usize,
+) -> Failure {
+    let piece = step.script.piece(step.step.statements.start);
+    let location = piece.and_then(|piece| ErrorLocation::new(step, &piece, prefix, 0, error));
+    failure(Some(step), Phase::Statement, location, error, None)
+}
+
+/// A setting of an earlier step failed before a statement outside a transaction.
+pub(in crate::apply) fn replay_failure(
+    step: StepRef<'_>,
+    setting: &Piece<'_>,
+    error: &ServerError,
+) -> Failure {
+    let location = ErrorLocation::new(step, setting, 0, 0, error);
+    failure(Some(step), Phase::Replay, location, error, None)
+}
+
+/// A query or a write of ours failed that a statement outside a transaction needs.
+pub(in crate::apply) fn record_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
+    failure(Some(step), Phase::Record, None, error, None)
+}
+
+/// A statement of ours failed that repairs what an earlier one has left.
+pub(in crate::apply) fn repair_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
+    failure(Some(step), Phase::Begin, None, error, None)
+}
+
+/// A place in a migration's file.
+#[derive(Debug)]
+struct ErrorLocation {
+    /// From 1.
+    statement: usize,
+    /// Line and column, from 1.
+    position: (usize, usize),
+    excerpt: Excerpt,
+}
+
+impl ErrorLocation {
+    /// The place of an error in a piece of the file that was sent behind `prefix` characters of
+    /// ours: the server's position, or else the beginning of the statement that has not completed.
+    fn new(
+        step: StepRef<'_>,
+        piece: &Piece<'_>,
+        prefix: usize,
+        completed: usize,
+        error: &ServerError,
+    ) -> Option<ErrorLocation> {
+        let (script, text) = (step.script, step.migration.sql().unwrap_or_default());
+        let (statement, offset, is_exact) = match error.position {
+            Some(Position::InStatement(position)) => {
+                let position = position.saturating_sub(prefix);
+                let offset = sql::offset_of(text, piece.first_char + position);
+                (script.statement_at(offset)?, offset, true)
+            }
+            Some(Position::InInternalQuery { .. }) | None => {
+                let statement = piece.first_statement + completed;
+                (statement, script.statements().get(statement)?.start, false)
+            }
+        };
+        let (line, column) = sql::line_and_column(text, offset);
+        let excerpt = Excerpt::of(text, line, is_exact.then_some(column));
+        Some(ErrorLocation { statement: statement + 1, position: (line, column), excerpt })
+    }
+}

@@ -1,0 +1,318 @@
+//! The result of a transaction is read from replies that are written down here.
+
+use crate::apply::event::StepNumber;
+use crate::apply::state::DatabaseState;
+use crate::history::progress::Progress;
+use crate::history::table::History;
+use crate::migrations::steps::Steps;
+use crate::postgres::server_error::ServerError;
+use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
+use crate::process::signals::StopFlag;
+use crate::sql::Script;
+
+use super::*;
+
+/// What a verdict comes to, in a word.
+fn told(verdict: &TransactionResult) -> String {
+    match verdict {
+        TransactionResult::Committed(row) => format!("committed {}", row.len()),
+        TransactionResult::LockedOut => "locked out".to_owned(),
+        TransactionResult::HistoryChanged => "history changed".to_owned(),
+        TransactionResult::UnsupportedSetting(name) => format!("unsettable {name}"),
+        TransactionResult::Failed(failure) => {
+            format!("failed {:?} {:?}", failure.phase, failure.statement)
+        }
+        TransactionResult::PermissionDenied { .. } => "forbidden".to_owned(),
+        TransactionResult::ConnectionLost { completed, error: ConnectionError::Lost(why, _) } => {
+            format!("broken after {completed}: {why}")
+        }
+        TransactionResult::ConnectionLost { completed, .. } => {
+            format!("broken after {completed}")
+        }
+        TransactionResult::Cancelled { confirmed, .. } => {
+            format!("stopped, confirmed: {confirmed}")
+        }
+    }
+}
+
+fn error(severity: &str, code: &str) -> ServerError {
+    ServerError {
+        severity: severity.to_owned(),
+        code: code.to_owned(),
+        message: code.to_owned(),
+        ..ServerError::default()
+    }
+}
+
+fn done(completed: usize) -> Response {
+    Response { completed, ..Response::default() }
+}
+
+fn failed(completed: usize, code: &str) -> Response {
+    Response { completed, row: None, error: Some(error("ERROR", code)) }
+}
+
+/// The answer to the file's only message, behind [`IN_TRANSACTION`].
+fn ran(statements: usize) -> Response {
+    done(IN_TRANSACTION_STATEMENTS + statements)
+}
+
+fn ran_until(statements: usize, code: &str) -> Response {
+    failed(IN_TRANSACTION_STATEMENTS + statements, code)
+}
+
+fn lost() -> Option<QueryError> {
+    Some(QueryError::Client(ConnectionError::Lost("lost".to_owned(), None)))
+}
+
+fn stopped() -> Option<QueryError> {
+    let stop = StopFlag::default();
+    stop.raise(15);
+    stop.raised().map(QueryError::Stopped)
+}
+
+const SQL: &str = "insert into a values (1);\ninsert into a values (2);\nselect 3";
+
+/// Judges these answers to a migration of three statements, in one piece.
+fn judged(responses: &[Response], end: Option<QueryError>) -> String {
+    judged_of(SQL, MAX_MESSAGE, responses, end)
+}
+
+fn judged_of(sql: &str, piece: usize, responses: &[Response], end: Option<QueryError>) -> String {
+    let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
+    let script = Script::read(sql);
+    let steps = Steps::of(&script);
+    let step = &steps.all()[0];
+    let number = StepNumber { step: 1, of: 1 };
+    let step = StepRef { migration: &migration, script: &script, step, number };
+    let spec = running(Some(step));
+    let mut transaction = transaction(&spec);
+    let pieces = script.pieces(piece);
+    let waits = pieces.len() > 1;
+    let message = |piece| FileMessage::new(piece, Phase::Statement, waits);
+    transaction.file = pieces.into_iter().map(message).collect();
+    told(&transaction.result(&Responses { responses: responses.to_vec(), end }))
+}
+
+fn running(step: Option<StepRef<'_>>) -> TransactionSpec<'_> {
+    TransactionSpec { step, runs_step: true, ..TransactionSpec::default() }
+}
+
+fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
+    DatabaseState {
+        history: History { state: version, rows: vec![], in_recovery: false },
+        progress: Progress { exists: progress_exists, ..Progress::default() },
+        row_names: vec![],
+    }
+}
+
+fn transaction<'a>(spec: &'a TransactionSpec<'a>) -> Transaction<'a> {
+    let (table, state) = (Table::new("s", "t"), state(TableVersion::V0, false));
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    Transaction::new(spec, &expected, &timeouts())
+}
+
+fn timeouts() -> Timeouts {
+    Timeouts {
+        lock_timeout: Duration::from_secs(5),
+        statement_timeout: None,
+        server_version: 18,
+        unsupported_settings: vec![],
+    }
+}
+
+/// How many statements of the opening come before this one.
+fn before(wanted: StatementRole) -> usize {
+    let spec = TransactionSpec { upgrade: vec!["create".to_owned()], ..running(None) };
+    let transaction = transaction(&spec);
+    transaction.opening.iter().position(|(role, _)| *role == wanted).unwrap()
+}
+
+/// What the server answers after an error, to the messages that are left; COMMIT it answers
+/// with ROLLBACK.
+fn skipped(answer: Response, before: &[Response]) -> Vec<Response> {
+    let mut responses = before.to_vec();
+    responses.push(answer);
+    while responses.len() < 3 {
+        responses.push(failed(0, "25P02"));
+    }
+    responses.push(done(1));
+    responses
+}
+
+#[test]
+fn without_an_error_it_is_committed() {
+    let all = [done(7), ran(3), done(6), done(1)];
+    assert_eq!(judged(&all, None), "committed 0");
+    let row = Response { completed: 7, row: Some(vec![None, None]), error: None };
+    assert_eq!(judged(&[done(7), ran(3), row, done(1)], None), "committed 2");
+    // The signal came too late.
+    assert_eq!(judged(&all, stopped()), "committed 0");
+}
+
+#[test]
+fn any_missing_answer_leaves_it_open() {
+    for responses in [
+        &[][..],
+        &[done(0)],
+        &[done(7)],
+        &[done(7), done(1)],
+        &[done(7), ran(2)],
+        &[done(7), ran(3)],
+        &[done(7), ran(3), done(6)],
+        &[done(7), ran(3), done(6), done(0)],
+        // The answer to COMMIT came, but not whole.
+        &[done(7), ran(3), done(6), done(1)],
+    ] {
+        let completed = responses.get(1).map_or(0, |answer| answer.completed.saturating_sub(2));
+        assert_eq!(judged(responses, lost()), format!("broken after {completed}: lost"));
+    }
+}
+
+#[test]
+fn the_servers_last_word_is_a_break_wherever_it_comes() {
+    for severity in ["FATAL", "PANIC"] {
+        let fatal = Response { completed: 3, row: None, error: Some(error(severity, "57P01")) };
+        for at in 0..4 {
+            let mut responses = vec![done(7), ran(3), done(6)];
+            responses.truncate(at);
+            responses.push(fatal.clone());
+            let completed = [0, 1, 3, 3][at];
+            let broken = format!("broken after {completed}: 57P01");
+            assert_eq!(judged(&responses, lost()), broken);
+            assert_eq!(judged(&responses, None), broken);
+            assert_eq!(judged(&responses, stopped()), "stopped, confirmed: false");
+        }
+    }
+    let end = Some(QueryError::Server(error("FATAL", "57P01")));
+    assert_eq!(judged(&[done(7), ran(1)], end), "broken after 1: 57P01");
+}
+
+#[test]
+fn guards_that_do_not_hold_are_told_apart() {
+    let opening = |role, code| judged(&skipped(failed(before(role), code), &[]), None);
+    assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
+    assert_eq!(opening(StatementRole::History, "22P02"), "history changed");
+    assert_eq!(opening(StatementRole::History, "42P01"), "history changed");
+    assert_eq!(opening(StatementRole::History, "42501"), "forbidden");
+    let setting = StatementRole::Setting("transaction_timeout");
+    assert_eq!(opening(setting, "42704"), "unsettable transaction_timeout");
+    assert_eq!(opening(StatementRole::Begin, "0A000"), "broken after 0: 0A000");
+    assert_eq!(opening(StatementRole::Begin, "57014"), "failed Begin None");
+    assert_eq!(opening(StatementRole::Lock, "42501"), "failed Begin None");
+}
+
+#[test]
+fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
+    let guards = |version, exists| {
+        let (table, state) = (Table::new("s", "t"), state(version, exists));
+        let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+        let statements = opening(&TransactionSpec::default(), &expected, &timeouts()).into_iter();
+        let is_guard =
+            |role: &StatementRole| [StatementRole::History, StatementRole::Progress].contains(role);
+        statements.map(|(role, _)| role).filter(is_guard).collect::<Vec<_>>()
+    };
+    assert_eq!(guards(TableVersion::V1, false), [StatementRole::History]);
+    // The table's absence is read from the catalogs, and nothing of it from a cache.
+    assert_eq!(
+        guards(TableVersion::NoTable, false),
+        [StatementRole::History, StatementRole::Progress]
+    );
+    assert_eq!(guards(TableVersion::V1, true), [StatementRole::History, StatementRole::Progress]);
+}
+
+#[test]
+fn a_guard_that_did_not_hold_is_known_although_the_connection_broke_afterwards() {
+    let responses = [failed(before(StatementRole::Lock), "22P02")];
+    assert_eq!(judged(&responses, lost()), "locked out");
+}
+
+#[test]
+fn a_statement_that_failed_is_counted() {
+    let statement = |completed| judged(&skipped(ran_until(completed, "23505"), &[done(7)]), None);
+    assert_eq!(statement(0), "failed Statement Some(1)");
+    assert_eq!(statement(2), "failed Statement Some(3)");
+    // The server rolls back without us.
+    let responses = [done(7), ran_until(1, "23505")];
+    assert_eq!(judged(&responses, lost()), "failed Statement Some(2)");
+}
+
+#[test]
+fn statements_are_counted_across_pieces() {
+    let responses = [done(7), done(1), failed(0, "23505"), Response::default(), done(0), done(1)];
+    assert_eq!(judged_of(SQL, 1, &responses, None), "failed Statement Some(2)");
+    assert_eq!(judged_of(SQL, 1, &[done(7), done(1), done(1)], lost()), "broken after 2: lost");
+}
+
+#[test]
+fn the_end_of_a_transaction_fails_in_its_own_ways() {
+    let before = [done(7), ran(3)];
+    let closing = |completed, code| judged(&skipped(failed(completed, code), &before), None);
+    assert_eq!(closing(0, "23503"), "failed Deferred None");
+    assert_eq!(closing(1, "34000"), "failed LostTransaction None");
+    assert_eq!(closing(6, "23502"), "failed Record None");
+    assert_eq!(closing(6, "42501"), "forbidden");
+    let commit = [done(7), ran(3), done(6), failed(0, "40001")];
+    assert_eq!(judged(&commit, None), "failed Commit None");
+}
+
+#[test]
+fn a_signal_is_told_by_what_the_server_made_of_it() {
+    let cancelled = skipped(ran_until(1, "57014"), &[done(7)]);
+    assert_eq!(judged(&cancelled, stopped()), "stopped, confirmed: true");
+    // A statement failed before the cancel came: that is what there is to act on.
+    let failed_before = skipped(ran_until(1, "23505"), &[done(7)]);
+    assert_eq!(judged(&failed_before, stopped()), "failed Statement Some(2)");
+    assert_eq!(judged(&[done(7), done(1)], stopped()), "stopped, confirmed: false");
+    assert_eq!(judged(&[done(7), ran_until(1, "57014")], stopped()), "stopped, confirmed: false");
+    // Without a signal of ours, someone else cancelled it.
+    assert_eq!(judged(&cancelled, None), "failed Statement Some(2)");
+}
+
+#[test]
+fn what_finds_no_transaction_is_not_run_and_is_told_as_that() {
+    assert_eq!(
+        judged(&skipped(failed(0, "25P01"), &[done(7)]), None),
+        "failed LostTransaction None"
+    );
+    // The file's own savepoint is its own affair.
+    assert_eq!(
+        judged(&skipped(ran_until(0, "25P01"), &[done(7)]), None),
+        "failed Statement Some(1)"
+    );
+}
+
+#[test]
+fn a_probe_is_judged_by_its_opening() {
+    assert_eq!(judged(&[done(7), done(1)], None), "committed 0");
+    let locked = [failed(before(StatementRole::Lock), "22P02"), done(1)];
+    assert_eq!(judged(&locked, None), "locked out");
+    assert_eq!(judged(&[done(7)], lost()), "broken after 0: lost");
+}
+
+#[test]
+fn each_statement_of_ours_is_one_statement() {
+    let row = NewRow::of(&Migration::new("m", "m.sql", Some(1), Vec::new()), Layout::Drizzle0);
+    let change = ProgressChange::Finish { migration: "m".into(), step: 1, hash: "h".into() };
+    for version in [TableVersion::NoSchema, TableVersion::NoTable, TableVersion::V0] {
+        for layout in [Layout::Drizzle0, Layout::Plain] {
+            for holds_lock in [false, true] {
+                let (table, state) = (Table::new("s", "t"), state(version, false));
+                let spec = TransactionSpec {
+                    upgrade: table.create_or_upgrade_sql(&state.history, layout, &[]),
+                    creates_progress: true,
+                    rows: vec![row.clone()],
+                    progress: Some(change.clone()),
+                    holds_lock,
+                    ..running(None)
+                };
+                let expected = Expected { table: &table, layout, state: &state };
+                let opening = opening(&spec, &expected, &timeouts());
+                let closing = closing(&spec, &expected, &timeouts());
+                for (role, sql) in opening.iter().chain(&closing) {
+                    assert_eq!(Script::read(sql).statements().len(), 1, "{role:?}: {sql}");
+                }
+            }
+        }
+    }
+}
