@@ -56,26 +56,15 @@ pub fn ended(ended: &Error, with_app: bool, format: Format) -> String {
             {
                 fields.insert("statements".to_owned(), statements.as_slice().into());
             }
-            escaped(fields)
+            json_line(&fields)
         }
     }
 }
 
-/// One object a line, without passwords. JSON itself escapes only the first 32 control characters, and terminals obey
-/// more.
-fn line(object: Map<String, Value>) -> String {
-    escaped(masked_fields(object))
-}
-
-/// One value as a line of JSON, without passwords and with every control character escaped: JSON
-/// itself escapes only the first 32, and terminals obey more.
-fn json_line(value: &impl Serialize) -> String {
-    line(object(serde_json::to_value(value).unwrap_or_default()))
-}
-
-fn escaped(object: Map<String, Value>) -> String {
+/// One value as a line of JSON. JSON itself escapes only the first 32 control characters, and terminals obey more.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
     let mut line = String::new();
-    for c in Value::Object(object).to_string().chars() {
+    for c in serde_json::to_string(value).unwrap_or_default().chars() {
         if c.is_control() {
             let _ = write!(line, "\\u{:04x}", u32::from(c));
         } else {
@@ -83,6 +72,11 @@ fn escaped(object: Map<String, Value>) -> String {
         }
     }
     line + "\n"
+}
+
+/// One object a line, without passwords.
+fn line(object: Map<String, Value>) -> String {
+    json_line(&masked_fields(object))
 }
 
 fn masked(value: Value) -> Value {

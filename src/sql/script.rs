@@ -52,10 +52,10 @@ pub struct Statement<'a> {
 }
 
 impl Statement<'_> {
-    /// Its beginning, for a message, without passwords.
+    /// Its beginning, for a message.
     pub fn first_line(&self) -> String {
-        let line = self.text.lines().next().unwrap_or_default();
-        redact::passwords(line).chars().take(60).collect()
+        let line: String = self.text.lines().next().unwrap_or_default().chars().take(60).collect();
+        redact::passwords(&line).into_owned()
     }
 
     /// What it creates, alters, drops or writes to.
