@@ -47,7 +47,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The pause after a lock timeout doubles up to this, ± 50 %.
 const MAX_LOCK_RETRY_PAUSE: Duration = Duration::from_secs(30);
 /// How long one of our own small queries may take.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the history may change under a plan before that is more than other runners do.
 const MAX_HISTORY_CHANGES: u32 = 20;
 /// How often a transaction may lose its connection before it is blamed for that.

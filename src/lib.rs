@@ -147,9 +147,9 @@ fn carry_out(
         return Ok(0);
     }
     if invocation.command == Command::Check {
-        let checked = check::check(&folder(&config.origin)?, &config.table, now());
-        print(Output::Answer(render::check_of(&checked, format)));
-        return Ok(if checked.is_faulty() { 65 } else { 0 });
+        let report = check::check(&folder(&config.origin)?, &config.table, now());
+        print(Output::Answer(render::check_of(&report, format)));
+        return Ok(if report.has_errors() { 65 } else { 0 });
     }
     if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
         return Err(Error::Usage(UsageError::NoName(invocation.command.name())));
@@ -174,13 +174,13 @@ fn carry_out(
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
     let task = match invocation.command {
         Command::Status => {
-            let status = status::look(&set, &settings, stop, &mut emit)?;
+            let status = status::load(&set, &settings, stop, &mut emit)?;
             print(Output::Answer(render::status_of(&status, format)));
             return Ok(if config.exit_code { status.exit_code() } else { 0 });
         }
         Command::Up if config.dry_run => {
-            let prospect = apply::dry_run(&set, &config.accept, &settings, stop, &mut emit)?;
-            print(Output::Answer(render::prospect_of(&set, &prospect, format)));
+            let dry_run = apply::dry_run(&set, &config.accept, &settings, stop, &mut emit)?;
+            print(Output::Answer(render::dry_run_of(&set, &dry_run, format)));
             return Ok(0);
         }
         Command::Up => Operation::Up { accept: config.accept.clone() },

@@ -1,9 +1,10 @@
-//! How history and carried set stand to each other, for people and for deployments to look at.
-//! Reads only.
+//! `status`: how each migration stands in the history, and which rows match none. Only reads.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use serde::Serialize;
+
+use crate::apply::QUERY_TIMEOUT;
 use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepNumber};
 use crate::apply::load::{self, Loaded};
@@ -11,115 +12,172 @@ use crate::apply::resume;
 use crate::cli::config::Options;
 use crate::history::plan::{self, Matches, MigrationStatus, Pending, RowStatus};
 use crate::history::progress::Progress;
-use crate::history::table::{self, History, Row};
+use crate::history::table::{History, Row, Table, TableVersion};
 use crate::migrations::migration::MigrationSet;
-use crate::postgres::session::{QueryError, ResultSet};
+use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::{Deadline, StopFlag};
 
-/// How one carried migration stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// In the order in which they run.
+    pub migrations: Vec<MigrationLine>,
+    /// Rows that are not the record of a migration, by `id`.
+    pub rows: Vec<RowLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MigrationLine {
+    /// Its name.
+    pub migration: String,
+    #[serde(flatten)]
+    pub state: MigrationState,
+    /// When it was applied, in ISO 8601; null if it was not, or if the table does not have the time.
+    pub applied_at: Option<String>,
+    /// How long ago that was, by the server's clock.
+    pub seconds_ago: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub enum MigrationState {
-    /// Recorded as it is.
+    /// Recorded, with the hash that the file has now.
     Applied,
-    /// Recorded, and changed since.
+    /// Recorded with another hash: the file has changed since.
     Edited,
-    /// Recorded, or not: the history can be read in more than one way.
+    /// There are rows that could be its record, or that of another migration.
     Ambiguous,
-    /// Not recorded, and done in part: so many units of so many.
-    Partial(StepNumber),
+    /// Not recorded, but some of its steps are done.
+    Partial {
+        /// How many are done.
+        steps_done: usize,
+        /// How many it has.
+        step_count: usize,
+    },
     /// Not recorded.
     Pending,
-    /// Not recorded, while something that comes after it is.
+    /// Not recorded, while a migration after it is.
     OutOfOrder,
 }
 
 impl MigrationState {
-    /// Whether it is not recorded, however much of it is done.
     pub fn is_pending(self) -> bool {
         matches!(
             self,
-            MigrationState::Partial(_) | MigrationState::Pending | MigrationState::OutOfOrder
+            MigrationState::Partial { .. } | MigrationState::Pending | MigrationState::OutOfOrder
         )
     }
 }
 
-/// One line of a status: a carried migration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Which.
-    pub migration: String,
-    /// How it stands.
-    pub state: MigrationState,
-    /// When it was applied, where the table knows.
-    pub applied_at: Option<String>,
-    /// How long ago that is.
-    pub ago: Option<Duration>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RowLine {
+    /// The row's `id`.
+    pub row: i64,
+    /// Null where the table has no such column.
+    pub name: Option<String>,
+    /// In Unix milliseconds.
+    pub created_at: Option<i64>,
+    pub hash: String,
+    pub state: RowState,
+    /// How the text names the row.
+    #[serde(skip)]
+    pub label: String,
 }
 
-/// Everything there is to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// The carried migrations, in order.
-    pub lines: Vec<Line>,
-    /// Rows that record a migration once more.
-    pub duplicates: Vec<String>,
-    /// Rows that could be the record of several migrations.
-    pub ambiguous: Vec<String>,
-    /// Rows of which nothing carried knows.
-    pub unknown: Vec<String>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowState {
+    /// Another row records the same migration.
+    Duplicate,
+    /// It could be the record of several migrations.
+    Ambiguous,
+    /// It matches no migration.
+    Unknown,
+}
+
+/// How many migrations are in which state: the last line of the text, and all there is in JSON
+/// where there is neither a migration nor a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub applied: usize,
+    pub edited: usize,
+    /// With those that are done in part.
+    pub pending: usize,
+    pub ambiguous: usize,
 }
 
 impl Status {
-    /// Whether there is neither a migration nor a row.
-    pub fn is_empty(&self) -> bool {
-        let rows = [&self.duplicates, &self.ambiguous, &self.unknown];
-        self.lines.is_empty() && rows.iter().all(|rows| rows.is_empty())
+    pub fn counts(&self) -> Counts {
+        let count = |is_counted: fn(MigrationState) -> bool| {
+            self.migrations.iter().filter(|migration| is_counted(migration.state)).count()
+        };
+        Counts {
+            applied: count(|state| state == MigrationState::Applied),
+            edited: count(|state| state == MigrationState::Edited),
+            pending: count(MigrationState::is_pending),
+            ambiguous: count(|state| state == MigrationState::Ambiguous),
+        }
     }
 
     /// The exit code of `status --exit-code`.
     pub fn exit_code(&self) -> u8 {
-        let any =
-            |state: fn(MigrationState) -> bool| self.lines.iter().any(|line| state(line.state));
-        if any(|state| matches!(state, MigrationState::Edited | MigrationState::Ambiguous)) {
-            65
-        } else if any(MigrationState::is_pending) {
-            10
-        } else {
-            0
+        match self.counts() {
+            Counts { edited: 0, ambiguous: 0, pending: 0, .. } => 0,
+            Counts { edited: 0, ambiguous: 0, .. } => 10,
+            _ => 65,
         }
     }
 }
 
-/// Looks.
-pub fn look(
+/// Loads what the database knows of these migrations.
+pub fn load(
     set: &MigrationSet,
-    settings: &Options,
+    options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Status, ApplyError> {
-    let Loaded { session, mut history, progress } = load::load(settings, stop, emit)?;
-    let mut ages = HashMap::new();
-    if history.table_version == table::TableVersion::V1 {
-        let deadline = Deadline::after(Duration::from_secs(30), stop);
-        match session.query(&settings.table.times_sql(), deadline) {
-            Ok(answer) => ages = set_times(&mut history, &answer),
-            Err(QueryError::Stopped(signal)) => {
-                return Err(ApplyError::from(signal));
-            }
-            // When it was is a courtesy.
-            Err(_) => {}
-        }
-    }
+    let Loaded { session, history, progress } = load::load(options, stop, emit)?;
+    let times = match history.table_version {
+        TableVersion::V1 => applied_times(&session, &options.table, stop)?,
+        _ => HashMap::new(),
+    };
     let matches = plan::match_rows(set, &history.rows);
     let pending = plan::pending(set, &history.rows, &matches);
     drop(session);
     let progress = match progress {
         _ if pending.is_empty() => Progress::default(),
-        // A role that may read the history may not see this.
+        // A role that may read the history need not be allowed to read this: without it, a
+        // migration that is done in part counts as pending.
         Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
         progress => progress?,
     };
-    Ok(status(set, &history, &matches, &pending, &progress, &ages))
+    Ok(status(set, &history, &matches, &pending, &progress, &times))
+}
+
+/// When a row was written.
+struct AppliedTime {
+    at: Option<String>,
+    seconds_ago: Option<u64>,
+}
+
+/// The times by the `id` of their rows. Without them the status is still worth showing.
+fn applied_times(
+    session: &Session,
+    table: &Table,
+    stop: &StopFlag,
+) -> Result<HashMap<i64, AppliedTime>, ApplyError> {
+    let deadline = Deadline::after(QUERY_TIMEOUT, stop);
+    let answer = match session.query(&table.applied_times_sql(), deadline) {
+        Ok(answer) => answer,
+        Err(QueryError::Stopped(signal)) => return Err(signal.into()),
+        Err(_) => return Ok(HashMap::new()),
+    };
+    let rows = answer.iter().flat_map(|result| &result.rows);
+    let times = rows.filter_map(|row| {
+        let [id, at, age] = row.as_slice() else { return None };
+        let seconds_ago = age.as_ref().and_then(|age| age.parse().ok());
+        Some((id.as_ref()?.parse().ok()?, AppliedTime { at: at.clone(), seconds_ago }))
+    });
+    Ok(times.collect())
 }
 
 fn status(
@@ -128,59 +186,53 @@ fn status(
     matches: &Matches,
     pending: &[Pending],
     progress: &Progress,
-    ages: &HashMap<i64, Duration>,
+    times: &HashMap<i64, AppliedTime>,
 ) -> Status {
-    let row_of = |standing: &MigrationStatus| match standing {
-        MigrationStatus::Applied(row) | MigrationStatus::Edited(row) => history.rows.get(*row),
-        MigrationStatus::Ambiguous | MigrationStatus::Pending => None,
-    };
-    let lines = set.migrations().iter().zip(&matches.migrations).enumerate();
-    let lines = lines.map(|(place, (migration, standing))| {
-        let row = row_of(standing);
-        let out_of_order = || pending.iter().any(|it| it.index == place && it.out_of_order);
-        Line {
-            migration: migration.name.clone(),
-            state: match standing {
-                MigrationStatus::Applied(_) => MigrationState::Applied,
-                MigrationStatus::Edited(_) => MigrationState::Edited,
-                MigrationStatus::Ambiguous => MigrationState::Ambiguous,
-                MigrationStatus::Pending => match resume::reached(migration, progress) {
-                    Some(reached) => MigrationState::Partial(reached),
+    let time_of = |row: usize| times.get(&history.rows.get(row)?.id);
+    let migrations = set.migrations().iter().zip(&matches.migrations).enumerate();
+    let migrations = migrations.map(|(index, (migration, status))| {
+        let out_of_order =
+            || pending.iter().any(|pending| pending.index == index && pending.out_of_order);
+        let (state, time) = match *status {
+            MigrationStatus::Applied(row) => (MigrationState::Applied, time_of(row)),
+            MigrationStatus::Edited(row) => (MigrationState::Edited, time_of(row)),
+            MigrationStatus::Ambiguous => (MigrationState::Ambiguous, None),
+            MigrationStatus::Pending => {
+                let state = match resume::reached(migration, progress) {
+                    Some(StepNumber { step: steps_done, of: step_count }) => {
+                        MigrationState::Partial { steps_done, step_count }
+                    }
                     None if out_of_order() => MigrationState::OutOfOrder,
                     None => MigrationState::Pending,
-                },
-            },
-            applied_at: row.and_then(|row| row.applied_at.clone()),
-            ago: row.and_then(|row| ages.get(&row.id).copied()),
+                };
+                (state, None)
+            }
+        };
+        MigrationLine {
+            migration: migration.name.clone(),
+            state,
+            applied_at: time.and_then(|time| time.at.clone()),
+            seconds_ago: time.and_then(|time| time.seconds_ago),
         }
     });
-    let rows = |wanted: fn(&RowStatus) -> bool| {
-        let all = history.rows.iter().zip(&matches.rows);
-        all.filter(|(_, standing)| wanted(standing)).map(|(row, _)| Row::to_string(row)).collect()
-    };
-    Status {
-        lines: lines.collect(),
-        duplicates: rows(|standing| matches!(standing, RowStatus::Duplicate(_))),
-        ambiguous: rows(|standing| *standing == RowStatus::Ambiguous),
-        unknown: rows(|standing| *standing == RowStatus::Unknown),
-    }
+    let rows = history.rows.iter().zip(&matches.rows);
+    let rows = rows.filter_map(|(row, status)| row_line(row, status));
+    Status { migrations: migrations.collect(), rows: rows.collect() }
 }
 
-/// Understands the answer to [`table::Table::times`]: sets when the rows were applied, and tells
-/// how long ago that is.
-fn set_times(history: &mut History, answer: &[ResultSet]) -> HashMap<i64, Duration> {
-    let (mut times, mut ages) = (HashMap::new(), HashMap::new());
-    for row in answer.iter().flat_map(|answer| &answer.rows) {
-        let [Some(id), at, ago] = row.as_slice() else { continue };
-        let Ok(id) = id.parse::<i64>() else { continue };
-        times.insert(id, at);
-        let seconds = ago.as_deref().and_then(|ago| ago.parse().ok());
-        if let Some(ago) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-            ages.insert(id, ago);
-        }
-    }
-    for row in &mut history.rows {
-        row.applied_at = times.get(&row.id).and_then(|&at| at.clone());
-    }
-    ages
+fn row_line(row: &Row, status: &RowStatus) -> Option<RowLine> {
+    let state = match status {
+        RowStatus::Matched(_) => return None,
+        RowStatus::Duplicate(_) => RowState::Duplicate,
+        RowStatus::Ambiguous => RowState::Ambiguous,
+        RowStatus::Unknown => RowState::Unknown,
+    };
+    Some(RowLine {
+        row: row.id,
+        name: row.name.clone(),
+        created_at: row.created_at,
+        hash: row.hash.clone(),
+        state,
+        label: row.to_string(),
+    })
 }

@@ -23,8 +23,6 @@ pub struct Row {
     /// The transaction that wrote this version of the row; `None` if this run has changed the row
     /// since it read it.
     pub xmin: Option<u32>,
-    /// ISO 8601, from [`Table::times_sql`].
-    pub applied_at: Option<String>,
 }
 
 impl fmt::Display for Row {
@@ -269,10 +267,10 @@ impl Table {
 
     /// Reads when each row was applied, in ISO 8601, and how many seconds ago. Where the table has
     /// no column `applied_at`, the name means the outer NULL, and no row is returned.
-    pub fn times_sql(&self) -> String {
+    pub fn applied_times_sql(&self) -> String {
         format!(
-            "select id, pg_catalog.to_json(applied) #>> '{{}}', \
-             extract(epoch from pg_catalog.clock_timestamp() - applied) \
+            "select id, pg_catalog.to_json(pg_catalog.date_trunc('second', applied)) #>> '{{}}', \
+             pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - applied)) \
              from (select null::pg_catalog.timestamptz as applied_at) unknown, \
              lateral (select id, applied_at as applied from {}) known where applied is not null",
             self.qualified()
@@ -386,7 +384,6 @@ impl NewRow {
             created_at: self.created_at.or_else(created_at),
             name: self.name.clone().filter(|_| version == TableVersion::V1),
             xmin: Some(answer.at(1)?.parse().ok()?),
-            applied_at: None,
         })
     }
 }
@@ -427,7 +424,6 @@ impl History {
                 created_at: row.created_at,
                 name: row.name.clone().filter(|_| self.table_version == TableVersion::V1),
                 xmin: None,
-                applied_at: None,
             });
         }
     }
@@ -488,7 +484,6 @@ fn parse_row(row: ResultRow<'_>) -> Result<Row, NotHistoryTable> {
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| problem("has a row without a version"))?,
         ),
-        applied_at: None,
     })
 }
 

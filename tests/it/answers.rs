@@ -31,7 +31,7 @@ fn help_and_version_need_nothing_and_go_to_stdout() {
 }
 
 #[test]
-fn list_shows_what_is_carried_without_a_database() {
+fn list_shows_the_migrations_without_a_database() {
     let folder = two();
     let run = bare().arg("list").arg("--dir").arg(&folder.path).run().exits(0);
     let [first, second] = ["0000_log.sql", "0001_two.sql"].map(|file| folder.hash(file));
@@ -45,7 +45,7 @@ fn list_shows_what_is_carried_without_a_database() {
 }
 
 #[test]
-fn list_in_json_is_one_object_a_migration() {
+fn list_in_json_has_one_object_per_migration() {
     let folder = two();
     let run = bare().args(&["list", "--format", "json"]).arg("--dir").arg(&folder.path).run();
     let run = run.exits(0);
@@ -53,14 +53,14 @@ fn list_in_json_is_one_object_a_migration() {
         run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let expected = ["0000_log", "0001_two"].map(|name| {
         let file = format!("{name}.sql");
-        let (place, bytes) = if name == "0000_log" { (1, 29) } else { (2, 45) };
+        let (position, bytes) = if name == "0000_log" { (1, 29) } else { (2, 45) };
         json!({
             "migration": name,
-            "place": place,
+            "position": position,
             "file": file,
             "hash": folder.hash(&file),
             "bytes": bytes,
-            "when": 1_699_999_999_000_i64 + place * 1000,
+            "when": 1_699_999_999_000_i64 + position * 1000,
             "layout": "Drizzle 0.x",
             "from": folder.path.display().to_string(),
         })
@@ -69,7 +69,7 @@ fn list_in_json_is_one_object_a_migration() {
 }
 
 #[test]
-fn without_a_folder_list_shows_what_the_executable_carries() {
+fn without_a_folder_list_shows_the_embedded_migrations() {
     let run = bare().arg("list").run().exits(0);
     assert!(run.stdout.contains(" in this executable (Drizzle 0.x)\n"), "{}", run.stdout);
     let embedded = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
@@ -87,7 +87,7 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     let run = dry_run().exits(0);
     assert_eq!(
         run.stdout,
-        "would apply 2 migrations, each in a transaction of its own; 0 applied\n  \
+        "would apply 2 migrations, each in its own transaction; 0 applied already\n  \
          0000_log (1 statement)\n  0001_two (2 statements)\n"
     );
     let schemas = "select 1 from pg_namespace where nspname = 'drizzle'";
@@ -99,7 +99,7 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     let run = dry_run().exits(0);
     assert_eq!(
         run.stdout,
-        "would apply 1 migration, each in a transaction of its own; 2 applied\n  \
+        "would apply 1 migration, each in its own transaction; 2 applied already\n  \
          0002_early (1 statement), out of order\n"
     );
     assert_eq!(database.history().len(), 2);
@@ -107,22 +107,26 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_in_json_is_one_object_a_pending_migration() {
+fn a_dry_run_in_json_has_one_object_per_migration_with_its_steps() {
     let (database, folder) = (Database::fresh(), two());
     let run = premigrate(&database, &folder).args(&["--dry-run", "--format=json"]).run().exits(0);
     let objects: Vec<serde_json::Value> =
         run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let expected = [("0000_log", 1), ("0001_two", 2)].map(|(name, statements)| {
+        let step = json!({
+            "step": 1,
+            "outside_transaction": null,
+            "statements": statements,
+            "done": false,
+        });
         json!({
+            "action": "apply",
             "migration": name,
             "file": format!("{name}.sql"),
             "out_of_order": false,
             "statements": statements,
-            "units": 1,
-            "done": 0,
-            "transaction": true,
-            "why": null,
-            "steps": [],
+            "split_reason": null,
+            "steps": [step],
         })
     });
     assert_eq!(objects, expected);
@@ -131,19 +135,19 @@ fn a_dry_run_in_json_is_one_object_a_pending_migration() {
 }
 
 #[test]
-fn an_answer_in_json_of_which_nothing_is_to_be_said_says_so() {
+fn an_empty_answer_in_json_is_one_object_with_the_counts() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[]);
     let from = folder.path.display().to_string();
-    for (asked, expected) in [
+    for (arg, expected) in [
         ("list", json!({ "migrations": 0, "layout": "Drizzle 0.x", "from": from })),
-        ("check", json!({ "migrations": 0, "faults": 0, "remarks": 0 })),
-        ("status", json!({ "applied": 0, "edited": 0, "pending": 0 })),
+        ("check", json!({ "migrations": 0, "errors": 0, "warnings": 0 })),
+        ("status", json!({ "applied": 0, "edited": 0, "pending": 0, "ambiguous": 0 })),
         ("--dry-run", json!({ "applied": 0, "pending": 0 })),
     ] {
-        let run = premigrate(&database, &folder).args(&[asked, "--format=json"]).run().exits(0);
-        let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-        assert_eq!(told, expected, "{asked}");
+        let run = premigrate(&database, &folder).args(&[arg, "--format=json"]).run().exits(0);
+        let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(answer, expected, "{arg}");
     }
 }
 
@@ -162,13 +166,13 @@ fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
         let accept = ["--accept=0001_two", "--dry-run"];
         assert_eq!(
             run(&accept).exits(0).stdout,
-            "would accept 1 migration as now in the file, not run:\n  0001_two\n\
-             would apply 0 migrations, each in a transaction of its own; 2 applied\n"
+            "would accept the current content of 1 migration, without running it:\n  0001_two\n\
+             would apply 0 migrations, each in its own transaction; 2 applied already\n"
         );
         let json = run(&[accept[0], accept[1], "--format=json"]).exits(0);
         assert_eq!(
             json.stdout,
-            "{\"migration\":\"0001_two\",\"accepted\":true}\n{\"pending\":0,\"applied\":2}\n"
+            "{\"action\":\"accept\",\"migration\":\"0001_two\"}\n{\"applied\":2,\"pending\":0}\n"
         );
         assert_eq!(database.history(), history);
         run(&["--accept=0009_x", "--dry-run"]).exits(64).says(&["no migration is named 0009_x"]);
@@ -177,7 +181,7 @@ fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_accepts_into_a_table_that_would_be_upgraded_for_it() {
+fn a_dry_run_accepts_into_a_table_that_has_to_be_upgraded() {
     let (database, folder) = (Database::fresh(), Folder::empty());
     let [a, b, c] = ["20231114221320_a", "20231114221321_b", "20231114221322_c"];
     for name in [a, b, c] {
@@ -197,8 +201,8 @@ fn a_dry_run_accepts_into_a_table_that_would_be_upgraded_for_it() {
     assert_eq!(
         run(&[&accept, "--dry-run"]).exits(0).stdout,
         format!(
-            "would accept 1 migration as now in the file, not run:\n  {a}\n\
-             would apply 1 migration, each in a transaction of its own; 2 applied\n  \
+            "would accept the current content of 1 migration, without running it:\n  {a}\n\
+             would apply 1 migration, each in its own transaction; 2 applied already\n  \
              {c} (1 statement)\n"
         )
     );
@@ -209,7 +213,7 @@ fn a_dry_run_accepts_into_a_table_that_would_be_upgraded_for_it() {
 }
 
 #[test]
-fn a_dry_run_refuses_what_a_run_would_refuse() {
+fn a_dry_run_refuses_what_a_run_refuses() {
     let (database, folder) = (Database::fresh(), two());
     folder.add("0002_vacuum", "rollback");
     let dry_run = || premigrate(&database, &folder).arg("--dry-run").run();
@@ -222,7 +226,7 @@ fn a_dry_run_refuses_what_a_run_would_refuse() {
     assert_eq!(run.stdout, "");
 }
 
-/// Runs the executable in a shell that closes a stream of it, or whose reader goes away.
+/// Runs a shell command with the executable as `$1`.
 fn in_shell(database: &Database, folder: &Folder, line: &str) -> i32 {
     let status = Command::new("sh")
         .args(["-c", line, "sh", env!("CARGO_BIN_EXE_premigrate")])
@@ -236,7 +240,7 @@ fn in_shell(database: &Database, folder: &Folder, line: &str) -> i32 {
 }
 
 #[test]
-fn a_reader_that_went_away_changes_nothing_about_what_is_done() {
+fn a_closed_stream_does_not_stop_a_run() {
     for line in [
         r#""$1" >&-"#,
         r#""$1" 2>&-"#,
@@ -257,7 +261,7 @@ fn a_reader_that_went_away_changes_nothing_about_what_is_done() {
 }
 
 #[test]
-fn the_app_starts_although_our_reader_went_away() {
+fn the_app_starts_although_stderr_is_closed() {
     let (database, folder) = (Database::fresh(), two());
     let file = folder.path.join("started");
     let line = format!(r#""$1" -- touch {} 2>&-"#, file.display());

@@ -88,7 +88,11 @@ fn a_folder_that_has_lost_its_journal_is_not_plain() {
     folder.write("meta/0000_snapshot.json", "{}");
     refused(&folder, 65, &["meta/_journal.json is missing; restore it"]);
     let run = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65);
-    assert!(run.stdout.contains("meta/_journal.json: fault: is missing"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("meta/_journal.json: error: meta/_journal.json is missing"),
+        "{}",
+        run.stdout
+    );
     std::fs::remove_file(folder.path.join("meta/0000_snapshot.json")).unwrap();
     refused(&folder, 65, &["meta/_journal.json is missing; restore it"]);
 }
@@ -482,7 +486,6 @@ fn random_rows_in_the_history_cause_no_panic() {
                 created_at: [None, Some(0), Some(600), Some(1000), Some(1200)][random.below(5)],
                 name: [None, Some("m0".to_owned()), Some("m1".to_owned())][random.below(3)].clone(),
                 xmin: None,
-                applied_at: None,
             })
             .collect();
         let policy = premigrate::history::plan::Policy {

@@ -588,16 +588,16 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
-    let told = "would apply 2 migrations, each in a transaction of its own or in the steps below it; \
-         0 applied\n  0000_a (7 statements, in 4 steps, since it contains BEGIN or \
-         COMMIT)\n    1. 2 statements in a transaction\n    \
+    let told = "would apply 2 migrations, each in its own transaction or in the steps shown; \
+         0 applied already\n  0000_a (7 statements in 4 steps, because it begins or ends transactions \
+         of its own)\n    1. 2 statements in a transaction\n    \
          2. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          3. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          4. 1 statement in a transaction\n  0001_b (1 statement)\n";
     assert!(run.stdout.ends_with(told), "{}", run.stdout);
     let run = premigrate(&database, &folder).arg("check").run().exits(0);
-    let told = "0000_a.sql:5:1: remark: is run in 4 steps, each recorded when it is done, since it \
-         contains BEGIN or COMMIT\n";
+    let told = "0000_a.sql:5:1: warning: the file runs in 4 steps, each recorded when it is done, because \
+         it begins or ends transactions of its own\n";
     assert!(run.stdout.starts_with(told), "{}", run.stdout);
     assert_eq!(
         database.rows("select 1 from pg_namespace where nspname = 'drizzle'"),
@@ -612,18 +612,20 @@ fn dry_run_says_what_is_done_already() {
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     premigrate(&database, &folder).run().exits(70);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
-    let told = "  0000_a (4 statements, in 5 steps, since VACUUM cannot run inside a transaction \
-         block)\n    1. 1 statement in a transaction, done\n    2. VACUUM, outside a \
+    let told = "  0000_a (4 statements in 5 steps, because PostgreSQL runs VACUUM only outside a \
+         transaction)\n    1. 1 statement in a transaction, done\n    2. VACUUM, outside a \
          transaction, done\n    3. 1 statement in a transaction\n    4. VACUUM, outside a \
-         transaction\n    5. the history's row\n";
+         transaction\n    5. the history row\n";
     assert!(run.stdout.ends_with(told), "{}", run.stdout);
     let run = premigrate(&database, &folder).args(&["--dry-run", "--format=json"]).run().exits(0);
     let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-    assert_eq!((&told["units"], &told["done"]), (&5.into(), &2.into()));
-    assert_eq!(told["why"], "VACUUM cannot run inside a transaction block");
-    let step = serde_json::json!({ "step": 2, "alone": "VACUUM", "statements": 1, "done": true });
+    let done: Vec<_> = told["steps"].as_array().unwrap().iter().map(|step| &step["done"]).collect();
+    assert_eq!(done, [true, true, false, false, false]);
+    assert_eq!(told["split_reason"], "PostgreSQL runs VACUUM only outside a transaction");
+    let step = serde_json::json!({
+        "step": 2, "outside_transaction": "VACUUM", "statements": 1, "done": true
+    });
     assert_eq!(told["steps"][1], step);
-    assert_eq!(told["steps"][2]["done"], false);
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! What a check has to say, with a sentence and a word for each, and how much it matters.
+//! The findings of a check, and what each rule says.
 
 use std::fmt;
+
+use serde::Serialize;
 
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
@@ -9,112 +11,116 @@ use crate::migrations::source::JOURNAL;
 use crate::migrations::steps::SplitReason;
 use crate::sql::{LineColumn, MARKER, Touch};
 
-/// One thing to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Line and column, from 1.
+pub type Position = Option<LineColumn>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Of which file, by its path inside the folder; empty for the folder itself.
-    pub file: String,
-    /// Where in it, if somewhere: line and column, from 1.
-    pub place: Option<LineColumn>,
-    /// What.
-    pub what: Lint,
+    pub severity: Severity,
+    /// The file's path inside the migrations folder; null for the folder itself.
+    pub file: Option<String>,
+    /// From 1; null where the finding is about the whole file.
+    pub line: Option<usize>,
+    /// In characters, from 1; null where `line` is.
+    pub column: Option<usize>,
+    /// The rule's name, which stays the same when the message is reworded.
+    pub rule: &'static str,
+    /// What is wrong, and what to do about it.
+    pub message: String,
 }
 
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Finding {
+    pub fn new(file: Option<&str>, position: Position, lint: &Lint) -> Finding {
+        Finding {
+            severity: lint.severity(),
+            file: file.map(str::to_owned),
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
+            rule: lint.rule(),
+            message: lint.to_string(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It cannot be applied.
+    /// `up` refuses the folder, or the migration would fail.
     Error,
-    /// It can, but a person should know.
+    /// It can be applied, but perhaps not with the effect that was meant.
     Warning,
 }
 
-/// What there is to say.
+impl Severity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lint {
-    /// The folder does not hold what it should.
     LayoutProblem(LayoutProblem),
-    /// The migration cannot be run as it is.
     NotRunnable(Reason),
-    /// This is opened and never closed.
+    /// The kind of token that is never closed.
     Unterminated(&'static str),
-    /// It takes several transactions.
     Split {
-        /// How many, with what runs outside of any.
         steps: usize,
-        /// Why.
-        why: SplitReason,
+        reason: SplitReason,
     },
-    /// A mode that a transaction which is under way cannot take.
+    /// A `SET TRANSACTION` with a mode that its transaction can no longer take.
     SetTransaction(String),
-    /// Plain files that drizzle-kit seems to have made.
-    NoJournal,
-    /// drizzle-orm 0.x skips an entry, for its time.
+    /// Plain files with drizzle-kit's markers.
+    MissingJournal,
+    /// A journal entry that drizzle-orm 0.x skips.
     NotLater {
-        /// The entry.
         tag: String,
-        /// Its time.
         when: i64,
-        /// The one before it with the latest time.
-        than: String,
+        /// The earlier entry with the latest `when`.
+        latest: String,
     },
-    /// Made in the future.
-    Future {
-        /// The migration.
-        name: String,
-        /// Its time.
+    FutureTime {
+        migration: String,
         when: i64,
-        /// What it means.
         layout: Layout,
     },
-    /// A file that is no migration.
-    Orphan(Layout),
-    /// The content of this other migration.
+    UnusedFile(Layout),
+    /// The first migration with the same content.
     SameContent(String),
-    /// What `drizzle-kit generate --custom`, or `new`, makes, with nothing added.
+    /// What `new` or `drizzle-kit generate --custom` writes.
     EmptyTemplate,
-    /// Nothing but blanks.
-    Empty,
-    /// The name of this other file, but for upper and lower case.
+    EmptyFile,
+    /// The file whose name differs only in case.
     CaseCollision(String),
-    /// A byte order mark.
     Bom,
-    /// CRLF line ends.
     Crlf {
-        /// In how many other files.
-        others: usize,
+        other_files: usize,
     },
-    /// Line ends of both kinds.
-    MixedLineEnds,
-    /// Markers that separate for drizzle-orm only.
+    MixedLineEndings,
+    /// A marker at which drizzle-orm splits, and premigrate does not.
     MarkerInside {
-        /// What the first stands in.
         inside: &'static str,
-        /// How many follow in this file.
+        /// How many more there are in the file.
         more: usize,
     },
-    /// What may be meant as a marker.
     AlmostMarker,
-    /// It meddles with the history.
-    History {
-        /// How.
+    ChangesHistory {
         touch: Touch,
-        /// With its table, or with its schema.
-        name: String,
+        /// The history's table or schema.
+        object: String,
     },
-    /// Settings that someone may expect to last.
-    Options(Vec<String>),
-    /// A statement with a value that was added to an enum before, in the same migration.
+    /// Settings that are set and not reset.
+    LeftoverSettings(Vec<String>),
+    /// A literal that the same transaction adds to an enum.
     NewEnumValue {
-        /// The value, in quotes.
         literal: String,
-        /// The line where it was added.
-        line: usize,
+        added_in_line: usize,
     },
 }
 
 impl Lint {
-    /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
             Lint::LayoutProblem(_)
@@ -125,185 +131,189 @@ impl Lint {
         }
     }
 
-    /// A word for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn rule(&self) -> &'static str {
         match self {
-            Lint::LayoutProblem(invalid) => match invalid {
-                LayoutProblem::Unrecognised => "unrecognised",
+            Lint::LayoutProblem(problem) => match problem {
+                LayoutProblem::Unrecognised => "no_migrations",
                 LayoutProblem::TwoLayouts => "two_layouts",
-                LayoutProblem::Journal(_) => "journal",
-                LayoutProblem::Tag(_) => "tag",
-                LayoutProblem::When(_) => "when",
-                LayoutProblem::MissingFile { .. } => "no_file",
-                LayoutProblem::DuplicateName(_) => "twice",
-                LayoutProblem::FolderName(_) => "folder_name",
-                LayoutProblem::UnsortableName(_) => "order",
+                LayoutProblem::Journal(_) => "invalid_journal",
+                LayoutProblem::Tag(_) => "invalid_tag",
+                LayoutProblem::When(_) => "invalid_when",
+                LayoutProblem::MissingFile { .. } => "missing_file",
+                LayoutProblem::DuplicateName(_) => "duplicate_name",
+                LayoutProblem::FolderName(_) => "invalid_folder_name",
+                LayoutProblem::UnsortableName(_) => "unsortable_name",
             },
-            Lint::NotRunnable(why) => match why {
+            Lint::NotRunnable(reason) => match reason {
                 Reason::NotUtf8 { .. } => "not_utf8",
-                Reason::HasNul { .. } => "nul",
-                Reason::RollsBack(_) => "undoes",
-                Reason::NeedsSession(_) => "session_bound",
+                Reason::HasNul { .. } => "has_nul",
+                Reason::RollsBack(_) => "rolls_back",
+                Reason::NeedsSession(_) => "needs_session",
                 Reason::CopyData => "copy_data",
-                Reason::PsqlCommand(_) => "meta_command",
-                Reason::ChangesLexing(_) => "reading_setting",
+                Reason::PsqlCommand(_) => "psql_command",
+                Reason::ChangesLexing(_) => "changes_lexing",
             },
             Lint::Unterminated(_) => "unterminated",
             Lint::Split { .. } => "split",
             Lint::SetTransaction(_) => "set_transaction",
-            Lint::NoJournal => "no_journal",
+            Lint::MissingJournal => "missing_journal",
             Lint::NotLater { .. } => "not_later",
-            Lint::Future { .. } => "future",
-            Lint::Orphan(_) => "orphan",
+            Lint::FutureTime { .. } => "future_time",
+            Lint::UnusedFile(_) => "unused_file",
             Lint::SameContent(_) => "same_content",
-            Lint::EmptyTemplate => "untouched",
-            Lint::Empty => "empty",
-            Lint::CaseCollision(_) => "case_only",
+            Lint::EmptyTemplate => "empty_template",
+            Lint::EmptyFile => "empty_file",
+            Lint::CaseCollision(_) => "case_collision",
             Lint::Bom => "bom",
             Lint::Crlf { .. } => "crlf",
-            Lint::MixedLineEnds => "mixed_line_ends",
+            Lint::MixedLineEndings => "mixed_line_endings",
             Lint::MarkerInside { .. } => "marker_inside",
-            Lint::AlmostMarker => "near_miss",
-            Lint::History { .. } => "history",
-            Lint::Options(_) => "settings",
+            Lint::AlmostMarker => "almost_marker",
+            Lint::ChangesHistory { .. } => "changes_history",
+            Lint::LeftoverSettings(_) => "leftover_settings",
             Lint::NewEnumValue { .. } => "new_enum_value",
         }
     }
 }
 
-/// To be read behind the file's name.
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Lint::LayoutProblem(invalid) => invalid.fmt(f),
-            Lint::NotRunnable(why) => why.fmt(f),
-            Lint::Unterminated(what) => {
-                write!(f, "opens a {what} that is never closed; close it")
-            }
-            Lint::Split { steps, why } => {
-                write!(f, "is run in {steps} steps, each recorded when it is done, since {why}")
-            }
-            Lint::SetTransaction(what) => write!(
+            Lint::LayoutProblem(problem) => problem.fmt(f),
+            Lint::NotRunnable(reason) => write!(f, "the file {reason}"),
+            Lint::Unterminated(token) => write!(f, "this {token} is never closed; close it"),
+            Lint::Split { steps, reason } => write!(
                 f,
-                "has `{what}`, which cannot work in a transaction that begins with a query and \
-                 ends with the history's row, as here; remove it"
+                "the file runs in {steps} steps, each recorded when it is done, because {reason}"
             ),
-            Lint::NoJournal => write!(
+            Lint::SetTransaction(statement) => write!(
                 f,
-                "is missing, but these files look like drizzle-kit's, and are taken for plain \
-                 ones; restore it (is it copied into the image?)"
+                "`{statement}` cannot work here, because the transaction begins with a query and \
+                 ends by writing the history row; remove it"
             ),
-            Lint::NotLater { tag, when, than } => write!(
+            Lint::MissingJournal => write!(
                 f,
-                "gives {tag} the `when` {when}, which is not later than that of {than}: \
-                 drizzle-orm 0.x skips it where {than} has been applied, premigrate does not; \
-                 raise it, unless it has been applied"
+                "the journal is missing, so these files run as plain migrations although they look \
+                 like drizzle-kit's; restore it (is it copied into the image?)"
             ),
-            Lint::Future { name, when, layout: Layout::Drizzle0 } => write!(
+            Lint::NotLater { tag, when, latest } => write!(
                 f,
-                "gives {name} the `when` {when}, which is in the future: until then drizzle-orm \
-                 0.x skips all that is generated after it; lower it, unless it has been applied"
+                "the `when` of {tag} ({when}) is not later than that of {latest}: where {latest} \
+                 is applied, drizzle-orm 0.x skips {tag}, and premigrate does not; raise it unless \
+                 {tag} is applied already"
             ),
-            Lint::Future { .. } => write!(
+            Lint::FutureTime { migration, when, layout: Layout::Drizzle0 } => write!(
                 f,
-                "has a time in the future in its name, so what is generated until then comes \
-                 before it; rename it, unless it has been applied"
+                "the `when` of {migration} ({when}) is in the future: until then, drizzle-orm 0.x \
+                 skips every migration that is generated after it; lower it unless {migration} is \
+                 applied already"
             ),
-            Lint::Orphan(Layout::Drizzle0) => write!(
+            Lint::FutureTime { .. } => write!(
                 f,
-                "is never run, since {JOURNAL} does not name it; put its SQL into a migration \
-                 made by `drizzle-kit generate --custom`, or remove it"
+                "the time in the folder's name is in the future: migrations that are generated \
+                 before then sort before it; rename the folder unless it is applied already"
             ),
-            Lint::Orphan(Layout::Drizzle1) => write!(
+            Lint::UnusedFile(Layout::Drizzle0) => write!(
                 f,
-                "is never run, since only the migration.sql of a folder like \
+                "the file is never run, because {JOURNAL} does not name it; move its SQL into a \
+                 migration made by `drizzle-kit generate --custom`, or remove it"
+            ),
+            Lint::UnusedFile(Layout::Drizzle1) => write!(
+                f,
+                "the file is never run, because only the migration.sql of a folder like \
                  20260131093000_name is; move it into one, or remove it"
             ),
-            Lint::Orphan(Layout::Plain) => {
-                write!(f, "is never run, since it is in a subfolder; move it up, or remove it")
-            }
+            Lint::UnusedFile(Layout::Plain) => write!(
+                f,
+                "the file is never run, because it is in a subfolder; move it up, or remove it"
+            ),
             Lint::SameContent(other) => write!(
                 f,
-                "has the same content as {other}, and so the same hash; if it is a copy by \
-                 mistake, remove it"
+                "the file has the same content as {other}, and so the same hash; remove it if it is \
+                 an accidental copy"
             ),
             Lint::EmptyTemplate => write!(
                 f,
-                "is a new migration's template, without any SQL yet; write it before it is applied, \
-                 later it would not be run"
+                "the file is a template without SQL; write its SQL before it is applied, because \
+                 an applied migration is not run again"
             ),
-            Lint::Empty => {
-                write!(f, "is empty; write its SQL before it is applied, later it would not be run")
-            }
+            Lint::EmptyFile => write!(
+                f,
+                "the file is empty; write its SQL before it is applied, because an applied \
+                 migration is not run again"
+            ),
             Lint::CaseCollision(other) => write!(
                 f,
-                "differs from {other} only in upper and lower case, which not every file system \
-                 can tell apart; rename one of them"
+                "the name differs from {other} only in case, which some file systems ignore; rename \
+                 one of them"
             ),
             Lint::Bom => write!(
                 f,
-                "begins with a byte order mark, at which Drizzle fails; save it without one, unless it \
-                 has been applied"
+                "the file begins with a byte order mark, at which Drizzle fails; save it without \
+                 one unless it is applied already"
             ),
-            Lint::Crlf { others } => {
-                write!(f, "has CRLF line ends")?;
-                match others {
+            Lint::Crlf { other_files } => {
+                write!(f, "the file has CRLF line endings")?;
+                match other_files {
                     0 => {}
-                    1 => write!(f, " (and so has 1 other file)")?,
-                    _ => write!(f, " (and so have {others} other files)")?,
+                    1 => write!(f, " (so does 1 other file)")?,
+                    _ => write!(f, " (so do {other_files} other files)")?,
                 }
                 write!(f, ", so its hash depends on the checkout; {GIT_ATTRIBUTES}")
             }
-            Lint::MixedLineEnds => write!(
+            Lint::MixedLineEndings => write!(
                 f,
-                "has both CRLF and LF line ends, so its hash depends on the checkout; save it with \
-                 LF, unless it has been applied, and {GIT_ATTRIBUTES}"
+                "the file has both CRLF and LF line endings, so its hash depends on the checkout; \
+                 save it with LF unless it is applied already, and {GIT_ATTRIBUTES}"
             ),
             Lint::MarkerInside { inside, more } => {
-                write!(f, "has `{MARKER}` inside {inside}")?;
+                write!(f, "this `{MARKER}` is inside {inside}")?;
                 if *more > 0 {
-                    write!(f, " (and {more} more in such places)")?;
+                    write!(f, " ({more} more in the file)")?;
                 }
                 write!(
                     f,
-                    ": it separates nothing here, but drizzle-orm splits there and fails; remove \
-                     it, unless the file has been applied"
+                    ": premigrate ignores it, but drizzle-orm splits there and fails; remove it \
+                     unless the file is applied already"
                 )
             }
             Lint::AlmostMarker => write!(
                 f,
-                "resembles `{MARKER}`, but nobody splits here; write it exactly so, or remove it, \
-                 unless the file has been applied"
+                "this resembles `{MARKER}`, but neither premigrate nor Drizzle splits here; write \
+                 it exactly so or remove it, unless the file is applied already"
             ),
-            Lint::History { touch, name } => match touch {
+            Lint::ChangesHistory { touch, object } => match touch {
                 Touch::Create => write!(
                     f,
-                    "creates {name}, where the history is kept; remove it, since premigrate and \
-                     Drizzle create it themselves"
+                    "this statement creates {object}, which holds the history; remove it, because \
+                     premigrate and Drizzle create it themselves"
                 ),
                 Touch::Alter => {
-                    write!(f, "alters {name}, where the history is kept; remove it")
+                    write!(f, "this statement alters {object}, which holds the history; remove it")
                 }
-                Touch::Drop => write!(f, "drops {name}, where the history is kept; remove it"),
+                Touch::Drop => {
+                    write!(f, "this statement drops {object}, which holds the history; remove it")
+                }
                 Touch::Write => write!(
                     f,
-                    "writes to the history, {name}; remove it, and see the commands baseline and \
-                     accept"
+                    "this statement writes to the history, {object}; remove it and use `baseline` \
+                     or `accept`"
                 ),
             },
-            Lint::Options(names) => write!(
+            Lint::LeftoverSettings(names) => write!(
                 f,
-                "sets {} beyond its end, but no migration inherits settings from another here; \
-                 set what each needs, with SET LOCAL",
+                "the file leaves {} set, but no migration inherits settings from another; use SET \
+                 LOCAL in each migration that needs them",
                 names.join(", ")
             ),
-            Lint::NewEnumValue { literal, line } => write!(
+            Lint::NewEnumValue { literal, added_in_line } => write!(
                 f,
-                "has {literal}, which line {line} adds to an enum, and which cannot be used before \
-                 that is committed (55P04); if this uses it, move it to the next migration"
+                "line {added_in_line} adds {literal} to an enum, and the value cannot be used \
+                 before that is committed (55P04); if this statement uses it, move the statement to \
+                 the next migration"
             ),
         }
     }
 }
 
-const GIT_ATTRIBUTES: &str = "put `*.sql text eol=lf` into .gitattributes";
+const GIT_ATTRIBUTES: &str = "add `*.sql text eol=lf` to .gitattributes";

@@ -47,7 +47,6 @@ fn rows(items: &str) -> History {
             created_at,
             name: (!name.is_empty()).then(|| name.to_owned()),
             xmin: None,
-            applied_at: None,
         })
         .collect();
     let named = rows.iter().any(|row| row.name.is_some());

@@ -88,7 +88,6 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
                 .or_else(|| Some(random.of(&TIMES)).filter(|_| !random.one_in(4))),
             name: Some(name).filter(|_| table_version == TableVersion::V1 && !random.one_in(4)),
             xmin: None,
-            applied_at: None,
         }
     });
     let rows: Vec<Row> = rows.collect();
@@ -368,7 +367,6 @@ fn migrations_of_another_runner_never_run_again_whatever_its_time_stamps() {
                 },
                 name: None,
                 xmin: None,
-                applied_at: None,
             });
         }
         let set = MigrationSet::new(Layout::Drizzle0, migrations).unwrap();
@@ -439,7 +437,6 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
                 created_at: Some(created_at).filter(|_| !random.one_in(6)),
                 name: name.clone(),
                 xmin: None,
-                applied_at: None,
             });
         }
     }

@@ -1,0 +1,74 @@
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::json_lines;
+use crate::cli::config::Format;
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::source::Origin;
+use crate::render::{clean, json_line, plural};
+
+#[derive(Serialize)]
+struct ListedMigration<'a> {
+    /// Its name.
+    migration: &'a str,
+    /// Its place in the order in which migrations run, from 1.
+    position: usize,
+    /// Its file's path inside the migrations folder.
+    file: &'a str,
+    /// sha256 of the file, in hex, as Drizzle records it.
+    hash: &'a str,
+    /// The file's size.
+    bytes: usize,
+    /// When it was generated, in Unix milliseconds; null for a plain file.
+    when: Option<i64>,
+    /// The folder's layout: `Drizzle 0.x`, `Drizzle 1.x` or `plain files`.
+    layout: &'a str,
+    /// `this executable`, or the folder.
+    from: &'a str,
+}
+
+/// What JSON shows where there is no migration.
+#[derive(Serialize)]
+struct EmptyList<'a> {
+    /// 0.
+    migrations: usize,
+    /// As in the line of a migration.
+    layout: &'a str,
+    /// As in the line of a migration.
+    from: &'a str,
+}
+
+pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
+    let (layout, from) = (set.layout().to_string(), origin.to_string());
+    let migrations =
+        set.migrations().iter().zip(1..).map(|(migration, position)| ListedMigration {
+            migration: &migration.name,
+            position,
+            file: &migration.file,
+            hash: migration.hash.as_str(),
+            bytes: migration.size(),
+            when: migration.when,
+            layout: &layout,
+            from: &from,
+        });
+    let migrations: Vec<_> = migrations.collect();
+    match format {
+        Format::Text => text(&migrations, &layout, &from),
+        Format::Json if migrations.is_empty() => {
+            json_line(&EmptyList { migrations: 0, layout: &layout, from: &from })
+        }
+        Format::Json => json_lines(&migrations),
+    }
+}
+
+fn text(migrations: &[ListedMigration<'_>], layout: &str, from: &str) -> String {
+    let names = migrations.iter().map(|migration| migration.migration.chars().count());
+    let width = names.max().unwrap_or_default();
+    let mut text = format!("{} in {from} ({layout})\n", plural(migrations.len(), "migration"));
+    for ListedMigration { migration, position, hash, bytes, .. } in migrations {
+        let size = plural(*bytes, "byte");
+        let _ = writeln!(text, "{position:>4}  {migration:width$}  {hash}  {size:>9}");
+    }
+    clean(&text)
+}

@@ -1,0 +1,130 @@
+use std::fmt::Write as _;
+
+use super::json_lines;
+use crate::cli::config::Format;
+use crate::commands::status::{Counts, MigrationLine, MigrationState, RowState, Status};
+use crate::render::{clean, json_line, plural};
+
+pub fn status_of(status: &Status, format: Format) -> String {
+    match format {
+        Format::Text => text(status),
+        Format::Json if status.migrations.is_empty() && status.rows.is_empty() => {
+            json_line(&status.counts())
+        }
+        Format::Json => json_lines(&status.migrations) + &json_lines(&status.rows),
+    }
+}
+
+fn text(status: &Status) -> String {
+    let names = status.migrations.iter().map(|migration| migration.migration.chars().count());
+    let width = names.max().unwrap_or_default();
+    let mut text = String::new();
+    for MigrationLine { migration, state, applied_at, seconds_ago } in &status.migrations {
+        let _ = write!(text, "{migration:width$}  {}", state_text(*state));
+        if let Some(applied_at) = applied_at {
+            let _ = write!(text, "  {applied_at}");
+        }
+        if let Some(seconds) = seconds_ago {
+            let _ = write!(text, "  ({} ago)", age_text(*seconds));
+        }
+        text.push('\n');
+    }
+    for row in &status.rows {
+        let state = match row.state {
+            RowState::Duplicate => "records the same migration as another row",
+            RowState::Ambiguous => "could belong to several migrations",
+            RowState::Unknown => "matches no migration",
+        };
+        let _ = writeln!(text, "{} {state}", row.label);
+    }
+    let Counts { applied, edited, pending, ambiguous } = status.counts();
+    let _ = write!(text, "{applied} applied, {edited} edited, {pending} pending");
+    if ambiguous > 0 {
+        let _ = write!(text, ", {ambiguous} ambiguous");
+    }
+    text.push('\n');
+    clean(&text)
+}
+
+fn state_text(state: MigrationState) -> String {
+    match state {
+        MigrationState::Applied => "applied".to_owned(),
+        MigrationState::Edited => "edited".to_owned(),
+        MigrationState::Ambiguous => "ambiguous".to_owned(),
+        MigrationState::Partial { steps_done, step_count } => {
+            format!("partial ({steps_done} of {step_count})")
+        }
+        MigrationState::Pending => "pending".to_owned(),
+        MigrationState::OutOfOrder => "pending, out of order".to_owned(),
+    }
+}
+
+/// A time in the largest unit that fits.
+fn age_text(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    plural(usize::try_from(count).unwrap_or(usize::MAX), unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::status::RowLine;
+
+    fn status() -> Status {
+        let line = |migration: &str, state, seconds_ago: Option<u64>| MigrationLine {
+            migration: migration.to_owned(),
+            state,
+            applied_at: seconds_ago.map(|_| "2026-11-22T18:01:27+00:00".to_owned()),
+            seconds_ago,
+        };
+        let migrations = vec![
+            line("1_a", MigrationState::Applied, Some(7_300)),
+            line("2_bb", MigrationState::Partial { steps_done: 2, step_count: 4 }, None),
+            line("3_c", MigrationState::OutOfOrder, None),
+        ];
+        let row = RowLine {
+            row: 7,
+            name: Some("\u{1b}x".to_owned()),
+            created_at: None,
+            hash: "0f".to_owned(),
+            state: RowState::Unknown,
+            label: "row 7 (\u{1b}x)".to_owned(),
+        };
+        Status { migrations, rows: vec![row] }
+    }
+
+    #[test]
+    fn the_text_has_a_line_for_each_migration_and_row_and_ends_with_the_counts() {
+        assert_eq!(
+            status_of(&status(), Format::Text),
+            "1_a   applied  2026-11-22T18:01:27+00:00  (2 hours ago)\n\
+             2_bb  partial (2 of 4)\n\
+             3_c   pending, out of order\n\
+             row 7 (\u{fffd}x) matches no migration\n\
+             1 applied, 0 edited, 2 pending\n"
+        );
+    }
+
+    #[test]
+    fn json_has_an_object_for_each_migration_and_row() {
+        let lines = [
+            r#"{"migration":"1_a","state":"applied","applied_at":"2026-11-22T18:01:27+00:00","seconds_ago":7300}"#,
+            r#"{"migration":"2_bb","state":"partial","steps_done":2,"step_count":4,"applied_at":null,"seconds_ago":null}"#,
+            r#"{"migration":"3_c","state":"out_of_order","applied_at":null,"seconds_ago":null}"#,
+            r#"{"row":7,"name":"\u001bx","created_at":null,"hash":"0f","state":"unknown"}"#,
+        ];
+        assert_eq!(status_of(&status(), Format::Json), lines.join("\n") + "\n");
+    }
+
+    #[test]
+    fn without_migrations_and_rows_json_has_the_counts() {
+        let nothing = Status { migrations: vec![], rows: vec![] };
+        let counts = "{\"applied\":0,\"edited\":0,\"pending\":0,\"ambiguous\":0}\n";
+        assert_eq!(status_of(&nothing, Format::Json), counts);
+    }
+}
