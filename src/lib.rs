@@ -143,8 +143,9 @@ fn carry_out(
         let Origin::Folder(folder) = &config.origin else {
             return Err(Error::Usage(UsageError::NoFolder));
         };
-        let created = new::add(folder, name, now()).map_err(Error::New)?;
-        print(Output::Answer(render::created(&created, format)));
+        let files = files(&config.origin)?;
+        let created = new::add(folder, &files, name, now()).map_err(Error::New)?;
+        print(Output::Answer(render::created(&[created], format)));
         return Ok(0);
     }
     if invocation.command == Command::Check {

@@ -389,6 +389,15 @@ fn unknown(flag: &OsStr) -> UsageError {
     }
 }
 
+/// Quotes a word for a shell where it needs that.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-+.,:/@%".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

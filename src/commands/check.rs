@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use finding::{Finding, Lint, Severity};
 
-use crate::commands::new::{DRIZZLE_TEXT, PLAIN_TEXT};
+use crate::commands::new::PLAIN_TEXT;
 use crate::history::table::Table;
 use crate::migrations::layout::{self, FolderScan, LayoutProblem};
 use crate::migrations::migration::{Hash, Layout, Migration, NotText};
@@ -18,6 +18,9 @@ use crate::migrations::prepared::{self, Place, Why};
 use crate::migrations::source::{Files, JOURNAL};
 use crate::migrations::steps::Steps;
 use crate::sql::{self, IgnoredMarker, Kind, MARKER, Script};
+
+/// The content of an empty migration of drizzle-kit's.
+const DRIZZLE_TEXT: &str = "-- Custom SQL migration file, put your code below! --";
 
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use crate::apply::error::{
     ApplyError, ChangedStep, Conflict, Heirs, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{InProgress, StepNumber};
+use crate::cli::args::shell_word;
 use crate::error::Error;
 use crate::history::progress;
 use crate::migrations::prepared::NotRunnable;
@@ -456,15 +457,6 @@ pub fn typed(error: &Error) -> Vec<String> {
             vec![baseline_command(pending)]
         }
         _ => Vec::new(),
-    }
-}
-
-/// A name as a shell takes it for one word.
-fn shell_word(name: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "_-+.,:/@%".contains(c);
-    match name.chars().all(is_plain) {
-        true => name.to_owned(),
-        false => format!("'{}'", name.replace('\'', "'\\''")),
     }
 }
 
