@@ -1,8 +1,6 @@
 //! The edges of the process: arguments and environment in; printing, the exit code, or the app out.
 //! Nothing else prints, and nothing else ends the process.
 
-mod stdio;
-
 use std::process::ExitCode;
 
 use premigrate::apply::event::Event;
