@@ -127,11 +127,11 @@ fn names_on_the_command_line_come_before_the_variable_for_all() {
 fn a_value_that_is_none_is_told_in_words_that_fit() {
     let (database, folder) = (Database::fresh(), who());
     for (args, told) in [
-        (&["--accept", ""][..], "--accept must be names with commas between them"),
-        (&["--accept", "0000_who,"], "--accept must be names with commas between them"),
+        (&["--accept", ""][..], "--accept must be a comma-separated list of names"),
+        (&["--accept", "0000_who,"], "--accept must be a comma-separated list of names"),
         (
             &["--lock-retries", "99999999999"],
-            "--lock-retries must be a whole number, 4294967295 at most",
+            "--lock-retries must be a whole number of at most 4294967295",
         ),
     ] {
         premigrate(&database, &folder).args(args).run().exits(78).says(&[told]);
@@ -158,7 +158,7 @@ fn booleans_are_1_or_true_and_0_or_false_or_empty() {
 fn an_unknown_variable_of_ours_is_refused() {
     let (database, folder) = (Database::fresh(), who());
     let run = premigrate(&database, &folder).env("PREMIGRATE_WIAT", "1s").run().exits(78);
-    run.says(&["PREMIGRATE_WIAT is not a variable of premigrate"]);
+    run.says(&["unknown variable PREMIGRATE_WIAT"]);
     let run = premigrate(&database, &folder).env("PREMIGRATE_MIGRATIONS", "x").run().exits(78);
     run.says(&["set PREMIGRATE_DIR"]);
     assert_eq!(database.tables(), Vec::<String>::new());
