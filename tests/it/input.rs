@@ -228,7 +228,7 @@ fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
     run.says(&["premigrate: unknown option `--bogus`", "The app was not started."]);
-    bare().arg(bytes(b"\xff")).run().exits(64).says(&["is not a command"]);
+    bare().arg(bytes(b"\xff")).run().exits(64).says(&["unknown command"]);
     bare().arg(bytes(b"--\xff")).run().exits(64).says(&["unknown option"]);
     bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);
 
