@@ -17,7 +17,7 @@
 //! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split in steps.
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
 //! - `history`: Drizzle's table, the progress table beside it, and the plan that follows from them. Pure.
-//! - `apply`: takes the lock, runs each step in one transaction, and goes on after a crash or a lost connection.
+//! - `apply`: takes the lock, runs the steps, and goes on after a crash or a lost connection.
 //! - `commands`: `status`, `check` and `new`.
 //! - `error`: unites the errors of the other wings, and gives each an exit code.
 //! - `render`: text and JSON. Pure.

@@ -100,7 +100,7 @@ fn before(ended: &RunFailure) -> Option<String> {
 /// What happened.
 pub fn text(error: &Error) -> String {
     match error {
-        Error::Usage(usage) => format!("{usage}; see --help"),
+        Error::Usage(usage) => format!("{usage} (see --help)"),
         Error::Config(invalid) => invalid.to_string(),
         Error::NothingEmbedded => "this executable carries no migrations; name a folder with \
              --dir, or build it with PREMIGRATE_MIGRATIONS"

@@ -223,7 +223,7 @@ fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
         bare().env("PREMIGRATE_FORMAT", "json").args(&["--bogus", "--", "app"]),
     ] {
         let told = run.run().exits(64).events().pop().unwrap();
-        assert_eq!(told["message"], "unknown option `--bogus`; see --help");
+        assert_eq!(told["message"], "unknown option `--bogus` (see --help)");
         assert_eq!(told["app_started"], false);
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
