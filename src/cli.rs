@@ -1,4 +1,4 @@
-//! What was asked for: the command line, the environment, `.env`.
+//! The command line, the environment and `.env`.
 
 pub mod args;
 pub mod config;

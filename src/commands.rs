@@ -1,4 +1,4 @@
-//! The commands that change no database: `status`, `check`, `new`.
+//! The commands that do not change a database: `status`, `check` and `new`.
 
 pub mod check;
 pub mod new;

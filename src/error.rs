@@ -66,6 +66,15 @@ impl Error {
     }
 }
 
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Error {
+        match error {
+            ConfigError::Usage(error) => Error::Usage(error),
+            error => Error::Config(error),
+        }
+    }
+}
+
 impl From<RunFailure> for Error {
     fn from(failure: RunFailure) -> Error {
         Error::Run(Box::new(failure))

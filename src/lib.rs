@@ -1,38 +1,65 @@
 //! premigrate applies a project's SQL migrations to PostgreSQL, and then becomes the app.
 //!
-//! [`run`] is the program; `main` only feeds it and prints. Read it first. Data flows one way:
+//! [`run`] is the program. It follows the list "What happens at start" in the README; `main` passes the arguments and the
+//! environment in, prints, and executes the app.
 //!
 //! ```text
-//! arguments ── cli ──┐
-//! environment ───────┴─ config ─────────────── conninfo (where the database is)
-//! executable, --dir ─── source ── layout ───── migration (the carried set)
+//! arguments, environment, .env ── cli ── Config
+//! this executable or --dir ────── migrations ── MigrationSet: what to run, in which steps
 //!                                                  │
-//! database, connect, wire, tls ── consult (history, progress)
-//!                                                  │
-//!                                                  plan ── fit, units ── flight ── apply
-//!                                                                                    │
-//! main ◀── render ◀── report, error ◀────────────────────────────────────────────────┘
-//!   └── exec (become the app)
+//! database ── postgres ── Session ── history ── Plan ── apply
+//!                                                         │
+//! main ◀── render ◀── answers, events and errors ◀────────┘
+//!   └── process::exec: becomes the app
 //! ```
 //!
-//! A migration is one unit, a transaction, unless its text says that one cannot hold it: then `steps`
-//! cuts it, `progress` records each unit with its work, and `resume` compares the two later. What
-//! runs outside any transaction is `apply::lone`, and `fate` tells what became of it after a crash.
+//! - `cli`: the command line, the variables and `.env` become a `Config`.
+//! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split in steps.
+//! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
+//! - `history`: Drizzle's table, the progress table beside it, and the plan that follows from them. Pure.
+//! - `apply`: takes the lock, runs the steps, and goes on after a crash or a lost connection.
+//! - `commands`: `status`, `check` and `new`.
+//! - `error`: unites the errors of the other wings, and gives each an exit code.
+//! - `render`: text and JSON. Pure.
+//! - `process`: signals, printing, and the app.
+//! - `sql`: reads, quotes and redacts SQL. Pure.
 //!
-//! What decides is pure: `cli`, `conninfo`, `layout`, `sql`, `plan`, `fit`, `steps`, `resume`,
-//! `flight`, `fate`, `history`, `progress`, `mask`, `render`. What acts: `source`, `database` (the
-//! only room with the driver in it), `connect`, `consult`, `apply`, `observer`, `signals`, `exec`, and
-//! `main`, which alone prints and ends the process.
+//! A wing imports only from wings further down this table:
+//!
+//! ```text
+//! wing       imports
+//! render     error, commands, apply, cli, history, postgres, migrations, process, sql
+//! error      commands, apply, cli, migrations, process
+//! commands   apply, cli, history, postgres, migrations, process, sql
+//! apply      cli, history, postgres, migrations, process, sql
+//! cli        history, postgres, migrations, process
+//! history    postgres, migrations, sql
+//! postgres   process
+//! migrations sql
+//! process    nothing
+//! sql        nothing
+//! ```
 
+// The wings are public for `main` and for the tests in `tests/`.
+#[doc(hidden)]
 pub mod apply;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod commands;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod history;
+#[doc(hidden)]
 pub mod migrations;
+#[doc(hidden)]
 pub mod postgres;
+#[doc(hidden)]
 pub mod process;
+#[doc(hidden)]
 pub mod render;
+#[doc(hidden)]
 pub mod sql;
 
 use std::ffi::OsString;
@@ -41,9 +68,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::apply::Operation;
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
-use crate::cli::args;
-use crate::cli::args::{Command, Invocation, Parsed, UsageError};
-use crate::cli::config::{Config, Environment, Format};
+use crate::cli::args::{self, Invocation, Parsed, UsageError};
+use crate::cli::config::{Command, Config, Environment, Format, Options};
 use crate::commands::{check, new, status};
 use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
@@ -52,153 +78,170 @@ use crate::postgres::tls;
 use crate::process::exec::App;
 use crate::process::signals::StopFlag;
 
-/// Something to print: an answer to a question, or a report of what goes on.
+/// Something to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// For stdout.
     Answer(String),
     /// For stderr.
     Report(String),
-    /// For stderr, and the last word: why it ended.
-    Ending(String),
+    /// For stderr: why the run failed. Nothing follows it.
+    Error(String),
 }
 
 /// How a run ends.
 #[derive(Debug)]
 pub enum Outcome {
-    /// With this exit code.
     Exit(u8),
-    /// By becoming the app; should that fail, by reporting it in this format.
-    Become(App, Format),
+    /// Execute the app. If that fails, report it in this format.
+    Exec(App, Format),
 }
 
-/// The program, without its edges: arguments and environment in, output and outcome out. A signal
-/// raises `stop`.
+/// Runs the program up to the point where it exits or becomes the app.
 pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
     stop: &StopFlag,
     print: &mut dyn FnMut(Output),
 ) -> Outcome {
-    let output_hints = args::output_hints(&args);
+    let hints = args::output_hints(&args);
+    let format = Config::format(&hints.options, environment);
+
+    // 1. Read the command line and the environment.
     let invocation = match args::parse(args) {
         Ok(Parsed::Help) => return answer(args::HELP.to_owned(), print),
         Ok(Parsed::Version) => return answer(version(), print),
         Ok(Parsed::Run(invocation)) => invocation,
-        Err(usage) => {
-            let format = Config::format(&output_hints.options, environment);
-            let with_app = output_hints.with_app && !matches!(usage, UsageError::AppNotUsed(_));
-            return failed(Error::Usage(usage), with_app, format, print);
-        }
-    };
-    let with_app = invocation.app.is_some();
-    // First of all: to process 1, a signal that nobody listens to never comes.
-    let listening = stop.listen().map_err(Error::Signals);
-    let config =
-        listening.and_then(|()| Config::new(&invocation, environment).map_err(Error::Config));
-    let config = match config {
-        Ok(config) => config,
         Err(error) => {
-            let format = Config::format(&invocation.options, environment);
-            return failed(error, with_app, format, print);
+            let has_app = hints.has_app && !matches!(error, UsageError::AppNotUsed(_));
+            return Outcome::Exit(report_error(&Error::Usage(error), has_app, format, print));
         }
     };
-    match unless_stopped(&invocation, &config, stop, print) {
-        Ok(code) => match invocation.app {
-            Some(app) if !config.dry_run => Outcome::Become(app, config.format),
-            _ => Outcome::Exit(code),
-        },
-        Err(ended) => failed(ended, with_app, config.format, print),
+    let config = match configure(invocation, environment, stop) {
+        Ok(config) => config,
+        Err(error) => return Outcome::Exit(report_error(&error, hints.has_app, format, print)),
+    };
+
+    // 2. to 7. Read the migrations, connect to the database, and apply what is pending.
+    let result = run_until_signal(&config, stop, print);
+
+    // 8. Become the app.
+    match (result, config.app) {
+        (Ok(_), Some(app)) => Outcome::Exec(app, config.format),
+        (Ok(code), None) => Outcome::Exit(code),
+        (Err(error), _) => Outcome::Exit(report_error(&error, hints.has_app, config.format, print)),
     }
 }
 
-fn unless_stopped(
-    invocation: &Invocation,
+fn configure(
+    invocation: Invocation,
+    environment: &Environment,
+    stop: &StopFlag,
+) -> Result<Config, Error> {
+    // Before anything that can wait: without a handler, process 1 does not get signals.
+    stop.listen().map_err(Error::Signals)?;
+    Ok(Config::new(invocation, environment)?)
+}
+
+fn run_until_signal(
     config: &Config,
     stop: &StopFlag,
     print: &mut dyn FnMut(Output),
 ) -> Result<u8, Error> {
-    let code = carry_out(invocation, config, stop, print)?;
-    // It may have come after the last commit, or with the answer: then the app is not started any
-    // more, and our own code is not told.
+    let code = run_command(config, stop, print)?;
+    // A signal may have come after the last commit, or during an answer. The app is not started then.
     match stop.arm_immediate_exit() {
         Some(signal) => Err(ApplyError::from(signal).into()),
         None => Ok(code),
     }
 }
 
-fn carry_out(
-    invocation: &Invocation,
+/// Runs the command, and returns the exit code for a run without an app.
+fn run_command(
     config: &Config,
     stop: &StopFlag,
     print: &mut dyn FnMut(Output),
 ) -> Result<u8, Error> {
-    let format = config.format;
-    if invocation.command == Command::Up && config.skip {
-        print(Output::Report(render::event(&Event::Skipped, format)));
-        return Ok(0);
-    }
-    if let (Command::New, [name, ..]) = (invocation.command, invocation.names.as_slice()) {
-        let Origin::Folder(folder) = &config.origin else {
-            return Err(Error::Usage(UsageError::NoFolder));
-        };
-        let created = new::add(folder, name, now()).map_err(Error::New)?;
-        print(Output::Answer(render::created(&created, format)));
-        return Ok(0);
-    }
-    if invocation.command == Command::Check {
-        let report = check::check(&folder(&config.origin)?, &config.table, now());
-        print(Output::Answer(render::check_of(&report, format)));
-        return Ok(if report.has_errors() { 65 } else { 0 });
-    }
-    if invocation.command == Command::Accept && invocation.names.is_empty() && !config.all {
-        return Err(Error::Usage(UsageError::NoName(invocation.command.name())));
-    }
-    let set = carried(&config.origin)?;
-    if invocation.command == Command::List {
-        print(Output::Answer(render::list_of(&set, &config.origin, format)));
-        return Ok(0);
-    }
-
-    let settings = config.settings().map_err(Error::Config)?;
+    let (origin, format) = (&config.origin, config.format);
     let mut emit = |event: Event| print(Output::Report(render::event(&event, format)));
+    let (text, code) = match &config.command {
+        Command::Up { accept, dry_run: false } => {
+            let operation = Operation::Up { accept: accept.clone() };
+            return run_operation(&operation, config, stop, &mut emit);
+        }
+        Command::Baseline { through } => {
+            let operation = Operation::Baseline { through: through.clone() };
+            return run_operation(&operation, config, stop, &mut emit);
+        }
+        Command::Accept { names } => {
+            let operation = Operation::Accept { names: names.clone() };
+            return run_operation(&operation, config, stop, &mut emit);
+        }
+        Command::Skip => {
+            emit(Event::Skipped);
+            return Ok(0);
+        }
+        Command::Up { accept, dry_run: true } => {
+            let (set, options) = prepare(config, &mut emit)?;
+            let dry_run = apply::dry_run(&set, accept, &options, stop, &mut emit)?;
+            (render::dry_run_of(&set, &dry_run, format), 0)
+        }
+        Command::Status { exit_code } => {
+            let (set, options) = prepare(config, &mut emit)?;
+            let status = status::load(&set, &options, stop, &mut emit)?;
+            let code = if *exit_code { status.exit_code() } else { 0 };
+            (render::status_of(&status, format), code)
+        }
+        Command::List => (render::list_of(&read_migrations(origin)?, origin, format), 0),
+        Command::Check => {
+            let report = check::check(&read_folder(origin)?, &config.table, now());
+            let code = if report.has_errors() { 65 } else { 0 };
+            (render::check_of(&report, format), code)
+        }
+        Command::New { name, dir } => {
+            let path = new::add(dir, &read_folder(origin)?, name, now()).map_err(Error::New)?;
+            (render::created(&[path], format), 0)
+        }
+    };
+    print(Output::Answer(text));
+    Ok(code)
+}
+
+fn run_operation(
+    operation: &Operation,
+    config: &Config,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
+) -> Result<u8, Error> {
+    // 2. Read the migrations.
+    let (set, options) = prepare(config, emit)?;
+    // 3. to 7. Wait for the database, read the history, decide, and apply what is pending.
+    apply::run(operation, &set, &options, stop, emit)?;
+    Ok(0)
+}
+
+/// Reads and checks everything that a run needs before it connects.
+fn prepare(config: &Config, emit: &mut dyn FnMut(Event)) -> Result<(MigrationSet, Options), Error> {
+    let set = read_migrations(&config.origin)?;
+    let options = config.options()?;
     emit(Event::Carrying {
         origin: config.origin.clone(),
         layout: set.layout(),
         migrations: set.migrations().len(),
     });
-    for note in &settings.target.notes {
+    for note in &options.target.notes {
         emit(Event::Note(note.clone()));
     }
-    // Names on the command line come before PREMIGRATE_ALL.
-    let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());
-    let task = match invocation.command {
-        Command::Status => {
-            let status = status::load(&set, &settings, stop, &mut emit)?;
-            print(Output::Answer(render::status_of(&status, format)));
-            return Ok(if config.exit_code { status.exit_code() } else { 0 });
-        }
-        Command::Up if config.dry_run => {
-            let dry_run = apply::dry_run(&set, &config.accept, &settings, stop, &mut emit)?;
-            print(Output::Answer(render::dry_run_of(&set, &dry_run, format)));
-            return Ok(0);
-        }
-        Command::Up => Operation::Up { accept: config.accept.clone() },
-        Command::Baseline => Operation::Baseline { through: config.through.clone() },
-        Command::Accept => Operation::Accept { names },
-        Command::List | Command::Check | Command::New => return Ok(0),
-    };
-    apply::run(&task, &set, &settings, stop, &mut emit)?;
-    Ok(0)
+    Ok((set, options))
 }
 
-fn carried(origin: &Origin) -> Result<MigrationSet, Error> {
-    MigrationSet::from_folder(&folder(origin)?)
+fn read_migrations(origin: &Origin) -> Result<MigrationSet, Error> {
+    MigrationSet::from_folder(&read_folder(origin)?)
         .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
 }
 
-fn folder(origin: &Origin) -> Result<MigrationFolder, Error> {
-    source::load(origin).map_err(|unreadable| match unreadable {
+fn read_folder(origin: &Origin) -> Result<MigrationFolder, Error> {
+    source::load(origin).map_err(|error| match error {
         Unreadable::NothingEmbedded => Error::NothingEmbedded,
         Unreadable::Path { path, error } => Error::Unreadable { path, error },
     })
@@ -219,13 +262,13 @@ fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {
     Outcome::Exit(0)
 }
 
-/// Reports what ended the run.
-pub fn failed(
-    error: Error,
-    with_app: bool,
+/// Reports why the run failed, and returns the exit code.
+pub fn report_error(
+    error: &Error,
+    has_app: bool,
     format: Format,
     print: &mut dyn FnMut(Output),
-) -> Outcome {
-    print(Output::Ending(render::ended(&error, with_app, format)));
-    Outcome::Exit(error.exit_code())
+) -> u8 {
+    print(Output::Error(render::ended(error, has_app, format)));
+    error.exit_code()
 }

@@ -1,7 +1,5 @@
-//! The edges of the process: arguments and environment in; printing, the exit code, or the app out.
-//! Nothing else prints, and nothing else ends the process.
-
-mod stdio;
+//! The edges of the process: arguments and environment in; printing, the exit code, or the app out. Nothing else prints,
+//! and nothing else ends the process.
 
 use std::process::ExitCode;
 
@@ -11,7 +9,7 @@ use premigrate::error::Error;
 use premigrate::process::exec;
 use premigrate::process::printer::Printer;
 use premigrate::process::signals::StopFlag;
-use premigrate::{Outcome, Output, failed, render, run};
+use premigrate::{Outcome, Output, render, report_error, run};
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -24,18 +22,15 @@ fn main() -> ExitCode {
     let mut print = |output| match output {
         Output::Answer(text) => printer.answer(&text),
         Output::Report(text) => printer.report(&text),
-        Output::Ending(text) => printer.last_report(&text),
+        Output::Error(text) => printer.last_report(&text),
     };
     let code = match run(args, &environment, &stop, &mut print) {
         Outcome::Exit(code) => code,
-        Outcome::Become(app, format) => {
+        Outcome::Exec(app, format) => {
             let program = app.program.to_string_lossy().into_owned();
             print(Output::Report(render::event(&Event::Starting { app: program.clone() }, format)));
             let reason = exec::exec(&app);
-            match failed(Error::App { program, reason }, true, format, &mut print) {
-                Outcome::Exit(code) => code,
-                Outcome::Become(..) => 126,
-            }
+            report_error(&Error::App { program, reason }, true, format, &mut print)
         }
     };
     ExitCode::from(code)

@@ -1,4 +1,4 @@
-//! The process that premigrate is: the signals it gets, what it prints, and the app that it becomes.
+//! The process: its signals, what it prints, and the app that it becomes.
 
 pub mod exec;
 pub mod printer;

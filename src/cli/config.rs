@@ -1,4 +1,4 @@
-//! What a run is told to do: flags, environment, defaults, in this order; checked, once.
+//! What a run does, from flags, environment and defaults, in this order.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -6,24 +6,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use crate::cli::args::{Invocation, OPTIONS};
+use crate::cli::args::{CommandName, Invocation, OPTIONS, UsageError};
 use crate::cli::dotenv;
 use crate::history::plan::Policy;
 use crate::history::table::Table;
 use crate::migrations::source::Origin;
 use crate::postgres::conninfo::{self, Secret, Target};
+use crate::process::exec::App;
 
-/// The process's environment, as it was at the start.
+/// The environment at the start of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
-    /// From these variables.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
         Environment(variables.into_iter().collect())
     }
 
-    /// A variable's value; an empty one counts as none, as Compose's `${NAME:-}` leaves it.
+    /// An empty variable counts as unset, because Compose's `${NAME:-}` makes one.
     fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
@@ -33,42 +33,58 @@ impl Environment {
     }
 }
 
-/// How to say things.
+/// The format of reports and answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What every command needs to know.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where the migrations are.
-    pub origin: Origin,
-    /// How to say things.
-    pub format: Format,
-    /// `PREMIGRATE_SKIP`: become the app, and nothing else.
-    pub skip: bool,
-    /// `--dry-run`.
-    pub dry_run: bool,
-    /// `--exit-code`.
-    pub exit_code: bool,
-    /// `--all`.
-    pub all: bool,
-    /// `--accept`, by name.
-    pub accept: Vec<String>,
-    /// `--through`, by name.
-    pub through: Option<String>,
-    /// `--schema` and `--table`.
-    pub table: Table,
-    given: RawOptions,
+/// A command with its options. Migrations are given by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `up` with `PREMIGRATE_SKIP`: only become the app.
+    Skip,
+    Up {
+        accept: Vec<String>,
+        dry_run: bool,
+    },
+    Status {
+        exit_code: bool,
+    },
+    List,
+    Check,
+    /// All migrations, or those up to and including `through`.
+    Baseline {
+        through: Option<String>,
+    },
+    /// These migrations, or all edited ones.
+    Accept {
+        names: Option<Vec<String>>,
+    },
+    New {
+        name: String,
+        dir: PathBuf,
+    },
 }
 
-/// The variables that name a database: one of them, and no `.env` is read.
-const DATABASE: [&str; 8] = [
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub command: Command,
+    /// The app to become afterwards; `None` in a dry run.
+    pub app: Option<App>,
+    /// Where the migrations are.
+    pub origin: Origin,
+    pub format: Format,
+    /// The history table.
+    pub table: Table,
+    raw: RawOptions,
+}
+
+/// The variables that name a database. If one of them is set, `.env` is not read.
+const DATABASE_VARIABLES: [&str; 8] = [
     "MIGRATION_DATABASE_URL",
     "MIGRATION_DATABASE_URL_FILE",
     "DATABASE_URL",
@@ -79,80 +95,68 @@ const DATABASE: [&str; 8] = [
     "PGSERVICE",
 ];
 
-/// What may be given as a file too, by `NAME_FILE`.
+/// The variables that `NAME_FILE` can replace.
 const SECRETS: [&str; 3] = ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWORD"];
 
-/// What a run against a database needs to know.
+/// The options of a run that connects to a database. A zero timeout is no limit.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The database.
     pub target: Target,
-    /// Where the history is kept.
+    /// The history table.
     pub table: Table,
     /// How long to wait for the database; zero is one try.
     pub wait: Duration,
     /// How long to wait for another runner; zero is one try.
     pub runner_wait: Duration,
-    /// How long a statement may queue for a table lock; zero is for ever.
     pub lock_timeout: Duration,
-    /// How often to try again after that.
     pub lock_retries: u32,
-    /// How long a statement may run, if not as the server has it; zero is for ever.
+    /// `None` leaves it as the server has it.
     pub statement_timeout: Option<Duration>,
-    /// What the history's rules are bent to.
     pub policy: Policy,
 }
 
-/// What is wrong with the configuration: where it stands, and what to do.
+/// What is wrong with the configuration.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// A `PREMIGRATE_*` that is none.
+    /// Only with the environment is it known that the command line is incomplete.
+    Usage(UsageError),
     UnknownVariable(String),
-    /// `PREMIGRATE_MIGRATIONS`, which is for building.
+    /// `PREMIGRATE_MIGRATIONS` is for building.
     BuildVariable,
-    /// A value that is none of its kind.
+    /// `name` is the flag or variable.
     Value {
-        /// The flag or variable.
         name: String,
-        /// What it must be.
         must_be: &'static str,
     },
-    /// Both a variable and its `_FILE`.
+    /// Both a variable and its `_FILE` are set.
     Both(String),
-    /// A file that cannot be read.
+    /// `name` is the flag or variable that names the file.
     File {
-        /// The flag or variable that names it.
         name: String,
-        /// Which.
         path: PathBuf,
-        /// Why.
         error: io::Error,
     },
-    /// The file that a `NAME_FILE` names cannot be read. What the variable holds is not told: it
-    /// may be the secret itself.
+    /// The file of a `NAME_FILE` cannot be read. Its path is not shown: it may be the secret itself.
     SecretFile {
-        /// The variable.
         name: String,
-        /// Why.
         error: io::Error,
     },
-    /// A file or variable that is not text.
+    /// A file or variable is not UTF-8.
     NotText(String),
-    /// Nothing names a database.
     NoDatabase,
-    /// The connection string is wrong.
     Connection(conninfo::ConninfoError),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ConfigError::Usage(error) => error.fmt(f),
             ConfigError::UnknownVariable(name) => {
-                write!(f, "{name} is not a variable of premigrate; see --help, or unset it")
+                write!(f, "unknown variable {name}; see --help, or unset it")
             }
             ConfigError::BuildVariable => f.write_str(
-                "PREMIGRATE_MIGRATIONS chooses at build time what is embedded; to use a folder at \
-                 run time set PREMIGRATE_DIR, else unset it",
+                "PREMIGRATE_MIGRATIONS is only used to build premigrate; unset it, or set \
+                 PREMIGRATE_DIR to use a folder at run time",
             ),
             ConfigError::Value { name, must_be } => write!(f, "{name} must be {must_be}"),
             ConfigError::Both(name) => {
@@ -169,83 +173,109 @@ impl fmt::Display for ConfigError {
                 "no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, \
                  or PGHOST and PGUSER",
             ),
-            ConfigError::Connection(invalid) => invalid.fmt(f),
+            ConfigError::Connection(error) => error.fmt(f),
         }
     }
 }
 
-const COUNT: &str = "a whole number, 4294967295 at most";
+const COUNT: &str = "a whole number of at most 4294967295";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
-    /// Checks what does not need a database.
-    pub fn new(invocation: &Invocation, environment: &Environment) -> Result<Config, ConfigError> {
-        let mut given = RawOptions::new(&invocation.options, environment);
-        given.add_env_file()?;
-        given.refuse_unknown()?;
-        Ok(Config {
-            origin: match given.option("--dir") {
-                Some((name, folder)) if folder.is_empty() => {
-                    return Err(ConfigError::Value { name, must_be: "a folder" });
-                }
-                Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
-                None => Origin::Executable,
-            },
-            format: given.format()?,
-            skip: given.truth("PREMIGRATE_SKIP")?,
-            dry_run: given.switch("--dry-run")?,
-            exit_code: given.switch("--exit-code")?,
-            all: given.switch("--all")?,
-            accept: given
-                .parsed("--accept", "names with commas between them", |names| {
-                    let names = names.split(',').map(|name| name.trim().to_owned());
-                    let names: Vec<String> = names.collect();
-                    names.iter().all(|name| !name.is_empty()).then_some(names)
-                })?
-                .unwrap_or_default(),
-            through: given.name("--through")?,
-            table: Table::new(
-                given.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
-                given.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
-            ),
-            given,
-        })
+    /// Reads and checks everything that a command without a database needs.
+    pub fn new(invocation: Invocation, environment: &Environment) -> Result<Config, ConfigError> {
+        let mut raw = RawOptions::new(&invocation.options, environment);
+        raw.add_env_file()?;
+        raw.refuse_unknown()?;
+        let origin = match raw.lookup("--dir") {
+            Some((name, folder)) if folder.is_empty() => {
+                return Err(ConfigError::Value { name, must_be: "a folder" });
+            }
+            Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
+            None => Origin::Executable,
+        };
+        let format = raw.format()?;
+        let command = command(invocation.command, invocation.names, &origin, &raw)?;
+        let table = Table::new(
+            raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
+            raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
+        );
+        let app = if raw.switch("--dry-run")? { None } else { invocation.app };
+        Ok(Config { command, app, origin, format, table, raw })
     }
 
-    /// How to say that the configuration is wrong: as it asks for, where it can be told.
+    /// The format to report a wrong configuration in, as far as the configuration tells.
     pub fn format(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Format {
         RawOptions::new(options, environment).format().unwrap_or_default()
     }
 
-    /// Checks the rest.
-    pub fn settings(&self) -> Result<Options, ConfigError> {
-        let given = &self.given;
+    /// Reads and checks what a command with a database needs too.
+    pub fn options(&self) -> Result<Options, ConfigError> {
+        let raw = &self.raw;
         let duration = |flag, default: Duration| {
-            Ok::<_, ConfigError>(given.parsed(flag, DURATION, duration)?.unwrap_or(default))
+            Ok::<_, ConfigError>(raw.parsed(flag, DURATION, duration)?.unwrap_or(default))
         };
         let count = |value: &str| value.parse().ok();
         Ok(Options {
-            target: given.target()?,
+            target: raw.target()?,
             table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
             lock_timeout: duration("--lock-timeout", Duration::from_secs(5))?,
-            lock_retries: given.parsed("--lock-retries", COUNT, count)?.unwrap_or(8),
-            statement_timeout: given.parsed("--statement-timeout", DURATION, self::duration)?,
+            lock_retries: raw.parsed("--lock-retries", COUNT, count)?.unwrap_or(8),
+            statement_timeout: raw.parsed("--statement-timeout", DURATION, self::duration)?,
             policy: Policy {
-                apply_older: given.switch("--apply-older")?,
-                strict: given.switch("--strict")?,
+                apply_older: raw.switch("--apply-older")?,
+                strict: raw.switch("--strict")?,
             },
         })
     }
 }
 
-/// Flags and variables, as they were given.
+/// Variables are checked for every command, used or not.
+fn command(
+    command: CommandName,
+    names: Vec<String>,
+    origin: &Origin,
+    raw: &RawOptions,
+) -> Result<Command, ConfigError> {
+    let skip = raw.bool_var("PREMIGRATE_SKIP")?;
+    let dry_run = raw.switch("--dry-run")?;
+    let exit_code = raw.switch("--exit-code")?;
+    let all = raw.switch("--all")?;
+    let accept = raw.parsed("--accept", "a comma-separated list of names", |names| {
+        let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
+        names.iter().all(|name| !name.is_empty()).then_some(names)
+    })?;
+    let through = raw.name("--through")?;
+    let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
+    Ok(match command {
+        CommandName::Up if skip => Command::Skip,
+        CommandName::Up => Command::Up { accept: accept.unwrap_or_default(), dry_run },
+        CommandName::Status => Command::Status { exit_code },
+        CommandName::List => Command::List,
+        CommandName::Check => Command::Check,
+        CommandName::Baseline => Command::Baseline { through },
+        // Names on the command line override PREMIGRATE_ALL.
+        CommandName::Accept if !names.is_empty() => Command::Accept { names: Some(names) },
+        CommandName::Accept if all => Command::Accept { names: None },
+        CommandName::Accept => return Err(no_name()),
+        CommandName::New => {
+            let name = names.into_iter().next().ok_or_else(no_name)?;
+            match origin {
+                Origin::Folder(dir) => Command::New { name, dir: dir.clone() },
+                Origin::Executable => return Err(ConfigError::Usage(UsageError::NoFolder)),
+            }
+        }
+    })
+}
+
+/// Flags and variables, not parsed yet.
 #[derive(Clone, Debug)]
 struct RawOptions {
     options: BTreeMap<&'static str, OsString>,
     environment: Environment,
-    /// The `.env` file, if what it says of the database is not text.
+    /// The `.env` file, if it has a variable for the database that is not UTF-8.
     not_text: Option<String>,
 }
 
@@ -255,8 +285,8 @@ impl RawOptions {
         RawOptions { options, environment, not_text: None }
     }
 
-    /// The value of an option, and where it stands: the flag before the variable.
-    fn option(&self, flag: &'static str) -> Option<(String, &OsStr)> {
+    /// The value of an option, and the flag or variable that it comes from.
+    fn lookup(&self, flag: &'static str) -> Option<(String, &OsStr)> {
         if let Some(value) = self.options.get(flag) {
             return Some((flag.to_owned(), value));
         }
@@ -271,7 +301,7 @@ impl RawOptions {
         must_be: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
-        let Some((name, value)) = self.option(flag) else { return Ok(None) };
+        let Some((name, value)) = self.lookup(flag) else { return Ok(None) };
         match value.to_str().and_then(parse) {
             Some(value) => Ok(Some(value)),
             None => Err(ConfigError::Value { name, must_be }),
@@ -296,18 +326,18 @@ impl RawOptions {
             return Ok(true);
         }
         match OPTIONS.iter().find(|opt| opt.flag == flag) {
-            Some(opt) => self.truth(&opt.variable()),
+            Some(opt) => self.bool_var(&opt.variable()),
             None => Ok(false),
         }
     }
 
-    fn truth(&self, variable: &str) -> Result<bool, ConfigError> {
+    fn bool_var(&self, variable: &str) -> Result<bool, ConfigError> {
         match self.environment.get(variable).map(OsStr::to_str) {
             None | Some(Some("0" | "false")) => Ok(false),
             Some(Some("1" | "true")) => Ok(true),
             Some(_) => Err(ConfigError::Value {
                 name: variable.to_owned(),
-                must_be: "1 or true, or 0, false or empty",
+                must_be: "1, true, 0, false or empty",
             }),
         }
     }
@@ -324,22 +354,25 @@ impl RawOptions {
         }
     }
 
-    /// The file named by `--env-file`, and where it is; an empty one, also in its variable, is none.
+    /// The path that `--env-file` gives, and the flag or variable that it comes from. An empty path, in
+    /// the variable too, means no file.
     fn env_file(&self) -> Option<(String, PathBuf)> {
         let flag = "--env-file";
         let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
-        let is_emptied = self.environment.0.contains_key(OsStr::new(&variable));
-        let (name, path) = self.option(flag).or(is_emptied.then_some((variable, OsStr::new(""))))?;
+        let is_set_empty = self.environment.0.contains_key(OsStr::new(&variable));
+        let (name, path) =
+            self.lookup(flag).or(is_set_empty.then_some((variable, OsStr::new(""))))?;
         Some((name, PathBuf::from(path)))
     }
 
-    /// Takes what is ours from the `.env` file, if the environment names no database at all.
+    /// Adds our variables from the `.env` file, if the environment does not name a database.
     fn add_env_file(&mut self) -> Result<(), ConfigError> {
         let named = self.env_file();
         if named.as_ref().is_some_and(|(_, path)| path.as_os_str().is_empty()) {
             return Ok(());
         }
-        let names_database = DATABASE.iter().any(|name| self.environment.get(name).is_some());
+        let names_database =
+            DATABASE_VARIABLES.iter().any(|name| self.environment.get(name).is_some());
         if names_database && named.is_none() {
             return Ok(());
         }
@@ -349,7 +382,7 @@ impl RawOptions {
         };
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            // Nor is it there where nobody may look whether it is.
+            // An unreadable directory counts as having no `.env`.
             Err(_) if named.is_none() && fs::symlink_metadata(&path).is_err() => return Ok(()),
             Err(error) => return Err(ConfigError::File { name, path, error }),
         };
@@ -358,15 +391,15 @@ impl RawOptions {
         }
         let is_text = str::from_utf8(&bytes).is_ok();
         for (variable, value) in dotenv::parse(&String::from_utf8_lossy(&bytes)) {
-            let of_the_database = variable.contains("DATABASE_URL") || variable.starts_with("PG");
-            let wanted = of_the_database || variable.starts_with("PREMIGRATE_");
-            if !wanted || self.environment.get(&variable).is_some() {
+            let is_for_database = variable.contains("DATABASE_URL") || variable.starts_with("PG");
+            let is_ours = is_for_database || variable.starts_with("PREMIGRATE_");
+            if !is_ours || self.environment.get(&variable).is_some() {
                 continue;
             }
             if is_text || !value.contains(char::REPLACEMENT_CHARACTER) {
                 self.environment.0.insert(variable.into(), value.into());
-            } else if of_the_database {
-                // Not every command needs one.
+            } else if is_for_database {
+                // Only an error for a command that connects.
                 self.not_text = Some(name.clone());
             } else {
                 return Err(ConfigError::NotText(name));
@@ -384,20 +417,20 @@ impl RawOptions {
         if let Some(name) = SECRETS.iter().find(|name| is_both(name)) {
             return Err(ConfigError::Both((*name).to_owned()));
         }
-        let [migration_url, url_of_app, password] = SECRETS;
+        let [migration_url, app_url, password] = SECRETS;
         let mut url = None;
-        for name in [migration_url, url_of_app] {
-            if let Some(value) = self.secret(name)? {
+        for name in [migration_url, app_url] {
+            if let Some(value) = self.secret_or_file(name)? {
                 url = Some((name, value));
                 break;
             }
         }
-        let password = self.secret(password)?;
+        let password = self.secret_or_file(password)?;
         let lookup = |name: &str| match (name, &password) {
             ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
             _ => self.environment.get(name).and_then(OsStr::to_str).map(str::to_owned),
         };
-        let mut names = DATABASE.iter().filter(|name| name.starts_with("PG"));
+        let mut names = DATABASE_VARIABLES.iter().filter(|name| name.starts_with("PG"));
         if url.is_none() && !names.any(|name| lookup(name).is_some()) {
             return Err(ConfigError::NoDatabase);
         }
@@ -408,9 +441,9 @@ impl RawOptions {
         conninfo::resolve(text, source, &lookup).map_err(ConfigError::Connection)
     }
 
-    /// A variable, or the file that its `_FILE` names, by docker-library's rules: trailing
-    /// newlines dropped, empty is unset.
-    fn secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+    /// The value of a variable, or of the file that its `_FILE` names. As in docker-library's images,
+    /// trailing newlines are dropped, and an empty file counts as unset.
+    fn secret_or_file(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
         let file = format!("{name}_FILE");
         let not_text = |name: &str| ConfigError::NotText(name.to_owned());
         match (self.environment.get(name), self.environment.get(&file)) {
@@ -430,7 +463,7 @@ impl RawOptions {
     }
 }
 
-/// `250ms`, `30s`, `10m`, `1h`, or plain seconds.
+/// Parses `250ms`, `30s`, `10m`, `1h`, or plain seconds.
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
     let number: u64 = digits.parse().ok().filter(|_| !digits.starts_with('+'))?;
@@ -441,7 +474,7 @@ fn duration(text: &str) -> Option<Duration> {
         "h" => 3_600_000,
         _ => return None,
     };
-    // PostgreSQL's own limit for a timeout, 24 days: what is longer was not meant.
+    // PostgreSQL's own limit for a timeout, about 24 days.
     let total = number.checked_mul(milliseconds).filter(|&total| total <= i32::MAX as u64)?;
     Some(Duration::from_millis(total))
 }
@@ -457,7 +490,7 @@ mod tests {
             panic!("{args:?}")
         };
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        Config::new(&invocation, &Environment::new(variables))
+        Config::new(invocation, &Environment::new(variables))
     }
 
     const URL: (&str, &str) = ("DATABASE_URL", "postgres://u:p@h/d");
@@ -485,10 +518,10 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_comes_before_its_variable_and_that_before_the_default() {
+    fn a_flag_overrides_its_variable_and_a_variable_the_default() {
         let wait = |args: &[&str], variables: &[(&str, &str)]| {
             let variables = [&[URL], variables].concat();
-            config(args, &variables).unwrap().settings().unwrap().wait.as_secs()
+            config(args, &variables).unwrap().options().unwrap().wait.as_secs()
         };
         assert_eq!(wait(&[], &[]), 60);
         assert_eq!(wait(&[], &[("PREMIGRATE_WAIT", "7s")]), 7);
@@ -497,12 +530,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_cure() {
-        for (args, variables, told) in [
+    fn a_wrong_value_is_refused_with_a_hint() {
+        for (args, variables, expected) in [
             (&["--wait", "soon"][..], &[][..], "--wait must be a duration"),
             (&[], &[("PREMIGRATE_WAIT", "soon")], "PREMIGRATE_WAIT must be a duration"),
-            (&[], &[("PREMIGRATE_STRICT", "yes")], "PREMIGRATE_STRICT must be 1 or true"),
-            (&[], &[("PREMIGRATE_WIAT", "1s")], "PREMIGRATE_WIAT is not a variable"),
+            (&[], &[("PREMIGRATE_STRICT", "yes")], "PREMIGRATE_STRICT must be 1, true"),
+            (&[], &[("PREMIGRATE_WIAT", "1s")], "unknown variable PREMIGRATE_WIAT"),
             (&[], &[("PREMIGRATE_MIGRATIONS", "x")], "set PREMIGRATE_DIR"),
             (&["--format", "xml"], &[], "--format must be text or json"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),
@@ -510,22 +543,70 @@ mod tests {
             (&[], &[("DATABASE_URL_FILE", "/x")], "both DATABASE_URL and DATABASE_URL_FILE"),
         ] {
             let variables = [&[URL], variables].concat();
-            let result = config(args, &variables).and_then(|config| config.settings());
-            let invalid = result.unwrap_err().to_string();
-            assert!(invalid.contains(told), "{invalid}");
+            let result = config(args, &variables).and_then(|config| config.options());
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 
     #[test]
-    fn no_database_named_is_told() {
-        let invalid = config(&["--env-file", ""], &[]).unwrap().settings().unwrap_err();
-        assert!(invalid.to_string().contains("set DATABASE_URL"), "{invalid}");
+    fn a_run_without_a_database_is_refused() {
+        let error = config(&["--env-file", ""], &[]).unwrap().options().unwrap_err();
+        assert!(error.to_string().contains("set DATABASE_URL"), "{error}");
     }
 
     #[test]
-    fn the_migrations_own_url_comes_first() {
+    fn migration_database_url_comes_first() {
         let variables = [URL, ("MIGRATION_DATABASE_URL", "postgres://owner@other/d")];
-        let target = config(&[], &variables).unwrap().settings().unwrap().target;
+        let target = config(&[], &variables).unwrap().options().unwrap().target;
         assert_eq!(target.user, "owner");
+    }
+
+    #[test]
+    fn a_command_gets_its_own_options() {
+        let command = |args: &[&str], variables: &[(&str, &str)]| {
+            config(args, &[&[URL], variables].concat()).map(|config| config.command)
+        };
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        for (args, variables, expected) in [
+            (&[][..], &[][..], Command::Up { accept: vec![], dry_run: false }),
+            (
+                &["--dry-run", "--accept", "a, b"],
+                &[],
+                Command::Up { accept: names(&["a", "b"]), dry_run: true },
+            ),
+            (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
+            (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
+            (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),
+            (&["baseline"], &[], Command::Baseline { through: None }),
+            (&["accept", "--all"], &[], Command::Accept { names: None }),
+            (
+                &["accept", "a"],
+                &[("PREMIGRATE_ALL", "1")],
+                Command::Accept { names: Some(names(&["a"])) },
+            ),
+            (
+                &["new", "a"],
+                &[("PREMIGRATE_DIR", "d")],
+                Command::New { name: "a".to_owned(), dir: "d".into() },
+            ),
+        ] {
+            assert_eq!(command(args, variables).unwrap(), expected, "{args:?}");
+        }
+        for (args, expected) in [
+            (&["accept"][..], UsageError::NoName("accept")),
+            (&["new"], UsageError::NoName("new")),
+            (&["new", "a"], UsageError::NoFolder),
+        ] {
+            let error = command(args, &[]).unwrap_err();
+            assert!(matches!(error, ConfigError::Usage(error) if error == expected), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_starts_no_app() {
+        let app = |args: &[&str]| config(args, &[URL]).unwrap().app.is_some();
+        assert!(app(&["--", "node"]));
+        assert!(!app(&["--dry-run", "--", "node"]));
     }
 }

@@ -1,9 +1,8 @@
-//! `.env` files, read by the rules of Node's dotenv, which is how Drizzle's users wrote them.
+//! `.env` files, by the rules of Node's dotenv, for which Drizzle's users write them.
 //!
-//! Nothing in a value is expanded: a password may hold a `$`, and the well-known crates would
-//! replace it.
+//! Values are not expanded: a password may contain a `$`, which the well-known crates replace.
 
-/// The variables of a `.env` file, in order. Lines that are none are passed over, as dotenv does.
+/// The variables of a `.env` file, in order. Like dotenv, this ignores lines that set none.
 pub fn parse(text: &str) -> Vec<(String, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let mut variables = Vec::new();
@@ -14,7 +13,7 @@ pub fn parse(text: &str) -> Vec<(String, String)> {
         if let Some((name, value)) = assignment(line) {
             let value_at = line.len() - value.len();
             let value = match quotation(rest.get(value_at..).unwrap_or_default()) {
-                // It may have gone on over several lines.
+                // A quoted value may span lines.
                 Some((content, length)) => {
                     used = used.max(value_at + length);
                     content
@@ -37,8 +36,8 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && name.chars().all(is_name)).then_some((name, value.trim_start()))
 }
 
-/// The content of the quotes that a value begins with, and the length of it all. As in dotenv, a
-/// backslash keeps the quote from ending, and only double quotes know `\n`.
+/// The content of the quotes that a value begins with, and its length with the quotes. As in dotenv, a
+/// backslash escapes a quote, and only double quotes have `\n`.
 fn quotation(value: &str) -> Option<(String, usize)> {
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
     let inside = value.get(1..)?;
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_assignment_is_passed_over() {
+    fn a_line_without_an_assignment_is_ignored() {
         assert_eq!(parse("# A=b\n\nnonsense\n=x\na b=c"), []);
     }
 }

@@ -1,56 +1,68 @@
-//! Becoming the app: same process, its arguments untouched, nothing of ours left.
+//! Becoming the app: in the same process, with its arguments untouched, and without anything of ours.
 
 mod diagnose;
-mod environment;
 mod signal_defaults;
 
-use std::ffi::{OsStr, OsString};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::sys::signal::SigSet;
+use nix::unistd::execvpe;
 
 pub use self::diagnose::ExecHint;
 
-/// The app: what stands after `--`.
+/// The app: what follows `--` on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// A path, or a name that is looked up in `PATH`.
     pub program: OsString,
-    /// Its arguments, byte for byte.
     pub args: Vec<OsString>,
 }
 
-/// Whether a variable is only for us, and so kept from the app.
+/// Whether the app does not get this variable.
 pub fn is_private_variable(name: &OsStr) -> bool {
     name == "MIGRATION_DATABASE_URL"
         || name == "MIGRATION_DATABASE_URL_FILE"
         || name.as_encoded_bytes().starts_with(b"PREMIGRATE_")
 }
 
-/// Why we did not become the app.
+/// Why the app could not be executed.
 #[derive(Debug)]
 pub struct ExecError {
-    /// What the system said.
     pub error: io::Error,
-    /// What it left open.
+    /// What the system's error leaves open.
     pub hint: Option<ExecHint>,
 }
 
-/// Becomes the app. Returns only if that cannot be done, with the reason.
+/// Becomes the app. Returns only if that fails.
 pub fn exec(app: &App) -> ExecError {
-    // Whatever we were started with; else Node, say, would not learn that its children have ended.
-    signal_defaults::ignored_to_default();
+    // Signals may have been ignored or blocked before we started; with SIGCHLD ignored, Node would not learn that its
+    // children have ended.
+    signal_defaults::reset_ignored();
     let _ = SigSet::empty().thread_set_mask();
-    environment::remove(is_private_variable);
-    let error = Command::new(&app.program).args(&app.args).exec();
+    let Err(error) = replace_process(app);
     signal_defaults::ignore_broken_pipes();
-    ExecError { hint: diagnose::find(app, &error), error }
+    ExecError { hint: diagnose::diagnose(app, &error), error }
 }
 
-/// The exit code for an app that cannot be executed, as shells and Docker have it: 127 if it is
-/// not there, else 126.
+fn replace_process(app: &App) -> io::Result<Infallible> {
+    let program = CString::new(app.program.as_bytes())?;
+    let words = [&app.program].into_iter().chain(&app.args);
+    let args: Vec<_> = words.map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
+    // In the order in which we got them, duplicates too.
+    let variables = std::env::vars_os().filter(|(name, _)| !is_private_variable(name));
+    let entry = |(mut entry, value): (OsString, OsString)| {
+        entry.push("=");
+        entry.push(value);
+        CString::new(entry.into_vec())
+    };
+    let environment: Vec<_> = variables.map(entry).collect::<Result<_, _>>()?;
+    Ok(execvpe(&program, &args, &environment)?)
+}
+
+/// The exit code for an app that cannot be executed, as in shells and Docker: 127 if it does not exist, else 126.
 pub fn exit_code(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 127,
@@ -63,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_variables_are_kept_from_the_app() {
+    fn the_app_does_not_get_our_own_variables() {
         for ours in ["MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE", "PREMIGRATE_WAIT"] {
             assert!(is_private_variable(OsStr::new(ours)), "{ours}");
         }

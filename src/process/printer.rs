@@ -1,8 +1,8 @@
-//! Writing to standard output and standard error. Whoever reads there may be slow, or not read at all: that holds up an
-//! answer until a signal comes, and a report for a moment.
+//! Writes to standard output and standard error, whose reader may be slow or not read at all: an answer waits for it
+//! until a signal comes, a report only for a moment.
 //!
-//! The streams stay blocking as we found them, since the app inherits them and others may share them. So each piece is
-//! written only when there is room for it.
+//! The streams stay blocking, since the app inherits them and other processes may share them. So each piece is written
+//! only when there is room for it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,88 +15,87 @@ use nix::unistd::write;
 
 use super::signals::{Deadline, POLL_INTERVAL, StopFlag};
 
-/// How long a report waits for whoever reads it: what it is about, a lock in the database perhaps, waits as long.
-const READER: Duration = Duration::from_secs(5);
-/// The same once a signal has come.
-const LAST: Duration = Duration::from_secs(1);
+/// How long a report waits for its reader. Locks in the database are held meanwhile.
+const READER_WAIT: Duration = Duration::from_secs(5);
+/// The same after a signal.
+const READER_WAIT_AFTER_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Prints.
 pub struct Printer<'a> {
     stop: &'a StopFlag,
-    /// Whether the last report found room; if not, the next one does not wait for any, unless it is
-    /// the last.
-    is_read: bool,
-    /// Whether the last report was given up behind its beginning.
-    is_cut: bool,
+    /// Whether the last report was written whole. If not, the next one does not wait, unless it is the last.
+    reader_keeps_up: bool,
+    /// Whether the last report was only partly written.
+    truncated: bool,
 }
 
 impl<'a> Printer<'a> {
     pub fn new(stop: &'a StopFlag) -> Printer<'a> {
-        Printer { stop, is_read: true, is_cut: false }
+        Printer { stop, reader_keeps_up: true, truncated: false }
     }
 
-    /// That nobody reads it changes nothing about what is done to the database.
+    /// Errors are ignored: whether anybody reads it does not change what is done to the database.
     pub fn answer(&self, text: &str) {
-        put(io::stdout().as_fd(), text, Deadline::never(self.stop));
+        write_within(io::stdout().as_fd(), text, Deadline::never(self.stop));
     }
 
     pub fn report(&mut self, text: &str) {
-        self.put_report(text, if self.is_read { READER } else { Duration::ZERO });
+        let wait = if self.reader_keeps_up { READER_WAIT } else { Duration::ZERO };
+        self.report_within(text, wait);
     }
 
     pub fn last_report(&mut self, text: &str) {
-        self.put_report(text, READER);
+        self.report_within(text, READER_WAIT);
     }
 
-    fn put_report(&mut self, text: &str, time: Duration) {
-        let text = if self.is_cut { format!("\n{text}") } else { text.to_owned() };
-        let deadline = Deadline::ignoring_signals(time, self.stop);
-        let left = put(io::stderr().as_fd(), &text, deadline);
-        self.is_read = left == 0;
-        self.is_cut = left > 0 && (self.is_cut || left < text.len());
+    fn report_within(&mut self, text: &str, wait: Duration) {
+        let text = if self.truncated { format!("\n{text}") } else { text.to_owned() };
+        let deadline = Deadline::ignoring_signals(wait, self.stop);
+        let unwritten = write_within(io::stderr().as_fd(), &text, deadline);
+        self.reader_keeps_up = unwritten == 0;
+        self.truncated = unwritten > 0 && (self.truncated || unwritten < text.len());
     }
 }
 
-/// How much of it found no room in time. What cannot be written at all needs none.
-fn put(stream: BorrowedFd<'_>, text: &str, deadline: Deadline<'_>) -> usize {
-    let mut left = text.len();
-    // A pipe that has room takes as much at once.
+/// Returns how many bytes found no room in time. After an error nothing is left to write.
+fn write_within(stream: BorrowedFd<'_>, text: &str, deadline: Deadline<'_>) -> usize {
+    let mut unwritten = text.len();
+    // A pipe that is writable takes PIPE_BUF bytes without blocking.
     for mut piece in text.as_bytes().chunks(PIPE_BUF) {
         while !piece.is_empty() {
-            if !has_room(stream, deadline) {
-                return left;
+            if !wait_writable(stream, deadline) {
+                return unwritten;
             }
             match write(stream, piece) {
                 Ok(0) => return 0,
                 Ok(length) => {
                     piece = piece.get(length..).unwrap_or_default();
-                    left = left.saturating_sub(length);
+                    unwritten = unwritten.saturating_sub(length);
                 }
                 Err(Errno::EINTR) => {}
-                // Whoever shares it does not want to wait, and was faster.
+                // Another process made the stream non-blocking, and filled it first.
                 Err(Errno::EAGAIN) if deadline.sleep(POLL_INTERVAL).is_ok() => {}
-                Err(Errno::EAGAIN) => return left,
+                Err(Errno::EAGAIN) => return unwritten,
                 Err(_) => return 0,
             }
         }
     }
-    left
+    unwritten
 }
 
-/// Waits for room, or for an error that writing will tell.
-fn has_room(stream: BorrowedFd<'_>, mut deadline: Deadline<'_>) -> bool {
-    let tick = PollTimeout::try_from(POLL_INTERVAL).unwrap_or(PollTimeout::ZERO);
-    let mut is_last = false;
+/// Whether the stream became writable in time. It also is when writing would fail.
+fn wait_writable(stream: BorrowedFd<'_>, mut deadline: Deadline<'_>) -> bool {
+    let interval = PollTimeout::try_from(POLL_INTERVAL).unwrap_or(PollTimeout::ZERO);
+    let mut signal_seen = false;
     loop {
-        let wait =
-            if deadline.remaining() == Some(Duration::ZERO) { PollTimeout::ZERO } else { tick };
-        match poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], wait) {
+        let is_over = deadline.remaining() == Some(Duration::ZERO);
+        let timeout = if is_over { PollTimeout::ZERO } else { interval };
+        match poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
             _ => return true,
         }
-        if !is_last && deadline.stop.raised().is_some() {
-            is_last = true;
-            deadline = deadline.at_latest_in(LAST);
+        if !signal_seen && deadline.stop.raised().is_some() {
+            signal_seen = true;
+            deadline = deadline.at_latest_in(READER_WAIT_AFTER_SIGNAL);
         }
         if deadline.check().is_err() {
             return false;

@@ -1,8 +1,7 @@
-//! Being told to stop, and how long a wait may last.
+//! Signals and deadlines.
 //!
-//! Every function that can block takes a [`Deadline`]: it ends when the time is up or when a
-//! signal has come. The handlers only raise a flag; what to do is decided where it is looked at.
-//! What has to be done after a signal too, shares one short time.
+//! Every function that can block takes a [`Deadline`], which ends when the time is up or a signal has come. Handlers only
+//! raise a [`StopFlag`]. All cleanup after a signal shares one short deadline.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,23 +13,21 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
 /// The signals that end a run.
-const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+const ENDING_SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// How long all that is done after a signal may take together, on a dead link too: Docker gives ten
-/// seconds from the signal to the end.
+/// The time for all cleanup after a signal, also when the network is gone. Docker kills after ten seconds.
 const GRACE: Duration = Duration::from_secs(6);
 
-/// A signal that asks us to end.
+/// A signal that ends the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal(u8);
 
 impl Signal {
-    /// What a shell reports of a process that this signal ended: 128 + its number.
+    /// 128 + its number, as in shells.
     pub fn exit_code(self) -> u8 {
         128 + self.0
     }
 
-    /// `SIGTERM`, ...
     pub fn name(self) -> &'static str {
         match i32::from(self.0) {
             SIGHUP => "SIGHUP",
@@ -41,34 +38,34 @@ impl Signal {
     }
 }
 
-/// The flag that a signal raises.
+/// A flag that a signal raises.
 #[derive(Clone, Debug, Default)]
 pub struct StopFlag {
     raised: Arc<AtomicUsize>,
-    /// When it was first found raised.
+    /// When the signal was first noticed.
     noticed: Arc<OnceLock<Instant>>,
-    /// Whether the next signal ends the process at once.
+    /// Whether the next signal ends the process immediately.
     exit_on_next: Arc<AtomicBool>,
 }
 
 impl StopFlag {
-    /// From now on SIGHUP, SIGINT, SIGQUIT and SIGTERM raise it, also for process 1, for which the
-    /// kernel would ignore them. A second signal ends the process at once; the server then rolls
-    /// back by itself.
+    /// Installs handlers for SIGHUP, SIGINT, SIGQUIT and SIGTERM; without one, process 1 would not get
+    /// them. The first signal raises the flag. A second one ends the process immediately, and the
+    /// server rolls back.
     pub fn listen(&self) -> io::Result<()> {
-        for signal in ENDING {
-            // In this order: the first signal finds `exit_on_next` down, and then raises it.
+        for signal in ENDING_SIGNALS {
+            // Handlers run in this order: the first signal finds `exit_on_next` unset, and sets it.
             flag::register_conditional_shutdown(signal, 128 + signal, self.exit_on_next.clone())?;
             flag::register(signal, self.exit_on_next.clone())?;
             flag::register_usize(signal, self.raised.clone(), signal as usize)?;
         }
-        // Whoever started us may have blocked them.
+        // Our parent may have blocked them.
         SigSet::empty().thread_set_mask()?;
         Ok(())
     }
 
-    /// The signal that has come, if one has; from now on, one ends the process at once. So none is
-    /// lost between the last look and the app.
+    /// Returns the signal that has come, if any. From now on, a signal ends the process immediately, so
+    /// that none is lost between this check and `exec`.
     pub fn arm_immediate_exit(&self) -> Option<Signal> {
         self.exit_on_next.store(true, Ordering::SeqCst);
         self.raised()
@@ -79,7 +76,7 @@ impl StopFlag {
         self.raised.store(signal, Ordering::SeqCst);
     }
 
-    /// The signal that has come, if one has.
+    /// The signal that has come, if any.
     pub fn raised(&self) -> Option<Signal> {
         match self.raised.load(Ordering::SeqCst) {
             0 => None,
@@ -90,67 +87,62 @@ impl StopFlag {
         }
     }
 
-    /// When everything has to have ended, once a signal has come.
+    /// When cleanup must end, if a signal has come.
     fn grace(&self) -> Option<Instant> {
         self.raised()?;
         self.noticed.get().and_then(|noticed| noticed.checked_add(GRACE))
     }
 }
 
-/// How long to wait, and what may end the wait early.
+/// When a wait ends: at a time, or when a signal comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline<'a> {
-    /// When it ends; without one, only a signal ends it.
+    /// `None` if only a signal ends the wait.
     until: Option<Instant>,
-    /// What ends it early.
     pub stop: &'a StopFlag,
-    /// Whether a signal ends it not at once, but when its grace is over.
+    /// Whether a signal does not end the wait immediately, but at the end of [`GRACE`].
     ignores_signals: bool,
 }
 
-/// Why a wait ended before what was waited for.
+/// Why a wait ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupted {
-    /// The time was up.
     TimeOut,
-    /// A signal came.
     Stopped(Signal),
 }
 
-/// How late, at most, a signal is noticed.
+/// A signal is noticed within this time.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl<'a> Deadline<'a> {
-    /// To the end of this time from now.
     pub fn after(time: Duration, stop: &'a StopFlag) -> Deadline<'a> {
         Deadline { until: Instant::now().checked_add(time), stop, ignores_signals: false }
     }
 
-    /// The same for what has to be done after a signal too: that ends it only when the time is up
-    /// that is left to all of it.
+    /// For cleanup, which goes on after a signal until its time or the common grace period is over.
     pub fn ignoring_signals(time: Duration, stop: &'a StopFlag) -> Deadline<'a> {
         Deadline { ignores_signals: true, ..Deadline::after(time, stop) }
     }
 
-    /// Until it is done: for what a user may let run for hours.
+    /// For what may take hours: only a signal ends it.
     pub fn never(stop: &'a StopFlag) -> Deadline<'a> {
         Deadline { until: None, stop, ignores_signals: false }
     }
 
-    /// No longer than this time from now, and no longer than before.
+    /// The earlier of this deadline and `time` from now.
     pub fn at_latest_in(self, time: Duration) -> Deadline<'a> {
         let until = earlier(self.until, Instant::now().checked_add(time));
         Deadline { until, ..self }
     }
 
-    /// What is left of it; `None` is for ever.
+    /// The time left; `None` if it is unlimited.
     pub fn remaining(&self) -> Option<Duration> {
         let grace = if self.ignores_signals { self.stop.grace() } else { None };
         let deadline = earlier(self.until, grace)?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether it has ended, and why.
+    /// Fails if the deadline has passed.
     pub fn check(&self) -> Result<(), Interrupted> {
         if let Some(signal) = self.stop.raised().filter(|_| !self.ignores_signals) {
             return Err(Interrupted::Stopped(signal));
@@ -161,24 +153,24 @@ impl<'a> Deadline<'a> {
         }
     }
 
-    /// Sleeps for this time, or until it ends.
+    /// Sleeps for this time, or until the deadline.
     pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
         let until = Instant::now() + time;
         loop {
             self.check()?;
-            let rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Ok(());
             }
             std::thread::sleep(
-                rest.min(POLL_INTERVAL).min(self.remaining().unwrap_or(POLL_INTERVAL)),
+                left.min(POLL_INTERVAL).min(self.remaining().unwrap_or(POLL_INTERVAL)),
             );
         }
     }
 }
 
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
 }
 
 #[cfg(test)]
@@ -186,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ignores_signals_after_a_signal_shares_one_time() {
+    fn all_cleanup_after_a_signal_shares_one_deadline() {
         let stop = StopFlag::default();
         let deadline = Deadline::ignoring_signals(GRACE * 2, &stop);
         assert!(deadline.remaining().unwrap() > GRACE);

@@ -8,6 +8,7 @@ use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{InProgress, StepNumber};
+use crate::cli::args::shell_word;
 use crate::error::Error;
 use crate::history::plan::HistoryMismatch;
 use crate::history::progress;
@@ -15,7 +16,7 @@ use crate::migrations::prepared::NotRunnable;
 use crate::migrations::source::Origin;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
-use crate::process::exec::{ExecError, ExecHint};
+use crate::process::exec::ExecError;
 
 use super::backends::{blocker_json, blocker_text, holder_text};
 use super::{
@@ -100,7 +101,7 @@ fn before(ended: &RunFailure) -> Option<String> {
 /// What happened.
 pub fn text(error: &Error) -> String {
     match error {
-        Error::Usage(usage) => format!("{usage}; see --help"),
+        Error::Usage(usage) => format!("{usage} (see --help)"),
         Error::Config(invalid) => invalid.to_string(),
         Error::NothingEmbedded => "this executable carries no migrations; name a folder with \
              --dir, or build it with PREMIGRATE_MIGRATIONS"
@@ -118,9 +119,8 @@ pub fn text(error: &Error) -> String {
         Error::New(invalid) => invalid.to_string(),
         Error::Signals(error) => format!("signals cannot be handled: {error}"),
         Error::App { program, reason: ExecError { error, hint } } => {
-            let why = hint.as_ref().map(obstacle_text);
-            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-            format!("cannot start {program}: {error}{why}")
+            let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("cannot start {program}: {error}{hint}")
         }
         Error::Run(failure) => run_text(failure),
     }
@@ -304,37 +304,6 @@ fn doubt_text(doubt: &UnknownOutcome) -> String {
     )
 }
 
-fn obstacle_text(hint: &ExecHint) -> String {
-    match hint {
-        ExecHint::NotInPath => "it is in no folder of PATH".to_owned(),
-        ExecHint::NoInterpreter(name) => match name.strip_suffix('\r') {
-            Some("") => {
-                "its first line names only a carriage return, and no interpreter; the file's \
-                 line ends have to be LF, not CRLF"
-                    .to_owned()
-            }
-            Some(name) => format!(
-                "its first line names {name} and a carriage return; the file's line ends have to be \
-                 LF, not CRLF"
-            ),
-            None => format!("the script is there; its interpreter is not: {name}"),
-        },
-        ExecHint::NoLoader(name) => {
-            format!(
-                "the program is there; what loads it, as it is dynamically linked, is not: {name}"
-            )
-        }
-        ExecHint::Folder => "it is a folder".to_owned(),
-        ExecHint::NotExecutable => "its mode does not allow it; `chmod +x` does".to_owned(),
-        ExecHint::NoProgram => {
-            "it is neither a program nor a script whose first line names an interpreter, such as \
-             #!/bin/sh"
-                .to_owned()
-        }
-        ExecHint::OtherMachine => "it is a program for another kind of machine".to_owned(),
-    }
-}
-
 fn list(title: &str, items: impl Iterator<Item = String>) -> String {
     let mut text = format!("{title}\n");
     for item in items {
@@ -458,15 +427,6 @@ pub fn typed(error: &Error) -> Vec<String> {
             vec![baseline_command(pending)]
         }
         _ => Vec::new(),
-    }
-}
-
-/// A name as a shell takes it for one word.
-fn shell_word(name: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "_-+.,:/@%".contains(c);
-    match name.chars().all(is_plain) {
-        true => name.to_owned(),
-        false => format!("'{}'", name.replace('\'', "'\\''")),
     }
 }
 

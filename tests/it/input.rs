@@ -199,18 +199,18 @@ fn an_applied_file_may_contain_what_cannot_be_run() {
 #[test]
 fn an_invalid_command_line_is_explained_in_one_line() {
     for (args, words) in [
-        (&["--verbose"][..], "`--verbose` is not an option"),
-        (&["-x"], "`-x` is not an option"),
-        (&["down"], "`down` is not a command; an app is given after `--`"),
-        (&["node", "server.js"], "`node` is not a command"),
-        (&["up", "now"], "`now` is one word too many"),
-        (&["--"], "nothing stands after `--`"),
+        (&["--verbose"][..], "unknown option `--verbose`"),
+        (&["-x"], "unknown option `-x`"),
+        (&["down"], "unknown command `down`; put the app after `--`"),
+        (&["node", "server.js"], "unknown command `node`"),
+        (&["up", "now"], "unexpected argument `now`; put the app after `--`"),
+        (&["--"], "nothing follows `--`"),
         (&["--wait"], "--wait needs a value"),
-        (&["--wait", "1s", "--wait=2s"], "--wait is given twice"),
-        (&["--strict=yes"], "--strict takes no value"),
-        (&["list", "--wait", "1s"], "`list` does not use --wait"),
-        (&["list", "--", "node"], "`list` starts no app"),
-        (&["status", "--strict"], "`status` does not use --strict"),
+        (&["--wait", "1s", "--wait=2s"], "--wait was given twice"),
+        (&["--strict=yes"], "--strict does not take a value"),
+        (&["list", "--wait", "1s"], "--wait cannot be used with `list`"),
+        (&["list", "--", "node"], "`list` does not start an app"),
+        (&["status", "--strict"], "--strict cannot be used with `status`"),
     ] {
         let run = bare().args(args).env("DATABASE_URL", "postgres://u@127.0.0.1:1/d").run();
         let run = run.exits(64).says(&[words, "see --help"]);
@@ -226,14 +226,14 @@ fn an_argument_that_is_not_utf_8_is_refused_unless_it_is_a_folder() {
         bare().args(&["--bogus", "--format=json", "--", "app"]),
         bare().env("PREMIGRATE_FORMAT", "json").args(&["--bogus", "--", "app"]),
     ] {
-        let event = run.run().exits(64).events().pop().unwrap();
-        assert_eq!(event["message"], "`--bogus` is not an option; see --help");
-        assert_eq!(event["app_started"], false);
+        let told = run.run().exits(64).events().pop().unwrap();
+        assert_eq!(told["message"], "unknown option `--bogus` (see --help)");
+        assert_eq!(told["app_started"], false);
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
-    run.says(&["premigrate: `--bogus`", "The app was not started."]);
-    bare().arg(bytes(b"\xff")).run().exits(64).says(&["is not a command"]);
-    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["is not an option"]);
+    run.says(&["premigrate: unknown option `--bogus`", "The app was not started."]);
+    bare().arg(bytes(b"\xff")).run().exits(64).says(&["unknown command"]);
+    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["unknown option"]);
     bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);
 
     let (database, folder) = (Database::fresh(), Folder::drizzle0(&[FINE]));
@@ -454,8 +454,8 @@ fn random_arguments_and_environments_cause_no_panic() {
         let variables = names.map(|name| (name.into(), OsString::from_vec(random.bytes(&urls))));
         if let Ok(args::Parsed::Run(mut invocation)) = args::parse(args) {
             invocation.options.insert("--env-file", OsString::new());
-            let config = Config::new(&invocation, &Environment::new(variables));
-            let _ = config.map(|config| config.settings().map_err(|invalid| invalid.to_string()));
+            let config = Config::new(invocation, &Environment::new(variables));
+            let _ = config.map(|config| config.options().map_err(|invalid| invalid.to_string()));
         }
         let url = String::from_utf8_lossy(&random.bytes(&urls)).into_owned();
         let _ = conninfo::resolve(Some(&url), "DATABASE_URL", &|_| None);

@@ -16,27 +16,27 @@ use crate::harness::{
 use crate::proxy::{Fate, Message, Proxy};
 use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
 
-/// A signal, and the exit code.
+/// A signal and its exit code.
 type Sent = (&'static str, i32);
 
 const SIGNALS: [Sent; 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
-/// What docker and podman send by themselves, and then wait ten seconds.
+/// `docker stop` and `podman stop`, which send SIGTERM and wait ten seconds.
 const STOP: Sent = ("stop", 143);
 
 struct Phase {
     name: &'static str,
-    /// The message on which the signal comes.
+    /// The message that triggers the signal.
     at: fn(&Message) -> bool,
-    /// What becomes of the message, and the signal comes a moment later; without it, the signal
-    /// comes while the message is on its way.
+    /// What the proxy does with the message; the signal follows a moment later. `None` holds the
+    /// message until the signal was sent.
     fate: Option<Fate>,
-    /// What another session does meanwhile, in a transaction that stays open.
+    /// SQL of another session, whose transaction stays open.
     other: &'static str,
-    /// The second migration, if there is one.
+    /// The second migration; empty if there is none.
     second: &'static str,
-    /// How many migrations stand then.
-    stand: usize,
+    /// How many migrations are applied in the end.
+    applied: usize,
 }
 
 const SLOW: &str = "insert into log values ('slow');\nselect pg_sleep(60);";
@@ -49,7 +49,7 @@ static PHASES: [Phase; 7] = [
         fate: Some(Fate::Cut),
         other: "",
         second: SLOW,
-        stand: 0,
+        applied: 0,
     },
     Phase {
         name: "waiting for a database that is silent",
@@ -57,7 +57,7 @@ static PHASES: [Phase; 7] = [
         fate: Some(Fate::Stalled),
         other: "",
         second: SLOW,
-        stand: 0,
+        applied: 0,
     },
     Phase {
         name: "while another runner is at work",
@@ -65,7 +65,7 @@ static PHASES: [Phase; 7] = [
         fate: Some(Fate::Passes),
         other: "select pg_advisory_xact_lock(8102650200187171425)",
         second: SLOW,
-        stand: 0,
+        applied: 0,
     },
     Phase {
         name: "in a transaction",
@@ -73,16 +73,16 @@ static PHASES: [Phase; 7] = [
         fate: Some(Fate::Passes),
         other: "",
         second: SLOW,
-        stand: 1,
+        applied: 1,
     },
     Phase {
         name: "in a concurrent index",
         at: |message| message.text.contains("*/ create index"),
         fate: Some(Fate::Passes),
-        // Its snapshot is waited for.
+        // The concurrent index waits for its snapshot.
         other: "set transaction isolation level repeatable read; select 1",
         second: INDEX,
-        stand: 1,
+        applied: 1,
     },
     Phase {
         name: "between migrations",
@@ -90,7 +90,7 @@ static PHASES: [Phase; 7] = [
         fate: None,
         other: "",
         second: SLOW,
-        stand: 1,
+        applied: 1,
     },
     Phase {
         name: "after the last commit",
@@ -98,7 +98,7 @@ static PHASES: [Phase; 7] = [
         fate: None,
         other: "",
         second: "",
-        stand: 1,
+        applied: 1,
     },
 ];
 
@@ -106,7 +106,7 @@ fn is_login(message: &Message) -> bool {
     message.tag == 0 && message.text.contains("user")
 }
 
-/// What a run is.
+/// Where a run takes place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Process,
@@ -118,13 +118,13 @@ enum Place {
 #[derive(Clone, Debug)]
 enum Target {
     Process(u32),
-    /// What this process made process 1.
+    /// The process that this one started as process 1.
     ChildOf(u32),
     Container(String),
 }
 
 impl Place {
-    /// Starts a run whose app would print something.
+    /// Starts a run with an app that prints something.
     fn start(self, database: &Database, folder: &Folder, stderr: Stdio) -> (Child, Target) {
         let us = env!("CARGO_BIN_EXE_premigrate");
         let name = unique("premigrate");
@@ -188,7 +188,7 @@ impl Target {
         assert!(output.status.success(), "{signal} {self:?}: {error}");
     }
 
-    /// Its number, as seen from here.
+    /// Its process id outside of the namespace.
     fn pid(&self) -> Option<u32> {
         match self {
             Target::Process(pid) => Some(*pid),
@@ -202,17 +202,17 @@ impl Target {
     }
 }
 
-/// What is left of a run that a signal ended.
+/// A run that a signal ended.
 struct Ended {
     what: String,
     database: Database,
     folder: Folder,
     output: Output,
-    /// How long the run went on after the signal.
+    /// The time from the signal to the end.
     took: Duration,
 }
 
-/// Sends a signal in a phase. Nothing half done is left, and no session of ours.
+/// Sends a signal in a phase. The run must leave nothing half done, and no session.
 fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
     let what = format!("{signal} {}, as {place:?}", phase.name);
     let database = Database::fresh();
@@ -239,7 +239,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
             match fate {
                 None => {
                     let sender = std::thread::spawn(send);
-                    // `stop` returns when the run has ended, which may be waiting for this message.
+                    // `stop` returns when the run has ended, and the run may wait for this message.
                     let until = Instant::now() + Duration::from_secs(3);
                     while !sender.is_finished() && Instant::now() < until {
                         std::thread::sleep(Duration::from_millis(5));
@@ -263,7 +263,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
     let took = took.unwrap_or_else(|| panic!("{what}: the phase never came\n{report}"));
     assert!(output.stdout.is_empty(), "{what}: the app was started");
 
-    // While what was in the way still is: nothing but us ends what was ours.
+    // The other transaction is still open, so only the run itself can have ended its sessions.
     let ours = "select query from pg_stat_activity where application_name = 'premigrate' \
         and datname = current_database()";
     let until = Instant::now() + Duration::from_secs(5);
@@ -273,16 +273,16 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
     }
     other.batch_execute("rollback").unwrap();
     assert_eq!(database.leftovers(), Vec::<String>::new(), "{what}");
-    assert_eq!(database.tables().len(), phase.stand, "{what}");
-    if phase.stand > 0 {
-        assert_eq!(database.history().len(), phase.stand, "{what}");
+    assert_eq!(database.tables().len(), phase.applied, "{what}");
+    if phase.applied > 0 {
+        assert_eq!(database.history().len(), phase.applied, "{what}");
         assert_eq!(database.rows("select what from log"), Vec::<String>::new(), "{what}");
     }
     Ended { what, database, folder, output, took }
 }
 
 impl Ended {
-    /// By one of the signals that end a run in good order.
+    /// Checks the report of a run that rolled back after a signal.
     fn in_good_order(self, (signal, code): Sent) -> Duration {
         let Ended { what, output, took, .. } = &self;
         let report = String::from_utf8_lossy(&output.stderr);
@@ -293,8 +293,8 @@ impl Ended {
         self.took
     }
 
-    /// The next start needs no human.
-    fn is_gone_on_with(&self) {
+    /// The next run succeeds without help.
+    fn can_be_resumed(&self) {
         let Ended { what, database, folder, .. } = self;
         let second = folder.path.join("0001_second.sql");
         if std::fs::read_to_string(&second).is_ok_and(|text| text == SLOW) {
@@ -307,15 +307,15 @@ impl Ended {
 }
 
 #[test]
-fn a_run_that_is_killed_in_any_phase_leaves_nothing_that_needs_a_human() {
+fn after_a_kill_in_any_phase_the_next_run_succeeds_without_help() {
     in_each_phase(PHASES.len(), |phase| {
         let ended = end_in(phase, "KILL", Place::Process);
         assert_eq!(ended.output.status.signal(), Some(9), "{}", ended.what);
-        ended.is_gone_on_with();
+        ended.can_be_resumed();
     });
 }
 
-/// Does something in each phase, in so many at once.
+/// Does something in each phase, in this many at once.
 fn in_each_phase<T: Send>(at_once: usize, act: impl Fn(&'static Phase) -> T + Sync) -> Vec<T> {
     let some_at_once = |some: &'static [Phase]| {
         std::thread::scope(|scope| {
@@ -326,15 +326,15 @@ fn in_each_phase<T: Send>(at_once: usize, act: impl Fn(&'static Phase) -> T + Sy
     PHASES.chunks(at_once).flat_map(some_at_once).collect()
 }
 
-#[expect(clippy::print_stdout, reason = "how long it took is what scripts/image shows")]
+#[expect(clippy::print_stdout, reason = "scripts/image shows the times")]
 fn each_signal_in_each_phase(signals: &[Sent], place: Place) {
-    // The engine's own work counts.
+    // The container engine needs time of its own.
     let at_once = if place == Place::Container { 2 } else { PHASES.len() };
     let mut times = in_each_phase(at_once, |phase| {
         let end = |&signal: &Sent| {
             let ended = end_in(phase, signal.0, place);
             if phase.second == INDEX {
-                ended.is_gone_on_with();
+                ended.can_be_resumed();
             }
             ended.in_good_order(signal)
         };
@@ -363,8 +363,8 @@ fn each_signal_in_each_phase_in_a_container() {
     each_signal_in_each_phase(&[&SIGNALS[..], &[STOP]].concat(), Place::Container);
 }
 
-/// The last line before the app finds no room in the pipe that is our stderr, so that the signal
-/// comes behind all that looks for one, and before `exec`.
+/// Sends the signal after the last check for one and before `exec`, while the last line waits for
+/// room in stderr.
 fn end_right_before_exec(signal: &str, code: i32, place: Place) {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
@@ -375,7 +375,7 @@ fn end_right_before_exec(signal: &str, code: i32, place: Place) {
     let before = report.find("premigrate: starting").unwrap_or_else(|| panic!("{report}"));
     let last = report[..before].trim_end().rfind('\n').unwrap() + 1;
 
-    // So that the line before takes the last page.
+    // The line before it takes the last page.
     let (mut reader, writer) = pipe_with(PIPE - PAGE - last);
     let (child, target) = place.start(&database, &folder, writer.into());
     eventually("the last line to wait for room", || target.pid().is_some_and(waits_for_room));
@@ -391,7 +391,7 @@ fn end_right_before_exec(signal: &str, code: i32, place: Place) {
 }
 
 #[test]
-fn a_signal_right_before_exec_ends_us_and_not_the_app() {
+fn a_signal_right_before_exec_ends_premigrate_and_not_the_app() {
     for place in [Place::Process, Place::Process1] {
         for (signal, code) in SIGNALS {
             end_right_before_exec(signal, code, place);
@@ -400,7 +400,7 @@ fn a_signal_right_before_exec_ends_us_and_not_the_app() {
 }
 
 #[test]
-fn the_app_is_process_1_after_us_and_has_its_signals_by_default() {
+fn the_app_is_process_1_and_starts_with_every_signal_at_its_default() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     let output = as_process_1(env!("CARGO_BIN_EXE_premigrate"))
@@ -409,14 +409,15 @@ fn the_app_is_process_1_after_us_and_has_its_signals_by_default() {
         .env("PREMIGRATE_DIR", &folder.path)
         .output()
         .unwrap();
-    let [status, report] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    let [status, report] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(status.contains("\nPid:\t1\n"), "{status}{report}");
     has_default_signals(&status, &report);
     assert_eq!(database.tables(), ["log"]);
 }
 
 #[test]
-fn a_second_signal_ends_process_1_at_once() {
+fn a_second_signal_ends_process_1_immediately() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
     let (child, target) = Place::Process1.start(&database, &folder, Stdio::piped());

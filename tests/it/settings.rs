@@ -1,4 +1,4 @@
-//! Where a setting comes from: flag, environment, `.env`, default; and where the database is.
+//! Options from flags, variables, `.env` and defaults, and which database they name.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -7,12 +7,12 @@ use std::process::Command;
 
 use crate::harness::{Database, Folder, Premigrate, Run, Running, bare, premigrate, unique};
 
-/// A migration that is recorded under the role that ran it.
+/// A migration that records the role that ran it.
 fn who() -> Folder {
     Folder::drizzle0(&[("0000_who", "create table who as select current_user as name")])
 }
 
-/// The executable in a directory of its own, where a `.env` may be.
+/// The executable in the migrations folder, which may hold a `.env`.
 fn in_folder(folder: &Folder) -> Premigrate {
     bare().current_dir(&folder.path).arg("--dir").arg(&folder.path)
 }
@@ -29,7 +29,7 @@ fn parts(url: &str) -> (&str, &str, &str) {
 // Flags, variables, defaults.
 
 #[test]
-fn a_flag_comes_before_its_variable_and_that_before_the_default() {
+fn a_flag_overrides_its_variable_and_a_variable_the_default() {
     for (flag, variable, schema) in
         [(None, None, "drizzle"), (None, Some("var"), "var"), (Some("flag"), Some("var"), "flag")]
     {
@@ -43,7 +43,7 @@ fn a_flag_comes_before_its_variable_and_that_before_the_default() {
     }
 }
 
-/// Variables that show that they are read by refusing what is none of their values.
+/// Variables with a value that each refuses.
 const CHECKED: [(&str, &str); 12] = [
     ("PREMIGRATE_WAIT", "soon"),
     ("PREMIGRATE_RUNNER_WAIT", "-1s"),
@@ -60,7 +60,7 @@ const CHECKED: [(&str, &str); 12] = [
 ];
 
 #[test]
-fn a_variable_refuses_what_is_none_of_its_values() {
+fn a_variable_refuses_a_wrong_value() {
     let (database, folder) = (Database::fresh(), who());
     for (variable, bad) in CHECKED {
         let run = premigrate(&database, &folder).env(variable, bad).run().exits(78);
@@ -69,7 +69,7 @@ fn a_variable_refuses_what_is_none_of_its_values() {
     assert_eq!(database.tables(), Vec::<String>::new());
 }
 
-/// Each by what it does, in a history that goes on from one to the next.
+/// Tests each by its effect, on one history.
 #[test]
 fn every_option_has_a_variable_that_is_read() {
     let (database, folder) = (Database::fresh(), who());
@@ -113,7 +113,7 @@ fn every_option_has_a_variable_that_is_read() {
 }
 
 #[test]
-fn names_on_the_command_line_come_before_the_variable_for_all() {
+fn names_on_the_command_line_override_the_variable_for_all() {
     let (database, folder) = (Database::fresh(), who());
     folder.add("0001_a", "select 1");
     premigrate(&database, &folder).run().exits(0);
@@ -124,17 +124,17 @@ fn names_on_the_command_line_come_before_the_variable_for_all() {
 }
 
 #[test]
-fn a_value_that_is_none_is_told_in_words_that_fit() {
+fn an_error_says_what_a_value_must_be() {
     let (database, folder) = (Database::fresh(), who());
-    for (args, told) in [
-        (&["--accept", ""][..], "--accept must be names with commas between them"),
-        (&["--accept", "0000_who,"], "--accept must be names with commas between them"),
+    for (args, expected) in [
+        (&["--accept", ""][..], "--accept must be a comma-separated list of names"),
+        (&["--accept", "0000_who,"], "--accept must be a comma-separated list of names"),
         (
             &["--lock-retries", "99999999999"],
-            "--lock-retries must be a whole number, 4294967295 at most",
+            "--lock-retries must be a whole number of at most 4294967295",
         ),
     ] {
-        premigrate(&database, &folder).args(args).run().exits(78).says(&[told]);
+        premigrate(&database, &folder).args(args).run().exits(78).says(&[expected]);
     }
     bare().args(&["list", "--dir", ""]).run().exits(78).says(&["--dir must be a folder"]);
     let accept = premigrate(&database, &folder).args(&["accept", ""]).run();
@@ -142,7 +142,7 @@ fn a_value_that_is_none_is_told_in_words_that_fit() {
 }
 
 #[test]
-fn booleans_are_1_or_true_and_0_or_false_or_empty() {
+fn a_boolean_is_1_or_true_or_0_or_false_or_empty() {
     let (database, folder) = (Database::fresh(), who());
     for value in ["1", "true"] {
         let run = premigrate(&database, &folder).env("PREMIGRATE_DRY_RUN", value).run().exits(0);
@@ -155,28 +155,28 @@ fn booleans_are_1_or_true_and_0_or_false_or_empty() {
 }
 
 #[test]
-fn an_unknown_variable_of_ours_is_refused() {
+fn an_unknown_variable_is_refused() {
     let (database, folder) = (Database::fresh(), who());
     let run = premigrate(&database, &folder).env("PREMIGRATE_WIAT", "1s").run().exits(78);
-    run.says(&["PREMIGRATE_WIAT is not a variable of premigrate"]);
+    run.says(&["unknown variable PREMIGRATE_WIAT"]);
     let run = premigrate(&database, &folder).env("PREMIGRATE_MIGRATIONS", "x").run().exits(78);
     run.says(&["set PREMIGRATE_DIR"]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
 
 #[test]
-fn a_wrong_setting_is_told_in_the_format_that_is_asked_for() {
+fn a_wrong_option_is_reported_in_the_requested_format() {
     let (database, folder) = (Database::fresh(), who());
     for (name, value) in [("PREMIGRATE_WIAT", "1s"), ("PREMIGRATE_WAIT", "soon")] {
         let run = premigrate(&database, &folder).env(name, value).env("PREMIGRATE_FORMAT", "json");
-        let ended = run.run().exits(78).events().pop().expect("an object");
-        assert_eq!((&ended["event"], &ended["exit_code"]), (&"error".into(), &78.into()));
+        let error = run.run().exits(78).events().pop().expect("an object");
+        assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &78.into()));
     }
     premigrate(&database, &folder).args(&["--format", "xml"]).run().exits(78);
 }
 
 #[test]
-fn timeouts_are_set_for_the_migration_and_only_where_asked() {
+fn timeouts_are_set_for_the_migration_as_given() {
     let timeouts = "create table timeouts as select current_setting('lock_timeout') as lock, \
                     current_setting('statement_timeout') as statement, \
                     current_setting('idle_in_transaction_session_timeout') as idle";
@@ -214,7 +214,7 @@ fn the_servers_own_statement_timeout_is_left_alone() {
 // PREMIGRATE_SKIP.
 
 #[test]
-fn skip_looks_at_nothing_and_becomes_the_app() {
+fn skip_only_becomes_the_app() {
     let run = bare()
         .env("PREMIGRATE_SKIP", "1")
         .env("DATABASE_URL", "nonsense")
@@ -222,8 +222,8 @@ fn skip_looks_at_nothing_and_becomes_the_app() {
         .run()
         .exits(0);
     assert_eq!(run.stdout, "started\n");
-    let told = ["PREMIGRATE_SKIP is set: nothing was looked at or applied", "starting echo"];
-    assert_eq!(run.stderr, told.map(|line| format!("premigrate: {line}\n")).concat());
+    let lines = ["PREMIGRATE_SKIP is set: nothing was looked at or applied", "starting echo"];
+    assert_eq!(run.stderr, lines.map(|line| format!("premigrate: {line}\n")).concat());
 
     let (database, folder) = (Database::fresh(), who());
     premigrate(&database, &folder).env("PREMIGRATE_SKIP", "true").run().exits(0);
@@ -235,7 +235,7 @@ fn skip_looks_at_nothing_and_becomes_the_app() {
 // Which database.
 
 #[test]
-fn the_migrations_own_url_comes_first_and_is_kept_from_the_app() {
+fn migration_database_url_comes_first_and_is_hidden_from_the_app() {
     let (database, folder) = (Database::fresh(), who());
     let (role, url) = database.role();
     database.execute(&format!(
@@ -254,7 +254,7 @@ fn the_migrations_own_url_comes_first_and_is_kept_from_the_app() {
 }
 
 #[test]
-fn without_a_url_libpqs_variables_say_where() {
+fn without_a_url_libpqs_variables_name_the_database() {
     let (database, folder) = (Database::fresh(), who());
     let (user, host, port) = parts(&database.url);
     let run = in_folder(&folder)
@@ -268,7 +268,7 @@ fn without_a_url_libpqs_variables_say_where() {
 }
 
 #[test]
-fn without_any_database_the_cure_is_told() {
+fn a_run_without_a_database_is_refused_with_a_hint() {
     let folder = who();
     let run = in_folder(&folder).run().exits(78);
     run.says(&["no database is named", "set DATABASE_URL=postgres://", "PGHOST"]);
@@ -276,7 +276,7 @@ fn without_any_database_the_cure_is_told() {
 
 // Files that hold secrets.
 
-/// A role that the server asks for this password.
+/// A role that has to log in with this password.
 fn role_with_password(database: &Database, password: &str) -> String {
     let (role, _) = database.role();
     database.execute(&format!(
@@ -297,7 +297,7 @@ fn secret(text: impl AsRef<[u8]>) -> (Folder, String) {
 }
 
 #[test]
-fn a_url_or_a_password_may_stand_in_a_file() {
+fn a_url_or_a_password_can_be_in_a_file() {
     let (database, folder) = (Database::fresh(), who());
     let (_kept, path) = secret(format!("{}\r\n\n", database.url));
     let run = in_folder(&folder).env("DATABASE_URL_FILE", &path);
@@ -309,7 +309,7 @@ fn a_url_or_a_password_may_stand_in_a_file() {
     let run = run.args(&["--", "sh", "-c", app]).run().exits(0);
     assert_eq!(run.stdout, "nonsense\n");
 
-    // What looks special elsewhere is a password's own here; blanks belong to it too.
+    // Nothing is special in a password file, not even spaces.
     let password = " p$HOME#'\"\\%41 é ";
     let role = role_with_password(&database, password);
     database.execute("drop schema drizzle cascade; drop table who");
@@ -327,7 +327,7 @@ fn a_url_or_a_password_may_stand_in_a_file() {
 }
 
 #[test]
-fn an_empty_file_is_an_unset_variable() {
+fn an_empty_file_counts_as_unset() {
     let (database, folder) = (Database::fresh(), who());
     let (_kept, path) = secret("\n");
     let run = premigrate(&database, &folder).env("MIGRATION_DATABASE_URL_FILE", &path).run();
@@ -337,21 +337,21 @@ fn an_empty_file_is_an_unset_variable() {
 }
 
 #[test]
-fn a_variable_and_its_file_at_once_are_refused() {
+fn a_variable_together_with_its_file_is_refused() {
     let (database, folder) = (Database::fresh(), who());
     let (_kept, path) = secret(&database.url);
     let run = premigrate(&database, &folder).env("DATABASE_URL_FILE", &path).run().exits(78);
     run.says(&["both DATABASE_URL and DATABASE_URL_FILE are set"]);
     let run = premigrate(&database, &folder).env("PGPASSWORD", "x").env("PGPASSWORD_FILE", &path);
     run.run().exits(78).says(&["both PGPASSWORD and PGPASSWORD_FILE are set"]);
-    // Also where another URL comes first.
+    // Even if another URL comes first.
     let run = premigrate(&database, &folder).env("MIGRATION_DATABASE_URL", &database.url);
     let run = run.env("DATABASE_URL_FILE", "/nowhere").run().exits(78);
     run.says(&["both DATABASE_URL and DATABASE_URL_FILE are set"]);
 }
 
 #[test]
-fn a_secrets_file_that_cannot_be_read_is_told_by_its_variable() {
+fn an_unreadable_secret_file_is_reported_by_its_variable() {
     let folder = who();
     let run = in_folder(&folder).env("DATABASE_URL_FILE", "/nowhere/url").run().exits(78);
     run.says(&["the file that DATABASE_URL_FILE names cannot be read", "No such file"]);
@@ -363,7 +363,7 @@ fn a_secrets_file_that_cannot_be_read_is_told_by_its_variable() {
 // `.env`.
 
 #[test]
-fn an_env_file_is_read_where_the_environment_names_no_database() {
+fn an_env_file_is_read_if_the_environment_names_no_database() {
     let (database, folder) = (Database::fresh(), who());
     folder.write(
         ".env",
@@ -382,7 +382,7 @@ fn an_env_file_is_read_where_the_environment_names_no_database() {
 }
 
 #[test]
-fn only_what_is_ours_is_taken_from_an_env_file() {
+fn only_our_own_variables_are_taken_from_an_env_file() {
     let (database, folder) = (Database::fresh(), who());
     let role = role_with_password(&database, "in the password file");
     let (_, host, port) = parts(&database.url);
@@ -396,7 +396,7 @@ fn only_what_is_ours_is_taken_from_an_env_file() {
 }
 
 #[test]
-fn an_env_file_is_not_read_where_the_environment_names_a_database() {
+fn an_env_file_is_not_read_if_the_environment_names_a_database() {
     let folder = who();
     folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d\nPREMIGRATE_WIAT=1\n");
     let database = Database::fresh();
@@ -413,20 +413,20 @@ fn an_env_file_is_not_read_where_the_environment_names_a_database() {
         start.run().exits(0);
     }
     in_folder(&folder).run().exits(78).says(&["PREMIGRATE_WIAT"]);
-    // An empty variable, as Compose leaves it, names none.
+    // An empty variable, as Compose leaves it, names no database.
     in_folder(&folder).env("DATABASE_URL", "").run().exits(78).says(&["PREMIGRATE_WIAT"]);
     in_folder(&folder).args(&["--env-file", ""]).run().exits(78).says(&["no database is named"]);
     let none = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "").run();
     none.exits(78).says(&["no database is named"]);
-    // It may be production's, and its host may have been forgotten.
+    // These may be meant for production, without the host.
     in_folder(&folder).env("PGDATABASE", "d").run().exits(78).says(&["names no host"]);
     in_folder(&folder).env("PGSERVICE", "s").run().exits(78).says(&["service is not supported"]);
-    // Who we are and how we prove it names none.
+    // A user alone does not name a database.
     in_folder(&folder).env("PGUSER", "u").run().exits(78).says(&["PREMIGRATE_WIAT"]);
 }
 
 #[test]
-fn only_a_command_that_needs_the_database_minds_what_is_said_of_it_in_another_encoding() {
+fn database_variables_in_another_encoding_are_refused_only_when_a_database_is_needed() {
     let (database, folder) = (Database::fresh(), who());
     let file = |lines: &[&[u8]]| folder.write(".env", lines.concat());
     let list = || in_folder(&folder).arg("list").run();
@@ -441,7 +441,7 @@ fn only_a_command_that_needs_the_database_minds_what_is_said_of_it_in_another_en
 }
 
 #[test]
-fn another_env_file_can_be_named_and_must_then_be_there() {
+fn an_env_file_that_was_named_must_exist() {
     let (database, folder) = (Database::fresh(), who());
     folder.write("config/dev.env", format!("DATABASE_URL={}", database.url));
     in_folder(&folder).args(&["--env-file", "config/dev.env"]).run().exits(0);
@@ -452,10 +452,10 @@ fn another_env_file_can_be_named_and_must_then_be_there() {
     run.says(&["--env-file", "missing.env", "cannot be read"]);
     let run = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "missing.env").run().exits(78);
     run.says(&["PREMIGRATE_ENV_FILE", "missing.env", "cannot be read"]);
-    assert!(!Path::new(".env").exists(), "other tests count on there being none");
+    assert!(!Path::new(".env").exists(), "other tests rely on there being none");
 }
 
-/// Runs this in a directory that it prepares, as someone who may not do everything.
+/// Runs the executable without root's privileges, after this shell command.
 fn unprivileged(folder: &Folder, prepare: &str, args: &[&str]) -> Run {
     let mut command = Command::new("sh");
     command.current_dir(&folder.path).args(["-c", &format!("{prepare}; exec \"$@\""), "sh"]);
@@ -472,14 +472,14 @@ fn unprivileged(folder: &Folder, prepare: &str, args: &[&str]) -> Run {
 }
 
 #[test]
-fn an_env_file_that_is_there_and_cannot_be_read_is_told() {
+fn an_unreadable_env_file_is_an_error() {
     let folder = Folder::empty();
     folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d");
     unprivileged(&folder, "chmod 0 .env", &[]).exits(78).says(&[".env cannot be read", "denied"]);
 }
 
 #[test]
-fn a_directory_that_cannot_be_looked_into_has_no_env_file() {
+fn an_unreadable_directory_has_no_env_file() {
     let (folder, set) = (Folder::empty(), who());
     let dir = ["--dir", set.path.to_str().unwrap()];
     unprivileged(&folder, "chmod 0 .", &[&["check"], &dir[..]].concat()).exits(0);
@@ -489,7 +489,7 @@ fn a_directory_that_cannot_be_looked_into_has_no_env_file() {
 }
 
 #[test]
-fn nothing_in_an_env_files_password_is_expanded() {
+fn a_password_in_an_env_file_is_not_expanded() {
     let database = Database::fresh();
     for (written, password) in [
         ("pa$$word$HOME", "pa$$word$HOME"),
@@ -515,7 +515,7 @@ fn nothing_in_an_env_files_password_is_expanded() {
 
 // Secrets.
 
-/// No part of the password is in anything that was printed.
+/// Fails the test if any part of the password was printed.
 #[track_caller]
 fn keeps_the_secret(run: &Run) {
     for printed in [&run.stdout, &run.stderr] {
@@ -557,11 +557,11 @@ fn a_password_is_never_printed() {
         (78, with(&[("DATABASE_URL", &keys)], &[])),
         (78, with(&[pg[0], pg[1], pg[2], ("PGPORT", "hunter2")], &[])),
         (78, with(&[pg[0], pg[1], pg[2], ("PGPASSWORD_FILE", "/hunter2")], &[])),
-        // The secret itself, where the name of its file belongs.
+        // The secret itself instead of the path of its file.
         (78, with(&[pg[0], pg[1], ("PGPASSWORD_FILE", "hunter2")], &[])),
         (78, with(&[("DATABASE_URL_FILE", dead)], &[])),
         (78, with(&[("DATABASE_URL", dead), ("PREMIGRATE_URL", dead)], &[])),
-        // There is no flag for it, but people try.
+        // There is no such argument, but people try.
         (64, with(&[], &[dead])),
         (64, with(&[], &["up", dead])),
         (64, with(&[], &["up", "password=hunter2"])),

@@ -1,4 +1,4 @@
-//! SIGHUP, SIGINT, SIGQUIT and SIGTERM: nothing half done, and soon.
+//! SIGHUP, SIGINT, SIGQUIT and SIGTERM end a run soon, and leave nothing half done.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("
 pub const SLEEPING: &str = "select from pg_stat_activity where datname = current_database() \
     and wait_event = 'PgSleep'";
 
-/// The second of three migrations sleeps.
+/// Three migrations, of which the second sleeps.
 fn slow() -> Folder {
     Folder::drizzle0(&[
         ("0000_log", "create table log (what text)"),
@@ -37,7 +37,7 @@ fn soon(took: Duration) {
 }
 
 #[test]
-fn in_the_middle_of_a_statement_it_is_cancelled_and_rolled_back() {
+fn a_statement_is_cancelled_and_rolled_back() {
     for (signal, code) in SIGNALS {
         let database = Database::fresh();
         let folder = slow();
@@ -58,7 +58,7 @@ fn in_the_middle_of_a_statement_it_is_cancelled_and_rolled_back() {
 }
 
 #[test]
-fn json_says_which_signal_and_what_stands() {
+fn json_reports_the_signal_and_what_was_applied() {
     let database = Database::fresh();
     let folder = slow();
     let running = premigrate(&database, &folder).args(&["--format", "json"]).start();
@@ -73,13 +73,13 @@ fn json_says_which_signal_and_what_stands() {
 }
 
 #[test]
-fn while_the_settings_are_read() {
+fn a_signal_ends_reading_the_configuration() {
     let (database, folder) = (Database::fresh(), slow());
     let env_file = folder.path.join("pipe");
     assert!(Command::new("mkfifo").arg(&env_file).status().unwrap().success());
     let running = bare().arg("--dir").arg(&folder.path).arg("--env-file").arg(&env_file);
     let running = running.args(&["--", "echo", "started"]).start();
-    // Succeeds when there is a reader.
+    // Opening succeeds once there is a reader.
     let mut writer = std::fs::File::options().write(true).open(env_file).unwrap();
     running.signal("TERM");
     writer.write_all(format!("DATABASE_URL={}", database.url).as_bytes()).unwrap();
@@ -90,9 +90,9 @@ fn while_the_settings_are_read() {
 }
 
 #[test]
-fn while_waiting_for_the_database() {
+fn a_signal_ends_waiting_for_the_database() {
     let folder = slow();
-    // One port that refuses, and one that accepts and stays silent.
+    // A port that refuses, and one that accepts and stays silent.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     for port in [1, silent.local_addr().unwrap().port()] {
         for (signal, code) in SIGNALS {
@@ -112,7 +112,7 @@ fn while_waiting_for_the_database() {
 }
 
 #[test]
-fn while_waiting_for_another_runner() {
+fn a_signal_ends_waiting_for_another_runner() {
     let database = Database::fresh();
     let mut held = database.holding("select pg_advisory_xact_lock(8102650200187171425)");
     let folder = slow();
@@ -127,7 +127,7 @@ fn while_waiting_for_another_runner() {
 }
 
 #[test]
-fn while_waiting_for_a_table_lock_and_between_the_attempts() {
+fn a_signal_ends_waiting_for_a_table_lock_and_the_pause_between_attempts() {
     let database = Database::fresh();
     database.execute("create table t ()");
     let mut holder = database.holding("lock table t");
@@ -144,7 +144,7 @@ fn while_waiting_for_a_table_lock_and_between_the_attempts() {
 }
 
 #[test]
-fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
+fn a_signal_while_the_history_is_locked_leaves_no_session_on_the_server() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
     premigrate(&database, &folder).run().exits(0);
@@ -157,7 +157,7 @@ fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
     holder.batch_execute("rollback").unwrap();
 }
 
-/// A run with an app, to which the signal comes while the answer to the first COMMIT is on its way.
+/// A run with an app that gets a signal while the reply to its first COMMIT is on its way.
 pub fn ended_behind_the_first_commit(database: &Database, folder: &Folder) -> Run {
     let pid = Arc::new(OnceLock::<u32>::new());
     let ours = pid.clone();
@@ -177,7 +177,7 @@ pub fn ended_behind_the_first_commit(database: &Database, folder: &Folder) -> Ru
 }
 
 #[test]
-fn after_the_last_commit_the_app_is_not_started() {
+fn a_signal_after_the_last_commit_prevents_the_start_of_the_app() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     let run = ended_behind_the_first_commit(&database, &folder);
@@ -185,18 +185,18 @@ fn after_the_last_commit_the_app_is_not_started() {
     assert_eq!(database.history().len(), 1);
 }
 
-/// A statement that does not let itself be cancelled, and tells that this was tried.
+/// A statement that cannot be cancelled, and shows in `application_name` that this was tried.
 pub const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
     exception when query_canceled then set application_name = 'cancelled'; end; end loop; end $$";
 
 pub const CANCELLED: &str = "select from pg_stat_activity where datname = current_database() \
     and application_name = 'cancelled'";
 
-/// Well before the time that a cancelled statement has.
+/// Much less than the time that a cancelled statement gets.
 pub const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[test]
-fn a_statement_that_cannot_be_cancelled_does_not_keep_us() {
+fn a_statement_that_cannot_be_cancelled_does_not_prevent_the_end() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
     let running = premigrate(&database, &folder).start();
@@ -204,12 +204,12 @@ fn a_statement_that_cannot_be_cancelled_does_not_keep_us() {
     running.signal("TERM");
     let run = running.finish().exits(143).says(&["the server did not confirm in time"]);
     assert!(run.took < Duration::from_secs(8), "{:?}", run.took);
-    // The server looks after its client once a second.
+    // The server checks its client once a second.
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
 #[test]
-fn a_second_signal_ends_us_at_once() {
+fn a_second_signal_ends_the_run_immediately() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
     let running = premigrate(&database, &folder).start();
@@ -224,12 +224,12 @@ fn a_second_signal_ends_us_at_once() {
 }
 
 #[test]
-fn a_cancel_that_is_lost_is_sent_again() {
+fn a_lost_cancel_request_is_sent_again() {
     let database = Database::fresh();
     let folder = slow();
     let requests = Mutex::new(0);
     let proxy = Proxy::start(move |message| {
-        // Such a request has no user.
+        // A cancel request has no user.
         let is_request = message.tag == 0 && !message.text.contains("user");
         if is_request {
             let mut requests = requests.lock().unwrap();
@@ -244,7 +244,7 @@ fn a_cancel_that_is_lost_is_sent_again() {
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
-/// Cancels so many runs, all of which PgBouncer 1.18 has to survive.
+/// Cancels this many runs. PgBouncer 1.18 must survive all of them.
 fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
     let database = Database::fresh();
     let folder = slow();

@@ -1,5 +1,5 @@
-//! Standard streams that nobody reads, that are full, or closed: nothing changes in the database,
-//! nor in the exit code, and the app is started as ever.
+//! Standard streams that are full, closed, or not read change neither the database nor the exit code,
+//! and the app starts.
 
 use std::io::{PipeWriter, Read};
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use crate::harness::{
 };
 use crate::signals::SLEEPING;
 
-/// What a shell does to our streams. They are pipes that nobody reads.
-const SHAPES: [&str; 5] = ["", ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"];
+/// Redirections by a shell, of pipes that nobody reads.
+const REDIRECTIONS: [&str; 5] =
+    ["", ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- 2>&-", "<&- >&- 2>&-"];
 
-/// Starts a run in this shape.
-fn start(shape: &str, args: &[&str], database: &Database, folder: &Folder) -> Child {
+fn start(redirection: &str, args: &[&str], database: &Database, folder: &Folder) -> Child {
     Command::new("sh")
-        .args(["-c", &format!("exec \"$@\" {shape}"), "sh", env!("CARGO_BIN_EXE_premigrate")])
+        .args(["-c", &format!("exec \"$@\" {redirection}"), "sh", env!("CARGO_BIN_EXE_premigrate")])
         .args(args)
         .env("DATABASE_URL", &database.url)
         .env("PREMIGRATE_DIR", &folder.path)
@@ -27,9 +27,9 @@ fn start(shape: &str, args: &[&str], database: &Database, folder: &Folder) -> Ch
         .unwrap()
 }
 
-/// The same, with an app that leaves a file.
-fn start_app(shape: &str, database: &Database, folder: &Folder) -> Child {
-    start(shape, &["--", "touch", started(folder).to_str().unwrap()], database, folder)
+/// Starts a run whose app creates a file.
+fn start_app(redirection: &str, database: &Database, folder: &Folder) -> Child {
+    start(redirection, &["--", "touch", started(folder).to_str().unwrap()], database, folder)
 }
 
 fn started(folder: &Folder) -> PathBuf {
@@ -37,54 +37,54 @@ fn started(folder: &Folder) -> PathBuf {
 }
 
 #[track_caller]
-fn exits(mut child: Child, code: i32, shape: &str) {
+fn exits(mut child: Child, code: i32, redirection: &str) {
     let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(code), "{shape}: {status}");
+    assert_eq!(status.code(), Some(code), "{redirection}: {status}");
 }
 
 #[test]
 fn migrations_are_applied_and_the_app_starts() {
-    for shape in SHAPES {
+    for redirection in REDIRECTIONS {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
-        exits(start_app(shape, &database, &folder), 0, shape);
-        assert_eq!(database.history().len(), 1, "{shape}");
-        assert!(started(&folder).exists(), "{shape}");
+        exits(start_app(redirection, &database, &folder), 0, redirection);
+        assert_eq!(database.history().len(), 1, "{redirection}");
+        assert!(started(&folder).exists(), "{redirection}");
         folder.add("0001_b", "create table b ()");
-        exits(start(shape, &["status", "--exit-code"], &database, &folder), 10, shape);
+        exits(start(redirection, &["status", "--exit-code"], &database, &folder), 10, redirection);
     }
 }
 
 #[test]
-fn a_failure_is_told_by_the_exit_code() {
-    for shape in SHAPES {
+fn a_failure_sets_the_exit_code() {
+    for redirection in REDIRECTIONS {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[
             ("0000_a", "create table a ()"),
             ("0001_b", "create table b ();\ndo $$ begin raise notice 'b'; end $$;\nselect 1/0"),
         ]);
-        exits(start_app(shape, &database, &folder), 70, shape);
-        assert_eq!(database.tables(), ["a"], "{shape}");
-        assert!(!started(&folder).exists(), "{shape}");
+        exits(start_app(redirection, &database, &folder), 70, redirection);
+        assert_eq!(database.tables(), ["a"], "{redirection}");
+        assert!(!started(&folder).exists(), "{redirection}");
     }
 }
 
 #[test]
-fn a_signal_still_ends_us_in_good_order() {
-    for shape in SHAPES {
+fn a_signal_rolls_back_and_ends_the_run() {
+    for redirection in REDIRECTIONS {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[("0000_a", "create table a ();\nselect pg_sleep(60)")]);
-        let child = start_app(shape, &database, &folder);
+        let child = start_app(redirection, &database, &folder);
         database.wait_for("the migration", SLEEPING);
         terminate(&child);
-        exits(child, 143, shape);
-        assert_eq!(database.leftovers(), Vec::<String>::new(), "{shape}");
-        assert_eq!(database.tables(), Vec::<String>::new(), "{shape}");
-        assert!(!started(&folder).exists(), "{shape}");
+        exits(child, 143, redirection);
+        assert_eq!(database.leftovers(), Vec::<String>::new(), "{redirection}");
+        assert_eq!(database.tables(), Vec::<String>::new(), "{redirection}");
+        assert!(!started(&folder).exists(), "{redirection}");
     }
 }
 
-/// Starts a run whose report goes there.
+/// Starts a run with this stderr.
 fn start_reporting_to(
     stderr: PipeWriter,
     database: &Database,
@@ -95,7 +95,7 @@ fn start_reporting_to(
     run.command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
 }
 
-/// Waits for its end, which has to come within this time.
+/// Fails the test unless the run ends within this time.
 #[track_caller]
 fn ends_within(mut child: Child, time: Duration, code: i32) {
     let started = Instant::now();
@@ -105,7 +105,7 @@ fn ends_within(mut child: Child, time: Duration, code: i32) {
             None if started.elapsed() < time => std::thread::sleep(Duration::from_millis(10)),
             None => {
                 child.kill().unwrap();
-                panic!("it goes on after {time:?}");
+                panic!("still running after {time:?}");
             }
         }
     };
@@ -116,7 +116,7 @@ fn terminate(child: &Child) {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
 }
 
-/// Twenty migrations that have much to be said of.
+/// Twenty migrations with long names.
 fn twenty() -> Folder {
     let folder = Folder::drizzle0(&[]);
     for number in 0..20 {
@@ -126,7 +126,7 @@ fn twenty() -> Folder {
 }
 
 #[test]
-fn a_report_that_nobody_reads_holds_up_neither_the_migrations_nor_the_app() {
+fn an_unread_report_delays_neither_the_migrations_nor_the_app_for_long() {
     let (database, folder) = (Database::fresh(), twenty());
     let (_reader, writer) = pipe_with(PIPE);
     let started = started(&folder);
@@ -138,7 +138,7 @@ fn a_report_that_nobody_reads_holds_up_neither_the_migrations_nor_the_app() {
 }
 
 #[test]
-fn a_reader_that_is_slow_gets_every_line() {
+fn a_slow_reader_gets_every_line() {
     let (database, folder) = (Database::fresh(), twenty());
     let (mut reader, writer) = pipe_with(PIPE - PAGE);
     let child = start_reporting_to(writer, &database, &folder, &[]);
@@ -151,12 +151,12 @@ fn a_reader_that_is_slow_gets_every_line() {
 }
 
 #[test]
-fn why_it_failed_is_said_also_where_nobody_has_read_for_a_while() {
+fn the_last_report_waits_even_if_earlier_ones_were_not_read() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1 / 0")]);
     let (mut reader, writer) = pipe_with(PIPE);
     let child = start_reporting_to(writer, &database, &folder, &[]);
-    // Until then it has waited for a reader, and now it does not.
+    // The run has waited for a reader until now, and does not wait again.
     database.wait_for(
         "the first migration",
         "select from pg_tables where tablename = '__drizzle_migrations'",
@@ -169,7 +169,7 @@ fn why_it_failed_is_said_also_where_nobody_has_read_for_a_while() {
 }
 
 #[test]
-fn a_signal_ends_us_soon_although_nobody_reads_what_we_say() {
+fn a_signal_ends_a_run_soon_although_its_report_is_not_read() {
     for in_a_migration in [false, true] {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[("0000_a", "create table a ();\nselect pg_sleep(60)")]);
@@ -188,7 +188,7 @@ fn a_signal_ends_us_soon_although_nobody_reads_what_we_say() {
 }
 
 #[test]
-fn an_answer_waits_for_its_reader_and_a_signal_ends_that() {
+fn an_answer_waits_for_its_reader_until_a_signal_comes() {
     let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
     for (args, code) in [
         (&["status", "--exit-code"][..], 10),

@@ -1,6 +1,7 @@
-//! Why the system would not start the app, where its own words leave that open: `No such file` is also said of a file
-//! that is there, and whose interpreter is not.
+//! Why the app could not be executed, where the system's error leaves that open: `No such file` also means that the
+//! file exists, and its interpreter does not.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -8,32 +9,61 @@ use std::path::{Path, PathBuf};
 
 use super::App;
 
-/// What stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecHint {
-    /// It is in no folder of `PATH`.
     NotInPath,
-    /// What the script's first line names is not there.
+    /// The interpreter that the script's first line names does not exist.
     NoInterpreter(String),
-    /// What loads the dynamically linked program is not there.
-    NoLoader(String),
-    /// It is a folder.
+    /// The file exists, and what loads it does not.
+    NoLoader,
     Folder,
-    /// It is not marked as executable.
+    /// The file's mode has no `x`.
     NotExecutable,
-    /// It is neither a program nor a script with an interpreter.
+    /// Neither a program nor a script with an interpreter.
     NoProgram,
-    /// It is a program that this machine does not understand.
+    /// A program for another architecture.
     OtherMachine,
 }
 
-/// Looks for it; the error is what the system said.
-pub(super) fn find(app: &App, error: &io::Error) -> Option<ExecHint> {
+impl fmt::Display for ExecHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExecHint::NotInPath => f.write_str("it is in no folder of PATH"),
+            ExecHint::NoInterpreter(name) => match name.strip_suffix('\r') {
+                Some("") => f.write_str(
+                    "its first line names only a carriage return; save the file with LF line \
+                     endings, not CRLF",
+                ),
+                Some(name) => write!(
+                    f,
+                    "its first line names {name} and a carriage return; save the file with LF \
+                     line endings, not CRLF"
+                ),
+                None => write!(f, "the script exists, but its interpreter does not: {name}"),
+            },
+            ExecHint::NoLoader => f.write_str(
+                "the file exists, but its interpreter or loader does not; link the program \
+                 statically, or use an image that has its libraries",
+            ),
+            ExecHint::Folder => f.write_str("it is a folder"),
+            ExecHint::NotExecutable => f.write_str("it is not executable; run `chmod +x` on it"),
+            ExecHint::NoProgram => f.write_str(
+                "it is neither a program nor a script whose first line names an interpreter, such \
+                 as #!/bin/sh",
+            ),
+            ExecHint::OtherMachine => f.write_str("it was built for another kind of machine"),
+        }
+    }
+}
+
+/// Looks at the app's file after `exec` failed with this error.
+pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<ExecHint> {
     const EXEC_FORMAT: i32 = nix::libc::ENOEXEC;
-    let file = file(app);
+    const ELF: &[u8] = b"\x7fELF";
+    let file = find(app);
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) => match file {
-            Some(file) => missing(&file),
+            Some(file) => Some(missing_loader(&file)),
             None => (!has_slash(app)).then_some(ExecHint::NotInPath),
         },
         (io::ErrorKind::PermissionDenied, _) => {
@@ -57,8 +87,8 @@ fn has_slash(app: &App) -> bool {
     app.program.as_encoded_bytes().contains(&b'/')
 }
 
-/// The file that it is, if it is there.
-fn file(app: &App) -> Option<PathBuf> {
+/// The app's file, if it exists.
+fn find(app: &App) -> Option<PathBuf> {
     if has_slash(app) {
         return Some(PathBuf::from(&app.program)).filter(|path| path.exists());
     }
@@ -68,53 +98,25 @@ fn file(app: &App) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// How much of a file is read: the kernel takes a first line of 256 bytes, and linkers write early what loads a program.
-const HEAD: u64 = 1 << 16;
+fn missing_loader(file: &Path) -> ExecHint {
+    match head(file).as_deref().and_then(interpreter) {
+        Some(name) if !Path::new(&name).exists() => ExecHint::NoInterpreter(name),
+        _ => ExecHint::NoLoader,
+    }
+}
 
+/// As much of a file as the kernel looks at (BINPRM_BUF_SIZE).
 fn head(file: &Path) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    File::open(file).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    File::open(file).ok()?.take(256).read_to_end(&mut head).ok()?;
     Some(head)
 }
 
-/// What a file that is there asks for, and does not get: an interpreter, or the loader of either.
-fn missing(file: &Path) -> Option<ExecHint> {
-    let mut head = head(file)?;
-    if let Some(name) = interpreter(&head) {
-        if !Path::new(&name).exists() {
-            return Some(ExecHint::NoInterpreter(name));
-        }
-        head = self::head(Path::new(&name))?;
-    }
-    loader(&head).filter(|name| !Path::new(name).exists()).map(ExecHint::NoLoader)
-}
-
-/// What a script's first line names.
+/// The interpreter that a script's first line names.
 fn interpreter(head: &[u8]) -> Option<String> {
     let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    // A carriage return is a part of the name.
+    // The kernel takes a carriage return as a part of the name.
     let name = line.split(|&byte| byte == b' ' || byte == b'\t').find(|word| !word.is_empty())?;
-    Some(String::from_utf8_lossy(name).into_owned())
-}
-
-const ELF: &[u8] = b"\x7fELF";
-/// What follows, on every machine we are built for: 64 bits, the lowest byte first.
-const KIND: &[u8] = &[2, 1];
-
-/// What is to load a dynamically linked program, as its program headers name it.
-fn loader(head: &[u8]) -> Option<String> {
-    const INTERPRETER: u64 = 3;
-    head.strip_prefix(ELF)?.strip_prefix(KIND)?;
-    let number = |at: usize, length: usize| {
-        let bytes = head.get(at..at.checked_add(length)?)?;
-        Some(bytes.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte)))
-    };
-    let place = |at: usize, length: usize| usize::try_from(number(at, length)?).ok();
-    let (table, size, count) = (place(32, 8)?, place(54, 2)?, place(56, 2)?);
-    let mut headers = (0..count).map_while(|one| table.checked_add(one * size));
-    let header = headers.find(|&header| number(header, 4) == Some(INTERPRETER))?;
-    let start = place(header.checked_add(8)?, 8)?;
-    let name = head.get(start..)?.split(|&byte| byte == 0).next()?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
@@ -136,27 +138,6 @@ mod tests {
         }
         for head in [&b"echo"[..], b"#!", b"#! \necho"] {
             assert_eq!(interpreter(head), None);
-        }
-    }
-
-    #[test]
-    fn a_programs_loader_is_what_its_headers_name() {
-        // This test is dynamically linked.
-        let ours = head(&std::env::current_exe().unwrap()).unwrap();
-        let loader = loader(&ours).unwrap();
-        assert!(Path::new(&loader).exists() && loader.contains("/ld-"), "{loader}");
-    }
-
-    #[test]
-    fn no_bytes_make_the_look_for_a_loader_fail() {
-        let ours = head(&std::env::current_exe().unwrap()).unwrap();
-        for length in 0..200 {
-            let _ = loader(&ours[..length]);
-        }
-        for at in 0..120 {
-            let mut broken = ours.clone();
-            broken[at..at + 8].fill(0xff);
-            let _ = loader(&broken);
         }
     }
 }

@@ -1,27 +1,28 @@
-//! What signals do to the app. Setting that is `unsafe` in every crate, since a handler may do what none is allowed to;
-//! here none is set.
-#![allow(unsafe_code, reason = "sigaction and signal, with no handler of ours")]
+//! The signal dispositions that the app starts with. `signal` and `sigaction` are `unsafe` because a handler may do
+//! something that is not allowed in one; no handler is set here.
+#![allow(unsafe_code, reason = "sigaction and signal, without a handler of ours")]
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
 use nix::libc::{self, SIG_DFL, SIG_IGN, SIGPIPE};
 
-/// The highest number of a signal. The ones above 31 have no names, and the C library keeps the first of these.
-const LAST: i32 = 64;
+/// The highest signal number on Linux.
+const MAX_SIGNAL: i32 = 64;
 
-/// Has each signal that is ignored do what it does by default. Those that are caught, `exec` sets back, and not before:
-/// process 1 never gets what is at its default.
-pub(super) fn ignored_to_default() {
-    for signal in (1..=LAST).filter(|&signal| signal != SIGPIPE && is_ignored(signal)) {
-        // SAFETY: no handler is set.
+/// Sets every ignored signal to its default. This includes SIGPIPE, which Rust ignores. Caught signals are left to
+/// `exec`, which resets them: until then, process 1 would lose a signal that is at its default.
+pub(super) fn reset_ignored() {
+    for signal in (1..=MAX_SIGNAL).filter(|&signal| is_ignored(signal)) {
+        // SAFETY: `signal` takes no pointer to memory, and SIG_DFL is a valid disposition for every signal.
         unsafe { libc::signal(signal, SIG_DFL) };
     }
 }
 
 fn is_ignored(signal: i32) -> bool {
     let mut found = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: nothing is set, and what is found has a place to be written to, which all zeros fill well enough.
+    // SAFETY: `act` is null, so nothing is changed. `oldact` points to a writable `sigaction`, for which all zeros are a
+    // valid value if the call fails and writes nothing.
     let found = unsafe {
         libc::sigaction(signal, ptr::null(), found.as_mut_ptr());
         found.assume_init()
@@ -29,9 +30,8 @@ fn is_ignored(signal: i32) -> bool {
     found.sa_sigaction == SIG_IGN
 }
 
-/// Writing to a pipe that nobody reads is an error again, and not our end: Rust begins so, and sets it back before it
-/// tries to execute.
+/// Makes writing to a pipe without a reader an error again, as Rust does at start.
 pub(super) fn ignore_broken_pipes() {
-    // SAFETY: no handler is set.
+    // SAFETY: `signal` takes no pointer to memory, and SIG_IGN is a valid disposition for SIGPIPE.
     unsafe { libc::signal(SIGPIPE, SIG_IGN) };
 }
