@@ -132,7 +132,7 @@ impl Table {
         };
         let has_column = |name: &str| table.columns.iter().any(|column| column == name);
         if let Some(missing) =
-            ["id", "hash", "created_at", "xmin"].iter().find(|it| !has_column(it))
+            ["id", "hash", "created_at", "xmin"].iter().find(|name| !has_column(name))
         {
             return Err(NotHistoryTable { problem: format!("has no column {missing}") });
         }
