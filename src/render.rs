@@ -13,6 +13,7 @@ mod hints;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::apply::error::ApplyError;
@@ -55,20 +56,15 @@ pub fn ended(ended: &Error, with_app: bool, format: Format) -> String {
             {
                 fields.insert("statements".to_owned(), statements.as_slice().into());
             }
-            escaped(fields)
+            json_line(&fields)
         }
     }
 }
 
-/// One object a line, without passwords. JSON itself escapes only the first 32 control characters, and terminals obey
-/// more.
-fn line(object: Map<String, Value>) -> String {
-    escaped(masked_fields(object))
-}
-
-fn escaped(object: Map<String, Value>) -> String {
+/// One value as a line of JSON. JSON itself escapes only the first 32 control characters, and terminals obey more.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
     let mut line = String::new();
-    for c in Value::Object(object).to_string().chars() {
+    for c in serde_json::to_string(value).unwrap_or_default().chars() {
         if c.is_control() {
             let _ = write!(line, "\\u{:04x}", u32::from(c));
         } else {
@@ -76,6 +72,11 @@ fn escaped(object: Map<String, Value>) -> String {
         }
     }
     line + "\n"
+}
+
+/// One object a line, without passwords.
+fn line(object: Map<String, Value>) -> String {
+    json_line(&masked_fields(object))
 }
 
 fn masked(value: Value) -> Value {
