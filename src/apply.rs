@@ -7,6 +7,7 @@ pub mod blockers;
 pub mod catalog_state;
 pub mod error;
 pub mod event;
+pub mod failure;
 pub mod load;
 pub mod lock;
 mod lock_session;
@@ -22,7 +23,8 @@ use std::time::Duration;
 
 use self::load::QUESTION;
 use crate::apply::error::{ApplyError, Conflict, RunFailure};
-use crate::apply::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
+use crate::apply::event::{Applied, Event, Holder, InProgress, RecordKind, RetryReason};
+use crate::apply::failure::Broken;
 use crate::apply::transaction::{Expected, TransactionSpec};
 use crate::cli::config::Options;
 use crate::history::plan::{self, Disagreement, Matches, Plan};
@@ -153,7 +155,8 @@ pub fn dry_run<'a>(
         false => load::progress(&session, &history, settings, stop, emit),
     };
     session.close();
-    let mut fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
+    let mut fit = prepared::fit(set, &plan.pending)
+        .map_err(|migrations| ApplyError::NotRunnable { migrations })?;
     resume::resume(set, &plan, &mut fit, &progress?, &settings.table)?;
     Ok(DryRun { accepted, plan, fit })
 }
@@ -272,7 +275,7 @@ impl<'a> Run<'a> {
             let (settings, stop) = (self.settings, self.stop);
             let progress = match load::progress(&session, &history, settings, stop, self.emit) {
                 Ok(progress) => progress,
-                Err(ApplyError::Unreachable(attempts)) => {
+                Err(ApplyError::Unreachable { attempts }) => {
                     let Some(broken) = lost_at_question(attempts) else { continue };
                     self.count_break(broken)?;
                     continue;
@@ -346,7 +349,7 @@ impl<'a> Run<'a> {
                 if !accepted.refused.is_empty() {
                     let name = |place: usize| Some(set.get(place)?.name.clone());
                     let pending = accepted.refused.into_iter().filter_map(name).collect();
-                    return Err(ApplyError::NotApplied(pending));
+                    return Err(ApplyError::NotApplied { migrations: pending });
                 }
                 let (records, matches) = (accepted.records, accepted.matches);
                 Ok(self.to_record(records, matches, history, RecordKind::Accept))
@@ -369,7 +372,8 @@ impl<'a> Run<'a> {
                     self.tell_finished(&plan, history);
                     return Ok(Round::Done);
                 }
-                let fit = prepared::fit(set, &plan.pending).map_err(ApplyError::NotRunnable)?;
+                let fit = prepared::fit(set, &plan.pending)
+                    .map_err(|migrations| ApplyError::NotRunnable { migrations })?;
                 Ok(Round::Apply(plan, fit))
             }
         }
@@ -392,7 +396,7 @@ impl<'a> Run<'a> {
     fn tell_finished(&mut self, plan: &Plan, history: &History) {
         if !plan.unknown.is_empty() {
             let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
-            (self.emit)(Event::Unknown { rows: rows.map(ToString::to_string).collect() });
+            (self.emit)(Event::UnknownRows { rows: rows.map(ToString::to_string).collect() });
         }
         if self.applied.is_empty() {
             (self.emit)(Event::UpToDate { applied: plan.applied });
@@ -421,7 +425,7 @@ impl<'a> Run<'a> {
     }
 
     fn count_applied(&mut self, migration: &str, took: Option<Duration>) {
-        (self.emit)(Event::Applied(Done { migration: migration.to_owned(), took }));
+        (self.emit)(Event::Applied(Applied { migration: migration.to_owned(), took }));
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
         (self.broken, self.in_progress) = (None, None);
@@ -446,11 +450,13 @@ impl<'a> Run<'a> {
         };
         if times > 2 * BREAKS {
             let cause = QueryError::Client(broken.trouble);
-            return Err(ApplyError::Unreachable(vec![Attempt::after_connecting(cause)]));
+            return Err(ApplyError::Unreachable {
+                attempts: vec![Attempt::after_connecting(cause)],
+            });
         }
         (self.emit)(Event::Retrying {
             migration: broken.migration.clone(),
-            why: RetryReason::Lost(broken.trouble.clone()),
+            reason: RetryReason::ConnectionLost { cause: broken.trouble.clone() },
             pause: PAUSE,
             attempt: times + 1,
         });
@@ -473,7 +479,7 @@ impl<'a> Run<'a> {
 
     /// How a transaction last broke its connection, if it did so too often to be sent again. Then
     /// all there is to learn is whether it was committed.
-    fn given_up(&self, migration: Option<&str>, step: usize) -> Option<Box<Broken>> {
+    fn given_up(&self, migration: Option<&str>, step: Option<usize>) -> Option<Box<Broken>> {
         let (broken, times) = self.broken.as_ref()?;
         let is_it = broken.migration.as_deref() == migration && broken.step == step;
         (*times >= BREAKS && is_it).then(|| broken.clone())
@@ -494,7 +500,7 @@ fn lost_at_question(attempts: Vec<Attempt>) -> Option<Box<Broken>> {
         QueryError::Server(error) => ConnectionError::Lost(error.message.clone(), Some(error)),
         QueryError::Stopped(_) => return None,
     };
-    Some(Box::new(Broken { migration: None, step: 0, completed: 0, statements: 0, trouble }))
+    Some(Box::new(Broken { migration: None, step: None, completed: 0, statements: 0, trouble }))
 }
 
 /// Waiting for another runner to be done.
@@ -517,7 +523,7 @@ impl LockWait<'_> {
     ) -> Result<(), ApplyError> {
         let left = self.deadline.remaining().unwrap_or_default();
         if left.is_zero() {
-            return Err(ApplyError::LockedOut(holder));
+            return Err(ApplyError::LockedOut { holder });
         }
         let pid = holder.as_ref().map(|holder| holder.pid.clone());
         if self.told.as_ref() != Some(&pid) {
@@ -533,7 +539,7 @@ impl LockWait<'_> {
 
 fn place_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {
     let place = set.migrations().iter().position(|migration| migration.name == name);
-    place.ok_or_else(|| ApplyError::NoSuchMigration(name.to_owned()))
+    place.ok_or_else(|| ApplyError::NoSuchMigration { name: name.to_owned() })
 }
 
 fn conflict(disagreement: Disagreement, set: &MigrationSet, history: &History) -> ApplyError {

@@ -163,13 +163,13 @@ fn carry_out(
 
     let settings = config.settings().map_err(Error::Config)?;
     let mut emit = |event: Event| print(Output::Report(render::event(&event, format)));
-    emit(Event::Carrying {
+    emit(Event::Loaded {
         origin: config.origin.clone(),
         layout: set.layout(),
         migrations: set.migrations().len(),
     });
     for note in &settings.target.notes {
-        emit(Event::Note(note.clone()));
+        emit(Event::Note { message: note.clone() });
     }
     // Names on the command line come before PREMIGRATE_ALL.
     let names = (!invocation.names.is_empty()).then(|| invocation.names.clone());

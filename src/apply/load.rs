@@ -31,7 +31,7 @@ pub fn history(
             Err(error)
         }
         Err(ConnectError::Stopped(signal)) => Err(signal.into()),
-        Err(ConnectError::Unreachable(attempts)) => Err(ApplyError::Unreachable(attempts)),
+        Err(ConnectError::Unreachable(attempts)) => Err(ApplyError::Unreachable { attempts }),
         Err(ConnectError::HistoryTimeout) => {
             Err(ApplyError::HistoryTimeout(settings.table.clone()))
         }
@@ -45,9 +45,9 @@ fn read(
 ) -> Result<Result<History, ApplyError>, QueryError> {
     let table = &settings.table;
     match session.query(&table.select_sql(), deadline) {
-        Ok(answer) => {
-            Ok(table.parse(&answer).map_err(|not| ApplyError::NotHistoryTable(table.clone(), not)))
-        }
+        Ok(answer) => Ok(table
+            .parse(&answer)
+            .map_err(|problem| ApplyError::NotHistoryTable { table: table.clone(), problem })),
         Err(QueryError::Server(error)) if error.is("42P01") => {
             let answer = session.query_row(&table.schema_exists_sql(), deadline)?;
             Ok(Ok(Table::parse_probe(&answer.unwrap_or_default())))
@@ -92,7 +92,7 @@ pub fn progress(
         let left = limit.remaining().unwrap_or_default();
         let attempt = Attempt::after_connecting(cause);
         if !waits {
-            return Err(ApplyError::Unreachable(vec![attempt]));
+            return Err(ApplyError::Unreachable { attempts: vec![attempt] });
         }
         if settings.wait.is_zero() || left.is_zero() {
             return Err(ApplyError::HistoryTimeout(settings.table.clone()));
@@ -117,7 +117,7 @@ fn read_progress(
     let Some([Some(owned)]) = answer.as_deref() else { return Ok(Ok(Progress::default())) };
     match session.query_row(&progress::select_sql(table), deadline) {
         Ok(answer) => Ok(progress::parse(owned == "t", &answer.unwrap_or_default())
-            .map_err(|not| ApplyError::BadProgressTable(table.clone(), not))),
+            .map_err(|problem| ApplyError::BadProgressTable { table: table.clone(), problem })),
         // Gone meanwhile.
         Err(QueryError::Server(error)) if error.is("42P01") => Ok(Ok(Progress::default())),
         Err(QueryError::Server(error)) if error.is("42501") => {

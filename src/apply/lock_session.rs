@@ -158,7 +158,7 @@ impl Run<'_> {
             }
             Some(cause) => {
                 let place = "the second connection".to_owned();
-                Err(ApplyError::Unreachable(vec![Attempt { place, cause }]))
+                Err(ApplyError::Unreachable { attempts: vec![Attempt { place, cause }] })
             }
         }
     }
@@ -213,7 +213,7 @@ impl Run<'_> {
             let _ = keeper.query_row("rollback", Deadline::after(QUESTION, self.stop));
             let migration = Some(&work.migration.name);
             if !self.pause_for_lock(&mut retries, migration, false, &failure.error, None)? {
-                return Err(ApplyError::LockTimeout(failure, None));
+                return Err(ApplyError::LockTimeout { failure, blocker: None });
             }
         }
     }

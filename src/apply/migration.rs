@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::apply::error::ApplyError;
-use crate::apply::event::{Event, InProgress, StepNumber};
+use crate::apply::event::{Event, InProgress, StepNumber, StepsDone};
 use crate::apply::lock;
 use crate::apply::resume;
 use crate::apply::transaction::{Expected, StepRef, TransactionSpec};
@@ -106,7 +106,7 @@ impl Run<'_> {
         if done > 0 {
             (self.emit)(Event::Resuming {
                 migration: migration.name.clone(),
-                done: StepNumber { step: done, of },
+                done: StepsDone { done, of },
             });
         }
         for (number, step) in (done + 1..).zip(&rest) {
@@ -114,7 +114,7 @@ impl Run<'_> {
             let (name, outside_transaction) = (migration.name.clone(), step.outside_transaction);
             self.in_progress = (reached.of > 1).then_some(InProgress {
                 migration: name,
-                reached,
+                step: reached,
                 outside_transaction,
             });
             if let Some(signal) = self.stop.raised() {
@@ -152,7 +152,7 @@ impl Run<'_> {
     fn tell_unit(&mut self, work: StepRef<'_>, took: Option<Duration>) {
         let StepRef { migration, step, reached, .. } = work;
         let (migration, outside_transaction) = (migration.name.clone(), step.outside_transaction);
-        (self.emit)(Event::Step { migration, reached, outside_transaction, took });
+        (self.emit)(Event::Step { migration, step: reached, outside_transaction, took });
     }
 
     /// Runs a step that is a transaction.

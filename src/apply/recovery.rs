@@ -10,6 +10,7 @@ use crate::apply::transaction::StepRef;
 use crate::history::progress::{self, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
+use crate::sql::redact;
 
 use super::migration::DatabaseState;
 use super::standalone::{Ending, Halt, busy, tag, unasked};
@@ -74,19 +75,19 @@ impl Run<'_> {
         if begun.hash == work.step.hash.as_str() {
             return Ok(Ending::Done);
         }
-        Err(Halt::Error(ApplyError::ChangedSteps(vec![ChangedStep {
-            file: work.migration.file.clone(),
-            step: begun.step,
-            place: None,
-            done: begun.step,
-        }])))
+        Err(Halt::Error(ApplyError::ChangedSteps {
+            migrations: vec![ChangedStep {
+                file: work.migration.file.clone(),
+                step: begun.step,
+                position: None,
+                done: begun.step,
+            }],
+        }))
     }
 
     fn complete(&mut self, session: &Session, work: StepRef<'_>, rest: &str) -> Result<(), Halt> {
-        (self.emit)(Event::Note(format!(
-            "{}: a statement was done by half, and cannot be undone; completing it: {rest}",
-            work.migration.name
-        )));
+        let migration = work.migration.name.clone();
+        (self.emit)(Event::Finishing { migration, sql: rest.to_owned() });
         self.mend(session, work, rest)
     }
 
@@ -118,7 +119,10 @@ impl Run<'_> {
             };
             let Some(pid) = pid else { return Ok(()) };
             if told.is_none() {
-                (self.emit)(Event::EndingOrphan { migration: migration.clone(), pid: pid.clone() });
+                (self.emit)(Event::EndingBackend {
+                    migration: migration.clone(),
+                    pid: pid.clone(),
+                });
                 told = Some(pid);
             }
             if deadline.sleep(Duration::from_millis(100)).is_err() {
@@ -134,7 +138,7 @@ impl Run<'_> {
         let table = &self.settings.table;
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: work.migration.name.clone(),
-            statement: begun.statement.clone().unwrap_or_default(),
+            statement: redact::passwords(begun.statement.as_deref().unwrap_or_default()).into(),
             done: progress::finish_begun_sql(table, &begun.migration, begun.step),
             again: progress::forget_begun_sql(table, &begun.migration, begun.step),
         }))

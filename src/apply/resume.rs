@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::error::{ApplyError, ChangedStep, Heirs};
-use crate::apply::event::StepNumber;
+use crate::apply::event::StepsDone;
 use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress, Record};
 use crate::history::table::Table;
@@ -68,7 +68,7 @@ pub fn reached(
     migration: &Migration,
     set: &MigrationSet,
     progress: &Progress,
-) -> Option<StepNumber> {
+) -> Option<StepsDone> {
     if progress.records.is_empty() {
         return None;
     }
@@ -76,7 +76,7 @@ pub fn reached(
     cut(migration, &mut fit, set, progress);
     let known_as = known_as(migration, &fit, set, progress);
     progress.of(known_as).next()?;
-    Some(StepNumber { step: fit.done, of: fit.steps.all().len() })
+    Some(StepsDone { done: fit.done, of: fit.steps.all().len() })
 }
 
 /// Cuts what was begun so that what is done of it stays as it was cut; or finds migrations of which
@@ -105,7 +105,7 @@ pub fn resume(
     let changed =
         pending.iter().filter_map(|(migration, fit)| changed(migration, fit, set, progress));
     let changed: Vec<ChangedStep> = changed.collect();
-    if changed.is_empty() { Ok(()) } else { Err(ApplyError::ChangedSteps(changed)) }
+    if changed.is_empty() { Ok(()) } else { Err(ApplyError::ChangedSteps { migrations: changed }) }
 }
 
 /// Progress of migrations that are not carried any more, unless each has one heir, and each heir one.
@@ -171,7 +171,7 @@ fn changed(
     Some(ChangedStep {
         file: migration.file.clone(),
         step: record.step,
-        place: statement.map(|statement| sql::line_and_column(text, statement.start)),
+        position: statement.map(|statement| sql::line_and_column(text, statement.start)),
         done: done(progress, known_as),
     })
 }

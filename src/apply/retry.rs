@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::apply::blockers::{Observer, Waiting};
 use crate::apply::error::{ApplyError, RolledBack};
-use crate::apply::event::{Blocker, Broken, Event, RetryReason};
+use crate::apply::event::{Blocker, Event, RetryReason};
+use crate::apply::failure::Broken;
 use crate::apply::load::QUESTION;
 use crate::apply::lock;
 use crate::apply::transaction::{
@@ -47,7 +48,7 @@ pub(super) fn broken(
 ) -> Setback {
     Setback::Broken(Box::new(Broken {
         migration: work.map(|work| work.migration.name.clone()),
-        step: work.map_or(0, |work| work.reached.step),
+        step: work.map(|work| work.reached.step),
         completed,
         statements: work.map_or(0, |work| work.script.statements().len()),
         trouble,
@@ -76,7 +77,7 @@ impl Run<'_> {
         let mut retries = Backoff::default();
         loop {
             let transaction = Transaction::new(job, ground, &self.limits(session));
-            let step = job.work.map_or(0, |work| work.reached.step);
+            let step = job.work.map(|work| work.reached.step);
             let given_up = self.given_up(migration.as_deref(), step);
             let target = &self.settings.target;
             let mut observer =
@@ -127,7 +128,7 @@ impl Run<'_> {
             let error = failure.error.clone();
             let blocked = blocker.as_ref();
             if !self.pause_for_lock(&mut retries, migration.as_ref(), false, &error, blocked)? {
-                return Err(ApplyError::LockTimeout(failure, blocker));
+                return Err(ApplyError::LockTimeout { failure, blocker });
             }
         }
     }
@@ -175,8 +176,9 @@ impl Run<'_> {
         retries.pause = (retries.pause * 2).min(LONGEST_PAUSE);
         (self.emit)(Event::Retrying {
             migration: migration.cloned(),
-            why: RetryReason::Lock {
-                error: error.clone(),
+            reason: RetryReason::Lock {
+                sqlstate: error.code.clone(),
+                message: error.message.clone(),
                 blocker: blocker.cloned(),
                 outside_transaction,
             },

@@ -8,7 +8,7 @@ use crate::history::plan::Plan;
 use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
 use crate::process::signals::Deadline;
-use crate::sql::{Piece, Script, Statement};
+use crate::sql::{Piece, Script, Statement, redact};
 
 use super::Run;
 use super::lock_session::{SECOND, no_second_connection};
@@ -75,10 +75,7 @@ impl Run<'_> {
         }
         if !self.told_pooler {
             self.told_pooler = true;
-            (self.emit)(Event::Note(
-                "this is a pooler: what runs outside a transaction has no time limits of ours"
-                    .to_owned(),
-            ));
+            (self.emit)(Event::NoTimeLimits);
         }
         Ok(())
     }
@@ -121,7 +118,7 @@ fn needed(replay: &[Piece<'_>]) -> Vec<String> {
         let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
         !set.is_some_and(|set| set.back || harmless(&set.name))
     };
-    replay.iter().filter(is_needed).map(|it| it.text.to_string()).collect()
+    replay.iter().filter(is_needed).map(|it| redact::passwords(&it.text).into_owned()).collect()
 }
 
 fn pooled(work: StepRef<'_>, settings: Vec<String>) -> Halt {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::apply::blockers::{Observer, Waiting};
 use crate::apply::catalog_state::{self, CatalogState, Inspection};
 use crate::apply::error::ApplyError;
-use crate::apply::event::{Blocker, Event, Failure};
+use crate::apply::event::{Blocker, Event};
+use crate::apply::failure::Failure;
 use crate::apply::load::QUESTION;
 use crate::apply::transaction::{self, StepRef};
 use crate::history::progress::{self, Record};
@@ -74,7 +75,7 @@ impl Run<'_> {
         known: &mut DatabaseState,
     ) -> Ending {
         let Some(statement) = work.step.lone(work.script) else { return Ending::Done };
-        if let Some(broken) = self.given_up(Some(&work.migration.name), work.reached.step) {
+        if let Some(broken) = self.given_up(Some(&work.migration.name), Some(work.reached.step)) {
             return Ending::Undone(Halt::Error(ApplyError::ConnectionLost(broken)));
         }
         let begun = self.prepare(session, work).and_then(|()| {
@@ -266,10 +267,8 @@ impl Run<'_> {
         let Some(question_sql) = catalog_state::leftover_indexes_sql(statement) else { return };
         let deadline = Deadline::ignoring_signals(LAST, self.stop);
         let left = session.query_row(&question_sql, deadline).ok().flatten();
-        if let Some(drop) = left.and_then(|row| row.into_iter().next().flatten()) {
-            (self.emit)(Event::Note(format!(
-                "INVALID indexes are left of what did not end; to drop them: {drop}"
-            )));
+        if let Some(sql) = left.and_then(|row| row.into_iter().next().flatten()) {
+            (self.emit)(Event::InvalidIndexes { sql });
         }
     }
 
@@ -329,7 +328,9 @@ impl Run<'_> {
             let migration = Some(&work.migration.name);
             match self.pause_for_lock(&mut retries, migration, true, &error, blocker.as_ref()) {
                 Ok(true) => {}
-                Ok(false) => return Sent::Failed(ApplyError::LockTimeout(failure(), blocker)),
+                Ok(false) => {
+                    return Sent::Failed(ApplyError::LockTimeout { failure: failure(), blocker });
+                }
                 Err(error) => return Sent::Failed(error),
             }
             if let Err(sent) = before_again(self) {

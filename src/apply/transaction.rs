@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use crate::apply::event::{Advice, Excerpt, Failure, Phase, StepNumber};
+use crate::apply::event::StepNumber;
+use crate::apply::failure::{Advice, Excerpt, Failure, Phase};
 use crate::apply::lock;
 use crate::history::progress::{self, Progress};
 use crate::history::table::{self, History, NewRow, Table, TableVersion};
@@ -474,11 +475,11 @@ fn failure(
         phase,
         statement: location.as_ref().map(|location| location.statement),
         statements: work.map_or(0, |work| work.script.statements().len()),
-        place: location.as_ref().map(|location| location.place),
+        position: location.as_ref().map(|location| location.place),
         excerpt: location.map(|location| location.excerpt),
         error: error.clone(),
         advice,
-        reached: work.map(|work| work.reached).filter(|reached| reached.of > 1),
+        step: work.map(|work| work.reached).filter(|step| step.of > 1),
         outside_transaction: work.and_then(|work| work.step.outside_transaction),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::apply::error::ApplyError;
-use crate::apply::event::{Event, StepNumber};
+use crate::apply::event::{Event, StepsDone};
 use crate::apply::load;
 use crate::apply::resume;
 use crate::cli::config::Options;
@@ -26,7 +26,7 @@ pub enum MigrationState {
     /// Recorded, or not: the history can be read in more than one way.
     Ambiguous,
     /// Not recorded, and done in part: so many units of so many.
-    Partial(StepNumber),
+    Partial(StepsDone),
     /// Not recorded.
     Pending,
     /// Not recorded, while something that comes after it is.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::apply::DryRun;
-use crate::apply::event::StepNumber;
+use crate::apply::event::StepsDone;
 use crate::cli::config::Format;
 use crate::commands::check::{CheckReport, Finding, Severity};
 use crate::commands::status::{Line, MigrationState, Status};
@@ -163,7 +163,7 @@ pub fn status_of(status: &Status, format: Format) -> String {
         MigrationState::Applied => "applied".to_owned(),
         MigrationState::Edited => "edited".to_owned(),
         MigrationState::Ambiguous => "ambiguous".to_owned(),
-        MigrationState::Partial(StepNumber { step, of }) => format!("partial ({step} of {of})"),
+        MigrationState::Partial(StepsDone { done, of }) => format!("partial ({done} of {of})"),
         MigrationState::Pending => "pending".to_owned(),
         MigrationState::OutOfOrder => "pending, out of order".to_owned(),
     };

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
+use super::redact;
 use super::statement_kind::{self, Kind};
 use super::statement_target::{self, Change, Index, Modes, SetStatement};
 
@@ -53,8 +54,8 @@ pub struct Statement<'a> {
 impl Statement<'_> {
     /// Its beginning, for a message.
     pub fn first_line(&self) -> String {
-        let line = self.text.lines().next().unwrap_or_default();
-        line.chars().take(60).collect()
+        let line: String = self.text.lines().next().unwrap_or_default().chars().take(60).collect();
+        redact::passwords(&line).into_owned()
     }
 
     /// What it creates, alters, drops or writes to.
