@@ -32,6 +32,7 @@ pub enum Error {
         error: io::Error,
     },
     /// The migrations are invalid.
+    #[serde(rename = "invalid_migrations")]
     InvalidSet {
         #[serde(rename = "from", serialize_with = "as_text")]
         origin: Origin,
@@ -42,6 +43,7 @@ pub enum Error {
     /// The signal handlers cannot be set.
     Signals(#[serde(skip)] io::Error),
     /// The app cannot be executed.
+    #[serde(rename = "app_not_started")]
     App {
         program: String,
         #[serde(skip)]

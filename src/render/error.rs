@@ -103,17 +103,14 @@ fn is_or_are(count: usize) -> &'static str {
 /// The steps of an unfinished migration that are done.
 fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
     let InProgress { migration, step: StepNumber { step, of }, .. } = in_progress;
-    match step {
-        1 => None,
-        2 => Some(format!(
-            "Step 1 of {of} of {migration} is done and kept; the next run continues with step 2."
-        )),
-        _ => Some(format!(
-            "Steps 1 to {} of {of} of {migration} are done and kept; the next run continues with \
-             step {step}.",
-            step - 1
-        )),
-    }
+    let done = step - 1;
+    (done > 0).then(|| {
+        format!(
+            "{done} of {of} steps of {migration} {} done and kept; the next run continues with step \
+             {step}.",
+            is_or_are(done)
+        )
+    })
 }
 
 /// The sentence of an error.
@@ -168,7 +165,7 @@ fn apply_error_text(run: &RunFailure) -> String {
         ApplyError::ChangedSteps { migrations } => list(
             &format!(
                 "migrations were edited in steps that are done already; {nothing_ran}. Restore these \
-                 steps, and put the change behind them or into a new migration:"
+                 steps, and put the change after them or into a new migration:"
             ),
             migrations.iter().map(changed_step_text),
         ),
@@ -194,7 +191,7 @@ fn apply_error_text(run: &RunFailure) -> String {
         ApplyError::PooledSettings { migration, settings } => format!(
             "{migration} sets `{}` for a statement that runs outside a transaction, and a pooler \
              does not keep settings for it. Connect directly to the server, or change the statement \
-             so that it does not depend on them",
+             so that it needs no settings",
             settings.join("; ")
         ),
         ApplyError::LockTimeout { failure, blocker } => {
@@ -268,16 +265,14 @@ fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
 }
 
 fn connection_lost_text(broken: &Broken) -> String {
-    let progress = match broken.step {
-        Some(_) => format!(
-            ", after {} of {} completed",
-            broken.completed,
-            plural(broken.statements, "statement")
-        ),
+    let completed = match broken.step {
+        Some(_) => {
+            format!(" after {} of {}", broken.completed, plural(broken.statements, "statement"))
+        }
         None => String::new(),
     };
     format!(
-        "connection lost during {} in every attempt ({}){progress}; it was not applied",
+        "connection lost in every attempt at {} ({}){completed}; it was not applied",
         subject(&broken.migration),
         trouble_text(&broken.trouble)
     )
@@ -308,11 +303,11 @@ fn interrupted_text(signal: Signal, rolled_back: &RolledBack) -> String {
     let (signal, migration) = (signal.name(), subject(migration));
     match (outside_transaction, confirmed) {
         (Some(kind), true) => format!(
-            "interrupted by {signal}; {migration} was cancelled in {kind}. {}",
+            "interrupted by {signal}; {migration} was cancelled during {kind}. {}",
             failure::left_by(kind)
         ),
         (Some(kind), false) => format!(
-            "interrupted by {signal}; {migration} was cancelled in {kind}, but the server did not \
+            "interrupted by {signal}; {migration} was cancelled during {kind}, but the server did not \
              confirm in time. {}",
             failure::left_by(kind)
         ),
@@ -415,7 +410,7 @@ fn conflict_text(conflict: &Conflict, nothing_ran: &str) -> String {
             migrations.join(" or ")
         ),
         Conflict::NothingMatches { rows, migrations } => format!(
-            "the history has {}, and none of them matches any of {}; {nothing_ran}. Check that the \
+            "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
              database, --dir and --table are right. If the migrations were squashed, run \
              `premigrate baseline` to record them as applied. To run them all, set --apply-older",
             plural(*rows, "row"),
@@ -431,9 +426,9 @@ fn conflict_text(conflict: &Conflict, nothing_ran: &str) -> String {
             it_or_them(pending.len())
         ),
         Conflict::PossiblyApplied { pending, unknown } => format!(
-            "{} may have been edited since {} recorded it; {nothing_ran}. If a migration was applied \
-             before, run `premigrate accept NAME` to record it; the old row can then be deleted. To \
-             run everything that is pending, set --apply-older",
+            "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
+             `premigrate accept NAME` for a migration that was applied; its old row can then be \
+             deleted. To run everything that is pending, set --apply-older",
             pending.join(" or "),
             unknown.join(" or "),
         ),

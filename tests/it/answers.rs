@@ -127,7 +127,7 @@ fn a_dry_run_in_json_is_one_object_a_pending_migration() {
     });
     assert_eq!(objects, expected);
     let events: Vec<_> = run.events().iter().map(|event| event["event"].clone()).collect();
-    assert_eq!(events, ["carrying"]);
+    assert_eq!(events, ["loaded"]);
 }
 
 #[test]

@@ -70,8 +70,8 @@ fn a_name_without_a_slash_is_looked_up_in_path() {
 
 #[test]
 fn an_app_that_is_not_there_is_127() {
-    skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "in no folder of PATH"]);
-    skipping(&["/no/such/app"]).run().exits(127).says(&["cannot start /no/such/app"]);
+    skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "not found in PATH"]);
+    skipping(&["/no/such/app"]).run().exits(127).says(&["could not start /no/such/app"]);
     skipping(&["/etc/hostname/app"]).run().exits(127);
 }
 
@@ -79,13 +79,16 @@ fn an_app_that_is_not_there_is_127() {
 fn a_script_whose_interpreter_is_missing_is_127_and_it_is_named() {
     let folder = Folder::empty();
     let app = script(&folder, "app", "#!/no/such/interpreter -x\n");
-    let names_it = ["its interpreter is not: /no/such/interpreter"];
+    let names_it = ["its interpreter does not: /no/such/interpreter"];
     skipping(&[&app]).run().exits(127).says(&names_it);
     skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&names_it);
     let app = script(&folder, "dos", "#!/bin/sh\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["names /bin/sh and a carriage return", "not CRLF"]);
+    skipping(&[&app])
+        .run()
+        .exits(127)
+        .says(&["names /bin/sh and a carriage return", "LF line endings"]);
     let app = script(&folder, "bare", "#!\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["names only a carriage return", "not CRLF"]);
+    skipping(&[&app]).run().exits(127).says(&["only a carriage return", "LF line endings"]);
 }
 
 #[test]
@@ -97,9 +100,9 @@ fn a_program_whose_loader_is_missing_is_127_and_it_is_named() {
     folder.write("app", program);
     let app = folder.path.join("app").to_str().unwrap().to_owned();
     std::fs::set_permissions(&app, PermissionsExt::from_mode(0o755)).unwrap();
-    skipping(&[&app]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    skipping(&[&app]).run().exits(127).says(&["its loader is missing: /LIB"]);
     let through = script(&folder, "script", &format!("#!{app}\n"));
-    skipping(&[&through]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    skipping(&[&through]).run().exits(127).says(&["its loader is missing: /LIB"]);
 }
 
 #[test]
@@ -107,10 +110,10 @@ fn an_app_that_cannot_be_executed_is_126() {
     let folder = Folder::empty();
     folder.write("app", "#!/bin/sh\n");
     let app = folder.path.join("app");
-    let denied = ["cannot start", "denied", "chmod +x"];
+    let denied = ["could not start", "denied", "chmod +x"];
     skipping(&[app.to_str().unwrap()]).run().exits(126).says(&denied);
     skipping(&["app"]).env("PATH", &folder.path).run().exits(126).says(&denied);
-    skipping(&[folder.path.to_str().unwrap()]).run().exits(126).says(&["it is a folder"]);
+    skipping(&[folder.path.to_str().unwrap()]).run().exits(126).says(&["it is a directory"]);
 }
 
 #[test]

@@ -111,11 +111,11 @@ fn an_app_that_lacks_something_is_told_what() {
     root.executable("dynamic", std::fs::read("/bin/true").unwrap());
     for (app, code, words) in [
         ("/text", 126, "it is neither a program nor a script"),
-        ("/script", 127, "its interpreter is not: /bin/sh"),
-        ("/dynamic", 127, "what loads it, as it is dynamically linked, is not: /lib"),
-        ("/", 126, "it is a folder"),
-        ("/nothing", 127, "cannot start /nothing"),
-        ("nothing", 127, "it is in no folder of PATH"),
+        ("/script", 127, "its interpreter does not: /bin/sh"),
+        ("/dynamic", 127, "its loader is missing: /lib"),
+        ("/", 126, "it is a directory"),
+        ("/nothing", 127, "could not start /nothing"),
+        ("nothing", 127, "it is not found in PATH"),
     ] {
         root.run(&database, &["/premigrate", "--", app], "").exits(code).says(&[words]);
     }

@@ -213,7 +213,7 @@ fn baseline_records_everything_and_runs_nothing() {
     for folder in [abc(), abc_of_1x(), plain()] {
         let database = Database::fresh();
         let run = command(&database, &folder, &["baseline"]).exits(0);
-        let run = run.says(&["as applied, not run:"]);
+        let run = run.says(&["as applied; nothing was run:"]);
         assert_eq!(run.stdout, "");
         assert_eq!(database.tables(), Vec::<String>::new());
         up(&database, &folder).exits(0).says(&["up to date"]);
@@ -271,7 +271,7 @@ fn baseline_twice_is_harmless() {
     assert_eq!(database.rows(HISTORY), before);
     folder.add("0003_d", "create table d ()");
     let run = command(&database, &folder, &["baseline", "--through=0002_c"]).exits(0);
-    run.says(&["nothing to record: every migration through 0002_c has its row"]);
+    run.says(&["nothing to record: every migration up to 0002_c is in the history already"]);
 }
 
 #[test]
@@ -360,12 +360,12 @@ fn accept_takes_the_named_and_all_of_them() {
     up(&database, &folder).exits(0);
     let nothing = |names: &[&str], told| {
         let run = command(&database, &folder, &[&["accept"], names].concat());
-        run.exits(0).says(&[&format!("nothing to accept: {told} edited since it was recorded\n")]);
+        run.exits(0).says(&[&format!("nothing to accept: {told} changed\n")]);
     };
-    nothing(&["--all"], "no migration was");
+    nothing(&["--all"], "no migration has");
     folder.write("0000_a.sql", "once more");
-    nothing(&["0001_b"], "0001_b was not");
-    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c was");
+    nothing(&["0001_b"], "0001_b has not");
+    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c has");
     assert_eq!(database.history().len(), 6);
 }
 
@@ -377,7 +377,7 @@ fn accept_refuses_names_that_are_unknown_or_pending_and_then_records_nothing() {
     folder.add("0003_d", "create table d ()");
     let accept = |name| command(&database, &folder, &["accept", "0000_a", name]);
     accept("0009_x").exits(64).says(&["no migration is named 0009_x"]);
-    accept("0003_d").exits(64).says(&["0003_d cannot be accepted: not applied yet"]);
+    accept("0003_d").exits(64).says(&["cannot accept 0003_d: not applied yet"]);
     command(&database, &folder, &["accept"]).exits(64).says(&["`accept` needs names, or --all"]);
     assert_eq!(database.history().len(), 3);
     assert_eq!(database.tables(), ["a", "b", "c"]);
@@ -460,7 +460,11 @@ fn an_older_image_says_what_it_does_not_carry_and_starts() {
     let run = premigrate(&database, &older).args(&["--", "echo", "started"]).run().exits(0);
     let run = run.says(&["row 2 (created_at 1700000001000)", "row 3"]);
     assert_eq!(run.stdout, "started\n");
-    command(&database, &older, &["--strict"]).exits(65).says(&["--strict", "row 2", "not carried"]);
+    command(&database, &older, &["--strict"]).exits(65).says(&[
+        "--strict",
+        "row 2",
+        "not in this set",
+    ]);
 }
 
 #[test]
@@ -767,7 +771,7 @@ fn statements_are_told_as_they_have_to_be_run_whatever_the_names() {
             grant(&database, &refused);
         } else {
             let error = refused.events().pop().unwrap();
-            for statement in error["statements"].as_array().unwrap() {
+            for statement in error["sql"].as_array().unwrap() {
                 let statement = statement.as_str().unwrap();
                 assert!(error["message"].as_str().unwrap().contains(statement), "{error}");
                 database.execute(statement);
@@ -950,7 +954,9 @@ fn one_unknown_row_lets_one_migration_be_accepted_not_two() {
     merged.add_at("0002_c", "create table c ()", 1_700_000_000_200);
     merged.add_at("0003_d", "select 1", 1_700_000_001_000);
     let accept = |names: &[&str]| premigrate(&database, &merged).arg("accept").args(names).run();
-    accept(&["0001_b", "0002_c"]).exits(64).says(&["0001_b, 0002_c cannot be accepted"]);
+    accept(&["0001_b", "0002_c"])
+        .exits(64)
+        .says(&["cannot accept 0001_b, 0002_c: not applied yet"]);
     assert_eq!(database.history().len(), 3);
     accept(&["0001_b"]).exits(0);
     assert_eq!(database.history().len(), 4);

@@ -222,7 +222,7 @@ fn skip_looks_at_nothing_and_becomes_the_app() {
         .run()
         .exits(0);
     assert_eq!(run.stdout, "started\n");
-    let told = ["PREMIGRATE_SKIP is set: nothing was looked at or applied", "starting echo"];
+    let told = ["PREMIGRATE_SKIP is set: no migrations were checked or applied", "starting echo"];
     assert_eq!(run.stderr, told.map(|line| format!("premigrate: {line}\n")).concat());
 
     let (database, folder) = (Database::fresh(), who());

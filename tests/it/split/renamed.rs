@@ -57,7 +57,7 @@ fn files_that_begin_with_the_same_settings_are_not_taken_for_one_another() {
     let folder = Folder::empty();
     let other = format!("{set}\ninsert into log values ('b');");
     folder.write("20261122180127_b/migration.sql", other);
-    premigrate(&database, &folder).run().exits(0).does_not_say("an earlier start");
+    premigrate(&database, &folder).run().exits(0).does_not_say("an earlier run");
     assert_eq!(database.rows("select what from log"), ["a", "b"]);
 }
 
