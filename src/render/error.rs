@@ -250,7 +250,7 @@ fn stale_backend_text(migration: &str, pid: &str, error: Option<&ServerError>) -
         None => "did not terminate".to_owned(),
     };
     format!(
-        "{migration}: backend {pid} still runs a statement of an earlier run and {reason}. Run \
+        "{migration}: backend {pid} still runs a statement of an earlier attempt and {reason}. Run \
          `select pg_terminate_backend({pid})`, then try again"
     )
 }
@@ -347,7 +347,7 @@ fn heirs_text(heirs: &Heirs) -> String {
 
 fn unknown_outcome_text(unknown: &UnknownOutcome, nothing_ran: &str) -> String {
     format!(
-        "{}: an earlier run started a statement outside a transaction, and it is not known whether \
+        "{}: an earlier attempt started a statement outside a transaction, and it is not known whether \
          it finished; {nothing_ran}\n\n    {}\n\n  Inspect the database. If the statement finished, \
          or you finish it by hand, run:\n\n    {};\n\n  To have it run again:\n\n    {};",
         unknown.migration,

@@ -38,21 +38,20 @@ pub fn text(event: &Event) -> String {
         Event::Applying { migration, out_of_order: true } => {
             format!("applying {migration} out of order: a later migration is already applied")
         }
-        Event::Resuming { migration, done } => format!(
-            "resuming {migration}: an earlier run finished {} of {} steps",
-            done.done, done.of
-        ),
+        Event::Resuming { migration, done } => {
+            format!("resuming {migration}: {} of {} steps are done already", done.done, done.of)
+        }
         Event::Step { migration, step: StepNumber { step, of }, outside_transaction, took } => {
             let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
             match took {
                 Some(took) => {
                     format!("{migration}: finished step {step} of {of}{kind} in {}", seconds(*took))
                 }
-                None => format!("{migration}: an earlier run finished step {step} of {of}{kind}"),
+                None => format!("{migration}: step {step} of {of}{kind} is done already"),
             }
         }
         Event::EndingBackend { migration, pid } => format!(
-            "{migration}: terminating backend {pid}, which still runs a statement of an earlier run"
+            "{migration}: terminating backend {pid}, which still runs a statement of an earlier attempt"
         ),
         Event::Rebuilding { migration, index } => {
             format!("{migration}: rebuilding the invalid index {index}")
@@ -80,10 +79,10 @@ pub fn text(event: &Event) -> String {
             let count = plural(migrations.len(), "migration");
             match kind {
                 RecordKind::Baseline => {
-                    format!("recorded {count} as applied; nothing was run:\n  {names}")
+                    format!("recorded {count} as applied (not run):\n  {names}")
                 }
                 RecordKind::Accept => {
-                    format!("accepted the current content of {count}; nothing was run:\n  {names}")
+                    format!("accepted the current content of {count} (not run):\n  {names}")
                 }
             }
         }

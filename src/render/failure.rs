@@ -79,8 +79,8 @@ fn advice_text(advice: Advice) -> &'static str {
              recorded, on its own.\n"
         }
         Advice::ResetAll => {
-            "  If it calls a database function that resets all settings, nothing was committed: add \
-             the comment\n  `-- reset` to any migration.\n"
+            "  If it calls a database function that resets all settings, nothing was committed:\n  \
+             add the comment `-- reset` to any migration.\n"
         }
     }
 }

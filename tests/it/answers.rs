@@ -203,7 +203,11 @@ fn a_dry_run_accepts_into_a_table_that_would_be_upgraded_for_it() {
         )
     );
     assert_eq!(history(), before);
-    run(&[&accept]).exits(0).says(&["accepted 1 migration", a, &format!("applied {c}")]);
+    run(&[&accept]).exits(0).says(&[
+        "accepted the current content of 1 migration",
+        a,
+        &format!("applied {c}"),
+    ]);
     let names = "select name from drizzle.__drizzle_migrations order by id";
     assert_eq!(database.rows(names), [a, b, a, c]);
 }

@@ -105,7 +105,9 @@ fn status_shows_what_can_be_read_in_more_than_one_way_and_up_refuses_it() {
     assert!(shown.contains("row 1 (created_at 5000): could be the record of"), "{shown}");
     assert!(shown.ends_with("0 applied, 0 edited, 0 pending, 2 ambiguous\n"), "{shown}");
     command(&database, &folder, &["status", "--exit-code"]).exits(65);
-    up(&database, &folder).exits(65).says(&["row 1 (created_at 5000) may record 0000_a, 0001_b"]);
+    up(&database, &folder)
+        .exits(65)
+        .says(&["row 1 (created_at 5000) could belong to 0000_a or 0001_b"]);
     command(&database, &folder, &["baseline"]).exits(65);
     command(&database, &folder, &["accept", "--all"]).exits(65);
     assert_eq!(database.tables(), Vec::<String>::new());
@@ -213,7 +215,7 @@ fn baseline_records_everything_and_runs_nothing() {
     for folder in [abc(), abc_of_1x(), plain()] {
         let database = Database::fresh();
         let run = command(&database, &folder, &["baseline"]).exits(0);
-        let run = run.says(&["as applied; nothing was run:"]);
+        let run = run.says(&["as applied (not run):"]);
         assert_eq!(run.stdout, "");
         assert_eq!(database.tables(), Vec::<String>::new());
         up(&database, &folder).exits(0).says(&["up to date"]);
@@ -323,7 +325,7 @@ fn accept_adds_a_row_and_leaves_the_old_one() {
     folder.write("0001_b.sql", "create table b (id int)");
     up(&database, &folder).exits(65);
     let run = command(&database, &folder, &["accept", "0001_b"]).exits(0);
-    run.says(&["accepted 1 migration", "0001_b"]);
+    run.says(&["accepted the current content of 1 migration", "0001_b"]);
     let added = format!("4|{}|{}", folder.hash("0001_b.sql"), WHEN[1]);
     assert_eq!(database.rows(HISTORY), [before, vec![added]].concat());
     up(&database, &folder).exits(0).says(&["up to date"]);
@@ -356,7 +358,9 @@ fn accept_takes_the_named_and_all_of_them() {
     command(&database, &folder, &["accept", "0000_a"]).exits(0).does_not_say("0001_b");
     let left = up(&database, &folder).exits(65).says(&["0001_b.sql", "0002_c.sql"]);
     left.does_not_say("0000_a");
-    command(&database, &folder, &["accept", "--all"]).exits(0).says(&["accepted 2 migrations"]);
+    command(&database, &folder, &["accept", "--all"])
+        .exits(0)
+        .says(&["accepted the current content of 2 migrations"]);
     up(&database, &folder).exits(0);
     let nothing = |names: &[&str], told| {
         let run = command(&database, &folder, &[&["accept"], names].concat());
@@ -394,7 +398,7 @@ fn up_accepts_first_and_then_applies() {
     run.exits(65).says(&["0001_b.sql"]);
     assert_eq!(database.tables(), ["a", "b", "c"]);
     let run = premigrate(&database, &folder).arg("--accept=0000_a,0001_b").run().exits(0);
-    run.says(&["accepted 1 migration", "0001_b", "applied 0003_d"]);
+    run.says(&["accepted the current content of 1 migration", "0001_b", "applied 0003_d"]);
     assert_eq!(database.tables(), ["a", "b", "c", "d"]);
 }
 
@@ -409,7 +413,7 @@ fn the_value_that_an_edit_tells_to_set_can_stay_set() {
     let value = value.split_whitespace().next().unwrap();
     assert_eq!(value, "0000_a,0002_c");
     let start = || premigrate(&database, &folder).env("PREMIGRATE_ACCEPT", value).run().exits(0);
-    start().says(&["accepted 2 migrations"]);
+    start().says(&["accepted the current content of 2 migrations"]);
     start().says(&["up to date"]).does_not_say("accepted");
     assert_eq!(database.history().len(), 5);
 
@@ -488,7 +492,14 @@ fn a_history_of_something_else_is_told_with_its_cures() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[("x", 1), ("y", 2)]);
     let run = up(&database, &folder).exits(65);
-    run.says(&["2 rows", "3 migrations", "--dir", "--table", "`baseline`", "--apply-older"]);
+    run.says(&[
+        "2 rows",
+        "3 migrations",
+        "--dir",
+        "--table",
+        "`premigrate baseline`",
+        "--apply-older",
+    ]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
     up(&database, &folder).exits(0);
@@ -528,7 +539,7 @@ fn what_a_foreign_runner_ran_and_was_edited_since_is_not_run_again() {
     let (database, folder) = (Database::fresh(), abc());
     foreign(&database, &folder);
     let run = up(&database, &folder).exits(65);
-    run.says(&["0002_c", "row 3", "`accept NAME`", "--apply-older"]);
+    run.says(&["0002_c", "row 3", "`premigrate accept NAME`", "--apply-older"]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
     up(&database, &folder).exits(0);
@@ -660,7 +671,7 @@ fn a_0x_table_with_an_unmatched_row_is_not_upgraded_and_an_older_app_starts() {
     }
     // Also where `baseline` and --apply-older would else be named, which could write no row.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
-    up(&database, &folder).exits(65).says(&["row 1 (created_at 1)", "the right database"]);
+    up(&database, &folder).exits(65).says(&["row 1 (created_at 1)", "Check that the database"]);
     database.execute(&format!(
         "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",
         WHEN[0]

@@ -302,7 +302,7 @@ fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
     }
     database.execute("delete from t");
     let run = premigrate(&database, &folder).run().exits(0);
-    run.says(&["an earlier run finished 1 of 3 steps", "rebuilding the invalid index public.t_a"]);
+    run.says(&["1 of 3 steps are done already", "rebuilding the invalid index public.t_a"]);
     assert_eq!(database.value(PROGRESS), "");
 }
 
@@ -371,7 +371,7 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
 
     // Edited behind it, and between the statements: the rest runs, once.
     folder.write("0000_a.sql", format!("-- remark\n{}", sql("insert into t values (3)")));
-    premigrate(&database, &folder).run().exits(0).says(&["an earlier run finished 2 of 3 steps"]);
+    premigrate(&database, &folder).run().exits(0).says(&["2 of 3 steps are done already"]);
     assert_eq!(database.rows("select a from t order by a"), ["1", "3"]);
     assert_eq!(database.history(), [folder.hash("0000_a.sql")]);
     assert_eq!(database.value(PROGRESS), "");
