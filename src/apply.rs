@@ -8,6 +8,7 @@ pub mod blockers;
 pub mod catalog_state;
 pub mod error;
 pub mod event;
+pub mod failure;
 mod interrupt;
 pub mod load;
 pub mod lock;
@@ -33,7 +34,8 @@ use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
 use self::error::{ApplyError, RunFailure};
-use self::event::{Broken, Done, Event, Holder, InProgress, RecordKind, RetryReason};
+use self::event::{Applied, Event, Holder, InProgress, RecordKind, RetryReason};
+use self::failure::Broken;
 use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
 use self::next_action::{NextAction, next_action};
@@ -318,11 +320,13 @@ impl<'a> Runner<'a> {
         };
         if times > 2 * MAX_LOST_CONNECTIONS {
             let error = QueryError::Client(lost.trouble);
-            return Err(ApplyError::Unreachable(vec![Attempt::after_connecting(error)]));
+            return Err(ApplyError::Unreachable {
+                attempts: vec![Attempt::after_connecting(error)],
+            });
         }
         (self.emit)(Event::Retrying {
             migration: lost.migration.clone(),
-            why: RetryReason::Lost(lost.trouble.clone()),
+            reason: RetryReason::ConnectionLost { cause: lost.trouble.clone() },
             pause: RETRY_PAUSE,
             attempt: times + 1,
         });
@@ -332,7 +336,7 @@ impl<'a> Runner<'a> {
 
     /// The last loss of this transaction's connection, if it came too often for another attempt.
     /// Then only its guards are sent, to learn whether it was committed.
-    fn lost_too_often(&self, migration: Option<&str>, step: usize) -> Option<Box<Broken>> {
+    fn lost_too_often(&self, migration: Option<&str>, step: Option<usize>) -> Option<Box<Broken>> {
         let (lost, times) = self.lost_connection.as_ref()?;
         let is_same = lost.migration.as_deref() == migration && lost.step == step;
         (*times >= MAX_LOST_CONNECTIONS && is_same).then(|| lost.clone())
@@ -355,7 +359,7 @@ impl<'a> Runner<'a> {
     }
 
     fn record_applied(&mut self, migration: &str, took: Option<Duration>) {
-        (self.emit)(Event::Applied(Done { migration: migration.to_owned(), took }));
+        (self.emit)(Event::Applied(Applied { migration: migration.to_owned(), took }));
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
         (self.lost_connection, self.in_progress) = (None, None);
@@ -365,7 +369,7 @@ impl<'a> Runner<'a> {
         if let Some(plan) = plan {
             if !plan.unknown.is_empty() {
                 let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
-                (self.emit)(Event::Unknown { rows: rows.map(ToString::to_string).collect() });
+                (self.emit)(Event::UnknownRows { rows: rows.map(ToString::to_string).collect() });
             }
             if self.applied.is_empty() {
                 (self.emit)(Event::UpToDate { applied: plan.applied });
@@ -418,7 +422,7 @@ impl LockWait<'_> {
     ) -> Result<(), ApplyError> {
         let left = self.deadline.remaining().unwrap_or_default();
         if left.is_zero() {
-            return Err(ApplyError::LockedOut(holder));
+            return Err(ApplyError::LockedOut { holder });
         }
         let pid = holder.as_ref().map(|holder| holder.pid.clone());
         if self.reported.as_ref() != Some(&pid) {

@@ -1,9 +1,12 @@
 //! Everything that ends the program without the app, and the exit code for each.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
 
 use crate::apply::error::{ApplyError, RunFailure};
+use crate::apply::event::as_text;
 use crate::cli::args::UsageError;
 use crate::cli::config::ConfigError;
 use crate::commands::new::NewError;
@@ -11,41 +14,43 @@ use crate::migrations::layout::LayoutProblem;
 use crate::migrations::source::Origin;
 use crate::process::exec::{self, ExecError};
 
-/// Why the program ended.
-#[derive(Debug)]
+/// Why the program ended. In JSON, `error` is a stable code for programs.
+#[derive(Debug, Serialize)]
+#[serde(tag = "error", rename_all = "snake_case")]
 pub enum Error {
     /// The command line is wrong.
-    Usage(UsageError),
+    Usage(#[serde(skip)] UsageError),
     /// The environment, a file it names, or a connection string is wrong.
-    Config(ConfigError),
+    Config(#[serde(skip)] ConfigError),
     /// The executable was built without migrations, and no folder was named.
     NothingEmbedded,
     /// The migrations folder, or a file in it, cannot be read.
     Unreadable {
-        /// Which.
+        #[serde(serialize_with = "displayed_path")]
         path: PathBuf,
-        /// What the system said.
+        #[serde(skip)]
         error: io::Error,
     },
-    /// The carried set is not one.
+    /// The migrations are invalid.
+    #[serde(rename = "invalid_migrations")]
     InvalidSet {
-        /// Where it came from.
+        #[serde(rename = "from", serialize_with = "as_text")]
         origin: Origin,
-        /// All that is wrong with it.
         problems: Vec<LayoutProblem>,
     },
     /// `new` added nothing.
-    New(NewError),
+    New(#[serde(skip)] NewError),
     /// The signal handlers cannot be set.
-    Signals(io::Error),
+    Signals(#[serde(skip)] io::Error),
     /// The app cannot be executed.
+    #[serde(rename = "app_not_started")]
     App {
-        /// Its name.
         program: String,
-        /// Why.
+        #[serde(skip)]
         reason: ExecError,
     },
-    /// The database could not be asked, or not be changed as asked.
+    /// The database could not be read or changed.
+    #[serde(untagged)]
     Run(Box<RunFailure>),
 }
 
@@ -73,6 +78,10 @@ impl From<ConfigError> for Error {
             error => Error::Config(error),
         }
     }
+}
+
+fn displayed_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl From<RunFailure> for Error {

@@ -224,13 +224,13 @@ fn run_operation(
 fn prepare(config: &Config, emit: &mut dyn FnMut(Event)) -> Result<(MigrationSet, Options), Error> {
     let set = read_migrations(&config.origin)?;
     let options = config.options()?;
-    emit(Event::Carrying {
+    emit(Event::Loaded {
         origin: config.origin.clone(),
         layout: set.layout(),
         migrations: set.migrations().len(),
     });
     for note in &options.target.notes {
-        emit(Event::Note(note.clone()));
+        emit(Event::Note { message: note.clone() });
     }
     Ok((set, options))
 }

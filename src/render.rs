@@ -1,7 +1,7 @@
-//! What happened, in words for people or in JSON: two renderings of the same values.
+//! Text for people and JSON for programs, of the same values.
 //!
-//! Every sentence of a run stands here or in a `Display` beside its type. Ours come first, the
-//! server's words follow whole; neither passwords nor control characters pass.
+//! Serde writes the JSON from the fields of a value. Its sentence is here, or in a `Display` beside
+//! its type. Control characters are escaped here, once, at the end.
 
 mod answers;
 mod backends;
@@ -9,55 +9,42 @@ mod error;
 mod events;
 mod failure;
 mod hints;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::cli::config::Format;
 use crate::error::Error;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
-use crate::sql::redact;
 
 pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
 
-/// An event, as a line or more for stderr.
+/// An event, as one line or more for stderr.
 pub fn event(event: &Event, format: Format) -> String {
     match format {
-        Format::Text => format!("premigrate: {}\n", clean(&events::text(event))),
-        Format::Json => line(events::json(event)),
+        Format::Text => clean(&format!("premigrate: {}\n", events::text(event))),
+        Format::Json => json_line(event),
     }
 }
 
-/// What ended a run, for stderr.
-pub fn ended(ended: &Error, with_app: bool, format: Format) -> String {
+/// The error that ended a run, for stderr.
+pub fn ended(error: &Error, with_app: bool, format: Format) -> String {
     match format {
         Format::Text => {
-            let mut text = format!("premigrate: {}\n", error::text(ended));
-            let kept = error::kept(ended, with_app);
-            if !kept.is_empty() {
-                let _ = write!(text, "\n  {kept}\n");
+            let mut text = format!("premigrate: {}\n", error::text(error));
+            let summary = error::summary(error, with_app);
+            if !summary.is_empty() {
+                let _ = write!(text, "\n  {summary}\n");
             }
-            clean_but(&text, &error::typed(ended))
+            clean(&text)
         }
-        Format::Json => {
-            let mut fields = masked_fields(error::json(ended, with_app));
-            let typed = error::typed(ended);
-            if !typed.is_empty() {
-                let message = clean_but(&error::text(ended), &typed);
-                fields.insert("message".to_owned(), message.into());
-            }
-            if let Error::Run(failure) = ended
-                && let ApplyError::PermissionDenied { statements, .. } = &failure.error
-            {
-                fields.insert("statements".to_owned(), statements.as_slice().into());
-            }
-            json_line(&fields)
-        }
+        Format::Json => json_line(&error::Report::new(error, with_app)),
     }
 }
 
@@ -74,51 +61,9 @@ pub(crate) fn json_line(value: &impl Serialize) -> String {
     line + "\n"
 }
 
-/// One object a line, without passwords.
-fn line(object: Map<String, Value>) -> String {
-    json_line(&masked_fields(object))
-}
-
-fn masked(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(redact::passwords(&text).into_owned()),
-        Value::Array(values) => values.into_iter().map(masked).collect(),
-        Value::Object(fields) => Value::Object(masked_fields(fields)),
-        other => other,
-    }
-}
-
-fn masked_fields(fields: Map<String, Value>) -> Map<String, Value> {
-    fields.into_iter().map(|(name, value)| (name, masked(value))).collect()
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    }
-}
-
-/// Without passwords, and without the characters by which a server, or a file, could drive a
-/// terminal. What a server quotes from a function keeps the line ends of the file that made it.
+/// Without the control characters by which a server or a file could drive a terminal. What a server
+/// quotes from a function keeps the line endings of the file that made it.
 fn clean(text: &str) -> String {
-    printable(&redact::passwords(text))
-}
-
-/// The same, but for these parts of it, in their order: they are told to be typed as they are.
-fn clean_but(text: &str, typed: &[String]) -> String {
-    let (mut cleaned, mut rest) = (String::new(), text);
-    for part in typed {
-        if let Some((before, behind)) = rest.split_once(part) {
-            cleaned.push_str(&clean(before));
-            cleaned.push_str(&printable(part));
-            rest = behind;
-        }
-    }
-    cleaned + &clean(rest)
-}
-
-fn printable(text: &str) -> String {
     text.replace("\r\n", "\n")
         .replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
 }
@@ -138,9 +83,9 @@ fn indented(text: &str) -> String {
     text.replace('\n', "\n    ")
 }
 
-/// What a transaction was about.
+/// A migration, or the rows that were written without one.
 fn subject(migration: &Option<String>) -> &str {
-    migration.as_deref().unwrap_or("the history")
+    migration.as_deref().unwrap_or("the history update")
 }
 
 fn attempt_text(attempt: &Attempt) -> String {

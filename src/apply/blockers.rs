@@ -7,7 +7,7 @@ use crate::apply::event::{Blocker, Event};
 use crate::postgres::conninfo::Target;
 use crate::postgres::session::{Response, Session};
 use crate::process::signals::{Deadline, StopFlag};
-use crate::sql::quote;
+use crate::sql::{quote, redact};
 
 /// How long connecting and each question may take. The one who waits is not looked after meanwhile.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -120,7 +120,8 @@ fn parse(answer: &[Option<String>]) -> Option<Blocker> {
         role: field(2),
         state: field(3),
         since: field(4),
-        query: field(5),
+        // It may be cut in the middle of a password.
+        query: field(5).map(|query| redact::passwords(&query).into_owned()),
         table: field(6),
         others: field(7).and_then(|others| others.parse().ok()).unwrap_or_default(),
     })

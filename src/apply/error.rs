@@ -1,4 +1,9 @@
-//! Why the database is not as it was to be, and the exit code for each reason.
+//! Why a run failed, and the exit code for each reason.
+//!
+//! Serde writes the JSON of an error from its fields: `error` is a stable code for programs. Texts
+//! of a server or a file have their passwords masked before they get here; SQL to be run is ours.
+
+use serde::{Serialize, Serializer};
 
 use crate::history::plan::HistoryMismatch;
 use crate::history::progress::BadProgressTable;
@@ -8,134 +13,171 @@ use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
 use crate::process::signals::Signal;
+use crate::sql::LineColumn;
 
-use super::event::{Blocker, Broken, Failure, Holder, InProgress};
+use super::event::{Blocker, Holder, InProgress, as_text};
+use super::failure::{Broken, Failure, line_and_column};
 
-/// Why the database could not be asked, or not be changed as asked.
-#[derive(Debug)]
+/// Why the database could not be read or changed.
+#[derive(Debug, Serialize)]
+#[serde(tag = "error", rename_all = "snake_case")]
 pub enum ApplyError {
     /// Pending migrations that cannot be run as they are.
-    NotRunnable(Vec<NotRunnable>),
-    /// History and carried set disagree.
+    NotRunnable {
+        migrations: Vec<NotRunnable>,
+    },
+    /// The history does not match the migrations.
     HistoryMismatch(HistoryMismatch),
-    /// The table that is there is not a history.
-    NotHistoryTable(Table, NotHistoryTable),
-    /// No place that was tried let us in.
-    Unreachable(Vec<Attempt>),
+    /// The table in the place of the history is something else.
+    NotHistoryTable {
+        #[serde(flatten)]
+        table: Table,
+        #[serde(serialize_with = "problem_text")]
+        problem: NotHistoryTable,
+    },
+    /// Every attempt to connect failed.
+    Unreachable {
+        attempts: Vec<Attempt>,
+    },
     /// The server is a standby, and stayed one.
     ReadOnly,
-    /// Migrations were edited in what an earlier start has done of them.
-    ChangedSteps(Vec<ChangedStep>),
-    /// Migrations that were begun are not in the set.
-    AbandonedProgress(Vec<AbandonedProgress>),
+    /// Migrations were edited in steps that are done.
+    ChangedSteps {
+        migrations: Vec<ChangedStep>,
+    },
+    /// Migrations that are partly applied are not in the set.
+    AbandonedProgress {
+        migrations: Vec<AbandonedProgress>,
+    },
     /// The progress table cannot be understood.
-    BadProgressTable(Table, BadProgressTable),
-    /// What became of a statement outside any transaction cannot be told.
+    BadProgressTable {
+        #[serde(flatten)]
+        table: Table,
+        #[serde(serialize_with = "as_text")]
+        problem: BadProgressTable,
+    },
+    /// The outcome of a statement outside any transaction is unknown.
     UnknownOutcome(Box<UnknownOutcome>),
-    /// A statement of an earlier start runs on, and cannot be ended.
+    /// A statement of an earlier run is still running and cannot be ended.
     StaleBackend {
-        /// The migration.
         migration: String,
-        /// The backend's process number.
         pid: String,
-        /// Why not, if the server said so.
+        /// The server's refusal, if it refused.
+        #[serde(rename = "server_error")]
         error: Option<ServerError>,
     },
-    /// Someone else seems to be building an index that is to be built.
+    /// Another session seems to be building an index that is to be built.
     IndexBeingBuilt {
-        /// The migration.
         migration: String,
-        /// The index.
         index: String,
     },
-    /// There is no second connection while a statement runs outside a transaction.
+    /// A statement outside a transaction needs a second connection.
     NoSecondConnection {
-        /// The migration.
         migration: String,
     },
-    /// Settings that a statement outside a transaction needs do not survive in a pooler.
+    /// A statement outside a transaction needs settings, which a pooler does not keep.
     PooledSettings {
-        /// The migration.
         migration: String,
-        /// The settings, in the file's words.
+        /// As the file has them.
         settings: Vec<String>,
     },
-    /// A migration failed.
     Failed(Box<Failure>),
-    /// A migration's connection broke, each time it was tried.
+    /// The connection was lost in every attempt at the same transaction.
     ConnectionLost(Box<Broken>),
-    /// The history looks different each time that something is to be written.
+    /// The history was a different one each time that something was to be written.
     HistoryKeepsChanging(Table),
-    /// The server does not answer about the history.
     HistoryTimeout(Table),
-    /// Our role may not do to the history what has to be done.
+    /// Our role lacks privileges on the history.
     PermissionDenied {
-        /// What the server said.
+        #[serde(rename = "server_error")]
         error: ServerError,
-        /// The statements that someone who may has to run.
+        /// The statements that grant them.
+        #[serde(rename = "sql")]
         statements: Vec<String>,
     },
     /// Another runner was at work all the time.
-    LockedOut(Option<Holder>),
-    /// Every attempt at a migration met a lock; with who was last seen to hold it.
-    LockTimeout(Box<Failure>, Option<Blocker>),
-    /// A signal ended the run.
+    LockedOut {
+        holder: Option<Holder>,
+    },
+    /// Every attempt at a migration ran into a lock.
+    LockTimeout {
+        #[serde(flatten)]
+        failure: Box<Failure>,
+        /// The session that was last seen to hold it.
+        blocker: Option<Blocker>,
+    },
     Stopped {
-        /// Which.
+        #[serde(serialize_with = "signal_name")]
         signal: Signal,
-        /// What was running, and whether its roll-back was confirmed.
         rolled_back: Option<RolledBack>,
     },
-    /// A name on the command line is not one of a carried migration.
-    NoSuchMigration(String),
-    /// These are pending, so that there is nothing of them to accept.
-    NotApplied(Vec<String>),
+    /// A name on the command line is not that of a migration.
+    NoSuchMigration {
+        name: String,
+    },
+    /// Migrations to be accepted that are not applied yet.
+    NotApplied {
+        migrations: Vec<String>,
+    },
+}
+
+fn problem_text<S: Serializer>(
+    problem: &NotHistoryTable,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&problem.problem)
+}
+
+fn signal_name<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(signal.name())
 }
 
 /// What a signal interrupted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RolledBack {
-    /// The migration; none where only rows were to be written.
+    /// `None` if only rows were written.
     pub migration: Option<String>,
-    /// Whether the server confirmed the roll-back, or that the statement has ended.
+    /// Whether the server confirmed the rollback, or that the statement has ended.
     pub confirmed: bool,
-    /// What ran, if it was outside a transaction, so that nothing rolls it back.
+    /// The kind of the statement, if it ran outside a transaction and so was not rolled back.
     pub outside_transaction: Option<&'static str>,
 }
 
 /// Progress of a migration that is not in the set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AbandonedProgress {
     pub migration: String,
     /// SQL that gives the progress to the migration's new name, which has to be filled in.
+    #[serde(rename = "sql_if_renamed")]
     pub rename_sql: String,
-    /// SQL that forgets the progress.
+    /// SQL after which the migration counts as never begun.
+    #[serde(rename = "sql_to_forget")]
     pub forget_sql: String,
 }
 
-/// A migration that was edited in what is done already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A migration that was edited in a step that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChangedStep {
-    /// Its file.
     pub file: String,
-    /// The first unit that is not what was done, from 1.
+    /// The first step that differs, from 1.
     pub step: usize,
-    /// Where that begins now, if it is there: line and column, from 1.
-    pub place: Option<crate::sql::LineColumn>,
-    /// How many units are done.
+    /// Where that step begins now, if the file still has it.
+    #[serde(flatten, serialize_with = "line_and_column")]
+    pub position: Option<LineColumn>,
+    /// How many steps are done.
     pub done: usize,
 }
 
-/// A statement outside any transaction that has begun, and of which nothing tells what it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A statement outside any transaction that was started, and of which nothing shows what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnknownOutcome {
-    /// The migration.
     pub migration: String,
-    /// The statement.
     pub statement: String,
-    /// SQL that says it is done.
+    /// SQL that records it as done.
+    #[serde(rename = "sql_if_done")]
     pub done: String,
-    /// SQL that has it run again.
+    /// SQL after which it is run again.
+    #[serde(rename = "sql_to_run_again")]
     pub again: String,
 }
 
@@ -151,10 +193,14 @@ impl ApplyError {
     pub fn exit_code(&self) -> u8 {
         use ApplyError::*;
         match self {
-            NoSuchMigration(_) | NotApplied(_) => 64,
-            NotRunnable(_) | HistoryMismatch(_) | ChangedSteps(_) | AbandonedProgress(_)
-            | BadProgressTable(..) | NotHistoryTable(..) => 65,
-            Unreachable(attempts) => {
+            NoSuchMigration { .. } | NotApplied { .. } => 64,
+            NotRunnable { .. }
+            | HistoryMismatch(_)
+            | ChangedSteps { .. }
+            | AbandonedProgress { .. }
+            | BadProgressTable { .. }
+            | NotHistoryTable { .. } => 65,
+            Unreachable { attempts } => {
                 if attempts.iter().any(|attempt| attempt.cause.is_config_error()) {
                     78
                 } else if attempts.iter().any(|attempt| wait::is_rejection(&attempt.cause)) {
@@ -165,8 +211,8 @@ impl ApplyError {
             }
             ReadOnly => 69,
             Failed(_) | ConnectionLost(_) | UnknownOutcome(_) => 70,
-            LockedOut(_)
-            | LockTimeout(..)
+            LockedOut { .. }
+            | LockTimeout { .. }
             | StaleBackend { .. }
             | IndexBeingBuilt { .. }
             | NoSecondConnection { .. }
@@ -179,18 +225,18 @@ impl ApplyError {
     }
 }
 
-/// An error, and what had been done before it.
-#[derive(Debug)]
+/// An error, and what the run did before it.
+#[derive(Debug, Serialize)]
 pub struct RunFailure {
-    /// Why the run ended.
+    #[serde(flatten)]
     pub error: ApplyError,
-    /// The migrations that this run applied; they stay.
+    /// The migrations that this run applied; they are kept.
     pub applied: Vec<String>,
     /// The migrations that are still pending, with the one that failed.
     pub pending: Vec<String>,
-    /// The migration whose connection broke, so that it is open whether it was committed.
+    /// The migration that was or was not committed when its connection was lost.
     pub uncertain: Option<String>,
-    /// The migration that was under way in several units.
+    /// The migration with several steps that was not finished.
     pub in_progress: Option<InProgress>,
 }
 
@@ -198,11 +244,13 @@ impl RunFailure {
     /// How many are pending beside the one that failed.
     pub fn pending_after_failure(&self) -> usize {
         let failed = match &self.error {
-            ApplyError::Failed(failure) | ApplyError::LockTimeout(failure, _) => {
+            ApplyError::Failed(failure) | ApplyError::LockTimeout { failure, .. } => {
                 failure.migration.as_ref()
             }
             ApplyError::ConnectionLost(broken) => broken.migration.as_ref(),
-            ApplyError::Stopped { rolled_back: Some(it), .. } => it.migration.as_ref(),
+            ApplyError::Stopped { rolled_back: Some(rolled_back), .. } => {
+                rolled_back.migration.as_ref()
+            }
             _ => None,
         };
         self.pending

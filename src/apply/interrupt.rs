@@ -4,7 +4,8 @@ use crate::postgres::session::{ConnectionError, QueryError};
 use crate::process::signals::Signal;
 
 use super::error::ApplyError;
-use super::event::{Broken, Holder};
+use super::event::Holder;
+use super::failure::Broken;
 use super::transaction::{self, StepRef};
 
 /// Ends a round of work. `?` carries it up to the loop in [`super::run`].
@@ -51,7 +52,7 @@ pub(super) fn connection_lost(
 ) -> Setback {
     Setback::ConnectionLost(Box::new(Broken {
         migration: step.map(|step| step.migration.name.clone()),
-        step: step.map_or(0, |step| step.number.step),
+        step: step.map(|step| step.number.step),
         completed,
         statements: step.map_or(0, |step| step.script.statements().len()),
         trouble: error,

@@ -31,7 +31,9 @@ pub fn load(
     let (session, answers) = match wait::connect(&options.target, limits, stop, emit, ask) {
         Ok(connected) => connected,
         Err(ConnectError::Stopped(signal)) => return Err(signal.into()),
-        Err(ConnectError::Unreachable(attempts)) => return Err(ApplyError::Unreachable(attempts)),
+        Err(ConnectError::Unreachable(attempts)) => {
+            return Err(ApplyError::Unreachable { attempts });
+        }
         Err(ConnectError::HistoryTimeout) => {
             return Err(ApplyError::HistoryTimeout(options.table.clone()));
         }
@@ -106,9 +108,9 @@ impl Answers {
     fn history(&self, options: &Options) -> Result<History, ApplyError> {
         let table = &options.table;
         match &self.history {
-            HistoryAnswer::Read(sets) => {
-                table.parse(sets).map_err(|not| ApplyError::NotHistoryTable(table.clone(), not))
-            }
+            HistoryAnswer::Read(sets) => table
+                .parse(sets)
+                .map_err(|problem| ApplyError::NotHistoryTable { table: table.clone(), problem }),
             HistoryAnswer::NoTable(row) => Ok(Table::parse_schema_exists(row)),
             HistoryAnswer::Denied { error, table_exists } => {
                 let role = &options.target.user;
@@ -126,7 +128,7 @@ impl Answers {
         match &self.progress {
             ProgressAnswer::NoTable => Ok(Progress::default()),
             ProgressAnswer::Read { owned, row } => progress::parse(*owned, row)
-                .map_err(|not| ApplyError::BadProgressTable(table.clone(), not)),
+                .map_err(|problem| ApplyError::BadProgressTable { table: table.clone(), problem }),
             ProgressAnswer::Denied(error) => Err(ApplyError::PermissionDenied {
                 error: error.clone(),
                 statements: progress::grants_sql(table, true, &options.target.user),

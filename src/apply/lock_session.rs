@@ -138,7 +138,8 @@ impl Runner<'_> {
             }
             Some(cause) => {
                 let place = "the second connection".to_owned();
-                Err(ApplyError::Unreachable(vec![ConnectAttempt { place, cause }]).into())
+                Err(ApplyError::Unreachable { attempts: vec![ConnectAttempt { place, cause }] }
+                    .into())
             }
         }
     }
@@ -189,7 +190,7 @@ impl Runner<'_> {
             let Some(failure) = failure else { continue };
             let reason = lock_timeout(&failure.error, None, false);
             if !self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason)? {
-                return Err(ApplyError::LockTimeout(failure, None).into());
+                return Err(ApplyError::LockTimeout { failure, blocker: None }.into());
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::session::Session;
 
 use super::Runner;
-use super::event::{Event, InProgress, StepNumber};
+use super::event::{Event, InProgress, StepNumber, StepsDone};
 use super::interrupt::{Interrupt, Setback};
 use super::recovery::Recovered;
 use super::state::{DatabaseState, ProgressChange};
@@ -56,7 +56,7 @@ impl Runner<'_> {
         if done > 0 {
             (self.emit)(Event::Resuming {
                 migration: migration.name.clone(),
-                done: StepNumber { step: done, of: steps.len() },
+                done: StepsDone { done, of: steps.len() },
             });
         }
         for (number, step) in (1..).zip(steps).skip(done) {
@@ -85,7 +85,7 @@ impl Runner<'_> {
         let StepNumber { step: number, of } = step.number;
         self.in_progress = (of > 1).then(|| InProgress {
             migration: step.migration.name.clone(),
-            reached: step.number,
+            step: step.number,
             outside_transaction: step.step.outside_transaction,
         });
         self.check_signal()?;
@@ -169,7 +169,7 @@ impl Runner<'_> {
     fn report_step(&mut self, step: StepRef<'_>, took: Option<Duration>) {
         (self.emit)(Event::Step {
             migration: step.migration.name.clone(),
-            reached: step.number,
+            step: step.number,
             outside_transaction: step.step.outside_transaction,
             took,
         });

@@ -37,7 +37,7 @@ pub(super) fn next_action(
         Operation::Accept { names } => {
             let plan = accept_plan(set, names.as_deref(), history)?;
             if !plan.not_applied.is_empty() {
-                return Err(ApplyError::NotApplied(plan.not_applied));
+                return Err(ApplyError::NotApplied { migrations: plan.not_applied });
             }
             Ok(record(plan, RecordKind::Accept).unwrap_or(nothing))
         }
@@ -78,5 +78,5 @@ fn record(plan: RecordPlan, kind: RecordKind) -> Option<NextAction> {
 
 fn index_of(set: &MigrationSet, name: &str) -> Result<usize, ApplyError> {
     let index = set.migrations().iter().position(|migration| migration.name == name);
-    index.ok_or_else(|| ApplyError::NoSuchMigration(name.to_owned()))
+    index.ok_or_else(|| ApplyError::NoSuchMigration { name: name.to_owned() })
 }

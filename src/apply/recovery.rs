@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::history::progress::{self, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
+use crate::sql::redact;
 
 use super::Runner;
 use super::catalog_state::{self, CatalogState};
@@ -75,13 +76,9 @@ impl Runner<'_> {
         if begun.hash == step.step.hash.as_str() {
             return Ok(Recovered::Done);
         }
-        Err(ApplyError::ChangedSteps(vec![ChangedStep {
-            file: step.migration.file.clone(),
-            step: begun.step,
-            place: None,
-            done: begun.step,
-        }])
-        .into())
+        let file = step.migration.file.clone();
+        let changed = ChangedStep { file, step: begun.step, position: None, done: begun.step };
+        Err(ApplyError::ChangedSteps { migrations: vec![changed] }.into())
     }
 
     fn finish_half_done(
@@ -90,10 +87,8 @@ impl Runner<'_> {
         step: StepRef<'_>,
         rest: &str,
     ) -> Result<(), Interrupt> {
-        (self.emit)(Event::Note(format!(
-            "{}: a statement was half done and cannot be undone; finishing it: {rest}",
-            step.migration.name
-        )));
+        let migration = step.migration.name.clone();
+        (self.emit)(Event::Finishing { migration, sql: rest.to_owned() });
         self.run_repair(session, step, rest)
     }
 
@@ -126,7 +121,7 @@ impl Runner<'_> {
             let Some(pid) = pid else { return Ok(()) };
             if reported.is_none() {
                 let migration = migration.clone();
-                (self.emit)(Event::EndingOrphan { migration, pid: pid.clone() });
+                (self.emit)(Event::EndingBackend { migration, pid: pid.clone() });
                 reported = Some(pid);
             }
             if deadline.sleep(Duration::from_millis(100)).is_err() {
@@ -142,7 +137,7 @@ impl Runner<'_> {
         let table = &self.options.table;
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: step.migration.name.clone(),
-            statement: begun.statement.clone().unwrap_or_default(),
+            statement: redact::passwords(begun.statement.as_deref().unwrap_or_default()).into(),
             done: progress::set_finished_sql(table, &begun.migration, begun.step),
             again: progress::delete_started_sql(table, &begun.migration, begun.step),
         }))

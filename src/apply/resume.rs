@@ -12,7 +12,7 @@ use crate::migrations::steps::{Step, Steps};
 use crate::sql::LineColumn;
 
 use super::error::{AbandonedProgress, ApplyError, ChangedStep};
-use super::event::StepNumber;
+use super::event::StepsDone;
 
 /// Reads the SQL of what is pending, and finds the steps that are done. Refuses a migration that
 /// cannot run as it is, one that was edited in what is done of it, and progress of a migration that
@@ -24,13 +24,14 @@ pub fn prepare<'a>(
     table: &Table,
 ) -> Result<Vec<PreparedMigration<'a>>, ApplyError> {
     let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
-    let mut prepared = prepared::prepare(pending).map_err(ApplyError::NotRunnable)?;
+    let mut prepared =
+        prepared::prepare(pending).map_err(|migrations| ApplyError::NotRunnable { migrations })?;
     if progress.records.is_empty() {
         return Ok(prepared);
     }
     let abandoned = abandoned(set, progress, table);
     if !abandoned.is_empty() {
-        return Err(ApplyError::AbandonedProgress(abandoned));
+        return Err(ApplyError::AbandonedProgress { migrations: abandoned });
     }
     let mut changed = Vec::new();
     for (pending, prepared) in plan.pending.iter().zip(&mut prepared) {
@@ -38,15 +39,19 @@ pub fn prepare<'a>(
         split_as_before(migration, prepared, progress);
         changed.extend(changed_step(migration, prepared, progress));
     }
-    if changed.is_empty() { Ok(prepared) } else { Err(ApplyError::ChangedSteps(changed)) }
+    if changed.is_empty() {
+        Ok(prepared)
+    } else {
+        Err(ApplyError::ChangedSteps { migrations: changed })
+    }
 }
 
 /// How much of a migration is done, if it was begun.
-pub fn reached(migration: &Migration, progress: &Progress) -> Option<StepNumber> {
+pub fn reached(migration: &Migration, progress: &Progress) -> Option<StepsDone> {
     progress.of(&migration.name).next()?;
     let mut prepared = PreparedMigration::parse(migration).ok()?;
     split_as_before(migration, &mut prepared, progress);
-    Some(StepNumber { step: prepared.done, of: prepared.steps.all().len() })
+    Some(StepsDone { done: prepared.done, of: prepared.steps.all().len() })
 }
 
 /// Progress of migrations that are not in the set: renamed or removed since they were begun.
@@ -93,7 +98,7 @@ fn changed_step(
     Some(ChangedStep {
         file: migration.file.clone(),
         step: record.step,
-        place: statement.map(|statement| LineColumn::at(text, statement.start)),
+        position: statement.map(|statement| LineColumn::at(text, statement.start)),
         done: prepared.done,
     })
 }

@@ -9,7 +9,8 @@ use crate::process::signals::{Deadline, Signal};
 
 use super::blockers::{Observer, Waiting};
 use super::error::{ApplyError, RolledBack};
-use super::event::{Blocker, Event, Failure, Holder, RetryReason};
+use super::event::{Blocker, Event, Holder, RetryReason};
+use super::failure::Failure;
 use super::interrupt::{Interrupt, Setback, connection_lost};
 use super::lock;
 use super::state::DatabaseState;
@@ -60,7 +61,7 @@ impl<'a> Runner<'a> {
         state: &DatabaseState,
     ) -> Result<Vec<Option<String>>, Interrupt> {
         let migration = spec.step.map(|step| step.migration.name.as_str());
-        let step_number = spec.step.map_or(0, |step| step.number.step);
+        let step_number = spec.step.map(|step| step.number.step);
         let mut backoff = Backoff::default();
         loop {
             let transaction =
@@ -84,7 +85,7 @@ impl<'a> Runner<'a> {
             };
             let reason = lock_timeout(&failure.error, blocker.as_ref(), false);
             if !self.pause_for_lock(&mut backoff, migration, reason)? {
-                return Err(ApplyError::LockTimeout(failure, blocker).into());
+                return Err(ApplyError::LockTimeout { failure, blocker }.into());
             }
         }
     }
@@ -196,7 +197,7 @@ impl<'a> Runner<'a> {
         backoff.pause = (backoff.pause * 2).min(MAX_LOCK_RETRY_PAUSE);
         (self.emit)(Event::Retrying {
             migration: migration.map(str::to_owned),
-            why: reason,
+            reason,
             pause,
             attempt: backoff.attempt,
         });
@@ -210,7 +211,12 @@ pub(super) fn lock_timeout(
     blocker: Option<&Blocker>,
     outside_transaction: bool,
 ) -> RetryReason {
-    RetryReason::Lock { error: error.clone(), blocker: blocker.cloned(), outside_transaction }
+    RetryReason::Lock {
+        sqlstate: error.code.clone(),
+        message: error.message.clone(),
+        blocker: blocker.cloned(),
+        outside_transaction,
+    }
 }
 
 pub(super) fn stopped(signal: Signal, step: Option<StepRef<'_>>, confirmed: bool) -> ApplyError {

@@ -4,7 +4,7 @@ use crate::history::plan::Plan;
 use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
 use crate::process::signals::Deadline;
-use crate::sql::{Piece, Script, Statement};
+use crate::sql::{Piece, Script, Statement, redact};
 
 use super::error::ApplyError;
 use super::event::{Event, StepNumber};
@@ -60,11 +60,7 @@ impl Runner<'_> {
         }
         if !self.pooler_noted {
             self.pooler_noted = true;
-            (self.emit)(Event::Note(
-                "connected through a pooler: statements outside a transaction run without our time \
-                 limits"
-                    .to_owned(),
-            ));
+            (self.emit)(Event::NoTimeLimits);
         }
         Ok(())
     }
@@ -122,7 +118,11 @@ fn needed_settings(replay: &[Piece<'_>]) -> Vec<String> {
         let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
         !set.is_some_and(|set| set.resets || harmless(&set.name))
     };
-    replay.iter().filter(is_needed).map(|setting| setting.text.to_string()).collect()
+    replay
+        .iter()
+        .filter(is_needed)
+        .map(|setting| redact::passwords(&setting.text).into_owned())
+        .collect()
 }
 
 fn lost_in_pooler(step: StepRef<'_>, settings: Vec<String>) -> ApplyError {

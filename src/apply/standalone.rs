@@ -15,7 +15,8 @@ use crate::sql::{Script, Statement};
 use super::blockers::{Observer, Waiting};
 use super::catalog_state::{self, CatalogState, Inspection};
 use super::error::ApplyError;
-use super::event::{Blocker, Event, Failure};
+use super::event::{Blocker, Event};
+use super::failure::Failure;
 use super::interrupt::{Interrupt, Setback, query_failed};
 use super::lock_session::{
     CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
@@ -88,7 +89,8 @@ impl Runner<'_> {
         statement: &Statement<'_>,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
-        if let Some(lost) = self.lost_too_often(Some(&step.migration.name), step.number.step) {
+        if let Some(lost) = self.lost_too_often(Some(&step.migration.name), Some(step.number.step))
+        {
             return Err(ApplyError::ConnectionLost(lost).into());
         }
         self.apply_session_settings(session, step)?;
@@ -251,10 +253,8 @@ impl Runner<'_> {
         let Some(question) = catalog_state::leftover_indexes_sql(statement) else { return };
         let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
         let leftover = session.query_row(&question, deadline).ok().flatten();
-        if let Some(drop) = leftover.and_then(|row| row.into_iter().next().flatten()) {
-            (self.emit)(Event::Note(format!(
-                "an interrupted statement has left INVALID indexes; to drop them: {drop}"
-            )));
+        if let Some(sql) = leftover.and_then(|row| row.into_iter().next().flatten()) {
+            (self.emit)(Event::InvalidIndexes { sql });
         }
     }
 
@@ -317,7 +317,9 @@ impl Runner<'_> {
             let reason = lock_timeout(&error, blocker.as_ref(), true);
             match self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason) {
                 Ok(true) => {}
-                Ok(false) => return Sent::Failed(ApplyError::LockTimeout(failure(), blocker)),
+                Ok(false) => {
+                    return Sent::Failed(ApplyError::LockTimeout { failure: failure(), blocker });
+                }
                 Err(error) => return Sent::Failed(error),
             }
             if let Err(sent) = before_again(self) {

@@ -12,7 +12,8 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::apply::event::{Phase, StepNumber};
+use crate::apply::event::StepNumber;
+use crate::apply::failure::Phase;
 use crate::apply::lock;
 use crate::history::progress;
 use crate::history::table::{self, NewRow, Table, TableVersion};

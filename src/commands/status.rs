@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::apply::QUERY_TIMEOUT;
 use crate::apply::error::ApplyError;
-use crate::apply::event::{Event, StepNumber};
+use crate::apply::event::{Event, StepsDone};
 use crate::apply::load::{self, Loaded};
 use crate::apply::resume;
 use crate::cli::config::Options;
@@ -199,7 +199,7 @@ fn status(
             MigrationStatus::Ambiguous => (MigrationState::Ambiguous, None),
             MigrationStatus::Pending => {
                 let state = match resume::reached(migration, progress) {
-                    Some(StepNumber { step: steps_done, of: step_count }) => {
+                    Some(StepsDone { done: steps_done, of: step_count }) => {
                         MigrationState::Partial { steps_done, step_count }
                     }
                     None if out_of_order() => MigrationState::OutOfOrder,

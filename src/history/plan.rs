@@ -56,22 +56,39 @@ pub struct RecordPlan {
 /// Why nothing runs: the history and the migrations disagree. Migrations go by their names, rows by
 /// what [`Row`] displays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "mismatch", rename_all = "snake_case")]
 pub enum HistoryMismatch {
     /// The files of these migrations changed after they had been applied.
-    Edited(Vec<EditedMigration>),
+    Edited { migrations: Vec<EditedMigration> },
     /// Each of these rows could record any of several migrations.
     Ambiguous { rows: Vec<String>, migrations: Vec<String> },
     /// No row records any of the migrations.
     NothingMatches { row_count: usize, migration_count: usize },
     /// These pending migrations come before the first one that was applied.
-    OlderThanHistory { pending: Vec<String>, first_applied: String },
+    OlderThanHistory {
+        #[serde(rename = "migrations")]
+        pending: Vec<String>,
+        first_applied: String,
+    },
     /// These pending migrations may be what the unknown rows recorded.
-    PossiblyApplied { pending: Vec<String>, unknown: Vec<String> },
+    PossiblyApplied {
+        #[serde(rename = "migrations")]
+        pending: Vec<String>,
+        #[serde(rename = "rows")]
+        unknown: Vec<String>,
+    },
     /// The table of Drizzle 0.x has to be upgraded, but no migration gives these rows a name.
-    NotUpgradable { unknown: Vec<String> },
+    NotUpgradable {
+        #[serde(rename = "rows")]
+        unknown: Vec<String>,
+    },
     /// `--strict` refuses these.
-    Strict { out_of_order: Vec<String>, unknown: Vec<String> },
+    Strict {
+        #[serde(rename = "migrations")]
+        out_of_order: Vec<String>,
+        #[serde(rename = "rows")]
+        unknown: Vec<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -205,7 +222,7 @@ impl<'a> Comparison<'a> {
             })
         });
         let edited: Vec<_> = edited.collect();
-        if edited.is_empty() { Ok(()) } else { Err(HistoryMismatch::Edited(edited)) }
+        if edited.is_empty() { Ok(()) } else { Err(HistoryMismatch::Edited { migrations: edited }) }
     }
 
     /// As drizzle-orm 1.x, upgrades a table of 0.x only if every row gets a name.

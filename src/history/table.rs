@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::migrations::layout::folder_prefix;
 use crate::migrations::migration::{Layout, Migration};
 use crate::postgres::result::ResultRow;
@@ -72,7 +74,7 @@ pub struct NotHistoryTable {
 }
 
 /// Where the history is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Table {
     schema: String,
     name: String,

@@ -1,13 +1,17 @@
-//! What the server said, as data.
+//! The server's errors and notices, as data.
 
 use postgres::error::{DbError, ErrorPosition};
+use serde::{Serialize, Serializer};
+
+use crate::sql::redact;
 
 /// An error or notice of the server, with every field that helps a person.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServerError {
     /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, ...: in English, whatever `lc_messages` is.
     pub severity: String,
     /// The SQLSTATE.
+    #[serde(rename = "sqlstate")]
     pub code: String,
     /// The primary message.
     pub message: String,
@@ -16,14 +20,17 @@ pub struct ServerError {
     /// HINT.
     pub hint: Option<String>,
     /// Where it is, if the server knows.
+    #[serde(flatten, serialize_with = "internal_query")]
     pub position: Option<Position>,
     /// CONTEXT: the stack of PL/pgSQL functions and the like.
+    #[serde(rename = "where")]
     pub context: Option<String>,
     /// The schema of the object it is about.
     pub schema: Option<String>,
     /// The table it is about.
     pub table: Option<String>,
     /// The column it is about.
+    #[serde(rename = "column_name")]
     pub column: Option<String>,
     /// The data type it is about.
     pub datatype: Option<String>,
@@ -87,30 +94,54 @@ impl ServerError {
     }
 }
 
+/// The query inside a function and the position in it, as two fields. A position in the text that
+/// was sent means nothing without that text.
+fn internal_query<S: Serializer>(
+    position: &Option<Position>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        query: Option<&'a str>,
+        query_position: Option<usize>,
+    }
+    let (query, query_position) = match position {
+        Some(Position::InInternalQuery { query, position }) => (Some(query.as_str()), *position),
+        Some(Position::InStatement(_)) | None => (None, 0),
+    };
+    Fields { query, query_position: query.map(|_| query_position) }.serialize(serializer)
+}
+
 impl From<&DbError> for ServerError {
+    /// Masks the passwords in what the server quotes.
     fn from(error: &DbError) -> ServerError {
-        let text = |field: Option<&str>| field.map(str::to_owned);
+        let masked = |text: &str| redact::passwords(text).into_owned();
+        let text = |field: Option<&str>| field.map(masked);
+        let name = |field: Option<&str>| field.map(str::to_owned);
         ServerError {
             severity: match error.parsed_severity() {
                 Some(severity) => severity.to_string(),
                 None => error.severity().to_owned(),
             },
             code: error.code().code().to_owned(),
-            message: error.message().to_owned(),
+            message: masked(error.message()),
             detail: text(error.detail()),
             hint: text(error.hint()),
             position: error.position().map(|position| match position {
                 ErrorPosition::Original(position) => Position::InStatement(*position as usize),
                 ErrorPosition::Internal { position, query } => {
-                    Position::InInternalQuery { query: query.clone(), position: *position as usize }
+                    let before: String =
+                        query.chars().take((*position as usize).saturating_sub(1)).collect();
+                    let position = masked(&before).chars().count() + 1;
+                    Position::InInternalQuery { query: masked(query), position }
                 }
             }),
             context: text(error.where_()),
-            schema: text(error.schema()),
-            table: text(error.table()),
-            column: text(error.column()),
-            datatype: text(error.datatype()),
-            constraint: text(error.constraint()),
+            schema: name(error.schema()),
+            table: name(error.table()),
+            column: name(error.column()),
+            datatype: name(error.datatype()),
+            constraint: name(error.constraint()),
         }
     }
 }

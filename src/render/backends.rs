@@ -1,64 +1,48 @@
-//! Who holds what others wait for.
+//! Sessions of others: the runner that holds our lock, and what a statement of ours waits for.
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
-
 use crate::apply::event::{Blocker, Holder};
-use crate::sql::redact;
 
-/// Who holds our lock.
 pub fn holder_text(holder: Option<&Holder>) -> String {
     let Some(holder) = holder else {
-        return "our role may not see which".to_owned();
+        return "not visible to this role".to_owned();
     };
     let mut text = format!("backend {}", holder.pid);
-    for (what, value) in [
+    for (label, value) in [
         (" of ", &holder.application),
         (" from ", &holder.address),
-        (", at work for ", &holder.since),
+        (", running for ", &holder.since),
     ] {
         if let Some(value) = value {
-            let _ = write!(text, "{what}{value}");
+            let _ = write!(text, "{label}{value}");
         }
     }
     text
 }
 
-/// The same as an object.
-pub fn holder_json(holder: &Holder) -> Value {
-    json!({
-        "pid": holder.pid,
-        "application": holder.application,
-        "address": holder.address,
-        "since": holder.since,
-    })
-}
-
-/// Behind "lock": on what, and who holds it.
-pub fn blocker_text(blocker: &Blocker) -> String {
-    let mut text = String::new();
+/// The lock and the session that holds it: "lock on t held by backend 7 of app, ...".
+pub fn lock_text(blocker: &Blocker) -> String {
+    let mut text = String::from("lock");
     if let Some(table) = &blocker.table {
-        let _ = write!(text, "on {table} ");
+        let _ = write!(text, " on {table}");
     }
     if blocker.pid == "0" {
-        text.push_str("held by a prepared transaction");
+        text.push_str(" held by a prepared transaction");
     } else {
-        let _ = write!(text, "held by backend {}", blocker.pid);
+        let _ = write!(text, " held by backend {}", blocker.pid);
     }
-    for (what, value) in [
+    for (label, value) in [
         (" of ", &blocker.application),
         (", role ", &blocker.role),
         (", ", &blocker.state),
         (" for ", &blocker.since),
     ] {
         if let Some(value) = value {
-            let _ = write!(text, "{what}{value}");
+            let _ = write!(text, "{label}{value}");
         }
     }
     if let Some(query) = &blocker.query {
-        // It may end in the middle of a password, and more of ours follows.
-        let query = redact::passwords(query);
         let words: Vec<&str> = query.split_whitespace().collect();
         let _ = write!(text, ": {}", words.join(" "));
     }
@@ -66,18 +50,4 @@ pub fn blocker_text(blocker: &Blocker) -> String {
         let _ = write!(text, " (and {} more)", blocker.others);
     }
     text
-}
-
-/// The same as an object.
-pub fn blocker_json(blocker: &Blocker) -> Value {
-    json!({
-        "pid": blocker.pid,
-        "application": blocker.application,
-        "role": blocker.role,
-        "state": blocker.state,
-        "since": blocker.since,
-        "query": blocker.query,
-        "table": blocker.table,
-        "others": blocker.others,
-    })
 }

@@ -1,33 +1,65 @@
-//! What ended a run: what happened, what this run did, and what it left.
+//! The text and the JSON of the error that ended a run, with what the run did and what it left.
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 
 use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
-use crate::apply::event::{InProgress, StepNumber};
+use crate::apply::event::{Blocker, Holder, InProgress, StepNumber};
+use crate::apply::failure::{Broken, Failure, line_and_column};
 use crate::cli::args::shell_word;
+use crate::commands::check::Lint;
 use crate::error::Error;
-use crate::history::plan::HistoryMismatch;
+use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
+use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
 use crate::migrations::source::Origin;
+use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
 use crate::process::exec::ExecError;
+use crate::process::signals::Signal;
+use crate::sql::{LineColumn, redact};
 
-use super::backends::{blocker_json, blocker_text, holder_text};
-use super::{
-    attempt_json, attempt_text, clean, failure, hints, indented, object, plural, subject,
-    trouble_text,
-};
+use super::backends::{holder_text, lock_text};
+use super::{attempt_text, failure, hints, indented, plural, subject, trouble_text};
 
-/// Below an error: what this run did, and what it left.
-pub fn kept(error: &Error, with_app: bool) -> String {
+/// An error as JSON.
+#[derive(Serialize)]
+pub struct Report<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    error: &'a Error,
+    /// Our sentence; a failed migration has the server's message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    exit_code: u8,
+    /// Only where there is an app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_started: Option<bool>,
+}
+
+impl Report<'_> {
+    pub fn new(error: &Error, with_app: bool) -> Report<'_> {
+        let is_failure = matches!(error, Error::Run(run)
+            if matches!(run.error, ApplyError::Failed(_) | ApplyError::LockTimeout { .. }));
+        Report {
+            event: if is_failure { "failed" } else { "error" },
+            error,
+            message: (!is_failure).then(|| text(error)),
+            exit_code: error.exit_code(),
+            app_started: with_app.then_some(false),
+        }
+    }
+}
+
+/// The paragraph below an error: what this run did, and what it left.
+pub fn summary(error: &Error, with_app: bool) -> String {
     let mut sentences = match error {
-        Error::Run(failure) => kept_by_run(failure),
+        Error::Run(failure) => run_summary(failure),
         _ => Vec::new(),
     };
     let exec_failed = matches!(error, Error::App { .. });
@@ -37,270 +69,292 @@ pub fn kept(error: &Error, with_app: bool) -> String {
     sentences.join(" ")
 }
 
-fn kept_by_run(ended: &RunFailure) -> Vec<String> {
+fn run_summary(run: &RunFailure) -> Vec<String> {
     let mut sentences = Vec::new();
-    sentences.extend(ended.in_progress.as_ref().and_then(stays_text));
-    match (ended.applied.len(), ended.pending_after_failure()) {
+    sentences.extend(run.in_progress.as_ref().and_then(steps_kept_text));
+    match (run.applied.len(), run.pending_after_failure()) {
         (0, 0) => {}
-        (0, pending) if pending == ended.pending.len() => {
-            sentences
-                .push(format!("{pending} {} pending.", if pending == 1 { "is" } else { "are" }));
+        (0, pending) if pending == run.pending.len() => {
+            sentences.push(format!("{pending} {} pending.", is_or_are(pending)));
         }
-        (0, pending) => sentences.push(format!("{} pending.", more_are(pending))),
+        (0, pending) => sentences.push(format!("{pending} more {} pending.", is_or_are(pending))),
         (applied, pending) => {
-            let are = if applied == 1 { "is" } else { "are" };
-            let mut sentence =
-                format!("{} applied in this run {are} kept", plural(applied, "migration"));
+            let mut sentence = format!(
+                "{} applied in this run {} kept",
+                plural(applied, "migration"),
+                is_or_are(applied)
+            );
             if pending > 0 {
-                let _ = write!(sentence, "; {} pending", more_are(pending));
+                let _ = write!(sentence, "; {pending} more {} pending", is_or_are(pending));
             }
             sentences.push(format!("{sentence}."));
         }
     }
-    if let Some(uncertain) = &ended.uncertain {
+    if let Some(uncertain) = &run.uncertain {
         sentences.push(format!(
-            "Whether {uncertain} was committed is not known; the next start finds out."
+            "It is not known whether {uncertain} was committed; the next run checks."
         ));
     }
     sentences
 }
 
-fn more_are(count: usize) -> String {
-    format!("{count} more {}", if count == 1 { "is" } else { "are" })
+fn is_or_are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
-/// What happened in a run; an error before which this run had applied something, does not say that nothing
-/// was run.
-fn run_text(ended: &RunFailure) -> String {
-    let mut text = apply_error_text(&ended.error);
-    text.extend(before(ended).map(|next| format!(" before {next}")));
-    if ended.applied.is_empty() {
-        text
-    } else {
-        text.replace("nothing was run", "nothing more was run")
-    }
+/// The steps of an unfinished migration that are done.
+fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
+    let InProgress { migration, step: StepNumber { step, of }, .. } = in_progress;
+    let done = step - 1;
+    (done > 0).then(|| {
+        format!(
+            "{done} of {of} steps of {migration} {} done and kept; the next run continues with step \
+             {step}.",
+            is_or_are(done)
+        )
+    })
 }
 
-/// What a signal that interrupted nothing has kept from being run.
-fn before(ended: &RunFailure) -> Option<String> {
-    let ApplyError::Stopped { rolled_back: None, .. } = ended.error else { return None };
-    match (&ended.uncertain, &ended.in_progress) {
-        // It may have been run.
-        (Some(_), _) => None,
-        (
-            None,
-            Some(InProgress { migration, reached: StepNumber { step, of }, outside_transaction }),
-        ) => {
-            let what = outside_transaction.map(|what| format!(", {what}")).unwrap_or_default();
-            Some(format!("step {step} of {of} of {migration}{what}"))
-        }
-        (None, None) => ended.pending.first().cloned(),
-    }
-}
-
-/// What happened.
+/// The sentence of an error.
 pub fn text(error: &Error) -> String {
     match error {
-        Error::Usage(usage) => format!("{usage} (see --help)"),
-        Error::Config(invalid) => invalid.to_string(),
-        Error::NothingEmbedded => "this executable carries no migrations; name a folder with \
+        // It may quote an argument that has a password in it.
+        Error::Usage(usage) => format!("{} (see --help)", redact::passwords(&usage.to_string())),
+        Error::Config(problem) => problem.to_string(),
+        Error::NothingEmbedded => "this executable has no migrations embedded; name a folder with \
              --dir, or build it with PREMIGRATE_MIGRATIONS"
             .to_owned(),
         Error::Unreadable { path, error } => {
-            format!("{} cannot be read: {error}", path.display())
+            format!("could not read {}: {error}", path.display())
         }
         Error::InvalidSet { origin, problems } => {
-            let from = match origin {
-                Origin::Executable => "the migrations in this executable".to_owned(),
+            let origin = match origin {
+                Origin::Executable => "this executable".to_owned(),
                 Origin::Folder(folder) => folder.display().to_string(),
             };
-            list(&format!("{from} cannot be used:"), problems.iter().map(ToString::to_string))
+            let title = format!("the migrations in {origin} are invalid:");
+            list(&title, problems.iter().map(ToString::to_string))
         }
-        Error::New(invalid) => invalid.to_string(),
-        Error::Signals(error) => format!("signals cannot be handled: {error}"),
+        Error::New(problem) => problem.to_string(),
+        Error::Signals(error) => format!("could not install the signal handlers: {error}"),
         Error::App { program, reason: ExecError { error, hint } } => {
-            let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            format!("cannot start {program}: {error}{hint}")
+            let hint = hint.as_ref().map(|hint| format!(" ({hint})"));
+            format!("could not start {program}: {error}{}", hint.unwrap_or_default())
         }
-        Error::Run(failure) => run_text(failure),
+        Error::Run(run) => apply_error_text(run),
     }
 }
 
-fn apply_error_text(error: &ApplyError) -> String {
-    match error {
-        ApplyError::NotRunnable(unfit) => list(
-            "nothing was run, since not everything that is pending can be:",
-            unfit.iter().map(unfit_text),
+fn apply_error_text(run: &RunFailure) -> String {
+    let nothing_ran =
+        if run.applied.is_empty() { "nothing was run" } else { "nothing more was run" };
+    match &run.error {
+        ApplyError::NotRunnable { migrations } => list(
+            &format!("some pending migrations cannot be run; {nothing_ran}:"),
+            migrations.iter().map(not_runnable_text),
         ),
-        ApplyError::HistoryMismatch(mismatch) => mismatch_text(mismatch),
-        ApplyError::NotHistoryTable(table, not) => format!(
-            "the table {table} is not Drizzle's history: it {}; nothing was run. Name the right \
-             one with --schema and --table",
-            not.problem
+        ApplyError::HistoryMismatch(mismatch) => mismatch_text(mismatch, nothing_ran),
+        ApplyError::NotHistoryTable { table, problem } => format!(
+            "the table {table} is not a history table of Drizzle: it {}; {nothing_ran}. Name the \
+             right table with --schema and --table",
+            problem.problem
         ),
-        ApplyError::Unreachable(attempts) => {
-            let is_rejection = |attempt: &Attempt| {
-                wait::is_rejection(&attempt.cause) && !attempt.cause.is_config_error()
-            };
-            let refused = attempts.iter().any(is_rejection);
-            let what = if refused { "refuses us" } else { "cannot be reached" };
-            let told = match attempts.as_slice() {
-                [only] => format!("the database {what}: {}", attempt_text(only)),
-                all => list(&format!("the database {what}:"), all.iter().map(attempt_text)),
-            };
-            hints::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
+        ApplyError::Unreachable { attempts } => unreachable_text(attempts),
+        ApplyError::ReadOnly => {
+            "the server is a read-only standby; connect to the primary".to_owned()
         }
-        ApplyError::ReadOnly => "the server is a standby, which takes no changes; connect to the \
-             primary"
-            .to_owned(),
         ApplyError::Failed(failure) => failure::text(failure),
-        ApplyError::ChangedSteps(changed) => list(
-            "nothing was run, since migrations were edited in what an earlier start has done of \
-             them; restore that, and put the change behind it or into a new migration:",
-            changed.iter().map(changed_step_text),
+        ApplyError::ChangedSteps { migrations } => list(
+            &format!(
+                "migrations were edited in steps that are done already; {nothing_ran}. Restore these \
+                 steps, and put the change after them or into a new migration:"
+            ),
+            migrations.iter().map(changed_step_text),
         ),
-        ApplyError::AbandonedProgress(abandoned) => list(
-            "migrations that were begun are not in this set; nothing was run",
-            abandoned.iter().map(abandoned_text),
+        ApplyError::AbandonedProgress { migrations } => list(
+            &format!("some partly applied migrations are not in this set; {nothing_ran}:"),
+            migrations.iter().map(abandoned_text),
         ),
-        ApplyError::BadProgressTable(table, not) => format!(
-            "the table {} is not one of ours ({not}); nothing was run",
+        ApplyError::BadProgressTable { table, problem } => format!(
+            "the table {} is not a progress table of premigrate ({problem}); {nothing_ran}",
             progress::qualified(table)
         ),
-        ApplyError::UnknownOutcome(doubt) => doubt_text(doubt),
-        ApplyError::StaleBackend { migration, pid, error } => format!(
-            "{migration}: backend {pid} still runs a statement of an earlier start, and {}; end \
-             it with `select pg_terminate_backend({pid})`, and start again",
-            match error {
-                Some(error) => format!("we may not end it ({} {})", error.code, error.message),
-                None => "does not end".to_owned(),
-            }
-        ),
+        ApplyError::UnknownOutcome(unknown) => unknown_outcome_text(unknown, nothing_ran),
+        ApplyError::StaleBackend { migration, pid, error } => {
+            stale_backend_text(migration, pid, error.as_ref())
+        }
         ApplyError::IndexBeingBuilt { migration, index } => format!(
-            "{migration}: someone else seems to be building the index {index}; try again later"
+            "{migration}: another session seems to be building the index {index}; try again later"
         ),
         ApplyError::NoSecondConnection { migration } => format!(
-            "{migration} needs two connections at once, one of which holds the lock while the \
-             other runs what cannot run in a transaction, and the second one did not come. Is it \
-             a pooler with a pool of one, or a role with a connection limit of one? Give it two, or \
-             connect to the server itself"
+            "{migration} needs two connections, one to hold the lock and one to run a statement \
+             outside a transaction, and the second could not be opened. Check for a connection pool \
+             or a connection limit of one: allow two, or connect directly to the server"
         ),
         ApplyError::PooledSettings { migration, settings } => format!(
-            "{migration} has a statement that runs outside a transaction under `{}`, which a \
-             pooler does not keep for it; connect to the server itself, or write the statement so \
-             that it does not depend on that",
+            "{migration} sets `{}` for a statement that runs outside a transaction, and a pooler \
+             does not keep settings for it. Connect directly to the server, or change the statement \
+             so that it needs no settings",
             settings.join("; ")
         ),
-        ApplyError::LockTimeout(failure, blocker) => {
-            let who = match blocker {
-                Some(blocker) => format!(" It was last seen {}.", blocker_text(blocker)),
-                None => String::new(),
-            };
-            format!("{}\n\n  Every attempt met a lock.{who}", failure::text(failure))
+        ApplyError::LockTimeout { failure, blocker } => {
+            lock_timeout_text(failure, blocker.as_ref())
         }
-        ApplyError::ConnectionLost(broken) => format!(
-            "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
-             applied",
-            subject(&broken.migration),
-            trouble_text(&broken.trouble),
-            broken.completed,
-            plural(broken.statements, "statement"),
-        ),
+        ApplyError::ConnectionLost(broken) => connection_lost_text(broken),
         ApplyError::PermissionDenied { error, statements } => format!(
-            "our role may not use the history as it must ({} {}). Have someone who may run:\n\n    {}",
+            "permission denied for the history table ({} {}). Ask an owner to run:\n\n    {}",
             error.code,
             error.message,
             statements.join("\n    ")
         ),
-        ApplyError::LockedOut(holder) => format!(
-            "another runner is still at work ({}); try again later",
-            holder_text(holder.as_ref())
-        ),
+        ApplyError::LockedOut { holder } => locked_out_text(holder.as_ref()),
         ApplyError::HistoryKeepsChanging(table) => format!(
-            "the history {table} looks different each time that something is to be written; is \
-             something else changing it?"
+            "the history table {table} kept changing while migrations ran; is another tool writing \
+             to it?"
         ),
-        ApplyError::HistoryTimeout(table) => format!(
-            "the server lets us in, but does not answer about the history {table}; is that locked? \
-             Try again later"
-        ),
-        ApplyError::Stopped { signal, rolled_back } => match rolled_back {
-            Some(rolled_back) => {
-                format!("ended by {}; {}", signal.name(), rolled_back_text(rolled_back))
-            }
-            None => format!("ended by {}", signal.name()),
-        },
-        ApplyError::NoSuchMigration(name) => {
-            format!("no migration is named {name}; `premigrate list` shows the names")
+        ApplyError::HistoryTimeout(table) => {
+            format!("timed out reading the history table {table}; is it locked?")
         }
-        ApplyError::NotApplied(names) => format!(
-            "{} cannot be accepted: not applied yet, so not edited since. `baseline` records \
-             without running",
-            names.join(", ")
+        ApplyError::Stopped { signal, rolled_back: Some(rolled_back) } => {
+            interrupted_text(*signal, rolled_back)
+        }
+        ApplyError::Stopped { signal, rolled_back: None } => {
+            let next = not_started(run).map(|next| format!(" before {next}"));
+            format!("interrupted by {}{}", signal.name(), next.unwrap_or_default())
+        }
+        ApplyError::NoSuchMigration { name } => {
+            format!("no migration is named {name}; run `premigrate list` to see the names")
+        }
+        ApplyError::NotApplied { migrations } => format!(
+            "cannot accept {}: not applied yet. Use `baseline` to record migrations without \
+             running them",
+            migrations.join(", ")
         ),
     }
 }
 
-fn rolled_back_text(rolled_back: &RolledBack) -> String {
+fn unreachable_text(attempts: &[Attempt]) -> String {
+    let is_rejection =
+        |attempt: &Attempt| wait::is_rejection(&attempt.cause) && !attempt.cause.is_config_error();
+    let verb = if attempts.iter().any(is_rejection) { "log in" } else { "connect" };
+    let mut text = match attempts {
+        [only] => format!("could not {verb} to the database: {}", attempt_text(only)),
+        all => list(&format!("could not {verb} to the database:"), all.iter().map(attempt_text)),
+    };
+    for hint in hints::cures(attempts) {
+        let _ = write!(text, "\n  hint: {hint}");
+    }
+    text
+}
+
+fn stale_backend_text(migration: &str, pid: &str, error: Option<&ServerError>) -> String {
+    let reason = match error {
+        Some(error) => format!("could not be terminated ({} {})", error.code, error.message),
+        None => "did not terminate".to_owned(),
+    };
+    format!(
+        "{migration}: backend {pid} still runs a statement of an earlier attempt and {reason}. Run \
+         `select pg_terminate_backend({pid})`, then try again"
+    )
+}
+
+fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
+    let mut text = failure::text(failure);
+    text.push_str("\n\n  Every attempt ran into a lock.");
+    if let Some(blocker) = blocker {
+        let _ = write!(text, " The last one was a {}.", lock_text(blocker));
+    }
+    text
+}
+
+fn connection_lost_text(broken: &Broken) -> String {
+    let completed = match broken.step {
+        Some(_) => {
+            format!(" after {} of {}", broken.completed, plural(broken.statements, "statement"))
+        }
+        None => String::new(),
+    };
+    format!(
+        "connection lost in every attempt at {} ({}){completed}; it was not applied",
+        subject(&broken.migration),
+        trouble_text(&broken.trouble)
+    )
+}
+
+fn locked_out_text(holder: Option<&Holder>) -> String {
+    format!("another runner is still at work ({}); try again later", holder_text(holder))
+}
+
+/// What a signal that interrupted nothing has kept from being started.
+fn not_started(run: &RunFailure) -> Option<String> {
+    match (&run.uncertain, &run.in_progress) {
+        // It may have been run.
+        (Some(_), _) => None,
+        (
+            None,
+            Some(InProgress { migration, step: StepNumber { step, of }, outside_transaction }),
+        ) => {
+            let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
+            Some(format!("step {step} of {of} of {migration}{kind}"))
+        }
+        (None, None) => run.pending.first().cloned(),
+    }
+}
+
+fn interrupted_text(signal: Signal, rolled_back: &RolledBack) -> String {
     let RolledBack { migration, confirmed, outside_transaction } = rolled_back;
-    let migration = subject(migration);
+    let (signal, migration) = (signal.name(), subject(migration));
     match (outside_transaction, confirmed) {
-        (Some(what), true) => {
-            format!("{migration} was cancelled in {what}. {}", failure::left_by(what))
-        }
-        (Some(what), false) => format!(
-            "{migration} was cancelled in {what}, but the server did not confirm in time. {}",
-            failure::left_by(what)
+        (Some(kind), true) => format!(
+            "interrupted by {signal}; {migration} was cancelled during {kind}. {}",
+            failure::left_by(kind)
         ),
-        (None, true) => format!("{migration} was rolled back"),
+        (Some(kind), false) => format!(
+            "interrupted by {signal}; {migration} was cancelled during {kind}, but the server did not \
+             confirm in time. {}",
+            failure::left_by(kind)
+        ),
+        (None, true) => format!("interrupted by {signal}; {migration} was rolled back"),
         (None, false) => format!(
-            "{migration} was cancelled, but the server did not confirm in time; it is rolled back \
-             unless the next start finds it applied"
+            "interrupted by {signal}; {migration} was cancelled, but the server did not confirm in \
+             time. The next run checks whether it was committed"
         ),
     }
 }
 
-/// What of a migration in several units stays.
-fn stays_text(in_progress: &InProgress) -> Option<String> {
-    let InProgress { migration, reached: StepNumber { step, of }, .. } = in_progress;
-    match step {
-        1 => None,
-        2 => Some(format!(
-            "Step 1 of {of} of {migration} is done and stays; the next start goes on with step 2."
-        )),
-        _ => Some(format!(
-            "Steps 1 to {} of {of} of {migration} are done and stay; the next start goes on with \
-             step {step}.",
-            step - 1
-        )),
+/// A file, with the line and column in it.
+fn place_text(file: &str, position: Option<LineColumn>) -> String {
+    match position {
+        Some(position) => format!("{file}:{position}"),
+        None => file.to_owned(),
     }
 }
 
 fn changed_step_text(changed: &ChangedStep) -> String {
-    let mut place = changed.file.clone();
-    if let Some(position) = changed.place {
-        let _ = write!(place, ":{position}");
-    }
-    format!("{place}, step {} of the {} that are done", changed.step, changed.done)
+    let done = match changed.done {
+        1 => "1 step is done".to_owned(),
+        done => format!("{done} steps are done"),
+    };
+    format!("{}, step {} ({done})", place_text(&changed.file, changed.position), changed.step)
 }
 
 fn abandoned_text(abandoned: &AbandonedProgress) -> String {
     let AbandonedProgress { migration, rename_sql, forget_sql } = abandoned;
     format!(
-        "{migration} is partly applied\n    If it was renamed, run this with its new name:\n\n      \
-         {rename_sql};\n\n    If its steps are to run again, run:\n\n      {forget_sql};"
+        "{migration}\n\n    If it was renamed, run this with its new name:\n\n      {rename_sql};\n\n    \
+         If its steps are to run again, run:\n\n      {forget_sql};"
     )
 }
 
-fn doubt_text(doubt: &UnknownOutcome) -> String {
+fn unknown_outcome_text(unknown: &UnknownOutcome, nothing_ran: &str) -> String {
     format!(
-        "{}: a statement that runs outside any transaction was begun by an earlier start, and \
-         nothing tells whether it was done; nothing was run\n\n    {}\n\n  Look at the database. \
-         If it was done, or you have done it:\n\n    {};\n\n  If it is to run again:\n\n    {};",
-        doubt.migration,
-        indented(&doubt.statement),
-        doubt.done,
-        doubt.again
+        "{}: an earlier attempt started a statement outside a transaction, and it is not known whether \
+         it finished; {nothing_ran}\n\n    {}\n\n  Inspect the database. If the statement finished, \
+         or you finish it by hand, run:\n\n    {};\n\n  To have it run again:\n\n    {};",
+        unknown.migration,
+        indented(&unknown.statement),
+        unknown.done,
+        unknown.again
     )
 }
 
@@ -312,72 +366,47 @@ fn list(title: &str, items: impl Iterator<Item = String>) -> String {
     text
 }
 
-fn unfit_text(unfit: &NotRunnable) -> String {
-    let mut place = unfit.file.clone();
-    if let Some(position) = unfit.position {
-        let _ = write!(place, ":{position}");
-    }
-    format!("{place} {}", unfit.reason)
+fn not_runnable_text(migration: &NotRunnable) -> String {
+    format!("{} {}", place_text(&migration.file, migration.position), migration.reason)
 }
 
-fn mismatch_text(mismatch: &HistoryMismatch) -> String {
+fn mismatch_text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
     match mismatch {
-        HistoryMismatch::Edited(edited) => {
-            let mut text = list(
-                "nothing was run, since migrations were edited after they had been applied:",
-                edited.iter().map(|edited| {
-                    format!(
-                        "{}\n      applied as  {}\n      is now      {}",
-                        edited.file, edited.recorded_hash, edited.current_hash
-                    )
-                }),
-            );
-            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
-            let _ = write!(
-                text,
-                "\n\n  Restore the files, and make the change in a new migration. Or, if the \
-                 database already has\n  what they say now, run `{}`",
-                accept_command(&names)
-            );
-            // There, a comma ends a name, and blanks around one are none of it.
-            if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
-                let _ = write!(text, ", or set {}", accept_variable(&names));
-            }
-            text
-        }
+        HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran),
         HistoryMismatch::Ambiguous { rows, migrations } => format!(
-            "nothing was run, since the history can be read in more than one way: {} may record {}, \
-             or not. Restore their files as they were applied; what has not been applied yet, give \
-             a time stamp of its own and, with a comment, a content of its own",
+            "ambiguous history: {} could belong to {}; {nothing_ran}. Restore the applied files; \
+             give new migrations a unique timestamp and content",
             rows.join(", "),
-            migrations.join(", ")
+            migrations.join(" or ")
         ),
         HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
-            "nothing was run, since the history has {} and none is about the {} carried here. Is \
-             it the right database, the right --dir, the right --table? If they were squashed, \
-             `baseline` records them as applied; --apply-older runs them all",
+            "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
+             database, --dir and --table are right. If the migrations were squashed, run \
+             `premigrate baseline` to record them as applied. To run them all, set --apply-older",
             plural(*row_count, "row"),
             plural(*migration_count, "migration")
         ),
         HistoryMismatch::OlderThanHistory { pending, first_applied } => format!(
-            "nothing was run, since {} come before {first_applied}, the first that the history \
-             knows: it was trimmed, or begun by hand. `{}` records them as applied; --apply-older \
-             runs them",
+            "{} {} older than {first_applied}, the first migration in the history; {nothing_ran}. Run \
+             `{}` to record {} as applied, or set --apply-older to run {}",
             pending.join(", "),
-            baseline_command(pending)
+            is_or_are(pending.len()),
+            baseline_command(pending),
+            it_or_them(pending.len()),
+            it_or_them(pending.len())
         ),
         HistoryMismatch::PossiblyApplied { pending, unknown } => format!(
-            "nothing was run, since {} may be what {} recorded, changed since. `accept NAME` \
-             records as applied the one that ran; it has a row of its own then, and the old one can \
-             be deleted. --apply-older runs all that is pending",
-            pending.join(", "),
-            unknown.join(", "),
+            "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
+             `premigrate accept NAME` for a migration that was applied; its old row can then be \
+             deleted. To run everything that is pending, set --apply-older",
+            pending.join(" or "),
+            unknown.join(" or "),
         ),
         HistoryMismatch::NotUpgradable { unknown } => format!(
-            "nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with \
-             rows about nothing that is carried here: {}. Is it the right database, the right \
-             --dir, the right --table? Restore the migrations of these rows; or, if they were \
-             squashed or replaced, delete the rows, and `baseline` what stands for them now",
+            "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
+             migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
+             Restore the migrations of these rows. If they were squashed or replaced, delete the \
+             rows, and record what replaces them with `premigrate baseline`",
             unknown.join(", ")
         ),
         HistoryMismatch::Strict { out_of_order, unknown } => {
@@ -386,11 +415,39 @@ fn mismatch_text(mismatch: &HistoryMismatch) -> String {
                 reasons.push(format!("{} out of order", out_of_order.join(", ")));
             }
             if !unknown.is_empty() {
-                reasons.push(format!("{} not carried", unknown.join(", ")));
+                reasons.push(format!("{} not in this set", unknown.join(", ")));
             }
-            format!("nothing was run, since --strict refuses: {}", reasons.join("; "))
+            format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
         }
     }
+}
+
+fn it_or_them(count: usize) -> &'static str {
+    if count == 1 { "it" } else { "them" }
+}
+
+fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
+    let mut text = list(
+        &format!("migrations were edited after they were applied; {nothing_ran}:"),
+        migrations.iter().map(|edited| {
+            format!(
+                "{}\n      applied  {}\n      now      {}",
+                edited.file, edited.recorded_hash, edited.current_hash
+            )
+        }),
+    );
+    let names: Vec<_> = migrations.iter().map(|edited| edited.migration.as_str()).collect();
+    let _ = write!(
+        text,
+        "\n\n  Restore the files, and make the change in a new migration. If the database already \
+         matches\n  the edited files, run `{}`",
+        accept_command(&names)
+    );
+    // In the variable, a comma ends a name, and blanks around a name do not count.
+    if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
+        let _ = write!(text, ", or set {}", accept_variable(&names));
+    }
+    text
 }
 
 fn accept_command(names: &[&str]) -> String {
@@ -407,92 +464,34 @@ fn baseline_command(pending: &[String]) -> String {
     format!("premigrate baseline --through {}", shell_word(last))
 }
 
-/// What is told to be typed, in the order in which it stands in the text. It is ours, and holds no
-/// password, but it may hold a name that ends in that word.
-pub fn typed(error: &Error) -> Vec<String> {
-    let Error::Run(failure) = error else { return Vec::new() };
-    match &failure.error {
-        ApplyError::PermissionDenied { statements, .. } => statements.clone(),
-        ApplyError::AbandonedProgress(abandoned) => abandoned
-            .iter()
-            .flat_map(|abandoned| [&abandoned.rename_sql, &abandoned.forget_sql])
-            .cloned()
-            .collect(),
-        ApplyError::UnknownOutcome(doubt) => vec![doubt.done.clone(), doubt.again.clone()],
-        ApplyError::HistoryMismatch(HistoryMismatch::Edited(edited)) => {
-            let names: Vec<_> = edited.iter().map(|edited| edited.migration.as_str()).collect();
-            vec![accept_command(&names), accept_variable(&names)]
+impl Serialize for NotRunnable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            file: &'a str,
+            #[serde(flatten, serialize_with = "line_and_column")]
+            position: Option<LineColumn>,
+            reason: &'static str,
+            message: String,
         }
-        ApplyError::HistoryMismatch(HistoryMismatch::OlderThanHistory { pending, .. }) => {
-            vec![baseline_command(pending)]
+        Fields {
+            file: &self.file,
+            position: self.position,
+            reason: Lint::NotRunnable(self.reason.clone()).rule(),
+            message: self.reason.to_string(),
         }
-        _ => Vec::new(),
+        .serialize(serializer)
     }
 }
 
-/// As an object.
-pub fn json(error: &Error, with_app: bool) -> Map<String, Value> {
-    let mut fields = match error {
-        Error::Run(failure) => run_fields(&failure.error, error),
-        _ => message_fields(error),
-    };
-    fields.insert("exit_code".to_owned(), json!(error.exit_code()));
-    if with_app {
-        fields.insert("app_started".to_owned(), json!(false));
+impl Serialize for LayoutProblem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields {
+            reason: &'static str,
+            message: String,
+        }
+        let (reason, message) = (Lint::LayoutProblem(self.clone()).rule(), self.to_string());
+        Fields { reason, message }.serialize(serializer)
     }
-    if let Error::Run(failure) = error {
-        fields.insert("applied".to_owned(), json!(failure.applied));
-        fields.insert("pending".to_owned(), json!(failure.pending));
-        if let Some(InProgress { migration, reached: StepNumber { step, of }, .. }) =
-            &failure.in_progress
-        {
-            let partial = json!({ "migration": migration, "done": step - 1, "units": of });
-            fields.insert("partial".to_owned(), partial);
-        }
-        if let Some(uncertain) = &failure.uncertain {
-            fields.insert("uncertain".to_owned(), json!(uncertain));
-        }
-    }
-    fields
-}
-
-fn message_fields(error: &Error) -> Map<String, Value> {
-    object(json!({ "event": "error", "message": clean(&text(error)) }))
-}
-
-fn run_fields(apply_error: &ApplyError, error: &Error) -> Map<String, Value> {
-    let mut fields = match apply_error {
-        ApplyError::Failed(failure) => failure::json(failure),
-        ApplyError::LockTimeout(failure, blocker) => {
-            let mut fields = failure::json(failure);
-            fields.insert("blocker".to_owned(), json!(blocker.as_ref().map(blocker_json)));
-            fields
-        }
-        _ => message_fields(error),
-    };
-    match apply_error {
-        ApplyError::HistoryMismatch(HistoryMismatch::Edited(edited)) => {
-            let edited: Vec<_> = edited
-                .iter()
-                .map(|edited| {
-                    json!({
-                        "migration": edited.migration,
-                        "file": edited.file,
-                        "applied_as": edited.recorded_hash,
-                        "is_now": edited.current_hash,
-                    })
-                })
-                .collect();
-            fields.insert("edited".to_owned(), Value::Array(edited));
-        }
-        ApplyError::Unreachable(attempts) => {
-            let attempts = attempts.iter().map(attempt_json).collect();
-            fields.insert("attempts".to_owned(), Value::Array(attempts));
-        }
-        ApplyError::Stopped { signal, .. } => {
-            fields.insert("signal".to_owned(), json!(signal.name()));
-        }
-        _ => {}
-    }
-    fields
 }

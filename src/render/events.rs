@@ -1,215 +1,158 @@
-//! Events, for stderr while a run is going on.
+//! The sentences of events. What their JSON has beside their fields is here too.
 
-use std::time::Duration;
+use serde::{Serialize, Serializer};
 
-use serde_json::{Map, Value, json};
+use crate::apply::event::{Applied, Event, RecordKind, RetryReason, StepNumber};
+use crate::postgres::session::{Attempt, ConnectionError};
 
-use crate::apply::event::{Event, RecordKind, RetryReason, StepNumber};
+use super::backends::{holder_text, lock_text};
+use super::{attempt_json, attempt_text, plural, seconds, subject, trouble_text};
 
-use super::backends::{blocker_json, blocker_text, holder_json, holder_text};
-use super::{attempt_json, attempt_text, object, plural, seconds, subject, trouble_text};
-
-/// In words.
 pub fn text(event: &Event) -> String {
     match event {
-        Event::Carrying { origin, layout, migrations } => {
+        Event::Loaded { origin, layout, migrations } => {
             format!("{} in {origin} ({layout})", plural(*migrations, "migration"))
         }
-        Event::Note(note) => note.clone(),
+        Event::Note { message } => message.clone(),
         Event::Waiting { attempts, left } => {
             let tried: Vec<_> = attempts.iter().map(attempt_text).collect();
             format!("waiting up to {} for the database: {}", seconds(*left), tried.join("; "))
         }
-        Event::WaitingForPrimary { left } => format!(
-            "waiting up to {} for the server to stop being a standby, which takes no changes",
-            seconds(*left)
-        ),
+        Event::WaitingForPrimary { left } => {
+            format!("waiting up to {}: the server is a read-only standby", seconds(*left))
+        }
         Event::LockedOut { holder, left } => format!(
             "waiting up to {} for another runner to finish: {}",
             seconds(*left),
             holder_text(holder.as_ref())
         ),
-        Event::Unknown { rows } => format!(
-            "the database knows {} not carried here ({}): applied by another version, left alone",
-            plural(rows.len(), "migration"),
+        Event::UnknownRows { rows } => format!(
+            "the database has {} not in this set ({}): ignored",
+            match rows.len() {
+                1 => "1 migration that is".to_owned(),
+                count => format!("{count} migrations that are"),
+            },
             rows.join(", ")
         ),
         Event::Applying { migration, out_of_order: false } => format!("applying {migration}"),
-        Event::Applying { migration, out_of_order: true } => format!(
-            "applying {migration}, which is out of order: a later one has been applied already"
-        ),
-        Event::Resuming { migration, done } => {
-            format!("{migration}: an earlier start has done {} of {} steps", done.step, done.of)
+        Event::Applying { migration, out_of_order: true } => {
+            format!("applying {migration} out of order: a later migration is already applied")
         }
-        Event::Step { migration, reached: StepNumber { step, of }, outside_transaction, took } => {
-            let what = outside_transaction.map(|what| format!(", {what},")).unwrap_or_default();
+        Event::Resuming { migration, done } => {
+            format!("resuming {migration}: {} of {} steps are done already", done.done, done.of)
+        }
+        Event::Step { migration, step: StepNumber { step, of }, outside_transaction, took } => {
+            let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
             match took {
                 Some(took) => {
-                    format!("{migration}: step {step} of {of}{what} done in {}", seconds(*took))
+                    format!("{migration}: finished step {step} of {of}{kind} in {}", seconds(*took))
                 }
-                None => format!("{migration}: step {step} of {of}{what} was done already"),
+                None => format!("{migration}: step {step} of {of}{kind} is done already"),
             }
         }
-        Event::EndingOrphan { migration, pid } => format!(
-            "{migration}: ending backend {pid}, in which a statement of an earlier start runs on"
+        Event::EndingBackend { migration, pid } => format!(
+            "{migration}: terminating backend {pid}, which still runs a statement of an earlier attempt"
         ),
         Event::Rebuilding { migration, index } => {
-            format!("{migration}: the index {index} was left INVALID; building it again")
+            format!("{migration}: rebuilding the invalid index {index}")
         }
+        Event::Finishing { migration, sql } => format!(
+            "{migration}: a statement was half done and cannot be undone; finishing it with: {sql}"
+        ),
+        Event::InvalidIndexes { sql } => {
+            format!("an unfinished statement left invalid indexes; drop them with: {sql}")
+        }
+        Event::NoTimeLimits => "connected through a pooler: statements outside a transaction run \
+             without time limits"
+            .to_owned(),
         Event::Blocked { migration, blocker } => {
-            format!("{} waits for a lock {}", subject(migration), blocker_text(blocker))
+            format!("{} is waiting for a {}", subject(migration), lock_text(blocker))
         }
-        Event::Applied(done) => match done.took {
-            Some(took) => format!("applied {} in {}", done.migration, seconds(took)),
-            None => format!("{} is applied, the history says", done.migration),
-        },
+        Event::Applied(Applied { migration, took: Some(took) }) => {
+            format!("applied {migration} in {}", seconds(*took))
+        }
+        Event::Applied(Applied { migration, took: None }) => {
+            format!("{migration} was applied (the reply to COMMIT was lost)")
+        }
         Event::Recorded { migrations, kind } => {
             let names = migrations.join("\n  ");
             let count = plural(migrations.len(), "migration");
             match kind {
-                RecordKind::Baseline => format!("recorded {count} as applied, not run:\n  {names}"),
+                RecordKind::Baseline => {
+                    format!("recorded {count} as applied (not run):\n  {names}")
+                }
                 RecordKind::Accept => {
-                    format!("accepted {count} as now in the file, not run:\n  {names}")
+                    format!("accepted the current content of {count} (not run):\n  {names}")
                 }
             }
         }
-        Event::NothingToRecord { kind: RecordKind::Baseline, named } => {
-            let through = named.iter().map(|name| format!(" through {name}")).collect::<String>();
-            format!("nothing to record: every migration{through} has its row")
-        }
-        Event::NothingToRecord { kind: RecordKind::Accept, named } => {
-            let none = match named.as_slice() {
-                [] => "no migration was".to_owned(),
-                [only] => format!("{only} was not"),
-                all => format!("none of {} was", all.join(", ")),
-            };
-            format!("nothing to accept: {none} edited since it was recorded")
-        }
-        Event::Retrying { migration, why, pause, attempt } => {
-            let pause = seconds(*pause);
-            let migration = subject(migration);
-            match why {
-                RetryReason::Lock { error, blocker, outside_transaction } => format!(
-                    "{migration} {}, a lock did not come ({} {}{}); attempt {attempt} in {pause}",
-                    if *outside_transaction { "did not get through" } else { "was rolled back" },
-                    error.code,
-                    error.message,
-                    match blocker {
-                        Some(blocker) => format!("; the lock {}", blocker_text(blocker)),
-                        None => String::new(),
-                    }
-                ),
-                RetryReason::Lost(trouble) => format!(
-                    "the connection broke during {migration} ({}); looking in {pause} what became \
-                     of it",
-                    trouble_text(trouble)
-                ),
-            }
+        Event::NothingToRecord { kind, named } => nothing_to_record_text(*kind, named),
+        Event::Retrying { migration, reason, pause, attempt } => {
+            retrying_text(migration, reason, &seconds(*pause), *attempt)
         }
         Event::UpToDate { applied } => format!("up to date, {applied} applied"),
-        Event::Skipped => "PREMIGRATE_SKIP is set: nothing was looked at or applied".to_owned(),
+        Event::Skipped => {
+            "PREMIGRATE_SKIP is set: no migrations were checked or applied".to_owned()
+        }
         Event::Starting { app } => format!("starting {app}"),
     }
 }
 
-/// As an object.
-pub fn json(event: &Event) -> Map<String, Value> {
-    object(match event {
-        Event::Carrying { origin, layout, migrations } => json!({
-            "event": "carrying",
-            "from": origin.to_string(),
-            "layout": layout.to_string(),
-            "migrations": migrations,
-        }),
-        Event::Note(note) => json!({ "event": "note", "message": note }),
-        Event::Waiting { attempts, left } => json!({
-            "event": "waiting",
-            "for": "database",
-            "attempts": attempts.iter().map(attempt_json).collect::<Vec<_>>(),
-            "left_ms": milliseconds(*left),
-        }),
-        Event::WaitingForPrimary { left } => {
-            json!({ "event": "waiting", "for": "primary", "left_ms": milliseconds(*left) })
+fn nothing_to_record_text(kind: RecordKind, named: &[String]) -> String {
+    match (kind, named) {
+        (RecordKind::Baseline, []) => {
+            "nothing to record: every migration is in the history already".to_owned()
         }
-        Event::LockedOut { holder, left } => json!({
-            "event": "locked_out",
-            "holder": holder.as_ref().map(holder_json),
-            "left_ms": milliseconds(*left),
-        }),
-        Event::Unknown { rows } => json!({ "event": "unknown", "rows": rows }),
-        Event::Applying { migration, out_of_order } => {
-            json!({ "event": "applying", "migration": migration, "out_of_order": out_of_order })
+        (RecordKind::Baseline, names) => format!(
+            "nothing to record: every migration up to {} is in the history already",
+            names.join(", ")
+        ),
+        (RecordKind::Accept, []) => "nothing to accept: no migration has changed".to_owned(),
+        (RecordKind::Accept, [name]) => format!("nothing to accept: {name} has not changed"),
+        (RecordKind::Accept, names) => {
+            format!("nothing to accept: none of {} has changed", names.join(", "))
         }
-        Event::Resuming { migration, done } => json!({
-            "event": "resuming",
-            "migration": migration,
-            "done": done.step,
-            "units": done.of,
-        }),
-        Event::Step { migration, reached, outside_transaction, took } => json!({
-            "event": "unit",
-            "migration": migration,
-            "unit": reached.step,
-            "units": reached.of,
-            "alone": outside_transaction,
-            "ms": took.map(milliseconds),
-        }),
-        Event::EndingOrphan { migration, pid } => {
-            json!({ "event": "ending_orphan", "migration": migration, "pid": pid })
-        }
-        Event::Rebuilding { migration, index } => {
-            json!({ "event": "rebuilding", "migration": migration, "index": index })
-        }
-        Event::Blocked { migration, blocker } => json!({
-            "event": "blocked",
-            "migration": migration,
-            "blocker": blocker_json(blocker),
-        }),
-        Event::Applied(done) => json!({
-            "event": "applied",
-            "migration": done.migration,
-            "ms": done.took.map(milliseconds),
-        }),
-        Event::Recorded { migrations, kind } => json!({
-            "event": "recorded",
-            "migrations": migrations,
-            "purpose": purpose_json(*kind),
-        }),
-        Event::NothingToRecord { kind, named } => json!({
-            "event": "nothing_to_record",
-            "purpose": purpose_json(*kind),
-            "named": named,
-        }),
-        Event::Retrying { migration, why, pause, attempt } => {
-            let (sqlstate, message, blocker) = match why {
-                RetryReason::Lock { error, blocker, .. } => {
-                    (Some(error.code.clone()), error.message.clone(), blocker.as_ref())
-                }
-                RetryReason::Lost(trouble) => (None, trouble_text(trouble), None),
-            };
-            json!({
-                "event": "retrying",
-                "migration": migration,
-                "sqlstate": sqlstate,
-                "message": message,
-                "blocker": blocker.map(blocker_json),
-                "attempt": attempt,
-                "pause_ms": milliseconds(*pause),
-            })
-        }
-        Event::UpToDate { applied } => json!({ "event": "up_to_date", "applied": applied }),
-        Event::Skipped => json!({ "event": "skipped" }),
-        Event::Starting { app } => json!({ "event": "starting", "app": app }),
-    })
-}
-
-fn purpose_json(kind: RecordKind) -> &'static str {
-    match kind {
-        RecordKind::Baseline => "baseline",
-        RecordKind::Accept => "accept",
     }
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn retrying_text(
+    migration: &Option<String>,
+    reason: &RetryReason,
+    pause: &str,
+    attempt: u32,
+) -> String {
+    match reason {
+        RetryReason::Lock { sqlstate, message, blocker, outside_transaction } => {
+            let ended = if *outside_transaction { "failed" } else { "rolled back" };
+            let kind = match sqlstate.as_str() {
+                "40P01" => "deadlock",
+                "40001" => "serialization failure",
+                _ => "lock timeout",
+            };
+            let blocker = blocker.as_ref().map(|blocker| format!("; {}", lock_text(blocker)));
+            format!(
+                "{} {ended}: {kind} ({sqlstate} {message}{}); retrying in {pause} (attempt {attempt})",
+                subject(migration),
+                blocker.unwrap_or_default()
+            )
+        }
+        RetryReason::ConnectionLost { cause } => format!(
+            "connection lost during {} ({}); reconnecting in {pause} to check",
+            subject(migration),
+            trouble_text(cause)
+        ),
+    }
+}
+
+impl Serialize for Attempt {
+    /// With the hint, which the value itself does not have.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        attempt_json(self).serialize(serializer)
+    }
+}
+
+impl Serialize for ConnectionError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&trouble_text(self))
+    }
 }

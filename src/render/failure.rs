@@ -1,50 +1,32 @@
-//! A migration that failed: the server's words, whole, and the place in the file.
+//! The text of a failed migration: the server's error, the position in the file, and our advice.
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 
-use crate::apply::event::{Advice, Excerpt, Failure, Phase, StepNumber};
+use crate::apply::event::StepNumber;
+use crate::apply::failure::{Advice, Excerpt, Failure, Phase};
 use crate::postgres::server_error::{Position, ServerError};
-use crate::sql::redact;
+use crate::sql::LineColumn;
 
-use super::{indented, object, subject};
+use super::{indented, subject};
 
-/// In words.
 pub fn text(failure: &Failure) -> String {
     if failure.phase == Phase::LostTransaction {
-        // What the server says here is about a guard of ours.
-        let advice = failure.advice.map(|advice| format!("\n\n{}", advice_text(advice)));
-        return format!(
-            "{} ended its own transaction, and is not recorded\n\n  A statement of it has \
-             committed or rolled back what came before, unseen by us:\n  look what stands, and \
-             repair it by hand.{}",
-            subject(&failure.migration),
-            advice.unwrap_or_default().trim_end()
-        );
+        return lost_transaction_text(failure);
     }
-    let rolled_back =
-        if failure.outside_transaction.is_none() { " and was rolled back" } else { "" };
-    let step = match failure.reached {
-        Some(StepNumber { step, of }) => format!(" in step {step} of {of}"),
-        None => String::new(),
-    };
-    let mut text = format!("{} failed{step}{rolled_back}\n\n", subject(&failure.migration));
+    let mut text = format!("{} failed", subject(&failure.migration));
+    if let Some(StepNumber { step, of }) = failure.step {
+        let _ = write!(text, " in step {step} of {of}");
+    }
+    if failure.outside_transaction.is_none() {
+        text.push_str(" and was rolled back");
+    }
+    text.push_str("\n\n");
     text.push_str(&server_text(&failure.error));
-    let statement = match failure.statement {
-        Some(statement) => format!("statement {statement} of {}", failure.statements),
-        None => match failure.phase {
-            Phase::Begin => "at the begin of its transaction".to_owned(),
-            Phase::Replay => "at the settings of the steps before".to_owned(),
-            Phase::Statement => format!("in one of {} statements", failure.statements),
-            Phase::Deferred => "at its end, where deferred constraints are checked".to_owned(),
-            Phase::LostTransaction => "at its end".to_owned(),
-            Phase::Record => "at its history row".to_owned(),
-            Phase::Commit => "at COMMIT".to_owned(),
-        },
-    };
-    let _ = match (&failure.file, failure.place) {
-        (Some(file), Some((line, column))) => {
+    let statement = statement_text(failure);
+    let _ = match (&failure.file, failure.position) {
+        (Some(file), Some(LineColumn { line, column })) => {
             writeln!(text, "  at {file}:{line}:{column}, {statement}")
         }
         (Some(file), None) => writeln!(text, "  {file}, {statement}"),
@@ -56,51 +38,73 @@ pub fn text(failure: &Failure) -> String {
     if let Some(advice) = failure.advice {
         let _ = write!(text, "\n{}", advice_text(advice));
     }
-    if let Some(what @ "CREATE INDEX CONCURRENTLY") = failure.outside_transaction {
-        let _ = write!(text, "\n  {}.\n", left_by(what));
+    if let Some(kind @ "CREATE INDEX CONCURRENTLY") = failure.outside_transaction {
+        let _ = write!(text, "\n  {}.\n", left_by(kind));
     }
     text.trim_end().to_owned()
+}
+
+/// Without the server's error, which is about a guard of ours.
+fn lost_transaction_text(failure: &Failure) -> String {
+    let advice = failure.advice.map(|advice| format!("\n\n{}", advice_text(advice)));
+    format!(
+        "{} ended its own transaction and was not recorded\n\n  Part of it may be committed: inspect \
+         the database and repair it by hand.{}",
+        subject(&failure.migration),
+        advice.unwrap_or_default().trim_end()
+    )
+}
+
+/// The statement that failed, or else the part of the transaction.
+fn statement_text(failure: &Failure) -> String {
+    match (failure.statement, failure.phase) {
+        (Some(statement), _) => format!("statement {statement} of {}", failure.statements),
+        (None, Phase::Begin) => "at the start of its transaction".to_owned(),
+        (None, Phase::Replay) => "at a setting of an earlier step".to_owned(),
+        (None, Phase::Statement) => format!("in one of {} statements", failure.statements),
+        (None, Phase::Deferred) => "at its end, where deferred constraints are checked".to_owned(),
+        (None, Phase::Record | Phase::LostTransaction) => "at its history row".to_owned(),
+        (None, Phase::Commit) => "at COMMIT".to_owned(),
+    }
 }
 
 fn advice_text(advice: Advice) -> &'static str {
     match advice {
         Advice::Baseline => {
-            "  The history is empty, but the objects exist. If the database was made by other \
-             means,\n  `premigrate baseline --through NAME` records what it has already.\n"
+            "  The history is empty, but the objects exist already. If the database was created by \
+             other means,\n  run `premigrate baseline --through NAME` to record what it has.\n"
         }
         Advice::NoTransaction => {
-            "  This cannot run with the rest in one transaction. Put the line\n\n    \
-             -- premigrate: no-transaction\n\n  into the file: then each statement is run, and \
-             recorded, by itself.\n"
+            "  This statement cannot share a transaction with the others. Add the line\n\n    \
+             -- premigrate: no-transaction\n\n  to the file. Each statement then runs, and is \
+             recorded, on its own.\n"
         }
     }
 }
 
-/// What a statement leaves that ended before its end, outside a transaction.
-pub fn left_by(what: &str) -> &'static str {
-    match what {
+/// What remains of a statement outside a transaction that did not finish.
+pub fn left_by(kind: &str) -> &'static str {
+    match kind {
         "CREATE INDEX CONCURRENTLY" => {
-            "A concurrent build cannot be rolled back: it may leave an INVALID index, which the \
-             next start drops and builds again if it is named"
+            "A concurrent build cannot be rolled back. It may leave an invalid index, which the next \
+             run drops and builds again if the statement names it"
         }
         "REINDEX CONCURRENTLY" => {
-            "It cannot be rolled back: it may leave INVALID indexes, named ..._ccnew or ..._ccold; \
-             the next start does it again, and names them"
+            "It cannot be rolled back. It may leave invalid indexes named ..._ccnew or ..._ccold, \
+             which the next run lists once it has repeated the statement"
         }
-        _ => "It cannot be rolled back; the next start looks what became of it",
+        _ => "It cannot be rolled back; the next run checks whether it finished",
     }
 }
 
-/// The server's words, whole, as psql has them.
+/// The server's error with all its fields, as psql shows them.
 fn server_text(error: &ServerError) -> String {
     let mut text = format!("  {} {}: {}\n", error.severity, error.code, indented(&error.message));
     if let Some(Position::InInternalQuery { query, position }) = &error.position {
         let before: String = query.chars().take(position.saturating_sub(1)).collect();
-        let (before, query) = (redact::passwords(&before), redact::passwords(query));
-        let line = before.matches('\n').count();
+        let line = query.lines().nth(before.matches('\n').count()).unwrap_or_default();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let queried = query.lines().nth(line).unwrap_or_default();
-        let _ = writeln!(text, "  QUERY: {queried}\n         {}^", " ".repeat(column));
+        let _ = writeln!(text, "  QUERY: {line}\n         {}^", " ".repeat(column));
     }
     for (name, value) in [
         ("DETAIL", &error.detail),
@@ -119,24 +123,25 @@ fn server_text(error: &ServerError) -> String {
     text
 }
 
-/// How much of a line is shown before and after the caret.
+/// How many characters of a line are shown before and after the caret.
 const BEFORE: usize = 60;
 const AFTER: usize = 60;
 
 fn excerpt_text(excerpt: &Excerpt) -> String {
-    let width = excerpt.lines.last().map_or(0, |(number, _)| number.to_string().len()).max(3);
+    let width = excerpt.lines.last().map_or(0, |line| line.number.to_string().len()).max(3);
     let column = excerpt.caret.unwrap_or(1);
-    // A line may be a megabyte of data: both lines are cut alike, so that the caret stays true.
+    // A line may be a megabyte of data. All lines are cut alike, so that the caret stays in place.
     let skipped = column.saturating_sub(1 + BEFORE);
     let mut text = String::new();
-    for (number, line) in &excerpt.lines {
+    for line in &excerpt.lines {
         let shown: String = line
+            .text
             .chars()
             .skip(skipped)
             .take(BEFORE + AFTER)
             .map(|c| if c == '\t' { ' ' } else { c })
             .collect();
-        let _ = writeln!(text, "  {number:>width$} | {}", shown.trim_end());
+        let _ = writeln!(text, "  {:>width$} | {}", line.number, shown.trim_end());
     }
     if excerpt.caret.is_some() {
         let _ = writeln!(text, "  {:width$} | {}^", "", " ".repeat(column - 1 - skipped));
@@ -144,53 +149,15 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
     text
 }
 
-/// As an object.
-pub fn json(failure: &Failure) -> Map<String, Value> {
-    let error = &failure.error;
-    let (query, position) = match &error.position {
-        Some(Position::InInternalQuery { query, position }) => (Some(query), Some(position)),
-        Some(Position::InStatement(_)) | None => (None, None),
-    };
-    let excerpt = failure.excerpt.as_ref().map(|excerpt| {
-        let lines = excerpt.lines.iter();
-        lines.map(|(line, text)| json!({ "line": line, "text": text })).collect::<Vec<_>>()
-    });
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    object(json!({
-        "event": "failed",
-        "migration": failure.migration,
-        "file": failure.file,
-        "line": failure.place.map(|(line, _)| line),
-        "column": failure.place.map(|(_, column)| column),
-        "statement": failure.statement,
-        "statements": failure.statements,
-        "unit": failure.reached.map(|reached| reached.step),
-        "units": failure.reached.map(|reached| reached.of),
-        "alone": failure.outside_transaction,
-        "phase": match failure.phase {
-            Phase::Begin => "begin",
-            Phase::Replay => "replay",
-            Phase::Statement => "statement",
-            Phase::Deferred => "deferred",
-            Phase::LostTransaction => "lost_transaction",
-            Phase::Record => "record",
-            Phase::Commit => "commit",
-        },
-        "severity": error.severity,
-        "sqlstate": error.code,
-        "message": error.message,
-        "detail": error.detail,
-        "hint": error.hint,
-        "where": error.context,
-        "schema": error.schema,
-        "table": error.table,
-        "column_name": error.column,
-        "datatype": error.datatype,
-        "constraint": error.constraint,
-        "query": query,
-        "query_position": position,
-        "excerpt": excerpt,
-        "caret": failure.excerpt.as_ref().and_then(|excerpt| excerpt.caret),
-        "advice": failure.advice.map(|advice| words(advice_text(advice))),
-    }))
+impl Serialize for Advice {
+    /// A code for programs, and the sentence, which is kept here.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields {
+            code: &'static str,
+            message: String,
+        }
+        let words: Vec<_> = advice_text(*self).split_whitespace().collect();
+        Fields { code: self.code(), message: words.join(" ") }.serialize(serializer)
+    }
 }

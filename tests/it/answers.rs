@@ -131,7 +131,7 @@ fn a_dry_run_in_json_has_one_object_per_migration_with_its_steps() {
     });
     assert_eq!(objects, expected);
     let events: Vec<_> = run.events().iter().map(|event| event["event"].clone()).collect();
-    assert_eq!(events, ["carrying"]);
+    assert_eq!(events, ["loaded"]);
 }
 
 #[test]
@@ -207,7 +207,11 @@ fn a_dry_run_accepts_into_a_table_that_has_to_be_upgraded() {
         )
     );
     assert_eq!(history(), before);
-    run(&[&accept]).exits(0).says(&["accepted 1 migration", a, &format!("applied {c}")]);
+    run(&[&accept]).exits(0).says(&[
+        "accepted the current content of 1 migration",
+        a,
+        &format!("applied {c}"),
+    ]);
     let names = "select name from drizzle.__drizzle_migrations order by id";
     assert_eq!(database.rows(names), [a, b, a, c]);
 }

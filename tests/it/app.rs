@@ -83,9 +83,12 @@ fn a_script_whose_interpreter_does_not_exist_is_127_and_named() {
     skipping(&[&app]).run().exits(127).says(&named);
     skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&named);
     let app = script(&folder, "dos", "#!/bin/sh\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["names /bin/sh and a carriage return", "not CRLF"]);
+    skipping(&[&app])
+        .run()
+        .exits(127)
+        .says(&["names /bin/sh and a carriage return", "LF line endings"]);
     let app = script(&folder, "bare", "#!\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["names only a carriage return", "not CRLF"]);
+    skipping(&[&app]).run().exits(127).says(&["only a carriage return", "LF line endings"]);
 }
 
 #[test]
@@ -108,10 +111,10 @@ fn an_app_that_cannot_be_executed_is_126() {
     let folder = Folder::empty();
     folder.write("app", "#!/bin/sh\n");
     let app = folder.path.join("app");
-    let denied = ["cannot start", "denied", "chmod +x"];
+    let denied = ["could not start", "denied", "chmod +x"];
     skipping(&[app.to_str().unwrap()]).run().exits(126).says(&denied);
     skipping(&["app"]).env("PATH", &folder.path).run().exits(126).says(&denied);
-    skipping(&[folder.path.to_str().unwrap()]).run().exits(126).says(&["it is a folder"]);
+    skipping(&[folder.path.to_str().unwrap()]).run().exits(126).says(&["it is a directory"]);
 }
 
 #[test]

@@ -77,8 +77,10 @@ fn a_commit_whose_answer_is_lost_is_found_in_the_history() {
         }
         Fate::Passes
     });
-    two_migrations(&database, &proxy.to(&database), "lost")
-        .says(&["the connection broke during 0000_one", "0000_one is applied, the history says"]);
+    two_migrations(&database, &proxy.to(&database), "lost").says(&[
+        "connection lost during 0000_one",
+        "0000_one was applied (the reply to COMMIT was lost)",
+    ]);
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn a_commit_that_did_not_arrive_is_sent_again() {
         if cut { Fate::Cut } else { Fate::Passes }
     });
     two_migrations(&database, &proxy.to(&database), "unsent")
-        .says(&["the connection broke during 0000_one", "applied 0000_one in"]);
+        .says(&["connection lost during 0000_one", "applied 0000_one in"]);
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn a_last_attempt_that_was_committed_is_not_reported_as_failed() {
         if answers_commit && *attempts == 3 { Fate::Cut } else { Fate::Passes }
     });
     two_migrations(&database, &proxy.to(&database), "third")
-        .says(&["0000_one is applied, the history says"]);
+        .says(&["0000_one was applied (the reply to COMMIT was lost)"]);
 }
 
 #[test]
@@ -125,7 +127,7 @@ fn a_break_in_a_file_that_is_sent_in_pieces_is_recovered_from() {
         let cut = is_piece && pieces.fetch_add(1, Ordering::SeqCst) == 1;
         if cut { Fate::Cut } else { Fate::Passes }
     });
-    premigrate(&proxy.to(&database), &folder).run().exits(0).says(&["the connection broke"]);
+    premigrate(&proxy.to(&database), &folder).run().exits(0).says(&["connection lost"]);
     assert_eq!(database.value("select count(*) from log"), "6");
     assert_eq!(database.history(), [folder.hash("0000_large.sql")]);
 }
@@ -162,7 +164,7 @@ fn a_terminated_backend_behind_pgbouncer_is_recovered_from() {
     let running = premigrate(&pooler.to(&database), &folder).start();
     database.wait_for("the migration", SLEEPING);
     database.execute(&format!("select pg_terminate_backend(pid) from ({SLEEPING}) s"));
-    running.finish().exits(0).says(&["the connection broke during 0000_a"]);
+    running.finish().exits(0).says(&["connection lost during 0000_a"]);
     assert_eq!(database.rows("select what from log"), ["a"]);
     assert_eq!(database.history().len(), 1);
 }
@@ -175,7 +177,7 @@ fn a_pooler_that_ends_is_waited_for() {
     let running = premigrate(&pooler.to(&database), &folder).args(&["--wait", "1s"]).start();
     database.wait_for("the migration", SLEEPING);
     drop(pooler);
-    running.finish().exits(69).says(&["the connection broke during 0000_a", "refused"]);
+    running.finish().exits(69).says(&["connection lost during 0000_a", "refused"]);
     assert_eq!(database.rows("select what from log"), Vec::<String>::new());
 }
 
@@ -189,9 +191,9 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
     ]);
     let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(70);
     let run = run.says(&[
-        "the connection breaks each time at 0001_kills",
+        "connection lost in every attempt at 0001_kills",
         "terminating connection due to administrator command",
-        "it is not applied",
+        "after 1 of 2 statements; it was not applied",
         "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
     ]);
     assert_eq!(run.stdout, "");
@@ -281,7 +283,7 @@ fn a_lock_that_comes_late_is_tried_for_again() {
     let running = premigrate(&database, &folder).args(&["--lock-timeout", "200ms"]).start();
     thread::sleep(Duration::from_millis(900));
     holder.batch_execute("commit").unwrap();
-    running.finish().exits(0).says(&["55P03", "attempt 2", "applied 0000_a"]);
+    running.finish().exits(0).says(&["55P03", "(attempt 2)", "applied 0000_a"]);
     assert_eq!(database.history().len(), 1);
 }
 
@@ -305,14 +307,14 @@ fn a_lock_that_never_comes_is_75() {
     let limits = ["--lock-timeout", "100ms", "--lock-retries", "1", "--", "echo", "started"];
     let run = premigrate(&database, &folder).args(&limits).run().exits(75).says(&[
         "55P03",
-        "attempt 2",
+        "(attempt 2)",
         "0000_a.sql:1:",
-        "Every attempt met a lock",
+        "Every attempt ran into a lock",
         "The app was not started",
     ]);
     assert_eq!(run.stdout, "");
     let never = ["--lock-timeout", "100ms", "--lock-retries", "0"];
-    premigrate(&database, &folder).args(&never).run().exits(75).does_not_say("attempt 2");
+    premigrate(&database, &folder).args(&never).run().exits(75).does_not_say("(attempt 2)");
     assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.batch_execute("commit").unwrap();
 }
@@ -357,7 +359,7 @@ fn a_serialization_failure_is_retried() {
          raise exception 'not yet' using errcode = '40001'; end if; end $$",
     )]);
     let run = premigrate(&database, &folder).run().exits(0);
-    run.says(&["40001 not yet", "attempt 2", "attempt 3", "applied 0000_a"]);
+    run.says(&["40001 not yet", "(attempt 2)", "(attempt 3)", "applied 0000_a"]);
     assert_eq!(database.rows("select what from log"), ["a"]);
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use premigrate::apply::error::ApplyError;
-use premigrate::apply::event::Broken;
+use premigrate::apply::failure::Broken;
 use premigrate::cli::args::UsageError;
 use premigrate::cli::config;
 use premigrate::error::Error;
@@ -83,11 +83,11 @@ fn the_readme_and_the_help_say_the_same_of_the_same_exit_codes() {
 fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     let unreachable = |cause| {
         let place = String::new();
-        Error::from(ApplyError::Unreachable(vec![Attempt { place, cause }]))
+        Error::from(ApplyError::Unreachable { attempts: vec![Attempt { place, cause }] })
     };
     let refusal = ServerError { code: "28P01".to_owned(), ..ServerError::default() };
     let (table, trouble) = (Table::new("s", "t"), ConnectionError::TimedOut);
-    let broken = Broken { migration: None, step: 0, completed: 0, statements: 0, trouble };
+    let broken = Broken { migration: None, step: None, completed: 0, statements: 0, trouble };
     let app = |kind: io::ErrorKind| {
         let reason = ExecError { error: kind.into(), hint: None };
         Error::App { program: String::new(), reason }
@@ -103,7 +103,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
         ("stays read-only", ApplyError::ReadOnly.into()),
         ("a migration failed", ApplyError::ConnectionLost(Box::new(broken)).into()),
-        ("another runner is at work", ApplyError::LockedOut(None).into()),
+        ("another runner is at work", ApplyError::LockedOut { holder: None }.into()),
         ("try again", ApplyError::HistoryTimeout(table).into()),
         ("refused: password", unreachable(QueryError::Server(refusal.clone()))),
         ("permission", ApplyError::PermissionDenied { error: refusal, statements: vec![] }.into()),

@@ -32,8 +32,8 @@ fn a_standby_lets_the_app_start_where_nothing_is_pending_and_else_is_waited_for(
     folder.add("0002_index", "create index concurrently log_what on log (what)");
     let run = premigrate(&standby.database(), &folder).args(&["--wait", "2s"]).run().exits(69);
     run.says(&[
-        "stop being a standby",
-        "is a standby, which takes no changes; connect to the primary",
+        "waiting up to 2.0 s: the server is a read-only standby",
+        "the server is a read-only standby; connect to the primary",
     ]);
 
     let waiting = premigrate(&standby.database(), &folder).args(&["--wait", "60s"]).start();
@@ -89,8 +89,8 @@ fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
     standby.promote();
     let run = running.finish().exits(0);
     run.says(&[
-        "the connection broke during 0001_two",
-        "has done 1 of 2 steps",
+        "connection lost during 0001_two",
+        "1 of 2 steps are done already",
         "applied 0002_index",
     ]);
     let database = standby.database();
@@ -117,7 +117,7 @@ fn a_server_that_crashes_in_an_index_build_is_waited_for_and_the_build_done_agai
     server.down();
     std::thread::sleep(Duration::from_millis(500));
     server.up();
-    running.finish().exits(0).says(&["the connection broke during 0000_a", "applied 0000_a"]);
+    running.finish().exits(0).says(&["connection lost during 0000_a", "applied 0000_a"]);
     assert_eq!(
         database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
         ["t"]

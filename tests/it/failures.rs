@@ -370,7 +370,7 @@ fn control_characters_do_not_reach_the_terminal() {
 
 #[test]
 fn where_a_histories_first_migration_meets_existing_objects_a_baseline_is_hinted_at() {
-    let hint = "The history is empty, but the objects exist";
+    let hint = "The history is empty, but the objects exist already";
     for (object, sql) in [
         ("create table documents ()", DOCUMENTS),
         ("create type mood as enum ('sad')", "create type mood as enum ('sad')"),
@@ -403,11 +403,11 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
     let run = run.exits(70);
     let mut events = run.events();
     let names: Vec<_> = events.iter().map(|event| event["event"].clone()).collect();
-    assert_eq!(names, ["carrying", "applying", "applied", "applying", "failed"]);
+    assert_eq!(names, ["loaded", "applying", "applied", "applying", "failed"]);
     assert_eq!(
         events[0],
         json!({
-            "event": "carrying",
+            "event": "loaded",
             "from": folder.path.display().to_string(),
             "layout": "Drizzle 0.x",
             "migrations": 3,
@@ -422,15 +422,14 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
     let failed = events.pop().expect("events");
     let expected = json!({
         "event": "failed",
+        "error": "failed",
         "migration": "0001_more",
         "file": "0001_more.sql",
         "line": 2,
         "column": 12,
         "statement": 2,
         "statements": 2,
-        "unit": null,
-        "units": null,
-        "alone": null,
+        "outside_transaction": null,
         "phase": "statement",
         "severity": "ERROR",
         "sqlstate": "42703",
@@ -455,6 +454,8 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
         "exit_code": 70,
         "applied": ["0000_documents"],
         "pending": ["0001_more", "0002_last"],
+        "uncertain": null,
+        "in_progress": null,
     });
     assert_eq!(failed, expected, "{failed:#}");
 }
@@ -502,8 +503,12 @@ fn json_has_our_advice_too() {
     let folder = Folder::drizzle0(&[("0000_a", "call p()")]);
     let run = premigrate(&database, &folder).args(&["--format=json"]).run().exits(70);
     let failed = run.events().pop().expect("events");
-    let advice = failed["advice"].as_str().unwrap_or_default();
-    assert!(advice.contains("Put the line -- premigrate: no-transaction into"), "{failed:#}");
+    assert_eq!(failed["advice"]["code"], "no_transaction");
+    let advice = failed["advice"]["message"].as_str().unwrap_or_default();
+    assert!(
+        advice.contains("Add the line -- premigrate: no-transaction to the file"),
+        "{failed:#}"
+    );
 }
 
 #[test]
@@ -519,9 +524,11 @@ fn json_names_the_edited_migrations_with_both_hashes() {
     assert_eq!(ended["exit_code"], 65);
     let now = folder.hash("0000_a.sql");
     let edited = json!([{
-        "migration": "0000_a", "file": "0000_a.sql", "applied_as": before, "is_now": now
+        "migration": "0000_a", "file": "0000_a.sql", "applied_hash": before, "current_hash": now
     }]);
-    assert_eq!(ended["edited"], edited);
+    assert_eq!(ended["error"], "history_mismatch");
+    assert_eq!(ended["mismatch"], "edited");
+    assert_eq!(ended["migrations"], edited);
 }
 
 #[test]

@@ -107,7 +107,9 @@ fn status_shows_ambiguous_rows_and_up_refuses_them() {
     );
     assert!(shown.ends_with("0 applied, 0 edited, 0 pending, 2 ambiguous\n"), "{shown}");
     command(&database, &folder, &["status", "--exit-code"]).exits(65);
-    up(&database, &folder).exits(65).says(&["row 1 (created_at 5000) may record 0000_a, 0001_b"]);
+    up(&database, &folder)
+        .exits(65)
+        .says(&["row 1 (created_at 5000) could belong to 0000_a or 0001_b"]);
     command(&database, &folder, &["baseline"]).exits(65);
     command(&database, &folder, &["accept", "--all"]).exits(65);
     assert_eq!(database.tables(), Vec::<String>::new());
@@ -215,7 +217,7 @@ fn baseline_records_everything_and_runs_nothing() {
     for folder in [abc(), abc_of_1x(), plain()] {
         let database = Database::fresh();
         let run = command(&database, &folder, &["baseline"]).exits(0);
-        let run = run.says(&["as applied, not run:"]);
+        let run = run.says(&["as applied (not run):"]);
         assert_eq!(run.stdout, "");
         assert_eq!(database.tables(), Vec::<String>::new());
         up(&database, &folder).exits(0).says(&["up to date"]);
@@ -273,7 +275,7 @@ fn baseline_twice_is_harmless() {
     assert_eq!(database.rows(HISTORY), before);
     folder.add("0003_d", "create table d ()");
     let run = command(&database, &folder, &["baseline", "--through=0002_c"]).exits(0);
-    run.says(&["nothing to record: every migration through 0002_c has its row"]);
+    run.says(&["nothing to record: every migration up to 0002_c is in the history already"]);
 }
 
 #[test]
@@ -325,7 +327,7 @@ fn accept_adds_a_row_and_leaves_the_old_one() {
     folder.write("0001_b.sql", "create table b (id int)");
     up(&database, &folder).exits(65);
     let run = command(&database, &folder, &["accept", "0001_b"]).exits(0);
-    run.says(&["accepted 1 migration", "0001_b"]);
+    run.says(&["accepted the current content of 1 migration", "0001_b"]);
     let added = format!("4|{}|{}", folder.hash("0001_b.sql"), WHEN[1]);
     assert_eq!(database.rows(HISTORY), [before, vec![added]].concat());
     up(&database, &folder).exits(0).says(&["up to date"]);
@@ -358,16 +360,18 @@ fn accept_records_the_named_or_all_edited_migrations() {
     command(&database, &folder, &["accept", "0000_a"]).exits(0).does_not_say("0001_b");
     let left = up(&database, &folder).exits(65).says(&["0001_b.sql", "0002_c.sql"]);
     left.does_not_say("0000_a");
-    command(&database, &folder, &["accept", "--all"]).exits(0).says(&["accepted 2 migrations"]);
+    command(&database, &folder, &["accept", "--all"])
+        .exits(0)
+        .says(&["accepted the current content of 2 migrations"]);
     up(&database, &folder).exits(0);
     let nothing = |names: &[&str], told| {
         let run = command(&database, &folder, &[&["accept"], names].concat());
-        run.exits(0).says(&[&format!("nothing to accept: {told} edited since it was recorded\n")]);
+        run.exits(0).says(&[&format!("nothing to accept: {told} changed\n")]);
     };
-    nothing(&["--all"], "no migration was");
+    nothing(&["--all"], "no migration has");
     folder.write("0000_a.sql", "once more");
-    nothing(&["0001_b"], "0001_b was not");
-    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c was");
+    nothing(&["0001_b"], "0001_b has not");
+    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c has");
     assert_eq!(database.history().len(), 6);
 }
 
@@ -379,7 +383,7 @@ fn accept_of_an_unknown_or_pending_name_records_nothing() {
     folder.add("0003_d", "create table d ()");
     let accept = |name| command(&database, &folder, &["accept", "0000_a", name]);
     accept("0009_x").exits(64).says(&["no migration is named 0009_x"]);
-    accept("0003_d").exits(64).says(&["0003_d cannot be accepted: not applied yet"]);
+    accept("0003_d").exits(64).says(&["cannot accept 0003_d: not applied yet"]);
     command(&database, &folder, &["accept"]).exits(64).says(&["`accept` needs names, or --all"]);
     assert_eq!(database.history().len(), 3);
     assert_eq!(database.tables(), ["a", "b", "c"]);
@@ -396,7 +400,7 @@ fn up_with_accept_accepts_first_and_then_applies() {
     run.exits(65).says(&["0001_b.sql"]);
     assert_eq!(database.tables(), ["a", "b", "c"]);
     let run = premigrate(&database, &folder).arg("--accept=0000_a,0001_b").run().exits(0);
-    run.says(&["accepted 1 migration", "0001_b", "applied 0003_d"]);
+    run.says(&["accepted the current content of 1 migration", "0001_b", "applied 0003_d"]);
     assert_eq!(database.tables(), ["a", "b", "c", "d"]);
 }
 
@@ -411,7 +415,7 @@ fn the_suggested_accept_variable_can_stay_set() {
     let value = value.split_whitespace().next().unwrap();
     assert_eq!(value, "0000_a,0002_c");
     let start = || premigrate(&database, &folder).env("PREMIGRATE_ACCEPT", value).run().exits(0);
-    start().says(&["accepted 2 migrations"]);
+    start().says(&["accepted the current content of 2 migrations"]);
     start().says(&["up to date"]).does_not_say("accepted");
     assert_eq!(database.history().len(), 5);
 
@@ -462,7 +466,11 @@ fn an_older_image_reports_unknown_rows_and_starts() {
     let run = premigrate(&database, &older).args(&["--", "echo", "started"]).run().exits(0);
     let run = run.says(&["row 2 (created_at 1700000001000)", "row 3"]);
     assert_eq!(run.stdout, "started\n");
-    command(&database, &older, &["--strict"]).exits(65).says(&["--strict", "row 2", "not carried"]);
+    command(&database, &older, &["--strict"]).exits(65).says(&[
+        "--strict",
+        "row 2",
+        "not in this set",
+    ]);
 }
 
 #[test]
@@ -486,7 +494,14 @@ fn a_history_of_another_project_is_refused_with_hints() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[("x", 1), ("y", 2)]);
     let run = up(&database, &folder).exits(65);
-    run.says(&["2 rows", "3 migrations", "--dir", "--table", "`baseline`", "--apply-older"]);
+    run.says(&[
+        "2 rows",
+        "3 migrations",
+        "--dir",
+        "--table",
+        "`premigrate baseline`",
+        "--apply-older",
+    ]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
     up(&database, &folder).exits(0);
@@ -526,7 +541,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     let (database, folder) = (Database::fresh(), abc());
     foreign(&database, &folder);
     let run = up(&database, &folder).exits(65);
-    run.says(&["0002_c", "row 3", "`accept NAME`", "--apply-older"]);
+    run.says(&["0002_c", "row 3", "`premigrate accept NAME`", "--apply-older"]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
     up(&database, &folder).exits(0);
@@ -658,7 +673,7 @@ fn a_0x_table_with_an_unknown_row_is_not_upgraded_and_an_older_app_starts() {
     }
     // Neither `baseline` nor --apply-older could write a row, so neither is suggested here.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
-    up(&database, &folder).exits(65).says(&["row 1 (created_at 1)", "the right database"]);
+    up(&database, &folder).exits(65).says(&["row 1 (created_at 1)", "Check that the database"]);
     database.execute(&format!(
         "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",
         WHEN[0]
@@ -769,7 +784,7 @@ fn names_in_suggested_statements_are_quoted() {
             grant(&database, &refused);
         } else {
             let error = refused.events().pop().unwrap();
-            for statement in error["statements"].as_array().unwrap() {
+            for statement in error["sql"].as_array().unwrap() {
                 let statement = statement.as_str().unwrap();
                 assert!(error["message"].as_str().unwrap().contains(statement), "{error}");
                 database.execute(statement);
@@ -955,7 +970,9 @@ fn accept_records_one_migration_per_unknown_row() {
     merged.add_at("0002_c", "create table c ()", 1_700_000_000_200);
     merged.add_at("0003_d", "select 1", 1_700_000_001_000);
     let accept = |names: &[&str]| premigrate(&database, &merged).arg("accept").args(names).run();
-    accept(&["0001_b", "0002_c"]).exits(64).says(&["0001_b, 0002_c cannot be accepted"]);
+    accept(&["0001_b", "0002_c"])
+        .exits(64)
+        .says(&["cannot accept 0001_b, 0002_c: not applied yet"]);
     assert_eq!(database.history().len(), 3);
     accept(&["0001_b"]).exits(0);
     assert_eq!(database.history().len(), 4);

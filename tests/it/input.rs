@@ -39,7 +39,7 @@ fn a_missing_folder_is_named() {
     let folder = Folder::empty();
     std::fs::remove_dir(&folder.path).unwrap();
     let path = folder.path.display().to_string();
-    refused(&folder, 65, &[&path, "cannot be read", "No such file or directory"]);
+    refused(&folder, 65, &[&format!("could not read {path}"), "No such file or directory"]);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_folder_that_is_a_file_is_named() {
     let folder = Folder::empty();
     std::fs::remove_dir(&folder.path).unwrap();
     std::fs::write(&folder.path, "").unwrap();
-    refused(&folder, 65, &["cannot be read", "Not a directory"]);
+    refused(&folder, 65, &["could not read", "Not a directory"]);
     std::fs::remove_file(&folder.path).unwrap();
 }
 
@@ -506,12 +506,12 @@ fn random_rows_in_the_history_cause_no_panic() {
 fn an_unreadable_file_is_named() {
     let folder = Folder::drizzle0(&[FINE]);
     std::os::unix::fs::symlink("nowhere", folder.path.join("0001_gone.sql")).unwrap();
-    refused(&folder, 65, &["0001_gone.sql cannot be read", "No such file"]);
+    refused(&folder, 65, &["could not read", "0001_gone.sql", "No such file"]);
     assert!(!Path::new("nowhere").exists());
     let folder = Folder::empty();
     folder.write("20260131093000_a/migration.sql", "");
     std::os::unix::fs::symlink("nowhere", folder.path.join("20260131093001_gone")).unwrap();
-    refused(&folder, 65, &["20260131093001_gone cannot be read", "No such file"]);
+    refused(&folder, 65, &["could not read", "20260131093001_gone", "No such file"]);
 }
 
 #[test]
@@ -537,5 +537,5 @@ fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     assert!(run(&["list"]).exits(0).stdout.starts_with("1 migration in "));
     run(&["new", "more"]).exits(0);
     add("20260131093000_a");
-    run(&["list"]).exits(65).says(&["20260131093000_a cannot be read", "denied"]);
+    run(&["list"]).exits(65).says(&["could not read", "20260131093000_a", "denied"]);
 }

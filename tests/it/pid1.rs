@@ -289,7 +289,7 @@ impl Ended {
         assert_eq!(output.status.code(), Some(code), "{what}\n{report}");
         assert!(*took < Duration::from_secs(8), "{what}: {took:?}");
         let name = if (signal, code) == STOP { "TERM" } else { signal };
-        assert!(report.contains(&format!("ended by SIG{name}")), "{what}\n{report}");
+        assert!(report.contains(&format!("interrupted by SIG{name}")), "{what}\n{report}");
         self.took
     }
 

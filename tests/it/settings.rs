@@ -94,11 +94,15 @@ fn every_option_has_a_variable_that_is_read() {
     assert_eq!(rows(), "1");
     run("status", "PREMIGRATE_EXIT_CODE", "1").exits(10);
     folder.write("0000_who.sql", "edited");
-    run("up", "PREMIGRATE_ACCEPT", "0000_who").exits(0).says(&["accepted 1 migration"]);
+    run("up", "PREMIGRATE_ACCEPT", "0000_who")
+        .exits(0)
+        .says(&["accepted the current content of 1 migration"]);
     assert_eq!(rows(), "3");
     folder.write("0000_who.sql", "edited again");
     run("accept", "PREMIGRATE_ALL", "0").exits(64).says(&["`accept` needs names, or --all"]);
-    run("accept", "PREMIGRATE_ALL", "1").exits(0).says(&["accepted 1 migration"]);
+    run("accept", "PREMIGRATE_ALL", "1")
+        .exits(0)
+        .says(&["accepted the current content of 1 migration"]);
 
     let shown = ["PREMIGRATE_THROUGH", "PREMIGRATE_EXIT_CODE", "PREMIGRATE_ACCEPT"];
     let shown = shown.into_iter().chain(place.map(|(name, _)| name));
@@ -120,7 +124,10 @@ fn names_on_the_command_line_override_the_variable_for_all() {
     folder.write("0000_who.sql", "edited");
     folder.write("0001_a.sql", "edited");
     let run = premigrate(&database, &folder).env("PREMIGRATE_ALL", "1").args(&["accept", "0001_a"]);
-    run.run().exits(0).says(&["accepted 1 migration", "0001_a"]).does_not_say("0000_who");
+    run.run()
+        .exits(0)
+        .says(&["accepted the current content of 1 migration", "0001_a"])
+        .does_not_say("0000_who");
 }
 
 #[test]
@@ -222,8 +229,8 @@ fn skip_only_becomes_the_app() {
         .run()
         .exits(0);
     assert_eq!(run.stdout, "started\n");
-    let lines = ["PREMIGRATE_SKIP is set: nothing was looked at or applied", "starting echo"];
-    assert_eq!(run.stderr, lines.map(|line| format!("premigrate: {line}\n")).concat());
+    let told = ["PREMIGRATE_SKIP is set: no migrations were checked or applied", "starting echo"];
+    assert_eq!(run.stderr, told.map(|line| format!("premigrate: {line}\n")).concat());
 
     let (database, folder) = (Database::fresh(), who());
     premigrate(&database, &folder).env("PREMIGRATE_SKIP", "true").run().exits(0);

@@ -47,7 +47,7 @@ fn a_statement_is_cancelled_and_rolled_back() {
         let run = running.finish().exits(code);
         soon(at.elapsed());
         let run = run.says(&[
-            &format!("ended by SIG{signal}; 0001_slow was rolled back"),
+            &format!("interrupted by SIG{signal}; 0001_slow was rolled back"),
             "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
         ]);
         assert_eq!(run.stdout, "");
@@ -84,7 +84,7 @@ fn a_signal_ends_reading_the_configuration() {
     running.signal("TERM");
     writer.write_all(format!("DATABASE_URL={}", database.url).as_bytes()).unwrap();
     drop(writer);
-    let run = running.finish().exits(143).says(&["ended by SIGTERM"]);
+    let run = running.finish().exits(143).says(&["interrupted by SIGTERM"]);
     assert_eq!(run.stdout, "");
     assert_eq!(database.tables(), Vec::<String>::new());
 }
@@ -120,7 +120,7 @@ fn a_signal_ends_waiting_for_another_runner() {
         let running = premigrate(&database, &folder).start();
         thread::sleep(Duration::from_millis(300));
         running.signal(signal);
-        let run = running.finish().exits(code).says(&["another runner", "ended by SIG"]);
+        let run = running.finish().exits(code).says(&["another runner", "interrupted by SIG"]);
         soon(run.took);
     }
     held.batch_execute("rollback").unwrap();
@@ -181,7 +181,7 @@ fn a_signal_after_the_last_commit_prevents_the_start_of_the_app() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     let run = ended_behind_the_first_commit(&database, &folder);
-    run.says(&["applied 0000_log", "ended by SIG"]);
+    run.says(&["applied 0000_log", "interrupted by SIG"]);
     assert_eq!(database.history().len(), 1);
 }
 

@@ -39,8 +39,8 @@ fn several_concurrent_indexes_in_one_file_work_and_leave_no_progress() {
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
     let run = premigrate(&database, &folder).run().exits(0);
     run.says(&[
-        "step 1 of 4 done",
-        "step 2 of 4, CREATE INDEX CONCURRENTLY, done",
+        "finished step 1 of 4 in",
+        "finished step 2 of 4 (CREATE INDEX CONCURRENTLY) in",
         "applied 0000_a",
     ]);
     assert_concurrent_is_applied(&database);
@@ -76,7 +76,7 @@ fn a_role_that_may_connect_only_once_is_told_so_and_not_that_another_runner_is_a
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
     let up = || bare().env("DATABASE_URL", &url).arg("--dir").arg(&folder.path);
     let run = up().args(&["--runner-wait", "3s"]).run().exits(75);
-    run.says(&["0000_a needs two connections at once", "a connection limit of one"])
+    run.says(&["0000_a needs two connections", "a connection limit of one"])
         .does_not_say("another runner");
     database.execute(&format!("alter role {role} connection limit 2"));
     up().run().exits(0);
@@ -92,8 +92,8 @@ fn a_setting_that_a_pooler_does_not_keep_is_told_before_anything_runs() {
         ("0001_b", "create table t (a int);\nset maintenance_work_mem = '64MB';\nvacuum t;"),
     ]);
     let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
-    run.says(&["0001_b has a statement", "`set maintenance_work_mem = '64MB'`", "2 are pending"])
-        .says(&["connect to the server itself"]);
+    run.says(&["0001_b sets ", "`set maintenance_work_mem = '64MB'`", "2 are pending"])
+        .says(&["Connect directly to the server"]);
     assert_eq!(database.tables(), [] as [String; 0]);
     premigrate(&database, &folder).run().exits(0);
 }
@@ -110,7 +110,7 @@ fn a_pool_of_one_is_recognised_and_named() {
     let started = Instant::now();
     for (database, pooler, running) in runs {
         let run = running.finish().exits(75);
-        run.says(&["a pool of one", "0000_a"]);
+        run.says(&["a connection pool or a connection limit of one", "0000_a"]);
         drop(pooler);
         premigrate(&database, &folder).run().exits(0);
         assert_concurrent_is_applied(&database);
@@ -142,7 +142,7 @@ fn an_index_build_goes_on_while_another_runner_waits() {
     let second = premigrate(&database, &folder).start();
     std::thread::sleep(Duration::from_secs(2));
     writer.batch_execute("commit").unwrap();
-    first.finish().exits(0).says(&["0000_a waits for a lock held by backend", "of shop"]);
+    first.finish().exits(0).says(&["0000_a is waiting for a lock held by backend", "of shop"]);
     second.finish().exits(0).says(&["for another runner to finish: backend"]);
     assert_eq!(database.value("select count(*) from t"), "2");
     assert_eq!(database.history().len(), 2);
@@ -171,7 +171,7 @@ fn the_build_of_a_killed_runner_is_ended_dropped_and_built_again() {
         std::thread::sleep(Duration::from_secs(1));
         writer.batch_execute("commit").unwrap();
         let run = next.finish().exits(0);
-        run.says(&["the index public.t_a was left INVALID; building it again", "applied 0000_a"]);
+        run.says(&["rebuilding the invalid index public.t_a", "applied 0000_a"]);
         let valid = "select indisvalid from pg_index where indrelid = 't'::regclass";
         assert_eq!(database.rows(valid), ["t"]);
         assert_eq!(database.leftovers(), [] as [String; 0]);
@@ -207,7 +207,10 @@ fn an_invalid_index_is_built_again_also_where_if_not_exists_would_pass_it_over()
     database.execute("delete from t");
     let sql = "create unique index concurrently if not exists t_a on t (a)";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
-    premigrate(&database, &folder).run().exits(0).says(&["public.t_a was left INVALID"]);
+    premigrate(&database, &folder)
+        .run()
+        .exits(0)
+        .says(&["rebuilding the invalid index public.t_a"]);
     assert_eq!(
         database.rows("select indisvalid from pg_index where indrelid = 't'::regclass"),
         ["t"]
@@ -234,7 +237,7 @@ fn an_index_that_someone_else_is_building_is_waited_for() {
     );
     drop(writer);
     building.join().unwrap();
-    run.finish().exits(0).does_not_say("INVALID");
+    run.finish().exits(0).does_not_say("invalid index");
     assert_eq!(database.value(&format!("{built} true")), index);
 }
 
@@ -254,7 +257,7 @@ fn a_vacuum_is_not_taken_for_the_build_of_an_index_that_is_invalid() {
         "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%drop index%'",
     );
     drop(vacuum);
-    run.finish().exits(0).says(&["public.t_a was left INVALID"]);
+    run.finish().exits(0).says(&["rebuilding the invalid index public.t_a"]);
 }
 
 #[test]
@@ -265,7 +268,8 @@ fn an_index_that_is_invalid_for_want_of_its_partitions_is_not_taken_for_a_build_
     database.execute(&format!("{tables}; create index i on only p (a)"));
     let folder = Folder::drizzle0(&[("0000_a", "create index concurrently i on p (a)")]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["cannot create index on partitioned table"]).does_not_say("was left INVALID");
+    run.says(&["cannot create index on partitioned table"])
+        .does_not_say("rebuilding the invalid index");
 }
 
 #[test]
@@ -290,15 +294,15 @@ fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
             "premigrate: 0000_a failed in step 2 of 3\n",
             "ERROR 23505: could not create unique index",
             "at 0000_a.sql:3:1, statement 2 of 3",
-            "an INVALID index, which the next start drops and builds again",
-            "Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.",
+            "It may leave an invalid index, which the next run drops and builds again",
+            "1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.",
         ]);
         let rows = "select step, finished from drizzle.__drizzle_migrations_progress order by 1";
         assert_eq!(database.rows(rows), ["1|t", "2|f"]);
     }
     database.execute("delete from t");
     let run = premigrate(&database, &folder).run().exits(0);
-    run.says(&["an earlier start has done 1 of 3 steps", "t_a was left INVALID"]);
+    run.says(&["1 of 3 steps are done already", "rebuilding the invalid index public.t_a"]);
     assert_eq!(database.value(PROGRESS), "");
 }
 
@@ -310,7 +314,7 @@ fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
     let folder = Folder::drizzle0(&[("0000_a", "reindex table concurrently t")]);
     let run = premigrate(&database, &folder).args(&["--statement-timeout", "400ms"]).run();
     let drop = "drop index concurrently public.\"I_ccnew\";";
-    run.exits(70).says(&["57014", "has left INVALID indexes", drop]);
+    run.exits(70).says(&["57014", "an unfinished statement left invalid indexes", drop]);
     writer.batch_execute("commit").unwrap();
     let run = premigrate(&database, &folder).run().exits(0).says(&[drop]);
     for (_, rest) in run.stderr.match_indices("drop index").map(|(at, _)| run.stderr.split_at(at)) {
@@ -319,7 +323,7 @@ fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
     assert_eq!(database.rows("select from pg_index where not indisvalid"), [""; 0]);
 
     folder.add("0001_b", "reindex index concurrently \"I\"");
-    premigrate(&database, &folder).run().exits(0).does_not_say("INVALID");
+    premigrate(&database, &folder).run().exits(0).does_not_say("invalid index");
 }
 
 #[test]
@@ -327,7 +331,7 @@ fn what_a_build_without_a_name_has_left_is_told_with_the_sql_to_drop_it() {
     let database = Database::fresh();
     database.execute("create table t (a int); insert into t values (1), (1)");
     let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently on t (a)")]);
-    let drop = "to drop them: drop index concurrently public.t_a_idx;";
+    let drop = "drop them with: drop index concurrently public.t_a_idx;";
     premigrate(&database, &folder).run().exits(70).says(&["23505", drop]);
     database.execute("delete from t");
     premigrate(&database, &folder).run().exits(0).says(&[drop]);
@@ -354,7 +358,7 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
     premigrate(&database, &folder).run().exits(70).says(&[
         "0000_a failed in step 3 of 3 and was rolled back",
         "at 0000_a.sql:5:1, statement 5 of 5",
-        "Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.",
+        "2 of 3 steps of 0000_a are done and kept; the next run continues with step 3.",
     ]);
     let status = premigrate(&database, &folder).args(&["status", "--exit-code"]).run().exits(10);
     assert!(status.stdout.contains("0000_a  partial (2 of 3)\n"), "{}", status.stdout);
@@ -362,12 +366,12 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
     // Edited in what is done: nothing runs.
     folder.write("0000_a.sql", sql("select 1").replace("(1)", "(2)"));
     let run = premigrate(&database, &folder).run().exits(65);
-    run.says(&["nothing was run", "0000_a.sql:3:1, step 2 of the 2 that are done"]);
+    run.says(&["nothing was run", "0000_a.sql:3:1, step 2 (2 steps are done)"]);
     premigrate(&database, &folder).args(&["--dry-run"]).run().exits(65);
 
     // Edited behind it, and between the statements: the rest runs, once.
     folder.write("0000_a.sql", format!("-- remark\n{}", sql("insert into t values (3)")));
-    premigrate(&database, &folder).run().exits(0).says(&["has done 2 of 3 steps"]);
+    premigrate(&database, &folder).run().exits(0).says(&["2 of 3 steps are done already"]);
     assert_eq!(database.rows("select a from t order by a"), ["1", "3"]);
     assert_eq!(database.history(), [folder.hash("0000_a.sql")]);
     assert_eq!(database.value(PROGRESS), "");
@@ -445,7 +449,7 @@ fn with_the_directive_a_procedure_may_commit_and_a_new_enum_value_be_used() {
     folder.write("0000_a.sql", format!("-- premigrate: no-transaction\n{plain}"));
     premigrate(&database, &folder).run().exits(0);
     folder.add("0001_b", "alter type mood add value 'fine';\ninsert into t values ('fine');");
-    premigrate(&database, &folder).run().exits(0).says(&["step 1 of 2 done"]);
+    premigrate(&database, &folder).run().exits(0).says(&["finished step 1 of 2 in"]);
     assert_eq!(database.rows("select m from t order by m"), ["ok", "ok", "fine"]);
 }
 
@@ -476,10 +480,17 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
     let status = premigrate(&database, &folder).arg("status").run().exits(0);
     assert!(status.stdout.contains("partial (2 of 4)"), "{}", status.stdout);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["step 3 of 4, a statement, done", "42P01", "Steps 1 to 3 of 4"]);
+    run.says(&[
+        "finished step 3 of 4 (a statement) in",
+        "42P01",
+        "3 of 4 steps of 0000_a are done and kept",
+    ]);
     // What is done is known again, also in part by the one cut and in part by the other.
     folder.write("0000_a.sql", cured.replace("values (1)", "values (2)"));
-    premigrate(&database, &folder).run().exits(65).says(&["0000_a.sql:2:1, step 1 of the 3"]);
+    premigrate(&database, &folder)
+        .run()
+        .exits(65)
+        .says(&["0000_a.sql:2:1, step 1 (3 steps are done)"]);
     folder.write("0000_a.sql", cured.replace("into u", "into t"));
     premigrate(&database, &folder).run().exits(0).says(&["applied 0000_a"]);
     assert_eq!(database.rows("select a from t order by a"), ["1", "2"]);
@@ -501,7 +512,7 @@ fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
     killed.child.kill().unwrap();
     killed.finish();
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["nothing tells whether it was done", "do $$ begin if nextval"]);
+    run.says(&["it is not known whether it finished", "do $$ begin if nextval"]);
     premigrate(&database, &folder).run().exits(70);
     // The SQL that has it run again is the last that is told.
     let again = run_of(&database, &folder).stderr;
@@ -576,10 +587,10 @@ fn a_table_that_an_idle_transaction_locks_for_twelve_seconds_is_waited_for() {
     holder.batch_execute("commit").unwrap();
     let run = running.finish().exits(0);
     run.says(&[
-        "0000_a waits for a lock on t held by backend",
+        "0000_a is waiting for a lock on t held by backend",
         "of shop, role postgres, idle in transaction for 00:00:0",
         ": set application_name = 'shop'; begin; select 'secret of shop' from t",
-        "a lock did not come (55P03 canceling statement due to lock timeout; the lock on t held by",
+        "0000_a rolled back: lock timeout (55P03 canceling statement due to lock timeout; lock on t held by",
     ]);
 }
 
@@ -692,7 +703,7 @@ fn a_procedure_that_has_committed_a_part_of_its_work_is_not_run_again() {
     let folder = Folder::drizzle0(&[("0000_a", "-- premigrate: no-transaction\ncall p()")]);
     let run = premigrate(&database, &folder).run().exits(70).says(&["40P01"]);
     run.does_not_say("rolled back");
-    premigrate(&database, &folder).run().exits(70).says(&["nothing tells whether it was done"]);
+    premigrate(&database, &folder).run().exits(70).says(&["it is not known whether it finished"]);
     assert_eq!(database.value("select count(*) from log"), "1");
 }
 
@@ -704,7 +715,7 @@ fn a_statement_put_before_a_build_that_failed_is_run_and_the_build_then_done() {
     let folder = Folder::drizzle0(&[("0000_a", build)]);
     premigrate(&database, &folder).run().exits(70).says(&["23505"]);
     folder.write("0000_a.sql", format!("delete from t;\n{build}"));
-    premigrate(&database, &folder).run().exits(0).says(&["public.i was left INVALID"]);
+    premigrate(&database, &folder).run().exits(0).says(&["rebuilding the invalid index public.i"]);
     assert_eq!(database.rows(VALID), ["i true true"]);
     assert_eq!(database.value(PROGRESS), "");
 

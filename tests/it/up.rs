@@ -244,7 +244,7 @@ fn a_table_that_is_no_history_is_refused() {
     );
     let folder = Folder::drizzle0(&[LOG]);
     premigrate(&database, &folder).run().exits(65).says(&[
-        "drizzle.__drizzle_migrations is not Drizzle's history",
+        "drizzle.__drizzle_migrations is not a history table of Drizzle",
         "has no column hash",
         "--table",
     ]);
@@ -658,11 +658,11 @@ fn a_migration_that_drizzle_would_skip_for_ever_is_applied_with_a_word() {
     premigrate(&database, &folder).run().exits(0).does_not_say("out of order");
     // Another branch, merged later: once at the end of the journal, once in its middle.
     folder.add_at("0002_theirs", &log("theirs"), 2000);
-    let told = "applying 0002_theirs, which is out of order";
+    let told = "applying 0002_theirs out of order";
     premigrate(&database, &folder).run().exits(0).says(&[told]);
     folder.add_at("0003_middle", &log("middle"), 4000);
     folder.edit_journal(|entries| entries.swap(2, 3));
-    let told = "applying 0003_middle, which is out of order";
+    let told = "applying 0003_middle out of order";
     premigrate(&database, &folder).run().exits(0).says(&[told]);
     assert_eq!(logged(&database), ["ours", "theirs", "middle"]);
     folder.add_at("0004_last", &log("last"), 5000);
@@ -731,7 +731,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     strict().exits(0);
 
     record(&database, &[("of a newer version", 7)]);
-    strict().exits(65).says(&["--strict", "row 3 (created_at 7) not carried"]);
+    strict().exits(65).says(&["--strict", "row 3 (created_at 7) not in this set"]);
     premigrate(&database, &folder).run().exits(0);
 }
 

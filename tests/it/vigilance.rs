@@ -142,7 +142,7 @@ fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &F
     }
     running.signal("TERM");
     let at = Instant::now();
-    let run = running.finish().exits(143).says(&["ended by SIGTERM"]);
+    let run = running.finish().exits(143).says(&["interrupted by SIGTERM"]);
     assert!(at.elapsed() < Duration::from_secs(8), "{message}: {:?}", at.elapsed());
     assert_eq!(run.stdout, "");
 }

@@ -270,7 +270,7 @@ fn a_wrong_password_ends_at_once() {
         let url = database.url.replace("postgres@", &format!("{role}{password}@"));
         premigrate(&Database { name: database.name.clone(), url }, &folder)
     };
-    let run = with(":hunter2").run().exits(77).says(&["refuses us", "28P01"]);
+    let run = with(":hunter2").run().exits(77).says(&["could not log in to the database", "28P01"]);
     let run = run.does_not_say("hunter2");
     assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
     let run = with("").run().exits(77).says(&["asks for a password, and none is given"]);
@@ -281,7 +281,10 @@ fn a_wrong_password_ends_at_once() {
 fn an_unknown_database_ends_at_once() {
     let database = Database { name: "none".to_owned(), url: Database::fresh().url + "_not" };
     let folder = folder();
-    let run = premigrate(&database, &folder).run().exits(77).says(&["refuses us", "3D000"]);
+    let run = premigrate(&database, &folder)
+        .run()
+        .exits(77)
+        .says(&["could not log in to the database", "3D000"]);
     assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
 }
 
@@ -314,7 +317,11 @@ fn a_wait_of_zero_is_one_try() {
 fn the_limit_is_kept_although_pauses_grow() {
     let folder = folder();
     let started = Instant::now();
-    at(1, &folder).args(&["--wait", "1500ms"]).run().exits(69).says(&["cannot be reached"]);
+    at(1, &folder)
+        .args(&["--wait", "1500ms"])
+        .run()
+        .exits(69)
+        .says(&["could not connect to the database"]);
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(1500) && took < Duration::from_secs(3), "{took:?}");
 }

@@ -1,10 +1,10 @@
 //! What became of a transaction, read from the server's responses. Pure.
 
-use crate::apply::event::{Advice, Excerpt, Failure, Phase};
+use crate::apply::failure::{Advice, Excerpt, Failure, Phase};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
 use crate::process::signals::Signal;
-use crate::sql::{self, Kind, Piece};
+use crate::sql::{self, Kind, LineColumn, Piece};
 
 use super::{
     FileMessage, IN_TRANSACTION, IN_TRANSACTION_STATEMENTS, StatementRole, Statements, StepRef,
@@ -250,11 +250,11 @@ fn failure(
         phase,
         statement: location.as_ref().map(|location| location.statement),
         statements: step.map_or(0, |step| step.script.statements().len()),
-        place: location.as_ref().map(|location| location.position),
+        position: location.as_ref().map(|location| location.position),
         excerpt: location.map(|location| location.excerpt),
         error: error.clone(),
         advice,
-        reached: step.map(|step| step.number).filter(|number| number.of > 1),
+        step: step.map(|step| step.number).filter(|number| number.of > 1),
         outside_transaction: step.and_then(|step| step.step.outside_transaction),
     }
 }
@@ -296,8 +296,7 @@ pub(in crate::apply) fn repair_failure(step: StepRef<'_>, error: &ServerError) -
 struct ErrorLocation {
     /// From 1.
     statement: usize,
-    /// Line and column, from 1.
-    position: (usize, usize),
+    position: LineColumn,
     excerpt: Excerpt,
 }
 
@@ -323,8 +322,8 @@ impl ErrorLocation {
                 (statement, script.statements().get(statement)?.start, false)
             }
         };
-        let sql::LineColumn { line, column } = sql::LineColumn::at(text, offset);
-        let excerpt = Excerpt::of(text, line, is_exact.then_some(column));
-        Some(ErrorLocation { statement: statement + 1, position: (line, column), excerpt })
+        let position = LineColumn::at(text, offset);
+        let excerpt = Excerpt::of(text, position.line, is_exact.then_some(position.column));
+        Some(ErrorLocation { statement: statement + 1, position, excerpt })
     }
 }

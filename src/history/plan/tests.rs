@@ -73,7 +73,7 @@ fn written(
 
 fn shown(mismatch: HistoryMismatch) -> String {
     match mismatch {
-        HistoryMismatch::Edited(edited) => {
+        HistoryMismatch::Edited { migrations: edited } => {
             let names: Vec<_> = edited.into_iter().map(|edited| edited.migration).collect();
             format!("edited: {}", names.join(" "))
         }
@@ -588,7 +588,7 @@ fn a_mismatch_is_serialized_under_its_kind() {
     };
     assert_eq!(
         json("@3000=c"),
-        r#"{"older_than_history":{"pending":["a","b"],"first_applied":"c"}}"#
+        r#"{"mismatch":"older_than_history","migrations":["a","b"],"first_applied":"c"}"#
     );
     let edited = json("@1000=old");
     assert!(edited.starts_with(r#"{"edited":[{"migration":"a","file":"a","recorded_hash":"#));

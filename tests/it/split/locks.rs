@@ -24,8 +24,8 @@ fn an_index_build_that_a_deadlock_ends_is_dropped_and_built_again() {
     database.wait_for("the build", WAITING);
     writer.batch_execute("lock table t in share update exclusive mode; commit").unwrap();
     running.finish().exits(0).says(&[
-        "a lock did not come (40P01 deadlock detected",
-        "the index public.t_a was left INVALID; building it again",
+        "0000_a failed: deadlock (40P01 deadlock detected",
+        "rebuilding the invalid index public.t_a",
         "applied 0000_a",
     ]);
     let valid = "select indisvalid from pg_index where indrelid = 't'::regclass";
@@ -48,6 +48,6 @@ fn a_vacuum_to_which_a_lock_does_not_come_is_tried_again() {
     database.wait_for("the vacuum", WAITING);
     thread::sleep(Duration::from_secs(1));
     holder.batch_execute("commit").unwrap();
-    running.finish().exits(0).says(&["a lock did not come (55P03", "applied 0000_a"]);
+    running.finish().exits(0).says(&["0000_a failed: lock timeout (55P03", "applied 0000_a"]);
     assert_eq!(database.leftovers(), [] as [String; 0]);
 }

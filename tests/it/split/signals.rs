@@ -26,15 +26,15 @@ fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
         let at = Instant::now();
         running.signal(signal);
         let run = running.finish().exits(code).says(&[
-            "0000_a was cancelled in CREATE INDEX CONCURRENTLY",
-            "an INVALID index, which the next start drops and builds again",
+            "0000_a was cancelled during CREATE INDEX CONCURRENTLY",
+            "It may leave an invalid index, which the next run drops and builds again",
             "The app was not started.",
         ]);
         assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());
         assert_eq!(run.stdout, "");
         assert_eq!(database.leftovers(), [] as [String; 0]);
         writer.batch_execute("commit").unwrap();
-        premigrate(&database, &folder).run().exits(0).says(&["was left INVALID"]);
+        premigrate(&database, &folder).run().exits(0).says(&["rebuilding the invalid index"]);
         assert_eq!(database.value(PROGRESS), "");
     }
 }
@@ -73,8 +73,8 @@ fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_
     database.wait_for("the drop", DROPPING);
     running.signal("TERM");
     running.finish().exits(143).says(&[
-        "was left INVALID",
-        "ended by SIGTERM before step 1 of 2 of 0000_a, CREATE INDEX CONCURRENTLY\n",
+        "rebuilding the invalid index",
+        "interrupted by SIGTERM before step 1 of 2 of 0000_a (CREATE INDEX CONCURRENTLY)\n",
     ]);
     assert_eq!(database.leftovers(), [] as [String; 0]);
     writer.batch_execute("commit").unwrap();
@@ -84,13 +84,16 @@ fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_
 #[test]
 fn a_signal_between_two_transactions_is_told_with_what_it_has_kept_from_being_run() {
     let two = [("0000_a", "create table t (a int)"), ("0001_b", "create table u (a int)")];
-    between(&two, &["ended by SIGTERM before 0001_b\n", "1 migration applied in this run is kept"]);
+    between(
+        &two,
+        &["interrupted by SIGTERM before 0001_b\n", "1 migration applied in this run is kept"],
+    );
     let steps = "create table t (a int);\ncommit;\ncreate index concurrently i on t (a)";
     between(
         &[("0000_a", steps)],
         &[
-            "ended by SIGTERM before step 2 of 3 of 0000_a, CREATE INDEX CONCURRENTLY\n",
-            "Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.",
+            "interrupted by SIGTERM before step 2 of 3 of 0000_a (CREATE INDEX CONCURRENTLY)\n",
+            "1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.",
         ],
     );
 }
@@ -128,7 +131,10 @@ fn what_is_done_when_a_signal_comes_is_recorded_also_where_the_lock_was_lost_mea
     });
     let running = premigrate(&proxy.to(&database), &folder).start();
     pid.store(running.pid() as i32, Ordering::SeqCst);
-    running.finish().exits(143).says(&["before step 2 of 2", "Step 1 of 2 of 0000_a is done"]);
+    running
+        .finish()
+        .exits(143)
+        .says(&["before step 2 of 2", "1 of 2 steps of 0000_a is done and kept"]);
     premigrate(&database, &folder).run().exits(0);
     assert_eq!(database.rows("select a from log"), ["1", "2"]);
 }

@@ -1,0 +1,292 @@
+//! That every event and error becomes an object with a code. What serde cannot write is found here.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::apply::error::{
+    AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
+};
+use crate::apply::event::{
+    Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
+};
+use crate::apply::failure::{Advice, Broken, Excerpt, Failure, Phase};
+use crate::cli::args::UsageError;
+use crate::cli::config::{ConfigError, Format};
+use crate::error::Error;
+use crate::history::plan::{EditedMigration, HistoryMismatch};
+use crate::history::table::{NotHistoryTable, Table};
+use crate::migrations::layout::LayoutProblem;
+use crate::migrations::migration::Layout;
+use crate::migrations::prepared::{NotRunnable, Reason};
+use crate::migrations::source::Origin;
+use crate::postgres::server_error::{Position, ServerError};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError};
+use crate::process::exec::ExecError;
+use crate::process::signals::StopFlag;
+use crate::sql::LineColumn;
+
+fn names() -> Vec<String> {
+    vec!["0000_a".to_owned(), "0001_b".to_owned()]
+}
+
+fn name() -> String {
+    "0000_a".to_owned()
+}
+
+fn server_error() -> ServerError {
+    ServerError { code: "42501".to_owned(), message: "no".to_owned(), ..ServerError::default() }
+}
+
+fn attempt() -> Attempt {
+    Attempt { place: "db:5432".to_owned(), cause: QueryError::Client(ConnectionError::TimedOut) }
+}
+
+fn failure() -> Failure {
+    let query = "select a\nfrom b".to_owned();
+    let position = Some(Position::InInternalQuery { query, position: 8 });
+    Failure {
+        migration: Some(name()),
+        file: Some("0000_a.sql".to_owned()),
+        position: Some(LineColumn { line: 2, column: 5 }),
+        statement: Some(1),
+        statements: 3,
+        step: Some(StepNumber { step: 2, of: 4 }),
+        outside_transaction: None,
+        phase: Phase::Statement,
+        error: ServerError { position, ..server_error() },
+        excerpt: Some(Excerpt::of("select 1;\nselect a", 2, Some(5))),
+        advice: Some(Advice::NoTransaction),
+    }
+}
+
+fn bare_failure() -> Failure {
+    Failure {
+        migration: None,
+        file: None,
+        position: None,
+        statement: None,
+        statements: 0,
+        step: None,
+        outside_transaction: None,
+        phase: Phase::Commit,
+        error: server_error(),
+        excerpt: None,
+        advice: None,
+    }
+}
+
+fn events() -> Vec<Event> {
+    let (left, pause) = (Duration::from_millis(1500), Duration::from_millis(500));
+    let (done, step) = (StepsDone { done: 1, of: 4 }, StepNumber { step: 2, of: 4 });
+    let blocker = Blocker { pid: "7".to_owned(), ..Blocker::default() };
+    let locked = RetryReason::Lock {
+        sqlstate: "55P03".to_owned(),
+        message: "canceling statement due to lock timeout".to_owned(),
+        blocker: Some(blocker.clone()),
+        outside_transaction: false,
+    };
+    let lost = RetryReason::ConnectionLost { cause: ConnectionError::TimedOut };
+    vec![
+        Event::Loaded { origin: Origin::Executable, layout: Layout::Drizzle0, migrations: 2 },
+        Event::Note { message: "note".to_owned() },
+        Event::Waiting { attempts: vec![attempt()], left },
+        Event::WaitingForPrimary { left },
+        Event::LockedOut { holder: Some(Holder::default()), left },
+        Event::UnknownRows { rows: names() },
+        Event::Applying { migration: name(), out_of_order: true },
+        Event::Resuming { migration: name(), done },
+        Event::Step { migration: name(), step, outside_transaction: Some("VACUUM"), took: None },
+        Event::EndingBackend { migration: name(), pid: "7".to_owned() },
+        Event::Rebuilding { migration: name(), index: "i".to_owned() },
+        Event::Finishing { migration: name(), sql: "select 1".to_owned() },
+        Event::InvalidIndexes { sql: "drop index i".to_owned() },
+        Event::NoTimeLimits,
+        Event::Blocked { migration: None, blocker },
+        Event::Applied(Applied { migration: name(), took: Some(left) }),
+        Event::Recorded { migrations: names(), kind: RecordKind::Accept },
+        Event::NothingToRecord { kind: RecordKind::Baseline, named: names() },
+        Event::Retrying { migration: Some(name()), reason: locked, pause, attempt: 2 },
+        Event::Retrying { migration: None, reason: lost, pause, attempt: 2 },
+        Event::UpToDate { applied: 3 },
+        Event::Skipped,
+        Event::Starting { app: "node".to_owned() },
+    ]
+}
+
+fn mismatches() -> Vec<HistoryMismatch> {
+    let edited = EditedMigration {
+        migration: name(),
+        file: "0000_a.sql".to_owned(),
+        recorded_hash: "1".to_owned(),
+        current_hash: "2".to_owned(),
+    };
+    vec![
+        HistoryMismatch::Edited { migrations: vec![edited] },
+        HistoryMismatch::Ambiguous { rows: names(), migrations: names() },
+        HistoryMismatch::NothingMatches { row_count: 2, migration_count: 3 },
+        HistoryMismatch::OlderThanHistory { pending: names(), first_applied: name() },
+        HistoryMismatch::PossiblyApplied { pending: names(), unknown: names() },
+        HistoryMismatch::NotUpgradable { unknown: names() },
+        HistoryMismatch::Strict { out_of_order: names(), unknown: names() },
+    ]
+}
+
+fn apply_errors() -> Vec<ApplyError> {
+    let stop = StopFlag::default();
+    stop.raise(15);
+    let signal = stop.raised().unwrap();
+    let table = Table::new("drizzle", "t");
+    let not_runnable =
+        NotRunnable { file: "a.sql".to_owned(), position: None, reason: Reason::CopyData };
+    let position = Some(LineColumn { line: 1, column: 2 });
+    let changed = ChangedStep { file: "a.sql".to_owned(), step: 1, position, done: 2 };
+    let abandoned = AbandonedProgress {
+        migration: name(),
+        rename_sql: "update".to_owned(),
+        forget_sql: "delete".to_owned(),
+    };
+    let broken = Broken {
+        migration: Some(name()),
+        step: Some(1),
+        completed: 0,
+        statements: 2,
+        trouble: ConnectionError::TimedOut,
+    };
+    let unknown = UnknownOutcome {
+        migration: name(),
+        statement: "call p()".to_owned(),
+        done: "update".to_owned(),
+        again: "delete".to_owned(),
+    };
+    let rolled_back =
+        RolledBack { migration: None, confirmed: true, outside_transaction: Some("VACUUM") };
+    let (migration, pid, index) = (name(), "7".to_owned(), "i".to_owned());
+    let problem = NotHistoryTable { problem: "has no column hash".to_owned() };
+    let mut errors = vec![
+        ApplyError::NotRunnable { migrations: vec![not_runnable] },
+        ApplyError::NotHistoryTable { table: table.clone(), problem },
+        ApplyError::Unreachable { attempts: vec![attempt()] },
+        ApplyError::ReadOnly,
+        ApplyError::ChangedSteps { migrations: vec![changed] },
+        ApplyError::AbandonedProgress { migrations: vec![abandoned] },
+        ApplyError::UnknownOutcome(Box::new(unknown)),
+        ApplyError::StaleBackend { migration, pid, error: Some(server_error()) },
+        ApplyError::IndexBeingBuilt { migration: name(), index },
+        ApplyError::NoSecondConnection { migration: name() },
+        ApplyError::PooledSettings { migration: name(), settings: names() },
+        ApplyError::Failed(Box::new(failure())),
+        ApplyError::ConnectionLost(Box::new(broken)),
+        ApplyError::HistoryKeepsChanging(table.clone()),
+        ApplyError::HistoryTimeout(table),
+        ApplyError::PermissionDenied { error: server_error(), statements: names() },
+        ApplyError::LockedOut { holder: None },
+        ApplyError::LockTimeout { failure: Box::new(bare_failure()), blocker: None },
+        ApplyError::Stopped { signal, rolled_back: None },
+        ApplyError::Stopped { signal, rolled_back: Some(rolled_back) },
+        ApplyError::NoSuchMigration { name: name() },
+        ApplyError::NotApplied { migrations: names() },
+    ];
+    errors.extend(mismatches().into_iter().map(ApplyError::HistoryMismatch));
+    errors
+}
+
+fn errors() -> Vec<Error> {
+    let reason = ExecError { error: io::ErrorKind::NotFound.into(), hint: None };
+    let problems = vec![LayoutProblem::Unrecognised];
+    let mut errors = vec![
+        Error::Usage(UsageError::NoApp),
+        Error::Config(ConfigError::NoDatabase),
+        Error::NothingEmbedded,
+        Error::Unreadable { path: PathBuf::from("/m"), error: io::ErrorKind::NotFound.into() },
+        Error::InvalidSet { origin: Origin::Executable, problems },
+        Error::Signals(io::ErrorKind::NotFound.into()),
+        Error::App { program: "node".to_owned(), reason },
+    ];
+    errors.extend(apply_errors().into_iter().map(Error::from));
+    errors
+}
+
+/// An object, no field of which stands twice.
+fn parsed(line: &str) -> Value {
+    let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let again = value.to_string() + "\n";
+    assert_eq!(again.len(), line.len(), "a field stands twice: {line}");
+    value
+}
+
+#[test]
+fn every_event_is_an_object_with_its_name() {
+    for event in events() {
+        let value = parsed(&super::event(&event, Format::Json));
+        assert!(value["event"].is_string(), "{event:?}: {value}");
+    }
+}
+
+#[test]
+fn every_error_is_an_object_with_a_code_and_a_message() {
+    for error in errors() {
+        for with_app in [false, true] {
+            let value = parsed(&super::ended(&error, with_app, Format::Json));
+            for field in ["event", "error", "message"] {
+                assert!(value[field].is_string(), "{field} of {error:?}: {value}");
+            }
+            assert_eq!(value["exit_code"], error.exit_code());
+            assert_eq!(value["app_started"].is_boolean(), with_app, "{value}");
+        }
+    }
+}
+
+#[test]
+fn every_text_is_one_that_a_person_can_read() {
+    let events = events().into_iter().map(|event| super::event(&event, Format::Text));
+    let errors = errors().into_iter().map(|error| super::ended(&error, true, Format::Text));
+    for text in events.chain(errors) {
+        assert!(text.starts_with("premigrate: ") && text.ends_with('\n'), "{text}");
+        assert!(!text.contains("None") && !text.contains("  hint: hint"), "{text}");
+    }
+}
+
+#[test]
+fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
+    let error = ApplyError::HistoryMismatch(mismatches().remove(0));
+    let step = StepNumber { step: 2, of: 4 };
+    let in_progress = InProgress { migration: name(), step, outside_transaction: Some("VACUUM") };
+    let run = RunFailure {
+        error,
+        applied: names(),
+        pending: names(),
+        uncertain: None,
+        in_progress: Some(in_progress),
+    };
+    let mut value = parsed(&super::ended(&Error::from(run), true, Format::Json));
+    let message = value.as_object_mut().unwrap().remove("message").unwrap();
+    assert!(message.as_str().unwrap().contains("nothing more was run"), "{message}");
+    assert_eq!(
+        value,
+        json!({
+            "event": "error",
+            "error": "history_mismatch",
+            "mismatch": "edited",
+            "migrations": [{
+                "migration": "0000_a",
+                "file": "0000_a.sql",
+                "recorded_hash": "1",
+                "current_hash": "2",
+            }],
+            "applied": ["0000_a", "0001_b"],
+            "pending": ["0000_a", "0001_b"],
+            "uncertain": null,
+            "in_progress": {
+                "migration": "0000_a",
+                "step": 2,
+                "steps": 4,
+                "outside_transaction": "VACUUM",
+            },
+            "exit_code": 65,
+            "app_started": false,
+        })
+    );
+}
