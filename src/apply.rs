@@ -446,7 +446,7 @@ impl<'a> Run<'a> {
         };
         if times > 2 * BREAKS {
             let cause = QueryError::Client(broken.trouble);
-            return Err(ApplyError::Unreachable(vec![Attempt::after_connecting(cause)]));
+            return Err(ApplyError::Unreachable(vec![Attempt::at_query(cause)]));
         }
         (self.emit)(Event::Retrying {
             migration: broken.migration.clone(),

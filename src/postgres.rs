@@ -3,6 +3,7 @@
 pub mod backend_pid;
 pub mod conninfo;
 pub mod dns;
+pub mod known_messages;
 mod login;
 pub mod server_error;
 pub mod session;

@@ -22,9 +22,11 @@ pub fn history(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(Session, History), ApplyError> {
-    let waits = WaitLimits { database: settings.wait, room: settings.runner_wait };
+    let waits = WaitLimits { server: settings.wait, slot: settings.runner_wait };
     let ask = |session: &Session, deadline: Deadline<'_>| read(session, settings, deadline);
-    match wait::connect(&settings.target, waits, stop, emit, ask) {
+    let mut on_wait =
+        |attempts: &[Attempt], left| emit(Event::Waiting { attempts: attempts.to_vec(), left });
+    match wait::connect(&settings.target, waits, stop, &mut on_wait, ask) {
         Ok((session, Ok(history))) => Ok((session, history)),
         Ok((session, Err(error))) => {
             session.close();
@@ -32,9 +34,7 @@ pub fn history(
         }
         Err(ConnectError::Stopped(signal)) => Err(signal.into()),
         Err(ConnectError::Unreachable(attempts)) => Err(ApplyError::Unreachable(attempts)),
-        Err(ConnectError::HistoryTimeout) => {
-            Err(ApplyError::HistoryTimeout(settings.table.clone()))
-        }
+        Err(ConnectError::QueryTimedOut) => Err(ApplyError::HistoryTimeout(settings.table.clone())),
     }
 }
 
@@ -90,7 +90,7 @@ pub fn progress(
         };
         let waits = wait::gives_up_answering(&cause);
         let left = limit.remaining().unwrap_or_default();
-        let attempt = Attempt::after_connecting(cause);
+        let attempt = Attempt::at_query(cause);
         if !waits {
             return Err(ApplyError::Unreachable(vec![attempt]));
         }

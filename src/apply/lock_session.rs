@@ -9,7 +9,7 @@ use crate::apply::transaction::{
 };
 use crate::history::progress::{self, Record};
 use crate::migrations::steps::Step;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session, Stage};
 use crate::postgres::wait;
 use crate::process::signals::Deadline;
 
@@ -149,17 +149,16 @@ impl Run<'_> {
             }
             return Ok(Err(Setback::LockedOut(None)));
         }
-        match attempts.into_iter().next().map(|attempt| attempt.cause) {
-            None | Some(QueryError::Client(ConnectionError::TimedOut)) => {
-                Err(no_second_connection(work))
-            }
-            Some(cause) if wait::is_temporary(&cause) => {
-                Ok(Err(broken(Some(work), 0, trouble(cause))))
-            }
-            Some(cause) => {
-                let place = "the second connection".to_owned();
-                Err(ApplyError::Unreachable(vec![Attempt { place, cause }]))
-            }
+        let Some(first) = attempts.into_iter().next() else {
+            return Err(no_second_connection(work));
+        };
+        if first.cause == QueryError::Client(ConnectionError::TimedOut) {
+            Err(no_second_connection(work))
+        } else if wait::is_temporary(&first.cause) {
+            Ok(Err(broken(Some(work), 0, trouble(first.cause))))
+        } else {
+            let second = Attempt { stage: Stage::SecondLogin, ..first };
+            Err(ApplyError::Unreachable(vec![second]))
         }
     }
 

@@ -11,21 +11,9 @@ use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockTy
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use crate::process::signals::Deadline;
-
 /// How long an answer is waited for that we can do without, such as the other family's: as long as a
 /// slow name server needs, and short beside the five seconds of one that never answers.
 const LITTLE: Duration = Duration::from_millis(500);
-
-/// For the first of `places` that are still to be tried: one that does not answer leaves time for the
-/// next.
-pub fn split_deadline(deadline: Deadline<'_>, places: usize) -> Deadline<'_> {
-    let places = u32::try_from(places).unwrap_or(u32::MAX);
-    match deadline.remaining().and_then(|left| left.checked_div(places)) {
-        Some(split_deadline) => deadline.at_latest_in(split_deadline),
-        None => deadline,
-    }
-}
 
 /// The addresses of a host, IPv6 first, as libpq gets them.
 pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -2,6 +2,8 @@
 
 use postgres::error::{DbError, ErrorPosition};
 
+use crate::postgres::known_messages;
+
 /// An error or notice of the server, with every field that helps a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
@@ -56,23 +58,12 @@ impl ServerError {
         self.severity == "FATAL" || self.severity == "PANIC"
     }
 
-    /// The SQLSTATE by which to judge a refusal to let us in. PgBouncer passes on what its server
-    /// said in the server's words, and has 08P01 for all of them.
+    /// The SQLSTATE that a rejected log-in is judged by. PgBouncer has 08P01 for every error, also of
+    /// its server, and other poolers have XX000.
     pub fn meant_code(&self) -> &str {
-        const SERVERS: [(&str, &str, &str); 8] = [
-            ("database \"", "does not exist", "3D000"),
-            ("role \"", "does not exist", "28000"),
-            ("role \"", "is not permitted to log in", "28000"),
-            ("permission denied for database", "", "42501"),
-            ("pg_hba.conf", "", "28000"),
-            ("too many connections for", "", "53300"),
-            ("too many clients already", "", "53300"),
-            ("remaining connection slots", "", "53300"),
-        ];
-        let holds = |words| self.message.contains(words);
-        let known = || SERVERS.iter().find(|(one, other, _)| holds(one) && holds(other));
-        let said = if self.is("08P01") { known() } else { None };
-        said.map_or(self.code.as_str(), |(_, _, code)| code)
+        let is_vague = self.is_class("08") || self.is("XX000");
+        let known = if is_vague { known_messages::find(self) } else { None };
+        known.map_or(&self.code, |known| known.meaning)
     }
 
     /// Whether the server refused what was sent as it read it, before it ran any of it: it points into

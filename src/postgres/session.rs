@@ -13,15 +13,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_core::Stream;
+use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage, SimpleQueryRow,
 };
 
-use crate::postgres::conninfo::SessionAttrs;
+use crate::postgres::conninfo::{Host, SessionAttrs};
 use crate::postgres::server_error::ServerError;
-use crate::postgres::socket::{Address, Socket, TcpOptions};
+use crate::postgres::socket::{Address, PreAuthError, Socket, TcpOptions};
 use crate::postgres::tls::{EncryptedStream, Tls, TlsError};
 use crate::process::signals::{Deadline, Interrupted, POLL_INTERVAL, Signal, StopFlag};
 
@@ -61,7 +62,8 @@ pub enum ConnectionError {
     LoginTimedOut,
     /// The same from those who know where the host is.
     DnsTimedOut,
-    /// What came is not what a PostgreSQL server sends.
+    NotPostgres,
+    /// The server violates the protocol.
     Protocol(String),
 }
 
@@ -71,8 +73,7 @@ impl QueryError {
         matches!(self, QueryError::Client(ConnectionError::Tls(trouble)) if trouble.is_config_error())
     }
 
-    /// Whether the limit has cut the attempt short.
-    pub fn is_silence(&self) -> bool {
+    pub fn is_timeout(&self) -> bool {
         let QueryError::Client(trouble) = self else { return false };
         matches!(
             trouble,
@@ -92,19 +93,37 @@ impl From<Interrupted> for QueryError {
     }
 }
 
-/// One failed attempt to connect: where, and why.
+/// A failed attempt to connect to one address, or to use a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// `host:port`, with the address if the host is a name, or the socket's path.
-    pub place: String,
-    /// Why.
+    pub stage: Stage,
+    /// The server as the connection string names it; `None` after the log-in.
+    pub host: Option<Host>,
+    /// `None` where the name was not resolved.
+    pub address: Option<Address>,
+    /// Whether with TLS, where the attempts with and without failed for different reasons.
+    pub tls: Option<bool>,
     pub cause: QueryError,
 }
 
+/// What an attempt failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Login,
+    /// The log-in of the second connection, which holds the lock.
+    SecondLogin,
+    Query,
+}
+
 impl Attempt {
-    /// One that was let in, and then failed.
-    pub fn after_connecting(cause: QueryError) -> Attempt {
-        Attempt { place: "after connecting".to_owned(), cause }
+    pub fn at_login(host: &Host, address: Option<&Address>, cause: QueryError) -> Attempt {
+        let (host, address) = (Some(host.clone()), address.cloned());
+        Attempt { stage: Stage::Login, host, address, tls: None, cause }
+    }
+
+    pub fn at_query(cause: QueryError) -> Attempt {
+        Attempt { stage: Stage::Query, host: None, address: None, tls: None, cause }
     }
 }
 
@@ -145,18 +164,31 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(500);
 const WATCH: Duration = Duration::from_secs(1);
 /// How much of an answer is kept, in bytes: the history of a million migrations has room in it.
 const LONGEST_ANSWER: usize = 256 << 20;
-/// How long closing the connection may take.
-const CLOSE: Duration = Duration::from_secs(1);
+/// The limit for sending Terminate.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A session with the server. Dropped, it is closed without a word; [`Session::close`] is better.
+/// A session with the server. Dropping it sends Terminate.
 pub struct Session {
-    runtime: Runtime,
+    // Dropped first: then the connection has nothing more to send, and ends.
     client: Client,
-    driver: JoinHandle<()>,
+    connection: RunningConnection,
     last_notice: LastNotice,
     cancel_handle: CancelHandle,
     server_version: u32,
+}
+
+/// The task that sends and receives for a client, and the runtime that it is on.
+struct RunningConnection {
+    runtime: Runtime,
+    task: JoinHandle<()>,
     stop: StopFlag,
+}
+
+impl Drop for RunningConnection {
+    fn drop(&mut self) {
+        let deadline = Deadline::ignoring_signals(CLOSE_TIMEOUT, &self.stop);
+        let _ = blocking(&self.runtime, deadline, &mut self.task);
+    }
 }
 
 /// What the server said without being asked: the last warning, or the error that ended it all.
@@ -184,8 +216,9 @@ impl Session {
             .and_then(|major| major.parse().ok())
             .unwrap_or_default();
         let last_notice = LastNotice::default();
-        let driver = runtime.spawn(drive(connection, last_notice.clone()));
-        Session { runtime, client, driver, last_notice, cancel_handle, server_version, stop }
+        let task = runtime.spawn(run_connection(connection, last_notice.clone()));
+        let connection = RunningConnection { runtime, task, stop };
+        Session { client, connection, last_notice, cancel_handle, server_version }
     }
 
     /// Whether this is a server for `target_session_attrs`; asked only if there is a wish.
@@ -222,7 +255,7 @@ impl Session {
     /// Sends statements, and gives all rows of each back.
     pub fn query(&self, sql: &str, deadline: Deadline<'_>) -> Result<Vec<ResultSet>, QueryError> {
         let mut sent = pin!(gather(&self.client, sql));
-        match blocking(&self.runtime, deadline, sent.as_mut()) {
+        match blocking(&self.connection.runtime, deadline, sent.as_mut()) {
             Ok(Ok(Some(answer))) => Ok(answer),
             Ok(Ok(None)) => {
                 let long = format!("an answer of more than {LONGEST_ANSWER} bytes");
@@ -245,8 +278,8 @@ impl Session {
         deadline: Deadline<'_>,
     ) -> Option<Vec<Option<String>>> {
         let sent = gather(&self.client, sql);
-        let Ok(answer) = blocking(&self.runtime, deadline, sent) else {
-            self.cancel(Deadline::ignoring_signals(CANCEL_AGAIN, &self.stop));
+        let Ok(answer) = blocking(&self.connection.runtime, deadline, sent) else {
+            self.cancel(Deadline::ignoring_signals(CANCEL_AGAIN, &self.connection.stop));
             return None;
         };
         Some(last_row(answer.ok()??).unwrap_or_default())
@@ -268,7 +301,7 @@ impl Session {
         let responses = RefCell::new(Vec::new());
         let mut sent = pin!(fly(&self.client, messages, one_by_one, &responses));
         let end = loop {
-            match blocking(&self.runtime, deadline.at_latest_in(WATCH), sent.as_mut()) {
+            match blocking(&self.connection.runtime, deadline.at_latest_in(WATCH), sent.as_mut()) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
                 // Whatever that wait ended with: a signal may have come since.
                 Err(_) => match deadline.check() {
@@ -287,8 +320,8 @@ impl Session {
     /// making.
     pub fn handshake_pid(&self) -> i32 {
         blocking(
-            &self.runtime,
-            Deadline::ignoring_signals(CLOSE, &self.stop),
+            &self.connection.runtime,
+            Deadline::ignoring_signals(CLOSE_TIMEOUT, &self.connection.stop),
             handshake_pid(&self.cancel_handle.token),
         )
         .ok()
@@ -298,13 +331,17 @@ impl Session {
 
     /// Has the server cancel what it is doing for this session, and waits until it has.
     fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
-        let limit = Deadline::ignoring_signals(CANCEL, &self.stop);
+        let limit = Deadline::ignoring_signals(CANCEL, &self.connection.stop);
         while limit.check().is_ok() {
             self.cancel(limit.at_latest_in(CANCEL / 2));
-            if blocking(&self.runtime, limit.at_latest_in(CANCEL_AGAIN), sent.as_mut()).is_ok() {
+            if blocking(&self.connection.runtime, limit.at_latest_in(CANCEL_AGAIN), sent.as_mut())
+                .is_ok()
+            {
                 return;
             }
         }
+        // Terminate would only be sent after the answer.
+        self.connection.task.abort();
     }
 
     /// Asks the server to cancel what this session is doing. No answer comes; what becomes of it
@@ -316,16 +353,11 @@ impl Session {
             token.cancel_query_raw(socket, tls.clone()).await.ok()
         };
         // If it does not get through, the caller's own limit ends the wait.
-        let _ = blocking(&self.runtime, deadline, request);
+        let _ = blocking(&self.connection.runtime, deadline, request);
     }
 
-    /// Says good-bye, so that the server need not find out.
-    pub fn close(self) {
-        let Session { runtime, client, driver, stop, .. } = self;
-        drop(client);
-        let _ = blocking(&runtime, Deadline::ignoring_signals(CLOSE, &stop), driver);
-        runtime.shutdown_background();
-    }
+    /// Sends Terminate, as dropping it does.
+    pub fn close(self) {}
 
     fn cause(&self, error: &tokio_postgres::Error) -> QueryError {
         let last_notice =
@@ -355,7 +387,7 @@ pub(super) fn blocking<F: Future>(
 }
 
 /// Keeps the connection going, and keeps what the server says on its own account.
-async fn drive(mut connection: Connected, last_notice: LastNotice) {
+async fn run_connection(mut connection: Connected, last_notice: LastNotice) {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         let said = match &message {
             Ok(AsyncMessage::Notice(notice)) => Some(ServerError::from(notice)),
@@ -468,36 +500,52 @@ async fn collect(
     Ok(())
 }
 
-/// The driver's error, as ours. Its `Display` leaves the reason to `source()`.
+/// The driver's error, as ours. Its `Display` leaves the reason to `source()`, and its kinds can be
+/// told apart by their texts only.
 pub(super) fn cause(error: &tokio_postgres::Error, last_notice: Option<ServerError>) -> QueryError {
-    if let Some(said) = error.as_db_error() {
-        return QueryError::Server(ServerError::from(said));
+    if let Some(error) = error.as_db_error() {
+        return QueryError::Server(ServerError::from(error));
     }
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
-    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
-    let in_handshake = source.and_then(|source| source.downcast_ref::<TlsError>()).cloned();
-    match (in_handshake, io.and_then(TlsError::of_io)) {
-        (Some(TlsError::Garbage(why)), _) => {
-            return QueryError::Client(ConnectionError::Protocol(why));
+    QueryError::Client(if let Some(io) = source.and_then(|source| source.downcast_ref()) {
+        io_cause(io, last_notice)
+    } else if let Some(tls) = source.and_then(|source| source.downcast_ref::<TlsError>()) {
+        match tls {
+            TlsError::PreAuth(error) => pre_auth_cause(*error),
+            tls => ConnectionError::Tls(tls.clone()),
         }
-        (None, Some(TlsError::Cut(why))) => {
-            return QueryError::Client(ConnectionError::Lost(why, last_notice));
+    } else {
+        match (error.to_string().as_str(), reason.as_str()) {
+            _ if error.is_closed() => ConnectionError::Lost(reason, last_notice),
+            (_, "server does not support TLS") => ConnectionError::Tls(TlsError::NotOffered),
+            (_, "password missing") => ConnectionError::NoPassword,
+            ("authentication error", _) => ConnectionError::Login(reason),
+            _ => ConnectionError::Protocol(reason),
         }
-        (Some(trouble), _) | (None, Some(trouble)) => {
-            return QueryError::Client(ConnectionError::Tls(trouble));
-        }
-        (None, None) => {}
-    }
-    let kind = io.map(io::Error::kind);
-    let is_garbage = matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
-    // The driver tells its kinds of errors by their words only.
-    QueryError::Client(match (error.to_string().as_str(), reason.as_str()) {
-        _ if is_garbage => ConnectionError::Protocol(reason),
-        _ if error.is_closed() || io.is_some() => ConnectionError::Lost(reason, last_notice),
-        (_, "server does not support TLS") => ConnectionError::Tls(TlsError::NotOffered),
-        (_, "password missing") => ConnectionError::NoPassword,
-        ("authentication error", _) => ConnectionError::Login(reason),
-        _ => ConnectionError::Protocol(reason),
     })
+}
+
+fn io_cause(error: &io::Error, last_notice: Option<ServerError>) -> ConnectionError {
+    if let Some(error) = PreAuthError::of_io(error) {
+        return pre_auth_cause(error);
+    }
+    match TlsError::of_io(error) {
+        Some(TlsError::Cut(why)) => ConnectionError::Lost(why, last_notice),
+        Some(tls) => ConnectionError::Tls(tls),
+        None => match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                ConnectionError::Protocol(error.to_string())
+            }
+            _ => ConnectionError::Lost(error.to_string(), last_notice),
+        },
+    }
+}
+
+fn pre_auth_cause(error: PreAuthError) -> ConnectionError {
+    match error {
+        PreAuthError::ErrorInsteadOfTlsReply => ConnectionError::Tls(TlsError::AnsweredWithError),
+        PreAuthError::NotPostgres => ConnectionError::NotPostgres,
+        PreAuthError::TooMuch => ConnectionError::Protocol(error.to_string()),
+    }
 }

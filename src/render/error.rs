@@ -16,11 +16,9 @@ use crate::postgres::session::Attempt;
 use crate::postgres::wait;
 use crate::process::exec::{ExecError, ExecHint};
 
+use super::attempts::{attempt_json, attempt_text, connection_error_text};
 use super::backends::{blocker_json, blocker_text, holder_text};
-use super::{
-    attempt_json, attempt_text, clean, failure, hints, indented, object, plural, subject,
-    trouble_text,
-};
+use super::{clean, failure, hints, indented, object, plural, subject};
 
 /// Below an error: what this run did, and what it left.
 pub fn kept(error: &Error, with_app: bool) -> String {
@@ -147,7 +145,7 @@ fn apply_error_text(error: &ApplyError) -> String {
                 [only] => format!("the database {what}: {}", attempt_text(only)),
                 all => list(&format!("the database {what}:"), all.iter().map(attempt_text)),
             };
-            hints::cures(attempts).into_iter().fold(told, |told, cure| told + "\n  hint: " + cure)
+            hints::hints(attempts).into_iter().fold(told, |told, hint| told + "\n  hint: " + hint)
         }
         ApplyError::ReadOnly => "the server is a standby, which takes no changes; connect to the \
              primary"
@@ -200,7 +198,7 @@ fn apply_error_text(error: &ApplyError) -> String {
             "the connection breaks each time at {} ({}), after {} of {} completed; it is not \
              applied",
             subject(&broken.migration),
-            trouble_text(&broken.trouble),
+            connection_error_text(&broken.trouble),
             broken.completed,
             plural(broken.statements, "statement"),
         ),
@@ -524,8 +522,8 @@ fn run_fields(apply_error: &ApplyError, error: &Error) -> Map<String, Value> {
             fields.insert("edited".to_owned(), Value::Array(edited));
         }
         ApplyError::Unreachable(attempts) => {
-            let attempts = attempts.iter().map(attempt_json).collect();
-            fields.insert("attempts".to_owned(), Value::Array(attempts));
+            let attempts: Vec<_> = attempts.iter().map(attempt_json).collect();
+            fields.insert("attempts".to_owned(), json!(attempts));
         }
         ApplyError::Stopped { signal, .. } => {
             fields.insert("signal".to_owned(), json!(signal.name()));

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use crate::apply::event::{Event, RecordKind, RetryReason, StepNumber};
 
+use super::attempts::{attempt_json, attempt_text, connection_error_text};
 use super::backends::{blocker_json, blocker_text, holder_json, holder_text};
-use super::{attempt_json, attempt_text, object, plural, seconds, subject, trouble_text};
+use super::{object, plural, seconds, subject};
 
 /// In words.
 pub fn text(event: &Event) -> String {
@@ -102,7 +103,7 @@ pub fn text(event: &Event) -> String {
                 RetryReason::Lost(trouble) => format!(
                     "the connection broke during {migration} ({}); looking in {pause} what became \
                      of it",
-                    trouble_text(trouble)
+                    connection_error_text(trouble)
                 ),
             }
         }
@@ -185,7 +186,7 @@ pub fn json(event: &Event) -> Map<String, Value> {
                 RetryReason::Lock { error, blocker, .. } => {
                     (Some(error.code.clone()), error.message.clone(), blocker.as_ref())
                 }
-                RetryReason::Lost(trouble) => (None, trouble_text(trouble), None),
+                RetryReason::Lost(trouble) => (None, connection_error_text(trouble), None),
             };
             json!({
                 "event": "retrying",

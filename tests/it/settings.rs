@@ -390,7 +390,7 @@ fn only_what_is_ours_is_taken_from_an_env_file() {
     let home = folder.path.display();
     folder.write(".pgpass", "*:*:*:*:in the password file\n");
     folder.write(".env", format!("{place}\nPGUSER={role}\nHOME={home}\n"));
-    in_folder(&folder).run().exits(77).says(&["asks for a password"]);
+    in_folder(&folder).run().exits(77).says(&["requires a password"]);
     let run = in_folder(&folder).env("HOME", home.to_string()).run();
     run.exits(0);
 }

@@ -9,6 +9,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl;
 
 use super::certificate::Certificate;
+use crate::postgres::socket::PreAuthError;
 
 /// Why there is no TLS with this server, or none to be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub enum TlsError {
     NotOffered,
     /// The server said neither yes nor no to TLS, but that something is wrong with it.
     AnsweredWithError,
-    /// What goes on after the yes is not TLS, nor PostgreSQL.
-    Garbage(String),
+    /// The peer is not a PostgreSQL server that speaks TLS.
+    PreAuth(PreAuthError),
     /// The server's certificate does not pass.
     Unverified(Box<Unverified>),
     /// The server wants a certificate of ours, and we have none; its words.
@@ -49,8 +50,8 @@ pub struct Unverified {
     pub host: String,
     /// Which roots are trusted.
     pub trusted: String,
-    /// The certificate, if a second look could be had.
-    pub seen: Option<Certificate>,
+    /// Fetched on a second connection, where that succeeded.
+    pub certificate: Option<Certificate>,
 }
 
 /// What is wrong with a certificate.
@@ -99,6 +100,8 @@ const SYSTEM: i32 = 2;
 const SYSTEM_MASK: std::ffi::c_ulong = 0x7fff_ffff;
 /// Its number for a connection that ends in the middle.
 const UNEXPECTED_EOF: i32 = 294;
+/// Its number for a first record that is not TLS.
+const WRONG_VERSION_NUMBER: i32 = 267;
 
 impl TlsError {
     /// Why a handshake failed.
@@ -108,15 +111,23 @@ impl TlsError {
             && let Some(fault) = VerifyError::said(&words)
         {
             let (host, trusted) = (host.to_owned(), trusted.to_owned());
-            return TlsError::Unverified(Box::new(Unverified { fault, host, trusted, seen: None }));
+            return TlsError::Unverified(Box::new(Unverified {
+                fault,
+                host,
+                trusted,
+                certificate: None,
+            }));
         }
         let source = error.source();
         if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
             return TlsError::of_openssl(stack);
         }
+        let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+        if let Some(error) = io.and_then(PreAuthError::of_io) {
+            return TlsError::PreAuth(error);
+        }
         match source {
-            Some(io) if is_garbage(io) => TlsError::Garbage(io.to_string()),
-            Some(io) => TlsError::Cut(io.to_string()),
+            Some(source) => TlsError::Cut(source.to_string()),
             None if words.contains("unexpected EOF") => TlsError::Cut(words),
             None => TlsError::Handshake(words),
         }
@@ -125,11 +136,8 @@ impl TlsError {
     /// Why a connection ended before or after the handshake: under TLS 1.3 the server judges our
     /// certificate only then.
     pub fn of_io(error: &io::Error) -> Option<TlsError> {
-        let error = error.get_ref()?;
-        if let Some(trouble) = error.downcast_ref::<TlsError>() {
-            return Some(trouble.clone());
-        }
-        Some(TlsError::of_openssl(error.downcast_ref::<ssl::Error>()?.ssl_error()?))
+        let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
+        Some(TlsError::of_openssl(error.ssl_error()?))
     }
 
     fn of_openssl(stack: &ErrorStack) -> TlsError {
@@ -148,6 +156,7 @@ impl TlsError {
                 TlsError::CertificateRefused(words)
             }
             UNEXPECTED_EOF => TlsError::Cut(words),
+            WRONG_VERSION_NUMBER => TlsError::PreAuth(PreAuthError::NotPostgres),
             _ => TlsError::Handshake(words),
         }
     }
@@ -170,11 +179,6 @@ pub(super) fn reason(error: &native_tls::Error) -> String {
     reason.map_or_else(|| error.to_string(), str::to_owned)
 }
 
-fn is_garbage(error: &(dyn std::error::Error + 'static)) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
-}
-
 impl std::error::Error for TlsError {}
 
 impl fmt::Display for TlsError {
@@ -188,7 +192,7 @@ impl fmt::Display for TlsError {
                 "the server answered the question for TLS with an error, as one does that has no \
                  room for a session",
             ),
-            TlsError::Garbage(why) => f.write_str(why),
+            TlsError::PreAuth(error) => error.fmt(f),
             TlsError::Unverified(unverified) => unverified.fmt(f),
             TlsError::CertificateWanted(words) => write!(
                 f,
@@ -211,7 +215,7 @@ impl fmt::Display for TlsError {
 
 impl fmt::Display for Unverified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unverified { fault, host, trusted, seen } = self;
+        let Unverified { fault, host, trusted, certificate: seen } = self;
         let from = |what: fn(&Certificate) -> &String| {
             seen.as_ref().map_or(String::new(), |seen| format!(" {}", what(seen)))
         };
