@@ -1,4 +1,4 @@
-//! One blocking session with the server: where it is, TLS, logging in, waiting for it, asking it.
+//! Connecting to the server and querying it, by blocking calls.
 
 pub mod backend_pid;
 pub mod conninfo;

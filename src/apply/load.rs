@@ -88,7 +88,7 @@ pub fn progress(
             Err(QueryError::Stopped(signal)) => return Err(signal.into()),
             Err(cause) => cause,
         };
-        let waits = wait::gives_up_answering(&cause);
+        let waits = wait::is_cancelled_by_server(&cause);
         let left = limit.remaining().unwrap_or_default();
         let attempt = Attempt::at_query(cause);
         if !waits {

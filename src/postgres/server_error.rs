@@ -1,59 +1,46 @@
-//! What the server said, as data.
+//! Errors and notices of the server, as data.
 
 use postgres::error::{DbError, ErrorPosition};
 
 use crate::postgres::known_messages;
 
-/// An error or notice of the server, with every field that helps a person.
+/// An error or notice of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
     /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, ...: in English, whatever `lc_messages` is.
     pub severity: String,
-    /// The SQLSTATE.
+    /// SQLSTATE.
     pub code: String,
-    /// The primary message.
     pub message: String,
-    /// DETAIL.
     pub detail: Option<String>,
-    /// HINT.
     pub hint: Option<String>,
-    /// Where it is, if the server knows.
     pub position: Option<Position>,
-    /// CONTEXT: the stack of PL/pgSQL functions and the like.
+    /// CONTEXT: a stack of PL/pgSQL functions and the like.
     pub context: Option<String>,
-    /// The schema of the object it is about.
     pub schema: Option<String>,
-    /// The table it is about.
     pub table: Option<String>,
-    /// The column it is about.
     pub column: Option<String>,
-    /// The data type it is about.
     pub datatype: Option<String>,
-    /// The constraint it is about.
     pub constraint: Option<String>,
 }
 
-/// Where an error is. The server counts characters, from 1.
+/// Where an error is, in characters, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// In the text that was sent.
     InStatement(usize),
-    /// In a query that the server itself made, inside a function.
+    /// In a query of a function.
     InInternalQuery {
-        /// That query.
         query: String,
-        /// Where in it.
         position: usize,
     },
 }
 
 impl ServerError {
-    /// Whether this is the SQLSTATE.
     pub fn is(&self, code: &str) -> bool {
         self.code == code
     }
 
-    /// Whether it is the session's last word.
+    /// Whether the server closes the connection after it.
     pub fn ends_session(&self) -> bool {
         self.severity == "FATAL" || self.severity == "PANIC"
     }
@@ -66,8 +53,8 @@ impl ServerError {
         known.map_or(&self.code, |known| known.meaning)
     }
 
-    /// Whether the server refused what was sent as it read it, before it ran any of it: it points into
-    /// that text, and was inside of nothing. What a function, or a DO block, runs has a context.
+    /// Whether the statement failed before any of it ran: the error has a position in the statement,
+    /// and no context, which errors inside functions and DO blocks have.
     pub fn is_before_running(&self) -> bool {
         matches!(self.position, Some(Position::InStatement(_))) && self.context.is_none()
     }

@@ -1,4 +1,4 @@
-//! Waiting for the database: which refusals pass, and which are final.
+//! Waiting for the database: which errors are temporary, and which are final.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session, Stage};
 use crate::process::signals::{Deadline, Interrupted, Signal, StopFlag};
 
-/// Why there is no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     Stopped(Signal),
@@ -116,14 +115,14 @@ fn failure(outlook: Outlook, last: Vec<Attempt>, reported: Vec<Attempt>) -> Conn
 fn is_unanswered(attempt: &Attempt) -> bool {
     let timed_out = QueryError::Client(ConnectionError::TimedOut);
     attempt.stage == Stage::Query && attempt.cause == timed_out
-        || gives_up_answering(&attempt.cause)
+        || is_cancelled_by_server(&attempt.cause)
 }
 
 /// Whether waiting may help.
 pub fn is_temporary(cause: &QueryError) -> bool {
     match cause {
         QueryError::Stopped(_) => false,
-        QueryError::Client(trouble) => match trouble {
+        QueryError::Client(error) => match error {
             ConnectionError::Connect(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
             ConnectionError::Lookup(_) | ConnectionError::Lost(..) | ConnectionError::ReadOnly => {
                 true
@@ -131,7 +130,7 @@ pub fn is_temporary(cause: &QueryError) -> bool {
             ConnectionError::TimedOut
             | ConnectionError::LoginTimedOut
             | ConnectionError::DnsTimedOut => true,
-            ConnectionError::Tls(trouble) => trouble.is_temporary(),
+            ConnectionError::Tls(error) => error.is_temporary(),
             ConnectionError::Login(_)
             | ConnectionError::NoPassword
             | ConnectionError::NotPostgres
@@ -150,9 +149,9 @@ fn is_temporary_server_error(error: &ServerError) -> bool {
     }
 }
 
-/// Whether the server began to answer a question, and gave it up: behind a lock, by the role's own
-/// `lock_timeout` or `statement_timeout`; on a standby, for what it had to replay.
-pub fn gives_up_answering(cause: &QueryError) -> bool {
+/// Whether the server cancelled the query: by the role's `lock_timeout` or `statement_timeout`, or on
+/// a standby, by a recovery conflict.
+pub fn is_cancelled_by_server(cause: &QueryError) -> bool {
     const CODES: [&str; 3] = ["55P03", "57014", "40001"];
     matches!(cause, QueryError::Server(error) if CODES.contains(&error.code.as_str()))
 }
@@ -162,7 +161,7 @@ pub fn is_full(cause: &QueryError) -> bool {
     matches!(cause, QueryError::Server(error) if error.meant_code() == "53300")
 }
 
-/// Whether the server was there and would not have us: role, password, database, certificate.
+/// Whether the server rejected us: role, password, database, certificate.
 pub fn is_rejection(cause: &QueryError) -> bool {
     match cause {
         QueryError::Server(_)
@@ -198,12 +197,57 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_final() {
+    fn a_rejection_is_final() {
         for code in ["28P01", "28000", "3D000", "42501"] {
             assert!(!is_temporary(&server(code, "")), "{code}");
             assert!(is_rejection(&server(code, "")), "{code}");
         }
         assert!(!is_temporary(&server("08P01", "no such database: app")));
         assert!(!is_temporary(&QueryError::Client(ConnectionError::Tls(TlsError::NotOffered))));
+    }
+
+    #[test]
+    fn messages_of_poolers_are_judged_by_their_meaning() {
+        for (code, message, is_temporary_one, is_full_one) in [
+            ("08P01", "no such user: u", false, false),
+            ("08P01", "SASL authentication failed", false, false),
+            ("08P01", "admin access not allowed", false, false),
+            ("08P01", "no pg_hba.conf entry for host \"10.0.0.1\"", false, false),
+            ("08P01", "server login failed: FATAL role \"u\" does not exist", false, false),
+            ("08P01", "query_wait_timeout", true, true),
+            ("08P01", "sorry, too many clients already", true, true),
+            ("08P01", "pgbouncer cannot connect to server", true, false),
+            ("XX000", "MaxClientsInSessionMode: max clients reached", true, true),
+            ("XX000", "Tenant or user not found", false, false),
+            ("XX000", "cache lookup failed for type 1", false, false),
+        ] {
+            let cause = server(code, message);
+            assert_eq!(is_temporary(&cause), is_temporary_one, "{message}");
+            assert_eq!(is_full(&cause), is_full_one, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_outlook_depends_on_all_attempts() {
+        let host = crate::postgres::conninfo::Host {
+            name: crate::postgres::conninfo::HostName::Tcp("h".to_owned()),
+            addr: None,
+            port: 5432,
+        };
+        let login = |cause| Attempt::at_login(&host, None, cause);
+        let timed_out = QueryError::Client(ConnectionError::TimedOut);
+        let (starting, full, rejected) =
+            (server("57P03", ""), server("53300", ""), server("28P01", ""));
+        for (attempts, outlook) in [
+            (vec![login(timed_out.clone())], Outlook::WaitForServer),
+            (vec![login(timed_out.clone()), login(full.clone())], Outlook::WaitForSlot),
+            (vec![login(full), login(rejected)], Outlook::Final),
+            (vec![login(starting)], Outlook::WaitForServer),
+            (vec![Attempt::at_query(timed_out)], Outlook::WaitForSlot),
+            (vec![Attempt::at_query(server("55P03", ""))], Outlook::WaitForSlot),
+            (vec![Attempt::at_query(server("42883", ""))], Outlook::Final),
+        ] {
+            assert_eq!(classify(&attempts), outlook, "{attempts:?}");
+        }
     }
 }

@@ -67,7 +67,13 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
         ("53300", "sorry, too many clients already", 69, true, "raise the connection limit"),
         ("53300", "too many connections for role \"u\"", 69, true, "raise the connection limit"),
         ("57P03", "the database system is starting up", 69, true, "is starting up"),
-        ("53100", "could not write init file: No space left on device", 69, true, "free space on the server's disk"),
+        (
+            "53100",
+            "could not write init file: No space left on device",
+            69,
+            true,
+            "free space on the server's disk",
+        ),
         ("53200", "out of memory", 69, true, "the server's memory"),
         ("58030", "could not read block 0: Input/output error", 69, true, "the server's log"),
         // PgBouncer's
@@ -118,7 +124,13 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             "sslmode=require",
         ),
-        ("XX000", "connection is insecure (try using `sslmode=require`)", 77, false, "the server requires TLS"),
+        (
+            "XX000",
+            "connection is insecure (try using `sslmode=require`)",
+            77,
+            false,
+            "the server requires TLS",
+        ),
         (
             "28000",
             "SSL connection is required. Please specify SSL options and retry.",
@@ -238,7 +250,12 @@ fn a_real_server_refuses_with_the_same_reasons() {
         "create role few_{0} login connection limit 0; grant connect on database {0} to few_{0}",
         database.name
     ));
-    ends(as_user(&format!("few_{}", database.name)), 69, true, &["53300", "raise the connection limit"]);
+    ends(
+        as_user(&format!("few_{}", database.name)),
+        69,
+        true,
+        &["53300", "raise the connection limit"],
+    );
 }
 
 #[test]

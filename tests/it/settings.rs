@@ -419,7 +419,7 @@ fn an_env_file_is_not_read_where_the_environment_names_a_database() {
     let none = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "").run();
     none.exits(78).says(&["no database is named"]);
     // It may be production's, and its host may have been forgotten.
-    in_folder(&folder).env("PGDATABASE", "d").run().exits(78).says(&["names no host"]);
+    in_folder(&folder).env("PGDATABASE", "d").run().exits(78).says(&["no host is given"]);
     in_folder(&folder).env("PGSERVICE", "s").run().exits(78).says(&["service is not supported"]);
     // Who we are and how we prove it names none.
     in_folder(&folder).env("PGUSER", "u").run().exits(78).says(&["PREMIGRATE_WIAT"]);

@@ -1,11 +1,11 @@
 //! A network that dies, and a server that talks without end, while migrations run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Fate, From, Proxy};
 use crate::signals::SLEEPING;
 
 /// The most memory that the process had, in kB.
@@ -180,4 +180,42 @@ fn a_signal_ends_us_in_time_on_links_that_died_while_we_wrote_that_an_index_is_b
 #[test]
 fn a_signal_ends_us_in_time_on_links_that_died_in_a_concurrent_index() {
     ends_on_dead_links_at("*/ create index concurrently");
+}
+
+/// Otherwise the server logs "unexpected EOF on client connection".
+#[test]
+fn every_connection_ends_with_a_terminate_message_also_after_a_failure_or_a_signal() {
+    for (sql, code) in [
+        ("create table t ()", 0),
+        ("select 1 / 0", 70),
+        ("create index concurrently t_a on t (a)", 70),
+        ("select pg_sleep(60)", 143),
+    ] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_a", sql)]);
+        let (sessions, terminated) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (sessions.clone(), terminated.clone());
+        let proxy = Proxy::start(move |message| {
+            match (message.from, message.tag) {
+                (From::Client, 0) if message.text.contains("application_name") => {
+                    counts.0.fetch_add(1, Ordering::SeqCst);
+                }
+                (From::Client, b'X') => {
+                    counts.1.fetch_add(1, Ordering::SeqCst);
+                }
+                _ => {}
+            }
+            Fate::Passes
+        });
+        let running = premigrate(&proxy.to(&database), &folder).start();
+        if code == 143 {
+            database.wait_for("the migration", SLEEPING);
+            running.signal("TERM");
+        }
+        running.finish().exits(code);
+        assert!(sessions.load(Ordering::SeqCst) > 0);
+        eventually("Terminate on every connection", || {
+            terminated.load(Ordering::SeqCst) == sessions.load(Ordering::SeqCst)
+        });
+    }
 }

@@ -212,7 +212,11 @@ fn a_server_that_talks_without_end_does_not_fill_the_memory() {
         let notices = notice.repeat(1000);
         while client.write_all(&notices).is_ok() {}
     });
-    let run = at(port, &folder).args(&["--wait", "30s"]).run().exits(69).says(&["the server sent more than 1048576 bytes"]);
+    let run = at(port, &folder)
+        .args(&["--wait", "30s"])
+        .run()
+        .exits(69)
+        .says(&["the server sent more than 1048576 bytes"]);
     assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
 }
 
