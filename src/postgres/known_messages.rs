@@ -1,4 +1,4 @@
-//! Messages by which poolers and hosted services reject a log-in. Their SQLSTATE says little, so
+//! Messages by which poolers and hosted services reject a login. Their SQLSTATE says little, so
 //! that they are recognized by their text.
 
 use crate::postgres::server_error::ServerError;
@@ -14,7 +14,7 @@ pub struct KnownMessage {
     pub hint: Option<&'static str>,
 }
 
-/// The server rejected the log-in, for a reason that has no SQLSTATE of its own.
+/// The server rejected the login, for a reason that has no SQLSTATE of its own.
 pub const REJECTED: &str = "08004";
 
 const fn message(

@@ -115,7 +115,7 @@ fn ssl_attempts(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
     }
 }
 
-/// The log-in at one address.
+/// The login at one address.
 struct Login<'a> {
     target: &'a Target,
     host: &'a Host,
@@ -280,7 +280,7 @@ impl<'a> Login<'a> {
 }
 
 /// Whether another attempt, with TLS instead of without or the other way round, may succeed. libpq
-/// makes it after any error of the server before the log-in, and after a failed handshake.
+/// makes it after any error of the server before the login, and after a failed handshake.
 fn depends_on_tls(mode: DriverSslMode, encrypted: bool, cause: &QueryError) -> bool {
     match cause {
         // After a handshake that succeeded, it is our certificate that was rejected.

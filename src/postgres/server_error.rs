@@ -45,7 +45,7 @@ impl ServerError {
         self.severity == "FATAL" || self.severity == "PANIC"
     }
 
-    /// The SQLSTATE that a rejected log-in is judged by. PgBouncer has 08P01 for every error, also of
+    /// The SQLSTATE that a rejected login is judged by. PgBouncer has 08P01 for every error, also of
     /// its server, and other poolers have XX000.
     pub fn meant_code(&self) -> &str {
         let is_vague = self.is_class("08") || self.is("XX000");

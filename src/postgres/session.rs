@@ -90,7 +90,7 @@ impl From<Interrupted> for QueryError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     pub stage: Stage,
-    /// The server as the connection string names it; `None` after the log-in.
+    /// The server as the connection string names it; `None` after the login.
     pub host: Option<Host>,
     /// `None` where the name was not resolved.
     pub address: Option<Address>,
@@ -104,7 +104,7 @@ pub struct Attempt {
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     Login,
-    /// The log-in of the second connection, which holds the lock.
+    /// The login of the second connection, which holds the lock.
     SecondLogin,
     Query,
 }
@@ -230,7 +230,7 @@ impl Session {
         }
     }
 
-    /// The major version of the server, from the log-in; 0 if unknown.
+    /// The major version of the server, from the login; 0 if unknown.
     pub fn server_version(&self) -> u32 {
         self.server_version
     }
@@ -312,7 +312,7 @@ impl Session {
         Responses { responses: responses.take(), end }
     }
 
-    /// The process ID that the server sent at the log-in. A pooler sends one of its own.
+    /// The process ID that the server sent at the login. A pooler sends one of its own.
     pub fn handshake_pid(&self) -> i32 {
         blocking(
             &self.connection.runtime,

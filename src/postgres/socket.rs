@@ -52,7 +52,7 @@ impl TcpOptions {
     }
 }
 
-/// The most that a server may send before the log-in is complete, since the driver keeps all notices
+/// The most that a server may send before the login is complete, since the driver keeps all notices
 /// until then.
 const MAX_PRE_AUTH_BYTES: usize = 1 << 20;
 
@@ -83,7 +83,7 @@ impl fmt::Display for PreAuthError {
             }
             PreAuthError::NotPostgres => f.write_str("this is not a PostgreSQL server"),
             PreAuthError::TooMuch => {
-                write!(f, "the server sent more than {MAX_PRE_AUTH_BYTES} bytes before the log-in")
+                write!(f, "the server sent more than {MAX_PRE_AUTH_BYTES} bytes before login")
             }
         }
     }
@@ -99,7 +99,7 @@ impl From<PreAuthError> for io::Error {
 #[derive(Debug)]
 pub struct Socket {
     transport: Transport,
-    /// Whether the log-in is not complete yet.
+    /// Whether the login is not complete yet.
     pre_auth: Arc<AtomicBool>,
     /// Whether the server's first byte answers a TLS request.
     asks_for_tls: bool,
@@ -153,12 +153,12 @@ impl Socket {
         self.peer_closes_first
     }
 
-    /// A flag to clear when the log-in is complete. Until then, what the peer sends is checked.
+    /// A flag to clear when the login is complete. Until then, what the peer sends is checked.
     pub fn pre_auth(&self) -> Arc<AtomicBool> {
         self.pre_auth.clone()
     }
 
-    /// Rejects peers that are not PostgreSQL servers, and endless output before the log-in.
+    /// Rejects peers that are not PostgreSQL servers, and endless output before the login.
     fn check_pre_auth(&mut self, bytes: &[u8]) -> Result<(), PreAuthError> {
         if let (0, Some(first)) = (self.bytes_read, bytes.first()) {
             match (self.asks_for_tls, first) {

@@ -12,7 +12,7 @@ use crate::process::signals::{Deadline, Interrupted, Signal, StopFlag};
 pub enum ConnectError {
     Stopped(Signal),
     Unreachable(Vec<Attempt>),
-    /// The log-in succeeded, and the first query got no answer.
+    /// The login succeeded, and the first query got no answer.
     QueryTimedOut,
 }
 

@@ -12,7 +12,7 @@ pub fn attempt_text(attempt: &Attempt) -> String {
     let mut place = match attempt.stage {
         Stage::Login => String::new(),
         Stage::SecondLogin => "second connection: ".to_owned(),
-        Stage::Query => "after the log-in: ".to_owned(),
+        Stage::Query => "after login: ".to_owned(),
     };
     if let Some(host) = &attempt.host {
         place += &server_text(host, attempt.address.as_ref());
@@ -83,7 +83,7 @@ pub fn connection_error_text(error: &ConnectionError) -> String {
         ConnectionError::Connect(_, reason) | ConnectionError::Protocol(reason) => reason.clone(),
         ConnectionError::NotPostgres => "this is not a PostgreSQL server".to_owned(),
         ConnectionError::Tls(error) => error.to_string(),
-        ConnectionError::Login(reason) => format!("the log-in failed ({reason})"),
+        ConnectionError::Login(reason) => format!("login failed ({reason})"),
         ConnectionError::NoPassword => {
             "the server requires a password, but none was given".to_owned()
         }
@@ -133,7 +133,7 @@ mod tests {
             ),
             (
                 Attempt::at_query(QueryError::Client(ConnectionError::TimedOut)),
-                "after the log-in: timed out",
+                "after login: timed out",
             ),
         ] {
             assert_eq!(attempt_text(&attempt), text);

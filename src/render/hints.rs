@@ -98,8 +98,7 @@ fn connect_hint(kind: ErrorKind, attempt: &Attempt) -> Option<&'static str> {
     })
 }
 
-const NO_ANSWER: &str =
-    "check the host and port, and any firewall or security group on the way to them";
+const NO_ANSWER: &str = "check the host and port, and any firewall or security group in between";
 
 fn connection_error_hint(error: &ConnectionError) -> Option<&'static str> {
     Some(match error {
