@@ -1,8 +1,6 @@
 //! Messages by which poolers and hosted services reject a login. Their SQLSTATE says little, so
 //! that they are recognized by their text.
 
-use crate::postgres::server_error::ServerError;
-
 /// A message, what it means, and what to do about it.
 pub struct KnownMessage {
     /// The SQLSTATE that it comes with; empty for any.
@@ -124,10 +122,9 @@ const KNOWN: &[KnownMessage] = &[
     ),
 ];
 
-/// What is known about this error.
-pub fn find(error: &ServerError) -> Option<&'static KnownMessage> {
+pub fn find(code: &str, message: &str) -> Option<&'static KnownMessage> {
     KNOWN.iter().find(|known| {
-        (known.code.is_empty() || error.is(known.code))
-            && known.texts.iter().all(|text| error.message.contains(text))
+        (known.code.is_empty() || known.code == code)
+            && known.texts.iter().all(|text| message.contains(text))
     })
 }

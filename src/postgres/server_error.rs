@@ -49,8 +49,10 @@ impl ServerError {
     /// its server, and other poolers have XX000.
     pub fn meant_code(&self) -> &str {
         let is_vague = self.is_class("08") || self.is("XX000");
-        let known = if is_vague { known_messages::find(self) } else { None };
-        known.map_or(&self.code, |known| known.meaning)
+        match known_messages::find(&self.code, &self.message) {
+            Some(known) if is_vague => known.meaning,
+            _ => &self.code,
+        }
     }
 
     /// Whether the statement failed before any of it ran: the error has a position in the statement,

@@ -130,7 +130,7 @@ fn connection_error_hint(error: &ConnectionError) -> Option<&'static str> {
 }
 
 fn server_error_hint(error: &ServerError) -> Option<&'static str> {
-    let known = known_messages::find(error);
+    let known = known_messages::find(&error.code, &error.message);
     if let Some(hint) = known.and_then(|known| known.hint) {
         return Some(hint);
     }

@@ -330,7 +330,17 @@ fn json_has_an_event_for_each_reason() {
     let run = at(port, &folder).args(&["--wait", "300ms", "--format", "json"]).run().exits(69);
     let events = run.events();
     let waiting = events.iter().find(|event| event["event"] == "waiting").unwrap();
-    assert_eq!(waiting["attempts"][0]["sqlstate"], "57P03");
+    let attempt = serde_json::json!({
+        "stage": "login",
+        "host": "127.0.0.1",
+        "port": port,
+        "address": "127.0.0.1",
+        "tls": null,
+        "message": "the database system is starting up (57P03)",
+        "sqlstate": "57P03",
+        "hint": null,
+    });
+    assert_eq!(waiting["attempts"], serde_json::json!([attempt]));
     assert_eq!(events.last().unwrap()["exit_code"], 69);
 }
 
