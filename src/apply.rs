@@ -320,9 +320,7 @@ impl<'a> Runner<'a> {
         };
         if times > 2 * MAX_LOST_CONNECTIONS {
             let error = QueryError::Client(lost.trouble);
-            return Err(ApplyError::Unreachable {
-                attempts: vec![Attempt::after_connecting(error)],
-            });
+            return Err(ApplyError::Unreachable { attempts: vec![Attempt::at_query(error)] });
         }
         (self.emit)(Event::Retrying {
             migration: lost.migration.clone(),

@@ -254,7 +254,7 @@ fn now() -> i64 {
 }
 
 fn version() -> String {
-    format!("premigrate {}\n{}\n", env!("CARGO_PKG_VERSION"), tls::CARRIED_ROOTS)
+    format!("premigrate {}\n{}\n", env!("CARGO_PKG_VERSION"), tls::BUILT_IN_ROOTS)
 }
 
 fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {

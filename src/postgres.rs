@@ -1,8 +1,9 @@
-//! One blocking session with the server: where it is, TLS, logging in, waiting for it, asking it.
+//! Connecting to the server and querying it, by blocking calls.
 
 pub mod backend_pid;
 pub mod conninfo;
 pub mod dns;
+pub mod known_messages;
 mod login;
 pub mod result;
 pub mod server_error;

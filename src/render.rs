@@ -4,6 +4,7 @@
 //! its type. Control characters are escaped here, once, at the end.
 
 mod answers;
+mod attempts;
 mod backends;
 mod error;
 mod events;
@@ -16,12 +17,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::apply::event::Event;
 use crate::cli::config::Format;
 use crate::error::Error;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 
 pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
 
@@ -86,51 +85,4 @@ fn indented(text: &str) -> String {
 /// A migration, or the rows that were written without one.
 fn subject(migration: &Option<String>) -> &str {
     migration.as_deref().unwrap_or("the history update")
-}
-
-fn attempt_text(attempt: &Attempt) -> String {
-    format!("{}: {}", attempt.place, cause_text(&attempt.cause))
-}
-
-fn attempt_json(attempt: &Attempt) -> Value {
-    let sqlstate = match &attempt.cause {
-        QueryError::Server(error) => Some(error.code.clone()),
-        QueryError::Client(_) | QueryError::Stopped(_) => None,
-    };
-    json!({
-        "place": attempt.place,
-        "message": cause_text(&attempt.cause),
-        "sqlstate": sqlstate,
-        "hint": hints::cure(attempt),
-    })
-}
-
-fn cause_text(cause: &QueryError) -> String {
-    match cause {
-        QueryError::Stopped(signal) => signal.name().to_owned(),
-        QueryError::Server(error) => format!("{} ({})", error.message, error.code),
-        QueryError::Client(trouble) => trouble_text(trouble),
-    }
-}
-
-fn trouble_text(trouble: &ConnectionError) -> String {
-    match trouble {
-        ConnectionError::Lookup(why) => format!("the name cannot be resolved ({why})"),
-        ConnectionError::Connect(_, why) | ConnectionError::Protocol(why) => why.clone(),
-        ConnectionError::Tls(trouble) => trouble.to_string(),
-        ConnectionError::Login(why) => format!("logging in failed ({why})"),
-        ConnectionError::NoPassword => {
-            "the server asks for a password, and none is given".to_owned()
-        }
-        ConnectionError::Lost(_, Some(last_word)) => last_word.message.clone(),
-        ConnectionError::Lost(why, None) => why.clone(),
-        ConnectionError::ReadOnly => {
-            "the server takes no changes, which target_session_attrs asks for".to_owned()
-        }
-        ConnectionError::TimedOut => "no answer".to_owned(),
-        ConnectionError::LoginTimedOut => "no answer, though the connection is accepted".to_owned(),
-        ConnectionError::DnsTimedOut => {
-            "the name cannot be resolved, since no name server answers".to_owned()
-        }
-    }
 }

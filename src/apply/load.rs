@@ -4,7 +4,7 @@ use crate::cli::config::Options;
 use crate::history::progress::{self, Progress};
 use crate::history::table::{History, Table, TableVersion};
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{QueryError, ResultSet, Session};
+use crate::postgres::session::{Attempt, QueryError, ResultSet, Session};
 use crate::postgres::wait::{self, ConnectError, WaitLimits};
 use crate::process::signals::{Deadline, StopFlag};
 
@@ -26,15 +26,18 @@ pub fn load(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Loaded, ApplyError> {
-    let limits = WaitLimits { database: options.wait, room: options.runner_wait };
+    let limits = WaitLimits { server: options.wait, slot: options.runner_wait };
     let ask = |session: &Session, deadline: Deadline<'_>| Answers::ask(session, options, deadline);
-    let (session, answers) = match wait::connect(&options.target, limits, stop, emit, ask) {
+    let mut on_wait =
+        |attempts: &[Attempt], left| emit(Event::Waiting { attempts: attempts.to_vec(), left });
+    let connected = wait::connect(&options.target, limits, stop, &mut on_wait, ask);
+    let (session, answers) = match connected {
         Ok(connected) => connected,
         Err(ConnectError::Stopped(signal)) => return Err(signal.into()),
         Err(ConnectError::Unreachable(attempts)) => {
             return Err(ApplyError::Unreachable { attempts });
         }
-        Err(ConnectError::HistoryTimeout) => {
+        Err(ConnectError::QueryTimedOut) => {
             return Err(ApplyError::HistoryTimeout(options.table.clone()));
         }
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::postgres::session::{
-    Attempt as ConnectAttempt, ConnectionError, QueryError, Responses, Session,
+    Attempt as ConnectAttempt, ConnectionError, QueryError, Responses, Session, Stage,
 };
 use crate::postgres::wait;
 use crate::process::signals::Deadline;
@@ -129,18 +129,15 @@ impl Runner<'_> {
             }
             return Err(Setback::LockedOut(None).into());
         }
-        match attempts.into_iter().next().map(|attempt| attempt.cause) {
-            None | Some(QueryError::Client(ConnectionError::TimedOut)) => {
-                Err(no_second_connection(step).into())
+        match attempts.into_iter().next() {
+            Some(first) if wait::is_temporary(&first.cause) && !is_timeout(&first.cause) => {
+                Err(connection_lost(Some(step), 0, as_connection_error(first.cause)).into())
             }
-            Some(error) if wait::is_temporary(&error) => {
-                Err(connection_lost(Some(step), 0, as_connection_error(error)).into())
+            Some(first) if !is_timeout(&first.cause) => {
+                let second = ConnectAttempt { stage: Stage::SecondLogin, ..first };
+                Err(ApplyError::Unreachable { attempts: vec![second] }.into())
             }
-            Some(cause) => {
-                let place = "the second connection".to_owned();
-                Err(ApplyError::Unreachable { attempts: vec![ConnectAttempt { place, cause }] }
-                    .into())
-            }
+            _ => Err(no_second_connection(step).into()),
         }
     }
 
@@ -170,7 +167,7 @@ impl Runner<'_> {
                 Transaction::new(&spec, &self.expected(state), &self.timeouts(lock_session));
             let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
             let held = lock_session.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
-            if held.end == Some(QueryError::Client(ConnectionError::TimedOut)) {
+            if held.end.as_ref().is_some_and(is_timeout) {
                 return Err(no_second_connection(step).into());
             }
             let result = match transaction.result(&held) {
@@ -194,6 +191,10 @@ impl Runner<'_> {
             }
         }
     }
+}
+
+fn is_timeout(error: &QueryError) -> bool {
+    *error == QueryError::Client(ConnectionError::TimedOut)
 }
 
 /// What the progress table is to say of the step's statement.

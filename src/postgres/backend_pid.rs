@@ -1,6 +1,5 @@
-//! What the driver keeps to itself of the handshake: the backend's process number.
-//!
-//! It stands in every cancel request, so one is written, to nowhere, and read.
+//! The process ID of the backend, which the driver does not give out. It is part of every cancel
+//! request, so that one is written into memory, and read from there.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -12,19 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::CancelToken;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// How a cancel request begins: its length, 16, and its code, 80877102. The process number follows.
+/// The start of a cancel request: its length, 16, and its code, 80877102. The process ID follows.
 const CANCEL_REQUEST: [u8; 8] = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e];
 
-/// The process number that this token would cancel.
 pub(super) async fn handshake_pid(token: &CancelToken) -> Option<i32> {
     let mut written = Vec::new();
     token.cancel_query_raw(CaptureStream(&mut written), PlaintextTls).await.ok()?;
-    let at = written.windows(CANCEL_REQUEST.len()).position(|bytes| bytes == CANCEL_REQUEST)?;
-    let pid = written.get(at + CANCEL_REQUEST.len()..)?.first_chunk()?;
+    let start = written.windows(CANCEL_REQUEST.len()).position(|bytes| bytes == CANCEL_REQUEST)?;
+    let pid = written.get(start + CANCEL_REQUEST.len()..)?.first_chunk()?;
     Some(i32::from_be_bytes(*pid))
 }
 
-/// Keeps what is written, and says yes to TLS.
+/// Keeps what is written, and accepts TLS.
 struct CaptureStream<'w>(&'w mut Vec<u8>);
 
 impl AsyncRead for CaptureStream<'_> {
@@ -63,7 +61,7 @@ impl TlsStream for CaptureStream<'_> {
     }
 }
 
-/// What is written stays readable.
+/// TLS without encryption, so that what is written stays readable.
 struct PlaintextTls;
 
 impl<'w> TlsConnect<CaptureStream<'w>> for PlaintextTls {
@@ -71,7 +69,7 @@ impl<'w> TlsConnect<CaptureStream<'w>> for PlaintextTls {
     type Error = Infallible;
     type Future = Ready<Result<CaptureStream<'w>, Infallible>>;
 
-    fn connect(self, nowhere: CaptureStream<'w>) -> Self::Future {
-        ready(Ok(nowhere))
+    fn connect(self, stream: CaptureStream<'w>) -> Self::Future {
+        ready(Ok(stream))
     }
 }

@@ -1,18 +1,18 @@
-//! Where and how to connect, by libpq's rules: a URL or key=value text, and the PG* variables for
-//! what it does not say. Pure: the environment is a lookup, and files are only named. No error and
-//! no note ever holds a value, since any piece of a misread text may be a piece of a password.
+//! Where and how to connect, by libpq's rules: a URL or key=value pairs, and the PG* variables for
+//! what they leave out. Pure: the environment is a lookup, and no file is read. No error and no note
+//! contains a value, since any part of a malformed text may be part of a password.
 
-mod invalid;
+mod error;
+mod format;
 mod keywords;
 pub mod passfile;
 mod pem;
-mod text;
 mod url;
 
-pub use invalid::ConninfoError;
+pub use error::ConninfoError;
 pub use pem::Pem;
 
-use invalid::Problem;
+use error::Problem;
 use keywords::Keyword;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,23 +22,22 @@ use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 5432;
 const APPLICATION_NAME: &str = "premigrate";
-/// A vanished network is noticed in about six seconds; the kernel's own default is two hours.
+/// A dead network is noticed in about six seconds; the kernel's default is two hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(3);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVE_COUNT: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A text that is never shown.
+/// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text out of sight.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself, for the server only.
+    /// To send it to the server, and for nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -56,46 +55,38 @@ impl fmt::Display for Secret {
     }
 }
 
-/// A database and the way to it. Nothing is left to be defaulted.
+/// A database and how to connect to it, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Never empty; tried in this order.
+    /// Not empty; tried in this order.
     pub hosts: Vec<Host>,
-    /// The role to log in as.
     pub user: String,
-    /// The same for all hosts.
     pub password: Option<Secret>,
-    /// Where to look for a password when there is none; it need not exist.
+    /// Where to look up the password, if there is none; it need not exist.
     pub passfile: Option<PathBuf>,
-    /// The database.
     pub dbname: String,
-    /// What `pg_stat_activity` shows.
     pub application_name: String,
-    /// Command-line options for the server, such as `-c search_path=app`.
+    /// Such as `-c search_path=app`.
     pub options: Option<String>,
-    /// For hosts that are reached by TCP; see [`Target::sslmode_for`].
+    /// For TCP; see [`Target::sslmode_for`].
     pub sslmode: SslMode,
-    /// What certificates are verified against, if not the well-known roots; only with a mode that
-    /// verifies.
+    /// Instead of the system's roots; only with a mode that verifies certificates.
     pub root_cert: Option<RootCert>,
-    /// What we identify ourselves with.
     pub client_cert: Option<ClientCert>,
-    /// Whether the password exchange must be tied to the TLS session.
     pub channel_binding: ChannelBinding,
-    /// For one whole attempt at one host; none is no limit.
+    /// For one attempt at one address; `None` where it is not set, or zero.
     pub connect_timeout: Option<Duration>,
-    /// None is off.
+    /// `None` turns them off.
     pub keepalives: Option<Keepalives>,
-    /// How long sent data may stay unacknowledged; none is the system's default.
+    /// `None` is the system's default.
     pub tcp_user_timeout: Option<Duration>,
-    /// Which servers will do.
     pub target_session_attrs: SessionAttrs,
-    /// What was set aside, a line each.
+    /// One line for each parameter that is ignored.
     pub notes: Vec<String>,
 }
 
 impl Target {
-    /// TLS is for TCP; a local socket never has it.
+    /// A Unix socket never uses TLS.
     pub fn sslmode_for(&self, host: &Host) -> SslMode {
         match host.name {
             HostName::Tcp(_) => self.sslmode,
@@ -104,18 +95,17 @@ impl Target {
     }
 }
 
-/// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// What it is called; a TLS certificate is compared with this.
+    /// Compared with the names in the server's certificate.
     pub name: HostName,
-    /// `hostaddr`: where it is, so that the name need not be looked up.
+    /// `hostaddr`, in which case the name is not resolved.
     pub addr: Option<IpAddr>,
-    /// The TCP port, or the number in the socket's name.
+    /// For a socket, the number in its name.
     pub port: u16,
 }
 
-/// How a server is reached; displayed as the password file names it.
+/// Displayed as in a password file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostName {
     /// A DNS name or a numeric address.
@@ -136,13 +126,12 @@ impl fmt::Display for HostName {
 /// libpq's `sslmode`, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
-    /// No TLS.
     Disable,
-    /// TLS if the server insists.
+    /// TLS only if the server requires it.
     Allow,
-    /// TLS if the server has it.
+    /// TLS if the server supports it.
     Prefer,
-    /// TLS, whoever answers.
+    /// TLS without verification.
     Require,
     /// TLS with a certificate from a trusted root.
     VerifyCa,
@@ -153,81 +142,74 @@ pub enum SslMode {
 /// `sslrootcert`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootCert {
-    /// The only roots to trust, in PEM.
+    /// The only roots that are trusted.
     File(Pem),
-    /// The same, if this file is there: libpq's own place for it. Then it also makes
-    /// [`SslMode::Require`] verify.
+    /// libpq's default file, which need not exist. If it does, [`SslMode::Require`] verifies too.
     IfThere(PathBuf),
-    /// The well-known roots, named on purpose.
+    /// `sslrootcert=system`.
     System,
 }
 
 /// `sslcert` and `sslkey`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCert {
-    /// The certificate, in PEM.
     pub cert: Pem,
-    /// Its private key, in PEM.
     pub key: Pem,
-    /// `sslpassword`: what the key is encrypted with.
+    /// `sslpassword`: the passphrase of the key.
     pub password: Option<Secret>,
-    /// Whether it is no fault if the certificate is not there: libpq's own place for it.
+    /// Whether the certificate need not exist, since these are libpq's default files.
     pub if_there: bool,
 }
 
 /// `channel_binding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelBinding {
-    /// Never.
     Disable,
-    /// Where both sides can.
+    /// If both sides support it.
     Prefer,
-    /// Or no login.
     Require,
 }
 
-/// TCP keepalives; what is none is the system's default.
+/// TCP keepalives; `None` is the system's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalives {
-    /// Silence before the first probe.
+    /// Idle time before the first probe.
     pub idle: Option<Duration>,
     /// Time between probes.
     pub interval: Option<Duration>,
-    /// Unanswered probes before the connection is given up.
+    /// Unanswered probes until the connection is considered dead.
     pub count: Option<u32>,
 }
 
-/// `target_session_attrs`, as far as it makes sense for one who must write.
+/// `target_session_attrs`, without the values that exclude writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionAttrs {
-    /// The first server that answers.
     Any,
-    /// One whose sessions may write.
+    /// Sessions are not read-only.
     ReadWrite,
-    /// One that is not a standby.
+    /// Not a standby.
     Primary,
 }
 
-/// Resolves `text`, which came from `source`, or the PG* variables alone. `env` looks up a
-/// variable.
+/// Resolves a connection string, whose source is named in errors, or only the PG* variables.
 pub fn resolve(
     text: Option<&str>,
     source: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Target, ConninfoError> {
-    let mut said = Params { said: BTreeMap::new(), source, env };
+    let mut params = Params { given: BTreeMap::new(), source, env };
     let mut notes = match text {
-        Some(text) => said.read(text).map_err(|problem| said.invalid(problem))?,
+        Some(text) => params.read(text).map_err(|problem| params.error(problem))?,
         None => Vec::new(),
     };
-    said.refuse_unsupported()?;
+    params.reject_unsupported()?;
 
-    let hosts = said.hosts()?;
-    let user = said.text("user").ok_or_else(|| said.invalid(Problem::NoUser))?;
-    let password = said.text("password").map(Secret::new);
-    let default_passfile = || said.variable("HOME").map(|home| format!("{home}/.pgpass"));
-    let passfile = said.text("passfile").or_else(default_passfile).map(PathBuf::from);
-    let (mut sslmode, root_cert) = said.tls(&mut notes)?;
+    let hosts = params.hosts()?;
+    let user = params.text("user").ok_or_else(|| params.error(Problem::NoUser))?;
+    let password = params.text("password").map(Secret::new);
+    let default_passfile = || params.variable("HOME").map(|home| format!("{home}/.pgpass"));
+    let passfile = params.text("passfile").or_else(default_passfile).map(PathBuf::from);
+    let (mut sslmode, root_cert) = params.tls(&mut notes)?;
     if hosts.iter().all(|host| matches!(host.name, HostName::Socket(_))) {
         sslmode = SslMode::Disable;
     }
@@ -235,13 +217,13 @@ pub fn resolve(
         hosts,
         passfile: passfile.filter(|_| password.is_none()),
         password,
-        dbname: said.text("dbname").unwrap_or_else(|| user.clone()),
+        dbname: params.text("dbname").unwrap_or_else(|| user.clone()),
         user,
-        application_name: said
+        application_name: params
             .text("application_name")
-            .or_else(|| said.text("fallback_application_name"))
+            .or_else(|| params.text("fallback_application_name"))
             .unwrap_or_else(|| APPLICATION_NAME.to_owned()),
-        options: said.text("options"),
+        options: params.text("options"),
         sslmode,
         root_cert: root_cert.filter(|root| {
             let least = match root {
@@ -250,21 +232,21 @@ pub fn resolve(
             };
             sslmode >= least
         }),
-        client_cert: said.client_cert(&mut notes)?,
-        channel_binding: said
+        client_cert: params.client_cert(&mut notes)?,
+        channel_binding: params
             .choice("channel_binding", CHANNEL_BINDINGS)?
             .unwrap_or(ChannelBinding::Prefer),
-        connect_timeout: said.duration("connect_timeout", None, Duration::from_secs)?,
-        keepalives: said.keepalives()?,
-        tcp_user_timeout: said.duration(
+        connect_timeout: params.duration("connect_timeout", None, Duration::from_secs)?,
+        keepalives: params.keepalives()?,
+        tcp_user_timeout: params.duration(
             "tcp_user_timeout",
             Some(TCP_USER_TIMEOUT),
             Duration::from_millis,
         )?,
-        target_session_attrs: said
+        target_session_attrs: params
             .choice("target_session_attrs", SESSION_ATTRS)?
             .map_or(Ok(SessionAttrs::Any), |attrs| attrs.ok_or(Problem::ReadOnly))
-            .map_err(|problem| said.blame("target_session_attrs", problem))?,
+            .map_err(|problem| params.value_error("target_session_attrs", problem))?,
         notes,
     })
 }
@@ -310,50 +292,48 @@ const SSL: &[(&str, Mode)] = &[
     ("no-verify", NO_VERIFY),
 ];
 
-/// What the text says, over what the environment says.
+/// The parameters of the text, with defaults from the environment.
 struct Params<'a> {
-    said: BTreeMap<&'static str, String>,
+    given: BTreeMap<&'static str, String>,
     source: &'a str,
     env: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Params<'_> {
-    /// Takes in the text; returns notes on what was set aside.
+    /// Parses the text; returns a note for each parameter that is ignored.
     fn read(&mut self, text: &str) -> Result<Vec<String>, Problem> {
-        let (params, driver) = text::params(text)?;
+        let (params, driver) = format::params(text)?;
         let mut notes = Vec::new();
-        let mut set_aside = |key: &str, why: &str| {
-            notes.push(format!("{}: {key} is set aside, {why}", self.source));
-        };
         if driver {
-            set_aside("the driver in the URL's scheme", "it makes no difference here");
+            notes.push(format!("{}: ignoring the driver in the URL's scheme", self.source));
         }
         for param in params {
             match keywords::lookup(&param.key) {
-                Some(Keyword::DatabaseState(key)) => {
-                    self.said.insert(key, param.value);
+                Some(Keyword::Libpq(key)) => {
+                    self.given.insert(key, param.value);
                 }
-                Some(Keyword::Foreign(owner)) => {
-                    set_aside(&param.key, &format!("it is for {owner}"))
-                }
+                Some(Keyword::Foreign(owner)) => notes.push(format!(
+                    "{}: ignoring {}, a parameter of {owner}",
+                    self.source, param.key
+                )),
                 None => return Err(param.unknown()),
             }
         }
         Ok(notes)
     }
 
-    fn invalid(&self, problem: Problem) -> ConninfoError {
+    fn error(&self, problem: Problem) -> ConninfoError {
         ConninfoError { source: self.source.to_owned(), problem }
     }
 
-    /// An error in a keyword's value, wherever that came from.
-    fn blame(&self, key: &str, problem: Problem) -> ConninfoError {
+    /// An error in the value of a keyword, by its source: the text or a variable.
+    fn value_error(&self, key: &str, problem: Problem) -> ConninfoError {
         let default = keywords::variable(key).filter(|name| self.variable(name).is_some());
-        let variable = default.filter(|_| !self.said.contains_key(key));
+        let variable = default.filter(|_| !self.given.contains_key(key));
         ConninfoError { source: variable.unwrap_or(self.source).to_owned(), problem }
     }
 
-    /// An empty variable is an unset one, as compose files make them.
+    /// An empty variable counts as unset, since Compose files set them so.
     fn variable(&self, name: &str) -> Option<String> {
         (self.env)(name).filter(|value| !value.is_empty())
     }
@@ -363,13 +343,13 @@ impl Params<'_> {
     }
 
     fn find(&self, key: &str) -> Option<String> {
-        self.said.get(key).cloned().or_else(|| self.default(key))
+        self.given.get(key).cloned().or_else(|| self.default(key))
     }
 
-    /// A value for which empty means unset.
+    /// A value that counts as unset if it is empty.
     fn text(&self, key: &str) -> Option<String> {
-        let said = self.said.get(key).filter(|value| !value.is_empty());
-        said.cloned().or_else(|| self.default(key))
+        let given = self.given.get(key).filter(|value| !value.is_empty());
+        given.cloned().or_else(|| self.default(key))
     }
 
     fn list(&self, key: &str) -> Vec<String> {
@@ -388,15 +368,15 @@ impl Params<'_> {
         let Some(value) = self.find(key) else { return Ok(None) };
         let chosen = choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice);
         let names = || choices.iter().map(|(name, _)| *name).collect();
-        chosen.map(Some).ok_or_else(|| self.blame(key, Problem::Choice(key, names())))
+        chosen.map(Some).ok_or_else(|| self.value_error(key, Problem::Choice(key, names())))
     }
 
     fn number(&self, key: &'static str) -> Result<Option<i32>, ConninfoError> {
         let number = self.find(key).map(|value| value.trim().parse());
-        number.transpose().map_err(|_| self.blame(key, Problem::Number(key)))
+        number.transpose().map_err(|_| self.value_error(key, Problem::Number(key)))
     }
 
-    /// Zero and less ask for the system's default, as opposed to ours.
+    /// Zero or less is the system's default, and not ours.
     fn duration(
         &self,
         key: &'static str,
@@ -407,11 +387,11 @@ impl Params<'_> {
         Ok(u64::try_from(number).ok().filter(|number| *number > 0).map(unit))
     }
 
-    fn refuse_unsupported(&self) -> Result<(), ConninfoError> {
-        for (key, _, values) in keywords::REFUSED {
+    fn reject_unsupported(&self) -> Result<(), ConninfoError> {
+        for (key, _, values) in keywords::UNSUPPORTED {
             let Some(value) = self.text(key) else { continue };
             if !values.iter().any(|harmless| harmless.eq_ignore_ascii_case(&value)) {
-                return Err(self.blame(key, Problem::Unsupported(key, values)));
+                return Err(self.value_error(key, Problem::Unsupported(key, values)));
             }
         }
         Ok(())
@@ -421,13 +401,13 @@ impl Params<'_> {
         let (names, addrs, ports) = (self.list("host"), self.list("hostaddr"), self.list("port"));
         let hosts = if names.is_empty() { addrs.len() } else { names.len() };
         if hosts == 0 {
-            return Err(self.invalid(Problem::NoHost));
+            return Err(self.error(Problem::NoHost));
         }
-        for (what, count, one_is_enough) in
+        for (key, count, one_is_enough) in
             [("hostaddr", addrs.len(), false), ("port", ports.len(), true)]
         {
             if count != 0 && count != hosts && !(one_is_enough && count == 1) {
-                return Err(self.blame(what, Problem::Counts { what, count, hosts }));
+                return Err(self.value_error(key, Problem::Counts { key, count, hosts }));
             }
         }
         let nth = |list: &[String], i: usize| list.get(i).cloned().unwrap_or_default();
@@ -440,10 +420,10 @@ impl Params<'_> {
             "" => Some(DEFAULT_PORT),
             port => port.parse().ok().filter(|port| *port != 0),
         };
-        let port = port.ok_or_else(|| self.blame("port", Problem::Port))?;
+        let port = port.ok_or_else(|| self.value_error("port", Problem::Port))?;
         if !addr.is_empty() {
-            let ip = addr.parse().map_err(|_| self.blame("hostaddr", Problem::Address))?;
-            // A directory is no name; libpq, too, then goes by the address alone.
+            let ip = addr.parse().map_err(|_| self.value_error("hostaddr", Problem::Address))?;
+            // A directory is not a name; libpq then uses only the address, too.
             let named = !name.is_empty() && !name.starts_with('/');
             let name = if named { self.host_name(name)? } else { HostName::Tcp(addr.to_owned()) };
             return Ok(Host { name, addr: Some(ip), port });
@@ -452,14 +432,14 @@ impl Params<'_> {
     }
 
     fn host_name(&self, name: String) -> Result<HostName, ConninfoError> {
-        // `_` is for compose services, `%` for the zone of a link-local address.
+        // `_` is for Compose services, `%` for the zone of a link-local address.
         let ipv6 = name.contains(':');
         let possible = |c: char| c.is_alphanumeric() || "-._:".contains(c) || (ipv6 && c == '%');
         match name {
             name if name.starts_with('/') => Ok(HostName::Socket(PathBuf::from(name))),
-            name if name.is_empty() => Err(self.blame("host", Problem::EmptyHost)),
+            name if name.is_empty() => Err(self.value_error("host", Problem::EmptyHost)),
             name if name.chars().all(possible) => Ok(HostName::Tcp(name)),
-            _ => Err(self.blame("host", Problem::HostName)),
+            _ => Err(self.value_error("host", Problem::HostName)),
         }
     }
 
@@ -468,37 +448,38 @@ impl Params<'_> {
         let legacy = require_ssl.map(|_| (SslMode::Require, true));
         let ssl = self.choice("ssl", SSL)?;
         let sslmode = match ssl {
-            // The text has spoken; the variable is only a default.
-            Some(_) if !self.said.contains_key("sslmode") => None,
+            // The text wins over the variable, which is only a default.
+            Some(_) if !self.given.contains_key("sslmode") => None,
             _ => self.choice("sslmode", SSL_MODES)?,
         };
         // Where `ssl` and `sslmode` disagree, the stronger wins.
-        let asked = sslmode.max(ssl).or(legacy);
+        let requested = sslmode.max(ssl).or(legacy);
         let root = self.text("sslrootcert").map(|root| match root.as_str() {
             "system" => RootCert::System,
             root => RootCert::File(Pem::from(root)),
         });
         let strict = self.text("sslaccept").is_some_and(|value| value == "strict");
-        let (mode, verifies) = asked.unwrap_or(match root {
+        let (mode, verifies) = requested.unwrap_or(match root {
             Some(RootCert::System) => (SslMode::VerifyFull, true),
             _ => (SslMode::Prefer, true),
         });
         let mode = match root {
-            // Prisma's word for verifying.
+            // sslaccept=strict is Prisma's verify-full.
             _ if strict && mode != SslMode::Disable => SslMode::VerifyFull,
             Some(RootCert::System) if mode != SslMode::VerifyFull => {
-                return Err(self.blame("sslrootcert", Problem::WeakMode));
+                return Err(self.value_error("sslrootcert", Problem::WeakMode));
             }
             Some(RootCert::File(_)) if mode == SslMode::Require && verifies => SslMode::VerifyCa,
             Some(RootCert::File(_)) if mode <= SslMode::Require => {
-                let unused = "sslrootcert is not used, for that add sslmode=verify-full";
-                notes.push(format!("{}: {unused}", self.source));
+                let note = "ignoring sslrootcert; to verify the server, add sslmode=verify-full";
+                notes.push(format!("{}: {note}", self.source));
                 mode
             }
             _ => mode,
         };
-        let own = || verifies.then(|| self.own_file("root.crt").map(RootCert::IfThere)).flatten();
-        Ok((mode, root.or_else(own)))
+        let default =
+            || verifies.then(|| self.default_path("root.crt").map(RootCert::IfThere)).flatten();
+        Ok((mode, root.or_else(default)))
     }
 
     fn client_cert(&self, notes: &mut Vec<String>) -> Result<Option<ClientCert>, ConninfoError> {
@@ -510,7 +491,7 @@ impl Params<'_> {
             }
             (None, None) => {
                 let (cert, key) =
-                    (self.own_file("postgresql.crt"), self.own_file("postgresql.key"));
+                    (self.default_path("postgresql.crt"), self.default_path("postgresql.key"));
                 cert.zip(key).map(|(cert, key)| ClientCert {
                     cert: cert.into(),
                     key: key.into(),
@@ -518,17 +499,17 @@ impl Params<'_> {
                     if_there: true,
                 })
             }
-            (Some(_), None) => return Err(self.blame("sslcert", Problem::HalfCertificate)),
-            (None, Some(_)) => return Err(self.blame("sslkey", Problem::HalfCertificate)),
+            (Some(_), None) => return Err(self.value_error("sslcert", Problem::HalfCertificate)),
+            (None, Some(_)) => return Err(self.value_error("sslkey", Problem::HalfCertificate)),
         };
         if password.is_some() && pair.as_ref().is_none_or(|pair| pair.if_there) {
-            notes.push(format!("{}: sslpassword is set aside, there is no sslkey", self.source));
+            notes.push(format!("{}: ignoring sslpassword, since sslkey is not set", self.source));
         }
         Ok(pair.filter(|_| self.text("sslcertmode").is_none_or(|mode| mode != "disable")))
     }
 
-    /// Where libpq looks for what is not named.
-    fn own_file(&self, name: &str) -> Option<PathBuf> {
+    /// libpq's default for a file that is not given.
+    fn default_path(&self, name: &str) -> Option<PathBuf> {
         self.variable("HOME").map(|home| PathBuf::from(home).join(".postgresql").join(name))
     }
 

@@ -1,6 +1,5 @@
-//! From a host's name to its addresses. The two families are asked for apart and at the same time:
-//! musl's resolver fails a whole lookup, after five seconds, when only the answer about IPv6 is bad,
-//! and then there is no session although the address is known.
+//! Resolving host names. IPv6 and IPv4 addresses are looked up separately and at the same time, since
+//! musl's resolver fails a whole lookup, after five seconds, when only the answer for IPv6 is bad.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,23 +10,11 @@ use dns_lookup::{AddrFamily, AddrInfoHints, LookupError, LookupErrorKind, SockTy
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use crate::process::signals::Deadline;
+/// The limit for an answer that is not needed, such as the other family's: enough for a slow name
+/// server, and less than the five seconds after which one counts as dead.
+const OPTIONAL_ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long an answer is waited for that we can do without, such as the other family's: as long as a
-/// slow name server needs, and short beside the five seconds of one that never answers.
-const LITTLE: Duration = Duration::from_millis(500);
-
-/// For the first of `places` that are still to be tried: one that does not answer leaves time for the
-/// next.
-pub fn split_deadline(deadline: Deadline<'_>, places: usize) -> Deadline<'_> {
-    let places = u32::try_from(places).unwrap_or(u32::MAX);
-    match deadline.remaining().and_then(|left| left.checked_div(places)) {
-        Some(split_deadline) => deadline.at_latest_in(split_deadline),
-        None => deadline,
-    }
-}
-
-/// The addresses of a host, IPv6 first, as libpq gets them.
+/// The addresses of a host, IPv6 first, as in libpq.
 pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -35,21 +22,21 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let (sender, mut answers) = unbounded_channel();
     for family in [AddrFamily::Inet6, AddrFamily::Inet] {
         let (name, sender) = (name.to_owned(), sender.clone());
-        // A thread of its own, which nobody waits for: the runtime would, for one of its own.
+        // Not a thread of the runtime, which would wait for it at its end.
         thread::Builder::new().spawn(move || {
-            // It may be that nobody listens any more.
-            let _ = sender.send(ask(&name, port, family));
+            // The receiver may be gone.
+            let _ = sender.send(lookup(&name, port, family));
         })?;
     }
     drop(sender);
 
-    let is_here = is_localhost(name);
+    let is_local = is_localhost(name);
     let (mut found, mut failure) = (Vec::new(), None);
     loop {
-        let answer = if found.is_empty() && !is_here {
+        let answer = if found.is_empty() && !is_local {
             answers.recv().await
         } else {
-            timeout(LITTLE, answers.recv()).await.unwrap_or_default()
+            timeout(OPTIONAL_ANSWER_TIMEOUT, answers.recv()).await.unwrap_or_default()
         };
         match answer {
             Some(Ok(addresses)) => found.extend(addresses),
@@ -57,7 +44,7 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             None => break,
         }
     }
-    if found.is_empty() && is_here {
+    if found.is_empty() && is_local {
         let loopback = [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)];
         found.extend(loopback.map(|address| SocketAddr::new(address, port)));
     }
@@ -68,37 +55,35 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Whether the name is this machine's, by RFC 6761: also where there is no /etc/hosts to say so. If
-/// there is one, it has its say, as with libpq.
+/// By RFC 6761, which also holds without /etc/hosts. If there is one, it is asked, as by libpq.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
-fn ask(name: &str, port: u16, family: AddrFamily) -> Result<Vec<SocketAddr>, LookupError> {
+fn lookup(name: &str, port: u16, family: AddrFamily) -> Result<Vec<SocketAddr>, LookupError> {
     let hints = AddrInfoHints {
         address: family.into(),
         socktype: SockType::Stream.into(),
         ..AddrInfoHints::default()
     };
     let found = getaddrinfo(Some(name), None, Some(hints))?;
-    // One of a kind that we cannot read is no address to try.
+    // Addresses of an unknown kind are left out.
     let addresses = found.filter_map(Result::ok).map(|info| info.sockaddr);
     Ok(addresses.map(|address| with_port(address, port)).collect())
 }
 
-/// The port is ours to set; an IPv6 address keeps its zone.
+/// Keeps the zone of an IPv6 address.
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
 }
 
-/// Of two failures the one to tell: that a name has no address in one family says less than why it
-/// has none in the other.
-fn more_informative(one: Option<LookupError>, other: LookupError) -> LookupError {
-    match one {
-        Some(one) if !matches!(one.kind(), LookupErrorKind::NoData) => one,
-        _ => other,
+/// That a name has no address in one family is less informative than any other error.
+fn more_informative(first: Option<LookupError>, second: LookupError) -> LookupError {
+    match first {
+        Some(first) if !matches!(first.kind(), LookupErrorKind::NoData) => first,
+        _ => second,
     }
 }
 
@@ -132,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_below_localhost_is_this_machine_also_where_nobody_knows_it() {
+    fn a_name_below_localhost_is_this_machine_even_if_it_cannot_be_resolved() {
         let expected = ["[::1]:5432".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()];
         for name in ["no-such-host.localhost", "No-Such-Host.LocalHost."] {
             assert_eq!(resolved(name).unwrap(), expected, "{name}");
@@ -141,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_is_an_error() {
+    fn an_unknown_name_is_an_error() {
         assert!(resolved("no-such-host.invalid").is_err());
     }
 }

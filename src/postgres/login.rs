@@ -1,7 +1,4 @@
-//! Logging in: each host and each of its addresses in turn, until one lets us in.
-//!
-//! What is said to the server before the first statement is said here; what it refused, and where,
-//! leaves as [`Attempt`]s.
+//! Logging in: tries each host and each of its addresses in turn, until one accepts us.
 
 use std::cell::Cell;
 use std::io;
@@ -10,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
 
@@ -24,130 +22,88 @@ use crate::postgres::socket::{Address, Socket, TcpOptions};
 use crate::postgres::tls::{Certificate, Tls, TlsError};
 use crate::process::signals::{Deadline, Interrupted};
 
-/// How long one address is tried.
-const ATTEMPT: Duration = Duration::from_secs(10);
-/// How long the second look at a certificate that does not pass may take.
-const SECOND_LOOK: Duration = Duration::from_secs(3);
-/// PostgreSQL's words, in English, for a `pg_hba.conf` that asks for a client certificate.
+/// The limit for one address, where `connect_timeout` is not set.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit for fetching a certificate that could not be verified.
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(3);
+/// PostgreSQL's message, in English, where `pg_hba.conf` requires a client certificate.
 const WANTS_CERTIFICATE: &str = "requires a valid client certificate";
 
 impl Session {
-    /// Connects: to each host and each of its addresses in turn, until one lets us in.
+    /// Connects to the first host and address that lets us in.
     pub fn open(target: &Target, deadline: Deadline<'_>) -> Result<Session, Vec<Attempt>> {
-        let failed = |place: &str, cause| Attempt { place: place.to_owned(), cause };
-        let new_runtime = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|error| {
-                let trouble = ConnectionError::Connect(error.kind(), error.to_string());
-                vec![failed("this process", QueryError::Client(trouble))]
-            })
-        };
-        let mut runtime = new_runtime()?;
-        let tcp_options = TcpOptions::of(target);
-        let attempt = target.connect_timeout.unwrap_or(ATTEMPT);
-
         let mut attempts = Vec::new();
         for (hosts_left, host) in (1..=target.hosts.len()).rev().zip(&target.hosts) {
-            let addresses = match blocking(
-                &runtime,
-                dns::split_deadline(deadline, hosts_left).at_latest_in(attempt),
-                lookup(host),
-            ) {
-                Ok(Ok(addresses)) => addresses,
-                Ok(Err(error)) => {
-                    let trouble = ConnectionError::Lookup(error.to_string());
-                    attempts.push(failed(&label(host), QueryError::Client(trouble)));
-                    continue;
-                }
-                Err(interrupted) => {
-                    let cause = silence(interrupted, ConnectionError::DnsTimedOut);
-                    attempts.push(failed(&label(host), cause));
+            let lookup_deadline =
+                split_deadline(deadline, hosts_left).at_latest_in(timeout(target));
+            let addresses = match lookup(host, lookup_deadline) {
+                Ok(addresses) => addresses,
+                Err(cause) => {
+                    attempts.push(Attempt::at_login(host, None, cause));
                     continue;
                 }
             };
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
-                let accepted = Cell::new(false);
-                let login = login(target, host, &address, &tcp_options, &accepted);
-                let limit = dns::split_deadline(deadline, left).at_latest_in(attempt);
-                let refusals = match blocking(&runtime, limit, login) {
-                    Ok(Ok((client, connection, tls))) => {
-                        let place = place(host, &address);
-                        let (token, tcp_options) = (client.cancel_token(), tcp_options.clone());
-                        let cancel_handle = CancelHandle { token, address, tcp_options, tls };
-                        let stop = deadline.stop.clone();
-                        let session =
-                            Session::start(runtime, client, connection, cancel_handle, stop);
-                        let wanted = target.target_session_attrs;
-                        match session.check_session_attrs(wanted, deadline.at_latest_in(attempt)) {
-                            Ok(()) => return Ok(session),
-                            Err(cause) => attempts.push(failed(&place, cause)),
-                        }
-                        session.close();
-                        runtime = new_runtime()?;
-                        continue;
-                    }
-                    Ok(Err(refusals)) => refusals,
-                    Err(interrupted) => {
-                        let of = if accepted.get() {
-                            ConnectionError::LoginTimedOut
-                        } else {
-                            ConnectionError::TimedOut
-                        };
-                        vec![Refusal { encrypted: None, cause: silence(interrupted, of) }]
-                    }
-                };
-                let place = place(host, &address);
-                for Refusal { encrypted, cause } in refusals {
-                    attempts.push(match encrypted {
-                        Some(true) => failed(&format!("{place}, with TLS"), cause),
-                        Some(false) => failed(&format!("{place}, without TLS"), cause),
-                        None => failed(&place, cause),
-                    });
+                let login = Login::new(target, host, &address);
+                match login.open(deadline, left) {
+                    Ok(session) => return Ok(session),
+                    Err(failed) => attempts.extend(failed),
                 }
             }
         }
-        // A name that is still being looked up has a thread of its own, which is not waited for.
-        runtime.shutdown_background();
         Err(attempts)
     }
 }
 
-/// Why an attempt was broken off; silence is of this kind.
-fn silence(interrupted: Interrupted, of: ConnectionError) -> QueryError {
-    match interrupted {
-        Interrupted::TimeOut => QueryError::Client(of),
-        stopped @ Interrupted::Stopped(_) => stopped.into(),
+fn timeout(target: &Target) -> Duration {
+    target.connect_timeout.unwrap_or(ATTEMPT_TIMEOUT)
+}
+
+/// For the first of several addresses that are still to be tried: one that does not answer leaves
+/// time for the next.
+fn split_deadline(deadline: Deadline<'_>, addresses: usize) -> Deadline<'_> {
+    let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
+    match deadline.remaining().and_then(|left| left.checked_div(addresses)) {
+        Some(share) => deadline.at_latest_in(share),
+        None => deadline,
     }
 }
 
-async fn lookup(host: &Host) -> io::Result<Vec<Address>> {
+fn new_runtime() -> Result<Runtime, QueryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| connect_error(&error))
+}
+
+fn connect_error(error: &io::Error) -> QueryError {
+    QueryError::Client(ConnectionError::Connect(error.kind(), error.to_string()))
+}
+
+fn lookup(host: &Host, deadline: Deadline<'_>) -> Result<Vec<Address>, QueryError> {
     match (&host.name, host.addr) {
-        (HostName::Socket(folder), _) => {
-            Ok(vec![Address::Unix(folder.join(format!(".s.PGSQL.{}", host.port)))])
+        (HostName::Socket(directory), _) => {
+            Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{}", host.port)))])
         }
         (HostName::Tcp(_), Some(addr)) => Ok(vec![Address::Tcp(SocketAddr::new(addr, host.port))]),
         (HostName::Tcp(name), None) => {
-            let found = dns::addresses(name, host.port).await?;
-            Ok(found.into_iter().map(Address::Tcp).collect())
+            match blocking(&new_runtime()?, deadline, dns::addresses(name, host.port)) {
+                Ok(Ok(addresses)) => Ok(addresses.into_iter().map(Address::Tcp).collect()),
+                Ok(Err(error)) => {
+                    Err(QueryError::Client(ConnectionError::Lookup(error.to_string())))
+                }
+                Err(interrupted) => Err(cut_short(interrupted, ConnectionError::DnsTimedOut)),
+            }
         }
     }
 }
 
-fn label(host: &Host) -> String {
-    format!("{}:{}", host.name, host.port)
-}
-
-fn place(host: &Host, address: &Address) -> String {
-    match address {
-        Address::Tcp(address) if host.name.to_string() != address.ip().to_string() => {
-            format!("{} ({})", label(host), address.ip())
-        }
-        Address::Tcp(_) => label(host),
-        Address::Unix(path) => path.display().to_string(),
+fn cut_short(interrupted: Interrupted, at_timeout: ConnectionError) -> QueryError {
+    match interrupted {
+        Interrupted::TimeOut => QueryError::Client(at_timeout),
+        Interrupted::Stopped(signal) => QueryError::Stopped(signal),
     }
 }
 
-/// libpq's ways to begin with a server, in its order: the second where the first does not lead in.
+/// The modes that libpq tries, in its order: the second only where the first fails.
 fn ssl_attempts(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
     match mode {
         SslMode::Disable => (DriverSslMode::Disable, None),
@@ -159,142 +115,192 @@ fn ssl_attempts(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
     }
 }
 
-/// How an attempt at an address failed.
-struct Refusal {
-    /// With TLS, or without; none where both say the same.
-    encrypted: Option<bool>,
+/// The login at one address.
+struct Login<'a> {
+    target: &'a Target,
+    host: &'a Host,
+    address: &'a Address,
+    tcp_options: TcpOptions,
+    /// Whether the server has accepted the connection.
+    connected: Cell<bool>,
+}
+
+type LoggedIn = (Client, Connected, Tls);
+
+struct LoginError {
+    /// Whether the TLS handshake had succeeded.
+    encrypted: bool,
     cause: QueryError,
 }
 
-/// Logs in at one address, by one way or the other. Whoever gives it up sees how far it came.
-async fn login(
-    target: &Target,
-    host: &Host,
-    address: &Address,
-    tcp_options: &TcpOptions,
-    accepted: &Cell<bool>,
-) -> Result<(Client, Connected, Tls), Vec<Refusal>> {
-    let (first, second) = ssl_attempts(target.sslmode_for(host));
-    let (agreed, cause) = match try_login(target, host, address, tcp_options, accepted, first).await
-    {
-        Ok(admitted) => return Ok(admitted),
-        Err(refused) => refused,
-    };
-    let Some(second) = second.filter(|_| depends_on_tls(first, agreed, &cause)) else {
-        return Err(vec![Refusal { encrypted: None, cause }]);
-    };
-    match try_login(target, host, address, tcp_options, accepted, second).await {
-        Ok(admitted) => Ok(admitted),
-        // What passes, such as a server that is starting again, has the last word.
-        Err((_, again)) if again == cause || !is_verdict(&again) => {
-            Err(vec![Refusal { encrypted: None, cause: again }])
+impl<'a> Login<'a> {
+    fn new(target: &'a Target, host: &'a Host, address: &'a Address) -> Login<'a> {
+        let tcp_options = TcpOptions::of(target);
+        Login { target, host, address, tcp_options, connected: Cell::new(false) }
+    }
+
+    fn failed(&self, tls: Option<bool>, cause: QueryError) -> Attempt {
+        Attempt { tls, ..Attempt::at_login(self.host, Some(self.address), cause) }
+    }
+
+    /// Logs in as the first of `left` addresses, and checks `target_session_attrs`.
+    fn open(&self, deadline: Deadline<'_>, left: usize) -> Result<Session, Vec<Attempt>> {
+        let runtime = new_runtime().map_err(|cause| vec![self.failed(None, cause)])?;
+        let login_deadline = split_deadline(deadline, left).at_latest_in(timeout(self.target));
+        let (client, connection, tls) = match blocking(&runtime, login_deadline, self.run()) {
+            Ok(result) => result?,
+            Err(interrupted) => {
+                let at_timeout = match self.connected.get() {
+                    true => ConnectionError::LoginTimedOut,
+                    false => ConnectionError::TimedOut,
+                };
+                return Err(vec![self.failed(None, cut_short(interrupted, at_timeout))]);
+            }
+        };
+        let cancel_handle = CancelHandle {
+            token: client.cancel_token(),
+            address: self.address.clone(),
+            tcp_options: self.tcp_options.clone(),
+            tls,
+        };
+        let stop = deadline.stop.clone();
+        let session = Session::start(runtime, client, connection, cancel_handle, stop);
+        let deadline = deadline.at_latest_in(timeout(self.target));
+        match session.check_session_attrs(self.target.target_session_attrs, deadline) {
+            Ok(()) => Ok(session),
+            Err(cause) => Err(vec![self.failed(None, cause)]),
         }
-        Err((_, again)) => {
-            let encrypted = first != DriverSslMode::Disable;
-            Err(vec![
-                Refusal { encrypted: Some(encrypted), cause },
-                Refusal { encrypted: Some(!encrypted), cause: again },
-            ])
+    }
+
+    /// Logs in with TLS and without, as `sslmode` has it.
+    async fn run(&self) -> Result<LoggedIn, Vec<Attempt>> {
+        let (first, second) = ssl_attempts(self.target.sslmode_for(self.host));
+        let LoginError { encrypted, cause } = match self.attempt(first).await {
+            Ok(logged_in) => return Ok(logged_in),
+            Err(error) => error,
+        };
+        let Some(second) = second.filter(|_| depends_on_tls(first, encrypted, &cause)) else {
+            return Err(vec![self.failed(None, cause)]);
+        };
+        match self.attempt(second).await {
+            Ok(logged_in) => Ok(logged_in),
+            // A failure that has nothing to do with TLS, such as a server that is restarting,
+            // is the only one worth reporting.
+            Err(again) if again.cause == cause || !may_depend_on_tls(&again.cause) => {
+                Err(vec![self.failed(None, again.cause)])
+            }
+            Err(again) => {
+                let tls = first != DriverSslMode::Disable;
+                Err(vec![self.failed(Some(tls), cause), self.failed(Some(!tls), again.cause)])
+            }
+        }
+    }
+
+    async fn attempt(&self, mode: DriverSslMode) -> Result<LoggedIn, LoginError> {
+        self.connected.set(false);
+        let socket = Socket::dial(self.address, &self.tcp_options).await;
+        let mut socket = socket
+            .map_err(|error| LoginError { encrypted: false, cause: connect_error(&error) })?;
+        self.connected.set(true);
+        if mode != DriverSslMode::Disable {
+            socket = socket.asking_for_tls();
+        }
+        let pre_auth = socket.pre_auth();
+        let tls = Tls {
+            mode: self.target.sslmode_for(self.host),
+            host: self.host.name.to_string(),
+            roots: self.target.root_cert.clone(),
+            identity: self.target.client_cert.clone(),
+            agreed: Arc::default(),
+        };
+        match self.driver_config(mode).connect_raw(socket, tls.clone()).await {
+            Ok((client, connection)) => {
+                pre_auth.store(false, Ordering::Relaxed);
+                Ok((client, connection, tls))
+            }
+            Err(error) => {
+                let encrypted = tls.agreed.load(Ordering::Relaxed);
+                let cause = self.with_tls_details(cause(&error, None), &tls).await;
+                Err(LoginError { encrypted, cause })
+            }
+        }
+    }
+
+    fn driver_config(&self, mode: DriverSslMode) -> tokio_postgres::Config {
+        let target = self.target;
+        let mut config = tokio_postgres::Config::new();
+        config.user(&target.user);
+        config.dbname(&target.dbname);
+        config.application_name(&target.application_name);
+        if let Some(password) = target.password.clone().or_else(|| self.password_from_file()) {
+            config.password(password.expose());
+        }
+        if let Some(options) = &target.options {
+            config.options(options);
+        }
+        config.channel_binding(match target.channel_binding {
+            ChannelBinding::Disable => DriverChannelBinding::Disable,
+            ChannelBinding::Prefer => DriverChannelBinding::Prefer,
+            ChannelBinding::Require => DriverChannelBinding::Require,
+        });
+        config.ssl_mode(mode);
+        config
+    }
+
+    /// From the password file, which need not exist, as in libpq; and which others may be allowed to
+    /// read, since Kubernetes mounts secrets that way.
+    fn password_from_file(&self) -> Option<Secret> {
+        let Target { passfile, dbname, user, .. } = self.target;
+        let contents = std::fs::read_to_string(passfile.as_ref()?).ok()?;
+        passfile::password(&contents, &self.host.name.to_string(), self.host.port, dbname, user)
+    }
+
+    /// Adds the certificate that could not be verified, and tells a missing client certificate from
+    /// other rejections.
+    async fn with_tls_details(&self, mut cause: QueryError, tls: &Tls) -> QueryError {
+        if let QueryError::Client(ConnectionError::Tls(TlsError::Unverified(unverified))) =
+            &mut cause
+            && let Ok(socket) = Socket::dial(self.address, &self.tcp_options).await
+        {
+            let fetch = Certificate::of_server(socket.asking_for_tls(), &tls.host);
+            let fetched = tokio::time::timeout(CERTIFICATE_TIMEOUT, fetch).await;
+            unverified.certificate = fetched.ok().flatten();
+        }
+        match &cause {
+            QueryError::Server(error)
+                if error.message.contains(WANTS_CERTIFICATE)
+                    && tls.identity.as_ref().is_none_or(|identity| identity.if_there) =>
+            {
+                let wanted = TlsError::CertificateWanted(error.message.clone());
+                QueryError::Client(ConnectionError::Tls(wanted))
+            }
+            _ => cause,
         }
     }
 }
 
-/// Whether the other way may lead in where this one did not. libpq tries it after whatever the
-/// server says before it has let us in, and after a handshake that failed.
-fn depends_on_tls(way: DriverSslMode, agreed: bool, cause: &QueryError) -> bool {
+/// Whether another attempt, with TLS instead of without or the other way round, may succeed. libpq
+/// makes it after any error of the server before the login, and after a failed handshake.
+fn depends_on_tls(mode: DriverSslMode, encrypted: bool, cause: &QueryError) -> bool {
     match cause {
-        // A failed handshake; a server that judges our certificate after it is not asked again.
-        QueryError::Client(ConnectionError::Tls(_)) => !agreed,
-        // A server that said no to TLS has been asked without.
-        QueryError::Server(_) => (way == DriverSslMode::Disable || agreed) && is_verdict(cause),
+        // After a handshake that succeeded, it is our certificate that was rejected.
+        QueryError::Client(ConnectionError::Tls(_)) => !encrypted,
+        // A server that said no to TLS has been tried without already.
+        QueryError::Server(_) => {
+            (mode == DriverSslMode::Disable || encrypted) && may_depend_on_tls(cause)
+        }
         QueryError::Client(_) | QueryError::Stopped(_) => false,
     }
 }
 
-/// Whether this may be about the kind of connection; what is known to be about the database or
-/// the moment is not.
-fn is_verdict(cause: &QueryError) -> bool {
+/// False for what is known to be about the database, or to be temporary.
+fn may_depend_on_tls(cause: &QueryError) -> bool {
     match cause {
         QueryError::Server(error) => {
             !["3D", "42", "53", "57"].iter().any(|class| error.is_class(class))
         }
-        QueryError::Client(ConnectionError::Tls(trouble)) => !trouble.is_temporary(),
+        QueryError::Client(ConnectionError::Tls(error)) => !error.is_temporary(),
         QueryError::Client(ConnectionError::NoPassword | ConnectionError::Login(_)) => true,
         QueryError::Client(_) | QueryError::Stopped(_) => false,
     }
-}
-
-/// Logs in at one address in one way. A failure comes with whether TLS was agreed on.
-async fn try_login(
-    target: &Target,
-    host: &Host,
-    address: &Address,
-    tcp_options: &TcpOptions,
-    accepted: &Cell<bool>,
-    way: DriverSslMode,
-) -> Result<(Client, Connected, Tls), (bool, QueryError)> {
-    let dial = |error: io::Error| {
-        (false, QueryError::Client(ConnectionError::Connect(error.kind(), error.to_string())))
-    };
-    accepted.set(false);
-    let mut socket = Socket::dial(address, tcp_options).await.map_err(dial)?;
-    accepted.set(true);
-    if way != DriverSslMode::Disable {
-        socket = socket.asking_for_tls();
-    }
-    let pre_auth = socket.pre_auth();
-    let mut config = tokio_postgres::Config::new();
-    config.user(&target.user);
-    config.dbname(&target.dbname);
-    config.application_name(&target.application_name);
-    if let Some(password) = target.password.clone().or_else(|| from_passfile(target, host)) {
-        config.password(password.expose());
-    }
-    if let Some(options) = &target.options {
-        config.options(options);
-    }
-    config.channel_binding(match target.channel_binding {
-        ChannelBinding::Disable => DriverChannelBinding::Disable,
-        ChannelBinding::Prefer => DriverChannelBinding::Prefer,
-        ChannelBinding::Require => DriverChannelBinding::Require,
-    });
-    config.ssl_mode(way);
-    let tls = Tls {
-        mode: target.sslmode_for(host),
-        host: host.name.to_string(),
-        roots: target.root_cert.clone(),
-        identity: target.client_cert.clone(),
-        agreed: Arc::default(),
-    };
-    let error = match config.connect_raw(socket, tls.clone()).await {
-        Ok((client, connection)) => {
-            pre_auth.store(false, Ordering::Relaxed);
-            return Ok((client, connection, tls));
-        }
-        Err(error) => error,
-    };
-    let agreed = tls.agreed.load(Ordering::Relaxed);
-    let mut cause = cause(&error, None);
-    if let QueryError::Client(ConnectionError::Tls(TlsError::Unverified(unverified))) = &mut cause
-        && let Ok(socket) = Socket::dial(address, tcp_options).await
-    {
-        let look = Certificate::of_server(socket.asking_for_tls(), &tls.host);
-        unverified.seen = tokio::time::timeout(SECOND_LOOK, look).await.ok().flatten();
-    }
-    if tls.identity.is_none_or(|given| given.if_there)
-        && let QueryError::Server(error) = &cause
-        && error.message.contains(WANTS_CERTIFICATE)
-    {
-        let said = TlsError::CertificateWanted(error.message.clone());
-        cause = QueryError::Client(ConnectionError::Tls(said));
-    }
-    Err((agreed, cause))
-}
-
-/// The password file's word for this host. One that is not there is no fault, as in libpq; neither
-/// is one that others may read, since Kubernetes mounts secrets that way.
-fn from_passfile(target: &Target, host: &Host) -> Option<Secret> {
-    let contents = std::fs::read_to_string(target.passfile.as_ref()?).ok()?;
-    let name = host.name.to_string();
-    passfile::password(&contents, &name, host.port, &target.dbname, &target.user)
 }

@@ -3,6 +3,7 @@
 use postgres::error::{DbError, ErrorPosition};
 use serde::{Serialize, Serializer};
 
+use crate::postgres::known_messages;
 use crate::sql::redact;
 
 /// An error or notice of the server, with every field that helps a person.
@@ -13,11 +14,8 @@ pub struct ServerError {
     /// The SQLSTATE.
     #[serde(rename = "sqlstate")]
     pub code: String,
-    /// The primary message.
     pub message: String,
-    /// DETAIL.
     pub detail: Option<String>,
-    /// HINT.
     pub hint: Option<String>,
     /// Where it is, if the server knows.
     #[serde(flatten, serialize_with = "internal_query")]
@@ -25,65 +23,48 @@ pub struct ServerError {
     /// CONTEXT: the stack of PL/pgSQL functions and the like.
     #[serde(rename = "where")]
     pub context: Option<String>,
-    /// The schema of the object it is about.
     pub schema: Option<String>,
-    /// The table it is about.
     pub table: Option<String>,
     /// The column it is about.
     #[serde(rename = "column_name")]
     pub column: Option<String>,
-    /// The data type it is about.
     pub datatype: Option<String>,
-    /// The constraint it is about.
     pub constraint: Option<String>,
 }
 
-/// Where an error is. The server counts characters, from 1.
+/// Where an error is, in characters, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// In the text that was sent.
     InStatement(usize),
-    /// In a query that the server itself made, inside a function.
+    /// In a query of a function.
     InInternalQuery {
-        /// That query.
         query: String,
-        /// Where in it.
         position: usize,
     },
 }
 
 impl ServerError {
-    /// Whether this is the SQLSTATE.
     pub fn is(&self, code: &str) -> bool {
         self.code == code
     }
 
-    /// Whether it is the session's last word.
+    /// Whether the server closes the connection after it.
     pub fn ends_session(&self) -> bool {
         self.severity == "FATAL" || self.severity == "PANIC"
     }
 
-    /// The SQLSTATE by which to judge a refusal to let us in. PgBouncer passes on what its server
-    /// said in the server's words, and has 08P01 for all of them.
+    /// The SQLSTATE that a rejected login is judged by. PgBouncer has 08P01 for every error, also of
+    /// its server, and other poolers have XX000.
     pub fn meant_code(&self) -> &str {
-        const SERVERS: [(&str, &str, &str); 8] = [
-            ("database \"", "does not exist", "3D000"),
-            ("role \"", "does not exist", "28000"),
-            ("role \"", "is not permitted to log in", "28000"),
-            ("permission denied for database", "", "42501"),
-            ("pg_hba.conf", "", "28000"),
-            ("too many connections for", "", "53300"),
-            ("too many clients already", "", "53300"),
-            ("remaining connection slots", "", "53300"),
-        ];
-        let holds = |words| self.message.contains(words);
-        let known = || SERVERS.iter().find(|(one, other, _)| holds(one) && holds(other));
-        let said = if self.is("08P01") { known() } else { None };
-        said.map_or(self.code.as_str(), |(_, _, code)| code)
+        let is_vague = self.is_class("08") || self.is("XX000");
+        match known_messages::find(&self.code, &self.message) {
+            Some(known) if is_vague => known.meaning,
+            _ => &self.code,
+        }
     }
 
-    /// Whether the server refused what was sent as it read it, before it ran any of it: it points into
-    /// that text, and was inside of nothing. What a function, or a DO block, runs has a context.
+    /// Whether the statement failed before any of it ran: the error has a position in the statement,
+    /// and no context, which errors inside functions and DO blocks have.
     pub fn is_before_running(&self) -> bool {
         matches!(self.position, Some(Position::InStatement(_))) && self.context.is_none()
     }

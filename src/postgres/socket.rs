@@ -1,5 +1,6 @@
 //! The socket under a connection: TCP with keepalives, or a Unix socket.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,14 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::postgres::conninfo::{Keepalives, Target};
-use crate::postgres::tls::TlsError;
 
-/// One place where a server may listen, its name resolved.
+/// Where a server listens; host names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An address and port.
     Tcp(SocketAddr),
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -33,7 +31,6 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
-    /// As the connection string says.
     pub fn of(target: &Target) -> TcpOptions {
         let keepalive = |keepalives: &Keepalives| {
             let mut keepalive = TcpKeepalive::new();
@@ -55,55 +52,61 @@ impl TcpOptions {
     }
 }
 
-/// What a server may say before it lets us in, in bytes. The driver keeps all notices until then.
-const GREETING: usize = 1 << 20;
+/// The most that a server may send before the login is complete, since the driver keeps all notices
+/// until then.
+const MAX_PRE_AUTH_BYTES: usize = 1 << 20;
+
+/// Why a peer that has not let us in yet is not listened to any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreAuthError {
+    /// Its text is not read, since the peer is not authenticated.
+    ErrorInsteadOfTlsReply,
+    NotPostgres,
+    /// More than [`MAX_PRE_AUTH_BYTES`].
+    TooMuch,
+}
+
+impl PreAuthError {
+    /// The one that this error of a socket was made from.
+    pub fn of_io(error: &io::Error) -> Option<PreAuthError> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl std::error::Error for PreAuthError {}
+
+impl fmt::Display for PreAuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PreAuthError::ErrorInsteadOfTlsReply => {
+                f.write_str("the server answered the TLS request with an error")
+            }
+            PreAuthError::NotPostgres => f.write_str("this is not a PostgreSQL server"),
+            PreAuthError::TooMuch => {
+                write!(f, "the server sent more than {MAX_PRE_AUTH_BYTES} bytes before login")
+            }
+        }
+    }
+}
+
+impl From<PreAuthError> for io::Error {
+    fn from(error: PreAuthError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
 
 /// A socket, as the driver wants one.
 #[derive(Debug)]
 pub struct Socket {
     transport: Transport,
-    /// Whether what answers has not yet proved to be a server that lets us in.
+    /// Whether the login is not complete yet.
     pre_auth: Arc<AtomicBool>,
-    /// What that has to say next.
-    next: ExpectedByte,
-    /// How many bytes have come.
+    /// Whether the server's first byte answers a TLS request.
+    asks_for_tls: bool,
     bytes_read: usize,
-    /// Whether the other side is to close first. libpq does so after a cancel request, and
-    /// PgBouncer 1.18 crashes otherwise (pgbouncer issue 801).
+    /// libpq waits for the server to close after a cancel request, and PgBouncer 1.18 crashes
+    /// otherwise (pgbouncer issue 801).
     peer_closes_first: bool,
-}
-
-/// How a PostgreSQL server begins to talk, byte by byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ExpectedByte {
-    /// Whether it speaks TLS.
-    YesOrNo,
-    /// Its part of the handshake, or an alert.
-    TlsRecord,
-    /// An error, a request to log in, a notice, a protocol version.
-    Message,
-    /// It has begun as one does.
-    Anything,
-}
-
-impl ExpectedByte {
-    /// What comes after this byte, if a PostgreSQL server says it here.
-    fn after(self, byte: u8) -> io::Result<ExpectedByte> {
-        match (self, byte) {
-            (ExpectedByte::YesOrNo, b'S') => Ok(ExpectedByte::TlsRecord),
-            (ExpectedByte::YesOrNo, b'N') => Ok(ExpectedByte::Message),
-            // Its text is not read: nobody has shown yet who is speaking.
-            (ExpectedByte::YesOrNo, b'E') => Err(io::Error::other(TlsError::AnsweredWithError)),
-            (ExpectedByte::TlsRecord, 0x15 | 0x16)
-            | (ExpectedByte::Message, b'E' | b'R' | b'N' | b'v')
-            | (ExpectedByte::Anything, _) => Ok(ExpectedByte::Anything),
-            _ => Err(invalid("what answers there is not a PostgreSQL server")),
-        }
-    }
-}
-
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 #[derive(Debug)]
@@ -113,7 +116,6 @@ enum Transport {
 }
 
 impl Socket {
-    /// Connects to this address.
     pub async fn dial(address: &Address, tcp_options: &TcpOptions) -> io::Result<Socket> {
         let transport = match address {
             Address::Tcp(address) => {
@@ -131,49 +133,48 @@ impl Socket {
         Ok(Socket {
             transport,
             pre_auth: Arc::new(AtomicBool::new(true)),
-            next: ExpectedByte::Message,
+            asks_for_tls: false,
             bytes_read: 0,
             peer_closes_first: false,
         })
     }
 
-    /// The same, for one who asks for TLS first.
+    /// For a connection that begins with a TLS request.
     pub fn asking_for_tls(self) -> Socket {
-        Socket { next: ExpectedByte::YesOrNo, ..self }
+        Socket { asks_for_tls: true, ..self }
     }
 
-    /// The same, for a cancel request, to a server that has let us in before.
+    /// For a cancel request, to a server that has let us in before.
     pub fn expecting_peer_to_close(self) -> Socket {
-        Socket { peer_closes_first: true, next: ExpectedByte::Anything, ..self }
+        Socket { peer_closes_first: true, pre_auth: Arc::default(), ..self }
     }
 
-    /// Whether the other side is to close first.
     pub fn peer_closes_first(&self) -> bool {
         self.peer_closes_first
     }
 
-    /// To be lowered when the server has let us in. Until then it is not taken at its word.
+    /// A flag to clear when the login is complete. Until then, what the peer sends is checked.
     pub fn pre_auth(&self) -> Arc<AtomicBool> {
         self.pre_auth.clone()
     }
 
-    /// Tells a web server, say, from PostgreSQL, and stops one that never stops talking.
-    fn examine(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for byte in bytes {
-            if self.next == ExpectedByte::Anything {
-                break;
+    /// Rejects peers that are not PostgreSQL servers, and endless output before the login.
+    fn check_pre_auth(&mut self, bytes: &[u8]) -> Result<(), PreAuthError> {
+        if let (0, Some(first)) = (self.bytes_read, bytes.first()) {
+            match (self.asks_for_tls, first) {
+                (true, b'E') => return Err(PreAuthError::ErrorInsteadOfTlsReply),
+                // Yes or no to TLS; else an error, an authentication request, a notice, or the
+                // protocol versions that the server knows.
+                (true, b'S' | b'N') | (false, b'E' | b'R' | b'N' | b'v') => {}
+                _ => return Err(PreAuthError::NotPostgres),
             }
-            self.next = self.next.after(*byte)?;
         }
         self.bytes_read = self.bytes_read.saturating_add(bytes.len());
-        if self.bytes_read > GREETING {
-            return Err(invalid("the server talks without end, and does not let us in"));
-        }
-        Ok(())
+        if self.bytes_read > MAX_PRE_AUTH_BYTES { Err(PreAuthError::TooMuch) } else { Ok(()) }
     }
 }
 
-/// Waits until the other side has closed.
+/// Waits until the peer has closed the connection.
 pub fn poll_closed(mut stream: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<()> {
     loop {
         let mut bytes = [0; 64];
@@ -198,7 +199,7 @@ impl AsyncRead for Socket {
         })?;
         let new = buffer.filled().get(before..).unwrap_or_default();
         if self.pre_auth.load(Ordering::Relaxed) {
-            self.examine(new)?;
+            self.check_pre_auth(new)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -242,12 +243,12 @@ mod tests {
     use crate::postgres::conninfo;
 
     #[test]
-    fn the_system_is_told_how_a_dead_network_is_noticed_as_the_connection_string_says() {
+    fn keepalives_and_the_user_timeout_are_set_as_the_connection_string_says() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let seconds = Duration::from_secs;
-        for (said, keepalive, user_timeout) in [
+        for (params, keepalive, user_timeout) in [
             ("", Some((seconds(3), seconds(1), 3)), Some(seconds(10))),
             (
                 "keepalives_idle=30 keepalives_interval=5 keepalives_count=4 tcp_user_timeout=1500",
@@ -256,7 +257,7 @@ mod tests {
             ),
             ("keepalives=0 tcp_user_timeout=0", None, None),
         ] {
-            let text = format!("host=h user=u {said}");
+            let text = format!("host=h user=u {params}");
             let target = conninfo::resolve(Some(&text), "text", &|_| None).unwrap();
             let socket =
                 runtime.block_on(Socket::dial(&address, &TcpOptions::of(&target))).unwrap();
@@ -269,8 +270,8 @@ mod tests {
                     options.tcp_keepalive_retries().unwrap(),
                 )
             });
-            assert_eq!(set, keepalive, "{said}");
-            assert_eq!(options.tcp_user_timeout().unwrap(), user_timeout, "{said}");
+            assert_eq!(set, keepalive, "{params}");
+            assert_eq!(options.tcp_user_timeout().unwrap(), user_timeout, "{params}");
         }
     }
 }

@@ -1,7 +1,5 @@
-//! TLS, made ready only when the server has said yes to it.
-//!
-//! Building a connector loads OpenSSL's roots, which costs 35 ms; the driver asks for the
-//! handshake only after the server's `S`, and that is when it is built.
+//! TLS. The connector is built only after the server has accepted TLS, since loading OpenSSL's roots
+//! takes 35 ms.
 
 mod certificate;
 mod error;
@@ -9,7 +7,7 @@ mod roots;
 
 pub use certificate::Certificate;
 pub use error::{TlsError, Unverified, VerifyError};
-pub use roots::CARRIED_ROOTS;
+pub use roots::BUILT_IN_ROOTS;
 
 use std::future::Future;
 use std::io;
@@ -25,18 +23,16 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use crate::postgres::conninfo::{ClientCert, RootCert, SslMode};
 use crate::postgres::socket::{self, Socket};
 
-/// How to speak TLS with one host.
+/// TLS with one host.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// libpq's `sslmode`: what is verified.
     pub mode: SslMode,
-    /// The name that the certificate must bear, and that is sent as SNI.
+    /// Compared with the names in the certificate, and sent as SNI.
     pub host: String,
-    /// What to trust, if not the well-known roots.
+    /// Instead of the system's roots.
     pub roots: Option<RootCert>,
-    /// What we identify ourselves with.
     pub identity: Option<ClientCert>,
-    /// Raised when the handshake is done.
+    /// Set once the handshake has succeeded.
     pub agreed: Arc<AtomicBool>,
 }
 
@@ -44,9 +40,9 @@ impl Tls {
     async fn handshake(self, socket: Socket) -> Result<EncryptedStream, TlsError> {
         let mut builder = native_tls::TlsConnector::builder();
         builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
-        let trusted = if self.verifies() {
+        let trusted_roots = if self.verifies() {
             let roots = Roots::of(self.roots.as_ref())?;
-            let name = roots.name().to_owned();
+            let name = roots.description().to_owned();
             if let Roots::Only(roots, _) = roots {
                 builder.disable_built_in_roots(true);
                 for root in roots {
@@ -55,7 +51,7 @@ impl Tls {
             }
             name
         } else {
-            // libpq's meaning: encrypted, and not verified.
+            // As in libpq: encrypted, but not verified.
             builder.danger_accept_invalid_certs(true);
             String::new()
         };
@@ -67,8 +63,8 @@ impl Tls {
         let connector = builder.build().map_err(|error| match &self.identity {
             Some(given) => TlsError::Unusable {
                 parameter: "sslcert",
-                place: given.cert.to_string(),
-                why: format!("is not accepted ({})", error::reason(&error)),
+                source: given.cert.to_string(),
+                problem: format!("is not accepted ({})", error::reason(&error)),
             },
             None => TlsError::Handshake(error.to_string()),
         })?;
@@ -76,9 +72,9 @@ impl Tls {
         let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
         let stream = connector.connect(socket).await;
         let stream =
-            stream.map_err(|error| TlsError::of_handshake(&error, &self.host, &trusted))?;
+            stream.map_err(|error| TlsError::of_handshake(&error, &self.host, &trusted_roots))?;
         self.agreed.store(true, Ordering::Relaxed);
-        Ok(EncryptedStream { stream, unwritten: None, peer_closes_first })
+        Ok(EncryptedStream { stream, write_error: None, peer_closes_first })
     }
 
     fn verifies(&self) -> bool {
@@ -102,24 +98,23 @@ impl TlsConnect<Socket> for Tls {
     }
 }
 
-/// A wire with TLS on it.
+/// A socket with TLS.
 pub struct EncryptedStream {
     stream: postgres_native_tls::TlsStream<Socket>,
-    /// Why the last write failed, until it is known what the other side has to say of it.
-    unwritten: Option<io::Error>,
+    /// The error of the last write, until the peer's reason for it is read.
+    write_error: Option<io::Error>,
     peer_closes_first: bool,
 }
 
 impl EncryptedStream {
-    /// What the other side said before it closed, since a write failed: under TLS 1.3 a server judges
-    /// our certificate when the handshake is over for us, and we are writing already.
-    fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
+    /// The alert that the peer sent before it closed the connection: under TLS 1.3, a server verifies
+    /// our certificate when the handshake is complete for us, and we are writing already.
+    fn poll_alert(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
         let mut bytes = [0; 64];
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut bytes));
-        let is_verdict = |error: &io::Error| {
-            TlsError::of_io(error).is_some_and(|trouble| !trouble.is_temporary())
-        };
-        Poll::Ready(ready!(read).err().filter(is_verdict))
+        let is_alert =
+            |error: &io::Error| TlsError::of_io(error).is_some_and(|error| !error.is_temporary());
+        Poll::Ready(ready!(read).err().filter(is_alert))
     }
 }
 
@@ -139,17 +134,17 @@ impl AsyncWrite for EncryptedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let failure = match self.unwritten.take() {
-            Some(failure) => failure,
+        let error = match self.write_error.take() {
+            Some(error) => error,
             None => match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
                 Ok(written) => return Poll::Ready(Ok(written)),
-                Err(failure) => failure,
+                Err(error) => error,
             },
         };
-        match self.poll_last_word(cx) {
-            Poll::Ready(said) => Poll::Ready(Err(said.unwrap_or(failure))),
+        match self.poll_alert(cx) {
+            Poll::Ready(alert) => Poll::Ready(Err(alert.unwrap_or(error))),
             Poll::Pending => {
-                self.unwritten = Some(failure);
+                self.write_error = Some(error);
                 Poll::Pending
             }
         }
@@ -193,9 +188,9 @@ mod tests {
     use crate::postgres::conninfo;
     use crate::postgres::socket::{Address, TcpOptions};
 
-    /// A server that resets the connection as soon as the handshake is over for it, and how the next
-    /// write of ours fails.
-    fn written_after(verify: SslVerifyMode) -> TlsError {
+    /// The error of a write to a server that resets the connection once the handshake is complete for
+    /// it.
+    fn write_error_after(verify: SslVerifyMode) -> TlsError {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
         let mut certificate = X509::builder().unwrap();
@@ -237,16 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_tells_what_the_server_said_before() {
-        let wants_ours = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
-        let trouble = written_after(wants_ours);
-        assert!(matches!(trouble, TlsError::CertificateWanted(_)), "{trouble:?}");
+    fn a_failed_write_reports_the_alert_that_the_server_sent_before() {
+        let requires_a_certificate = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+        let error = write_error_after(requires_a_certificate);
+        assert!(matches!(error, TlsError::CertificateWanted(_)), "{error:?}");
     }
 
     #[test]
-    fn a_connection_that_is_reset_is_no_fault_of_tls() {
-        let trouble = written_after(SslVerifyMode::NONE);
-        let words = std::io::Error::from_raw_os_error(104).to_string();
-        assert_eq!(trouble, TlsError::Cut(words));
+    fn a_reset_of_the_connection_is_not_an_error_of_tls() {
+        let error = write_error_after(SslVerifyMode::NONE);
+        let reset = std::io::Error::from_raw_os_error(104).to_string();
+        assert_eq!(error, TlsError::Cut(reset));
     }
 }

@@ -1,107 +1,128 @@
-//! Waiting for the database: which refusals pass, and which are final.
+//! Waiting for the database: which errors are temporary, and which are final.
 
 use std::time::Duration;
 
-use crate::apply::event::Event;
 use crate::postgres::conninfo::Target;
+use crate::postgres::known_messages::REJECTED;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session, Stage};
 use crate::process::signals::{Deadline, Interrupted, Signal, StopFlag};
 
-/// Why there is no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// A signal came.
     Stopped(Signal),
-    /// Each place that was tried, with its reason.
     Unreachable(Vec<Attempt>),
-    /// We were let in, and the first question got no answer.
-    HistoryTimeout,
+    /// The login succeeded, and the first query got no answer.
+    QueryTimedOut,
 }
 
 /// The first pause between two attempts; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long the only attempt may take where `--wait` is 0.
-const ONE_TRY: Duration = Duration::from_secs(10);
-/// How long the first question may take, once we are let in.
-const QUESTION: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The limit of the only attempt where `--wait` is 0.
+const SINGLE_ATTEMPT: Duration = Duration::from_secs(10);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to wait, and for what.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitLimits {
-    /// For the database to come up; zero is one try.
-    pub database: Duration,
-    /// For room in it, which another runner may be taking: a slot, or a pooler's connection.
-    pub room: Duration,
+    /// For the server to come up; zero is a single attempt.
+    pub server: Duration,
+    /// For a free slot, which another runner may be taking: of the server, or of a pooler.
+    pub slot: Duration,
 }
 
-/// Connects and asks a first question, and tries both again for as long as the reason against it is
-/// one that passes. Tells the reason whenever it changes.
+/// What the attempts that failed allow to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    Final,
+    WaitForServer,
+    WaitForSlot,
+}
+
+/// Connects and runs a first query, and tries both again for as long as the failure is temporary.
+/// `on_wait` gets the attempts that failed, whenever they differ from those before, and the time
+/// that is left.
 pub fn connect<T>(
     target: &Target,
-    waits: WaitLimits,
+    limits: WaitLimits,
     stop: &StopFlag,
-    emit: &mut dyn FnMut(Event),
-    ask: impl Fn(&Session, Deadline<'_>) -> Result<T, QueryError>,
+    on_wait: &mut dyn FnMut(&[Attempt], Duration),
+    query: impl Fn(&Session, Deadline<'_>) -> Result<T, QueryError>,
 ) -> Result<(Session, T), ConnectError> {
-    let one_try = waits.database.is_zero();
-    let deadline = Deadline::after(if one_try { ONE_TRY } else { waits.database }, stop);
-    let room = Deadline::after(waits.room.max(waits.database), stop);
-    let mut limit = deadline;
+    let is_single = limits.server.is_zero();
+    let server = Deadline::after(if is_single { SINGLE_ATTEMPT } else { limits.server }, stop);
+    let slot = Deadline::after(limits.slot.max(limits.server), stop);
+    let mut deadline = server;
     let mut pause = FIRST_PAUSE;
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     loop {
-        let mut unanswered = false;
-        let attempts = match Session::open(target, limit) {
-            Ok(session) => match ask(&session, room.at_latest_in(QUESTION)) {
+        let attempts = match Session::open(target, deadline) {
+            Ok(session) => match query(&session, slot.at_latest_in(QUERY_TIMEOUT)) {
                 Ok(answer) => return Ok((session, answer)),
-                Err(cause) => {
-                    session.close();
-                    // A pooler lets us in, and keeps the question until a connection is free.
-                    unanswered = cause == QueryError::Client(ConnectionError::TimedOut)
-                        || gives_up_answering(&cause);
-                    vec![Attempt::after_connecting(cause)]
-                }
+                Err(cause) => vec![Attempt::at_query(cause)],
             },
             Err(attempts) => attempts,
         };
         if let Some(signal) = stop.raised() {
             return Err(ConnectError::Stopped(signal));
         }
-        let full = unanswered || attempts.iter().any(|attempt| is_full(&attempt.cause));
-        limit = if full { room } else { deadline };
-        let left = limit.remaining().unwrap_or_default();
-        let is_final = !unanswered
-            && (attempts.iter().any(|attempt| is_rejection(&attempt.cause))
-                || !attempts.iter().any(|attempt| is_temporary(&attempt.cause)));
-        if one_try || left.is_zero() || is_final {
-            // The last attempt may have been cut short by the limit; what was seen before it
-            // tells more.
-            let is_cut = attempts.iter().any(|attempt| attempt.cause.is_silence());
-            let tells_more = is_cut && !unanswered && !is_final && !told.is_empty();
-            let attempts = if tells_more { told } else { attempts };
-            if unanswered || attempts.iter().any(|attempt| gives_up_answering(&attempt.cause)) {
-                return Err(ConnectError::HistoryTimeout);
-            }
-            return Err(ConnectError::Unreachable(attempts));
+        let outlook = classify(&attempts);
+        deadline = if outlook == Outlook::WaitForSlot { slot } else { server };
+        let left = deadline.remaining().unwrap_or_default();
+        if is_single || left.is_zero() || outlook == Outlook::Final {
+            return Err(failure(outlook, attempts, reported));
         }
-        if attempts != told {
-            emit(Event::Waiting { attempts: attempts.clone(), left });
-            told = attempts;
+        if attempts != reported {
+            on_wait(&attempts, left);
+            reported = attempts;
         }
-        if let Err(Interrupted::Stopped(signal)) = limit.sleep(pause) {
+        if let Err(Interrupted::Stopped(signal)) = deadline.sleep(pause) {
             return Err(ConnectError::Stopped(signal));
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
+}
+
+fn classify(attempts: &[Attempt]) -> Outlook {
+    let any = |test: fn(&Attempt) -> bool| attempts.iter().any(test);
+    if any(is_unanswered) {
+        return Outlook::WaitForSlot;
+    }
+    // One host's rejection is not waited out for another.
+    if any(|attempt| is_rejection(&attempt.cause)) || !any(|attempt| is_temporary(&attempt.cause)) {
+        Outlook::Final
+    } else if any(|attempt| is_full(&attempt.cause)) {
+        Outlook::WaitForSlot
+    } else {
+        Outlook::WaitForServer
+    }
+}
+
+fn failure(outlook: Outlook, last: Vec<Attempt>, reported: Vec<Attempt>) -> ConnectError {
+    // Where the deadline cut the last attempts short, those reported before say more.
+    let is_cut_short = outlook != Outlook::Final
+        && last.iter().any(|attempt| attempt.cause.is_timeout() && !is_unanswered(attempt));
+    let attempts = if is_cut_short && !reported.is_empty() { reported } else { last };
+    match attempts.iter().any(is_unanswered) {
+        true => ConnectError::QueryTimedOut,
+        false => ConnectError::Unreachable(attempts),
+    }
+}
+
+/// Whether we were let in, and the query got no answer: a pooler keeps it until it has a free
+/// connection to the server.
+fn is_unanswered(attempt: &Attempt) -> bool {
+    let timed_out = QueryError::Client(ConnectionError::TimedOut);
+    attempt.stage == Stage::Query && attempt.cause == timed_out
+        || is_cancelled_by_server(&attempt.cause)
 }
 
 /// Whether waiting may help.
 pub fn is_temporary(cause: &QueryError) -> bool {
     match cause {
         QueryError::Stopped(_) => false,
-        QueryError::Client(trouble) => match trouble {
+        QueryError::Client(error) => match error {
             ConnectionError::Connect(kind, _) => *kind != std::io::ErrorKind::PermissionDenied,
             ConnectionError::Lookup(_) | ConnectionError::Lost(..) | ConnectionError::ReadOnly => {
                 true
@@ -109,9 +130,10 @@ pub fn is_temporary(cause: &QueryError) -> bool {
             ConnectionError::TimedOut
             | ConnectionError::LoginTimedOut
             | ConnectionError::DnsTimedOut => true,
-            ConnectionError::Tls(trouble) => trouble.is_temporary(),
+            ConnectionError::Tls(error) => error.is_temporary(),
             ConnectionError::Login(_)
             | ConnectionError::NoPassword
+            | ConnectionError::NotPostgres
             | ConnectionError::Protocol(_) => false,
         },
         QueryError::Server(error) => is_temporary_server_error(error),
@@ -119,52 +141,27 @@ pub fn is_temporary(cause: &QueryError) -> bool {
 }
 
 fn is_temporary_server_error(error: &ServerError) -> bool {
-    // PgBouncer says 08P01 for everything; these of its own refusals are final.
-    const FINAL: [&str; 9] = [
-        "no such database",
-        "no such user",
-        "authentication failed",
-        "SASL",
-        "SSL required",
-        "login rejected",
-        "unsupported startup parameter",
-        "not allowed",
-        "bouncer config error",
-    ];
-    let code = error.meant_code();
-    // Starting up or shutting down; too many connections, or another resource that is used up; what
-    // ails the server's own machine; and what concerns the connection itself.
-    let of_the_moment = ["57P01", "57P02", "57P03"].contains(&code)
-        || code.starts_with("53")
-        || code.starts_with("58");
-    let of_the_connection =
-        code.starts_with("08") && !FINAL.iter().any(|words| error.message.contains(words));
-    of_the_moment || of_the_connection || is_full_in_words(error)
+    // Starting up or shutting down; out of connections or another resource; an error of the
+    // server's operating system; and an error of the connection itself.
+    match error.meant_code() {
+        "57P01" | "57P02" | "57P03" => true,
+        code => ["53", "58", "08"].iter().any(|class| code.starts_with(class)) && code != REJECTED,
+    }
 }
 
-/// Whether the server began to answer a question, and gave it up: behind a lock, by the role's own
-/// `lock_timeout` or `statement_timeout`; on a standby, for what it had to replay.
-pub fn gives_up_answering(cause: &QueryError) -> bool {
+/// Whether the server cancelled the query: by the role's `lock_timeout` or `statement_timeout`, or on
+/// a standby, by a recovery conflict.
+pub fn is_cancelled_by_server(cause: &QueryError) -> bool {
     const CODES: [&str; 3] = ["55P03", "57014", "40001"];
     matches!(cause, QueryError::Server(error) if CODES.contains(&error.code.as_str()))
 }
 
-/// Whether the server is there, and has no room for one more.
+/// Whether the server or its pooler has no free slot.
 pub fn is_full(cause: &QueryError) -> bool {
-    match cause {
-        QueryError::Server(error) => error.meant_code() == "53300" || is_full_in_words(error),
-        QueryError::Client(_) | QueryError::Stopped(_) => false,
-    }
+    matches!(cause, QueryError::Server(error) if error.meant_code() == "53300")
 }
 
-/// PgBouncer and Supavisor say it in words.
-fn is_full_in_words(error: &ServerError) -> bool {
-    const WORDS: [&str; 4] =
-        ["query_wait_timeout", "no more connections allowed", "max clients", "MaxClients"];
-    WORDS.iter().any(|words| error.message.contains(words))
-}
-
-/// Whether the server was there and would not have us: role, password, database, certificate.
+/// Whether the server rejected us: role, password, database, certificate.
 pub fn is_rejection(cause: &QueryError) -> bool {
     match cause {
         QueryError::Server(_)
@@ -200,12 +197,57 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_final() {
+    fn a_rejection_is_final() {
         for code in ["28P01", "28000", "3D000", "42501"] {
             assert!(!is_temporary(&server(code, "")), "{code}");
             assert!(is_rejection(&server(code, "")), "{code}");
         }
         assert!(!is_temporary(&server("08P01", "no such database: app")));
         assert!(!is_temporary(&QueryError::Client(ConnectionError::Tls(TlsError::NotOffered))));
+    }
+
+    #[test]
+    fn messages_of_poolers_are_judged_by_their_meaning() {
+        for (code, message, is_temporary_one, is_full_one) in [
+            ("08P01", "no such user: u", false, false),
+            ("08P01", "SASL authentication failed", false, false),
+            ("08P01", "admin access not allowed", false, false),
+            ("08P01", "no pg_hba.conf entry for host \"10.0.0.1\"", false, false),
+            ("08P01", "server login failed: FATAL role \"u\" does not exist", false, false),
+            ("08P01", "query_wait_timeout", true, true),
+            ("08P01", "sorry, too many clients already", true, true),
+            ("08P01", "pgbouncer cannot connect to server", true, false),
+            ("XX000", "MaxClientsInSessionMode: max clients reached", true, true),
+            ("XX000", "Tenant or user not found", false, false),
+            ("XX000", "cache lookup failed for type 1", false, false),
+        ] {
+            let cause = server(code, message);
+            assert_eq!(is_temporary(&cause), is_temporary_one, "{message}");
+            assert_eq!(is_full(&cause), is_full_one, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_outlook_depends_on_all_attempts() {
+        let host = crate::postgres::conninfo::Host {
+            name: crate::postgres::conninfo::HostName::Tcp("h".to_owned()),
+            addr: None,
+            port: 5432,
+        };
+        let login = |cause| Attempt::at_login(&host, None, cause);
+        let timed_out = QueryError::Client(ConnectionError::TimedOut);
+        let (starting, full, rejected) =
+            (server("57P03", ""), server("53300", ""), server("28P01", ""));
+        for (attempts, outlook) in [
+            (vec![login(timed_out.clone())], Outlook::WaitForServer),
+            (vec![login(timed_out.clone()), login(full.clone())], Outlook::WaitForSlot),
+            (vec![login(full), login(rejected)], Outlook::Final),
+            (vec![login(starting)], Outlook::WaitForServer),
+            (vec![Attempt::at_query(timed_out)], Outlook::WaitForSlot),
+            (vec![Attempt::at_query(server("55P03", ""))], Outlook::WaitForSlot),
+            (vec![Attempt::at_query(server("42883", ""))], Outlook::Final),
+        ] {
+            assert_eq!(classify(&attempts), outlook, "{attempts:?}");
+        }
     }
 }

@@ -24,8 +24,9 @@ use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
 use crate::sql::{LineColumn, redact};
 
+use super::attempts::{attempt_text, connection_error_text};
 use super::backends::{holder_text, lock_text};
-use super::{attempt_text, failure, hints, indented, plural, subject, trouble_text};
+use super::{failure, hints, indented, plural, subject};
 
 /// An error as JSON.
 #[derive(Serialize)]
@@ -241,7 +242,7 @@ fn unreachable_text(attempts: &[Attempt]) -> String {
         [only] => format!("could not {verb} to the database: {}", attempt_text(only)),
         all => list(&format!("could not {verb} to the database:"), all.iter().map(attempt_text)),
     };
-    for hint in hints::cures(attempts) {
+    for hint in hints::hints(attempts) {
         let _ = write!(text, "\n  hint: {hint}");
     }
     text
@@ -277,7 +278,7 @@ fn connection_lost_text(broken: &Broken) -> String {
     format!(
         "connection lost in every attempt at {} ({}){completed}; it was not applied",
         subject(&broken.migration),
-        trouble_text(&broken.trouble)
+        connection_error_text(&broken.trouble)
     )
 }
 

@@ -1,12 +1,10 @@
-//! The sentences of events. What their JSON has beside their fields is here too.
-
-use serde::{Serialize, Serializer};
+//! The sentences of events.
 
 use crate::apply::event::{Applied, Event, RecordKind, RetryReason, StepNumber};
-use crate::postgres::session::{Attempt, ConnectionError};
 
+use super::attempts::{attempt_text, connection_error_text};
 use super::backends::{holder_text, lock_text};
-use super::{attempt_json, attempt_text, plural, seconds, subject, trouble_text};
+use super::{plural, seconds, subject};
 
 pub fn text(event: &Event) -> String {
     match event {
@@ -139,20 +137,7 @@ fn retrying_text(
         RetryReason::ConnectionLost { cause } => format!(
             "connection lost during {} ({}); reconnecting in {pause} to check",
             subject(migration),
-            trouble_text(cause)
+            connection_error_text(cause)
         ),
-    }
-}
-
-impl Serialize for Attempt {
-    /// With the hint, which the value itself does not have.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        attempt_json(self).serialize(serializer)
-    }
-}
-
-impl Serialize for ConnectionError {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&trouble_text(self))
     }
 }

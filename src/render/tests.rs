@@ -41,7 +41,7 @@ fn server_error() -> ServerError {
 }
 
 fn attempt() -> Attempt {
-    Attempt { place: "db:5432".to_owned(), cause: QueryError::Client(ConnectionError::TimedOut) }
+    Attempt::at_query(QueryError::Client(ConnectionError::TimedOut))
 }
 
 fn failure() -> Failure {

@@ -322,7 +322,7 @@ mod tests {
         for text in [
             "",
             "password authentication failed for user \"u\"",
-            "the server asks for a password, and none is given",
+            "the server requires a password, but none was given",
             "password null",
             "password_hash 's'; passwords 's'",
             "where a.password = b.password",

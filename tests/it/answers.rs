@@ -15,7 +15,7 @@ fn two() -> Folder {
 #[test]
 fn help_and_version_need_nothing_and_go_to_stdout() {
     let version = || {
-        let roots = premigrate::postgres::tls::CARRIED_ROOTS;
+        let roots = premigrate::postgres::tls::BUILT_IN_ROOTS;
         format!("premigrate {}\n{roots}\n", env!("CARGO_PKG_VERSION"))
     };
     for (args, answer) in [

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::harness::{Database, Folder, Run, Running};
 
-/// A root that holds the executable, and migrations. Whoever runs in it may write everywhere.
+/// A root directory with the executable and migrations, in which every user may write.
 struct Root {
     folder: Folder,
 }
@@ -21,14 +21,14 @@ impl Root {
         Root { folder }
     }
 
-    /// An executable file in it.
+    /// Adds an executable file.
     fn executable(&self, name: &str, content: impl AsRef<[u8]>) {
         self.folder.write(name, content);
         let mode = PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(self.folder.path.join(name), mode).unwrap();
     }
 
-    /// Runs something in it, with what a shell is to do to the streams.
+    /// Runs a command in it, with the shell's redirections of the streams.
     fn run(&self, database: &Database, args: &[&str], streams: &str) -> Run {
         let mut command = Command::new("sh");
         command
@@ -43,8 +43,7 @@ impl Root {
         Running::start(command).finish()
     }
 
-    /// Everything in it, and when it was last changed; a folder also changes with each file that
-    /// comes or goes.
+    /// All files and folders, with the times of their last change.
     fn contents(&self) -> Vec<String> {
         let mut contents = Vec::new();
         list(&self.folder.path, &mut contents);
@@ -53,10 +52,15 @@ impl Root {
 }
 
 fn list(path: &Path, contents: &mut Vec<String>) {
-    let it = std::fs::symlink_metadata(path).unwrap();
-    let (changed, part) = (it.ctime(), it.ctime_nsec());
-    contents.push(format!("{} {} {} {changed}.{part}", path.display(), it.ino(), it.len()));
-    if it.is_dir() {
+    let metadata = std::fs::symlink_metadata(path).unwrap();
+    let (changed, part) = (metadata.ctime(), metadata.ctime_nsec());
+    contents.push(format!(
+        "{} {} {} {changed}.{part}",
+        path.display(),
+        metadata.ino(),
+        metadata.len()
+    ));
+    if metadata.is_dir() {
         for entry in std::fs::read_dir(path).unwrap() {
             list(&entry.unwrap().path(), contents);
         }
@@ -67,7 +71,7 @@ const APP: [&str; 4] = ["/premigrate", "--", "/premigrate", "--version"];
 
 #[test]
 #[ignore = "scripts/image builds the executable, and runs this"]
-fn nothing_is_written_but_to_the_database() {
+fn nothing_is_written_except_to_the_database() {
     let database = Database::fresh();
     let root = Root::with(&[
         ("0000_log", "create table log (what text)"),
@@ -91,7 +95,19 @@ fn nothing_is_written_but_to_the_database() {
 
 #[test]
 #[ignore = "scripts/image builds the executable, and runs this"]
-fn an_app_that_lacks_something_is_told_what() {
+fn closed_streams_do_not_matter_without_a_dev() {
+    for streams in ["<&-", "2>&-", "<&- 2>&-"] {
+        let database = Database::fresh();
+        let root = Root::with(&[("0000_log", "create table log (what text)")]);
+        let run = root.run(&database, &APP, streams).exits(0);
+        assert!(run.stdout.starts_with("premigrate "), "{streams}: {}", run.stdout);
+        assert_eq!(database.history().len(), 1, "{streams}");
+    }
+}
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
+fn an_app_that_cannot_be_executed_is_reported_with_the_reason() {
     let database = Database::fresh();
     let root = Root::with(&[]);
     root.executable("text", "echo started\n");

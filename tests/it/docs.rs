@@ -81,10 +81,8 @@ fn the_readme_and_the_help_say_the_same_of_the_same_exit_codes() {
 
 #[test]
 fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
-    let unreachable = |cause| {
-        let place = String::new();
-        Error::from(ApplyError::Unreachable { attempts: vec![Attempt { place, cause }] })
-    };
+    let unreachable =
+        |cause| Error::from(ApplyError::Unreachable { attempts: vec![Attempt::at_query(cause)] });
     let refusal = ServerError { code: "28P01".to_owned(), ..ServerError::default() };
     let (table, trouble) = (Table::new("s", "t"), ConnectionError::TimedOut);
     let broken = Broken { migration: None, step: None, completed: 0, statements: 0, trouble };

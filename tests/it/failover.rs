@@ -10,7 +10,7 @@ fn folder() -> Folder {
     Folder::drizzle0(&[("0000_log", "create table log (what text)")])
 }
 
-/// The database at both hosts, in this order.
+/// The database with both hosts in its URL.
 fn either(first: &Server, second: &Server) -> Database {
     let url = format!(
         "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?connect_timeout=2",
@@ -20,7 +20,7 @@ fn either(first: &Server, second: &Server) -> Database {
 }
 
 #[test]
-fn a_standby_lets_the_app_start_where_nothing_is_pending_and_else_is_waited_for() {
+fn the_app_starts_on_a_standby_if_nothing_is_pending_and_waits_for_the_primary_otherwise() {
     let primary = Server::start("");
     let folder = folder();
     premigrate(&primary.database(), &folder).run().exits(0);
@@ -44,12 +44,12 @@ fn a_standby_lets_the_app_start_where_nothing_is_pending_and_else_is_waited_for(
 }
 
 #[test]
-fn a_standby_that_only_the_transaction_meets_is_no_failure_of_the_migration() {
+fn a_standby_behind_a_pooler_is_not_a_failure_of_the_migration() {
     let primary = Server::start("");
     let folder = folder();
     premigrate(&primary.database(), &folder).run().exits(0);
     let standby = primary.standby();
-    // The history was read at the primary, as a pooler with several servers may have it.
+    // As with a pooler for several servers, the history is read on the primary.
     let proxy = Proxy::before(standby.port, |message| {
         match message.text.contains("select pg_catalog.pg_is_in_recovery()") {
             true => Fate::Becomes(
@@ -65,7 +65,7 @@ fn a_standby_that_only_the_transaction_meets_is_no_failure_of_the_migration() {
 }
 
 #[test]
-fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
+fn a_migration_continues_on_the_standby_after_the_primary_crashed() {
     let primary = Server::start("");
     primary.database().execute("create sequence tries; create table log (what text)");
     let standby = primary.standby();
@@ -82,7 +82,7 @@ fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
     let running = premigrate(&both, &folder).args(&["--wait", "90s"]).start();
     let asleep = "select from pg_stat_activity where wait_event = 'PgSleep'";
     primary.database().wait_for("the slow step", asleep);
-    // What was committed has arrived there.
+    // The commit is replicated.
     standby.database().wait_for("the first step", "select from log where what = 'two'");
     primary.down();
     std::thread::sleep(Duration::from_secs(1));
@@ -103,7 +103,7 @@ fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
 }
 
 #[test]
-fn a_server_that_crashes_in_an_index_build_is_waited_for_and_the_build_done_again() {
+fn an_index_build_is_repeated_after_the_server_crashed() {
     let server = Server::start("");
     let database = server.database();
     database.execute("create table t (a int)");

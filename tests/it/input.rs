@@ -251,11 +251,11 @@ fn an_invalid_connection_string_is_explained_without_its_password() {
     let folder = Folder::drizzle0(&[FINE]);
     for (url, words) in [
         ("postgres://u:hunter2@h:port/d", "a port must be a number"),
-        ("postgres://u:hunter2@/d", "names no host"),
-        ("postgres://:hunter2@h/d", "names no user"),
+        ("postgres://u:hunter2@/d", "no host is given"),
+        ("postgres://:hunter2@h/d", "no user is given"),
         ("postgres://u:hunter2@h/d?sslmode=on", "sslmode must be one of"),
         ("postgres://u:hunter2@h/d?colour=red", "colour is not a connection parameter"),
-        ("postgres:u:hunter2@h/d", "`//` must follow"),
+        ("postgres:u:hunter2@h/d", "must be followed by `://`"),
         ("mysql://u:hunter2@h/d", "only PostgreSQL is supported"),
         ("http://u:hunter2@h/d", "a web address"),
         ("jdbc:postgresql://h/d?user=u&password=hunter2", "a JDBC URL"),

@@ -1,5 +1,5 @@
-//! Connection strings beside libpq itself: versions 17 and 18, out of Python wheels that
-//! `scripts/setup` puts into `target/tools`. What differs is listed in `libpq.txt`, with the reason.
+//! Compares the parsing of connection strings with libpq 17 and 18, from Python wheels that
+//! `scripts/setup` puts into `target/tools`. Differences are listed in `libpq.txt`, with the reason.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,7 +13,7 @@ use premigrate::postgres::conninfo::{
 
 struct Case {
     text: String,
-    /// The libpq it differs from, and why; an empty version is both.
+    /// The version of libpq that differs, and the reason; an empty version stands for both.
     differs: Option<(String, String)>,
 }
 
@@ -35,9 +35,9 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-type Said = BTreeMap<String, String>;
+type Params = BTreeMap<String, String>;
 
-fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Said>> {
+fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Params>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join(format!("target/tools/libpq{version}/bin/python"));
     let script = here.join("tests/it/libpq.py");
@@ -54,12 +54,12 @@ fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Said>> {
     assert!(output.status.success());
     let answers = String::from_utf8(output.stdout).unwrap();
     let mut answers = answers.lines();
-    let head: Said = serde_json::from_str(answers.next().unwrap()).unwrap();
+    let head: Params = serde_json::from_str(answers.next().unwrap()).unwrap();
     assert_eq!(head["version"], version);
     answers.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What stands for the text's silence: neither asks the system who the user is.
+/// The defaults, so that neither asks the system for the user.
 fn env(name: &str) -> Option<String> {
     match name {
         "PGHOST" => Some("envhost".to_owned()),
@@ -68,10 +68,10 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-/// What libpq goes by, given what it read: its documented defaults, and ours where it has none that
+/// What libpq's parameters resolve to: by its documented defaults, or by ours where it has none that
 /// a container could use.
-fn meaning_of_libpqs(said: &Said) -> Vec<String> {
-    let get = |key: &str| said.get(key).filter(|value| !value.is_empty()).cloned();
+fn resolved_by_libpq(params: &Params) -> Vec<String> {
+    let get = |key: &str| params.get(key).filter(|value| !value.is_empty()).cloned();
     let list = |key| -> Vec<String> {
         let text: Option<String> = get(key);
         text.map(|text| text.split(',').map(str::to_owned).collect()).unwrap_or_default()
@@ -100,14 +100,15 @@ fn meaning_of_libpqs(said: &Said) -> Vec<String> {
         (mode, _) => mode.unwrap_or_else(|| "prefer".to_owned()),
     };
     let user = get("user").unwrap_or_else(|| "envuser".to_owned());
-    // Zero and less are the system's default; what is not said, ours.
-    let positive = |key: &str, unsaid: &str| match said.get(key).map(|value| value.parse::<i64>()) {
-        Some(Ok(number)) if number > 0 => number.to_string(),
-        Some(Ok(_)) => "system".to_owned(),
-        Some(Err(_)) => "invalid".to_owned(),
-        None => unsaid.to_owned(),
-    };
-    let keepalives = match said.get("keepalives").map(String::as_str) {
+    // Zero or less is the system's default; a missing value is ours.
+    let positive =
+        |key: &str, missing: &str| match params.get(key).map(|value| value.parse::<i64>()) {
+            Some(Ok(number)) if number > 0 => number.to_string(),
+            Some(Ok(_)) => "system".to_owned(),
+            Some(Err(_)) => "invalid".to_owned(),
+            None => missing.to_owned(),
+        };
+    let keepalives = match params.get("keepalives").map(String::as_str) {
         Some("0") => "off".to_owned(),
         _ => ["keepalives_idle", "keepalives_interval", "keepalives_count"]
             .map(|key| positive(key, if key.ends_with("interval") { "1" } else { "3" }))
@@ -136,8 +137,7 @@ fn meaning_of_libpqs(said: &Said) -> Vec<String> {
     ]
 }
 
-/// What we go by.
-fn meaning_of_ours(target: &Target) -> Vec<String> {
+fn resolved_by_us(target: &Target) -> Vec<String> {
     let hosts: Vec<_> = target
         .hosts
         .iter()
@@ -203,7 +203,7 @@ fn meaning_of_ours(target: &Target) -> Vec<String> {
 }
 
 #[test]
-fn connection_strings_are_read_as_libpq_17_and_18_read_them_but_for_the_listed_differences() {
+fn connection_strings_are_parsed_as_in_libpq_17_and_18_except_for_the_listed_differences() {
     let cases = cases();
     assert!(cases.len() >= 150, "{} strings", cases.len());
     let mut faults = Vec::new();
@@ -211,10 +211,10 @@ fn connection_strings_are_read_as_libpq_17_and_18_read_them_but_for_the_listed_d
         let answers = libpq(version, &cases);
         assert_eq!(answers.len(), cases.len());
         for (case, answer) in cases.iter().zip(answers) {
-            let theirs = answer.as_ref().map(meaning_of_libpqs);
+            let theirs = answer.as_ref().map(resolved_by_libpq);
             let read = conninfo::resolve(Some(&case.text), "DATABASE_URL", &env);
-            // What is set aside was understood otherwise than by libpq, which refuses it.
-            let ours = read.as_ref().ok().map(meaning_of_ours);
+            // Parameters that are ignored with a note are errors in libpq.
+            let ours = read.as_ref().ok().map(resolved_by_us);
             let listed = case
                 .differs
                 .as_ref()
@@ -232,8 +232,8 @@ fn connection_strings_are_read_as_libpq_17_and_18_read_them_but_for_the_listed_d
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
-/// A `HostName` is shown as libpq's `host` has it: what the comparison above rests on.
+/// The comparison above depends on it.
 #[test]
-fn a_host_is_shown_as_libpq_writes_it() {
+fn a_host_is_displayed_as_in_libpq() {
     assert_eq!(HostName::Socket("/run/pg".into()).to_string(), "/run/pg");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, server_port, unique};
 
-/// Ends with the test.
+/// Stopped at the end of the test.
 pub struct PgBouncer {
     child: Child,
     pub port: u16,
@@ -16,7 +16,7 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// With so many connections to the server for each database.
+    /// With this many connections to the server for each database.
     pub fn start(pool_size: usize) -> PgBouncer {
         PgBouncer::start_in("transaction", pool_size)
     }
@@ -26,9 +26,9 @@ impl PgBouncer {
         PgBouncer::with(&format!("pool_mode = {mode}\ndefault_pool_size = {pool_size}"))
     }
 
-    /// Which insists on TLS, with a certificate of its own making.
+    /// Requires TLS, with a self-signed certificate.
     pub fn start_with_tls() -> PgBouncer {
-        // Not in a folder of ours, which its user may not be able to reach.
+        // Its user may not have access to other folders.
         let folder = std::env::temp_dir().join(unique("tls"));
         std::fs::create_dir(&folder).expect("a folder");
         let [key, cert] = ["key.pem", "cert.pem"].map(|name| folder.join(name));
@@ -67,19 +67,19 @@ impl PgBouncer {
 
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("pgbouncer");
-        // Our folder may be one that an ordinary user cannot reach.
+        // Through standard input, since its user may not have access to the folder.
         command.env("PATH", path).arg("/dev/stdin").stdin(config).stdout(Stdio::null()).stderr(log);
         let id = Command::new("id").arg("-u").output().expect("id").stdout;
         if id.trim_ascii() == b"0" {
-            // It refuses to run as root.
+            // PgBouncer refuses to run as root.
             command.uid(65534).gid(65534);
         }
         let mut child = command.spawn().expect("pgbouncer, as scripts/setup installs it");
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = child.try_wait().expect("its state");
+            let status = child.try_wait().expect("its state");
             let log = || std::fs::read_to_string(folder.path.join("log")).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}: {}", log());
+            assert!(status.is_none() && Instant::now() < deadline, "{status:?}: {}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
         PgBouncer { child, port, _folder: folder }

@@ -29,7 +29,7 @@ fn to(url: &str) -> Premigrate {
 }
 
 #[test]
-fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
+fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
     let folder = folder();
     for (code, message, exit_code, waits, cure) in [
         (
@@ -37,10 +37,10 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
             "password authentication failed for user \"u\"",
             77,
             false,
-            "the password is wrong",
+            "correct the password",
         ),
         ("28000", "role \"u\" does not exist", 77, false, "create the role"),
-        ("28000", "role \"u\" is not permitted to log in", 77, false, "let it log in"),
+        ("28000", "role \"u\" is not permitted to log in", 77, false, "allow it to log in"),
         ("3D000", "database \"d\" does not exist", 77, false, "create the database"),
         ("42501", "permission denied for database \"d\"", 77, false, "CONNECT"),
         (
@@ -55,30 +55,36 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
             "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", SSL encryption",
             77,
             false,
-            "pg_hba.conf has to allow",
+            "allow this role, database and address in the server's pg_hba.conf",
         ),
         (
             "28000",
             "pg_hba.conf rejects connection for host \"10.0.0.1\", user \"u\", database \"d\"",
             77,
             false,
-            "pg_hba.conf forbids",
+            "change the rule in the server's pg_hba.conf",
         ),
-        ("53300", "sorry, too many clients already", 69, true, "no connection left"),
-        ("53300", "too many connections for role \"u\"", 69, true, "no connection left"),
+        ("53300", "sorry, too many clients already", 69, true, "raise the connection limit"),
+        ("53300", "too many connections for role \"u\"", 69, true, "raise the connection limit"),
         ("57P03", "the database system is starting up", 69, true, "is starting up"),
-        ("53100", "could not write init file: No space left on device", 69, true, "disk is full"),
-        ("53200", "out of memory", 69, true, "no memory left"),
+        (
+            "53100",
+            "could not write init file: No space left on device",
+            69,
+            true,
+            "free space on the server's disk",
+        ),
+        ("53200", "out of memory", 69, true, "the server's memory"),
         ("58030", "could not read block 0: Input/output error", 69, true, "the server's log"),
         // PgBouncer's
-        ("08P01", "no such user: u", 77, false, "the pooler does not know the role"),
-        ("3D000", "no such database: d", 77, false, "the pooler does not know the database"),
-        ("08P01", "SASL authentication failed", 77, false, "the password is wrong"),
+        ("08P01", "no such user: u", 77, false, "add the role to the pooler's auth_file"),
+        ("3D000", "no such database: d", 77, false, "add the database to the pooler's [databases]"),
+        ("08P01", "SASL authentication failed", 77, false, "correct the password"),
         ("08P01", "unsupported startup parameter: options", 77, false, "remove options"),
         ("08P01", "no more connections allowed (max_client_conn)", 69, true, "max_client_conn"),
         ("08P01", "query_wait_timeout", 69, true, "pool_size"),
         ("08P01", "pgbouncer cannot connect to server", 69, true, "pgbouncer cannot connect"),
-        ("08P01", "SSL required", 77, false, "wants TLS"),
+        ("08P01", "SSL required", 77, false, "the server requires TLS"),
         ("08P01", "login rejected", 77, false, "the pooler's auth_hba_file"),
         ("08P01", "bouncer config error", 77, false, "the pooler's log"),
         // The server's own words, which PgBouncer passes on without the SQLSTATE
@@ -90,17 +96,17 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
             false,
             "create the role",
         ),
-        ("08P01", "role \"u\" is not permitted to log in", 77, false, "let it log in"),
+        ("08P01", "role \"u\" is not permitted to log in", 77, false, "allow it to log in"),
         ("08P01", "permission denied for database \"d\"", 77, false, "CONNECT"),
         (
             "08P01",
             "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", no encryption",
             77,
             false,
-            "let the pooler in",
+            "allow the pooler's connections",
         ),
-        ("08P01", "too many connections for role \"u\"", 69, true, "no connection left"),
-        ("08P01", "sorry, too many clients already", 69, true, "no connection left"),
+        ("08P01", "too many connections for role \"u\"", 69, true, "raise the connection limit"),
+        ("08P01", "sorry, too many clients already", 69, true, "raise the connection limit"),
         // Supavisor's
         ("XX000", "Tenant or user not found", 77, false, "postgres.PROJECT"),
         (
@@ -118,13 +124,19 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
             false,
             "sslmode=require",
         ),
-        ("XX000", "connection is insecure (try using `sslmode=require`)", 77, false, "wants TLS"),
+        (
+            "XX000",
+            "connection is insecure (try using `sslmode=require`)",
+            77,
+            false,
+            "the server requires TLS",
+        ),
         (
             "28000",
             "SSL connection is required. Please specify SSL options and retry.",
             77,
             false,
-            "wants TLS",
+            "the server requires TLS",
         ),
     ] {
         let port = server(move |client, _| refuse(client, code, message));
@@ -133,7 +145,7 @@ fn what_a_server_or_a_pooler_refuses_with_is_told_with_what_to_do() {
 }
 
 #[test]
-fn what_keeps_us_from_a_server_is_told_with_what_to_do() {
+fn each_reason_why_a_server_cannot_be_reached_has_a_hint() {
     let silent = server(|client, _| {
         thread::sleep(Duration::from_secs(60));
         drop(client);
@@ -148,14 +160,14 @@ fn what_keeps_us_from_a_server_is_told_with_what_to_do() {
         thread::sleep(Duration::from_secs(60));
     });
     let at = |place: &str| to(&format!("postgres://u:p@{place}"));
-    ends(at("no-such-host.invalid/d"), 69, true, &["cannot be resolved", "check the spelling"]);
-    ends(at("127.0.0.1:1/d"), 69, true, &["refused", "nothing listens there", "localhost is"]);
-    ends(at("%2Fno%2Fsuch%2Ffolder/d"), 69, true, &["no server has a socket there"]);
+    ends(at("no-such-host.invalid/d"), 69, true, &["could not resolve", "check the spelling"]);
+    ends(at("127.0.0.1:1/d"), 69, true, &["refused", "check that the server runs", "localhost is"]);
+    ends(at("%2Fno%2Fsuch%2Ffolder/d"), 69, true, &["no server listens on this socket"]);
     let unanswered = |port: u16| {
         let run = at(&format!("127.0.0.1:{port}/d")).args(&["--wait", "700ms"]).run();
-        run.exits(69).says(&["no answer"]).does_not_say("waiting up to")
+        run.exits(69).says(&["timed out"]).does_not_say("waiting up to")
     };
-    let stalled = ["the connection is accepted", "connect_timeout"];
+    let stalled = ["accepted the connection but did not answer", "connect_timeout"];
     unanswered(silent).says(&stalled).does_not_say("firewall");
     let (_busy, port) = full_listener();
     unanswered(port).says(&["firewall"]);
@@ -184,18 +196,18 @@ fn full_listener() -> (Vec<Socket>, u16) {
 }
 
 #[test]
-fn what_a_real_pooler_says_for_itself_and_for_the_server_is_final() {
+fn a_rejection_by_a_real_pooler_is_final() {
     let database = Database::fresh();
     let pooler = PgBouncer::start(2);
     let missing = to(&pooler.to(&database).url.replacen(&database.name, "no_such_database", 1));
     ends(missing, 77, false, &["\"no_such_database\" does not exist", "create the database"]);
     let pooler = PgBouncer::start_with_tls();
     let plain = to(&format!("{}?sslmode=disable", pooler.to(&database).url));
-    ends(plain, 77, false, &["SSL required", "wants TLS"]);
+    ends(plain, 77, false, &["SSL required", "the server requires TLS"]);
 }
 
 #[test]
-fn an_ssh_server_is_told_from_one_that_says_yes_to_tls() {
+fn an_ssh_server_is_not_taken_for_one_that_accepts_tls() {
     let ssh = server(|mut client, _| {
         let _ = client.write_all(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7\r\n");
         thread::sleep(Duration::from_secs(60));
@@ -207,12 +219,12 @@ fn an_ssh_server_is_told_from_one_that_says_yes_to_tls() {
 }
 
 #[test]
-fn a_server_that_answers_the_question_for_tls_with_an_error_is_asked_without() {
+fn a_server_that_answers_the_tls_request_with_an_error_is_tried_without_tls() {
     let full = "sorry, too many clients already";
     let port = server(move |client, _| refuse(client, "53300", full));
     let url = |mode: &str| format!("postgres://u:p@127.0.0.1:{port}/d?sslmode={mode}");
     ends(to(&url("prefer")), 69, true, &[full, "53300"]);
-    let run = ends(to(&url("require")), 69, true, &["answered the question for TLS with an error"]);
+    let run = ends(to(&url("require")), 69, true, &["answered the TLS request with an error"]);
     // It has not shown who it is.
     run.does_not_say(full);
 }
@@ -224,8 +236,8 @@ fn a_real_server_refuses_with_the_same_reasons() {
     database.execute(&format!("create role {role} login password 'right' in role with_password"));
     let as_user = |user: &str| to(&database.url.replacen("postgres@", &format!("{user}@"), 1));
     let wrong = format!("{role}:wrong");
-    ends(as_user(&wrong), 77, false, &["28P01", "the password is wrong"]).does_not_say(":wrong");
-    ends(as_user(&role), 77, false, &["asks for a password", "PGPASSWORD_FILE"]);
+    ends(as_user(&wrong), 77, false, &["28P01", "correct the password"]).does_not_say(":wrong");
+    ends(as_user(&role), 77, false, &["requires a password", "PGPASSWORD_FILE"]);
     ends(as_user("nobody_here"), 77, false, &["28000", "create the role"]);
     ends(to(&format!("{}_not", database.url)), 77, false, &["3D000", "create the database"]);
     database.execute(&format!(
@@ -238,11 +250,16 @@ fn a_real_server_refuses_with_the_same_reasons() {
         "create role few_{0} login connection limit 0; grant connect on database {0} to few_{0}",
         database.name
     ));
-    ends(as_user(&format!("few_{}", database.name)), 69, true, &["53300", "no connection left"]);
+    ends(
+        as_user(&format!("few_{}", database.name)),
+        69,
+        true,
+        &["53300", "raise the connection limit"],
+    );
 }
 
 #[test]
-fn the_failures_of_all_hosts_are_told_each_with_what_to_do() {
+fn the_failures_of_all_hosts_are_reported_each_with_its_hint() {
     let starting =
         server(|client, _| refuse(client, "57P03", "the database system is starting up"));
     let url = format!(
@@ -255,9 +272,9 @@ fn the_failures_of_all_hosts_are_told_each_with_what_to_do() {
         &[
             "127.0.0.1:1: ",
             "refused",
-            "no-such-host.invalid:5432: the name cannot be resolved",
+            "no-such-host.invalid:5432: could not resolve the host name",
             &format!("127.0.0.1:{starting}: the database system is starting up (57P03)"),
-            "hint: nothing listens there",
+            "hint: check that the server runs",
             "hint: check the spelling",
         ],
     );

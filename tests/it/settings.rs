@@ -397,7 +397,7 @@ fn only_our_own_variables_are_taken_from_an_env_file() {
     let home = folder.path.display();
     folder.write(".pgpass", "*:*:*:*:in the password file\n");
     folder.write(".env", format!("{place}\nPGUSER={role}\nHOME={home}\n"));
-    in_folder(&folder).run().exits(77).says(&["asks for a password"]);
+    in_folder(&folder).run().exits(77).says(&["requires a password"]);
     let run = in_folder(&folder).env("HOME", home.to_string()).run();
     run.exits(0);
 }
@@ -425,8 +425,8 @@ fn an_env_file_is_not_read_if_the_environment_names_a_database() {
     in_folder(&folder).args(&["--env-file", ""]).run().exits(78).says(&["no database is named"]);
     let none = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "").run();
     none.exits(78).says(&["no database is named"]);
-    // These may be meant for production, without the host.
-    in_folder(&folder).env("PGDATABASE", "d").run().exits(78).says(&["names no host"]);
+    // It may be production's, and its host may have been forgotten.
+    in_folder(&folder).env("PGDATABASE", "d").run().exits(78).says(&["no host is given"]);
     in_folder(&folder).env("PGSERVICE", "s").run().exits(78).says(&["service is not supported"]);
     // A user alone does not name a database.
     in_folder(&folder).env("PGUSER", "u").run().exits(78).says(&["PREMIGRATE_WIAT"]);

@@ -1,4 +1,4 @@
-//! TLS, and every way to log in: what comes of each is what comes of it with libpq, run beside it.
+//! TLS and all methods of authentication: each gives the same result as with libpq.
 
 mod authority;
 mod server;
@@ -17,12 +17,12 @@ use crate::harness::{Folder, Run, bare, unique};
 const HOST: &str = "db.test";
 const GOOD: Wanted = Wanted { subject: HOST, names: &[HOST], valid: (-9, 90) };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What came of an attempt to log in.
+/// The result of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    Refused,
+    Rejected,
     Plain,
     Encrypted,
 }
@@ -49,8 +49,8 @@ impl Scene {
         (authority, scene)
     }
 
-    /// A key=value connection string, with a mark to find it by in the server's log.
-    /// Words in `more` are the stronger ones.
+    /// A connection string with a mark, by which the connection is found in the server's log.
+    /// Parameters in `more` replace others.
     fn conninfo(&self, role: &str, more: &str, mark: &str) -> String {
         format!(
             "host={HOST} hostaddr=127.0.0.1 port={} dbname=postgres user={role} \
@@ -91,11 +91,11 @@ impl Scene {
         match log.lines().rfind(authorized) {
             Some(line) if success && line.contains("SSL enabled") => Outcome::Encrypted,
             Some(_) if success => Outcome::Plain,
-            _ => Outcome::Refused,
+            _ => Outcome::Rejected,
         }
     }
 
-    /// Both, side by side; a difference has to be expected, and then has to be there.
+    /// Compares the results of both. Where they are expected to differ, they have to.
     #[track_caller]
     fn compare(&self, role: &str, more: &str, different: Option<Outcome>) -> Outcome {
         let (ours, run) = self.premigrate(role, more, &[]);
@@ -106,14 +106,18 @@ impl Scene {
             "{role} {more}\nlibpq: {theirs:?} {words}\nours: {}",
             run.stderr
         );
-        assert!(different.is_none_or(|it| it != theirs), "{role} {more}: no difference any more");
-        if ours == Outcome::Refused {
+        assert!(
+            different.is_none_or(|different| different != theirs),
+            "{role} {more}: no difference any more"
+        );
+        if ours == Outcome::Rejected {
             assert_eq!(run.code, 77, "{role} {more}: {}", run.stderr);
         }
         ours
     }
 
-    /// Every mode, on a server that takes both, TLS only, plain only, client certificates only.
+    /// Every mode, with roles for any connection, only with TLS, only without, and only with a client
+    /// certificate.
     #[track_caller]
     fn matrix(&self, is_trusted: bool) {
         let root = self.root.display();
@@ -124,9 +128,9 @@ impl Scene {
             for mode in ["disable", "require", "verify-ca", "verify-full"] {
                 self.compare(role, &format!("sslmode={mode} sslrootcert={root}"), None);
             }
-            // The one difference. Where the root file does not fit, libpq gives up encryption,
-            // or the connection; TLS that nobody verified, which is what these modes ask for, is
-            // no worse than none, and sslrootcert is said to be of no use with them.
+            // The only difference: where the root does not match, libpq falls back to no encryption,
+            // or fails. These modes do not require verification, and unverified TLS is no worse than
+            // none; a note says that sslrootcert is ignored.
             let different = match role {
                 "either" | "only_tls" if !is_trusted => Some(Outcome::Encrypted),
                 _ => None,
@@ -141,23 +145,23 @@ impl Scene {
 }
 
 #[test]
-fn with_a_good_certificate_every_mode_ends_as_with_libpq() {
+fn with_a_valid_certificate_every_mode_works_as_in_libpq() {
     let (_authority, scene) = Scene::good();
     scene.matrix(true);
 }
 
 #[test]
-fn with_an_expired_certificate_every_mode_ends_as_with_libpq() {
+fn with_an_expired_certificate_every_mode_works_as_in_libpq() {
     let authority = Authority::new("Tests");
     let scene = Scene::new(&authority, Some(&authority.signs(&Wanted { valid: (-9, -2), ..GOOD })));
     scene.matrix(false);
     let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
-    run.exits(77).says(&["the server's certificate has expired, on ", "renewed"]);
+    run.exits(77).says(&["the server's certificate expired on ", "renew it on the server"]);
 }
 
 #[test]
-fn a_certificate_whose_time_has_not_come_is_refused_with_the_day_on_which_it_does() {
+fn a_certificate_that_is_not_valid_yet_is_rejected_with_its_first_day() {
     let authority = Authority::new("Tests");
     let scene = Scene::new(&authority, Some(&authority.signs(&Wanted { valid: (2, 90), ..GOOD })));
     for mode in ["require", "verify-ca", "verify-full"] {
@@ -167,11 +171,11 @@ fn a_certificate_whose_time_has_not_come_is_refused_with_the_day_on_which_it_doe
     let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
     run.exits(77)
-        .says(&["the server's certificate is not valid yet, only from ", "is the clock right"]);
+        .says(&["the server's certificate is not valid yet, only from ", "check the clock"]);
 }
 
 #[test]
-fn with_a_certificate_for_another_host_every_mode_ends_as_with_libpq() {
+fn with_a_certificate_for_another_host_every_mode_works_as_in_libpq() {
     let authority = Authority::new("Tests");
     let names = ["other.test", "*.db.test", "10.1.2.3", "fd00::1"];
     let wanted = Wanted { subject: HOST, names: &names, ..GOOD };
@@ -179,17 +183,19 @@ fn with_a_certificate_for_another_host_every_mode_ends_as_with_libpq() {
     scene.matrix(true);
     let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
-    run.exits(77)
-        .says(&["not for db.test, but for other.test, *.db.test, 10.1.2.3, fd00::1", "verify-ca"]);
+    run.exits(77).says(&[
+        "not valid for db.test, only for other.test, *.db.test, 10.1.2.3, fd00::1",
+        "verify-ca",
+    ]);
 }
 
-/// With the name of the host, or its address, written in every place of a certificate.
+/// The name of the host, or its address, in each field of a certificate.
 #[test]
 fn a_certificate_is_compared_with_the_host_as_libpq_compares_it() {
     let (authority, scene) = Scene::good();
-    // The last column: for whom we refuse what libpq takes. OpenSSL, and every browser, wants an
-    // address as an address, not written out as a name; and takes no star for a whole top-level domain
-    // or for numbers in an address.
+    // The last column: for which hosts we reject what libpq accepts. OpenSSL, like browsers, requires
+    // an address to be an address and not a name, and accepts no star for a whole top-level domain or
+    // in an address.
     let (name, address) = ("db.test", "127.0.0.1");
     for (subject, names, stricter) in [
         (name, &[][..], &[][..]),
@@ -209,43 +215,43 @@ fn a_certificate_is_compared_with_the_host_as_libpq_compares_it() {
         for host in [name, address] {
             let root = scene.root.display();
             let more = format!("host={host} sslmode=verify-full sslrootcert={root}");
-            let different = stricter.contains(&host).then_some(Outcome::Refused);
+            let different = stricter.contains(&host).then_some(Outcome::Rejected);
             scene.compare("either", &more, different);
         }
     }
     scene.server.present(&authority.signs(&Wanted { names: &["DNS:127.0.0.1"], ..GOOD }));
     let more = format!("host={address} sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
-    run.exits(77).says(&["but for 127.0.0.1 (as a name, not as an address)"]);
+    run.exits(77).says(&["only for 127.0.0.1 (as a name, not as an address)"]);
 }
 
 #[test]
-fn with_an_unknown_authority_every_mode_ends_as_with_libpq() {
+fn with_an_unknown_authority_every_mode_works_as_in_libpq() {
     let (authority, stranger) = (Authority::new("Tests"), Authority::new("Stranger"));
     let scene = Scene::new(&authority, Some(&stranger.signs(&GOOD)));
     scene.matrix(false);
     let more = format!("sslmode=verify-ca sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
     let root = format!("trusted are the roots in {}", scene.root.display());
-    run.exits(77).says(&["an authority CN=Stranger that is not trusted here", &root]);
+    run.exits(77).says(&["an untrusted authority CN=Stranger; ", &root]);
 }
 
 #[test]
-fn with_a_self_signed_certificate_every_mode_ends_as_with_libpq() {
+fn with_a_self_signed_certificate_every_mode_works_as_in_libpq() {
     let (authority, pair) = (Authority::new("Tests"), self_signed(&GOOD));
     let scene = Scene::new(&authority, Some(&pair));
     scene.matrix(false);
     let more = format!("sslmode=verify-full sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
     run.exits(77).says(&["the server's certificate CN=db.test is self-signed", "PGSSLROOTCERT"]);
-    // Which helps.
+    // With it as the root, the connection succeeds.
     let env = [("PGSSLROOTCERT", &*pair.cert_pem())];
     let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
 
 #[test]
-fn without_tls_every_mode_ends_as_with_libpq() {
+fn without_tls_every_mode_works_as_in_libpq() {
     let scene = Scene::new(&Authority::new("Tests"), None);
     for role in ["either", "only_tls", "only_plain"] {
         for mode in ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] {
@@ -258,7 +264,7 @@ fn without_tls_every_mode_ends_as_with_libpq() {
 }
 
 #[test]
-fn every_way_to_log_in_ends_as_with_libpq() {
+fn every_authentication_method_works_as_in_libpq() {
     let (authority, scene) = Scene::good();
     let client = authority.signs(&Wanted { subject: "only_cert", names: &[], valid: (-9, 90) });
     let (cert, key) = (
@@ -282,9 +288,9 @@ fn every_way_to_log_in_ends_as_with_libpq() {
     let own = format!("sslcert={} sslkey={}", cert.display(), key.display());
     assert_eq!(scene.compare("only_cert", &own, None), Outcome::Encrypted);
     let (_, run) = scene.premigrate("only_cert", "sslmode=require", &[]);
-    run.exits(77).says(&["wants a client certificate", "sslcert and sslkey", "PGSSLCERT"]);
+    run.exits(77).says(&["requires a client certificate", "sslcert and sslkey", "PGSSLCERT"]);
 
-    // Keys that native-tls does not read by itself.
+    // Keys in formats that native-tls does not read.
     let ec = client.key.ec_key().unwrap().private_key_to_pem().unwrap();
     let der = client.key.private_key_to_der().unwrap();
     let cipher = openssl::symm::Cipher::aes_128_cbc();
@@ -318,7 +324,7 @@ fn every_way_to_log_in_ends_as_with_libpq() {
 }
 
 #[test]
-fn a_client_key_that_cannot_be_used_is_told_with_what_is_wrong_with_it() {
+fn an_unusable_client_key_is_reported_with_the_reason() {
     let (authority, scene) = Scene::good();
     let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
     let client = authority.signs(&wanted);
@@ -340,9 +346,9 @@ fn a_client_key_that_cannot_be_used_is_told_with_what_is_wrong_with_it() {
     run.exits(78).says(&[&words, "key too small"]).does_not_say("does not belong");
 }
 
-/// Under TLS 1.3 the server's verdict comes when the handshake is over, under 1.2 within it.
+/// Under TLS 1.3 the server's alert comes after the handshake, under 1.2 within it.
 #[test]
-fn a_client_certificate_that_the_server_does_not_take_ends_as_with_libpq() {
+fn a_client_certificate_that_the_server_rejects_ends_as_in_libpq() {
     let (authority, scene) = Scene::good();
     let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
     let expired = authority.signs(&Wanted { valid: (-9, -2), ..wanted });
@@ -361,14 +367,14 @@ fn a_client_certificate_that_the_server_does_not_take_ends_as_with_libpq() {
                 }
             }
             let (_, run) = scene.premigrate("only_cert", &format!("{own} sslmode=require"), &[]);
-            let sentence = "the server does not take the client certificate of sslcert (";
+            let sentence = "the server rejected the client certificate in sslcert (";
             run.exits(77).says(&[sentence, words]);
         }
     }
 }
 
 #[test]
-fn a_unix_socket_is_never_encrypted_as_with_libpq() {
+fn a_unix_socket_is_never_encrypted_as_in_libpq() {
     let (_authority, scene) = Scene::good();
     let socket = scene.server.folder.display();
     for mode in ["prefer", "require", "verify-full"] {
@@ -377,9 +383,9 @@ fn a_unix_socket_is_never_encrypted_as_with_libpq() {
     }
 }
 
-/// What a client says of the name that it looks for.
+/// Server name indication.
 #[test]
-fn the_hosts_name_is_sent_and_an_address_is_not_as_with_libpq() {
+fn the_host_name_is_sent_and_an_address_is_not_as_in_libpq() {
     let pair = self_signed(&GOOD);
     let (sender, names) = std::sync::mpsc::channel();
     let port = crate::waiting::server(move |mut client, _| {
@@ -401,25 +407,25 @@ fn the_hosts_name_is_sent_and_an_address_is_not_as_with_libpq() {
         let url = format!("host={host} hostaddr=127.0.0.1 port={port} user=u sslmode=require");
         let run = bare().env("DATABASE_URL", &url).args(&["status", "--wait", "0", "--dir"]);
         run.arg(&folder.path).run();
-        assert_eq!(names.recv_timeout(PATIENCE).unwrap().as_deref(), name, "{host}: ours");
+        assert_eq!(names.recv_timeout(TIMEOUT).unwrap().as_deref(), name, "{host}: ours");
         let mut libpq = Command::new("psql");
         libpq.args(["--no-psqlrc", "--no-password", "--command", "select 1", &url]);
         libpq.output().expect("psql");
-        assert_eq!(names.recv_timeout(PATIENCE).unwrap().as_deref(), name, "{host}: libpq");
+        assert_eq!(names.recv_timeout(TIMEOUT).unwrap().as_deref(), name, "{host}: libpq");
     }
 }
 
 #[test]
-fn roots_that_are_named_are_used_and_must_be_there() {
+fn roots_that_are_given_are_used_and_must_exist() {
     let (_authority, scene) = Scene::good();
     let root = scene.root.display().to_string();
     let system = "sslmode=verify-full sslrootcert=system";
     let (outcome, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", &root)]);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
     let (_, run) = scene.premigrate("either", system, &[]);
-    run.exits(77).says(&["an authority CN=Tests that is not trusted here; trusted are "]);
+    run.exits(77).says(&["an untrusted authority CN=Tests; trusted are "]);
     let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", "/no/such")]);
-    run.exits(78).says(&["SSL_CERT_FILE (/no/such) is not there"]);
+    run.exits(78).says(&["SSL_CERT_FILE (/no/such) does not exist"]);
     let (folder, hashed) = (scene.folder.path.display(), scene.folder.path.join("hashed"));
     std::fs::create_dir(&hashed).unwrap();
     let name = Command::new("openssl").args(["x509", "-noout", "-hash", "-in", &root]).output();
@@ -430,15 +436,15 @@ fn roots_that_are_named_are_used_and_must_be_there() {
         assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
     }
     let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_DIR", "/no/such:/nor/this")]);
-    run.exits(78).says(&["SSL_CERT_DIR (/no/such:/nor/this) is not there"]);
+    run.exits(78).says(&["SSL_CERT_DIR (/no/such:/nor/this) does not exist"]);
     let missing = "sslmode=verify-ca sslrootcert=/no/such";
     let (_, run) = scene.premigrate("either", missing, &[]);
-    run.exits(78).says(&["sslrootcert (/no/such) cannot be read"]);
+    run.exits(78).says(&["sslrootcert (/no/such) could not be read"]);
 }
 
-/// Whatever the system trusts besides.
+/// Even if the system trusts others.
 #[test]
-fn roots_that_are_named_are_the_only_ones() {
+fn roots_that_are_given_are_the_only_ones() {
     let (_authority, scene) = Scene::good();
     let (trusted, stranger) = (scene.root.display().to_string(), Authority::new("Stranger").pem());
     let other = write(&scene.folder, "other.crt", &stranger).display().to_string();
@@ -446,17 +452,17 @@ fn roots_that_are_named_are_the_only_ones() {
         for named in [&other, &stranger] {
             let env = [("SSL_CERT_FILE", &*trusted), ("PGSSLROOTCERT", named)];
             let (_, run) = scene.premigrate("either", &format!("sslmode={mode}"), &env);
-            run.exits(77).says(&["CN=Tests that is not trusted here; trusted are the roots "]);
+            run.exits(77).says(&["an untrusted authority CN=Tests; trusted are the roots "]);
         }
     }
-    // It is that which makes the difference.
+    // Without it, the connection succeeds.
     let env = [("SSL_CERT_FILE", &*trusted)];
     let (outcome, run) = scene.premigrate("either", "sslmode=verify-full", &env);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
 }
 
 #[test]
-fn files_are_found_where_libpq_looks_for_them() {
+fn libpqs_default_files_are_used() {
     let (authority, scene) = Scene::good();
     let client = authority.signs(&Wanted { subject: "only_cert", names: &[], valid: (-9, 90) });
     let home = scene.folder.path.display().to_string();

@@ -1,14 +1,14 @@
-//! A network that dies, and a server that talks without end, while migrations run.
+//! Dead networks, endless notices, and closing connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Fate, From, Proxy};
 use crate::signals::SLEEPING;
 
-/// The most memory that the process had, in kB.
+/// The peak memory of the process, in kB.
 fn peak(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -16,7 +16,7 @@ fn peak(pid: u32) -> Option<u64> {
 }
 
 #[test]
-fn notices_without_end_do_not_fill_the_memory() {
+fn endless_notices_do_not_fill_the_memory() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[(
         "0000_loud",
@@ -34,8 +34,8 @@ fn notices_without_end_do_not_fill_the_memory() {
     assert!(most > 0 && most < 64_000, "{most} kB");
 }
 
-/// An end of a connection in this machine, and the timer that runs there: its kind, and in how many
-/// hundredths of a second it runs out.
+/// One end of a connection on this machine, and its timer: the kind, and the hundredths of a second
+/// until it expires.
 struct End {
     socket: String,
     local: String,
@@ -55,7 +55,7 @@ fn ends() -> Vec<End> {
     lines.collect()
 }
 
-/// The ends of the process's connections to the server: its own, and the server's.
+/// Both ends of the process's connections to the server, its own first.
 fn connections(running: &Running) -> Vec<(End, End)> {
     let mut sockets = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap() {
@@ -73,35 +73,34 @@ fn connections(running: &Running) -> Vec<(End, End)> {
     .collect()
 }
 
-/// Whether the kernel asks the other side after so long a silence whether it is still there.
-fn asks_after(end: &End, seconds: u64) -> bool {
+/// Whether the kernel sends a keepalive probe after so many idle seconds.
+fn probes_after(end: &End, seconds: u64) -> bool {
     let (kind, when) = end.timer;
-    // Some of it may have passed; a retransmission has another kind.
+    // Part of the time may have passed; a retransmission has another kind.
     kind == 2 && when <= seconds * 100 + 10
 }
 
-/// The whole of it, packets that are dropped, is shown by scripts/names: it needs a network of its
-/// own.
+/// Dropped packets are tested by scripts/names, which needs a network of its own.
 #[test]
-fn the_connection_asks_after_three_seconds_of_silence_whether_the_server_is_still_there() {
+fn the_connection_is_probed_after_three_idle_seconds() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_slow", "select pg_sleep(60)")]);
     let running = premigrate(&database, &folder).start();
     database.wait_for("the migration", SLEEPING);
-    // What was sent is acknowledged after a moment; until then another timer runs.
+    // Until the data is acknowledged, another timer runs.
     eventually("the keepalive timer", || {
-        connections(&running).iter().any(|(ours, _)| asks_after(ours, 3))
+        connections(&running).iter().any(|(ours, _)| probes_after(ours, 3))
     });
     running.signal("TERM");
     running.finish().exits(143);
 }
 
-/// Where our host dies, nobody tells the server; the default is two hours.
+/// So that the server notices if our host dies; the default is two hours.
 #[test]
-fn the_server_asks_after_fifteen_seconds_of_silence_whether_we_are_still_there() {
+fn the_server_probes_us_after_fifteen_idle_seconds() {
     for (sql, count) in [
         ("insert into t values (1);\nselect pg_sleep(60)", 1),
-        // The one that builds, and the one that holds the lock.
+        // One builds the index, the other holds the lock.
         ("create index concurrently t_a on t (a)", 2),
     ] {
         let database = Database::fresh();
@@ -111,7 +110,7 @@ fn the_server_asks_after_fifteen_seconds_of_silence_whether_we_are_still_there()
         let running = premigrate(&database, &folder).start();
         eventually("the server's keepalive timers", || {
             let asking =
-                connections(&running).iter().filter(|(_, its)| asks_after(its, 15)).count();
+                connections(&running).iter().filter(|(_, its)| probes_after(its, 15)).count();
             asking == count
         });
         running.signal("TERM");
@@ -120,8 +119,7 @@ fn the_server_asks_after_fifteen_seconds_of_silence_whether_we_are_still_there()
     }
 }
 
-/// A signal comes when this message is on its way, and from then on nothing arrives any more, on no
-/// connection.
+/// Sends a signal when this message is sent, and from then on drops everything on all connections.
 #[track_caller]
 fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &Folder) {
     let dead = Arc::new(AtomicBool::new(false));
@@ -148,14 +146,14 @@ fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &F
 }
 
 #[test]
-fn a_signal_ends_us_in_time_on_a_link_that_died_in_a_transaction() {
+fn a_signal_ends_the_run_in_time_if_the_network_died_in_a_transaction() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_slow", "select pg_sleep(1)")]);
     ends_on_a_dead_link_at("pg_sleep", &database, &folder);
 }
 
 #[test]
-fn a_signal_ends_us_in_time_on_a_link_that_died_while_we_looked_who_is_in_the_way() {
+fn a_signal_ends_the_run_in_time_if_the_network_died_while_blockers_were_queried() {
     let database = Database::fresh();
     database.execute("create table t ()");
     let mut holder = database.holding("lock table t");
@@ -164,7 +162,7 @@ fn a_signal_ends_us_in_time_on_a_link_that_died_while_we_looked_who_is_in_the_wa
     holder.batch_execute("rollback").unwrap();
 }
 
-/// One connection builds the index, and another holds the lock meanwhile.
+/// One connection builds the index, and another holds the lock.
 fn ends_on_dead_links_at(message: &'static str) {
     let database = Database::fresh();
     database.execute("create table t (a int)");
@@ -173,11 +171,49 @@ fn ends_on_dead_links_at(message: &'static str) {
 }
 
 #[test]
-fn a_signal_ends_us_in_time_on_links_that_died_while_we_wrote_that_an_index_is_begun() {
+fn a_signal_ends_the_run_in_time_if_the_network_died_while_a_step_was_recorded_as_started() {
     ends_on_dead_links_at("create index concurrently");
 }
 
 #[test]
-fn a_signal_ends_us_in_time_on_links_that_died_in_a_concurrent_index() {
+fn a_signal_ends_the_run_in_time_if_the_network_died_in_a_concurrent_index_build() {
     ends_on_dead_links_at("*/ create index concurrently");
+}
+
+/// Otherwise the server logs "unexpected EOF on client connection".
+#[test]
+fn every_connection_ends_with_a_terminate_message_also_after_a_failure_or_a_signal() {
+    for (sql, code) in [
+        ("create table t ()", 0),
+        ("select 1 / 0", 70),
+        ("create index concurrently t_a on t (a)", 70),
+        ("select pg_sleep(60)", 143),
+    ] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_a", sql)]);
+        let (sessions, terminated) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (sessions.clone(), terminated.clone());
+        let proxy = Proxy::start(move |message| {
+            match (message.from, message.tag) {
+                (From::Client, 0) if message.text.contains("application_name") => {
+                    counts.0.fetch_add(1, Ordering::SeqCst);
+                }
+                (From::Client, b'X') => {
+                    counts.1.fetch_add(1, Ordering::SeqCst);
+                }
+                _ => {}
+            }
+            Fate::Passes
+        });
+        let running = premigrate(&proxy.to(&database), &folder).start();
+        if code == 143 {
+            database.wait_for("the migration", SLEEPING);
+            running.signal("TERM");
+        }
+        running.finish().exits(code);
+        assert!(sessions.load(Ordering::SeqCst) > 0);
+        eventually("Terminate on every connection", || {
+            terminated.load(Ordering::SeqCst) == sessions.load(Ordering::SeqCst)
+        });
+    }
 }

@@ -1,4 +1,4 @@
-//! Waiting for the database: what passes is waited for, what is final ends at once.
+//! Waiting for the database: temporary errors are retried, final ones end the run at once.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ pub fn folder() -> Folder {
     Folder::drizzle0(&[("0000_a", "create table a (id int)")])
 }
 
-/// A server that does this with each connection; its port.
+/// Starts a server that handles each connection so; returns its port.
 pub fn server(act: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -31,7 +31,7 @@ pub fn at(port: u16, folder: &Folder) -> Premigrate {
     bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path)
 }
 
-/// Reads a startup message, and answers with an error.
+/// Reads the startup message and answers with an error.
 pub fn refuse(mut client: TcpStream, code: &str, message: &str) {
     let mut startup = [0; 1024];
     let _ = client.read(&mut startup);
@@ -67,7 +67,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_reason_is_told_once_and_again_when_it_changes() {
+fn a_reason_is_reported_once_and_again_when_it_changes() {
     let folder = folder();
     let port = server(|client, number| {
         let message = if number < 3 {
@@ -109,7 +109,7 @@ fn a_name_that_is_not_resolved_yet_is_waited_for() {
         .args(&["--wait", "1s"])
         .run()
         .exits(69)
-        .says(&["no-such-host.invalid:5432", "the name cannot be resolved", "waiting up to"]);
+        .says(&["no-such-host.invalid:5432", "could not resolve the host name", "waiting up to"]);
     assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
 }
 
@@ -117,7 +117,7 @@ fn a_name_that_is_not_resolved_yet_is_waited_for() {
 fn a_connection_that_is_closed_or_reset_is_tried_again() {
     let folder = folder();
     let reset = server(|client, _| {
-        // What is closed without having been read is reset.
+        // A connection that is closed with unread data is reset.
         thread::sleep(Duration::from_millis(50));
         drop(client);
     });
@@ -132,7 +132,7 @@ fn a_connection_that_is_closed_or_reset_is_tried_again() {
 }
 
 #[test]
-fn a_server_that_accepts_and_stays_silent_does_not_outlast_the_limit() {
+fn a_server_that_accepts_and_does_not_answer_does_not_exceed_the_limit() {
     let silent = || {
         server(|client, _| {
             thread::sleep(Duration::from_secs(60));
@@ -149,13 +149,13 @@ fn a_server_that_accepts_and_stays_silent_does_not_outlast_the_limit() {
             .args(&["--wait", "1s"])
             .run()
             .exits(69)
-            .says(&["no answer"]);
+            .says(&["did not answer"]);
         assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
     }
 }
 
 #[test]
-fn silence_in_the_middle_of_the_handshake_does_not_outlast_the_limit_either() {
+fn a_log_in_that_stalls_does_not_exceed_the_limit() {
     let database = Database::fresh();
     let folder = folder();
     for number in 0..4 {
@@ -169,7 +169,7 @@ fn silence_in_the_middle_of_the_handshake_does_not_outlast_the_limit_either() {
 }
 
 #[test]
-fn what_is_not_a_postgresql_server_ends_the_run_with_a_sentence() {
+fn a_peer_that_is_not_a_postgresql_server_ends_the_run() {
     let folder = folder();
     let http = server(|mut client, _| {
         let _ = client.read(&mut [0; 1024]);
@@ -192,7 +192,7 @@ fn what_is_not_a_postgresql_server_ends_the_run_with_a_sentence() {
             assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
         }
     }
-    // Begins as a server would.
+    // The first byte is a server's.
     let nonsense = server(|mut client, _| {
         let _ = client.read(&mut [0; 1024]);
         let _ = client.write_all(b"R\0\0\0\x01nonsense");
@@ -203,7 +203,7 @@ fn what_is_not_a_postgresql_server_ends_the_run_with_a_sentence() {
 }
 
 #[test]
-fn a_server_that_talks_without_end_does_not_fill_the_memory() {
+fn endless_output_before_the_log_in_does_not_fill_the_memory() {
     let folder = folder();
     let port = server(|mut client, _| {
         let _ = client.read(&mut [0; 1024]);
@@ -212,12 +212,16 @@ fn a_server_that_talks_without_end_does_not_fill_the_memory() {
         let notices = notice.repeat(1000);
         while client.write_all(&notices).is_ok() {}
     });
-    let run = at(port, &folder).args(&["--wait", "30s"]).run().exits(69).says(&["without end"]);
+    let run = at(port, &folder)
+        .args(&["--wait", "30s"])
+        .run()
+        .exits(69)
+        .says(&["the server sent more than 1048576 bytes"]);
     assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
 }
 
 #[test]
-fn a_history_whose_reading_the_roles_own_limits_cut_short_is_waited_for() {
+fn reading_the_history_is_retried_when_a_timeout_of_the_role_cancels_it() {
     let (database, folder) = (Database::fresh(), folder());
     premigrate(&database, &folder).run().exits(0);
     let (role, url) = database.role();
@@ -243,7 +247,7 @@ fn a_history_whose_reading_the_roles_own_limits_cut_short_is_waited_for() {
 }
 
 #[test]
-fn a_progress_whose_reading_the_roles_own_limit_cut_short_is_waited_for() {
+fn reading_the_progress_is_retried_when_a_timeout_of_the_role_cancels_it() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "create table t (a int);\ncommit;\nselect 1 / 0")]);
     premigrate(&database, &folder).run().exits(70);
@@ -261,7 +265,7 @@ fn a_progress_whose_reading_the_roles_own_limit_cut_short_is_waited_for() {
 }
 
 #[test]
-fn a_wrong_password_ends_at_once() {
+fn a_wrong_password_ends_the_run_at_once() {
     let database = Database::fresh();
     let role = unique("role");
     database.execute(&format!("create role {role} login password 'right' in role with_password"));
@@ -273,12 +277,12 @@ fn a_wrong_password_ends_at_once() {
     let run = with(":hunter2").run().exits(77).says(&["could not log in to the database", "28P01"]);
     let run = run.does_not_say("hunter2");
     assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
-    let run = with("").run().exits(77).says(&["asks for a password, and none is given"]);
+    let run = with("").run().exits(77).says(&["requires a password, but none was given"]);
     assert!(run.took < Duration::from_secs(3), "{:?}", run.took);
 }
 
 #[test]
-fn an_unknown_database_ends_at_once() {
+fn an_unknown_database_ends_the_run_at_once() {
     let database = Database { name: "none".to_owned(), url: Database::fresh().url + "_not" };
     let folder = folder();
     let run = premigrate(&database, &folder)
@@ -289,7 +293,7 @@ fn an_unknown_database_ends_at_once() {
 }
 
 #[test]
-fn a_refusal_of_tls_ends_at_once() {
+fn a_server_without_tls_ends_the_run_at_once_if_tls_is_required() {
     let database = Database::fresh();
     let folder = folder();
     let url = format!("{}?sslmode=require", database.url);
@@ -299,7 +303,7 @@ fn a_refusal_of_tls_ends_at_once() {
 }
 
 #[test]
-fn a_wait_of_zero_is_one_try() {
+fn a_wait_of_zero_is_a_single_attempt() {
     let folder = folder();
     let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = tries.clone();
@@ -314,7 +318,7 @@ fn a_wait_of_zero_is_one_try() {
 }
 
 #[test]
-fn the_limit_is_kept_although_pauses_grow() {
+fn the_limit_holds_although_the_pauses_grow() {
     let folder = folder();
     let started = Instant::now();
     at(1, &folder)
@@ -327,18 +331,28 @@ fn the_limit_is_kept_although_pauses_grow() {
 }
 
 #[test]
-fn json_tells_each_reason_as_an_event() {
+fn json_has_an_event_for_each_reason() {
     let folder = folder();
     let port = server(|client, _| refuse(client, "57P03", "the database system is starting up"));
     let run = at(port, &folder).args(&["--wait", "300ms", "--format", "json"]).run().exits(69);
     let events = run.events();
     let waiting = events.iter().find(|event| event["event"] == "waiting").unwrap();
-    assert_eq!(waiting["attempts"][0]["sqlstate"], "57P03");
+    let attempt = serde_json::json!({
+        "stage": "login",
+        "host": "127.0.0.1",
+        "port": port,
+        "address": "127.0.0.1",
+        "tls": null,
+        "message": "the database system is starting up (57P03)",
+        "sqlstate": "57P03",
+        "hint": null,
+    });
+    assert_eq!(waiting["attempts"], serde_json::json!([attempt]));
     assert_eq!(events.last().unwrap()["exit_code"], 69);
 }
 
 #[test]
-fn a_definite_refusal_of_one_host_is_not_waited_out_for_another() {
+fn a_rejection_by_one_host_is_final_although_another_is_down() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[]);
     let (authority, _) = database.url.rsplit_once('/').unwrap();
@@ -350,7 +364,7 @@ fn a_definite_refusal_of_one_host_is_not_waited_out_for_another() {
 }
 
 #[test]
-fn a_server_that_takes_no_changes_is_passed_over_where_the_url_asks_for_one_that_does() {
+fn a_read_only_server_is_skipped_if_target_session_attrs_excludes_it() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
     let role = unique("role");
@@ -364,6 +378,6 @@ fn a_server_that_takes_no_changes_is_passed_over_where_the_url_asks_for_one_that
         let run = bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path);
         run.args(&["--wait", "1s"]).run()
     };
-    with("read-write").exits(69).says(&["takes no changes", "target_session_attrs"]);
+    with("read-write").exits(69).says(&["read-only", "target_session_attrs"]);
     with("primary").exits(0);
 }

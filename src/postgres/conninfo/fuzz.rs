@@ -1,5 +1,5 @@
-//! Random texts, the same in every run: the parser never panics, and no password that is planted in
-//! a text is in an error, a note or the debug output of what was read.
+//! Random texts, the same in every run: the parser does not panic, and no password in a text is in
+//! an error, a note or the debug output.
 
 use super::*;
 
@@ -92,7 +92,7 @@ const PIECES: &[&str] = &[
     "replication=",
 ];
 
-/// Where a password stands in a text, whole or with what people have in theirs.
+/// Passwords, whole or with characters that have a meaning in connection strings.
 const PASSWORDS: &[&str] = &[
     ":hunter2@",
     ":hun@hunter2@",
@@ -139,22 +139,21 @@ fn read(text: &str) -> Result<Target, ConninfoError> {
     })
 }
 
-/// What a user may get to see, but for what a text that is read says of places: host, user and
-/// database are shown, and are where the text puts them.
+/// What a user may see. The host, user and database of a text that is valid are left out.
 fn shown(result: &Result<Target, ConninfoError>) -> String {
     match result {
         Ok(target) => format!("{:?} {:?}", target.password, target.notes),
-        Err(invalid) => format!("{invalid} {invalid:?}"),
+        Err(error) => format!("{error} {error:?}"),
     }
 }
 
 #[test]
-fn no_random_text_makes_it_panic_or_tell_a_password() {
+fn no_random_text_causes_a_panic_or_reveals_a_password() {
     let mut random = Random(5);
-    let (mut read_well, mut refused) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for _ in 0..50_000 {
         let mut text = String::new();
-        // Every other text begins as one that is meant well.
+        // Every other text begins as a valid one.
         if random.below(2) == 0 {
             text +=
                 random.of(&["postgres://u", "postgresql://", "host=h user=u ", "postgres://h/d?"]);
@@ -169,16 +168,16 @@ fn no_random_text_makes_it_panic_or_tell_a_password() {
         let result = read(&text);
         assert!(!shown(&result).contains(PLANTED), "{text:?}: {}", shown(&result));
         match result {
-            Ok(_) => read_well += 1,
-            Err(_) => refused += 1,
+            Ok(_) => accepted += 1,
+            Err(_) => rejected += 1,
         }
     }
-    // Otherwise the texts would be no test.
-    assert!(read_well > 1_000 && refused > 10_000, "{read_well} {refused}");
+    // Otherwise the texts would test nothing.
+    assert!(accepted > 1_000 && rejected > 10_000, "{accepted} {rejected}");
 }
 
 #[test]
-fn no_well_meant_url_with_any_byte_changed_makes_it_panic_or_tell_a_password() {
+fn no_valid_text_with_changed_bytes_causes_a_panic_or_reveals_a_password() {
     let mut random = Random(6);
     for whole in [
         "postgres://user:hunter2@db.example.com:5432/app?sslmode=require&options=-c%20a%3Db",

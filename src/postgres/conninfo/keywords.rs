@@ -1,40 +1,41 @@
-//! The keywords a connection may be described with, and the key=value form of writing them. What
-//! libpq knows is either understood, harmless, or refused: nothing that a user relies on is dropped
-//! in silence. What other programs put into the same URL is set aside with a note.
+//! The keywords of connection strings, and the key=value format. What libpq knows is understood,
+//! harmless, or rejected, so that nothing a user relies on is dropped silently. What other programs
+//! keep in the same URL is ignored with a note.
 
 use super::Problem;
 
-/// A keyword and its value as written, before anything is understood.
+/// A keyword and its value, as written.
 pub struct Param {
     pub key: String,
     pub value: String,
-    /// False where the key could be a piece of a password that was not quoted or percent-encoded.
-    pub nameable: bool,
+    /// False where the key may be part of a password that was not quoted or percent-encoded.
+    pub safe_to_print: bool,
 }
 
 impl Param {
     pub fn new(key: &str, value: String) -> Self {
-        Self { key: key.to_owned(), value, nameable: true }
+        Self { key: key.to_owned(), value, safe_to_print: true }
     }
 
-    /// The trouble with an unknown key, which is named if it can only be a key: none has a digit, as
-    /// many a password has, and one that begins with `password` may have lost its `=`.
+    /// The error for an unknown key, with the key where it cannot be part of a password: no keyword
+    /// has a digit, and a key that contains `password` may lack its `=`.
     pub fn unknown(self) -> Problem {
-        let plain = self.key.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
-        let named = self.nameable && plain && !self.key.is_empty() && !is_about_password(&self.key);
-        Problem::UnknownKey(named.then_some(self.key))
+        let is_plain = self.key.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+        let may_print =
+            self.safe_to_print && is_plain && !self.key.is_empty() && !mentions_password(&self.key);
+        Problem::UnknownKey(may_print.then_some(self.key))
     }
 }
 
-/// Whether what follows may be a piece of a password.
-pub fn is_about_password(text: &str) -> bool {
+/// Whether what follows may be part of a password.
+pub fn mentions_password(text: &str) -> bool {
     text.to_ascii_lowercase().contains("password")
 }
 
 pub enum Keyword {
-    /// Understood, under the name it has in libpq.
-    DatabaseState(&'static str),
-    /// Not PostgreSQL's; whose it is.
+    /// libpq's, by the name that it has there.
+    Libpq(&'static str),
+    /// Of other programs, which are named.
     Foreign(&'static str),
 }
 
@@ -45,28 +46,27 @@ pub fn lookup(key: &str) -> Option<Keyword> {
         other => other,
     };
     let known = UNDERSTOOD.iter().chain(HARMLESS).map(|(name, _)| *name);
-    let refused = REFUSED.iter().map(|(name, ..)| *name);
-    if let Some(name) = known.chain(refused).find(|name| *name == key) {
-        return Some(Keyword::DatabaseState(name));
+    let unsupported = UNSUPPORTED.iter().map(|(name, ..)| *name);
+    if let Some(name) = known.chain(unsupported).find(|name| *name == key) {
+        return Some(Keyword::Libpq(name));
     }
     let owner = FOREIGN.iter().find(|(_, keys)| keys.contains(&key))?;
     Some(Keyword::Foreign(owner.0))
 }
 
-/// The trouble with a word that has no `=`: unless it is a keyword, it may be a piece of a
-/// password.
+/// The error for a word without `=`: unless it is a keyword, it may be part of a password.
 pub fn no_value(key: &str) -> Problem {
     Problem::NoValue(lookup(key).is_some().then(|| key.to_owned()))
 }
 
-/// The environment variable that gives a keyword's default.
+/// The environment variable with the default of a keyword.
 pub fn variable(key: &str) -> Option<&'static str> {
-    let refused = REFUSED.iter().map(|(name, variable, _)| (*name, *variable));
-    let mut all = UNDERSTOOD.iter().copied().chain(refused);
+    let unsupported = UNSUPPORTED.iter().map(|(name, variable, _)| (*name, *variable));
+    let mut all = UNDERSTOOD.iter().copied().chain(unsupported);
     all.find(|(name, _)| *name == key).map(|(_, variable)| variable).filter(|v| !v.is_empty())
 }
 
-/// Keyword and variable; an empty variable is none.
+/// Keyword and environment variable, which may be empty.
 const UNDERSTOOD: &[(&str, &str)] = &[
     ("application_name", "PGAPPNAME"),
     ("channel_binding", "PGCHANNELBINDING"),
@@ -95,9 +95,8 @@ const UNDERSTOOD: &[(&str, &str)] = &[
     ("user", "PGUSER"),
 ];
 
-/// Without effect here, whatever they say: Kerberos is not spoken, OpenSSL does not compress, the
-/// order of the hosts does not matter to a migration, and libpq's reading of `sslmode` is the only
-/// one.
+/// Ignored silently: Kerberos is not supported, OpenSSL does not compress, the order of the hosts
+/// does not matter to migrations, and `sslmode` always has its meaning in libpq.
 const HARMLESS: &[(&str, &str)] = &[
     ("gssdelegation", ""),
     ("gsslib", ""),
@@ -108,8 +107,8 @@ const HARMLESS: &[(&str, &str)] = &[
     ("uselibpqcompat", ""),
 ];
 
-/// Not offered: keyword, variable, and the values that ask for no more than what is done anyway.
-pub const REFUSED: &[(&str, &str, &[&str])] = &[
+/// Not supported: keyword, variable, and the values that only ask for what is done anyway.
+pub const UNSUPPORTED: &[(&str, &str, &[&str])] = &[
     ("client_encoding", "PGCLIENTENCODING", &["utf8", "utf-8", "unicode", "auto"]),
     ("gssencmode", "PGGSSENCMODE", &["disable", "prefer"]),
     ("max_protocol_version", "PGMAXPROTOCOLVERSION", &["3.0", "3.2", "latest"]),
@@ -133,7 +132,8 @@ pub const REFUSED: &[(&str, &str, &[&str])] = &[
     ("sslsni", "PGSSLSNI", &["1"]),
 ];
 
-/// What other programs keep in a connection URL. None of it says where or how securely to connect.
+/// What other programs keep in a connection URL. None of it changes where, or how securely, to
+/// connect.
 const FOREIGN: &[(&str, &[&str])] = &[
     (
         "Prisma",
@@ -151,7 +151,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "a driver that sends session settings",
+        "drivers that set session parameters",
         &[
             "DateStyle",
             "TimeZone",
@@ -165,7 +165,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "a connection pool",
+        "connection pools",
         &[
             "checkout_timeout",
             "conn_max_age",
@@ -189,7 +189,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "another driver",
+        "other drivers",
         &[
             "ApplicationName",
             "binary_parameters",
@@ -219,11 +219,10 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Reads `key = value key='quoted value'`, trimmed, where a backslash takes the next character as
-/// it is.
+/// Parses `key = value key='quoted value'`, trimmed, where a backslash escapes any character.
 pub fn parse(text: &str) -> Result<Vec<Param>, Problem> {
     let mut params: Vec<Param> = Vec::new();
-    let mut nameable = true;
+    let mut safe_to_print = true;
     let mut rest = text;
     while !rest.is_empty() {
         let end = rest.find(|c: char| c == '=' || c.is_ascii_whitespace());
@@ -234,10 +233,10 @@ pub fn parse(text: &str) -> Result<Vec<Param>, Problem> {
         let after = after.trim_start();
         let quoted = after.strip_prefix('\'');
         let (value, after) = value(quoted.unwrap_or(after), quoted.is_some())?;
-        nameable &= !is_about_password(&value);
-        params.push(Param { key: key.to_owned(), value, nameable });
-        // A blank or `=` in an unquoted password makes what follows look like keywords.
-        nameable &= quoted.is_some() || !is_about_password(key);
+        safe_to_print &= !mentions_password(&value);
+        params.push(Param { key: key.to_owned(), value, safe_to_print });
+        // A space or `=` in an unquoted password makes what follows look like keywords.
+        safe_to_print &= quoted.is_some() || !mentions_password(key);
         rest = after.trim_start();
     }
     Ok(params)

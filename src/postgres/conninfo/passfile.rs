@@ -1,5 +1,5 @@
-//! The password file, `~/.pgpass`: lines of HOST:PORT:DATABASE:USER:PASSWORD, the first that
-//! matches wins. Reading the file is the caller's; this only looks into its text.
+//! The content of a password file, `~/.pgpass`: lines of HOST:PORT:DATABASE:USER:PASSWORD, of which
+//! the first that matches counts.
 
 use super::Secret;
 

@@ -1,22 +1,20 @@
-//! A certificate or a key, as it is given: a file, or the PEM text itself, for platforms that have
-//! variables and no files. Only named here; `tls` reads it.
+//! A certificate or a key: a file, or the PEM text itself, for platforms that have variables but no
+//! files. `tls` reads it.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::Secret;
 
-/// A certificate or a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pem {
-    /// Where it is.
     File(PathBuf),
-    /// What it is. It may be a private key, so it is not shown.
+    /// Never printed, since it may be a private key.
     Text(Secret),
 }
 
 impl From<&str> for Pem {
-    /// Many platforms keep a value on one line, with `\n` in it, and some people its quotes.
+    /// Many platforms keep a value on one line, with `\n` in it, and some values have quotes.
     fn from(text: &str) -> Pem {
         if may_name_a_file(text) {
             return Pem::File(PathBuf::from(text));
@@ -27,8 +25,8 @@ impl From<&str> for Pem {
     }
 }
 
-/// A file's name is shown when there is no such file, so a key must not pass for one: in PEM, in
-/// lines, or in base64 alone, where 60 letters hold the shortest key there is.
+/// The name of a missing file is printed, so that a key must not be taken for one: in PEM, in several
+/// lines, or in base64, where the shortest key has 60 characters.
 fn may_name_a_file(text: &str) -> bool {
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
     let is_key = text.len() >= 60 && !text.starts_with('/') && text.trim().chars().all(is_base64);
@@ -41,12 +39,11 @@ impl From<PathBuf> for Pem {
     }
 }
 
-/// The file, or that there is none.
 impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Pem::File(path) => path.display().fmt(f),
-            Pem::Text(_) => f.write_str("the text given"),
+            Pem::Text(_) => f.write_str("given as text"),
         }
     }
 }

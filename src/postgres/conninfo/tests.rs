@@ -1,4 +1,4 @@
-//! What may stand in DATABASE_URL, and what becomes of it.
+//! Connection strings and what they resolve to.
 
 use super::*;
 
@@ -8,22 +8,22 @@ fn with(text: Option<&str>, env: &[(&str, &str)]) -> Result<Target, ConninfoErro
     })
 }
 
-/// The text alone, where nothing in the environment helps.
+/// With an empty environment.
 #[track_caller]
 fn target(text: &str) -> Target {
-    with(Some(text), &[]).unwrap_or_else(|invalid| panic!("{text}: {invalid}"))
+    with(Some(text), &[]).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[track_caller]
 fn from_env(env: &[(&str, &str)]) -> Target {
-    with(None, env).unwrap_or_else(|invalid| panic!("{env:?}: {invalid}"))
+    with(None, env).unwrap_or_else(|error| panic!("{env:?}: {error}"))
 }
 
 #[track_caller]
 fn error(text: &str) -> String {
     match with(Some(text), &[]) {
         Ok(target) => panic!("{text} was accepted: {target:?}"),
-        Err(invalid) => invalid.to_string(),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -46,7 +46,7 @@ fn check(cases: &[(&str, &str)]) {
     }
 }
 
-/// Each text is refused with a sentence that holds the words.
+/// Each text is rejected with an error that contains the words.
 #[track_caller]
 fn check_errors(cases: &[(&str, &str)]) {
     for (text, words) in cases {
@@ -57,7 +57,7 @@ fn check_errors(cases: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_url_is_read_as_libpq_reads_it() {
+fn a_url_is_parsed_as_in_libpq() {
     check(&[
         ("postgres://u:p@h:5433/d", "u:p@h:5433/d"),
         ("postgresql://u@h/d", "u@h:5432/d"),
@@ -79,7 +79,7 @@ fn a_url_is_read_as_libpq_reads_it() {
 }
 
 #[test]
-fn blanks_and_quotes_around_the_text_are_trimmed() {
+fn spaces_and_quotes_around_the_text_are_trimmed() {
     for text in [" postgres://u@h/d\n", "\"postgres://u@h/d\"", " ' postgres://u@h/d ' "] {
         check(&[(text, "u@h:5432/d")]);
     }
@@ -99,14 +99,20 @@ fn several_hosts_have_their_own_ports_or_share_one() {
         ("host='a, b' user=u", "u@a:5432,b:5432/u"),
     ]);
     check_errors(&[
-        ("postgres://u@/d?host=a,b,c&port=1,2", "port has 2 entries for 3 hosts"),
-        ("postgres://u@a,b/d?hostaddr=127.0.0.1", "hostaddr has 1 entries for 2 hosts"),
-        ("postgres://u@a,,b/d", "one of several hosts is empty"),
+        (
+            "postgres://u@/d?host=a,b,c&port=1,2",
+            "the number of entries in port (2) must match the number of hosts (3)",
+        ),
+        (
+            "postgres://u@a,b/d?hostaddr=127.0.0.1",
+            "the number of entries in hostaddr (1) must match the number of hosts (2)",
+        ),
+        ("postgres://u@a,,b/d", "empty host in the list; remove the extra comma"),
     ]);
 }
 
 #[test]
-fn ipv6_addresses_stand_in_brackets_and_may_have_a_zone() {
+fn ipv6_addresses_are_in_brackets_and_may_have_a_zone() {
     check(&[
         ("postgres://u@[::1]/d", "u@::1:5432/d"),
         ("postgres://u@[2001:db8::1]:5433/d", "u@2001:db8::1:5433/d"),
@@ -118,12 +124,12 @@ fn ipv6_addresses_stand_in_brackets_and_may_have_a_zone() {
         ("postgres://u@[]/d", "brackets"),
         ("postgres://u@[::1]5432/d", "brackets"),
         ("postgres://u@[::1]]/d", "brackets"),
-        ("postgres://u@fe80::1/d", "an IPv6 address stands in []"),
+        ("postgres://u@fe80::1/d", "put an IPv6 address in brackets"),
     ]);
 }
 
 #[test]
-fn a_socket_is_a_directory_and_never_has_tls() {
+fn a_socket_is_a_directory_and_never_uses_tls() {
     for text in [
         "postgres://u@%2Frun%2Fpg/d",
         "postgres:///d?host=/run/pg&user=u",
@@ -139,7 +145,7 @@ fn a_socket_is_a_directory_and_never_has_tls() {
 }
 
 #[test]
-fn an_address_spares_the_lookup_of_the_name() {
+fn a_host_with_an_address_is_not_looked_up() {
     check(&[
         ("host=h hostaddr=10.0.0.1 user=u", "u@h=10.0.0.1:5432/u"),
         ("hostaddr=10.0.0.1 user=u", "u@10.0.0.1=10.0.0.1:5432/u"),
@@ -149,12 +155,12 @@ fn an_address_spares_the_lookup_of_the_name() {
     ]);
     check_errors(&[
         ("hostaddr=db user=u", "hostaddr must be a numeric IP address"),
-        ("hostaddr=fe80::1%eth0 user=u", "goes in host"),
+        ("hostaddr=fe80::1%eth0 user=u", "with a zone, in host"),
     ]);
 }
 
 #[test]
-fn the_query_replaces_what_stands_before_it() {
+fn the_query_replaces_what_comes_before_it() {
     check(&[
         ("postgres://u:p@localhost/d?host=/cloudsql/x", "u:p@socket /cloudsql/x:5432/d"),
         ("postgres://u:p@h:1/d?port=2", "u:p@h:2/d"),
@@ -174,7 +180,7 @@ fn an_at_sign_in_the_query_is_part_of_a_value() {
 }
 
 #[test]
-fn a_raw_password_is_read_as_people_mean_it() {
+fn a_password_that_is_not_encoded_is_parsed_as_people_mean_it() {
     check(&[
         ("postgres://u:p@ss@h/d", "u:p@ss@h:5432/d"),
         ("postgres://u@corp:p@h/d", "u@corp:p@h:5432/d"),
@@ -196,7 +202,7 @@ fn a_raw_password_is_read_as_people_mean_it() {
 }
 
 #[test]
-fn a_url_with_two_readings_is_refused() {
+fn an_ambiguous_url_is_rejected() {
     check_errors(&[
         ("postgres://u:p@ss/w@h/d", "write %40 for @ and %2F for /"),
         ("postgres://u:1234/w@h/d", "write %40 for @"),
@@ -210,7 +216,7 @@ fn a_url_with_two_readings_is_refused() {
 }
 
 #[test]
-fn a_piece_of_a_password_that_cannot_be_a_host_or_port_is_told_apart() {
+fn a_part_of_a_password_is_not_taken_for_a_host_or_port() {
     check_errors(&[
         ("postgres://u:p", "a port must be a number from 1 to 65535"),
         ("postgres://u:p/w", "%2F for /"),
@@ -218,15 +224,15 @@ fn a_piece_of_a_password_that_cannot_be_a_host_or_port_is_told_apart() {
         ("postgres://u:p@h:0/d", "a port must be a number"),
         ("postgres://u:p@h:-1/d", "a port must be a number"),
         ("postgres://u:p@h:${PORT}/d", "a port must be a number"),
-        ("postgres://u:p@${HOST}/d", "a host name has a character that none can have"),
-        ("postgres://u:p@a b/d", "a host name has a character"),
-        ("postgres://u:p@%zz/d", "a host name has a character"),
-        ("host=user=u", "a host name has a character"),
+        ("postgres://u:p@${HOST}/d", "a host name contains an invalid character"),
+        ("postgres://u:p@a b/d", "a host name contains an invalid character"),
+        ("postgres://u:p@%zz/d", "a host name contains an invalid character"),
+        ("host=user=u", "a host name contains an invalid character"),
     ]);
 }
 
 #[test]
-fn what_postgresql_cannot_take_is_refused() {
+fn what_postgresql_does_not_accept_is_rejected() {
     check_errors(&[
         ("postgres://u:p%00@h/d", "NUL"),
         ("host=h\0 user=u", "NUL"),
@@ -235,7 +241,7 @@ fn what_postgresql_cannot_take_is_refused() {
 }
 
 #[test]
-fn key_value_pairs_are_read_as_libpq_reads_them() {
+fn key_value_pairs_are_parsed_as_in_libpq() {
     check(&[
         ("host=h port=5433 user=u password=p dbname=d", "u:p@h:5433/d"),
         ("  host = h\tuser\n=\nu  ", "u@h:5432/u"),
@@ -259,7 +265,7 @@ fn key_value_pairs_are_read_as_libpq_reads_them() {
 }
 
 #[test]
-fn libpqs_variables_say_what_the_text_does_not() {
+fn libpqs_variables_complete_the_text() {
     let env = [
         ("PGHOST", "eh"),
         ("PGPORT", "6000"),
@@ -303,7 +309,7 @@ fn libpqs_variables_say_what_the_text_does_not() {
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one() {
+fn an_empty_variable_counts_as_unset() {
     let env = [("PGHOST", "h"), ("PGUSER", "u"), ("PGDATABASE", ""), ("PGSSLMODE", "")];
     assert_eq!(summary(&from_env(&env)), "u@h:5432/u");
 }
@@ -316,15 +322,15 @@ fn an_error_in_a_variable_names_the_variable() {
         ("PGCONNECT_TIMEOUT", "10s", "PGCONNECT_TIMEOUT: connect_timeout must be a whole number"),
         ("PGHOSTADDR", "x", "PGHOSTADDR: hostaddr must be a numeric"),
         ("PGSERVICE", "x", "PGSERVICE: service is not supported"),
-        ("PGSSLCERT", "/c", "PGSSLCERT: sslcert and sslkey belong together"),
-        ("PGSSLKEY", "/k", "PGSSLKEY: sslcert and sslkey belong together"),
+        ("PGSSLCERT", "/c", "PGSSLCERT: sslcert and sslkey must be set together"),
+        ("PGSSLKEY", "/k", "PGSSLKEY: sslcert and sslkey must be set together"),
         ("PGREQUIREAUTH", "scram-sha-256", "PGREQUIREAUTH: require_auth is not supported"),
     ] {
-        let invalid = with(Some("postgres://u@h/d"), &[(variable, value)]).unwrap_err();
-        assert!(invalid.to_string().starts_with(words), "{invalid}");
+        let error = with(Some("postgres://u@h/d"), &[(variable, value)]).unwrap_err();
+        assert!(error.to_string().starts_with(words), "{error}");
     }
-    let said = with(Some("postgres://u@h:x/d"), &[("PGPORT", "1")]).unwrap_err();
-    assert!(said.to_string().starts_with("DATABASE_URL: a port"), "{said}");
+    let error = with(Some("postgres://u@h:x/d"), &[("PGPORT", "1")]).unwrap_err();
+    assert!(error.to_string().starts_with("DATABASE_URL: a port"), "{error}");
 }
 
 #[test]
@@ -333,15 +339,15 @@ fn a_keyword_without_a_variable_has_no_default() {
 }
 
 #[test]
-fn no_user_and_no_host_are_errors_that_name_the_cure() {
+fn a_missing_user_or_host_is_an_error_with_a_hint() {
     check_errors(&[
         (
             "postgres://h/d",
-            "names no user; write postgres://USER:PASSWORD@HOST/DATABASE or set PGUSER",
+            "no user is given; write postgres://USER:PASSWORD@HOST/DATABASE or set PGUSER",
         ),
         (
             "postgres://u@/d",
-            "names no host; write postgres://USER:PASSWORD@HOST/DATABASE or set PGHOST",
+            "no host is given; write postgres://USER:PASSWORD@HOST/DATABASE or set PGHOST",
         ),
         ("user=u dbname=d", "or set PGHOST"),
     ]);
@@ -349,7 +355,7 @@ fn no_user_and_no_host_are_errors_that_name_the_cure() {
 }
 
 #[test]
-fn hosted_providers_urls_are_read() {
+fn urls_of_hosted_services_are_parsed() {
     let cases = [
         (
             "postgresql://o:p@ep-x-1-pooler.eu-central-1.aws.neon.tech/neondb?sslmode=require&channel_binding=require",
@@ -487,7 +493,7 @@ fn hosted_providers_urls_are_read() {
 }
 
 #[test]
-fn sslmode_is_libpqs_with_nodes_and_jdbcs_spellings() {
+fn sslmode_is_as_in_libpq_also_in_the_spellings_of_node_and_jdbc() {
     use SslMode::*;
     for (query, sslmode, root) in [
         ("", Prefer, None),
@@ -520,20 +526,23 @@ fn sslmode_is_libpqs_with_nodes_and_jdbcs_spellings() {
         assert_eq!((target.sslmode, target.root_cert), (sslmode, root), "{query}");
     }
     let unused = target("postgres://u@h/d?sslrootcert=/ca").notes;
-    assert_eq!(unused, ["DATABASE_URL: sslrootcert is not used, for that add sslmode=verify-full"]);
+    assert_eq!(
+        unused,
+        ["DATABASE_URL: ignoring sslrootcert; to verify the server, add sslmode=verify-full"]
+    );
     assert_eq!(target("postgres://u@h?sslmode=no-verify&sslrootcert=/ca").notes, unused);
     assert_eq!(target("postgres://u@h?sslmode=require&sslrootcert=/ca").notes, [] as [String; 0]);
     check_errors(&[
         ("postgres://u@h/d?sslmode=", "sslmode must be one of disable, allow, prefer, require"),
         ("postgres://u@h/d?sslmode=on", "sslmode must be one of"),
         ("postgres://u@h/d?ssl=yes", "ssl must be one of"),
-        ("postgres://u@h/d?sslmode=require&sslrootcert=system", "needs sslmode=verify-full"),
-        ("postgres://u@h/d?sslmode=no-verify&sslrootcert=system", "needs sslmode=verify-full"),
+        ("postgres://u@h/d?sslmode=require&sslrootcert=system", "requires sslmode=verify-full"),
+        ("postgres://u@h/d?sslmode=no-verify&sslrootcert=system", "requires sslmode=verify-full"),
     ]);
 }
 
 #[test]
-fn the_texts_word_on_tls_counts_more_than_the_variables() {
+fn tls_parameters_in_the_text_win_over_variables() {
     let mode = |text, env: &[(&str, &str)]| with(Some(text), env).unwrap().sslmode;
     let require = [("PGSSLMODE", "require")];
     assert_eq!(mode("postgres://u@h", &require), SslMode::Require);
@@ -553,13 +562,13 @@ fn a_client_certificate_needs_its_key() {
     );
     assert_eq!(target("host=h user=u sslcert=/c sslkey=/k sslcertmode=disable").client_cert, None);
     check_errors(&[
-        ("postgres://u@h/d?sslcert=/c", "sslcert and sslkey belong together"),
-        ("postgres://u@h/d?sslkey=/k", "sslcert and sslkey belong together"),
+        ("postgres://u@h/d?sslcert=/c", "sslcert and sslkey must be set together"),
+        ("postgres://u@h/d?sslkey=/k", "sslcert and sslkey must be set together"),
     ]);
 }
 
 #[test]
-fn what_tls_needs_may_be_the_text_itself() {
+fn certificates_and_keys_may_be_given_as_text() {
     let text = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n";
     let one_line = text.trim_end().replace('\n', "\\n");
     let quoted = format!("'{one_line}'");
@@ -576,7 +585,7 @@ fn what_tls_needs_may_be_the_text_itself() {
 }
 
 #[test]
-fn what_tls_needs_may_be_where_libpq_looks_for_it() {
+fn certificates_and_keys_may_be_in_libpqs_default_files() {
     let home = [("HOME", "/home/app")];
     let root = |text| with(Some(text), &home).unwrap().root_cert;
     let own = Some(RootCert::IfThere("/home/app/.postgresql/root.crt".into()));
@@ -590,7 +599,7 @@ fn what_tls_needs_may_be_where_libpq_looks_for_it() {
 }
 
 #[test]
-fn time_limits_have_libpqs_units_and_our_defaults() {
+fn timeouts_have_libpqs_units_and_our_defaults() {
     let seconds = |n| Some(Duration::from_secs(n));
     let ours = Keepalives { idle: seconds(3), interval: seconds(1), count: Some(3) };
     let plain = target("postgres://u@h");
@@ -627,7 +636,7 @@ fn time_limits_have_libpqs_units_and_our_defaults() {
 }
 
 #[test]
-fn only_a_server_that_writes_will_do() {
+fn target_session_attrs_must_allow_writing() {
     let attrs = |value| target(&format!("host=h user=u {value}")).target_session_attrs;
     assert_eq!(attrs(""), SessionAttrs::Any);
     assert_eq!(attrs("target_session_attrs=any"), SessionAttrs::Any);
@@ -641,7 +650,7 @@ fn only_a_server_that_writes_will_do() {
 }
 
 #[test]
-fn channel_binding_is_libpqs() {
+fn channel_binding_is_as_in_libpq() {
     let binding = |value| target(&format!("host=h user=u {value}")).channel_binding;
     assert_eq!(binding(""), ChannelBinding::Prefer);
     assert_eq!(binding("channel_binding=disable"), ChannelBinding::Disable);
@@ -650,7 +659,7 @@ fn channel_binding_is_libpqs() {
 }
 
 #[test]
-fn the_application_is_called_premigrate_unless_told_otherwise() {
+fn the_application_name_is_premigrate_by_default() {
     let name = |value| target(&format!("host=h user=u {value}")).application_name;
     assert_eq!(name(""), "premigrate");
     assert_eq!(name("fallback_application_name=f"), "f");
@@ -658,7 +667,7 @@ fn the_application_is_called_premigrate_unless_told_otherwise() {
 }
 
 #[test]
-fn without_a_password_the_password_file_is_named() {
+fn without_a_password_there_is_a_password_file() {
     let home = ("HOME", "/home/app");
     let passfile = |text, env: &[(&str, &str)]| with(Some(text), env).unwrap().passfile;
     let bare = "postgres://u@h";
@@ -674,18 +683,18 @@ fn without_a_password_the_password_file_is_named() {
 }
 
 #[test]
-fn what_other_programs_put_into_the_url_is_set_aside_with_a_note() {
+fn parameters_of_other_programs_are_ignored_with_a_note() {
     let query = "schema=app&pgbouncer=true&search_path=x&pool_max_conns=3&currentSchema=y&supa=z";
     assert_eq!(
         target(&format!("postgresql+asyncpg://u:p@h/d?{query}")).notes,
         [
-            "DATABASE_URL: the driver in the URL's scheme is set aside, it makes no difference here",
-            "DATABASE_URL: schema is set aside, it is for Prisma",
-            "DATABASE_URL: pgbouncer is set aside, it is for Prisma",
-            "DATABASE_URL: search_path is set aside, it is for a driver that sends session settings",
-            "DATABASE_URL: pool_max_conns is set aside, it is for a connection pool",
-            "DATABASE_URL: currentSchema is set aside, it is for another driver",
-            "DATABASE_URL: supa is set aside, it is for a connection pool",
+            "DATABASE_URL: ignoring the driver in the URL's scheme",
+            "DATABASE_URL: ignoring schema, a parameter of Prisma",
+            "DATABASE_URL: ignoring pgbouncer, a parameter of Prisma",
+            "DATABASE_URL: ignoring search_path, a parameter of drivers that set session parameters",
+            "DATABASE_URL: ignoring pool_max_conns, a parameter of connection pools",
+            "DATABASE_URL: ignoring currentSchema, a parameter of other drivers",
+            "DATABASE_URL: ignoring supa, a parameter of connection pools",
         ]
     );
     for key in
@@ -698,7 +707,7 @@ fn what_other_programs_put_into_the_url_is_set_aside_with_a_note() {
 }
 
 #[test]
-fn parameters_of_libpq_that_change_nothing_are_accepted_in_silence() {
+fn parameters_of_libpq_that_change_nothing_are_ignored_silently() {
     let text = "host=h user=u gssencmode=prefer krbsrvname=x gsslib=gssapi gssdelegation=0 \
                 client_encoding=UTF8 encoding=utf-8 sslcompression=1 sslsni=1 sslcertmode=allow \
                 sslnegotiation=postgres ssl_min_protocol_version=TLSv1.2 replication=off \
@@ -708,7 +717,7 @@ fn parameters_of_libpq_that_change_nothing_are_accepted_in_silence() {
 }
 
 #[test]
-fn parameters_of_libpq_that_cannot_be_honoured_are_refused() {
+fn parameters_of_libpq_that_are_not_supported_are_rejected() {
     for (param, words) in [
         ("client_encoding=latin1", "client_encoding is supported only as utf8"),
         ("gssencmode=require", "gssencmode is supported only as disable or prefer"),
@@ -738,35 +747,35 @@ fn parameters_of_libpq_that_cannot_be_honoured_are_refused() {
 }
 
 #[test]
-fn an_unknown_parameter_is_named_unless_it_may_be_a_piece_of_a_password() {
+fn an_unknown_parameter_is_named_unless_it_may_be_part_of_a_password() {
     check_errors(&[
         ("postgres://u:p@h/d?sslmod=require", "sslmod is not a connection parameter"),
         ("postgres://h/d?sslmod=require", "sslmod is not a connection parameter"),
         ("host=h sslmod=require", "sslmod is not a connection parameter"),
         ("host=h password='p' sslmod=require", "sslmod is not a connection parameter"),
-        ("host=h password=a b=c", "one of its parameters is unknown"),
-        ("postgres://h/d?password=a&b=c", "one of its parameters is unknown"),
-        ("postgres://u:p?b=c", "one of its parameters is unknown"),
-        ("postgres://u@h/d?ssl-mode=require", "one of its parameters is unknown"),
+        ("host=h password=a b=c", "unknown connection parameter"),
+        ("postgres://h/d?password=a&b=c", "unknown connection parameter"),
+        ("postgres://u:p?b=c", "unknown connection parameter"),
+        ("postgres://u@h/d?ssl-mode=require", "unknown connection parameter"),
     ]);
 }
 
 #[test]
-fn what_is_not_for_postgresql_is_explained() {
+fn connection_strings_of_other_systems_get_a_hint() {
     check_errors(&[
         ("", "is empty"),
         (" '' ", "is empty"),
-        ("jdbc:postgresql://h/d?user=u", "drop the leading `jdbc:`"),
+        ("jdbc:postgresql://h/d?user=u", "remove the leading `jdbc:`"),
         ("prisma://accelerate.prisma-data.net/?api_key=x", "Prisma's proxy"),
         ("prisma+postgres://localhost:51213/?api_key=x", "Prisma's proxy"),
-        ("mysql://u:p@h/d", "another kind of database"),
-        ("mysql+pymysql://u:p@h/d", "another kind of database"),
-        ("file:./dev.db", "another kind of database"),
+        ("mysql://u:p@h/d", "another database system"),
+        ("mysql+pymysql://u:p@h/d", "another database system"),
+        ("file:./dev.db", "another database system"),
         ("https://ref.supabase.co", "web address"),
-        ("psql://u:p@h/d", "write postgres:// instead"),
-        ("postgres+ssl://u:p@h/d", "write postgres:// instead, and add sslmode=require"),
-        ("PostgreSQL+TLS://u:p@h/d", "write postgres:// instead, and add sslmode=require"),
-        ("postgres:u:p@h/d", "`//` must follow"),
+        ("psql://u:p@h/d", "use postgres://"),
+        ("postgres+ssl://u:p@h/d", "use postgres:// and add sslmode=require"),
+        ("PostgreSQL+TLS://u:p@h/d", "use postgres:// and add sslmode=require"),
+        ("postgres:u:p@h/d", "must be followed by `://`"),
         ("u:p@h/d", "neither a URL"),
         ("h:5432/d", "neither a URL"),
         ("app", "neither a URL"),
@@ -774,14 +783,14 @@ fn what_is_not_for_postgresql_is_explained() {
         ("Host = h ; Username = u", "ADO.NET"),
         ("Server=h; Port=5432; User Id=u", "ADO.NET"),
         ("host=h;database=d", "ADO.NET"),
-        ("psql 'postgresql://u:p@h/d?sslmode=require'", "something stands before postgres://"),
-        ("DATABASE_URL=postgres://u:p@h/d", "something stands before postgres://"),
+        ("psql 'postgresql://u:p@h/d?sslmode=require'", "there is text before postgres://"),
+        ("DATABASE_URL=postgres://u:p@h/d", "there is text before postgres://"),
     ]);
     check(&[("host=h user=u password=a;b=c", "u:a;b=c@h:5432/u")]);
 }
 
 #[test]
-fn no_error_and_no_debug_output_holds_a_password() {
+fn no_error_and_no_debug_output_contains_a_password() {
     let broken = [
         "S3CR3T",
         "S3CR3T==",
@@ -842,8 +851,8 @@ fn no_error_and_no_debug_output_holds_a_password() {
         "Password=S3CR3T;Host=h",
     ];
     for text in broken {
-        let invalid = with(Some(text), &[("PGPASSWORD", "S3CR3T")]).expect_err(text);
-        let shown = format!("{invalid} {invalid:?}");
+        let error = with(Some(text), &[("PGPASSWORD", "S3CR3T")]).expect_err(text);
+        let shown = format!("{error} {error:?}");
         assert!(!shown.contains("S3CR3T"), "{text}: {shown}");
     }
     let read = [

@@ -1,12 +1,12 @@
-//! postgres://USER:PASSWORD@HOST:PORT,.../DATABASE?KEY=VALUE&... taken apart as libpq does, and as
-//! people mean it where libpq would take a piece of a raw password for the host. Where both
-//! readings are possible the URL is refused: a guess could send the password to the wrong host.
+//! Parses postgres://USER:PASSWORD@HOST:PORT,.../DATABASE?KEY=VALUE&... as libpq does, and as people
+//! mean it where libpq would take a part of an unencoded password for the host. A URL that can be
+//! read both ways is rejected: a wrong guess would send the password to another host.
 
 use super::Problem;
-use super::keywords::{self, Param, is_about_password};
+use super::keywords::{self, Param, mentions_password};
 
-/// Takes apart what follows `postgres://`. Later parameters replace earlier ones, so the query the
-/// authority.
+/// Parses what follows `postgres://`. Later parameters replace earlier ones, and so the query
+/// replaces the authority.
 pub fn parse(rest: &str) -> Result<Vec<Param>, Problem> {
     let (head, query) = split_query(rest);
     let (userinfo, authority, dbname) = split_head(head)?;
@@ -23,32 +23,33 @@ pub fn parse(rest: &str) -> Result<Vec<Param>, Problem> {
     for (key, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
         params.push(Param::new(key, decode(part)?));
     }
-    // Before a raw `@`, after a password, and where no `@` ends the credentials, what looks like a
-    // key may be a piece of the password.
-    let mut nameable = !query.contains('@') && (!userinfo.is_empty() || !head.contains(':'));
+    // Before an unencoded `@`, after a password, and where no `@` ends the credentials, what looks
+    // like a key may be part of the password.
+    let mut safe_to_print = !query.contains('@') && (!userinfo.is_empty() || !head.contains(':'));
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').map_or((part, None), |(k, v)| (k, Some(v)));
-        let mut param = Param { key: decode(key)?, value: String::new(), nameable };
+        let mut param = Param { key: decode(key)?, value: String::new(), safe_to_print };
         param.value = match value {
             Some(value) => decode(value)?,
             None => return Err(keywords::no_value(&param.key)),
         };
-        nameable &= ![&param.key, &param.value].into_iter().any(|text| is_about_password(text));
+        safe_to_print &=
+            ![&param.key, &param.value].into_iter().any(|text| mentions_password(text));
         params.push(param);
     }
     Ok(params)
 }
 
-/// Cuts at the `?` that a known keyword follows: a query may hold an `@`, and a password a `?`.
-/// Failing that, at the first `?` behind the credentials.
+/// Splits at the `?` before a known keyword, since a query may contain `@`, and a password `?`; or
+/// else at the first `?` after the credentials.
 fn split_query(rest: &str) -> (&str, &str) {
     let known = rest.match_indices('?').map(|(at, _)| at).find(|at| {
         let key = rest.get(at + 1..).and_then(|query| query.split_once('='));
         key.is_some_and(|(key, _)| keywords::lookup(key).is_some())
     });
     let host = rest.rfind('@').unwrap_or(0);
-    let behind = || rest.get(host..).and_then(|tail| tail.find('?')).map(|at| host + at);
-    match known.or_else(behind) {
+    let after_credentials = || rest.get(host..).and_then(|tail| tail.find('?')).map(|at| host + at);
+    match known.or_else(after_credentials) {
         Some(at) => (rest.get(..at).unwrap_or(rest), rest.get(at + 1..).unwrap_or("")),
         None => (rest, ""),
     }
@@ -96,7 +97,7 @@ fn hosts(authority: &str) -> Result<(String, String), Problem> {
     Ok((names.join(","), ports.join(",")))
 }
 
-/// Percent-decodes; a `%` that begins no escape stands for itself, as in passwords like `100%`.
+/// Percent-decodes; a `%` that begins no escape is literal, as in passwords like `100%`.
 fn decode(text: &str) -> Result<String, Problem> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,7 @@
-//! What a server's certificate says, for the message about one that does not pass.
+//! The server's certificate, for the message where it could not be verified.
 //!
-//! The handshake that refused it keeps it to itself, so it is fetched once more, unverified, and
-//! nothing is said on that connection.
+//! native-tls does not give it out after a failed handshake, so that it is fetched on a second
+//! connection, without verification. Nothing else is sent on that connection.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,28 +13,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::postgres::socket::Socket;
 
-/// A server's certificate, in words.
+/// The fields of a certificate, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Whose it is.
     pub subject: String,
-    /// Who made it.
     pub issuer: String,
-    /// The hosts that it is for.
+    /// Host names and addresses.
     pub names: Vec<String>,
-    /// When it begins.
     pub not_before: String,
-    /// When it ends.
     pub not_after: String,
-    /// Whether that is past.
-    pub is_over: bool,
+    pub has_expired: bool,
 }
 
-/// PostgreSQL's question whether TLS is spoken.
+/// PostgreSQL's SSLRequest.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 impl Certificate {
-    /// Asks the server at the other end for it.
     pub async fn of_server(mut socket: Socket, host: &str) -> Option<Certificate> {
         socket.write_all(&SSL_REQUEST).await.ok()?;
         if socket.read_u8().await.ok()? != b'S' {
@@ -48,10 +42,10 @@ impl Certificate {
         let connector = tokio_native_tls::TlsConnector::from(connector);
         let stream = connector.connect(host, socket).await.ok()?;
         let certificate = stream.get_ref().peer_certificate().ok()??;
-        Certificate::read(&certificate.to_der().ok()?)
+        Certificate::parse(&certificate.to_der().ok()?)
     }
 
-    fn read(der: &[u8]) -> Option<Certificate> {
+    fn parse(der: &[u8]) -> Option<Certificate> {
         let x509 = X509::from_der(der).ok()?;
         let alternatives = x509.subject_alt_names();
         let mut names: Vec<String> = alternatives
@@ -65,7 +59,7 @@ impl Certificate {
                 name => name,
             })
             .collect();
-        // Only without alternatives does the common name count.
+        // The common name counts only without alternative names.
         if names.is_empty() {
             names = entries(x509.subject_name(), Some(Nid::COMMONNAME));
         }
@@ -76,7 +70,7 @@ impl Certificate {
             names,
             not_before: time(x509.not_before()),
             not_after: time(x509.not_after()),
-            is_over: *x509.not_after() < *now,
+            has_expired: *x509.not_after() < *now,
         })
     }
 }
@@ -85,7 +79,7 @@ fn time(time: &Asn1TimeRef) -> String {
     clean(&time.to_string())
 }
 
-/// The parts of a name: `CN=...`; of one kind only, without saying which.
+/// The entries of a name, as `CN=...`; or the values of one kind only.
 fn entries(name: &X509NameRef, only: Option<Nid>) -> Vec<String> {
     let mut parts = Vec::new();
     for entry in name.entries() {
@@ -110,7 +104,7 @@ fn address(bytes: &[u8]) -> Option<String> {
     v4().or_else(|_| v6()).ok().map(|address| address.to_string())
 }
 
-/// What a stranger wrote, fit for a terminal.
+/// Without control characters, since the peer is not authenticated.
 fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -1,6 +1,5 @@
-//! What goes wrong with TLS, as data, and the one sentence for each: what it is, and the cure.
-//!
-//! OpenSSL's verdict on a certificate comes in words only, of the version that is compiled in.
+//! Errors of TLS, each with its message. The result of verifying a certificate is recognized by the
+//! text of the OpenSSL version that is compiled in, since native-tls has no code for it.
 
 use std::error::Error as _;
 use std::{fmt, io};
@@ -9,72 +8,61 @@ use openssl::error::ErrorStack;
 use openssl::ssl;
 
 use super::certificate::Certificate;
+use crate::postgres::socket::PreAuthError;
 
-/// Why there is no TLS with this server, or none to be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsError {
-    /// The server said no to TLS.
     NotOffered,
-    /// The server said neither yes nor no to TLS, but that something is wrong with it.
+    /// The server answered the TLS request with an error.
     AnsweredWithError,
-    /// What goes on after the yes is not TLS, nor PostgreSQL.
-    Garbage(String),
-    /// The server's certificate does not pass.
+    /// The peer is not a PostgreSQL server that speaks TLS.
+    PreAuth(PreAuthError),
     Unverified(Box<Unverified>),
-    /// The server wants a certificate of ours, and we have none; its words.
+    /// The server requires a client certificate, and none is given; with its message.
     CertificateWanted(String),
-    /// The server does not take our certificate; OpenSSL's words.
-    CertificateRefused(String),
-    /// Something that was given to us for TLS is of no use.
+    /// The server rejected the client certificate; with OpenSSL's reason.
+    CertificateRejected(String),
+    /// A certificate or key that is given cannot be used.
     Unusable {
-        /// The parameter that gives it.
         parameter: &'static str,
-        /// The file, or a word for the text itself.
-        place: String,
-        /// What is wrong.
-        why: String,
+        /// The file, or `given as text`.
+        source: String,
+        problem: String,
     },
-    /// The connection ended during the handshake.
+    /// The connection was closed.
     Cut(String),
-    /// The handshake failed otherwise; OpenSSL's words.
+    /// The handshake failed for another reason, in OpenSSL's words.
     Handshake(String),
 }
 
-/// A certificate that does not pass.
+/// A server's certificate that could not be verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unverified {
-    /// What is wrong with it.
-    pub fault: VerifyError,
-    /// Whom we meant to connect to.
+    pub error: VerifyError,
     pub host: String,
-    /// Which roots are trusted.
-    pub trusted: String,
-    /// The certificate, if a second look could be had.
-    pub seen: Option<Certificate>,
+    /// A description of the roots.
+    pub trusted_roots: String,
+    /// Fetched on a second connection, where that succeeded.
+    pub certificate: Option<Certificate>,
 }
 
-/// What is wrong with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyError {
-    /// Its time, or that of one that it rests on, is over.
+    /// The certificate, or one in its chain.
     Expired,
-    /// Its time has not come.
     NotYetValid,
-    /// It is for another host.
     WrongHost,
-    /// It rests on nothing that is trusted.
     UnknownAuthority,
-    /// It rests on itself alone, and is not trusted.
     SelfSigned,
-    /// OpenSSL's words.
+    /// OpenSSL's reason.
     Other(String),
 }
 
 impl VerifyError {
-    /// By the words in which OpenSSL ends its error: `...: (certificate has expired)`.
-    fn said(error: &str) -> Option<VerifyError> {
-        let (_, verdict) = error.strip_suffix(')')?.rsplit_once('(')?;
-        Some(match verdict {
+    /// From the end of OpenSSL's error: `...: (certificate has expired)`.
+    fn parse(error: &str) -> Option<VerifyError> {
+        let (_, reason) = error.strip_suffix(')')?.rsplit_once('(')?;
+        Some(match reason {
             "certificate has expired" => VerifyError::Expired,
             not_yet if not_yet.starts_with("certificate is not yet valid") => {
                 VerifyError::NotYetValid
@@ -90,65 +78,75 @@ impl VerifyError {
     }
 }
 
-/// TLS's number for "no certificate, no connection".
+/// The TLS alert `certificate_required`.
 const CERTIFICATE_REQUIRED: i32 = 116;
-/// Its numbers for what is wrong with our certificate, from "bad" to "unknown authority".
+/// The TLS alerts from `bad_certificate` to `unknown_ca`.
 const CERTIFICATE_ALERTS: std::ops::RangeInclusive<i32> = 42..=48;
-/// OpenSSL's number for the system itself, and where in a code is the system's own number.
-const SYSTEM: i32 = 2;
-const SYSTEM_MASK: std::ffi::c_ulong = 0x7fff_ffff;
-/// Its number for a connection that ends in the middle.
+/// OpenSSL's `ERR_LIB_SYS`, and the bits of a code that are the system's errno.
+const ERR_LIB_SYS: i32 = 2;
+const ERRNO_MASK: std::ffi::c_ulong = 0x7fff_ffff;
+/// OpenSSL's `SSL_R_UNEXPECTED_EOF_WHILE_READING`.
 const UNEXPECTED_EOF: i32 = 294;
+/// OpenSSL's `SSL_R_WRONG_VERSION_NUMBER`: what came first is not a TLS record.
+const WRONG_VERSION_NUMBER: i32 = 267;
 
 impl TlsError {
-    /// Why a handshake failed.
-    pub(super) fn of_handshake(error: &native_tls::Error, host: &str, trusted: &str) -> TlsError {
-        let words = error.to_string();
-        if words.contains("certificate verify failed")
-            && let Some(fault) = VerifyError::said(&words)
+    pub(super) fn of_handshake(
+        error: &native_tls::Error,
+        host: &str,
+        trusted_roots: &str,
+    ) -> TlsError {
+        let text = error.to_string();
+        if text.contains("certificate verify failed")
+            && let Some(error) = VerifyError::parse(&text)
         {
-            let (host, trusted) = (host.to_owned(), trusted.to_owned());
-            return TlsError::Unverified(Box::new(Unverified { fault, host, trusted, seen: None }));
+            return TlsError::Unverified(Box::new(Unverified {
+                error,
+                host: host.to_owned(),
+                trusted_roots: trusted_roots.to_owned(),
+                certificate: None,
+            }));
         }
         let source = error.source();
         if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
             return TlsError::of_openssl(stack);
         }
+        let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+        if let Some(error) = io.and_then(PreAuthError::of_io) {
+            return TlsError::PreAuth(error);
+        }
         match source {
-            Some(io) if is_garbage(io) => TlsError::Garbage(io.to_string()),
-            Some(io) => TlsError::Cut(io.to_string()),
-            None if words.contains("unexpected EOF") => TlsError::Cut(words),
-            None => TlsError::Handshake(words),
+            Some(source) => TlsError::Cut(source.to_string()),
+            None if text.contains("unexpected EOF") => TlsError::Cut(text),
+            None => TlsError::Handshake(text),
         }
     }
 
-    /// Why a connection ended before or after the handshake: under TLS 1.3 the server judges our
-    /// certificate only then.
+    /// The error of TLS that ended a connection, after the handshake too: under TLS 1.3 the server
+    /// verifies our certificate only then.
     pub fn of_io(error: &io::Error) -> Option<TlsError> {
-        let error = error.get_ref()?;
-        if let Some(trouble) = error.downcast_ref::<TlsError>() {
-            return Some(trouble.clone());
-        }
-        Some(TlsError::of_openssl(error.downcast_ref::<ssl::Error>()?.ssl_error()?))
+        let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
+        Some(TlsError::of_openssl(error.ssl_error()?))
     }
 
     fn of_openssl(stack: &ErrorStack) -> TlsError {
         let Some(first) = stack.errors().first() else {
             return TlsError::Handshake(stack.to_string());
         };
-        if first.library_code() == SYSTEM {
-            let number = i32::try_from(first.code() & SYSTEM_MASK).unwrap_or_default();
+        if first.library_code() == ERR_LIB_SYS {
+            let number = i32::try_from(first.code() & ERRNO_MASK).unwrap_or_default();
             return TlsError::Cut(io::Error::from_raw_os_error(number).to_string());
         }
-        let words = first.reason().unwrap_or("no reason is given").to_owned();
-        // What the other side says of us has TLS's number for it, and a thousand.
+        let reason = first.reason().unwrap_or("no reason is given").to_owned();
+        // OpenSSL adds 1000 to the number of an alert.
         match first.reason_code() {
-            code if code - 1000 == CERTIFICATE_REQUIRED => TlsError::CertificateWanted(words),
+            code if code - 1000 == CERTIFICATE_REQUIRED => TlsError::CertificateWanted(reason),
             code if CERTIFICATE_ALERTS.contains(&(code - 1000)) => {
-                TlsError::CertificateRefused(words)
+                TlsError::CertificateRejected(reason)
             }
-            UNEXPECTED_EOF => TlsError::Cut(words),
-            _ => TlsError::Handshake(words),
+            UNEXPECTED_EOF => TlsError::Cut(reason),
+            WRONG_VERSION_NUMBER => TlsError::PreAuth(PreAuthError::NotPostgres),
+            _ => TlsError::Handshake(reason),
         }
     }
 
@@ -157,7 +155,7 @@ impl TlsError {
         matches!(self, TlsError::Cut(_) | TlsError::AnsweredWithError)
     }
 
-    /// Whether it is what we were told that is wrong, and not the server.
+    /// Whether our configuration is wrong, and not the server.
     pub fn is_config_error(&self) -> bool {
         matches!(self, TlsError::Unusable { .. })
     }
@@ -170,96 +168,92 @@ pub(super) fn reason(error: &native_tls::Error) -> String {
     reason.map_or_else(|| error.to_string(), str::to_owned)
 }
 
-fn is_garbage(error: &(dyn std::error::Error + 'static)) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
-}
-
 impl std::error::Error for TlsError {}
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TlsError::NotOffered => f.write_str(
-                "the server does not support TLS, which sslmode demands; turn TLS on there, or use \
-                 sslmode=prefer",
+                "the server does not support TLS, but sslmode requires it; enable TLS on the server, \
+                 or use sslmode=prefer",
             ),
             TlsError::AnsweredWithError => f.write_str(
-                "the server answered the question for TLS with an error, as one does that has no \
-                 room for a session",
+                "the server answered the TLS request with an error; it may have no free connection \
+                 slot",
             ),
-            TlsError::Garbage(why) => f.write_str(why),
+            TlsError::PreAuth(error) => error.fmt(f),
             TlsError::Unverified(unverified) => unverified.fmt(f),
-            TlsError::CertificateWanted(words) => write!(
+            TlsError::CertificateWanted(reason) => write!(
                 f,
-                "the server wants a client certificate, and none is given; give one with sslcert \
-                 and sslkey, or in PGSSLCERT and PGSSLKEY ({words})"
+                "the server requires a client certificate; set sslcert and sslkey, or PGSSLCERT and \
+                 PGSSLKEY ({reason})"
             ),
-            TlsError::CertificateRefused(words) => {
-                write!(f, "the server does not take the client certificate of sslcert ({words})")
+            TlsError::CertificateRejected(reason) => {
+                write!(f, "the server rejected the client certificate in sslcert ({reason})")
             }
-            TlsError::Unusable { parameter, place, why } => {
-                write!(f, "{parameter} ({place}) {why}")
+            TlsError::Unusable { parameter, source, problem } => {
+                write!(f, "{parameter} ({source}) {problem}")
             }
-            TlsError::Cut(why) => {
-                write!(f, "the connection ended during the TLS handshake ({why})")
+            TlsError::Cut(reason) => {
+                write!(f, "the connection was closed during the TLS handshake ({reason})")
             }
-            TlsError::Handshake(why) => write!(f, "TLS failed ({why})"),
+            TlsError::Handshake(reason) => write!(f, "the TLS handshake failed ({reason})"),
         }
     }
 }
 
 impl fmt::Display for Unverified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unverified { fault, host, trusted, seen } = self;
-        let from = |what: fn(&Certificate) -> &String| {
-            seen.as_ref().map_or(String::new(), |seen| format!(" {}", what(seen)))
+        let Unverified { error, host, trusted_roots, certificate } = self;
+        let name = |name: fn(&Certificate) -> &String| match certificate {
+            Some(certificate) => format!(" {}", name(certificate)),
+            None => String::new(),
         };
-        match fault {
-            VerifyError::Expired => match seen {
-                Some(seen) if seen.is_over => write!(
+        match error {
+            VerifyError::Expired => match certificate {
+                Some(certificate) if certificate.has_expired => write!(
                     f,
-                    "the server's certificate has expired, on {}; it has to be renewed there",
-                    seen.not_after
+                    "the server's certificate expired on {}; renew it on the server",
+                    certificate.not_after
                 ),
                 _ => f.write_str(
-                    "a certificate that the server's rests on has expired; it has to be renewed",
+                    "a certificate in the chain of the server's certificate has expired; renew it",
                 ),
             },
             VerifyError::NotYetValid => {
-                write!(f, "the server's certificate is not valid yet")?;
-                if let Some(seen) = seen {
-                    write!(f, ", only from {}", seen.not_before)?;
+                f.write_str("the server's certificate is not valid yet")?;
+                if let Some(certificate) = certificate {
+                    write!(f, ", only from {}", certificate.not_before)?;
                 }
-                f.write_str("; is the clock right, here and where it was issued?")
+                f.write_str("; check the clock of this host, and of the one that issued it")
             }
             VerifyError::WrongHost => {
-                write!(f, "the server's certificate is not for {host}")?;
-                match seen.as_ref().map(|seen| seen.names.join(", ")) {
-                    Some(names) if names.is_empty() => f.write_str(", and names no host at all")?,
-                    Some(names) => write!(f, ", but for {names}")?,
+                write!(f, "the server's certificate is not valid for {host}")?;
+                match certificate.as_ref().map(|certificate| certificate.names.join(", ")) {
+                    Some(names) if names.is_empty() => f.write_str(", and names no host")?,
+                    Some(names) => write!(f, ", only for {names}")?,
                     None => {}
                 }
                 f.write_str(
-                    "; connect by a name that it bears, or use sslmode=verify-ca, which compares \
-                     no names",
+                    "; connect by a name in the certificate, or use sslmode=verify-ca, which does \
+                     not compare names",
                 )
             }
             VerifyError::UnknownAuthority => write!(
                 f,
-                "the server's certificate comes from an authority{} that is not trusted here; \
-                 trusted are {trusted}; give the authority's root with sslrootcert, or in \
-                 PGSSLROOTCERT",
-                from(|seen| &seen.issuer),
+                "the server's certificate was issued by an untrusted authority{}; trusted are \
+                 {trusted_roots}; set sslrootcert or PGSSLROOTCERT to the root certificate of the \
+                 authority",
+                name(|certificate| &certificate.issuer),
             ),
             VerifyError::SelfSigned => write!(
                 f,
-                "the server's certificate{} is self-signed, and not trusted here; trusted are \
-                 {trusted}; give it with sslrootcert, or in PGSSLROOTCERT",
-                from(|seen| &seen.subject),
+                "the server's certificate{} is self-signed and not trusted; trusted are \
+                 {trusted_roots}; set sslrootcert or PGSSLROOTCERT to this certificate",
+                name(|certificate| &certificate.subject),
             ),
-            VerifyError::Other(words) => {
-                write!(f, "the server's certificate does not pass ({words})")
+            VerifyError::Other(reason) => {
+                write!(f, "could not verify the server's certificate ({reason})")
             }
         }
     }

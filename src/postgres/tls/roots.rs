@@ -1,6 +1,5 @@
-//! What TLS is built from: the roots that the mode needs, and the certificate that we show.
-//!
-//! Read when the server has said yes to TLS, and not before. Each fault names the parameter.
+//! The roots that certificates are verified against, and our client certificate. They are read only
+//! after the server has accepted TLS.
 
 use std::path::Path;
 
@@ -11,23 +10,22 @@ use openssl::x509::X509;
 use super::TlsError;
 use crate::postgres::conninfo::{ClientCert, Pem, RootCert};
 
-/// Mozilla's roots, which we carry: when the crate was published, which gives no date of its own, and
-/// which version it is.
-pub const CARRIED_ROOTS: &str = "Mozilla's roots of 2026-10-23 (webpki-root-certs 1.0.11)";
+/// Mozilla's roots, which are compiled in. The crate has no date of its own; this is when it was
+/// published.
+pub const BUILT_IN_ROOTS: &str = "Mozilla's roots of 2026-10-23 (webpki-root-certs 1.0.11)";
 
-/// What to verify against.
 pub enum Roots {
-    /// Only these; and a word for them.
+    /// Only these, with a description.
     Only(Vec<native_tls::Certificate>, String),
-    /// The system's, which native-tls finds and loads.
+    /// Found and loaded by native-tls.
     System,
 }
 
 impl Roots {
-    /// For a mode that verifies: those that were named, or the system's, or where the system has
-    /// none, as in an image from scratch, Mozilla's, which we carry.
-    pub fn of(named: Option<&RootCert>) -> Result<Roots, TlsError> {
-        match named {
+    /// Those that are given, or the system's, or where it has none, as in an image from scratch,
+    /// Mozilla's.
+    pub fn of(given: Option<&RootCert>) -> Result<Roots, TlsError> {
+        match given {
             Some(RootCert::File(pem)) => Roots::from_pem(pem),
             Some(RootCert::IfThere(path)) if path.exists() => Roots::from_pem(&path.clone().into()),
             Some(RootCert::System | RootCert::IfThere(_)) | None => {
@@ -41,29 +39,29 @@ impl Roots {
     }
 
     fn from_pem(pem: &Pem) -> Result<Roots, TlsError> {
-        let none = || unusable("sslrootcert", pem, "holds no certificate in PEM form".to_owned());
+        let no_certificate =
+            || unusable("sslrootcert", pem, "contains no certificate in PEM form".to_owned());
         let roots = native_tls::Certificate::stack_from_pem(&read("sslrootcert", pem)?);
-        let roots = roots.map_err(|_| none())?;
+        let roots = roots.map_err(|_| no_certificate())?;
         if roots.is_empty() {
-            return Err(none());
+            return Err(no_certificate());
         }
-        let name = match pem {
+        let description = match pem {
             Pem::File(path) => format!("the roots in {}", path.display()),
             Pem::Text(_) => "the roots given as text".to_owned(),
         };
-        Ok(Roots::Only(roots, name))
+        Ok(Roots::Only(roots, description))
     }
 
-    /// A word for them.
-    pub fn name(&self) -> &str {
+    pub fn description(&self) -> &str {
         match self {
-            Roots::Only(_, name) => name,
+            Roots::Only(_, description) => description,
             Roots::System => "the system's roots",
         }
     }
 }
 
-/// Where the environment names roots, they have to be there.
+/// Roots that the environment names must exist.
 fn system_has_roots() -> Result<bool, TlsError> {
     for parameter in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         if let Some(given) = std::env::var_os(parameter).filter(|given| !given.is_empty()) {
@@ -75,12 +73,12 @@ fn system_has_roots() -> Result<bool, TlsError> {
             if is_there {
                 return Ok(true);
             }
-            return Err(unusable(parameter, &Pem::File(given.into()), "is not there".to_owned()));
+            return Err(unusable(parameter, &Pem::File(given.into()), "does not exist".to_owned()));
         }
     }
     let found = openssl_probe::probe();
-    let holds = |path: &Path| path.metadata().is_ok_and(|file| file.len() > 0);
-    // OpenSSL finds a root by its name's hash, with `.0` after it.
+    let is_filled = |path: &Path| path.metadata().is_ok_and(|file| file.len() > 0);
+    // OpenSSL looks a root up by the hash of its name, with `.0` appended.
     let is_hashed = |folder: &Path| {
         let entries = std::fs::read_dir(folder);
         entries.is_ok_and(|mut entries| {
@@ -89,7 +87,7 @@ fn system_has_roots() -> Result<bool, TlsError> {
             })
         })
     };
-    Ok(found.cert_file.is_some_and(|file| holds(&file))
+    Ok(found.cert_file.is_some_and(|file| is_filled(&file))
         || found.cert_dir.iter().any(|folder| is_hashed(folder)))
 }
 
@@ -99,10 +97,10 @@ fn mozillas() -> Result<Roots, TlsError> {
         .map(|der| native_tls::Certificate::from_der(der))
         .collect::<Result<_, _>>()
         .map_err(|error| TlsError::Handshake(error.to_string()))?;
-    Ok(Roots::Only(roots, "Mozilla's roots, which premigrate carries".to_owned()))
+    Ok(Roots::Only(roots, "Mozilla's roots, which are built into premigrate".to_owned()))
 }
 
-/// What we identify ourselves with, if there is such a thing.
+/// The client certificate and its key, if they exist.
 pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsError> {
     let ClientCert { cert, key, password, if_there } = given;
     if let (true, Pem::File(path)) = (*if_there, cert)
@@ -113,25 +111,28 @@ pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsError> {
     let password = password.as_ref().map(|password| password.expose());
     let certificate = read("sslcert", cert)?;
     let private = private_key(&read("sslkey", key)?, password).ok_or_else(|| {
-        let why = match password {
-            None => "is no private key, or is encrypted: then give its passphrase with sslpassword",
-            Some(_) => "is no private key, or sslpassword is not its passphrase",
+        let problem = match password {
+            None => {
+                "is not a private key, or is encrypted (then set sslpassword to its passphrase)"
+            }
+            Some(_) => "is not a private key, or sslpassword is not its passphrase",
         };
-        unusable("sslkey", key, why.to_owned())
+        unusable("sslkey", key, problem.to_owned())
     })?;
-    let none = || unusable("sslcert", cert, "holds no certificate in PEM form".to_owned());
+    let no_certificate =
+        || unusable("sslcert", cert, "contains no certificate in PEM form".to_owned());
     let public = X509::from_pem(&certificate).and_then(|first| first.public_key());
-    let public = public.map_err(|_| none())?;
+    let public = public.map_err(|_| no_certificate())?;
     if !private.public_eq(&public) {
-        let why = "does not belong to the certificate of sslcert".to_owned();
-        return Err(unusable("sslkey", key, why));
+        let problem = "does not belong to the certificate in sslcert".to_owned();
+        return Err(unusable("sslkey", key, problem));
     }
-    // native-tls reads PKCS#8 alone; people have keys of every kind.
-    let pkcs8 = private.private_key_to_pem_pkcs8().map_err(|_| none())?;
-    Identity::from_pkcs8(&certificate, &pkcs8).map(Some).map_err(|_| none())
+    // native-tls reads only PKCS#8.
+    let pkcs8 = private.private_key_to_pem_pkcs8().map_err(|_| no_certificate())?;
+    Identity::from_pkcs8(&certificate, &pkcs8).map(Some).map_err(|_| no_certificate())
 }
 
-/// An empty passphrase keeps OpenSSL from asking for one at the terminal.
+/// An empty passphrase keeps OpenSSL from prompting for one.
 fn private_key(key: &[u8], password: Option<&str>) -> Option<PKey<Private>> {
     PKey::private_key_from_pem_passphrase(key, password.unwrap_or_default().as_bytes())
         .or_else(|_| PKey::private_key_from_der(key))
@@ -142,12 +143,12 @@ fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsError> {
     match pem {
         Pem::Text(text) => Ok(text.expose().as_bytes().to_vec()),
         Pem::File(path) => std::fs::read(path)
-            .map_err(|error| unusable(parameter, pem, format!("cannot be read: {error}"))),
+            .map_err(|error| unusable(parameter, pem, format!("could not be read: {error}"))),
     }
 }
 
-fn unusable(parameter: &'static str, pem: &Pem, why: String) -> TlsError {
-    TlsError::Unusable { parameter, place: pem.to_string(), why }
+fn unusable(parameter: &'static str, pem: &Pem, problem: String) -> TlsError {
+    TlsError::Unusable { parameter, source: pem.to_string(), problem }
 }
 
 #[cfg(test)]
@@ -165,13 +166,13 @@ mod tests {
     const AUGUST_2026: i64 = 1_786_500_000;
     const AUGUST_2027: i64 = AUGUST_2026 + 365 * 86_400;
 
-    fn carried() -> Vec<X509> {
-        let Roots::Only(roots, _) = mozillas().unwrap() else { panic!("they are not carried") };
+    fn built_in() -> Vec<X509> {
+        let Roots::Only(roots, _) = mozillas().unwrap() else { panic!("they are not built in") };
         roots.iter().map(|root| X509::from_der(&root.to_der().unwrap()).unwrap()).collect()
     }
 
-    /// OpenSSL's verdict on what the server sent, at this time.
-    fn verdict(roots: Vec<X509>, host: &str, time: i64) -> Result<String, ErrorStack> {
+    /// OpenSSL's result for these certificates, at this time.
+    fn verify(roots: Vec<X509>, host: &str, time: i64) -> Result<String, ErrorStack> {
         let mut sent = X509::stack_from_pem(LETSENCRYPT)?.into_iter();
         let server = sent.next().unwrap();
         let mut others = Stack::new()?;
@@ -194,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn every_root_that_is_carried_is_an_authority_and_there_once() {
+    fn each_built_in_root_is_an_authority_and_occurs_once() {
         let mut subjects: Vec<_> =
-            carried().iter().map(|root| root.subject_name().to_der().unwrap()).collect();
+            built_in().iter().map(|root| root.subject_name().to_der().unwrap()).collect();
         assert_eq!(subjects.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len());
         assert!(subjects.len() > 100, "{}", subjects.len());
         subjects.sort();
@@ -205,18 +206,18 @@ mod tests {
     }
 
     #[test]
-    fn a_real_servers_certificate_passes_by_the_roots_that_are_carried() {
+    fn x() {
         for (host, time, words) in [
             ("letsencrypt.org", AUGUST_2026, "ok"),
             ("example.org", AUGUST_2026, "hostname mismatch"),
             ("letsencrypt.org", AUGUST_2027, "certificate has expired"),
         ] {
-            assert_eq!(verdict(carried(), host, time).unwrap(), words, "{host} {time}");
+            assert_eq!(verify(built_in(), host, time).unwrap(), words, "{host} {time}");
         }
-        let mut others = carried();
+        let mut others = built_in();
         others.retain(|root| !format!("{:?}", root.subject_name()).contains("ISRG Root X2"));
-        assert_eq!(others.len() + 1, carried().len());
+        assert_eq!(others.len() + 1, built_in().len());
         let words = "unable to get local issuer certificate";
-        assert_eq!(verdict(others, "letsencrypt.org", AUGUST_2026).unwrap(), words);
+        assert_eq!(verify(others, "letsencrypt.org", AUGUST_2026).unwrap(), words);
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates of the tests' own making: an authority, and what it signs.
+//! A certificate authority for the tests.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -26,11 +26,11 @@ pub struct Pair {
     pub key: PKey<Private>,
 }
 
-/// How a certificate is to be.
+/// The fields of a certificate.
 pub struct Wanted<'a> {
     pub subject: &'a str,
-    /// DNS names and addresses; none, and the subject is all there is. `DNS:` makes a name even of an
-    /// address.
+    /// DNS names and addresses; with the prefix `DNS:`, an address as a DNS name. If empty, the subject
+    /// counts.
     pub names: &'a [&'a str],
     /// Days from now.
     pub valid: (i64, i64),
@@ -54,7 +54,7 @@ fn make(wanted: &Wanted, key: &PKey<Private>, issuer: Option<&Authority>, is_ca:
     let serial = BigNum::from_u32(1 + rand_serial()).unwrap();
     builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&name).unwrap();
-    builder.set_issuer_name(issuer.map_or(&name, |it| it.cert.subject_name())).unwrap();
+    builder.set_issuer_name(issuer.map_or(&name, |issuer| issuer.cert.subject_name())).unwrap();
     builder.set_pubkey(key).unwrap();
     let day = |days: i64| {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
@@ -75,10 +75,11 @@ fn make(wanted: &Wanted, key: &PKey<Private>, issuer: Option<&Authority>, is_ca:
                 names.dns(name.trim_start_matches("DNS:"))
             };
         }
-        let names = names.build(&builder.x509v3_context(issuer.map(|it| &*it.cert), None)).unwrap();
+        let names =
+            names.build(&builder.x509v3_context(issuer.map(|issuer| &*issuer.cert), None)).unwrap();
         builder.append_extension(names).unwrap();
     }
-    builder.sign(issuer.map_or(key, |it| &it.key), MessageDigest::sha256()).unwrap();
+    builder.sign(issuer.map_or(key, |issuer| &issuer.key), MessageDigest::sha256()).unwrap();
     builder.build()
 }
 
@@ -121,7 +122,7 @@ impl Pair {
     }
 }
 
-/// Writes a file that only we may read, as libpq wants a key to be.
+/// Writes a file that only its owner can read, which libpq requires of a key.
 pub fn write(folder: &Folder, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     folder.write(name, content);
     let path = folder.path.join(name);

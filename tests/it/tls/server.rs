@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, with or without TLS, whose roles decide how it lets one in.
+//! A PostgreSQL server for one test, with or without TLS, with a role for each authentication method.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use super::authority::Pair;
 use crate::harness::unique;
 
-/// How each role is let in: the role's name says it.
 const HBA: &str = "\
 local     all all                 trust
 host      all either          all trust
@@ -31,18 +30,18 @@ set password_encryption = 'md5';
 create role by_md5 login password 'sesame';
 ";
 
-/// Ends with the test.
+/// Stopped at the end of the test.
 pub struct Server {
-    /// Its Unix socket is there.
+    /// With the Unix socket.
     pub folder: PathBuf,
     pub port: u16,
 }
 
-/// As the user that the server may run as: not root.
+/// The server does not run as root.
 fn as_server(program: &Path) -> Command {
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|it| {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|metadata| {
         use std::os::unix::fs::MetadataExt;
-        it.uid() == 0
+        metadata.uid() == 0
     });
     if !is_root {
         return Command::new(program);
@@ -52,10 +51,11 @@ fn as_server(program: &Path) -> Command {
     command
 }
 
-/// A program of the newest server that is installed.
+/// A program of the newest installed server.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = versions.map(|it| it.path().join("bin").join(name)).collect();
+    let mut found: Vec<PathBuf> =
+        versions.map(|version| version.path().join("bin").join(name)).collect();
     found.retain(|path| path.exists());
     found.sort();
     found.pop().unwrap_or_else(|| PathBuf::from(name))
@@ -68,9 +68,9 @@ fn done(command: &mut Command) {
 }
 
 impl Server {
-    /// With this certificate, and these authorities for clients; without TLS, if without.
+    /// With this certificate, and these authorities for client certificates.
     pub fn start(tls: Option<(&Pair, &str)>) -> Server {
-        // Not in a folder of ours, which its user may not be able to reach.
+        // The server's user may not have access to other folders.
         let folder = std::env::temp_dir().join(unique("tls-server"));
         done(as_server(Path::new("mkdir")).arg(&folder));
         let mut server = Server { folder, port: 0 };
@@ -97,7 +97,7 @@ impl Server {
             let mut start = as_server(&program("pg_ctl"));
             start.args(["start", "--wait", "--silent", "--pgdata"]).arg(&data);
             start.arg("--log").arg(server.folder.join("log")).current_dir("/");
-            // Its output would be the server's, and never end.
+            // The server would inherit the pipes, which then would never close.
             start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if start.status().expect("pg_ctl").success() {
                 server.execute(ROLES);
@@ -115,18 +115,18 @@ impl Server {
         done(psql.args(["-d", "postgres", "-c", sql]));
     }
 
-    /// The newest TLS that it speaks to those who come from now on.
+    /// Sets the newest TLS version for new connections.
     pub fn speak_at_most(&self, version: &str) {
         self.execute(&format!("alter system set ssl_max_protocol_version = '{version}'"));
         let data = self.folder.join("data");
         done(as_server(&program("pg_ctl")).args(["reload", "--silent", "--pgdata"]).arg(data));
-        let heard = format!("parameter \"ssl_max_protocol_version\" changed to \"{version}\"");
-        while !self.log().contains(&heard) {
+        let changed = format!("parameter \"ssl_max_protocol_version\" changed to \"{version}\"");
+        while !self.log().contains(&changed) {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 
-    /// Another certificate, to those who come from now on.
+    /// Replaces the certificate for new connections.
     pub fn present(&self, pair: &Pair) {
         self.write("server.crt", &pair.cert_pem());
         self.write("server.key", &pair.key_pem());
@@ -137,7 +137,7 @@ impl Server {
         assert!(restart.status().expect("pg_ctl").success(), "{}", self.log());
     }
 
-    /// A file of the data directory, of the server's own.
+    /// Writes a file in the data directory, as the server's user.
     fn write(&self, name: &str, content: &str) {
         let path = self.folder.join("data").join(name);
         let mut tee = as_server(Path::new("tee"));
@@ -150,7 +150,6 @@ impl Server {
         }
     }
 
-    /// What the server has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }

@@ -1,17 +1,15 @@
-//! Why a description of a connection cannot be followed. All sentences stand here, together; none
-//! of them can hold a value.
+//! What is wrong with a connection string. No message contains a value, which may be a password.
 
 use std::fmt;
 
-/// Why a description of a connection cannot be followed: where it stands, what is wrong, and the
-/// cure.
+/// An error in a connection string, or in a variable that completes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConninfoError {
     pub(super) source: String,
     pub(super) problem: Problem,
 }
 
-/// Holds no value, and a key that is unknown only where it cannot be a piece of a password.
+/// Without values; with an unknown key only where it cannot be part of a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     Empty,
@@ -32,7 +30,7 @@ pub enum Problem {
     Address,
     HostName,
     EmptyHost,
-    Counts { what: &'static str, count: usize, hosts: usize },
+    Counts { key: &'static str, count: usize, hosts: usize },
     ReadOnly,
     WeakMode,
     HalfCertificate,
@@ -44,34 +42,33 @@ impl fmt::Display for ConninfoError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}: ", self.source)?;
         f.write_str(match &self.problem {
-            Problem::Empty => "is empty; give a URL: postgres://USER:PASSWORD@HOST:PORT/DATABASE",
-            Problem::Scheme(cure) => cure,
-            Problem::Prefixed => "something stands before postgres://; keep only the URL",
+            Problem::Empty => "the value is empty; use postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+            Problem::Scheme(hint) => hint,
+            Problem::Prefixed => "there is text before postgres://; keep only the URL",
             Problem::AdoNet => {
                 "this is an ADO.NET connection string; \
-                 write postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+                 use postgres://USER:PASSWORD@HOST:PORT/DATABASE"
             }
             Problem::Ambiguous => {
-                "an @ stands behind a /, so that the host is uncertain; in the user name, the \
-                 password and the database name write %40 for @ and %2F for /"
+                "an @ follows a /, so that the host is ambiguous; in the user, the password and the \
+                 database, write %40 for @ and %2F for /"
             }
             Problem::Bracket => {
-                "an IPv6 address is written in brackets, [2001:db8::1]:5432; \
-                 in a password write %5B for [ and %40 for @"
+                "an IPv6 address must be in brackets: [2001:db8::1]:5432; \
+                 in a password, write %5B for [ and %40 for @"
             }
-            Problem::Nul => "holds a NUL (%00), which PostgreSQL cannot take",
+            Problem::Nul => "the value contains NUL (%00), which PostgreSQL does not accept",
             Problem::NotUtf8 => {
-                "its percent-encoding does not decode to UTF-8; \
-                 write %25 for a % that stands for itself"
+                "the percent-encoded text is not UTF-8; write %25 for a literal %"
             }
             Problem::Unterminated => {
-                r"a quoted value has no closing '; inside quotes write \' for ' and \\ for \"
+                r"a quoted value has no closing '; inside quotes, write \' for ' and \\ for \"
             }
             Problem::NoValue(Some(key)) => {
                 return write!(f, "{key} has no value; write {key}=VALUE");
             }
             Problem::NoValue(None) => {
-                "a parameter has no =VALUE; if it belongs to the password, percent-encode the \
+                "a parameter has no =VALUE; if it is part of the password, percent-encode the \
                  password in a URL (%26 for &), or quote it in key='value'"
             }
             Problem::UnknownKey(Some(key)) => {
@@ -81,7 +78,7 @@ impl fmt::Display for ConninfoError {
                 );
             }
             Problem::UnknownKey(None) => {
-                "one of its parameters is unknown; if it belongs to the password, percent-encode \
+                "unknown connection parameter; if it is part of the password, percent-encode \
                  the password in a URL (%26 for &, %3D for =), or quote it in key='value'"
             }
             Problem::Unsupported(key, []) => {
@@ -97,37 +94,38 @@ impl fmt::Display for ConninfoError {
                 return write!(f, "{key} must be a whole number, without a unit");
             }
             Problem::Port => {
-                "a port must be a number from 1 to 65535; in a URL, an IPv6 address stands in [], \
-                 and in a password write %2F for /, %3F for ?, %23 for #, %3A for : and %40 for @"
+                "a port must be a number from 1 to 65535; in a URL, put an IPv6 address in \
+                 brackets; in a password, write %2F for /, %3F for ?, %23 for #, %3A for : and %40 for @"
             }
             Problem::Address => {
                 "hostaddr must be a numeric IP address; \
-                 a name, or an address with a zone, goes in host"
+                 put a host name, or an address with a zone, in host"
             }
             Problem::HostName => {
-                "a host name has a character that none can have; if it belongs to the password, \
+                "a host name contains an invalid character; if it is part of the password, \
                  percent-encode it: %2F for /, %3F for ?, %23 for #, %3A for : and %40 for @"
             }
-            Problem::EmptyHost => "one of several hosts is empty; remove the comma too many",
-            Problem::Counts { what, count, hosts } => {
+            Problem::EmptyHost => "empty host in the list; remove the extra comma",
+            Problem::Counts { key, count, hosts } => {
                 return write!(
                     f,
-                    "{what} has {count} entries for {hosts} hosts; give one for each, in order"
+                    "the number of entries in {key} ({count}) must match the number of hosts \
+                     ({hosts})"
                 );
             }
             Problem::ReadOnly => {
                 "target_session_attrs must be any, read-write or primary, since migrations write"
             }
-            Problem::WeakMode => "sslrootcert=system needs sslmode=verify-full",
+            Problem::WeakMode => "sslrootcert=system requires sslmode=verify-full",
             Problem::HalfCertificate => {
-                "sslcert and sslkey belong together; give both or none \
-                 (the server's CA certificate goes in sslrootcert)"
+                "sslcert and sslkey must be set together \
+                 (the server's CA certificate belongs in sslrootcert)"
             }
             Problem::NoUser => {
-                "names no user; write postgres://USER:PASSWORD@HOST/DATABASE or set PGUSER"
+                "no user is given; write postgres://USER:PASSWORD@HOST/DATABASE or set PGUSER"
             }
             Problem::NoHost => {
-                "names no host; write postgres://USER:PASSWORD@HOST/DATABASE or set PGHOST"
+                "no host is given; write postgres://USER:PASSWORD@HOST/DATABASE or set PGHOST"
             }
         })
     }

@@ -1,11 +1,11 @@
-//! Recognises what kind of text describes a connection: a URL, key=value pairs, or something that
-//! only looks as if, for which there is a cure to tell.
+//! Recognizes the format of a connection string: a URL, key=value pairs, or one of the formats of
+//! other drivers, which get a hint.
 
 use super::Problem;
 use super::keywords::{self, Param};
 use super::url;
 
-/// Recognises the form of a text and takes it apart; true where the scheme names a driver.
+/// The parameters in a connection string, and whether the URL's scheme names a driver.
 pub fn params(text: &str) -> Result<(Vec<Param>, bool), Problem> {
     if text.contains('\0') {
         return Err(Problem::Nul);
@@ -21,22 +21,22 @@ pub fn params(text: &str) -> Result<(Vec<Param>, bool), Problem> {
         let scheme = scheme.to_ascii_lowercase();
         let (base, driver) =
             scheme.split_once('+').map_or((scheme.as_str(), None), |(b, d)| (b, Some(d)));
-        let is_config_error = matches!(base, "postgres" | "postgresql");
-        return match (rest.strip_prefix("//").filter(|_| is_config_error), driver) {
-            // No driver, but a wish that must not be lost.
+        let is_postgres = matches!(base, "postgres" | "postgresql");
+        return match (rest.strip_prefix("//").filter(|_| is_postgres), driver) {
+            // This is no driver, but a request that must not be lost.
             (Some(_), Some("ssl" | "tls")) => Err(Problem::Scheme(WITH_TLS)),
             (Some(rest), driver) => Ok((url::parse(rest)?, driver.is_some())),
-            (None, _) => Err(Problem::Scheme(cure(base))),
+            (None, _) => Err(Problem::Scheme(scheme_hint(base))),
         };
     }
     let first_key = text.split(|c: char| c == '=' || c.is_ascii_whitespace()).next().unwrap_or("");
     if is_ado_net(text) {
         return Err(Problem::AdoNet);
     }
-    // A text without a keyword may be a password alone, put into the wrong variable.
+    // A text without a keyword may be just a password, in the wrong variable: do not print it.
     if keywords::lookup(first_key).is_none() {
         let prefixed = text.contains("postgres://") || text.contains("postgresql://");
-        return Err(if prefixed { Problem::Prefixed } else { Problem::Scheme(cure("")) });
+        return Err(if prefixed { Problem::Prefixed } else { Problem::Scheme(scheme_hint("")) });
     }
     Ok((keywords::parse(text)?, false))
 }
@@ -59,28 +59,29 @@ fn is_ado_net(text: &str) -> bool {
     parts.next().is_some_and(is_pair) && parts.next().is_some_and(is_pair)
 }
 
-const WITH_TLS: &str =
-    "this scheme is not PostgreSQL's own; write postgres:// instead, and add sslmode=require";
+const WITH_TLS: &str = "the scheme is not PostgreSQL's; use postgres:// and add sslmode=require";
 
-/// What to do about a scheme that is not ours. A scheme that is not in this list is never shown.
-fn cure(scheme: &str) -> &'static str {
+/// The scheme itself is not printed: it may be part of a password.
+fn scheme_hint(scheme: &str) -> &'static str {
     match scheme {
-        "postgres" | "postgresql" => "`//` must follow the `:` of the scheme",
+        "postgres" | "postgresql" => "the scheme must be followed by `://`",
         "jdbc" => {
-            "this is a JDBC URL; drop the leading `jdbc:` and write USER:PASSWORD@ before the host"
+            "this is a JDBC URL; remove the leading `jdbc:` and write USER:PASSWORD@ before the host"
         }
         "prisma" => {
-            "this is the address of Prisma's proxy, not of a database; give the direct URL, \
+            "this is the URL of Prisma's proxy, not of a database; use the direct URL, \
              which begins with postgres://"
         }
         "mysql" | "mysql2" | "mariadb" | "sqlite" | "sqlite3" | "file" | "libsql" | "sqlserver"
         | "mssql" | "oracle" | "mongodb" | "redis" | "rediss" | "cockroachdb" => {
-            "this names another kind of database; only PostgreSQL is supported (postgres://)"
+            "this is the URL of another database system; only PostgreSQL is supported (postgres://)"
         }
-        "http" | "https" => "this is a web address; the database's URL begins with postgres://",
+        "http" | "https" => "this is a web address; a database URL begins with postgres://",
         "pg" | "pgsql" | "pgx" | "pgx5" | "postgis" | "psql" | "ecto" => {
-            "this scheme is not PostgreSQL's own; write postgres:// instead"
+            "the scheme is not PostgreSQL's; use postgres://"
         }
-        _ => "neither a URL that begins with postgres:// nor key=value pairs (host=db user=app)",
+        _ => {
+            "this is neither a URL that begins with postgres:// nor key=value pairs (host=db user=app)"
+        }
     }
 }
