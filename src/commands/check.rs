@@ -1,7 +1,7 @@
 //! Everything that can be said of a migrations folder without a database, all of it at once.
 //!
 //! Pure. A fault is what no run will apply; a remark is about what works, but perhaps not as meant,
-//! or not with Drizzle. What is refused is decided by `layout` and `fit`, not here.
+//! or not with Drizzle. What is refused is decided by `layout` and `prepared`, not here.
 
 mod finding;
 
