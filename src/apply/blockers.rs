@@ -64,11 +64,8 @@ impl<'a> Observer<'a> {
         self.seen = Some(blocker);
     }
 
-    /// Closes its connection.
+    /// Closes the connection, and returns who was seen last.
     pub fn close(self) -> Option<Blocker> {
-        if let Some(session) = self.session {
-            session.close();
-        }
         self.seen
     }
 

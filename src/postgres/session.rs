@@ -354,9 +354,6 @@ impl Session {
         let _ = blocking(&self.connection.runtime, deadline, request);
     }
 
-    /// Sends Terminate, as dropping it does.
-    pub fn close(self) {}
-
     fn cause(&self, error: &tokio_postgres::Error) -> QueryError {
         let last_notice =
             self.last_notice.lock().ok().and_then(|mut last_notice| last_notice.take());
