@@ -591,7 +591,9 @@ fn a_mismatch_is_serialized_under_its_kind() {
         r#"{"mismatch":"older_than_history","migrations":["a","b"],"first_applied":"c"}"#
     );
     let edited = json("@1000=old");
-    assert!(edited.starts_with(r#"{"mismatch":"edited","migrations":[{"migration":"a","file":"a","recorded_hash":"#));
+    assert!(edited.starts_with(
+        r#"{"mismatch":"edited","migrations":[{"migration":"a","file":"a","recorded_hash":"#
+    ));
 }
 
 // `baseline` and `accept`.
