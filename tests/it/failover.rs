@@ -88,7 +88,7 @@ fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
     let run = running.finish().exits(0);
     run.says(&[
         "connection lost during 0001_two",
-        "1 of 2 steps are done already",
+        "1 of 2 steps already done",
         "applied 0002_index",
     ]);
     let database = standby.database();

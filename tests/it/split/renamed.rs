@@ -12,7 +12,7 @@ fn the_progress_of_a_renamed_folder_is_found_again() {
     premigrate(&database, &folder).run().exits(70);
     std::fs::remove_dir_all(folder.path.join("20261122180127_a")).unwrap();
     folder.write("20261122180127_b/migration.sql", sql("select 1"));
-    premigrate(&database, &folder).run().exits(0).says(&["1 of 2 steps are done already"]);
+    premigrate(&database, &folder).run().exits(0).says(&["1 of 2 steps already done"]);
     assert_eq!(database.value(PROGRESS), "");
 }
 
@@ -23,7 +23,7 @@ fn a_renamed_file_is_known_again_also_where_the_directive_was_added_to_it() {
     let folder = Folder::empty();
     let sql = format!("-- premigrate: no-transaction\n{before}\ncommit;\nselect 1");
     folder.write("20261122180127_b/migration.sql", sql);
-    premigrate(&database, &folder).run().exits(0).says(&["1 of 3 steps are done already"]);
+    premigrate(&database, &folder).run().exits(0).says(&["1 of 3 steps already done"]);
     assert_eq!(database.value("select count(*) from log"), "1");
 }
 
@@ -57,7 +57,7 @@ fn files_that_begin_with_the_same_settings_are_not_taken_for_one_another() {
     let folder = Folder::empty();
     let other = format!("{set}\ninsert into log values ('b');");
     folder.write("20261122180127_b/migration.sql", other);
-    premigrate(&database, &folder).run().exits(0).does_not_say("done already");
+    premigrate(&database, &folder).run().exits(0).does_not_say("already done");
     assert_eq!(database.rows("select what from log"), ["a", "b"]);
 }
 
