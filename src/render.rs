@@ -71,10 +71,14 @@ fn plural(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
+/// A time in the units that a person would name.
 fn seconds(time: Duration) -> String {
-    match time.as_millis() {
-        milliseconds @ 0..1000 => format!("{milliseconds} ms"),
-        _ => format!("{:.1} s", time.as_secs_f64()),
+    let (milliseconds, seconds) = (time.as_millis(), time.as_secs());
+    match seconds {
+        0 => format!("{milliseconds} ms"),
+        1..120 => format!("{:.1} s", time.as_secs_f64()),
+        120..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::apply::event::{Blocker, Event};
+use crate::apply::lock::milliseconds;
 use crate::postgres::conninfo::Target;
 use crate::postgres::session::{Response, Session};
 use crate::process::signals::{Deadline, StopFlag};
@@ -97,7 +98,8 @@ impl<'a> Observer<'a> {
 fn question(waiting: &str) -> String {
     format!(
         "select blocker, nullif(application_name, ''), usename, state, \
-         date_trunc('second', pg_catalog.clock_timestamp() - coalesce(xact_start, query_start)), \
+         (extract(epoch from pg_catalog.clock_timestamp() \
+         - coalesce(xact_start, query_start)) * 1000)::int8, \
          nullif(pg_catalog.left(query, 200), ''), \
          (select pg_catalog.string_agg(distinct relation::pg_catalog.regclass::text, ', ') \
          from pg_catalog.pg_locks where pg_locks.pid = waiting.pid and not granted), \
@@ -116,7 +118,7 @@ fn parse(answer: &[Option<String>]) -> Option<Blocker> {
         application: field(1),
         role: field(2),
         state: field(3),
-        since: field(4),
+        open_for: milliseconds(field(4)),
         // It may be cut in the middle of a password.
         query: field(5).map(|query| redact::passwords(&query).into_owned()),
         table: field(6),

@@ -167,8 +167,9 @@ pub struct Holder {
     pub pid: String,
     pub application: Option<String>,
     pub address: Option<String>,
-    /// How long its transaction has been open, as PostgreSQL prints an interval.
-    pub since: Option<String>,
+    /// How long its transaction has been open.
+    #[serde(rename = "open_for_ms", serialize_with = "milliseconds_if_known")]
+    pub open_for: Option<Duration>,
 }
 
 /// The session that holds a lock a statement of ours waits for, as our role sees it.
@@ -180,8 +181,9 @@ pub struct Blocker {
     pub role: Option<String>,
     /// `active`, `idle in transaction`, ...
     pub state: Option<String>,
-    /// How long its transaction has been open, as PostgreSQL prints an interval.
-    pub since: Option<String>,
+    /// How long its transaction has been open.
+    #[serde(rename = "open_for_ms", serialize_with = "milliseconds_if_known")]
+    pub open_for: Option<Duration>,
     /// The beginning of its current or last query.
     pub query: Option<String>,
     /// The table that is locked, if it is one.
@@ -195,15 +197,16 @@ pub struct Blocker {
 pub struct StepNumber {
     /// From 1.
     pub step: usize,
-    #[serde(rename = "steps")]
+    #[serde(rename = "step_count")]
     pub of: usize,
 }
 
 /// How many steps of a migration are finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StepsDone {
+    #[serde(rename = "steps_done")]
     pub done: usize,
-    #[serde(rename = "steps")]
+    #[serde(rename = "step_count")]
     pub of: usize,
 }
 

@@ -35,7 +35,7 @@ pub const STILL_MARKED_SQL: &str = "close premigrate_lock";
 pub fn holder_sql() -> String {
     format!(
         "select pid, nullif(application_name, ''), client_addr, \
-         date_trunc('second', pg_catalog.clock_timestamp() - xact_start) \
+         (extract(epoch from pg_catalog.clock_timestamp() - xact_start) * 1000)::int8 \
          from pg_catalog.pg_locks join pg_catalog.pg_stat_activity using (pid) \
          where locktype = 'advisory' and classid = {CLASS} and objid = {OBJECT} \
          and objsubid = 1 and granted and database = \
@@ -46,7 +46,17 @@ pub fn holder_sql() -> String {
 /// Understands the answer to [`holder`].
 pub fn parse_holder(answer: &[Option<String>]) -> Option<Holder> {
     let field = |place: usize| answer.get(place).cloned().flatten();
-    Some(Holder { pid: field(0)?, application: field(1), address: field(2), since: field(3) })
+    Some(Holder {
+        pid: field(0)?,
+        application: field(1),
+        address: field(2),
+        open_for: milliseconds(field(3)),
+    })
+}
+
+/// A number of milliseconds, as the server gives it.
+pub(super) fn milliseconds(field: Option<String>) -> Option<Duration> {
+    field?.parse().ok().map(Duration::from_millis)
 }
 
 /// A random time in this range, so that runners that started together do not go on together.

@@ -47,12 +47,7 @@ pub enum MigrationState {
     /// There are rows that could be its record, or that of another migration.
     Ambiguous,
     /// Not recorded, but some of its steps are done.
-    Partial {
-        /// How many are done.
-        steps_done: usize,
-        /// How many it has.
-        step_count: usize,
-    },
+    Partial(StepsDone),
     /// Not recorded.
     Pending,
     /// Not recorded, while a migration after it is.
@@ -63,7 +58,7 @@ impl MigrationState {
     pub fn is_pending(self) -> bool {
         matches!(
             self,
-            MigrationState::Partial { .. } | MigrationState::Pending | MigrationState::OutOfOrder
+            MigrationState::Partial(_) | MigrationState::Pending | MigrationState::OutOfOrder
         )
     }
 }
@@ -199,9 +194,7 @@ fn status(
             MigrationStatus::Ambiguous => (MigrationState::Ambiguous, None),
             MigrationStatus::Pending => {
                 let state = match resume::reached(migration, progress) {
-                    Some(StepsDone { done: steps_done, of: step_count }) => {
-                        MigrationState::Partial { steps_done, step_count }
-                    }
+                    Some(steps_done) => MigrationState::Partial(steps_done),
                     None if out_of_order() => MigrationState::OutOfOrder,
                     None => MigrationState::Pending,
                 };

@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 
 use crate::apply::event::{Blocker, Holder};
 
+use super::seconds;
+
 pub fn holder_text(holder: Option<&Holder>) -> String {
     let Some(holder) = holder else {
-        return "not visible to this role".to_owned();
+        return "this role cannot see its session".to_owned();
     };
     let mut text = format!("backend {}", holder.pid);
     for (label, value) in [
         (" of ", &holder.application),
         (" from ", &holder.address),
-        (", running for ", &holder.since),
+        (", running for ", &holder.open_for.map(seconds)),
     ] {
         if let Some(value) = value {
             let _ = write!(text, "{label}{value}");
@@ -36,7 +38,7 @@ pub fn lock_text(blocker: &Blocker) -> String {
         (" of ", &blocker.application),
         (", role ", &blocker.role),
         (", ", &blocker.state),
-        (" for ", &blocker.since),
+        (" for ", &blocker.open_for.map(seconds)),
     ] {
         if let Some(value) = value {
             let _ = write!(text, "{label}{value}");

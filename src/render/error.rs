@@ -167,7 +167,7 @@ fn apply_error_text(run: &RunFailure) -> String {
         ApplyError::Failed(failure) => failure::text(failure),
         ApplyError::ChangedSteps { migrations } => list(
             &format!(
-                "migrations were edited in steps that are done already; {nothing_ran}. Restore these \
+                "migrations were edited in steps that are already done; {nothing_ran}. Restore these \
                  steps, and put the change after them or into a new migration:"
             ),
             migrations.iter().map(changed_step_text),
@@ -193,7 +193,7 @@ fn apply_error_text(run: &RunFailure) -> String {
              or a connection limit of one: allow two, or connect directly to the server"
         ),
         ApplyError::PooledSettings { migration, settings } => format!(
-            "{migration} sets `{}` for a statement that runs outside a transaction, and a pooler \
+            "{migration} runs `{}` for a statement that runs outside a transaction, and a pooler \
              does not keep settings for it. Connect directly to the server, or change the statement \
              so that it needs no settings",
             settings.join("; ")
@@ -263,7 +263,7 @@ fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
     let mut text = failure::text(failure);
     text.push_str("\n\n  Every attempt ran into a lock.");
     if let Some(blocker) = blocker {
-        let _ = write!(text, " The last one was a {}.", lock_text(blocker));
+        let _ = write!(text, " Last seen: {}.", lock_text(blocker));
     }
     text
 }

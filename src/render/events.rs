@@ -37,7 +37,7 @@ pub fn text(event: &Event) -> String {
             format!("applying {migration} out of order: a later migration is already applied")
         }
         Event::Resuming { migration, done } => {
-            format!("resuming {migration}: {} of {} steps are done already", done.done, done.of)
+            format!("resuming {migration}: {} of {} steps already done", done.done, done.of)
         }
         Event::Step { migration, step: StepNumber { step, of }, outside_transaction, took } => {
             let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
@@ -45,7 +45,7 @@ pub fn text(event: &Event) -> String {
                 Some(took) => {
                     format!("{migration}: finished step {step} of {of}{kind} in {}", seconds(*took))
                 }
-                None => format!("{migration}: step {step} of {of}{kind} is done already"),
+                None => format!("{migration}: step {step} of {of}{kind} is already done"),
             }
         }
         Event::EndingBackend { migration, pid } => format!(

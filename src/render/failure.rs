@@ -46,13 +46,19 @@ pub fn text(failure: &Failure) -> String {
 
 /// Without the server's error, which is about a guard of ours.
 fn lost_transaction_text(failure: &Failure) -> String {
-    let advice = failure.advice.map(|advice| format!("\n\n{}", advice_text(advice)));
-    format!(
+    let mut text = format!(
         "{} ended its own transaction and was not recorded\n\n  Part of it may be committed: inspect \
-         the database and repair it by hand.{}",
+         the database and repair it by hand.",
         subject(&failure.migration),
-        advice.unwrap_or_default().trim_end()
-    )
+    );
+    // Invalid cursor name.
+    if failure.error.is("34000") {
+        text.push_str(
+            "\n  If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which closes a cursor \
+             of ours too.",
+        );
+    }
+    text
 }
 
 /// The statement that failed, or else the part of the transaction.

@@ -32,12 +32,21 @@ fn names() -> Vec<String> {
     vec!["0000_a".to_owned(), "0001_b".to_owned()]
 }
 
+fn rows() -> Vec<String> {
+    vec!["row 2 (created_at 7)".to_owned()]
+}
+
 fn name() -> String {
     "0000_a".to_owned()
 }
 
 fn server_error() -> ServerError {
-    ServerError { code: "42501".to_owned(), message: "no".to_owned(), ..ServerError::default() }
+    ServerError {
+        severity: "ERROR".to_owned(),
+        code: "42501".to_owned(),
+        message: "permission denied for schema drizzle".to_owned(),
+        ..ServerError::default()
+    }
 }
 
 fn attempt() -> Attempt {
@@ -62,6 +71,11 @@ fn failure() -> Failure {
     }
 }
 
+fn lost_transaction() -> ApplyError {
+    let (phase, migration) = (Phase::LostTransaction, Some(name()));
+    ApplyError::Failed(Box::new(Failure { phase, migration, ..bare_failure() }))
+}
+
 fn bare_failure() -> Failure {
     Failure {
         migration: None,
@@ -78,10 +92,29 @@ fn bare_failure() -> Failure {
     }
 }
 
+fn blocker() -> Blocker {
+    Blocker {
+        pid: "7".to_owned(),
+        application: Some("shop".to_owned()),
+        role: Some("app".to_owned()),
+        state: Some("idle in transaction".to_owned()),
+        open_for: Some(Duration::from_millis(12_300)),
+        query: Some("select *\nfrom t".to_owned()),
+        table: Some("t".to_owned()),
+        others: 2,
+    }
+}
+
 fn events() -> Vec<Event> {
     let (left, pause) = (Duration::from_millis(1500), Duration::from_millis(500));
     let (done, step) = (StepsDone { done: 1, of: 4 }, StepNumber { step: 2, of: 4 });
-    let blocker = Blocker { pid: "7".to_owned(), ..Blocker::default() };
+    let holder = Holder {
+        pid: "7".to_owned(),
+        application: Some("premigrate".to_owned()),
+        address: Some("10.0.0.1".to_owned()),
+        open_for: Some(Duration::from_millis(12_300)),
+    };
+    let blocker = blocker();
     let locked = RetryReason::Lock {
         sqlstate: "55P03".to_owned(),
         message: "canceling statement due to lock timeout".to_owned(),
@@ -91,14 +124,17 @@ fn events() -> Vec<Event> {
     let lost = RetryReason::ConnectionLost { cause: ConnectionError::TimedOut };
     vec![
         Event::Loaded { origin: Origin::Executable, layout: Layout::Drizzle0, migrations: 2 },
-        Event::Note { message: "note".to_owned() },
+        Event::Note { message: "a remark".to_owned() },
         Event::Waiting { attempts: vec![attempt()], left },
         Event::WaitingForPrimary { left },
-        Event::LockedOut { holder: Some(Holder::default()), left },
-        Event::UnknownRows { rows: names() },
+        Event::LockedOut { holder: Some(holder), left },
+        Event::LockedOut { holder: None, left },
+        Event::UnknownRows { rows: rows() },
+        Event::Applying { migration: name(), out_of_order: false },
         Event::Applying { migration: name(), out_of_order: true },
         Event::Resuming { migration: name(), done },
         Event::Step { migration: name(), step, outside_transaction: Some("VACUUM"), took: None },
+        Event::Step { migration: name(), step, outside_transaction: None, took: Some(left) },
         Event::EndingBackend { migration: name(), pid: "7".to_owned() },
         Event::Rebuilding { migration: name(), index: "i".to_owned() },
         Event::Finishing { migration: name(), sql: "select 1".to_owned() },
@@ -106,8 +142,14 @@ fn events() -> Vec<Event> {
         Event::NoTimeLimits,
         Event::Blocked { migration: None, blocker },
         Event::Applied(Applied { migration: name(), took: Some(left) }),
+        Event::Applied(Applied { migration: name(), took: None }),
+        Event::Recorded { migrations: names(), kind: RecordKind::Baseline },
         Event::Recorded { migrations: names(), kind: RecordKind::Accept },
-        Event::NothingToRecord { kind: RecordKind::Baseline, named: names() },
+        Event::NothingToRecord { kind: RecordKind::Baseline, named: vec![] },
+        Event::NothingToRecord { kind: RecordKind::Baseline, named: vec![name()] },
+        Event::NothingToRecord { kind: RecordKind::Accept, named: vec![] },
+        Event::NothingToRecord { kind: RecordKind::Accept, named: vec![name()] },
+        Event::NothingToRecord { kind: RecordKind::Accept, named: names() },
         Event::Retrying { migration: Some(name()), reason: locked, pause, attempt: 2 },
         Event::Retrying { migration: None, reason: lost, pause, attempt: 2 },
         Event::UpToDate { applied: 3 },
@@ -120,17 +162,17 @@ fn mismatches() -> Vec<HistoryMismatch> {
     let edited = EditedMigration {
         migration: name(),
         file: "0000_a.sql".to_owned(),
-        recorded_hash: "1".to_owned(),
-        current_hash: "2".to_owned(),
+        recorded_hash: "1f2e".to_owned(),
+        current_hash: "3d4c".to_owned(),
     };
     vec![
         HistoryMismatch::Edited { migrations: vec![edited] },
-        HistoryMismatch::Ambiguous { rows: names(), migrations: names() },
+        HistoryMismatch::Ambiguous { rows: rows(), migrations: names() },
         HistoryMismatch::NothingMatches { row_count: 2, migration_count: 3 },
-        HistoryMismatch::OlderThanHistory { pending: names(), first_applied: name() },
-        HistoryMismatch::PossiblyApplied { pending: names(), unknown: names() },
-        HistoryMismatch::NotUpgradable { unknown: names() },
-        HistoryMismatch::Strict { out_of_order: names(), unknown: names() },
+        HistoryMismatch::OlderThanHistory { pending: names(), first_applied: "0002_c".to_owned() },
+        HistoryMismatch::PossiblyApplied { pending: vec![name()], unknown: rows() },
+        HistoryMismatch::NotUpgradable { unknown: rows() },
+        HistoryMismatch::Strict { out_of_order: names(), unknown: rows() },
     ]
 }
 
@@ -158,12 +200,15 @@ fn apply_errors() -> Vec<ApplyError> {
     let unknown = UnknownOutcome {
         migration: name(),
         statement: "call p()".to_owned(),
-        done: "update".to_owned(),
-        again: "delete".to_owned(),
+        done: "update p set finished = true".to_owned(),
+        again: "delete from p".to_owned(),
     };
-    let rolled_back =
-        RolledBack { migration: None, confirmed: true, outside_transaction: Some("VACUUM") };
+    let interrupted = |outside_transaction, confirmed| ApplyError::Stopped {
+        signal,
+        rolled_back: Some(RolledBack { migration: Some(name()), confirmed, outside_transaction }),
+    };
     let (migration, pid, index) = (name(), "7".to_owned(), "i".to_owned());
+    let grant = "grant create on schema drizzle to app;".to_owned();
     let problem = NotHistoryTable { problem: "has no column hash".to_owned() };
     let mut errors = vec![
         ApplyError::NotRunnable { migrations: vec![not_runnable] },
@@ -173,19 +218,28 @@ fn apply_errors() -> Vec<ApplyError> {
         ApplyError::ChangedSteps { migrations: vec![changed] },
         ApplyError::AbandonedProgress { migrations: vec![abandoned] },
         ApplyError::UnknownOutcome(Box::new(unknown)),
-        ApplyError::StaleBackend { migration, pid, error: Some(server_error()) },
+        ApplyError::StaleBackend { migration, pid: pid.clone(), error: None },
+        ApplyError::StaleBackend { migration: name(), pid, error: Some(server_error()) },
         ApplyError::IndexBeingBuilt { migration: name(), index },
         ApplyError::NoSecondConnection { migration: name() },
-        ApplyError::PooledSettings { migration: name(), settings: names() },
+        ApplyError::PooledSettings {
+            migration: name(),
+            settings: vec!["set maintenance_work_mem = '1GB'".to_owned()],
+        },
         ApplyError::Failed(Box::new(failure())),
+        lost_transaction(),
         ApplyError::ConnectionLost(Box::new(broken)),
         ApplyError::HistoryKeepsChanging(table.clone()),
         ApplyError::HistoryTimeout(table),
-        ApplyError::PermissionDenied { error: server_error(), statements: names() },
+        ApplyError::PermissionDenied { error: server_error(), statements: vec![grant] },
         ApplyError::LockedOut { holder: None },
-        ApplyError::LockTimeout { failure: Box::new(bare_failure()), blocker: None },
+        ApplyError::LockTimeout { failure: Box::new(bare_failure()), blocker: Some(blocker()) },
         ApplyError::Stopped { signal, rolled_back: None },
-        ApplyError::Stopped { signal, rolled_back: Some(rolled_back) },
+        interrupted(None, true),
+        interrupted(None, false),
+        interrupted(Some("CREATE INDEX CONCURRENTLY"), true),
+        interrupted(Some("REINDEX CONCURRENTLY"), true),
+        interrupted(Some("VACUUM"), false),
         ApplyError::NoSuchMigration { name: name() },
         ApplyError::NotApplied { migrations: names() },
     ];
@@ -239,14 +293,29 @@ fn every_error_is_an_object_with_a_code_and_a_message() {
     }
 }
 
+/// Every text and its JSON, to be read by a person. `UPDATE_MESSAGES=1` writes the file anew.
 #[test]
-fn every_text_is_one_that_a_person_can_read() {
-    let events = events().into_iter().map(|event| super::event(&event, Format::Text));
-    let errors = errors().into_iter().map(|error| super::ended(&error, true, Format::Text));
-    for text in events.chain(errors) {
-        assert!(text.starts_with("premigrate: ") && text.ends_with('\n'), "{text}");
-        assert!(!text.contains("None") && !text.contains("  hint: hint"), "{text}");
+fn every_message_is_the_one_in_messages_txt() {
+    let events = events().into_iter().map(|event| {
+        let [text, json] = [Format::Text, Format::Json].map(|format| super::event(&event, format));
+        text + &json
+    });
+    let errors = errors().into_iter().map(|error| {
+        let text = super::ended(&error, true, Format::Text);
+        text + &super::ended(&error, true, Format::Json)
+    });
+    let messages: Vec<String> = events.chain(errors).collect();
+    let messages = messages.join("\n");
+    if std::env::var_os("UPDATE_MESSAGES").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/messages.txt");
+        std::fs::write(path, &messages).unwrap();
+        return;
     }
+    let expected = include_str!("messages.txt");
+    for (line, (message, expected)) in (1..).zip(messages.lines().zip(expected.lines())) {
+        assert_eq!(message, expected, "line {line}");
+    }
+    assert_eq!(messages.len(), expected.len());
 }
 
 #[test]
@@ -273,8 +342,8 @@ fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
             "migrations": [{
                 "migration": "0000_a",
                 "file": "0000_a.sql",
-                "recorded_hash": "1",
-                "current_hash": "2",
+                "recorded_hash": "1f2e",
+                "current_hash": "3d4c",
             }],
             "applied": ["0000_a", "0001_b"],
             "pending": ["0000_a", "0001_b"],
@@ -282,7 +351,7 @@ fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
             "in_progress": {
                 "migration": "0000_a",
                 "step": 2,
-                "steps": 4,
+                "step_count": 4,
                 "outside_transaction": "VACUUM",
             },
             "exit_code": 65,

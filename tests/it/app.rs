@@ -71,7 +71,7 @@ fn a_name_without_a_slash_is_looked_up_in_path() {
 #[test]
 fn an_app_that_does_not_exist_is_127() {
     skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "in no folder of PATH"]);
-    skipping(&["/no/such/app"]).run().exits(127).says(&["cannot start /no/such/app"]);
+    skipping(&["/no/such/app"]).run().exits(127).says(&["could not start /no/such/app"]);
     skipping(&["/etc/hostname/app"]).run().exits(127);
 }
 

@@ -117,7 +117,7 @@ fn an_app_that_cannot_be_executed_is_reported_with_the_reason() {
         ("/text", 126, "it is neither a program nor a script"),
         ("/script", 127, "its interpreter does not: /bin/sh"),
         ("/dynamic", 127, "its interpreter or loader does not"),
-        ("/", 126, "it is a folder"),
+        ("/", 126, "it is a directory"),
         ("/nothing", 127, "cannot start /nothing"),
         ("nothing", 127, "it is in no folder of PATH"),
     ] {

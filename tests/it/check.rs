@@ -21,11 +21,11 @@ fn all_errors_and_warnings_are_shown_at_once_without_a_database() {
     let run = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65);
     for finding in [
         "0000_a.sql:2:1: warning: the file runs in 3 steps, each recorded when it is done, because \
-         PostgreSQL runs VACUUM only outside a transaction\n",
-        "0000_a.sql:3:1: error: the file has `abort`",
-        "0000_a.sql:4:1: error: the file copies",
+         VACUUM cannot run inside a transaction block\n",
+        "0000_a.sql:3:1: error: the file contains `abort`",
+        "0000_a.sql:4:1: error: the file contains COPY",
         "0001_b.sql:1:8: error: ",
-        "0002_c.sql:2:1: error: the file has `rollback`",
+        "0002_c.sql:2:1: error: the file contains `rollback`",
         "0003_d.sql: warning: ",
         "9999_orphan.sql: warning: the file is never run",
         "meta/_journal.json",

@@ -90,7 +90,7 @@ fn a_migration_continues_on_the_standby_after_the_primary_crashed() {
     let run = running.finish().exits(0);
     run.says(&[
         "connection lost during 0001_two",
-        "1 of 2 steps are done already",
+        "1 of 2 steps already done",
         "applied 0002_index",
     ]);
     let database = standby.database();

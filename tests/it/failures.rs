@@ -524,7 +524,7 @@ fn json_names_the_edited_migrations_with_both_hashes() {
     assert_eq!(ended["exit_code"], 65);
     let now = folder.hash("0000_a.sql");
     let edited = json!([{
-        "migration": "0000_a", "file": "0000_a.sql", "applied_hash": before, "current_hash": now
+        "migration": "0000_a", "file": "0000_a.sql", "recorded_hash": before, "current_hash": now
     }]);
     assert_eq!(ended["error"], "history_mismatch");
     assert_eq!(ended["mismatch"], "edited");

@@ -548,7 +548,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     assert_eq!(database.tables(), Vec::<String>::new());
     // The row is still unknown until it is deleted, and could record the next migration.
     folder.add_at("0003_d", "create table d ()", WHEN[2] + 200);
-    up(&database, &folder).exits(65).says(&["0003_d", "row 3", "has a row of its own then"]);
+    up(&database, &folder).exits(65).says(&["0003_d", "row 3", "its old row can then be deleted"]);
     database.execute("delete from drizzle.__drizzle_migrations where id = 3");
     up(&database, &folder).exits(0).says(&["applied 0003_d"]);
 

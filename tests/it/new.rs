@@ -29,7 +29,7 @@ fn a_new_migration_is_the_next_to_run() {
 fn a_missing_or_empty_folder_is_refused() {
     let folder = Folder::empty();
     let new = |dir: &str| bare().args(&["new", "x", "--dir"]).arg(folder.path.join(dir)).run();
-    new("missing").exits(65).says(&["missing cannot be read", "No such file"]);
+    new("missing").exits(65).says(&["could not read ", "No such file"]);
     new("").exits(65).says(&["such as 0001_init.sql"]);
     assert_eq!(listing(&folder), Vec::<String>::new());
 }

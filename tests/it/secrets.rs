@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 
 use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, unique};
+use crate::pgbouncer::PgBouncer;
 use crate::waiting::server;
 
 const PLANTED: &str = "hunter2";
@@ -236,6 +237,23 @@ fn a_password_in_a_statement_is_in_no_output() {
             keeps_it(&run, &file);
             assert_eq!(run.code, code, "{}", run.stderr);
             assert!(run.stderr.contains("***"), "{file}:\n{}", run.stderr);
+        }
+    }
+}
+
+/// What is refused before anything runs quotes the statement.
+#[test]
+fn a_password_in_a_statement_that_is_refused_is_in_no_output() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start(3);
+    let meta = Folder::drizzle0(&[("0000_a", "\\connect postgres://u:hunter2@h/d")]);
+    let set = Folder::drizzle0(&[("0000_a", "set app.password = 'hunter2';\nvacuum")]);
+    for format in ["text", "json"] {
+        for (folder, command, code) in [(&meta, "up", 65), (&meta, "check", 65), (&set, "up", 78)] {
+            let run = premigrate(&pooler.to(&database), folder);
+            let run = run.args(&[command, "--format", format]).run().exits(code);
+            let output = format!("{}{}", run.stdout, run.stderr);
+            assert!(output.contains("***") && !output.contains(PLANTED), "{output}");
         }
     }
 }

@@ -45,7 +45,7 @@ impl fmt::Display for ExecHint {
                 "the file exists, but its interpreter or loader does not; link the program \
                  statically, or use an image that has its libraries",
             ),
-            ExecHint::Folder => f.write_str("it is a folder"),
+            ExecHint::Folder => f.write_str("it is a directory"),
             ExecHint::NotExecutable => f.write_str("it is not executable; run `chmod +x` on it"),
             ExecHint::NoProgram => f.write_str(
                 "it is neither a program nor a script whose first line names an interpreter, such \

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use super::json_lines;
+use crate::apply::event::StepsDone;
 use crate::cli::config::Format;
 use crate::commands::status::{Counts, MigrationLine, MigrationState, RowState, Status};
 use crate::render::{clean, json_line, plural};
@@ -51,9 +52,7 @@ fn state_text(state: MigrationState) -> String {
         MigrationState::Applied => "applied".to_owned(),
         MigrationState::Edited => "edited".to_owned(),
         MigrationState::Ambiguous => "ambiguous".to_owned(),
-        MigrationState::Partial { steps_done, step_count } => {
-            format!("partial ({steps_done} of {step_count})")
-        }
+        MigrationState::Partial(StepsDone { done, of }) => format!("partial ({done} of {of})"),
         MigrationState::Pending => "pending".to_owned(),
         MigrationState::OutOfOrder => "pending, out of order".to_owned(),
     }
@@ -84,7 +83,7 @@ mod tests {
         };
         let migrations = vec![
             line("1_a", MigrationState::Applied, Some(7_300)),
-            line("2_bb", MigrationState::Partial { steps_done: 2, step_count: 4 }, None),
+            line("2_bb", MigrationState::Partial(StepsDone { done: 2, of: 4 }), None),
             line("3_c", MigrationState::OutOfOrder, None),
         ];
         let row = RowLine {

@@ -66,7 +66,7 @@ fn an_index_that_was_dropped_is_not_taken_for_the_next_one_of_that_name() {
     let sql = "set search_path = s1, s2;\ndrop index concurrently i";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     killed_behind(&database, &folder, "DROP INDEX");
-    premigrate(&database, &folder).run().exits(0).says(&["is done already"]);
+    premigrate(&database, &folder).run().exits(0).says(&["is already done"]);
     assert_eq!(indexes(&database), ["s2.i"]);
     assert_eq!(database.value(PROGRESS), "");
 }
@@ -92,7 +92,7 @@ fn an_index_is_looked_for_on_the_table_that_its_build_began_on() {
     killed_behind(&database, &folder, "CREATE INDEX");
     let path = format!("alter database {} set search_path = other, public", database.name);
     database.execute(&path);
-    premigrate(&database, &folder).run().exits(0).says(&["is done already"]);
+    premigrate(&database, &folder).run().exits(0).says(&["is already done"]);
     assert_eq!(indexes(&database), ["public.I"]);
     assert_eq!(database.value(PROGRESS), "");
 }
@@ -134,7 +134,7 @@ fn whether_a_partition_was_detached_is_seen() {
     killed_before(&database, &folder, "detach");
     killed_behind(&database, &folder, "ALTER TABLE");
     assert_eq!(database.rows(PARTITIONS), [""; 0]);
-    premigrate(&database, &folder).run().exits(0).says(&["is done already"]);
+    premigrate(&database, &folder).run().exits(0).says(&["is already done"]);
 
     // Nor is there a doubt where it was refused, or was none before.
     folder.add("0001_b", DETACH);
