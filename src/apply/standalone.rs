@@ -143,7 +143,11 @@ impl Runner<'_> {
         let failure = |error: &ServerError, _| transaction::repair_failure(step, error);
         let sending = Sending { sql, repeats: true, failure: &failure };
         let sent = self.send_until_unblocked(session, step, sending, |_| Ok(()));
-        sent.map_err(|not_done| not_done.interrupt)
+        sent.map_err(|not_done| match not_done.interrupt {
+            // Nothing of the step was running.
+            Interrupt::Fail(ApplyError::Stopped { signal, .. }) => signal.into(),
+            interrupt => interrupt,
+        })
     }
 
     /// What the catalogs say about a statement. Waits for an index that may be finished any moment.
