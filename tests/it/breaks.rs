@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::harness::{Database, Folder, Run, premigrate};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, From, Message, Proxy};
+use crate::proxy::{Action, Message, Proxy, Side};
 
 fn is_commit(message: &Message) -> bool {
-    message.from == From::Client && message.tag == b'Q' && message.text.starts_with("commit\0")
+    message.from == Side::Client && message.tag == b'Q' && message.text.starts_with("commit\0")
 }
 
 /// Runs two migrations with this history schema, and asserts that each has had its effect once.
@@ -38,10 +38,10 @@ fn a_connection_cut_at_any_message_is_recovered_from() {
     // A whole run, to see how many messages there are.
     let database = Database::fresh();
     database.execute(TABLE);
-    let proxy = Proxy::start(|_| Fate::Passes);
+    let proxy = Proxy::start(|_| Action::Pass);
     two_migrations(&database, &proxy.to(&database), "uncut");
     let cuts = |from| (0..proxy.messages(from)).map(move |number| (from, number));
-    let cuts: Vec<_> = cuts(From::Client).chain(cuts(From::Server)).collect();
+    let cuts: Vec<_> = cuts(Side::Client).chain(cuts(Side::Server)).collect();
     assert!(cuts.len() > 60, "{}", cuts.len());
 
     let next = AtomicUsize::new(0);
@@ -53,7 +53,7 @@ fn a_connection_cut_at_any_message_is_recovered_from() {
                 while let Some(&(from, number)) = cuts.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let proxy = Proxy::start(move |message| {
                         let here = (message.from, message.number) == (from, number);
-                        if here { Fate::Cut } else { Fate::Passes }
+                        if here { Action::Cut } else { Action::Pass }
                     });
                     let schema = format!("cut_{from:?}_{number}").to_lowercase();
                     two_migrations(&database, &proxy.to(&database), &schema);
@@ -71,11 +71,11 @@ fn a_commit_whose_answer_is_lost_is_found_in_the_history() {
     database.execute("create table log (what text)");
     let commits = AtomicUsize::new(0);
     let proxy = Proxy::start(move |message| {
-        let answers_commit = message.from == From::Server && message.text.starts_with("COMMIT\0");
+        let answers_commit = message.from == Side::Server && message.text.starts_with("COMMIT\0");
         if answers_commit && commits.fetch_add(1, Ordering::SeqCst) == 0 {
-            return Fate::Cut;
+            return Action::Cut;
         }
-        Fate::Passes
+        Action::Pass
     });
     two_migrations(&database, &proxy.to(&database), "lost")
         .says(&["the connection broke during 0000_one", "0000_one is applied, the history says"]);
@@ -88,7 +88,7 @@ fn a_commit_that_did_not_arrive_is_sent_again() {
     let commits = AtomicUsize::new(0);
     let proxy = Proxy::start(move |message| {
         let cut = is_commit(message) && commits.fetch_add(1, Ordering::SeqCst) == 0;
-        if cut { Fate::Cut } else { Fate::Passes }
+        if cut { Action::Cut } else { Action::Pass }
     });
     two_migrations(&database, &proxy.to(&database), "unsent")
         .says(&["the connection broke during 0000_one", "applied 0000_one in"]);
@@ -104,10 +104,10 @@ fn a_last_attempt_that_was_committed_is_not_reported_as_failed() {
         let mut attempts = attempts.lock().unwrap();
         if is_commit(message) {
             *attempts += 1;
-            return if *attempts < 3 { Fate::Cut } else { Fate::Passes };
+            return if *attempts < 3 { Action::Cut } else { Action::Pass };
         }
-        let answers_commit = message.from == From::Server && message.text.starts_with("COMMIT\0");
-        if answers_commit && *attempts == 3 { Fate::Cut } else { Fate::Passes }
+        let answers_commit = message.from == Side::Server && message.text.starts_with("COMMIT\0");
+        if answers_commit && *attempts == 3 { Action::Cut } else { Action::Pass }
     });
     two_migrations(&database, &proxy.to(&database), "third")
         .says(&["0000_one is applied, the history says"]);
@@ -121,9 +121,9 @@ fn a_break_in_a_file_that_is_sent_in_pieces_is_recovered_from() {
     let folder = Folder::drizzle0(&[("0000_large", &sql)]);
     let pieces = AtomicUsize::new(0);
     let proxy = Proxy::start(move |message| {
-        let is_piece = message.from == From::Client && message.text.contains("insert into log");
+        let is_piece = message.from == Side::Client && message.text.contains("insert into log");
         let cut = is_piece && pieces.fetch_add(1, Ordering::SeqCst) == 1;
-        if cut { Fate::Cut } else { Fate::Passes }
+        if cut { Action::Cut } else { Action::Pass }
     });
     premigrate(&proxy.to(&database), &folder).run().exits(0).says(&["the connection broke"]);
     assert_eq!(database.value("select count(*) from log"), "6");
@@ -214,8 +214,10 @@ fn where_a_transaction_never_began_nothing_of_the_file_runs() {
         folder.add(name, sql);
         // As if a cancel, or a time limit, had ended the first message while the server read it.
         let proxy = Proxy::start(|message| match message.tag {
-            b'Q' if message.text.starts_with("begin isolation") => Fate::Becomes("select 1 / 0"),
-            _ => Fate::Passes,
+            b'Q' if message.text.starts_with("begin isolation") => {
+                Action::ReplaceWith("select 1 / 0")
+            }
+            _ => Action::Pass,
         });
         for _ in 0..2 {
             let run = premigrate(&proxy.to(&database), &folder).run().exits(70);
@@ -233,7 +235,7 @@ fn nothing_pending_is_one_round_trip_and_n_pending_are_n_more() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
     let round_trips = || {
-        let proxy = Proxy::start(|_| Fate::Passes);
+        let proxy = Proxy::start(|_| Action::Pass);
         premigrate(&proxy.to(&database), &folder).run().exits(0);
         assert_eq!(proxy.connections(), 1);
         proxy.round_trips()
@@ -257,10 +259,10 @@ fn nothing_pending_writes_nothing_and_takes_no_lock() {
     let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
     let heard = asked.clone();
     let proxy = Proxy::start(move |message| {
-        if message.tag == b'Q' && message.from == From::Client {
+        if message.tag == b'Q' && message.from == Side::Client {
             heard.lock().unwrap().push(message.text.to_owned());
         }
-        Fate::Passes
+        Action::Pass
     });
     premigrate(&proxy.to(&database), &folder).run().exits(0);
     let asked = asked.lock().unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{Database, Folder, premigrate};
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Action, Proxy};
 use crate::server::Server;
 
 fn folder() -> Folder {
@@ -52,8 +52,10 @@ fn a_standby_that_only_the_transaction_meets_is_no_failure_of_the_migration() {
     // The history was read at the primary, as a pooler with several servers may have it.
     let proxy = Proxy::before(standby.port, |message| {
         match message.text.starts_with("select pg_catalog.pg_is_in_recovery()") {
-            true => Fate::Becomes("select false; select xmin, * from drizzle.__drizzle_migrations"),
-            false => Fate::Passes,
+            true => Action::ReplaceWith(
+                "select false; select xmin, * from drizzle.__drizzle_migrations",
+            ),
+            false => Action::Pass,
         }
     });
     folder.add("0001_more", "insert into log values ('more')");

@@ -14,7 +14,7 @@ use crate::harness::{
     Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, unique, waits_for_room,
 };
 use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
-use crate::proxy::{Fate, Message, Proxy};
+use crate::proxy::{Action, Message, Proxy};
 
 /// A signal, and the exit code.
 type Sent = (&'static str, i32);
@@ -30,7 +30,7 @@ struct Phase {
     at: fn(&Message) -> bool,
     /// What becomes of the message, and the signal comes a moment later; without it, the signal
     /// comes while the message is on its way.
-    fate: Option<Fate>,
+    action: Option<Action>,
     /// What another session does meanwhile, in a transaction that stays open.
     other: &'static str,
     /// The second migration, if there is one.
@@ -46,7 +46,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "waiting for a database that hangs up",
         at: is_login,
-        fate: Some(Fate::Cut),
+        action: Some(Action::Cut),
         other: "",
         second: SLOW,
         stand: 0,
@@ -54,7 +54,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "waiting for a database that is silent",
         at: is_login,
-        fate: Some(Fate::Stalled),
+        action: Some(Action::Stall),
         other: "",
         second: SLOW,
         stand: 0,
@@ -62,7 +62,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "while another runner is at work",
         at: |message| message.text.contains("advisory"),
-        fate: Some(Fate::Passes),
+        action: Some(Action::Pass),
         other: "select pg_advisory_xact_lock(8102650200187171425)",
         second: SLOW,
         stand: 0,
@@ -70,7 +70,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "in a transaction",
         at: |message| message.text.contains("pg_sleep"),
-        fate: Some(Fate::Passes),
+        action: Some(Action::Pass),
         other: "",
         second: SLOW,
         stand: 1,
@@ -78,7 +78,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "in a concurrent index",
         at: |message| message.text.contains("*/ create index"),
-        fate: Some(Fate::Passes),
+        action: Some(Action::Pass),
         // Its snapshot is waited for.
         other: "set transaction isolation level repeatable read; select 1",
         second: INDEX,
@@ -87,7 +87,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "between migrations",
         at: |message| message.is_committed(),
-        fate: None,
+        action: None,
         other: "",
         second: SLOW,
         stand: 1,
@@ -95,7 +95,7 @@ static PHASES: [Phase; 7] = [
     Phase {
         name: "after the last commit",
         at: |message| message.is_committed(),
-        fate: None,
+        action: None,
         other: "",
         second: "",
         stand: 1,
@@ -224,10 +224,10 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
 
     let (target, sent) = (Arc::new(OnceLock::<Target>::new()), Arc::new(OnceLock::new()));
     let (aim, sending, once) = (target.clone(), sent.clone(), AtomicBool::new(false));
-    let (at, fate) = (phase.at, phase.fate);
+    let (at, action) = (phase.at, phase.action);
     let proxy = Proxy::start(move |message| {
         if !at(message) {
-            return Fate::Passes;
+            return Action::Pass;
         }
         if !once.swap(true, Ordering::SeqCst) {
             let (aim, sending) = (aim.clone(), sending.clone());
@@ -236,7 +236,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
                 sending.set(Instant::now()).unwrap();
                 target.signal(signal);
             };
-            match fate {
+            match action {
                 None => {
                     let sender = std::thread::spawn(send);
                     // `stop` returns when the run has ended, which may be waiting for this message.
@@ -253,7 +253,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
                 }
             }
         }
-        fate.unwrap_or(Fate::Passes)
+        action.unwrap_or(Action::Pass)
     });
     let (child, started) = place.start(&proxy.to(&database), &folder, Stdio::piped());
     target.set(started).unwrap();

@@ -7,7 +7,7 @@ use premigrate::apply::lock;
 
 use crate::harness::{Database, Folder, Premigrate, Running, premigrate, server_port};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Action, Proxy};
 
 const RUNNERS: usize = 12;
 const ROUNDS: usize = 5;
@@ -222,7 +222,7 @@ fn a_history_that_changed_since_it_was_read_is_read_again() {
                      (select from drizzle.__drizzle_migrations where hash = '{hash}')"
                 ));
             }
-            Fate::Passes
+            Action::Pass
         })
     };
     premigrate(&proxy.to(&database), &folder).run().exits(0).does_not_say("applied 0001_one in");
@@ -249,7 +249,7 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
                      insert into {progress} values ('0001_one', 1, 'another', true)"
                 ));
             }
-            Fate::Passes
+            Action::Pass
         })
     };
     premigrate(&proxy.to(&database), &folder).run().exits(65);

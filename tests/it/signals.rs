@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::harness::{Database, Folder, Run, Running, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Action, Proxy};
 
 const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
@@ -166,7 +166,7 @@ pub fn ended_behind_the_first_commit(database: &Database, folder: &Folder) -> Ru
             let pid = ours.wait().to_string();
             assert!(Command::new("kill").arg(pid).status().unwrap().success());
         }
-        Fate::Passes
+        Action::Pass
     });
     let through = proxy.to(database);
     let running = premigrate(&through, folder).args(&["--", "echo", "started"]).start();
@@ -234,9 +234,9 @@ fn a_cancel_that_is_lost_is_sent_again() {
         if is_request {
             let mut requests = requests.lock().unwrap();
             *requests += 1;
-            return if *requests == 1 { Fate::Cut } else { Fate::Passes };
+            return if *requests == 1 { Action::Cut } else { Action::Pass };
         }
-        Fate::Passes
+        Action::Pass
     });
     let running = start_slow(&proxy.to(&database), &folder);
     running.signal("TERM");

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
+use crate::proxy::{Action, Proxy};
 use crate::signals::SLEEPING;
-use crate::proxy::{Fate, Proxy};
 
 /// The most memory that the process had, in kB.
 fn peak(pid: u32) -> Option<u64> {
@@ -129,8 +129,8 @@ fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &F
     let proxy = Proxy::start(move |passing| {
         let dies = passing.text.contains(message);
         match shared.fetch_or(dies, Ordering::SeqCst) || dies {
-            true => Fate::Stalled,
-            false => Fate::Passes,
+            true => Action::Stall,
+            false => Action::Pass,
         }
     });
     let app = ["--", "echo", "started"];

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Premigrate, bare, premigrate, unique};
-use crate::proxy::{Fate, From, Proxy};
+use crate::proxy::{Action, Proxy, Side};
 
 pub fn folder() -> Folder {
     Folder::drizzle0(&[("0000_a", "create table a (id int)")])
@@ -61,7 +61,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
     let url = format!("{}?sslmode=disable", through.url);
     let running = premigrate(&Database { url, ..through }, &folder).start();
     thread::sleep(Duration::from_millis(800));
-    let _proxy = Proxy::listening(TcpListener::bind(address).unwrap(), |_| Fate::Passes);
+    let _proxy = Proxy::listening(TcpListener::bind(address).unwrap(), |_| Action::Pass);
     let run = running.finish().exits(0).says(&["refused", "applied 0000_a"]);
     assert_eq!(waiting_lines(&run.stderr), 1, "{}", run.stderr);
 }
@@ -160,8 +160,8 @@ fn silence_in_the_middle_of_the_handshake_does_not_outlast_the_limit_either() {
     let folder = folder();
     for number in 0..4 {
         let proxy = Proxy::start(move |message| match message.from {
-            From::Server if message.number == number => Fate::Stalled,
-            _ => Fate::Passes,
+            Side::Server if message.number == number => Action::Stall,
+            _ => Action::Pass,
         });
         let run = premigrate(&proxy.to(&database), &folder).args(&["--wait", "500ms"]).run();
         assert!(run.exits(69).took < Duration::from_secs(3));

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 
 use super::{BUILD, BUILDING, PROGRESS, with_writer};
 use crate::harness::{Database, Folder, premigrate};
+use crate::proxy::{Action, Proxy};
 use crate::signals::ended_behind_the_first_commit;
-use crate::proxy::{Fate, Proxy};
 
 const DROPPING: &str = "select from pg_stat_activity where datname = current_database() \
     and query ~ '^/\\* premigrate \\w{16} \\*/ drop index' and wait_event_type = 'Lock'";
@@ -124,7 +124,7 @@ fn what_is_done_when_a_signal_comes_is_recorded_also_where_the_lock_was_lost_mea
                  and state = 'idle in transaction'";
             other.lock().unwrap().batch_execute(end).unwrap();
         }
-        Fate::Passes
+        Action::Pass
     });
     let running = premigrate(&proxy.to(&database), &folder).start();
     pid.store(running.pid() as i32, Ordering::SeqCst);
