@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Database, Folder, bare, premigrate};
+use crate::harness::{Database, Folder, bare, premigrate, status_of};
 
 fn two() -> Folder {
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text);")]);
@@ -224,15 +224,15 @@ fn a_dry_run_refuses_what_a_run_would_refuse() {
 
 /// Runs the executable in a shell that closes a stream of it, or whose reader goes away.
 fn in_shell(database: &Database, folder: &Folder, line: &str) -> i32 {
-    let status = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", line, "sh", env!("CARGO_BIN_EXE_premigrate")])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("DATABASE_URL", &database.url)
         .env("PREMIGRATE_DIR", &folder.path)
-        .stdin(Stdio::null())
-        .status();
-    status.unwrap().code().unwrap()
+        .stdin(Stdio::null());
+    status_of(&mut command).code().unwrap()
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Database, Folder, Premigrate, bare, premigrate};
+use crate::harness::{
+    Database, Folder, LIMIT, Premigrate, bare, output_of, output_within, premigrate, status_of,
+};
 
 fn one_table() -> Folder {
     Folder::drizzle0(&[("0000_a", "create table a (id int)")])
@@ -39,7 +41,7 @@ fn the_apps_arguments_arrive_byte_for_byte() {
     let run = skipping(&["printf", "%s|", "", "--help", "--", "a b", "$HOME", "*"])
         .arg(OsStr::from_bytes(b"\xff\xfe\n"))
         .start();
-    let output = run.child.wait_with_output().unwrap();
+    let output = output_within(LIMIT, run.child);
     assert_eq!(output.stdout, b"|--help|--|a b|$HOME|*|\xff\xfe\n|");
 }
 
@@ -117,7 +119,7 @@ fn an_app_that_cannot_be_executed_is_126() {
 fn an_app_that_cannot_be_executed_is_reported_by_the_exit_code_also_when_nobody_listens() {
     let mut run = skipping(&["/no/such/app"]);
     let (_, stderr) = std::io::pipe().unwrap();
-    let status = run.command.stderr(stderr).status().unwrap();
+    let status = status_of(run.command.stderr(stderr));
     assert_eq!(status.code(), Some(127), "{status}");
 }
 
@@ -133,7 +135,7 @@ fn the_app_gets_the_environment_without_what_is_only_ours() {
         .env("BYTES", OsStr::from_bytes(b"\xff"))
         .env("EMPTY", "")
         .start();
-    let output = run.child.wait_with_output().unwrap().stdout;
+    let output = output_within(LIMIT, run.child).stdout;
     let mut seen: Vec<_> = output.split(|&byte| byte == 0).filter(|one| !one.is_empty()).collect();
     seen.retain(|one| !one.starts_with(b"PATH="));
     seen.sort_unstable();
@@ -162,7 +164,7 @@ fn the_app_gets_its_environment_in_the_order_in_which_we_got_it() {
     let environment = |through: &[&str]| {
         let mut command = Command::new("python3");
         command.args(["-c", ODD_ENVIRONMENT]).args(through).args(["cat", "/proc/self/environ"]);
-        command.output().unwrap().stdout
+        output_of(&mut command).stdout
     };
     let ours = environment(&[env!("CARGO_BIN_EXE_premigrate"), "--"]);
     let plain = environment(&[
@@ -180,7 +182,7 @@ fn the_app_inherits_no_descriptor_of_ours() {
     let database = Database::fresh();
     let list = "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done";
     let run = premigrate(&database, &one_table()).args(&["--", "sh", "-c", list]).run().exits(0);
-    let without_us = Command::new("sh").args(["-c", list]).output().unwrap();
+    let without_us = output_of(Command::new("sh").args(["-c", list]));
     assert_eq!(run.stdout, String::from_utf8_lossy(&without_us.stdout));
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::harness::{Database, Folder};
+use crate::harness::{Database, Folder, output_of};
 
 /// Sets a process up as the first argument says, and becomes the rest.
 const SET_UP: &str = r#"
@@ -78,14 +78,14 @@ const SHAPES: [(&str, &str); 16] = [
 ];
 
 fn probe(set_up: &str, through: &[&str]) -> String {
-    let output = Command::new("python3")
+    let mut python = Command::new("python3");
+    python
         .args(["-c", SET_UP, set_up])
         .args(through)
         .args(["python3", "-c", PROBE, "", "a b", "--", "$HOME"])
         .arg(OsStr::from_bytes(b"\xff\xfe\n"))
-        .env_remove("LC_CTYPE")
-        .output()
-        .unwrap();
+        .env_remove("LC_CTYPE");
+    let output = output_of(&mut python);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{set_up}: {stderr}");
     let pty = |text: &str| text.replace(|char: char| char.is_ascii_digit(), "#");
@@ -112,12 +112,9 @@ fn the_app_finds_what_a_plain_exec_would_give_it() {
 #[test]
 fn the_app_does_not_see_by_what_name_we_were_called() {
     for name in ["", "sh", "-premigrate"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_premigrate"))
-            .arg0(name)
-            .args(["--", "cat", "/proc/self/cmdline"])
-            .env("PREMIGRATE_SKIP", "1")
-            .output()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_premigrate"));
+        command.arg0(name).args(["--", "cat", "/proc/self/cmdline"]).env("PREMIGRATE_SKIP", "1");
+        let output = output_of(&mut command);
         assert_eq!(output.stdout, b"cat\0/proc/self/cmdline\0", "{name}");
     }
 }
@@ -129,13 +126,13 @@ const ALL_SIGNALS: &str = "others = signal.valid_signals() - {signal.SIGKILL, si
 
 #[track_caller]
 fn app_has_default_signals(through: &[&str], url: &str) {
-    let output = Command::new("python3")
+    let mut python = Command::new("python3");
+    python
         .args(["-c", SET_UP, ALL_SIGNALS, env!("CARGO_BIN_EXE_premigrate")])
         .args(through)
         .args(["--", "cat", "/proc/self/status"])
-        .env("DATABASE_URL", url)
-        .output()
-        .unwrap();
+        .env("DATABASE_URL", url);
+    let output = output_of(&mut python);
     let (status, report) = (String::from_utf8_lossy(&output.stdout), output.stderr);
     let report = String::from_utf8_lossy(&report);
     has_default_signals(&status, &report);

@@ -1,12 +1,17 @@
 //! What every test needs: a fresh database, a migrations folder, and the real executable.
 
 use std::ffi::OsStr;
-use std::io::{PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use postgres::{Client, NoTls};
 
 /// The server's URL. Tests fail without one: a green run means that they ran.
@@ -245,6 +250,17 @@ pub struct Run {
 }
 
 impl Run {
+    pub fn from_output(output: Output, took: Duration) -> Run {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Run {
+            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(999)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took,
+        }
+    }
+
     /// Fails the test, with everything that was printed, unless the exit code is this one.
     #[track_caller]
     pub fn exits(self, code: i32) -> Run {
@@ -317,6 +333,7 @@ impl Premigrate {
     }
 
     /// Runs it to its end.
+    #[track_caller]
     pub fn run(self) -> Run {
         self.start().finish()
     }
@@ -352,16 +369,157 @@ impl Running {
     }
 
     /// Waits for its end, and reads what it printed.
+    #[track_caller]
     pub fn finish(self) -> Run {
-        use std::os::unix::process::ExitStatusExt;
-        let output = self.child.wait_with_output().expect("its output");
-        let status = output.status;
-        Run {
-            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(999)),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: self.started.elapsed(),
+        self.finish_within(LIMIT)
+    }
+
+    /// The same, where it may well take longer than `LIMIT`, or must not take as long.
+    #[track_caller]
+    pub fn finish_within(self, limit: Duration) -> Run {
+        let started = self.started;
+        Run::from_output(output_within(limit, self.child), started.elapsed())
+    }
+}
+
+/// How long a test waits for a program by default. What has to end, and does not, fails the test
+/// instead of holding it up for ever.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a command to its end, with nothing on its standard input.
+#[track_caller]
+pub fn output_of(command: &mut Command) -> Output {
+    output_of_within(LIMIT, command)
+}
+
+/// The same, where it may well take longer.
+#[track_caller]
+pub fn output_of_within(limit: Duration, command: &mut Command) -> Output {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn();
+    let program = command.get_program().display();
+    output_within(limit, child.unwrap_or_else(|error| panic!("{program} does not start: {error}")))
+}
+
+/// Runs a command to its end, with the streams that it was given.
+#[track_caller]
+pub fn status_of(command: &mut Command) -> ExitStatus {
+    let child = command.spawn();
+    let program = command.get_program().display();
+    let child = child.unwrap_or_else(|error| panic!("{program} does not start: {error}"));
+    output_within(LIMIT, child).status
+}
+
+/// Waits for a program's end, and reads what it prints on the streams that are pipes. If it goes on
+/// for longer than this, it is killed with all its children, and the test fails with what it printed.
+#[track_caller]
+pub fn output_within(limit: Duration, mut child: Child) -> Output {
+    let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    read_within(limit, child, stdout, stderr)
+}
+
+/// The same, for streams that lead to pipes of the test's own making.
+#[track_caller]
+pub fn read_within(
+    limit: Duration,
+    mut child: Child,
+    stdout: Option<Box<dyn Read + Send>>,
+    stderr: Option<Box<dyn Read + Send>>,
+) -> Output {
+    let until = Instant::now() + limit;
+    let streams = [stdout, stderr].map(|stream| stream.map(Printed::read));
+    let is_over = streams.iter().flatten().all(|printed| printed.is_complete(until));
+    let status = is_over.then(|| ended_until(&mut child, until)).flatten();
+    if status.is_none() {
+        kill_with_children(child.id());
+        let _ = child.wait();
+    }
+    let [stdout, stderr] = streams.map(|printed| printed.map(Printed::take).unwrap_or_default());
+    let Some(status) = status else {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&stdout), text(&stderr));
+        panic!("it did not end within {limit:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
+    };
+    Output { status, stdout, stderr }
+}
+
+/// Waits for a program that is about to end; kills it if it does not.
+pub fn see_off(child: &mut Child) {
+    if ended_until(child, Instant::now() + LIMIT).is_none() {
+        kill_with_children(child.id());
+        let _ = child.wait();
+    }
+}
+
+/// What a thread has read so far of a stream.
+struct Printed {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Disconnected once there is nothing more to read.
+    end: Receiver<()>,
+}
+
+impl Printed {
+    fn read(mut stream: Box<dyn Read + Send>) -> Printed {
+        let (sender, end) = channel();
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = bytes.clone();
+        thread::spawn(move || {
+            let mut chunk = vec![0; PIPE];
+            while let Ok(length @ 1..) = stream.read(&mut chunk) {
+                shared.lock().expect("what was read").extend_from_slice(&chunk[..length]);
+            }
+            drop(sender);
+        });
+        Printed { bytes, end }
+    }
+
+    fn is_complete(&self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        self.end.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    fn take(self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes.lock().expect("what was read"))
+    }
+}
+
+fn ended_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    loop {
+        let status = child.try_wait().expect("its state");
+        if status.is_some() || Instant::now() > until {
+            return status;
         }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn kill_with_children(pid: u32) {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    for child in children.unwrap_or_default().split_whitespace() {
+        kill_with_children(child.parse().expect("a number"));
+    }
+}
+
+#[test]
+fn a_program_that_does_not_end_is_killed_and_what_it_printed_is_shown() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo one; echo two >&2; sleep 100 & echo child $!; wait"]);
+    let running = Running::start(command);
+    let pid = running.pid();
+    let limit = Duration::from_secs(2);
+    let failure = std::panic::catch_unwind(|| running.finish_within(limit));
+    let message = *failure.expect_err("a panic").downcast::<String>().expect("its text");
+    let (stdout, stderr) = message.split_once("\nstderr:\n").expect(&message);
+    let child = stdout.strip_prefix("it did not end within 2s\nstdout:\none\nchild ");
+    assert_eq!(stderr, "two\n");
+    for pid in [&pid.to_string(), child.expect(&message).trim()] {
+        // A child whose parent is gone is a zombie until somebody asks after it.
+        eventually("its end", || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the history says, and correcting it: `status`, `baseline`, `accept`, the rules of `up`,
 //! and roles that may do little.
 
-use crate::harness::{Database, Folder, Premigrate, Run, premigrate};
+use crate::harness::{Database, Folder, Premigrate, Run, output_of, premigrate};
 
 const HISTORY: &str = "select * from drizzle.__drizzle_migrations order by id";
 
@@ -878,14 +878,14 @@ fn type_what_is_told(database: &Database, folder: &Folder, refused: &Run) {
     let line = line.unwrap_or_else(|| panic!("no command is told:\n{}", refused.stderr));
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_premigrate"));
     let path = std::env::var("PATH").unwrap();
-    let output = std::process::Command::new("sh")
+    let mut shell = std::process::Command::new("sh");
+    shell
         .args(["-c", line])
         .env_clear()
         .env("PATH", format!("{}:{path}", executable.parent().unwrap().display()))
         .env("DATABASE_URL", &database.url)
-        .env("PREMIGRATE_DIR", &folder.path)
-        .output()
-        .unwrap();
+        .env("PREMIGRATE_DIR", &folder.path);
+    let output = output_of(&mut shell);
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

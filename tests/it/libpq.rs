@@ -11,6 +11,8 @@ use premigrate::postgres::conninfo::{
     self, ChannelBinding, HostName, Keepalives, RootCert, SessionAttrs, SslMode, Target,
 };
 
+use crate::harness::{LIMIT, output_within};
+
 struct Case {
     text: String,
     /// The libpq it differs from, and why; an empty version is both.
@@ -50,7 +52,7 @@ fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Said>> {
     let questions: String =
         cases.iter().map(|case| serde_json::json!(case.text).to_string() + "\n").collect();
     child.stdin.take().unwrap().write_all(questions.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = output_within(LIMIT, child);
     assert!(output.status.success());
     let answers = String::from_utf8(output.stdout).unwrap();
     let mut answers = answers.lines();

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use crate::container;
 use crate::handover::has_default_signals;
 use crate::harness::{
-    Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, unique, waits_for_room,
+    Database, Folder, LIMIT, PAGE, PIPE, eventually, output_of, output_within, pipe_with,
+    premigrate, unique, waits_for_room,
 };
-use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
 use crate::proxy::{Action, Message, Proxy};
+use crate::signals::{AT_ONCE, CANCELLED, SLEEPING, STUBBORN};
 
 /// A signal, and the exit code.
 type Sent = (&'static str, i32);
@@ -183,7 +184,7 @@ impl Target {
                 command
             }
         };
-        let output = command.output().unwrap();
+        let output = output_of(&mut command);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{signal} {self:?}: {error}");
     }
@@ -194,7 +195,7 @@ impl Target {
             Target::Process(pid) => Some(*pid),
             Target::ChildOf(parent) => {
                 let parent = parent.to_string();
-                let found = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
+                let found = output_of(Command::new("pgrep").args(["-P", &parent]));
                 String::from_utf8(found.stdout).unwrap().trim().parse().ok()
             }
             Target::Container(_) => None,
@@ -257,7 +258,7 @@ fn end_in(phase: &Phase, signal: &'static str, place: Place) -> Ended {
     });
     let (child, started) = place.start(&proxy.to(&database), &folder, Stdio::piped());
     target.set(started).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = output_within(LIMIT, child);
     let took = sent.get().map(Instant::elapsed);
     let report = String::from_utf8_lossy(&output.stderr);
     let took = took.unwrap_or_else(|| panic!("{what}: the phase never came\n{report}"));
@@ -370,7 +371,7 @@ fn end_right_before_exec(signal: &str, code: i32, place: Place) {
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
     premigrate(&database, &folder).run().exits(0);
     let (child, _) = place.start(&database, &folder, Stdio::piped());
-    let report = child.wait_with_output().unwrap().stderr;
+    let report = output_within(LIMIT, child).stderr;
     let report = String::from_utf8(report).unwrap();
     let before = report.find("premigrate: starting").unwrap_or_else(|| panic!("{report}"));
     let last = report[..before].trim_end().rfind('\n').unwrap() + 1;
@@ -381,7 +382,7 @@ fn end_right_before_exec(signal: &str, code: i32, place: Place) {
     eventually("the last line to wait for room", || target.pid().is_some_and(waits_for_room));
     let at = Instant::now();
     target.signal(signal);
-    let output = child.wait_with_output().unwrap();
+    let output = output_within(LIMIT, child);
     assert!(at.elapsed() < Duration::from_secs(3), "{signal}: {:?}", at.elapsed());
     assert_eq!(output.status.code(), Some(code), "{signal} as {place:?}");
     assert!(output.stdout.is_empty(), "the app was started");
@@ -403,12 +404,12 @@ fn a_signal_right_before_exec_ends_us_and_not_the_app() {
 fn the_app_is_process_1_after_us_and_has_its_signals_by_default() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
-    let output = as_process_1(env!("CARGO_BIN_EXE_premigrate"))
+    let mut command = as_process_1(env!("CARGO_BIN_EXE_premigrate"));
+    command
         .args(["--", "cat", "/proc/self/status"])
         .env("DATABASE_URL", &database.url)
-        .env("PREMIGRATE_DIR", &folder.path)
-        .output()
-        .unwrap();
+        .env("PREMIGRATE_DIR", &folder.path);
+    let output = output_of(&mut command);
     let [status, report] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
     assert!(status.contains("\nPid:\t1\n"), "{status}{report}");
     has_default_signals(&status, &report);
@@ -425,7 +426,7 @@ fn a_second_signal_ends_process_1_at_once() {
     database.wait_for("the attempt to cancel it", CANCELLED);
     let at = Instant::now();
     target.signal("INT");
-    let output = child.wait_with_output().unwrap();
+    let output = output_within(LIMIT, child);
     assert!(at.elapsed() < AT_ONCE, "{:?}", at.elapsed());
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(database.leftovers(), Vec::<String>::new());

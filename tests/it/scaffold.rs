@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{Database, Folder, bare};
+use crate::harness::{Database, Folder, bare, output_of};
 
 const USERS: &str = r#"
 import { integer, pgTable, text } from "drizzle-orm/pg-core";
@@ -73,13 +73,9 @@ impl Project {
     }
 
     fn run_kit(&self, args: &[&str]) -> Output {
-        Command::new("node")
-            .arg("node_modules/drizzle-kit/bin.cjs")
-            .args(args)
-            .current_dir(&self.folder.path)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .output()
-            .expect("node starts")
+        let mut node = Command::new("node");
+        node.arg("node_modules/drizzle-kit/bin.cjs").args(args).current_dir(&self.folder.path);
+        output_of(node.envs(self.environment.iter().map(|(name, value)| (name, value))))
     }
 
     /// Runs drizzle-kit; what it printed. It may fail with exit code 0, but not without a word.
@@ -280,12 +276,9 @@ fn drizzle_goes_on(generation: &'static str) {
             );
         }
     }
-    let orm = Command::new("node")
-        .arg(packages(generation).join("migrate.mjs"))
-        .arg(project.migrations())
-        .arg(&database.url)
-        .output()
-        .expect("node starts");
+    let mut orm = Command::new("node");
+    orm.arg(packages(generation).join("migrate.mjs")).arg(project.migrations()).arg(&database.url);
+    let orm = output_of(&mut orm);
     assert!(orm.status.success(), "{}", String::from_utf8_lossy(&orm.stderr));
     assert_eq!(database.rows("select id, email from users order by id"), ["0|", "1|"]);
     assert_eq!(database.history().len(), 5);

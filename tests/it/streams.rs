@@ -1,13 +1,14 @@
 //! Standard streams that nobody reads, that are full, or closed: nothing changes in the database,
 //! nor in the exit code, and the app is started as ever.
 
-use std::io::{PipeWriter, Read};
+use std::io::{PipeReader, PipeWriter};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::{
-    Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, waits_for_room,
+    Database, Folder, LIMIT, PAGE, PIPE, eventually, output_within, pipe_with, premigrate,
+    read_within, waits_for_room,
 };
 use crate::signals::SLEEPING;
 
@@ -37,8 +38,8 @@ fn started(folder: &Folder) -> PathBuf {
 }
 
 #[track_caller]
-fn exits(mut child: Child, code: i32, shape: &str) {
-    let status = child.wait().unwrap();
+fn exits(child: Child, code: i32, shape: &str) {
+    let status = output_within(LIMIT, child).status;
     assert_eq!(status.code(), Some(code), "{shape}: {status}");
 }
 
@@ -97,19 +98,17 @@ fn start_reporting_to(
 
 /// Waits for its end, which has to come within this time.
 #[track_caller]
-fn ends_within(mut child: Child, time: Duration, code: i32) {
-    let started = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if started.elapsed() < time => std::thread::sleep(Duration::from_millis(10)),
-            None => {
-                child.kill().unwrap();
-                panic!("it goes on after {time:?}");
-            }
-        }
-    };
+fn ends_within(child: Child, limit: Duration, code: i32) {
+    let status = output_within(limit, child).status;
     assert_eq!(status.code(), Some(code), "{status}");
+}
+
+/// Reads all that it prints into a pipe of ours, to its end.
+#[track_caller]
+fn ends_with(child: Child, reader: PipeReader, code: i32) -> String {
+    let output = read_within(LIMIT, child, Some(Box::new(reader)), None);
+    assert_eq!(output.status.code(), Some(code), "{}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn terminate(child: &Child) {
@@ -140,12 +139,10 @@ fn a_report_that_nobody_reads_holds_up_neither_the_migrations_nor_the_app() {
 #[test]
 fn a_reader_that_is_slow_gets_every_line() {
     let (database, folder) = (Database::fresh(), twenty());
-    let (mut reader, writer) = pipe_with(PIPE - PAGE);
+    let (reader, writer) = pipe_with(PIPE - PAGE);
     let child = start_reporting_to(writer, &database, &folder, &[]);
     eventually("the report to wait for room", || waits_for_room(child.id()));
-    let mut report = String::new();
-    reader.read_to_string(&mut report).unwrap();
-    ends_within(child, Duration::from_secs(10), 0);
+    let report = ends_with(child, reader, 0);
     assert_eq!(report.matches("premigrate: applied ").count(), 20, "{report}");
     assert!(report.ends_with('\n'), "{report}");
 }
@@ -154,7 +151,7 @@ fn a_reader_that_is_slow_gets_every_line() {
 fn why_it_failed_is_said_also_where_nobody_has_read_for_a_while() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1 / 0")]);
-    let (mut reader, writer) = pipe_with(PIPE);
+    let (reader, writer) = pipe_with(PIPE);
     let child = start_reporting_to(writer, &database, &folder, &[]);
     // Until then it has waited for a reader, and now it does not.
     database.wait_for(
@@ -162,9 +159,7 @@ fn why_it_failed_is_said_also_where_nobody_has_read_for_a_while() {
         "select from pg_tables where tablename = '__drizzle_migrations'",
     );
     std::thread::sleep(Duration::from_millis(500));
-    let mut report = String::new();
-    reader.read_to_string(&mut report).unwrap();
-    ends_within(child, Duration::from_secs(10), 70);
+    let report = ends_with(child, reader, 70);
     assert!(report.contains("0001_b failed"), "{report}");
 }
 
@@ -209,10 +204,8 @@ fn an_answer_waits_for_its_reader_and_a_signal_ends_that() {
         ends_within(child, Duration::from_secs(2), 143);
         drop(reader);
 
-        let (mut reader, child) = start();
-        let mut answer = String::new();
-        reader.read_to_string(&mut answer).unwrap();
-        ends_within(child, Duration::from_secs(10), code);
+        let (reader, child) = start();
+        let answer = ends_with(child, reader, code);
         assert!(answer.contains("0000_a") || args == ["check"], "{args:?}: {answer}");
         assert!(answer.ends_with('\n'), "{args:?}: {answer}");
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::authority::Pair;
-use crate::harness::unique;
+use crate::harness::{LIMIT, eventually, output_of, output_within, status_of, unique};
 
 /// How each role is let in: the role's name says it.
 const HBA: &str = "\
@@ -62,7 +62,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 fn done(command: &mut Command) {
-    let output = command.current_dir("/").stdin(Stdio::null()).output().expect("it starts");
+    let output = output_of(command.current_dir("/"));
     let text = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&text));
 }
@@ -99,7 +99,7 @@ impl Server {
             start.arg("--log").arg(server.folder.join("log")).current_dir("/");
             // Its output would be the server's, and never end.
             start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            if start.status().expect("pg_ctl").success() {
+            if status_of(&mut start).success() {
                 server.execute(ROLES);
                 return server;
             }
@@ -121,9 +121,7 @@ impl Server {
         let data = self.folder.join("data");
         done(as_server(&program("pg_ctl")).args(["reload", "--silent", "--pgdata"]).arg(data));
         let heard = format!("parameter \"ssl_max_protocol_version\" changed to \"{version}\"");
-        while !self.log().contains(&heard) {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        eventually("the server to have read it", || self.log().contains(&heard));
     }
 
     /// Another certificate, to those who come from now on.
@@ -134,7 +132,7 @@ impl Server {
         restart.args(["restart", "--wait", "--silent", "--mode", "immediate", "--pgdata"]);
         restart.arg(self.folder.join("data")).arg("--log").arg(self.folder.join("log"));
         restart.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        assert!(restart.status().expect("pg_ctl").success(), "{}", self.log());
+        assert!(status_of(&mut restart).success(), "{}", self.log());
     }
 
     /// A file of the data directory, of the server's own.
@@ -144,7 +142,7 @@ impl Server {
         tee.arg(&path).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut tee = tee.spawn().expect("tee");
         tee.stdin.take().expect("stdin").write_all(content.as_bytes()).expect("its content");
-        assert!(tee.wait().expect("it ends").success());
+        assert!(output_within(LIMIT, tee).status.success());
         if name.ends_with(".key") {
             done(as_server(Path::new("chmod")).arg("600").arg(&path));
         }
