@@ -26,6 +26,7 @@ mod failover;
 mod failures;
 mod handover;
 mod history;
+mod house;
 mod input;
 mod libpq;
 mod pid1;
