@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use expect_test::expect;
+
 use crate::harness::{
     Database, Folder, LIMIT, Premigrate, bare, output_of, output_within, premigrate, status_of,
 };
@@ -72,7 +74,11 @@ fn a_name_without_a_slash_is_looked_up_in_path() {
 
 #[test]
 fn an_app_that_is_not_there_is_127() {
-    skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "in no folder of PATH"]);
+    skipping(&["no-such-app"]).run().exits(127).stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_SKIP is set: nothing was looked at or applied
+        premigrate: starting no-such-app
+        premigrate: cannot start no-such-app: No such file or directory (os error 2) (it is in no folder of PATH)
+    "#]]);
     skipping(&["/no/such/app"]).run().exits(127).says(&["cannot start /no/such/app"]);
     skipping(&["/etc/hostname/app"]).run().exits(127);
 }
@@ -85,9 +91,17 @@ fn a_script_whose_interpreter_is_missing_is_127_and_it_is_named() {
     skipping(&[&app]).run().exits(127).says(&names_it);
     skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&names_it);
     let app = script(&folder, "dos", "#!/bin/sh\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["names /bin/sh and a carriage return", "not CRLF"]);
+    skipping(&[&app]).run().exits(127).stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_SKIP is set: nothing was looked at or applied
+        premigrate: starting FOLDER/dos
+        premigrate: cannot start FOLDER/dos: No such file or directory (os error 2) (its first line names /bin/sh and a carriage return; the file's line ends have to be LF, not CRLF)
+    "#]]);
     let app = script(&folder, "bare", "#!\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["names only a carriage return", "not CRLF"]);
+    skipping(&[&app]).run().exits(127).stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_SKIP is set: nothing was looked at or applied
+        premigrate: starting FOLDER/bare
+        premigrate: cannot start FOLDER/bare: No such file or directory (os error 2) (its first line names only a carriage return, and no interpreter; the file's line ends have to be LF, not CRLF)
+    "#]]);
 }
 
 #[test]
@@ -99,9 +113,9 @@ fn a_program_whose_loader_is_missing_is_127_and_it_is_named() {
     folder.write("app", program);
     let app = folder.path.join("app").to_str().unwrap().to_owned();
     std::fs::set_permissions(&app, PermissionsExt::from_mode(0o755)).unwrap();
-    skipping(&[&app]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    skipping(&[&app]).run().exits(127).says(&["is not: /LIB"]);
     let through = script(&folder, "script", &format!("#!{app}\n"));
-    skipping(&[&through]).run().exits(127).says(&["what loads it", "is not: /LIB"]);
+    skipping(&[&through]).run().exits(127).says(&["is not: /LIB"]);
 }
 
 #[test]

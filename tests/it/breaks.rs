@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use expect_test::expect;
+
 use crate::harness::{Database, Folder, Run, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Message, Proxy, Side};
@@ -188,12 +190,18 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
         ("0002_c", "select 1"),
     ]);
     let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(70);
-    let run = run.says(&[
-        "the connection breaks each time at 0001_kills",
-        "terminating connection due to administrator command",
-        "it is not applied",
-        "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
-    ]);
+    let run = run.stderr_is(expect![[r#"
+        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_log
+        premigrate: applied 0000_log in TIME
+        premigrate: applying 0001_kills
+        premigrate: the connection broke during 0001_kills (terminating connection due to administrator command); looking in TIME what became of it
+        premigrate: the connection broke during 0001_kills (terminating connection due to administrator command); looking in TIME what became of it
+        premigrate: the connection broke during 0001_kills (terminating connection due to administrator command); looking in TIME what became of it
+        premigrate: the connection breaks each time at 0001_kills (terminating connection due to administrator command), after 1 of 2 statements completed; it is not applied
+
+          1 migration applied in this run is kept; 1 more is pending. The app was not started.
+    "#]]);
     assert_eq!(run.stdout, "");
     assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
     assert_eq!(database.history().len(), 1);
@@ -305,13 +313,21 @@ fn a_lock_that_never_comes_is_75() {
     let (database, folder) = locked();
     let mut holder = database.holding("lock table t in access share mode");
     let limits = ["--lock-timeout", "100ms", "--lock-retries", "1", "--", "echo", "started"];
-    let run = premigrate(&database, &folder).args(&limits).run().exits(75).says(&[
-        "55P03",
-        "attempt 2",
-        "0000_a.sql:1:",
-        "Every attempt met a lock",
-        "The app was not started",
-    ]);
+    let run = premigrate(&database, &folder).args(&limits).run().exits(75).stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a was rolled back, a lock did not come (55P03 canceling statement due to lock timeout); attempt 2 in TIME
+        premigrate: 0000_a failed and was rolled back
+
+          ERROR 55P03: canceling statement due to lock timeout
+          at 0000_a.sql:1:1, statement 1 of 1
+
+            1 | alter table t add column b int
+
+          Every attempt met a lock.
+
+          The app was not started.
+    "#]]);
     assert_eq!(run.stdout, "");
     let never = ["--lock-timeout", "100ms", "--lock-retries", "0"];
     premigrate(&database, &folder).args(&never).run().exits(75).does_not_say("attempt 2");
@@ -369,7 +385,17 @@ fn a_statement_timeout_fails_the_migration() {
     let folder = Folder::drizzle0(&[("0000_a", "select 1;\nselect pg_sleep(60)")]);
     let limit = ["--statement-timeout", "200ms"];
     let run = premigrate(&database, &folder).args(&limit).run().exits(70);
-    let run = run.says(&["57014", "statement timeout", "0000_a.sql:2:1, statement 2 of 2"]);
+    let run = run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a failed and was rolled back
+
+          ERROR 57014: canceling statement due to statement timeout
+          at 0000_a.sql:2:1, statement 2 of 2
+
+            1 | select 1;
+            2 | select pg_sleep(60)
+    "#]]);
     assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
 }
 

@@ -14,6 +14,7 @@ mod harness;
 mod pgbouncer;
 mod proxy;
 mod server;
+mod snapshot;
 
 mod answers;
 mod app;

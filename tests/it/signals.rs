@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use expect_test::expect;
+
 use crate::harness::{Database, Folder, Run, Running, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy};
@@ -46,10 +48,15 @@ fn in_the_middle_of_a_statement_it_is_cancelled_and_rolled_back() {
         running.signal(signal);
         let run = running.finish().exits(code);
         soon(at.elapsed());
-        let run = run.says(&[
-            &format!("ended by SIG{signal}; 0001_slow was rolled back"),
-            "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
-        ]);
+        let run = run.with_name("SIGNAL", &format!("SIG{signal}")).stderr_is(expect![[r#"
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_log
+            premigrate: applied 0000_log in TIME
+            premigrate: applying 0001_slow
+            premigrate: ended by SIGNAL; 0001_slow was rolled back
+
+              1 migration applied in this run is kept; 1 more is pending. The app was not started.
+        "#]]);
         assert_eq!(run.stdout, "");
         assert_eq!(database.rows("select what from log"), Vec::<String>::new());
         assert_eq!(database.history().len(), 1);

@@ -8,6 +8,8 @@ mod signals;
 
 use std::time::{Duration, Instant};
 
+use expect_test::expect;
+
 use crate::harness::{Database, Folder, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
 
@@ -76,8 +78,14 @@ fn a_role_that_may_connect_only_once_is_told_so_and_not_that_another_runner_is_a
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
     let up = || bare().env("DATABASE_URL", &url).arg("--dir").arg(&folder.path);
     let run = up().args(&["--runner-wait", "3s"]).run().exits(75);
-    run.says(&["0000_a needs two connections at once", "a connection limit of one"])
-        .does_not_say("another runner");
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: step 1 of 4 done in TIME
+        premigrate: 0000_a needs two connections at once, one of which holds the lock while the other runs what cannot run in a transaction, and the second one did not come. Is it a pooler with a pool of one, or a role with a connection limit of one? Give it two, or connect to the server itself
+
+          Step 1 of 4 of 0000_a is done and stays; the next start goes on with step 2. 1 is pending.
+    "#]]);
     database.execute(&format!("alter role {role} connection limit 2"));
     up().run().exits(0);
     assert_concurrent_is_applied(&database);
@@ -92,8 +100,12 @@ fn a_setting_that_a_pooler_does_not_keep_is_told_before_anything_runs() {
         ("0001_b", "create table t (a int);\nset maintenance_work_mem = '64MB';\nvacuum t;"),
     ]);
     let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
-    run.says(&["0001_b has a statement", "`set maintenance_work_mem = '64MB'`", "2 are pending"])
-        .says(&["connect to the server itself"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 2 migrations in FOLDER (Drizzle 0.x)
+        premigrate: 0001_b has a statement that runs outside a transaction under `set maintenance_work_mem = '64MB'`, which a pooler does not keep for it; connect to the server itself, or write the statement so that it does not depend on that
+
+          2 are pending.
+    "#]]);
     assert_eq!(database.tables(), [] as [String; 0]);
     premigrate(&database, &folder).run().exits(0);
 }
@@ -110,7 +122,14 @@ fn a_pool_of_one_is_recognised_and_named() {
     let started = Instant::now();
     for (database, pooler, running) in runs {
         let run = running.finish().exits(75);
-        run.says(&["a pool of one", "0000_a"]);
+        run.stderr_is(expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_a
+            premigrate: 0000_a: step 1 of 4 done in TIME
+            premigrate: 0000_a needs two connections at once, one of which holds the lock while the other runs what cannot run in a transaction, and the second one did not come. Is it a pooler with a pool of one, or a role with a connection limit of one? Give it two, or connect to the server itself
+
+              Step 1 of 4 of 0000_a is done and stays; the next start goes on with step 2. 1 is pending.
+        "#]]);
         drop(pooler);
         premigrate(&database, &folder).run().exits(0);
         assert_concurrent_is_applied(&database);
@@ -221,8 +240,9 @@ fn an_index_that_someone_else_is_building_is_waited_for() {
     let (builder, writer) = (database.direct(), database.holding("insert into t values (1)"));
     let build = "create index concurrently t_a on t (a)";
     let building = std::thread::spawn(move || builder.execute(build));
-    database.wait_for("the build", "select from pg_stat_progress_create_index");
     let built = "select indexrelid from pg_index where indrelid = 't'::regclass and indisvalid = ";
+    database.wait_for("the build", &format!("{built} false"));
+    database.wait_for("its progress", "select from pg_stat_progress_create_index");
     let index = database.value(&format!("{built} false"));
     let sql = "create index concurrently if not exists t_a on t (a)";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
@@ -279,20 +299,76 @@ fn names_with_unicode_escapes_are_left_to_the_server() {
 }
 
 #[test]
-fn an_index_build_that_fails_is_told_and_built_again_once_its_cause_is_gone() {
+fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone() {
     let database = Database::fresh();
     database.execute("create table t (a int); insert into t values (1), (1)");
     let sql = "-- é\nselect 1;\ncreate unique index concurrently t_a on t (a);\nselect 2;";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
-    for _ in 0..3 {
-        let run = premigrate(&database, &folder).run().exits(70);
-        run.says(&[
-            "premigrate: 0000_a failed in step 2 of 3\n",
-            "ERROR 23505: could not create unique index",
-            "at 0000_a.sql:3:1, statement 2 of 3",
-            "an INVALID index, which the next start drops and builds again",
-            "Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.",
-        ]);
+    for expected in [
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: step 1 of 3 done in TIME
+        premigrate: 0000_a failed in step 2 of 3
+
+          ERROR 23505: could not create unique index "t_a"
+          DETAIL: Key (a)=(1) is duplicated.
+          SCHEMA: public
+          TABLE: t
+          CONSTRAINT: t_a
+          at 0000_a.sql:3:1, statement 2 of 3
+
+            2 | select 1;
+            3 | create unique index concurrently t_a on t (a);
+
+          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+
+          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
+    "#]],
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: an earlier start has done 1 of 3 steps
+        premigrate: 0000_a: the index public.t_a was left INVALID; building it again
+        premigrate: 0000_a failed in step 2 of 3
+
+          ERROR 23505: could not create unique index "t_a"
+          DETAIL: Key (a)=(1) is duplicated.
+          SCHEMA: public
+          TABLE: t
+          CONSTRAINT: t_a
+          at 0000_a.sql:3:1, statement 2 of 3
+
+            2 | select 1;
+            3 | create unique index concurrently t_a on t (a);
+
+          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+
+          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
+    "#]],
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: an earlier start has done 1 of 3 steps
+        premigrate: 0000_a: the index public.t_a was left INVALID; building it again
+        premigrate: 0000_a failed in step 2 of 3
+
+          ERROR 23505: could not create unique index "t_a"
+          DETAIL: Key (a)=(1) is duplicated.
+          SCHEMA: public
+          TABLE: t
+          CONSTRAINT: t_a
+          at 0000_a.sql:3:1, statement 2 of 3
+
+            2 | select 1;
+            3 | create unique index concurrently t_a on t (a);
+
+          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+
+          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
+    "#]],
+    ] {
+        premigrate(&database, &folder).run().exits(70).stderr_is(expected);
         let rows = "select unit, finished from drizzle.__drizzle_migrations_progress order by 1";
         assert_eq!(database.rows(rows), ["1|t", "2|f"]);
     }
@@ -310,7 +386,7 @@ fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
     let folder = Folder::drizzle0(&[("0000_a", "reindex table concurrently t")]);
     let run = premigrate(&database, &folder).args(&["--statement-timeout", "400ms"]).run();
     let drop = "drop index concurrently public.\"I_ccnew\";";
-    run.exits(70).says(&["57014", "INVALID indexes are left", drop]);
+    run.exits(70).says(&["57014", drop]);
     writer.batch_execute("commit").unwrap();
     let run = premigrate(&database, &folder).run().exits(0).says(&[drop]);
     for (_, rest) in run.stderr.match_indices("drop index").map(|(at, _)| run.stderr.split_at(at)) {
@@ -341,7 +417,24 @@ fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
     let sql = "select 1;\n  create index concurrently i on t (lower(é))";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["42703", "at 0000_a.sql:2:43, statement 2 of 2", "    2 |   create index", "^"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: step 1 of 3 done in TIME
+        premigrate: 0000_a failed in step 2 of 3
+
+          ERROR 42703: column "é" does not exist
+          HINT: Perhaps you meant to reference the column "t.a".
+          at 0000_a.sql:2:43, statement 2 of 2
+
+            1 | select 1;
+            2 |   create index concurrently i on t (lower(é))
+              |                                           ^
+
+          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+
+          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
+    "#]]);
 }
 
 #[test]
@@ -351,18 +444,35 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
         format!("create table t (a int);\ncommit;\ninsert into t values (1);\ncommit;\n{last}")
     };
     let folder = Folder::drizzle0(&[("0000_a", &sql("insert into t values (1 / 0)"))]);
-    premigrate(&database, &folder).run().exits(70).says(&[
-        "0000_a failed in step 3 of 3 and was rolled back",
-        "at 0000_a.sql:5:1, statement 5 of 5",
-        "Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.",
-    ]);
+    premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: step 1 of 3 done in TIME
+        premigrate: 0000_a: step 2 of 3 done in TIME
+        premigrate: 0000_a failed in step 3 of 3 and was rolled back
+
+          ERROR 22012: division by zero
+          at 0000_a.sql:5:1, statement 5 of 5
+
+            4 | commit;
+            5 | insert into t values (1 / 0)
+
+          Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.
+    "#]]);
     let status = premigrate(&database, &folder).args(&["status", "--exit-code"]).run().exits(10);
     assert!(status.stdout.contains("0000_a  partial (2 of 3)\n"), "{}", status.stdout);
 
     // Edited in what is done: nothing runs.
     folder.write("0000_a.sql", sql("select 1").replace("(1)", "(2)"));
     let run = premigrate(&database, &folder).run().exits(65);
-    run.says(&["nothing was run", "0000_a.sql:3:1, step 2 of the 2 that are done"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: nothing was run, since migrations were edited in what an earlier start has done of them; restore that, and put the change behind it or into a new migration:
+
+          - 0000_a.sql:3:1, step 2 of the 2 that are done
+
+          1 is pending.
+    "#]]);
     premigrate(&database, &folder).args(&["--dry-run"]).run().exits(65);
 
     // Edited behind it, and between the statements: the rest runs, once.
@@ -390,7 +500,17 @@ fn a_wrapped_file_that_fails_at_its_last_statement_leaves_nothing() {
     let sql = "begin;\ncreate table t (a int);\nselect 1 / 0;\ncommit;";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["0000_a failed and was rolled back", "at 0000_a.sql:3:1, statement 3 of 4"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a failed and was rolled back
+
+          ERROR 22012: division by zero
+          at 0000_a.sql:3:1, statement 3 of 4
+
+            2 | create table t (a int);
+            3 | select 1 / 0;
+    "#]]);
     assert_eq!(database.tables(), [] as [String; 0]);
     assert_eq!(database.value(PROGRESS), "");
     folder.write("0000_a.sql", "begin;\ncreate table t (a int);\ncommit;");
@@ -441,7 +561,23 @@ fn with_the_directive_a_procedure_may_commit_and_a_new_enum_value_be_used() {
     let plain = "call p();";
     let folder = Folder::drizzle0(&[("0000_a", plain)]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["2D000", "-- premigrate: no-transaction"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a failed and was rolled back
+
+          ERROR 2D000: invalid transaction termination
+          CONTEXT: PL/pgSQL function p() line 1 at COMMIT
+          at 0000_a.sql:1:1, statement 1 of 1
+
+            1 | call p();
+
+          This cannot run with the rest in one transaction. Put the line
+
+            -- premigrate: no-transaction
+
+          into the file: then each statement is run, and recorded, by itself.
+    "#]]);
     folder.write("0000_a.sql", format!("-- premigrate: no-transaction\n{plain}"));
     premigrate(&database, &folder).run().exits(0);
     folder.add("0001_b", "alter type mood add value 'fine';\ninsert into t values ('fine');");
@@ -455,7 +591,23 @@ fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
     database.execute("create table t (a int) partition by range (a); create index t_a on t (a)");
     let folder = Folder::drizzle0(&[("0000_a", "reindex table t")]);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["25001", "    -- premigrate: no-transaction\n"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a failed and was rolled back
+
+          ERROR 25001: REINDEX TABLE cannot run inside a transaction block
+          CONTEXT: while reindexing partitioned table "public.t"
+          at 0000_a.sql:1:1, statement 1 of 1
+
+            1 | reindex table t
+
+          This cannot run with the rest in one transaction. Put the line
+
+            -- premigrate: no-transaction
+
+          into the file: then each statement is run, and recorded, by itself.
+    "#]]);
     folder.write("0000_a.sql", "-- premigrate: no-transaction\nreindex table t");
     premigrate(&database, &folder).run().exits(0);
 }
@@ -470,13 +622,49 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
     let plain = "create table t (a int);\ninsert into t values (1);\n\
          create index concurrently t_a on t (a);\ncall p();\ninsert into u values (2);";
     let folder = Folder::drizzle0(&[("0000_a", plain)]);
-    premigrate(&database, &folder).run().exits(70).says(&["2D000", "in step 3 of 3"]);
+    premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: step 1 of 3 done in TIME
+        premigrate: 0000_a: step 2 of 3, CREATE INDEX CONCURRENTLY, done in TIME
+        premigrate: 0000_a failed in step 3 of 3 and was rolled back
+
+          ERROR 2D000: invalid transaction termination
+          CONTEXT: PL/pgSQL function p() line 1 at COMMIT
+          at 0000_a.sql:4:1, statement 4 of 5
+
+            3 | create index concurrently t_a on t (a);
+            4 | call p();
+
+          This cannot run with the rest in one transaction. Put the line
+
+            -- premigrate: no-transaction
+
+          into the file: then each statement is run, and recorded, by itself.
+
+          Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.
+    "#]]);
     let cured = format!("-- premigrate: no-transaction\n{plain}");
     folder.write("0000_a.sql", &cured);
     let status = premigrate(&database, &folder).arg("status").run().exits(0);
     assert!(status.stdout.contains("partial (2 of 4)"), "{}", status.stdout);
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["step 3 of 4, a statement, done", "42P01", "Steps 1 to 3 of 4"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: an earlier start has done 2 of 4 steps
+        premigrate: 0000_a: step 3 of 4, a statement, done in TIME
+        premigrate: 0000_a failed in step 4 of 4 and was rolled back
+
+          ERROR 42P01: relation "u" does not exist
+          at 0000_a.sql:6:13, statement 5 of 5
+
+            5 | call p();
+            6 | insert into u values (2);
+              |             ^
+
+          Steps 1 to 3 of 4 of 0000_a are done and stay; the next start goes on with step 4.
+    "#]]);
     // What is done is known again, also in part by the one cut and in part by the other.
     folder.write("0000_a.sql", cured.replace("values (1)", "values (2)"));
     premigrate(&database, &folder).run().exits(65).says(&["0000_a.sql:2:1, step 1 of the 3"]);
@@ -501,7 +689,24 @@ fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
     killed.child.kill().unwrap();
     killed.finish();
     let run = premigrate(&database, &folder).run().exits(70);
-    run.says(&["nothing tells whether it was done", "do $$ begin if nextval"]);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_password
+        premigrate: 0000_password: ending backend PID, in which a statement of an earlier start runs on
+        premigrate: 0000_password: a statement that runs outside any transaction was begun by an earlier start, and nothing tells whether it was done; nothing was run
+
+            do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; insert into log values (1); end $$
+
+          Look at the database. If it was done, or you have done it:
+
+            update "drizzle"."__drizzle_migrations_progress" set finished = true, statement = null, pid = null, backend_start = null where migration = '0000_password' and unit = 1 and not finished;
+
+          If it is to run again:
+
+            delete from "drizzle"."__drizzle_migrations_progress" where migration = '0000_password' and unit = 1 and not finished;
+
+          1 is pending.
+    "#]]);
     premigrate(&database, &folder).run().exits(70);
     // The SQL that has it run again is the last that is told.
     let again = run_of(&database, &folder).stderr;
