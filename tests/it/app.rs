@@ -8,9 +8,7 @@ use std::process::{Command, Stdio};
 
 use expect_test::expect;
 
-use crate::harness::{
-    Database, Folder, LIMIT, Premigrate, bare, output_of, output_within, premigrate, status_of,
-};
+use crate::harness::{Database, Folder, LIMIT, Premigrate, bare, output_of, premigrate, status_of};
 
 fn one_table() -> Folder {
     Folder::drizzle0(&[("0000_a", "create table a (id int)")])
@@ -43,7 +41,7 @@ fn the_apps_arguments_arrive_byte_for_byte() {
     let run = skipping(&["printf", "%s|", "", "--help", "--", "a b", "$HOME", "*"])
         .arg(OsStr::from_bytes(b"\xff\xfe\n"))
         .start();
-    let output = output_within(LIMIT, run.child);
+    let output = run.output_within(LIMIT);
     assert_eq!(output.stdout, b"|--help|--|a b|$HOME|*|\xff\xfe\n|");
 }
 
@@ -149,7 +147,7 @@ fn the_app_gets_the_environment_without_what_is_only_ours() {
         .env("BYTES", OsStr::from_bytes(b"\xff"))
         .env("EMPTY", "")
         .start();
-    let output = output_within(LIMIT, run.child).stdout;
+    let output = run.output_within(LIMIT).stdout;
     let mut seen: Vec<_> = output.split(|&byte| byte == 0).filter(|one| !one.is_empty()).collect();
     seen.retain(|one| !one.starts_with(b"PATH="));
     seen.sort_unstable();

@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use expect_test::expect;
 
@@ -203,7 +202,6 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
           1 migration applied in this run is kept; 1 more is pending. The app was not started.
     "#]]);
     assert_eq!(run.stdout, "");
-    assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
     assert_eq!(database.history().len(), 1);
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
@@ -289,7 +287,9 @@ fn a_lock_that_comes_late_is_tried_for_again() {
     let (database, folder) = locked();
     let mut holder = database.holding("lock table t in access share mode");
     let running = premigrate(&database, &folder).args(&["--lock-timeout", "200ms"]).start();
-    thread::sleep(Duration::from_millis(900));
+    let waits = "select from pg_locks where not granted";
+    database.wait_for("the first attempt", waits);
+    database.wait_for_no("attempt that waits", waits);
     holder.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["55P03", "attempt 2", "applied 0000_a"]);
     assert_eq!(database.history().len(), 1);
@@ -341,9 +341,8 @@ fn a_migration_keeps_a_lock_timeout_of_its_own() {
     let sql = "set lock_timeout = '100ms'; alter table t add column b int";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     let mut holder = database.holding("lock table t in access share mode");
-    let limits = ["--lock-timeout", "60s", "--lock-retries", "0"];
-    let run = premigrate(&database, &folder).args(&limits).run().exits(75);
-    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+    let limits = ["--lock-timeout", "10m", "--lock-retries", "0"];
+    premigrate(&database, &folder).args(&limits).run().exits(75);
     holder.batch_execute("commit").unwrap();
 }
 
@@ -385,7 +384,7 @@ fn a_statement_timeout_fails_the_migration() {
     let folder = Folder::drizzle0(&[("0000_a", "select 1;\nselect pg_sleep(60)")]);
     let limit = ["--statement-timeout", "200ms"];
     let run = premigrate(&database, &folder).args(&limit).run().exits(70);
-    let run = run.stderr_is(expect![[r#"
+    run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
@@ -396,7 +395,6 @@ fn a_statement_timeout_fails_the_migration() {
             1 | select 1;
             2 | select pg_sleep(60)
     "#]]);
-    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
 }
 
 #[test]
@@ -420,8 +418,7 @@ fn a_locked_history_is_not_waited_for_longer_than_any_other_table() {
     let mut other = database.client();
     other.batch_execute("begin; lock drizzle.__drizzle_migrations in share mode").unwrap();
     let limits = ["--lock-timeout", "100ms", "--lock-retries", "1"];
-    let run = premigrate(&database, &folder).args(&limits).run().exits(75);
-    assert!(run.took < std::time::Duration::from_secs(10), "{:?}", run.took);
+    premigrate(&database, &folder).args(&limits).run().exits(75);
     other.batch_execute("rollback").unwrap();
     premigrate(&database, &folder).run().exits(0);
 }

@@ -1,7 +1,5 @@
 //! Standbys, read-only servers, crashes, and a failover between two hosts.
 
-use std::time::Duration;
-
 use crate::harness::{Database, Folder, premigrate};
 use crate::proxy::{Action, Proxy};
 use crate::server::Server;
@@ -37,7 +35,7 @@ fn a_standby_lets_the_app_start_where_nothing_is_pending_and_else_is_waited_for(
     ]);
 
     let waiting = premigrate(&standby.database(), &folder).args(&["--wait", "60s"]).start();
-    std::thread::sleep(Duration::from_secs(1));
+    waiting.wait_to_say("standby");
     standby.promote();
     waiting.finish().exits(0).says(&["applied 0001_more", "applied 0002_index"]);
     assert_eq!(standby.database().rows("select what from log"), ["more"]);
@@ -85,7 +83,7 @@ fn a_primary_that_crashes_in_a_migration_is_succeeded_by_its_standby() {
     // What was committed has arrived there.
     standby.database().wait_for("the first step", "select from log where what = 'two'");
     primary.down();
-    std::thread::sleep(Duration::from_secs(1));
+    running.wait_to_say("the connection broke during 0001_two");
     standby.promote();
     let run = running.finish().exits(0);
     run.says(&[
@@ -115,7 +113,7 @@ fn a_server_that_crashes_in_an_index_build_is_waited_for_and_the_build_done_agai
          and query ~ 'create index' and pid <> pg_backend_pid()";
     database.wait_for("the build", building);
     server.down();
-    std::thread::sleep(Duration::from_millis(500));
+    running.wait_to_say("the connection broke during 0000_a");
     server.up();
     running.finish().exits(0).says(&["the connection broke during 0000_a", "applied 0000_a"]);
     assert_eq!(

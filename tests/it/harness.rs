@@ -127,12 +127,15 @@ impl Database {
     }
 
     /// Waits until a query gives a row.
+    #[track_caller]
     pub fn wait_for(&self, what: &str, sql: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.rows(sql).is_empty() {
-            assert!(Instant::now() < deadline, "waited 20 s for {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(what, || !self.rows(sql).is_empty());
+    }
+
+    /// Waits until a query gives no row.
+    #[track_caller]
+    pub fn wait_for_no(&self, what: &str, sql: &str) {
+        eventually(&format!("no {what}"), || self.rows(sql).is_empty());
     }
 
     /// Sessions of premigrate's on this database, and advisory locks: there must be none after a
@@ -347,6 +350,7 @@ impl Premigrate {
 /// A run that goes on.
 pub struct Running {
     pub child: Child,
+    streams: [Option<Printed>; 2],
     started: Instant,
 }
 
@@ -355,7 +359,9 @@ impl Running {
     pub fn start(mut command: Command) -> Running {
         let started = Instant::now();
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running { child: child.expect("the executable starts"), started }
+        let mut child = child.expect("the executable starts");
+        let streams = Printed::of(&mut child);
+        Running { child, streams, started }
     }
 
     pub fn pid(&self) -> u32 {
@@ -368,6 +374,20 @@ impl Running {
         assert!(killed.expect("kill").success());
     }
 
+    /// Waits until it has printed this on stderr.
+    #[track_caller]
+    pub fn wait_to_say(&self, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let stderr = self.streams[1].as_ref().map(Printed::text).unwrap_or_default();
+            if stderr.contains(words) {
+                return;
+            }
+            assert!(Instant::now() < until, "does not say {words:?} in {PATIENCE:?}:\n{stderr}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for its end, and reads what it printed.
     #[track_caller]
     pub fn finish(self) -> Run {
@@ -378,9 +398,28 @@ impl Running {
     #[track_caller]
     pub fn finish_within(self, limit: Duration) -> Run {
         let started = self.started;
-        Run::from_output(output_within(limit, self.child), started.elapsed())
+        Run::from_output(self.output_within(limit), started.elapsed())
+    }
+
+    /// The same, byte for byte.
+    #[track_caller]
+    pub fn output_within(self, limit: Duration) -> Output {
+        finish(limit, self.child, self.streams)
+    }
+
+    /// Sends a signal, which has to end it in time.
+    #[track_caller]
+    pub fn end_by(self, signal: &str) -> Run {
+        self.signal(signal);
+        self.finish_within(IN_TIME)
     }
 }
+
+/// How long a signal may take to end a run: Docker kills after ten seconds.
+pub const IN_TIME: Duration = Duration::from_secs(9);
+
+/// How long a condition is waited for that is to come soon, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a test waits for a program by default. What has to end, and does not, fails the test
 /// instead of holding it up for ever.
@@ -414,21 +453,19 @@ pub fn status_of(command: &mut Command) -> ExitStatus {
 /// for longer than this, it is killed with all its children, and the test fails with what it printed.
 #[track_caller]
 pub fn output_within(limit: Duration, mut child: Child) -> Output {
-    let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    read_within(limit, child, stdout, stderr)
+    let streams = Printed::of(&mut child);
+    finish(limit, child, streams)
 }
 
-/// The same, for streams that lead to pipes of the test's own making.
+/// The same, for a stream that leads to a pipe of the test's own making; its output is stdout.
 #[track_caller]
-pub fn read_within(
-    limit: Duration,
-    mut child: Child,
-    stdout: Option<Box<dyn Read + Send>>,
-    stderr: Option<Box<dyn Read + Send>>,
-) -> Output {
+pub fn read_within(limit: Duration, child: Child, reader: PipeReader) -> Output {
+    finish(limit, child, [Some(Printed::read(reader)), None])
+}
+
+#[track_caller]
+fn finish(limit: Duration, mut child: Child, streams: [Option<Printed>; 2]) -> Output {
     let until = Instant::now() + limit;
-    let streams = [stdout, stderr].map(|stream| stream.map(Printed::read));
     let is_over = streams.iter().flatten().all(|printed| printed.is_complete(until));
     let status = is_over.then(|| ended_until(&mut child, until)).flatten();
     if status.is_none() {
@@ -460,7 +497,12 @@ struct Printed {
 }
 
 impl Printed {
-    fn read(mut stream: Box<dyn Read + Send>) -> Printed {
+    /// Those of a child's streams that are pipes.
+    fn of(child: &mut Child) -> [Option<Printed>; 2] {
+        [child.stdout.take().map(Printed::read), child.stderr.take().map(Printed::read)]
+    }
+
+    fn read(mut stream: impl Read + Send + 'static) -> Printed {
         let (sender, end) = channel();
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let shared = bytes.clone();
@@ -472,6 +514,10 @@ impl Printed {
             drop(sender);
         });
         Printed { bytes, end }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("what was read")).into_owned()
     }
 
     fn is_complete(&self, until: Instant) -> bool {
@@ -542,9 +588,9 @@ pub fn waits_for_room(pid: u32) -> bool {
 /// Waits until something is so.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < until, "waited 20 s for {what}");
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

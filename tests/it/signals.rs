@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
 use std::time::Duration;
 
 use expect_test::expect;
@@ -33,21 +32,13 @@ fn start_slow(database: &Database, folder: &Folder) -> Running {
     running
 }
 
-#[track_caller]
-fn soon(took: Duration) {
-    assert!(took < Duration::from_secs(2), "it took {took:?}");
-}
-
 #[test]
 fn in_the_middle_of_a_statement_it_is_cancelled_and_rolled_back() {
     for (signal, code) in SIGNALS {
         let database = Database::fresh();
         let folder = slow();
         let running = start_slow(&database, &folder);
-        let at = std::time::Instant::now();
-        running.signal(signal);
-        let run = running.finish().exits(code);
-        soon(at.elapsed());
+        let run = running.end_by(signal).exits(code);
         let run = run.with_name("SIGNAL", &format!("SIG{signal}")).stderr_is(expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
             premigrate: applying 0000_log
@@ -70,8 +61,7 @@ fn json_says_which_signal_and_what_stands() {
     let folder = slow();
     let running = premigrate(&database, &folder).args(&["--format", "json"]).start();
     database.wait_for("the slow migration", SLEEPING);
-    running.signal("TERM");
-    let events = running.finish().exits(143).events();
+    let events = running.end_by("TERM").exits(143).events();
     let last = events.last().unwrap();
     assert_eq!(last["signal"], "SIGTERM");
     assert_eq!(last["exit_code"], 143);
@@ -101,7 +91,8 @@ fn while_waiting_for_the_database() {
     let folder = slow();
     // One port that refuses, and one that accepts and stays silent.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    for port in [1, silent.local_addr().unwrap().port()] {
+    let silent_port = silent.local_addr().unwrap().port();
+    for port in [1, silent_port] {
         for (signal, code) in SIGNALS {
             let running = bare()
                 .env("DATABASE_URL", format!("postgres://u@127.0.0.1:{port}/d"))
@@ -109,10 +100,13 @@ fn while_waiting_for_the_database() {
                 .arg(&folder.path)
                 .args(&["--", "echo", "started"])
                 .start();
-            thread::sleep(Duration::from_millis(200));
-            running.signal(signal);
-            let run = running.finish().exits(code);
-            soon(run.took);
+            let _connection = if port == silent_port {
+                Some(silent.accept().unwrap())
+            } else {
+                running.wait_to_say("refused");
+                None
+            };
+            let run = running.end_by(signal).exits(code);
             assert_eq!(run.stdout, "");
         }
     }
@@ -125,10 +119,8 @@ fn while_waiting_for_another_runner() {
     let folder = slow();
     for (signal, code) in SIGNALS {
         let running = premigrate(&database, &folder).start();
-        thread::sleep(Duration::from_millis(300));
-        running.signal(signal);
-        let run = running.finish().exits(code).says(&["another runner", "ended by SIG"]);
-        soon(run.took);
+        running.wait_to_say("another runner");
+        running.end_by(signal).exits(code).says(&[&format!("SIG{signal}")]);
     }
     held.batch_execute("rollback").unwrap();
 }
@@ -142,9 +134,12 @@ fn while_waiting_for_a_table_lock_and_between_the_attempts() {
     for lock_timeout in ["60s", "1ms"] {
         let running =
             premigrate(&database, &folder).args(&["--lock-timeout", lock_timeout]).start();
-        thread::sleep(Duration::from_millis(400));
-        running.signal("TERM");
-        soon(running.finish().exits(143).took);
+        if lock_timeout == "1ms" {
+            running.wait_to_say("55P03");
+        } else {
+            database.wait_for("the migration", "select from pg_locks where not granted");
+        }
+        running.end_by("TERM").exits(143);
     }
     assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.batch_execute("rollback").unwrap();
@@ -158,8 +153,7 @@ fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
     let mut holder = database.holding("lock table drizzle.__drizzle_migrations");
     let running = premigrate(&database, &folder).start();
     database.wait_for("the reader", "select from pg_locks where not granted");
-    running.signal("TERM");
-    soon(running.finish().exits(143).took);
+    running.end_by("TERM").exits(143);
     assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.batch_execute("rollback").unwrap();
 }
@@ -199,8 +193,8 @@ pub const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
 pub const CANCELLED: &str = "select from pg_stat_activity where datname = current_database() \
     and application_name = 'cancelled'";
 
-/// Well before the time that a cancelled statement has.
-pub const AT_ONCE: Duration = Duration::from_secs(2);
+/// Less than the five seconds that a cancelled statement has.
+pub const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_statement_that_cannot_be_cancelled_does_not_keep_us() {
@@ -208,9 +202,7 @@ fn a_statement_that_cannot_be_cancelled_does_not_keep_us() {
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
     let running = premigrate(&database, &folder).start();
     database.wait_for("the migration", SLEEPING);
-    running.signal("TERM");
-    let run = running.finish().exits(143).says(&["the server did not confirm in time"]);
-    assert!(run.took < Duration::from_secs(8), "{:?}", run.took);
+    running.end_by("TERM").exits(143).says(&["the server did not confirm in time"]);
     // The server looks after its client once a second.
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
@@ -223,10 +215,8 @@ fn a_second_signal_ends_us_at_once() {
     database.wait_for("the migration", SLEEPING);
     running.signal("TERM");
     database.wait_for("the attempt to cancel it", CANCELLED);
-    let at = std::time::Instant::now();
     running.signal("INT");
-    running.finish().exits(130);
-    assert!(at.elapsed() < AT_ONCE, "{:?}", at.elapsed());
+    running.finish_within(AT_ONCE).exits(130);
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
@@ -269,8 +259,8 @@ fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
 }
 
 #[test]
-fn pgbouncer_survives_a_hundred_cancelled_runs() {
-    cancel_runs(PgBouncer::start(20), 100, "disable");
+fn pgbouncer_survives_twenty_cancelled_runs() {
+    cancel_runs(PgBouncer::start(20), 20, "disable");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{
-    Database, Folder, LIMIT, PAGE, PIPE, eventually, output_within, pipe_with, premigrate,
+    Database, Folder, IN_TIME, LIMIT, PAGE, PIPE, eventually, output_within, pipe_with, premigrate,
     read_within, waits_for_room,
 };
 use crate::signals::SLEEPING;
@@ -106,7 +106,7 @@ fn ends_within(child: Child, limit: Duration, code: i32) {
 /// Reads all that it prints into a pipe of ours, to its end.
 #[track_caller]
 fn ends_with(child: Child, reader: PipeReader, code: i32) -> String {
-    let output = read_within(LIMIT, child, Some(Box::new(reader)), None);
+    let output = read_within(LIMIT, child, reader);
     assert_eq!(output.status.code(), Some(code), "{}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }
@@ -131,7 +131,7 @@ fn a_report_that_nobody_reads_holds_up_neither_the_migrations_nor_the_app() {
     let started = started(&folder);
     let app = ["--", "touch", started.to_str().unwrap()];
     let child = start_reporting_to(writer, &database, &folder, &app);
-    ends_within(child, Duration::from_secs(20), 0);
+    ends_within(child, LIMIT, 0);
     assert_eq!(database.history().len(), 20);
     assert!(started.exists());
 }
@@ -176,7 +176,7 @@ fn a_signal_ends_us_soon_although_nobody_reads_what_we_say() {
             eventually("the report to wait for room", || waits_for_room(child.id()));
         }
         terminate(&child);
-        ends_within(child, Duration::from_secs(4), 143);
+        ends_within(child, IN_TIME, 143);
         assert_eq!(database.leftovers(), Vec::<String>::new());
         assert_eq!(database.tables(), Vec::<String>::new());
     }
@@ -201,7 +201,7 @@ fn an_answer_waits_for_its_reader_and_a_signal_ends_that() {
         };
         let (reader, child) = start();
         terminate(&child);
-        ends_within(child, Duration::from_secs(2), 143);
+        ends_within(child, IN_TIME, 143);
         drop(reader);
 
         let (reader, child) = start();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
 use crate::proxy::{Action, Proxy};
@@ -92,8 +92,7 @@ fn the_connection_asks_after_three_seconds_of_silence_whether_the_server_is_stil
     eventually("the keepalive timer", || {
         connections(&running).iter().any(|(ours, _)| asks_after(ours, 3))
     });
-    running.signal("TERM");
-    running.finish().exits(143);
+    running.end_by("TERM").exits(143);
 }
 
 /// Where our host dies, nobody tells the server; the default is two hours.
@@ -135,15 +134,8 @@ fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &F
     });
     let app = ["--", "echo", "started"];
     let running = premigrate(&proxy.to(database), folder).args(&app).start();
-    let until = Instant::now() + Duration::from_secs(20);
-    while !dead.load(Ordering::SeqCst) {
-        assert!(Instant::now() < until, "{message} never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    running.signal("TERM");
-    let at = Instant::now();
-    let run = running.finish().exits(143).says(&["ended by SIGTERM"]);
-    assert!(at.elapsed() < Duration::from_secs(8), "{message}: {:?}", at.elapsed());
+    eventually(message, || dead.load(Ordering::SeqCst));
+    let run = running.end_by("TERM").exits(143).says(&["SIGTERM"]);
     assert_eq!(run.stdout, "");
 }
 
