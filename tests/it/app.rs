@@ -159,36 +159,6 @@ fn the_app_gets_the_environment_without_what_is_only_ours() {
     assert!(!run.stdout.contains("MIGRATION"), "{}", run.stdout);
 }
 
-/// Becomes a program, in an environment that no program builds by itself.
-const ODD_ENVIRONMENT: &str = r"
-import ctypes, os, sys
-def array(items):
-    return (ctypes.c_char_p * (len(items) + 1))(*items, None)
-environment = [b'Z=1', b'PREMIGRATE_SKIP=1', b'A=2', b'PREMIGRATE_WAIT=1s', b'A=3', b'no variable',
-    b'B=\xff\n', b'PREMIGRATE_WAIT=2s', b'Z=4', b'=5', b'EMPTY=', b'MIGRATION_DATABASE_URL=',
-    b'PATH=' + os.environb[b'PATH']]
-program = [os.fsencode(word) for word in sys.argv[1:]]
-ctypes.CDLL(None).execve(program[0], array(program), array(environment))
-";
-
-#[test]
-fn the_app_gets_its_environment_in_the_order_in_which_we_got_it() {
-    let environment = |through: &[&str]| {
-        let mut command = Command::new("python3");
-        command.args(["-c", ODD_ENVIRONMENT]).args(through).args(["cat", "/proc/self/environ"]);
-        output_of(&mut command).stdout
-    };
-    let ours = environment(&[env!("CARGO_BIN_EXE_premigrate"), "--"]);
-    let plain = environment(&[
-        "/usr/bin/env",
-        "--unset=PREMIGRATE_SKIP",
-        "--unset=PREMIGRATE_WAIT",
-        "--unset=MIGRATION_DATABASE_URL",
-    ]);
-    assert!(plain.starts_with(b"Z=1\0A=2\0A=3\0no variable\0"), "{}", plain.escape_ascii());
-    assert_eq!(ours.escape_ascii().to_string(), plain.escape_ascii().to_string());
-}
-
 #[test]
 fn the_app_inherits_no_descriptor_of_ours() {
     let database = Database::fresh();

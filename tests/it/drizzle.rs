@@ -14,7 +14,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, LIMIT, Run, output_of_within, output_within, unique};
+use crate::harness::{
+    Database, Folder, LIMIT, Run, needs, output_of_within, output_within, unique,
+};
 
 /// A generation of Drizzle.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +92,7 @@ impl Drizzle {
 
 /// Node, with nothing in its environment but `PATH`.
 fn node() -> Command {
+    needs("Node");
     let mut command = Command::new("node");
     command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
     command

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::harness::{Database, Folder, output_of};
+use crate::harness::{Database, Folder, needs, output_of};
 
 /// Sets a process up as the first argument says, and becomes the rest.
 const SET_UP: &str = r#"
@@ -77,8 +77,13 @@ const SHAPES: [(&str, &str); 16] = [
     ("niceness", "os.nice(3)"),
 ];
 
+fn python() -> Command {
+    needs("Python");
+    Command::new("python3")
+}
+
 fn probe(set_up: &str, through: &[&str]) -> String {
-    let mut python = Command::new("python3");
+    let mut python = python();
     python
         .args(["-c", SET_UP, set_up])
         .args(through)
@@ -109,6 +114,36 @@ fn the_app_finds_what_a_plain_exec_would_give_it() {
     assert_eq!(database.history().len(), 1);
 }
 
+/// Becomes a program, in an environment that no program builds by itself.
+const ODD_ENVIRONMENT: &str = r"
+import ctypes, os, sys
+def array(items):
+    return (ctypes.c_char_p * (len(items) + 1))(*items, None)
+environment = [b'Z=1', b'PREMIGRATE_SKIP=1', b'A=2', b'PREMIGRATE_WAIT=1s', b'A=3', b'no variable',
+    b'B=\xff\n', b'PREMIGRATE_WAIT=2s', b'Z=4', b'=5', b'EMPTY=', b'MIGRATION_DATABASE_URL=',
+    b'PATH=' + os.environb[b'PATH']]
+program = [os.fsencode(word) for word in sys.argv[1:]]
+ctypes.CDLL(None).execve(program[0], array(program), array(environment))
+";
+
+#[test]
+fn the_app_gets_its_environment_in_the_order_in_which_we_got_it() {
+    let environment = |through: &[&str]| {
+        let mut command = python();
+        command.args(["-c", ODD_ENVIRONMENT]).args(through).args(["cat", "/proc/self/environ"]);
+        output_of(&mut command).stdout
+    };
+    let ours = environment(&[env!("CARGO_BIN_EXE_premigrate"), "--"]);
+    let plain = environment(&[
+        "/usr/bin/env",
+        "--unset=PREMIGRATE_SKIP",
+        "--unset=PREMIGRATE_WAIT",
+        "--unset=MIGRATION_DATABASE_URL",
+    ]);
+    assert!(plain.starts_with(b"Z=1\0A=2\0A=3\0no variable\0"), "{}", plain.escape_ascii());
+    assert_eq!(ours.escape_ascii().to_string(), plain.escape_ascii().to_string());
+}
+
 #[test]
 fn the_app_does_not_see_by_what_name_we_were_called() {
     for name in ["", "sh", "-premigrate"] {
@@ -126,7 +161,7 @@ const ALL_SIGNALS: &str = "others = signal.valid_signals() - {signal.SIGKILL, si
 
 #[track_caller]
 fn app_has_default_signals(through: &[&str], url: &str) {
-    let mut python = Command::new("python3");
+    let mut python = python();
     python
         .args(["-c", SET_UP, ALL_SIGNALS, env!("CARGO_BIN_EXE_premigrate")])
         .args(through)

@@ -37,6 +37,15 @@ pub fn server_port() -> u16 {
     authority.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
+/// Says that a test needs this besides one PostgreSQL server: `scripts/test --quick` leaves such
+/// tests out by their names, and has to know the name.
+pub fn needs(what: &str) {
+    assert!(
+        std::env::var_os("QUICK_TEST").is_none(),
+        "this needs {what}: scripts/test --quick has to leave it out by its name"
+    );
+}
+
 /// How many bytes a pipe takes before somebody reads: sixteen pages, which only whole pages leave.
 pub const PIPE: usize = 16 * PAGE;
 pub const PAGE: usize = 4096;

@@ -11,7 +11,7 @@ use premigrate::postgres::conninfo::{
     self, ChannelBinding, HostName, Keepalives, RootCert, SessionAttrs, SslMode, Target,
 };
 
-use crate::harness::{LIMIT, output_within};
+use crate::harness::{LIMIT, needs, output_within};
 
 struct Case {
     text: String,
@@ -40,6 +40,7 @@ fn cases() -> Vec<Case> {
 type Said = BTreeMap<String, String>;
 
 fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Said>> {
+    needs("Python's libpq");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join(format!("target/tools/libpq{version}/bin/python"));
     let script = here.join("tests/it/libpq.py");

@@ -29,7 +29,7 @@ fn to(url: &str, folder: &Folder) -> Premigrate {
 }
 
 #[test]
-fn what_a_server_or_a_pooler_refuses_with_is_reported_with_what_to_do() {
+fn what_a_database_refuses_with_is_reported_with_what_to_do() {
     let folder = folder();
     let cases = [
         (

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{Database, Folder, bare, output_of};
+use crate::harness::{Database, Folder, bare, needs, output_of};
 
 const USERS: &str = r#"
 import { integer, pgTable, text } from "drizzle-orm/pg-core";
@@ -73,6 +73,7 @@ impl Project {
     }
 
     fn run_kit(&self, args: &[&str]) -> Output {
+        needs("Node");
         let mut node = Command::new("node");
         node.arg("node_modules/drizzle-kit/bin.cjs").args(args).current_dir(&self.folder.path);
         output_of(node.envs(self.environment.iter().map(|(name, value)| (name, value))))

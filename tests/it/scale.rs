@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::container::{self, Image};
 use crate::harness::{
-    Database, Folder, Random, Running, premigrate, see_off, unique, with_database,
+    Database, Folder, Random, Running, needs, premigrate, see_off, unique, with_database,
 };
 
 /// A server of the test's own. It ends when its standard input does, so with the test.
@@ -20,6 +20,7 @@ struct Server {
 
 impl Server {
     fn with_connections(count: usize) -> Server {
+        needs("a server of its own");
         let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-postgres"))
             .args(["sh", "-c", "echo $TEST_DATABASE_URL; exec cat"])
             .env("POSTGRES_OPTIONS", format!("-c max_connections={count}"))

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Database, status_of, unique, with_database};
+use crate::harness::{Database, needs, status_of, unique, with_database};
 
 /// Stopped and removed at the end of the test.
 pub struct Server {
@@ -35,6 +35,7 @@ impl Server {
     }
 
     fn place() -> Server {
+        needs("a server of its own");
         // Not in a folder of ours, which its user may not be able to reach.
         let folder = std::env::temp_dir().join(unique("server"));
         std::fs::create_dir(&folder).expect("a folder");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::authority::Pair;
-use crate::harness::{LIMIT, eventually, output_of, output_within, status_of, unique};
+use crate::harness::{LIMIT, eventually, needs, output_of, output_within, status_of, unique};
 
 /// How each role is let in: the role's name says it.
 const HBA: &str = "\
@@ -70,6 +70,7 @@ fn done(command: &mut Command) {
 impl Server {
     /// With this certificate, and these authorities for clients; without TLS, if without.
     pub fn start(tls: Option<(&Pair, &str)>) -> Server {
+        needs("a server of its own");
         // Not in a folder of ours, which its user may not be able to reach.
         let folder = std::env::temp_dir().join(unique("tls-server"));
         done(as_server(Path::new("mkdir")).arg(&folder));
