@@ -31,7 +31,7 @@ fn help_and_version_need_nothing_and_go_to_stdout() {
 }
 
 #[test]
-fn list_shows_what_is_carried_without_a_database() {
+fn list_shows_the_migrations_without_a_database() {
     let folder = two();
     let run = bare().arg("list").arg("--dir").arg(&folder.path).run().exits(0);
     run.stdout_is(expect![[r#"

@@ -103,7 +103,7 @@ fn closed_streams_are_no_trouble_without_a_dev() {
 
 #[test]
 #[ignore = "scripts/image builds the executable, and runs this"]
-fn an_app_that_lacks_something_is_told_what() {
+fn an_app_that_cannot_start_is_refused_with_the_reason() {
     let database = Database::fresh();
     let root = Root::with(&[]);
     root.executable("text", "echo started\n");

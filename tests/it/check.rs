@@ -3,13 +3,13 @@
 use crate::harness::{Folder, bare};
 
 #[test]
-fn the_embedded_wiki_has_nothing_to_be_said_of_it() {
+fn the_embedded_wiki_passes_every_check() {
     let run = bare().arg("check").run().exits(0);
     assert_eq!(run.stdout, "27 migrations, nothing to say\n");
 }
 
 #[test]
-fn all_faults_and_remarks_are_told_at_once_without_a_database() {
+fn all_errors_and_warnings_are_reported_at_once_without_a_database() {
     let folder = Folder::drizzle0(&[
         ("0000_a", "create table a ();\nvacuum;\nabort;\ncopy a to stdout"),
         ("0001_b", "select 'open"),
@@ -37,7 +37,7 @@ fn all_faults_and_remarks_are_told_at_once_without_a_database() {
 }
 
 #[test]
-fn a_set_that_cannot_be_read_is_told_with_the_rest() {
+fn a_folder_that_cannot_be_read_is_reported_with_the_rest() {
     let folder = Folder::drizzle0(&[("0000_a", "abort"), ("0001_b", "")]);
     std::fs::remove_file(folder.path.join("0001_b.sql")).unwrap();
     let run = bare().args(&["check", "--format", "json", "--dir"]).arg(&folder.path).run();

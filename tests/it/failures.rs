@@ -53,7 +53,7 @@ fn a_failure_names_the_place_the_reason_and_what_is_kept() {
 }
 
 #[test]
-fn when_nothing_was_applied_nothing_is_said_to_be_kept() {
+fn where_nothing_was_applied_nothing_is_reported_as_kept() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select nothing")]);
     premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
@@ -332,7 +332,7 @@ fn a_deferred_constraint_fails_at_the_end() {
 }
 
 #[test]
-fn what_fails_at_commit_is_said_to() {
+fn a_failure_at_commit_is_reported_as_such() {
     // A trigger on the history row puts off once more what we have had checked by then.
     check(
         "create function put_off() returns trigger language plpgsql as \
@@ -360,7 +360,7 @@ fn what_fails_at_commit_is_said_to() {
 }
 
 #[test]
-fn what_fails_at_the_history_row_is_said_to() {
+fn a_failure_at_the_history_row_is_reported_as_such() {
     check(
         "alter table drizzle.__drizzle_migrations add column team text not null",
         expect![[r#"

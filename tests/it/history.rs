@@ -87,7 +87,7 @@ fn status_shows_how_every_migration_and_every_row_stands() {
 }
 
 #[test]
-fn status_tells_what_is_out_of_order() {
+fn status_shows_what_is_out_of_order() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(
         &database,
@@ -265,7 +265,7 @@ fn after_baseline_through_a_migration_up_goes_on_with_the_next() {
 }
 
 #[test]
-fn baseline_through_a_name_that_is_not_carried_changes_nothing() {
+fn baseline_through_an_unknown_name_changes_nothing() {
     let (database, folder) = (Database::fresh(), abc());
     let run = command(&database, &folder, &["baseline", "--through", "0001_x"]);
     run.exits(64).stderr_is(expect![[r#"
@@ -481,7 +481,7 @@ fn up_accepts_first_and_then_applies() {
 }
 
 #[test]
-fn the_value_that_an_edit_tells_to_set_can_stay_set() {
+fn the_variable_that_accepts_an_edit_can_stay_set() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     folder.write("0000_a.sql", "edited");
@@ -581,7 +581,7 @@ fn an_older_image_says_what_it_does_not_carry_and_starts() {
 }
 
 #[test]
-fn what_was_merged_late_is_applied_and_said() {
+fn what_was_merged_late_is_applied_and_reported() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(
         &database,
@@ -604,7 +604,7 @@ fn what_was_merged_late_is_applied_and_said() {
 }
 
 #[test]
-fn a_history_of_something_else_is_told_with_its_cures() {
+fn a_history_of_something_else_is_refused_with_hints() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[("x", 1), ("y", 2)]);
     let run = up(&database, &folder).exits(65);
@@ -619,7 +619,7 @@ fn a_history_of_something_else_is_told_with_its_cures() {
 }
 
 #[test]
-fn what_is_older_than_a_trimmed_history_runs_only_when_told() {
+fn what_is_older_than_a_trimmed_history_runs_only_on_request() {
     let (database, folder) = (Database::fresh(), abc());
     history_of_0x(&database, &[(&folder.hash("0002_c.sql"), WHEN[2])]);
     let run = up(&database, &folder).exits(65);
@@ -760,7 +760,7 @@ fn a_0x_table_is_upgraded_when_a_row_has_to_be_written_and_not_before() {
 }
 
 #[test]
-fn what_follows_an_upgrade_is_told_once() {
+fn what_follows_an_upgrade_is_reported_once() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let a = folder.hash("20231114221320_a/migration.sql");
     history_of_0x(&database, &[(&a, WHEN[0])]);
@@ -863,7 +863,7 @@ fn a_schema_that_the_owner_of_the_database_makes_is_enough() {
 }
 
 #[test]
-fn a_table_whose_policies_keep_the_rows_from_a_role_is_told_with_the_policy_it_needs() {
+fn a_table_whose_policies_hide_the_rows_from_a_role_is_refused_with_the_policy_it_needs() {
     let (database, folder) = (Database::fresh(), abc());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
     let (restricted, role) = as_role(&database);
@@ -893,7 +893,7 @@ fn a_table_whose_policies_keep_the_rows_from_a_role_is_told_with_the_policy_it_n
 }
 
 #[test]
-fn statements_are_told_as_they_have_to_be_run_whatever_the_names() {
+fn statements_in_hints_can_be_run_as_they_are_whatever_the_names() {
     for format in ["text", "json"] {
         let (database, folder) = (Database::fresh(), Folder::empty());
         let names = [
@@ -941,7 +941,7 @@ fn until_it_may(database: &Database, start: impl Fn() -> Premigrate) -> usize {
 }
 
 #[test]
-fn without_a_schema_the_statement_that_is_told_is_enough() {
+fn without_a_schema_the_statement_in_the_hint_is_enough() {
     for command in [&["up"][..], &["baseline"]] {
         let (database, folder) = (Database::fresh(), abc());
         let (restricted, _) = as_role(&database);
@@ -952,7 +952,7 @@ fn without_a_schema_the_statement_that_is_told_is_enough() {
 }
 
 #[test]
-fn without_a_table_the_statement_that_is_told_is_enough() {
+fn without_a_table_the_statement_in_the_hint_is_enough() {
     let (database, folder) = (Database::fresh(), abc());
     let (restricted, role) = as_role(&database);
     database.execute(&format!("create schema drizzle; grant usage on schema drizzle to {role}"));
@@ -961,7 +961,7 @@ fn without_a_table_the_statement_that_is_told_is_enough() {
 }
 
 #[test]
-fn on_anothers_table_the_statements_that_are_told_are_enough() {
+fn on_the_table_of_another_role_the_statements_in_the_hint_are_enough() {
     for command in [&["up"][..], &["baseline"], &["accept", "0000_a"]] {
         let (database, folder) = (Database::fresh(), abc());
         history_of_0x(&database, &[("as it was", WHEN[0])]);
@@ -976,7 +976,7 @@ fn on_anothers_table_the_statements_that_are_told_are_enough() {
 }
 
 #[test]
-fn whose_table_has_to_be_upgraded_is_told_the_upgrade() {
+fn a_role_that_may_not_upgrade_the_table_gets_the_statements_that_do() {
     let (database, folder) = (Database::fresh(), abc_of_1x());
     let a = folder.hash("20231114221320_a/migration.sql");
     history_of_0x(&database, &[(&a, WHEN[0])]);
@@ -1037,7 +1037,7 @@ fn the_sequence_to_be_granted_is_the_one_that_numbers_the_rows() {
 }
 
 /// Types the command that a refusal tells, as it stands there, into a shell.
-fn type_what_is_told(database: &Database, folder: &Folder, refused: &Run) {
+fn run_the_hint(database: &Database, folder: &Folder, refused: &Run) {
     let line = refused.stderr.split('`').find(|it| it.starts_with("premigrate "));
     let line = line.unwrap_or_else(|| panic!("no command is told:\n{}", refused.stderr));
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_premigrate"));
@@ -1057,7 +1057,7 @@ fn type_what_is_told(database: &Database, folder: &Folder, refused: &Run) {
 const ODD_NAMES: [&str; 6] = ["1_a,b", "2_a b", "3_it's", "4", "5_password", "6_'x' $HOME"];
 
 #[test]
-fn what_is_told_of_an_edited_migration_accepts_it_whatever_its_name() {
+fn the_hint_for_an_edited_migration_accepts_it_whatever_its_name() {
     let (database, folder) = (Database::fresh(), Folder::empty());
     let file = |name: &str| format!("{name}.sql");
     for name in ODD_NAMES {
@@ -1069,26 +1069,26 @@ fn what_is_told_of_an_edited_migration_accepts_it_whatever_its_name() {
             true => told.does_not_say("PREMIGRATE_ACCEPT"),
             false => told.says(&[&format!("PREMIGRATE_ACCEPT={name}\n")]),
         };
-        type_what_is_told(&database, &folder, &told);
+        run_the_hint(&database, &folder, &told);
         up(&database, &folder).exits(0);
     }
     for name in ODD_NAMES {
         folder.write(&file(name), "select 3");
     }
     let told = up(&database, &folder).exits(65);
-    type_what_is_told(&database, &folder, &told);
+    run_the_hint(&database, &folder, &told);
     up(&database, &folder).exits(0);
 }
 
 #[test]
-fn what_is_told_of_older_migrations_records_them_whatever_their_names() {
+fn the_hint_for_older_migrations_records_them_whatever_their_names() {
     for name in ODD_NAMES {
         let (database, folder) = (Database::fresh(), Folder::empty());
         folder.write("9.sql", "create table a ()");
         up(&database, &folder).exits(0);
         folder.write(&format!("{name}.sql"), "create table b ()");
         let told = up(&database, &folder).exits(65);
-        type_what_is_told(&database, &folder, &told);
+        run_the_hint(&database, &folder, &told);
         up(&database, &folder).exits(0).says(&["up to date, 2 applied"]);
         assert_eq!(database.tables(), ["a"]);
     }

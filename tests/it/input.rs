@@ -195,7 +195,7 @@ fn an_applied_file_may_hold_what_could_not_be_run() {
 // The command line and the connection string.
 
 #[test]
-fn a_wrong_command_line_is_told_in_a_sentence() {
+fn a_wrong_command_line_is_reported_in_a_sentence() {
     for (args, words) in [
         (&["--verbose"][..], "`--verbose` is not an option"),
         (&["-x"], "`-x` is not an option"),
@@ -249,7 +249,7 @@ fn an_argument_that_is_not_utf_8_is_refused_and_a_folder_may_be() {
 }
 
 #[test]
-fn a_malformed_connection_string_is_told_in_a_sentence_without_its_password() {
+fn a_malformed_connection_string_is_reported_in_a_sentence_without_its_password() {
     let folder = Folder::drizzle0(&[FINE]);
     for (url, words) in [
         ("postgres://u:hunter2@h:port/d", "a port must be a number"),

@@ -302,7 +302,7 @@ fn a_migration_that_resets_all_settings_is_still_the_one_that_holds_the_lock() {
 }
 
 #[test]
-fn a_migration_that_has_settings_reset_elsewhere_is_told_how_to_say_so() {
+fn a_migration_whose_settings_a_function_resets_fails_with_a_hint() {
     let database = Database::fresh();
     database.execute(FORGET);
     let folder = Folder::drizzle0(&[("0000_log", "create table log (); select forget()")]);

@@ -126,7 +126,7 @@ fn names_on_the_command_line_come_before_the_variable_for_all() {
 }
 
 #[test]
-fn a_value_that_is_none_is_told_in_words_that_fit() {
+fn an_invalid_value_is_explained_in_terms_of_its_option() {
     let (database, folder) = (Database::fresh(), who());
     for (args, told) in [
         (&["--accept", ""][..], "--accept must be names with commas between them"),
@@ -167,7 +167,7 @@ fn an_unknown_variable_of_ours_is_refused() {
 }
 
 #[test]
-fn a_wrong_setting_is_told_in_the_format_that_is_asked_for() {
+fn a_wrong_setting_is_reported_in_the_requested_format() {
     let (database, folder) = (Database::fresh(), who());
     for (name, value) in [("PREMIGRATE_WIAT", "1s"), ("PREMIGRATE_WAIT", "soon")] {
         let run = premigrate(&database, &folder).env(name, value).env("PREMIGRATE_FORMAT", "json");
@@ -279,7 +279,7 @@ fn without_a_url_libpqs_variables_say_where() {
 }
 
 #[test]
-fn without_any_database_the_cure_is_told() {
+fn without_any_database_a_hint_names_the_variables() {
     let folder = who();
     let run = in_folder(&folder).run().exits(78);
     run.stderr_is(expect![[r#"
@@ -364,7 +364,7 @@ fn a_variable_and_its_file_at_once_are_refused() {
 }
 
 #[test]
-fn a_secrets_file_that_cannot_be_read_is_told_by_its_variable() {
+fn a_secrets_file_that_cannot_be_read_is_reported_with_its_variable() {
     let folder = who();
     let run = in_folder(&folder).env("DATABASE_URL_FILE", "/nowhere/url").run().exits(78);
     run.stderr_is(expect![[r#"
@@ -441,7 +441,7 @@ fn an_env_file_is_not_read_where_the_environment_names_a_database() {
 }
 
 #[test]
-fn only_a_command_that_needs_the_database_minds_what_is_said_of_it_in_another_encoding() {
+fn only_a_command_that_needs_the_database_minds_a_variable_in_another_encoding() {
     let (database, folder) = (Database::fresh(), who());
     let file = |lines: &[&[u8]]| folder.write(".env", lines.concat());
     let list = || in_folder(&folder).arg("list").run();
@@ -493,7 +493,7 @@ fn unprivileged(folder: &Folder, prepare: &str, args: &[&str]) -> Run {
 }
 
 #[test]
-fn an_env_file_that_is_there_and_cannot_be_read_is_told() {
+fn an_env_file_that_is_there_and_cannot_be_read_is_reported() {
     let folder = Folder::empty();
     folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d");
     unprivileged(&folder, "chmod 0 .env", &[]).exits(78).stderr_is(expect![[r#"

@@ -65,7 +65,7 @@ fn through_a_pooler_too() {
 }
 
 #[test]
-fn a_role_that_may_connect_only_once_is_told_so_and_not_that_another_runner_is_at_work() {
+fn a_role_that_may_connect_only_once_is_not_mistaken_for_a_second_runner() {
     let database = Database::fresh();
     let (role, url) = database.role();
     database.execute(&format!(
@@ -90,7 +90,7 @@ fn a_role_that_may_connect_only_once_is_told_so_and_not_that_another_runner_is_a
 }
 
 #[test]
-fn a_setting_that_a_pooler_does_not_keep_is_told_before_anything_runs() {
+fn a_setting_that_a_pooler_does_not_keep_is_refused_before_anything_runs() {
     let database = Database::fresh();
     let pooler = PgBouncer::start(5);
     let folder = Folder::drizzle0(&[
@@ -380,7 +380,7 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
 }
 
 #[test]
-fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
+fn what_an_interrupted_reindex_has_left_is_shown_with_the_sql_to_drop_it() {
     let database = Database::fresh();
     database.execute("create table t (a int, b text); create index \"I\" on t (a)");
     let mut writer = database.holding("insert into t values (1)");
@@ -400,7 +400,7 @@ fn what_a_reindex_that_was_cut_off_has_left_is_told_with_the_sql_to_drop_it() {
 }
 
 #[test]
-fn what_a_build_without_a_name_has_left_is_told_with_the_sql_to_drop_it() {
+fn what_a_failed_build_without_a_name_has_left_is_shown_with_the_sql_to_drop_it() {
     let database = Database::fresh();
     database.execute("create table t (a int); insert into t values (1), (1)");
     let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently on t (a)")]);
@@ -676,7 +676,7 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
 }
 
 #[test]
-fn what_nothing_tells_is_left_to_a_person_with_the_sql_to_go_on() {
+fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
     let database = Database::fresh();
     database.execute("create table log (a int); create sequence tries");
     let sql = "-- premigrate: no-transaction\n\
@@ -723,7 +723,7 @@ fn run_of(database: &Database, folder: &Folder) -> crate::harness::Run {
 }
 
 #[test]
-fn a_role_that_may_not_keep_progress_is_told_before_the_first_statement() {
+fn a_role_that_may_not_record_progress_is_refused_before_the_first_statement() {
     let database = Database::fresh();
     let first = Folder::drizzle0(&[("0000_a", "create table t (a int)")]);
     premigrate(&database, &first).run().exits(0);
@@ -863,7 +863,7 @@ fn a_build_that_fails_since_its_name_is_taken_is_never_recorded_as_done() {
 }
 
 #[test]
-fn what_became_of_a_statement_is_asked_under_the_settings_it_ran_with() {
+fn the_outcome_of_a_statement_is_asked_under_the_settings_it_ran_with() {
     let database = Database::fresh();
     database.execute(
         "create schema other; create table other.t (a int); \
@@ -950,7 +950,7 @@ fn statements_about_the_whole_database_are_not_in_the_way_of_our_own_lock() {
 }
 
 #[test]
-fn a_role_with_the_grants_that_are_told_may_choose_its_isolation_level() {
+fn a_role_with_the_grants_of_the_hint_may_choose_its_isolation_level() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
     premigrate(&database, &folder).run().exits(0);

@@ -57,7 +57,7 @@ fn migrations_are_applied_and_the_app_starts() {
 }
 
 #[test]
-fn a_failure_is_told_by_the_exit_code() {
+fn a_failure_is_reported_by_the_exit_code() {
     for shape in SHAPES {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[
@@ -148,7 +148,7 @@ fn a_reader_that_is_slow_gets_every_line() {
 }
 
 #[test]
-fn why_it_failed_is_said_also_where_nobody_has_read_for_a_while() {
+fn a_failure_is_reported_also_where_nobody_has_read_for_a_while() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1 / 0")]);
     let (reader, writer) = pipe_with(PIPE);

@@ -316,7 +316,7 @@ fn every_way_to_log_in_ends_as_with_libpq() {
 }
 
 #[test]
-fn a_client_key_that_cannot_be_used_is_told_with_what_is_wrong_with_it() {
+fn a_client_key_that_cannot_be_used_is_refused_with_the_reason() {
     let (authority, scene) = Scene::good();
     let wanted = Wanted { subject: "only_cert", names: &[], valid: (-9, 90) };
     let client = authority.signs(&wanted);

@@ -633,7 +633,7 @@ fn a_statement_that_is_larger_than_a_piece_is_sent_whole() {
 // What the history may say against it.
 
 #[test]
-fn an_edited_migration_stops_everything_and_both_hashes_are_told() {
+fn an_edited_migration_stops_everything_and_both_hashes_are_shown() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[LOG, ("0001_a", &log("a")), ("0002_b", &log("b"))]);
     premigrate(&database, &folder).run().exits(0);
@@ -864,7 +864,7 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
 }
 
 #[test]
-fn a_mode_that_a_transaction_cannot_take_is_said_by_the_server() {
+fn a_mode_that_a_transaction_cannot_take_is_refused_by_the_server() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "set transaction read only; create table a ()")]);
     premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"

@@ -80,7 +80,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_reason_is_told_once_and_again_when_it_changes() {
+fn a_reason_for_waiting_is_reported_once_and_again_when_it_changes() {
     let folder = folder();
     let port = server(|client, number| {
         let message = if number < 3 {
@@ -341,7 +341,7 @@ fn the_limit_is_kept_although_pauses_grow() {
 }
 
 #[test]
-fn json_tells_each_reason_as_an_event() {
+fn json_has_an_event_for_each_reason_for_waiting() {
     let folder = folder();
     let port = server(|client, _| refuse(client, "57P03", "the database system is starting up"));
     let run = at(port, &folder).args(&["--wait", "300ms", "--format", "json"]).run().exits(69);

@@ -80,7 +80,7 @@ fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_
 }
 
 #[test]
-fn a_signal_between_two_transactions_is_told_with_what_it_has_kept_from_being_run() {
+fn a_signal_between_two_transactions_is_reported_with_what_did_not_run() {
     let two = [("0000_a", "create table t (a int)"), ("0001_b", "create table u (a int)")];
     between(&two, &["ended by SIGTERM before 0001_b\n", "1 migration applied in this run is kept"]);
     let steps = "create table t (a int);\ncommit;\ncreate index concurrently i on t (a)";
@@ -102,7 +102,7 @@ fn between(migrations: &[(&str, &str)], told: &[&str]) {
 }
 
 #[test]
-fn what_is_done_when_a_signal_comes_is_recorded_also_where_the_lock_was_lost_meanwhile() {
+fn a_step_that_is_done_when_a_signal_comes_is_recorded_even_if_the_lock_was_lost() {
     let database = Database::fresh();
     database.execute(
         "create table log (a int); create procedure p() language sql as \
