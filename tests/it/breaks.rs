@@ -6,7 +6,7 @@ use std::thread;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, Run, premigrate};
+use crate::harness::{Database, Folder, Run, WAITING_FOR_LOCK, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Message, Proxy, Side};
 
@@ -287,9 +287,8 @@ fn a_lock_that_comes_late_is_tried_for_again() {
     let (database, folder) = locked();
     let mut holder = database.holding("lock table t in access share mode");
     let running = premigrate(&database, &folder).args(&["--lock-timeout", "200ms"]).start();
-    let waits = "select from pg_locks where not granted";
-    database.wait_for("the first attempt", waits);
-    database.wait_for_no("attempt that waits", waits);
+    database.wait_for("the first attempt", WAITING_FOR_LOCK);
+    database.wait_for_no("attempt that waits", WAITING_FOR_LOCK);
     holder.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["55P03", "attempt 2", "applied 0000_a"]);
     assert_eq!(database.history().len(), 1);
@@ -301,7 +300,7 @@ fn who_waits_for_a_table_lock_does_not_keep_others_waiting() {
     let mut holder = database.holding("lock table t in access share mode");
     let limits = ["--lock-timeout", "200ms", "--lock-retries", "3"];
     let running = premigrate(&database, &folder).args(&limits).start();
-    database.wait_for("the retry", "select from pg_locks where not granted");
+    database.wait_for("the retry", WAITING_FOR_LOCK);
     // Behind the migration in the queue, but only until its timeout.
     database.execute("set statement_timeout = '2s'; select from t");
     holder.batch_execute("commit").unwrap();
@@ -356,7 +355,7 @@ fn a_deadlock_is_retried() {
     )]);
     let mut other = database.holding("lock table b");
     let running = premigrate(&database, &folder).start();
-    database.wait_for("the migration", "select from pg_locks where not granted");
+    database.wait_for("the migration", WAITING_FOR_LOCK);
     // Now each waits for the other, and the migration has waited longer.
     other.batch_execute("set local deadlock_timeout = '1min'; lock table a").unwrap();
     other.batch_execute("commit").unwrap();

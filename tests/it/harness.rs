@@ -46,6 +46,10 @@ pub fn needs(what: &str) {
     );
 }
 
+/// The sessions of a database that wait for a lock. Others share the server.
+pub const WAITING_FOR_LOCK: &str = "select from pg_stat_activity \
+    where datname = current_database() and wait_event_type = 'Lock'";
+
 /// How many bytes a pipe takes before somebody reads: sixteen pages, which only whole pages leave.
 pub const PIPE: usize = 16 * PAGE;
 pub const PAGE: usize = 4096;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, Run, Running, bare, premigrate};
+use crate::harness::{Database, Folder, Run, Running, WAITING_FOR_LOCK, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy};
 
@@ -137,7 +137,7 @@ fn while_waiting_for_a_table_lock_and_between_the_attempts() {
         if lock_timeout == "1ms" {
             running.wait_to_say("55P03");
         } else {
-            database.wait_for("the migration", "select from pg_locks where not granted");
+            database.wait_for("the migration", WAITING_FOR_LOCK);
         }
         running.end_by("TERM").exits(143);
     }
@@ -152,7 +152,7 @@ fn while_the_history_cannot_be_read_nothing_is_left_waiting_on_the_server() {
     premigrate(&database, &folder).run().exits(0);
     let mut holder = database.holding("lock table drizzle.__drizzle_migrations");
     let running = premigrate(&database, &folder).start();
-    database.wait_for("the reader", "select from pg_locks where not granted");
+    database.wait_for("the reader", WAITING_FOR_LOCK);
     running.end_by("TERM").exits(143);
     assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.batch_execute("rollback").unwrap();

@@ -243,14 +243,18 @@ fn an_index_that_someone_else_is_building_is_waited_for() {
     let building = std::thread::spawn(move || builder.execute(build));
     let built = "select indexrelid from pg_index where indrelid = 't'::regclass and indisvalid = ";
     database.wait_for("the build", &format!("{built} false"));
-    database.wait_for("its progress", "select from pg_stat_progress_create_index");
+    database.wait_for(
+        "its progress",
+        "select from pg_stat_progress_create_index where datname = current_database()",
+    );
     let index = database.value(&format!("{built} false"));
     let sql = "create index concurrently if not exists t_a on t (a)";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     let run = premigrate(&database, &folder).start();
     database.wait_for(
         "premigrate",
-        "select from pg_stat_activity where application_name = 'premigrate' \
+        "select from pg_stat_activity where datname = current_database() \
+         and application_name = 'premigrate' \
          and query like '%pg_stat_progress_create_index%'",
     );
     drop(writer);
@@ -270,10 +274,7 @@ fn a_vacuum_is_not_taken_for_the_build_of_an_index_that_is_invalid() {
     let vacuum = database.holding("lock table t in share update exclusive mode");
     let folder = Folder::drizzle0(&[("0000_a", "create unique index concurrently t_a on t (a)")]);
     let run = premigrate(&database, &folder).start();
-    database.wait_for(
-        "the drop",
-        "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%drop index%'",
-    );
+    database.wait_for("the drop", DROPPING);
     drop(vacuum);
     run.finish().exits(0).says(&["public.t_a was left INVALID"]);
 }
