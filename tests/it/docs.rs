@@ -156,7 +156,7 @@ fn version_is_the_crates() {
 
 /// Other roots need another date: that of the crate's publication, as its index on crates.io has it.
 #[test]
-fn the_version_says_which_roots_are_carried_and_of_when() {
+fn the_version_shows_which_roots_are_built_in_and_their_date() {
     let lock = project("Cargo.lock");
     let (_, of_the_roots) = lock.split_once("name = \"webpki-root-certs\"\n").expect("the crate");
     let version = of_the_roots.split('"').nth(1).expect("its version");

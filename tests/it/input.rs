@@ -7,6 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
+use expect_test::expect;
+
 use premigrate::cli::config::{Config, Environment};
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
@@ -231,9 +233,13 @@ fn an_argument_that_is_not_utf_8_is_refused_unless_it_is_a_folder() {
         assert_eq!(told["app_started"], false);
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
-    run.says(&["premigrate: unknown option `--bogus`", "The app was not started."]);
-    bare().arg(bytes(b"\xff")).run().exits(64).says(&["unknown command"]);
-    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["unknown option"]);
+    run.stderr_is(expect![[r#"
+        premigrate: `--bogus` is not an option; see --help
+
+          The app was not started.
+    "#]]);
+    bare().arg(bytes(b"\xff")).run().exits(64).says(&["is not a command"]);
+    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["is not an option"]);
     bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);
 
     let (database, folder) = (Database::fresh(), Folder::drizzle0(&[FINE]));
@@ -537,5 +543,7 @@ fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     assert!(run(&["list"]).exits(0).stdout.starts_with("1 migration in "));
     run(&["new", "more"]).exits(0);
     add("20260131093000_a");
-    run(&["list"]).exits(65).says(&["could not read", "20260131093000_a", "denied"]);
+    run(&["list"]).exits(65).stderr_is(expect![[r#"
+        premigrate: FOLDER/20260131093000_a cannot be read: Permission denied (os error 13)
+    "#]]);
 }

@@ -14,6 +14,7 @@ mod harness;
 mod pgbouncer;
 mod proxy;
 mod server;
+mod snapshot;
 
 mod answers;
 mod app;
@@ -26,6 +27,7 @@ mod failover;
 mod failures;
 mod handover;
 mod history;
+mod house;
 mod input;
 mod libpq;
 mod new;
