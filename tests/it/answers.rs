@@ -49,7 +49,7 @@ fn list_in_json_has_one_object_per_migration() {
     run.exits(0).answers_are(expect![[r#"
         {
           "migration": "0000_log",
-          "place": 1,
+          "position": 1,
           "file": "0000_log.sql",
           "hash": "8743e997362b15af5d383de6f46fa79ac9393a6230b889d146f04eda66567403",
           "bytes": 29,
@@ -59,7 +59,7 @@ fn list_in_json_has_one_object_per_migration() {
         }
         {
           "migration": "0001_two",
-          "place": 2,
+          "position": 2,
           "file": "0001_two.sql",
           "hash": "4de428a542666218cce7dd328eaa418ac9990c96d1f449a0aa88b53030b27eb4",
           "bytes": 45,
@@ -88,7 +88,7 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
         || premigrate(&database, &folder).args(&["--dry-run", "--", "echo", "started"]).run();
     let run = dry_run().exits(0);
     run.stdout_is(expect![[r#"
-        would apply 2 migrations, each in a transaction of its own; 0 applied
+        would apply 2 migrations, each in its own transaction; 0 applied already
           0000_log (1 statement)
           0001_two (2 statements)
     "#]]);
@@ -100,7 +100,7 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     folder.add_at("0002_early", "select 1", 1);
     let run = dry_run().exits(0);
     run.stdout_is(expect![[r#"
-        would apply 1 migration, each in a transaction of its own; 2 applied
+        would apply 1 migration, each in its own transaction; 2 applied already
           0002_early (1 statement), out of order
     "#]]);
     assert_eq!(database.history().len(), 2);
@@ -113,36 +113,46 @@ fn a_dry_run_in_json_has_one_object_per_migration_with_its_steps() {
     let run = premigrate(&database, &folder).args(&["--dry-run", "--format=json"]).run().exits(0);
     run.answers_are(expect![[r#"
         {
+          "action": "apply",
           "migration": "0000_log",
           "file": "0000_log.sql",
           "out_of_order": false,
           "statements": 1,
-          "units": 1,
-          "done": 0,
-          "transaction": true,
-          "why": null,
-          "steps": []
+          "split_reason": null,
+          "steps": [
+            {
+              "step": 1,
+              "outside_transaction": null,
+              "statements": 1,
+              "done": false
+            }
+          ]
         }
         {
+          "action": "apply",
           "migration": "0001_two",
           "file": "0001_two.sql",
           "out_of_order": false,
           "statements": 2,
-          "units": 1,
-          "done": 0,
-          "transaction": true,
-          "why": null,
-          "steps": []
+          "split_reason": null,
+          "steps": [
+            {
+              "step": 1,
+              "outside_transaction": null,
+              "statements": 2,
+              "done": false
+            }
+          ]
         }
     "#]])
         .events_are(expect![[r#"
-        {
-          "event": "carrying",
-          "from": "FOLDER",
-          "layout": "Drizzle 0.x",
-          "migrations": 2
-        }
-    "#]]);
+            {
+              "event": "loaded",
+              "from": "FOLDER",
+              "layout": "Drizzle 0.x",
+              "migrations": 2
+            }
+        "#]]);
 }
 
 #[test]
@@ -163,31 +173,32 @@ fn an_answer_in_json_about_nothing_is_an_object_too() {
         (
             "check",
             expect![[r#"
-            {
-              "migrations": 0,
-              "faults": 0,
-              "remarks": 0
-            }
-        "#]],
+                {
+                  "migrations": 0,
+                  "errors": 0,
+                  "warnings": 0
+                }
+            "#]],
         ),
         (
             "status",
             expect![[r#"
-            {
-              "applied": 0,
-              "edited": 0,
-              "pending": 0
-            }
-        "#]],
+                {
+                  "applied": 0,
+                  "edited": 0,
+                  "pending": 0,
+                  "ambiguous": 0
+                }
+            "#]],
         ),
         (
             "--dry-run",
             expect![[r#"
-            {
-              "pending": 0,
-              "applied": 0
-            }
-        "#]],
+                {
+                  "applied": 0,
+                  "pending": 0
+                }
+            "#]],
         ),
     ] {
         let run = premigrate(&database, &folder).args(&[asked, "--format=json"]).run().exits(0);
@@ -209,19 +220,19 @@ fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
         run(&["--dry-run"]).exits(65);
         let accept = ["--accept=0001_two", "--dry-run"];
         run(&accept).exits(0).stdout_is(expect![[r#"
-            would accept 1 migration as now in the file, not run:
+            would accept the current content of 1 migration, without running it:
               0001_two
-            would apply 0 migrations, each in a transaction of its own; 2 applied
+            would apply 0 migrations, each in its own transaction; 2 applied already
         "#]]);
         let json = run(&[accept[0], accept[1], "--format=json"]).exits(0);
         json.answers_are(expect![[r#"
             {
-              "migration": "0001_two",
-              "accepted": true
+              "action": "accept",
+              "migration": "0001_two"
             }
             {
-              "pending": 0,
-              "applied": 2
+              "applied": 2,
+              "pending": 0
             }
         "#]]);
         assert_eq!(database.history(), history);
@@ -249,15 +260,15 @@ fn a_dry_run_accepts_into_a_table_that_has_to_be_upgraded() {
     let run = |args: &[&str]| premigrate(&database, &folder).args(args).run();
     let accept = format!("--accept={a}");
     run(&[&accept, "--dry-run"]).exits(0).stdout_is(expect![[r#"
-        would accept 1 migration as now in the file, not run:
+        would accept the current content of 1 migration, without running it:
           20231114221320_a
-        would apply 1 migration, each in a transaction of its own; 2 applied
+        would apply 1 migration, each in its own transaction; 2 applied already
           20231114221322_c (1 statement)
     "#]]);
     assert_eq!(history(), before);
     run(&[&accept]).exits(0).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 1.x)
-        premigrate: accepted 1 migration as now in the file, not run:
+        premigrate: accepted the current content of 1 migration (not run):
           20231114221320_a
         premigrate: applying 20231114221322_c
         premigrate: applied 20231114221322_c in TIME
@@ -273,9 +284,9 @@ fn a_dry_run_refuses_what_a_run_refuses() {
     let dry_run = || premigrate(&database, &folder).arg("--dry-run").run();
     let run = dry_run().exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since not everything that is pending can be:
+        premigrate: some pending migrations cannot be run; nothing was run:
 
-          - 0002_vacuum.sql:1:1 has `rollback`, which would leave nothing of what the history says was done; remove it
+          - 0002_vacuum.sql:1:1 contains `rollback`, which would leave the migration's changes uncommitted; remove it
     "#]]);
     assert_eq!(run.stdout, "");
     folder.write("0002_vacuum.sql", "select 1");
@@ -283,14 +294,14 @@ fn a_dry_run_refuses_what_a_run_refuses() {
     folder.write("0002_vacuum.sql", "select 2");
     let run = dry_run().exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0002_vacuum.sql
-              applied as  822ae07d4783158bc1912bb623e5107cc9002d519e1143a9c200ed6ee18b6d0f
-              is now      3cf988cc782b44bc24ceb17e445d9c3cfd06b6c848ecfff949e1bfdb9f705a61
+              applied  822ae07d4783158bc1912bb623e5107cc9002d519e1143a9c200ed6ee18b6d0f
+              now      3cf988cc782b44bc24ceb17e445d9c3cfd06b6c848ecfff949e1bfdb9f705a61
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0002_vacuum`, or set PREMIGRATE_ACCEPT=0002_vacuum
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0002_vacuum`, or set PREMIGRATE_ACCEPT=0002_vacuum
     "#]]);
     assert_eq!(run.stdout, "");
 }

@@ -196,10 +196,10 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
         premigrate: applying 0000_log
         premigrate: applied 0000_log in TIME
         premigrate: applying 0001_kills
-        premigrate: the connection broke during 0001_kills (terminating connection due to administrator command); looking in TIME what became of it
-        premigrate: the connection broke during 0001_kills (terminating connection due to administrator command); looking in TIME what became of it
-        premigrate: the connection broke during 0001_kills (terminating connection due to administrator command); looking in TIME what became of it
-        premigrate: the connection breaks each time at 0001_kills (terminating connection due to administrator command), after 1 of 2 statements completed; it is not applied
+        premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
+        premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
+        premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
+        premigrate: connection lost in every attempt at 0001_kills (terminating connection due to administrator command) after 1 of 2 statements; it was not applied
 
           1 migration applied in this run is kept; 1 more is pending. The app was not started.
     "#]]);
@@ -317,7 +317,7 @@ fn a_lock_that_never_comes_is_75() {
     let run = premigrate(&database, &folder).args(&limits).run().exits(75).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a was rolled back, a lock did not come (55P03 canceling statement due to lock timeout); attempt 2 in TIME
+        premigrate: 0000_a rolled back: lock timeout (55P03 canceling statement due to lock timeout); retrying in TIME (attempt 2)
         premigrate: 0000_a failed and was rolled back
 
           ERROR 55P03: canceling statement due to lock timeout
@@ -325,7 +325,7 @@ fn a_lock_that_never_comes_is_75() {
 
             1 | alter table t add column b int
 
-          Every attempt met a lock.
+          Every attempt ran into a lock.
 
           The app was not started.
     "#]]);

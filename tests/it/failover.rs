@@ -83,7 +83,7 @@ fn a_migration_continues_on_the_standby_after_the_primary_crashed() {
     // The commit is replicated.
     standby.database().wait_for("the first step", "select from log where what = 'two'");
     primary.down();
-    running.wait_to_say("the connection broke during 0001_two");
+    running.wait_to_say("connection lost during 0001_two");
     standby.promote();
     let run = running.finish().exits(0);
     run.says(&[
@@ -113,7 +113,7 @@ fn an_index_build_is_repeated_after_the_server_crashed() {
          and query ~ 'create index' and pid <> pg_backend_pid()";
     database.wait_for("the build", building);
     server.down();
-    running.wait_to_say("the connection broke during 0000_a");
+    running.wait_to_say("connection lost during 0000_a");
     server.up();
     running.finish().exits(0).says(&["connection lost during 0000_a", "applied 0000_a"]);
     assert_eq!(

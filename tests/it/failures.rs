@@ -484,52 +484,52 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             "create table documents ()",
             DOCUMENTS,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_a
-            premigrate: 0000_a failed and was rolled back
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: applying 0000_a
+                premigrate: 0000_a failed and was rolled back
 
-              ERROR 42P07: relation "documents" already exists
-              at 0000_a.sql:1:1, statement 1 of 2
+                  ERROR 42P07: relation "documents" already exists
+                  at 0000_a.sql:1:1, statement 1 of 2
 
-                1 | create table documents (id int primary key, title text not null);
+                    1 | create table documents (id int primary key, title text not null);
 
-              The history is empty, but the objects exist. If the database was made by other means,
-              `premigrate baseline --through NAME` records what it has already.
-        "#]],
+                  The history is empty, but the objects exist already. If the database was created by other means,
+                  run `premigrate baseline --through NAME` to record what it has.
+            "#]],
         ),
         (
             "create type mood as enum ('sad')",
             "create type mood as enum ('sad')",
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_a
-            premigrate: 0000_a failed and was rolled back
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: applying 0000_a
+                premigrate: 0000_a failed and was rolled back
 
-              ERROR 42710: type "mood" already exists
-              at 0000_a.sql:1:1, statement 1 of 1
+                  ERROR 42710: type "mood" already exists
+                  at 0000_a.sql:1:1, statement 1 of 1
 
-                1 | create type mood as enum ('sad')
+                    1 | create type mood as enum ('sad')
 
-              The history is empty, but the objects exist. If the database was made by other means,
-              `premigrate baseline --through NAME` records what it has already.
-        "#]],
+                  The history is empty, but the objects exist already. If the database was created by other means,
+                  run `premigrate baseline --through NAME` to record what it has.
+            "#]],
         ),
         (
             "create schema app",
             "create schema app",
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_a
-            premigrate: 0000_a failed and was rolled back
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: applying 0000_a
+                premigrate: 0000_a failed and was rolled back
 
-              ERROR 42P06: schema "app" already exists
-              at 0000_a.sql:1:1, statement 1 of 1
+                  ERROR 42P06: schema "app" already exists
+                  at 0000_a.sql:1:1, statement 1 of 1
 
-                1 | create schema app
+                    1 | create schema app
 
-              The history is empty, but the objects exist. If the database was made by other means,
-              `premigrate baseline --through NAME` records what it has already.
-        "#]],
+                  The history is empty, but the objects exist already. If the database was created by other means,
+                  run `premigrate baseline --through NAME` to record what it has.
+            "#]],
         ),
         (
             "create table t (a int); create index i on t (a)",
@@ -544,26 +544,26 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | alter table t add column b int; create index i on t (b)
 
-                  The history is empty, but the objects exist. If the database was made by other means,
-                  `premigrate baseline --through NAME` records what it has already.
+                  The history is empty, but the objects exist already. If the database was created by other means,
+                  run `premigrate baseline --through NAME` to record what it has.
             "#]],
         ),
         (
             "create table t (a int)",
             "alter table t add column a int",
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_a
-            premigrate: 0000_a failed and was rolled back
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: applying 0000_a
+                premigrate: 0000_a failed and was rolled back
 
-              ERROR 42701: column "a" of relation "t" already exists
-              at 0000_a.sql:1:1, statement 1 of 1
+                  ERROR 42701: column "a" of relation "t" already exists
+                  at 0000_a.sql:1:1, statement 1 of 1
 
-                1 | alter table t add column a int
+                    1 | alter table t add column a int
 
-              The history is empty, but the objects exist. If the database was made by other means,
-              `premigrate baseline --through NAME` records what it has already.
-        "#]],
+                  The history is empty, but the objects exist already. If the database was created by other means,
+                  run `premigrate baseline --through NAME` to record what it has.
+            "#]],
         ),
         (
             "create function f() returns int language sql as 'select 1'",
@@ -578,8 +578,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | create function f() returns int language sql as 'select 1'
 
-                  The history is empty, but the objects exist. If the database was made by other means,
-                  `premigrate baseline --through NAME` records what it has already.
+                  The history is empty, but the objects exist already. If the database was created by other means,
+                  run `premigrate baseline --through NAME` to record what it has.
             "#]],
         ),
     ] {
@@ -615,7 +615,7 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
     let run = premigrate(&database, &folder).args(&["--format=json", "--", "true"]).run();
     run.exits(70).events_are(expect![[r#"
         {
-          "event": "carrying",
+          "event": "loaded",
           "from": "FOLDER",
           "layout": "Drizzle 0.x",
           "migrations": 3
@@ -637,29 +637,28 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
         }
         {
           "event": "failed",
+          "error": "failed",
           "migration": "0001_more",
           "file": "0001_more.sql",
           "line": 2,
           "column": 12,
           "statement": 2,
           "statements": 2,
-          "unit": null,
-          "units": null,
-          "alone": null,
+          "outside_transaction": null,
           "phase": "statement",
           "severity": "ERROR",
           "sqlstate": "42703",
           "message": "column \"titel\" does not exist",
           "detail": null,
           "hint": "Perhaps you meant to reference the column \"documents.title\".",
+          "query": null,
+          "query_position": null,
           "where": null,
           "schema": null,
           "table": null,
           "column_name": null,
           "datatype": null,
           "constraint": null,
-          "query": null,
-          "query_position": null,
           "excerpt": [
             {
               "line": 1,
@@ -672,15 +671,17 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
           ],
           "caret": 12,
           "advice": null,
-          "exit_code": 70,
-          "app_started": false,
           "applied": [
             "0000_documents"
           ],
           "pending": [
             "0001_more",
             "0002_last"
-          ]
+          ],
+          "uncertain": null,
+          "in_progress": null,
+          "exit_code": 70,
+          "app_started": false
         }
     "#]]);
 }
@@ -691,138 +692,139 @@ fn json_has_every_field_that_the_server_sends() {
         (
             "insert into notes values (7)",
             expect![[r#"
-            {
-              "event": "failed",
-              "migration": "0001_more",
-              "file": "0001_more.sql",
-              "line": null,
-              "column": null,
-              "statement": null,
-              "statements": 1,
-              "unit": null,
-              "units": null,
-              "alone": null,
-              "phase": "deferred",
-              "severity": "ERROR",
-              "sqlstate": "23503",
-              "message": "insert or update on table \"notes\" violates foreign key constraint \"notes_document_fkey\"",
-              "detail": "Key (document)=(7) is not present in table \"documents\".",
-              "hint": null,
-              "where": null,
-              "schema": "public",
-              "table": "notes",
-              "column_name": null,
-              "datatype": null,
-              "constraint": "notes_document_fkey",
-              "query": null,
-              "query_position": null,
-              "excerpt": null,
-              "caret": null,
-              "advice": null,
-              "exit_code": 70,
-              "applied": [
-                "0000_documents"
-              ],
-              "pending": [
-                "0001_more",
-                "0002_last"
-              ]
-            }
-        "#]],
+                {
+                  "event": "failed",
+                  "error": "failed",
+                  "migration": "0001_more",
+                  "file": "0001_more.sql",
+                  "line": null,
+                  "column": null,
+                  "statement": null,
+                  "statements": 1,
+                  "outside_transaction": null,
+                  "phase": "deferred",
+                  "severity": "ERROR",
+                  "sqlstate": "23503",
+                  "message": "insert or update on table \"notes\" violates foreign key constraint \"notes_document_fkey\"",
+                  "detail": "Key (document)=(7) is not present in table \"documents\".",
+                  "hint": null,
+                  "query": null,
+                  "query_position": null,
+                  "where": null,
+                  "schema": "public",
+                  "table": "notes",
+                  "column_name": null,
+                  "datatype": null,
+                  "constraint": "notes_document_fkey",
+                  "advice": null,
+                  "applied": [
+                    "0000_documents"
+                  ],
+                  "pending": [
+                    "0001_more",
+                    "0002_last"
+                  ],
+                  "uncertain": null,
+                  "in_progress": null,
+                  "exit_code": 70
+                }
+            "#]],
         ),
         (
             "do $$ begin perform 1/0; end $$",
             expect![[r#"
-            {
-              "event": "failed",
-              "migration": "0001_more",
-              "file": "0001_more.sql",
-              "line": 1,
-              "column": 1,
-              "statement": 1,
-              "statements": 1,
-              "unit": null,
-              "units": null,
-              "alone": null,
-              "phase": "statement",
-              "severity": "ERROR",
-              "sqlstate": "22012",
-              "message": "division by zero",
-              "detail": null,
-              "hint": null,
-              "where": "SQL statement \"SELECT 1/0\"\nPL/pgSQL function inline_code_block line 1 at PERFORM",
-              "schema": null,
-              "table": null,
-              "column_name": null,
-              "datatype": null,
-              "constraint": null,
-              "query": null,
-              "query_position": null,
-              "excerpt": [
                 {
+                  "event": "failed",
+                  "error": "failed",
+                  "migration": "0001_more",
+                  "file": "0001_more.sql",
                   "line": 1,
-                  "text": "do $$ begin perform 1/0; end $$"
+                  "column": 1,
+                  "statement": 1,
+                  "statements": 1,
+                  "outside_transaction": null,
+                  "phase": "statement",
+                  "severity": "ERROR",
+                  "sqlstate": "22012",
+                  "message": "division by zero",
+                  "detail": null,
+                  "hint": null,
+                  "query": null,
+                  "query_position": null,
+                  "where": "SQL statement \"SELECT 1/0\"\nPL/pgSQL function inline_code_block line 1 at PERFORM",
+                  "schema": null,
+                  "table": null,
+                  "column_name": null,
+                  "datatype": null,
+                  "constraint": null,
+                  "excerpt": [
+                    {
+                      "line": 1,
+                      "text": "do $$ begin perform 1/0; end $$"
+                    }
+                  ],
+                  "caret": null,
+                  "advice": null,
+                  "applied": [
+                    "0000_documents"
+                  ],
+                  "pending": [
+                    "0001_more",
+                    "0002_last"
+                  ],
+                  "uncertain": null,
+                  "in_progress": null,
+                  "exit_code": 70
                 }
-              ],
-              "caret": null,
-              "advice": null,
-              "exit_code": 70,
-              "applied": [
-                "0000_documents"
-              ],
-              "pending": [
-                "0001_more",
-                "0002_last"
-              ]
-            }
-        "#]],
+            "#]],
         ),
         (
             "do $$ begin perform titel; end $$",
             expect![[r#"
-            {
-              "event": "failed",
-              "migration": "0001_more",
-              "file": "0001_more.sql",
-              "line": 1,
-              "column": 1,
-              "statement": 1,
-              "statements": 1,
-              "unit": null,
-              "units": null,
-              "alone": null,
-              "phase": "statement",
-              "severity": "ERROR",
-              "sqlstate": "42703",
-              "message": "column \"titel\" does not exist",
-              "detail": null,
-              "hint": null,
-              "where": "PL/pgSQL function inline_code_block line 1 at PERFORM",
-              "schema": null,
-              "table": null,
-              "column_name": null,
-              "datatype": null,
-              "constraint": null,
-              "query": "SELECT titel",
-              "query_position": 8,
-              "excerpt": [
                 {
+                  "event": "failed",
+                  "error": "failed",
+                  "migration": "0001_more",
+                  "file": "0001_more.sql",
                   "line": 1,
-                  "text": "do $$ begin perform titel; end $$"
+                  "column": 1,
+                  "statement": 1,
+                  "statements": 1,
+                  "outside_transaction": null,
+                  "phase": "statement",
+                  "severity": "ERROR",
+                  "sqlstate": "42703",
+                  "message": "column \"titel\" does not exist",
+                  "detail": null,
+                  "hint": null,
+                  "query": "SELECT titel",
+                  "query_position": 8,
+                  "where": "PL/pgSQL function inline_code_block line 1 at PERFORM",
+                  "schema": null,
+                  "table": null,
+                  "column_name": null,
+                  "datatype": null,
+                  "constraint": null,
+                  "excerpt": [
+                    {
+                      "line": 1,
+                      "text": "do $$ begin perform titel; end $$"
+                    }
+                  ],
+                  "caret": null,
+                  "advice": null,
+                  "applied": [
+                    "0000_documents"
+                  ],
+                  "pending": [
+                    "0001_more",
+                    "0002_last"
+                  ],
+                  "uncertain": null,
+                  "in_progress": null,
+                  "exit_code": 70
                 }
-              ],
-              "caret": null,
-              "advice": null,
-              "exit_code": 70,
-              "applied": [
-                "0000_documents"
-              ],
-              "pending": [
-                "0001_more",
-                "0002_last"
-              ]
-            }
-        "#]],
+            "#]],
         ),
     ] {
         let (database, folder) = failing(sql);
@@ -840,29 +842,28 @@ fn json_has_our_advice_too() {
     run.last_event_is(expect![[r#"
         {
           "event": "failed",
+          "error": "failed",
           "migration": "0000_a",
           "file": "0000_a.sql",
           "line": 1,
           "column": 1,
           "statement": 1,
           "statements": 1,
-          "unit": null,
-          "units": null,
-          "alone": null,
+          "outside_transaction": null,
           "phase": "statement",
           "severity": "ERROR",
           "sqlstate": "2D000",
           "message": "invalid transaction termination",
           "detail": null,
           "hint": null,
+          "query": null,
+          "query_position": null,
           "where": "PL/pgSQL function p() line 1 at COMMIT",
           "schema": null,
           "table": null,
           "column_name": null,
           "datatype": null,
           "constraint": null,
-          "query": null,
-          "query_position": null,
           "excerpt": [
             {
               "line": 1,
@@ -870,12 +871,17 @@ fn json_has_our_advice_too() {
             }
           ],
           "caret": null,
-          "advice": "This cannot run with the rest in one transaction. Put the line -- premigrate: no-transaction into the file: then each statement is run, and recorded, by itself.",
-          "exit_code": 70,
+          "advice": {
+            "code": "no_transaction",
+            "message": "This statement cannot share a transaction with the others. Add the line -- premigrate: no-transaction to the file. Each statement then runs, and is recorded, on its own."
+          },
           "applied": [],
           "pending": [
             "0000_a"
-          ]
+          ],
+          "uncertain": null,
+          "in_progress": null,
+          "exit_code": 70
         }
     "#]]);
 }
@@ -892,18 +898,22 @@ fn json_names_the_edited_migrations_with_both_hashes() {
     run.with_name("BEFORE", &before).with_name("NOW", &now).last_event_is(expect![[r#"
         {
           "event": "error",
-          "message": "nothing was run, since migrations were edited after they had been applied:\n\n  - 0000_a.sql\n      applied as  BEFORE\n      is now      NOW\n\n  Restore the files, and make the change in a new migration. Or, if the database already has\n  what they say now, run `premigrate accept 0000_a`, or set PREMIGRATE_ACCEPT=0000_a",
-          "edited": [
+          "error": "history_mismatch",
+          "mismatch": "edited",
+          "migrations": [
             {
               "migration": "0000_a",
               "file": "0000_a.sql",
-              "applied_as": "BEFORE",
-              "is_now": "NOW"
+              "recorded_hash": "BEFORE",
+              "current_hash": "NOW"
             }
           ],
-          "exit_code": 65,
           "applied": [],
-          "pending": []
+          "pending": [],
+          "uncertain": null,
+          "in_progress": null,
+          "message": "migrations were edited after they were applied; nothing was run:\n\n  - 0000_a.sql\n      applied  BEFORE\n      now      NOW\n\n  Restore the files, and make the change in a new migration. If the database already matches\n  the edited files, run `premigrate accept 0000_a`, or set PREMIGRATE_ACCEPT=0000_a",
+          "exit_code": 65
         }
     "#]]);
 }

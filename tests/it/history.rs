@@ -111,7 +111,7 @@ fn status_shows_ambiguous_rows_and_up_refuses_them() {
     command(&database, &folder, &["status", "--exit-code"]).exits(65);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since the history can be read in more than one way: row 1 (created_at 5000) may record 0000_a, 0001_b, or not. Restore their files as they were applied; what has not been applied yet, give a time stamp of its own and, with a comment, a content of its own
+        premigrate: ambiguous history: row 1 (created_at 5000) could belong to 0000_a or 0001_b; nothing was run. Restore the applied files; give new migrations a unique timestamp and content
     "#]]);
     command(&database, &folder, &["baseline"]).exits(65);
     command(&database, &folder, &["accept", "--all"]).exits(65);
@@ -234,7 +234,7 @@ fn baseline_names_what_it_records() {
     let run = command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: recorded 2 migrations as applied, not run:
+        premigrate: recorded 2 migrations as applied (not run):
           0000_a
           0001_b
     "#]]);
@@ -272,7 +272,7 @@ fn baseline_through_an_unknown_name_changes_nothing() {
     let run = command(&database, &folder, &["baseline", "--through", "0001_x"]);
     run.exits(64).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no migration is named 0001_x; `premigrate list` shows the names
+        premigrate: no migration is named 0001_x; run `premigrate list` to see the names
     "#]]);
     assert_eq!(database.rows("select 1 from pg_namespace where nspname = 'drizzle'"), [""; 0]);
 }
@@ -296,7 +296,7 @@ fn baseline_adds_rows_only_where_there_are_none() {
     let run = command(&database, &folder, &["baseline"]).exits(0);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: recorded 2 migrations as applied, not run:
+        premigrate: recorded 2 migrations as applied (not run):
           0000_a
           0002_c
     "#]]);
@@ -304,14 +304,14 @@ fn baseline_adds_rows_only_where_there_are_none() {
     assert_eq!(recorded, [WHEN[1], WHEN[0], WHEN[2]].map(|when| when.to_string()));
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0001_b.sql
-              applied as  as it was
-              is now      ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
+              applied  as it was
+              now      ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
     "#]]);
 }
 
@@ -321,19 +321,19 @@ fn a_baseline_written_by_hand_is_corrected_in_three_steps() {
     history_of_0x(&database, &[("anything", WHEN[1])]);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0001_b.sql
-              applied as  anything
-              is now      ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
+              applied  anything
+              now      ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
     "#]]);
     command(&database, &folder, &["accept", "0001_b"]).exits(0);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since 0000_a come before 0001_b, the first that the history knows: it was trimmed, or begun by hand. `premigrate baseline --through 0000_a` records them as applied; --apply-older runs them
+        premigrate: 0000_a is older than 0001_b, the first migration in the history; nothing was run. Run `premigrate baseline --through 0000_a` to record it as applied, or set --apply-older to run it
     "#]]);
     command(&database, &folder, &["baseline", "--through", "0000_a"]).exits(0);
     up(&database, &folder).exits(0).says(&["applied 0002_c"]);
@@ -366,7 +366,7 @@ fn accept_adds_a_row_and_leaves_the_old_one() {
     let run = command(&database, &folder, &["accept", "0001_b"]).exits(0);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: accepted 1 migration as now in the file, not run:
+        premigrate: accepted the current content of 1 migration (not run):
           0001_b
     "#]]);
     let added = format!("4|{}|{}", folder.hash("0001_b.sql"), WHEN[1]);
@@ -401,17 +401,17 @@ fn accept_records_the_named_or_all_edited_migrations() {
     command(&database, &folder, &["accept", "0000_a"]).exits(0).does_not_say("0001_b");
     let left = up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0001_b.sql
-              applied as  ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
-              is now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
+              applied  ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
+              now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
           - 0002_c.sql
-              applied as  79089ebdb6601916c71fd07e41e1e04327bbfd1896624ce6802c0a9ce0461eca
-              is now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
+              applied  79089ebdb6601916c71fd07e41e1e04327bbfd1896624ce6802c0a9ce0461eca
+              now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0001_b 0002_c`, or set PREMIGRATE_ACCEPT=0001_b,0002_c
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0001_b 0002_c`, or set PREMIGRATE_ACCEPT=0001_b,0002_c
     "#]]);
     left.does_not_say("0000_a");
     command(&database, &folder, &["accept", "--all"])
@@ -438,14 +438,14 @@ fn accept_of_an_unknown_or_pending_name_records_nothing() {
     let accept = |name| command(&database, &folder, &["accept", "0000_a", name]);
     accept("0009_x").exits(64).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no migration is named 0009_x; `premigrate list` shows the names
+        premigrate: no migration is named 0009_x; run `premigrate list` to see the names
     "#]]);
     accept("0003_d").exits(64).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0003_d cannot be accepted: not applied yet, so not edited since. `baseline` records without running
+        premigrate: cannot accept 0003_d: not applied yet. Use `baseline` to record migrations without running them
     "#]]);
     command(&database, &folder, &["accept"]).exits(64).stderr_is(expect![[r#"
-        premigrate: `accept` needs names, or --all; see --help
+        premigrate: `accept` needs names, or --all (see --help)
     "#]]);
     assert_eq!(database.history().len(), 3);
     assert_eq!(database.tables(), ["a", "b", "c"]);
@@ -461,22 +461,22 @@ fn up_with_accept_accepts_first_and_then_applies() {
     let run = premigrate(&database, &folder).arg("--accept=0000_a").run();
     run.exits(65).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: accepted 1 migration as now in the file, not run:
+        premigrate: accepted the current content of 1 migration (not run):
           0000_a
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0001_b.sql
-              applied as  ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
-              is now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
+              applied  ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
+              now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
     "#]]);
     assert_eq!(database.tables(), ["a", "b", "c"]);
     let run = premigrate(&database, &folder).arg("--accept=0000_a,0001_b").run().exits(0);
     run.stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: accepted 1 migration as now in the file, not run:
+        premigrate: accepted the current content of 1 migration (not run):
           0001_b
         premigrate: applying 0003_d
         premigrate: applied 0003_d in TIME
@@ -518,7 +518,7 @@ fn up_with_accept_of_an_unknown_name_is_an_error() {
     let run = premigrate(&database, &folder).arg("--accept=0009_x").run();
     run.exits(64).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no migration is named 0009_x; `premigrate list` shows the names
+        premigrate: no migration is named 0009_x; run `premigrate list` to see the names
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
@@ -547,17 +547,17 @@ fn all_edits_are_reported_with_both_hashes_and_nothing_runs() {
     let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(65);
     let run = run.with_name("WAS", &was).with_name("NOW", &now).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0000_a.sql
-              applied as  WAS
-              is now      NOW
+              applied  WAS
+              now      NOW
           - 0002_c.sql
-              applied as  79089ebdb6601916c71fd07e41e1e04327bbfd1896624ce6802c0a9ce0461eca
-              is now      95eecdd7474ee5a25b39698b841aa89c630bae685975d47ee2deafacaf7e811c
+              applied  79089ebdb6601916c71fd07e41e1e04327bbfd1896624ce6802c0a9ce0461eca
+              now      95eecdd7474ee5a25b39698b841aa89c630bae685975d47ee2deafacaf7e811c
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0000_a 0002_c`, or set PREMIGRATE_ACCEPT=0000_a,0002_c
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0000_a 0002_c`, or set PREMIGRATE_ACCEPT=0000_a,0002_c
 
           The app was not started.
     "#]]);
@@ -573,14 +573,14 @@ fn an_older_image_reports_unknown_rows_and_starts() {
     let run = premigrate(&database, &older).args(&["--", "echo", "started"]).run().exits(0);
     let run = run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database knows 2 migrations not carried here (row 2 (created_at 1700000001000), row 3 (created_at 1700000002000)): applied by another version, left alone
+        premigrate: the database has 2 migrations that are not in this set (row 2 (created_at 1700000001000), row 3 (created_at 1700000002000)): ignored
         premigrate: up to date, 1 applied
         premigrate: starting echo
     "#]]);
     assert_eq!(run.stdout, "started\n");
     command(&database, &older, &["--strict"]).exits(65).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since --strict refuses: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000) not carried
+        premigrate: refused by --strict: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000) not in this set; nothing was run
     "#]]);
 }
 
@@ -594,14 +594,14 @@ fn what_was_merged_late_is_applied_and_reported() {
     let strict = command(&database, &folder, &["--strict"]).exits(65);
     strict.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since --strict refuses: 0001_b out of order
+        premigrate: refused by --strict: 0001_b out of order; nothing was run
     "#]]);
     let strict = premigrate(&database, &folder).env("PREMIGRATE_STRICT", "1").run();
     strict.exits(65);
     assert_eq!(database.tables(), Vec::<String>::new());
     up(&database, &folder).exits(0).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0001_b, which is out of order: a later one has been applied already
+        premigrate: applying 0001_b out of order: a later migration is already applied
         premigrate: applied 0001_b in TIME
     "#]]);
     assert_eq!(database.tables(), ["b"]);
@@ -614,7 +614,7 @@ fn a_history_of_something_else_is_refused_with_hints() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since the history has 2 rows and none is about the 3 migrations carried here. Is it the right database, the right --dir, the right --table? If they were squashed, `baseline` records them as applied; --apply-older runs them all
+        premigrate: no row of the history matches a migration (2 rows, 3 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline` to record them as applied. To run them all, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
@@ -629,7 +629,7 @@ fn migrations_older_than_a_trimmed_history_run_only_with_apply_older() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since 0000_a, 0001_b come before 0002_c, the first that the history knows: it was trimmed, or begun by hand. `premigrate baseline --through 0001_b` records them as applied; --apply-older runs them
+        premigrate: 0000_a, 0001_b are older than 0002_c, the first migration in the history; nothing was run. Run `premigrate baseline --through 0001_b` to record them as applied, or set --apply-older to run them
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["--apply-older"]).exits(0);
@@ -655,7 +655,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since 0002_c may be what row 3 (created_at 1700000002500) recorded, changed since. `accept NAME` records as applied the one that ran; it has a row of its own then, and the old one can be deleted. --apply-older runs all that is pending
+        premigrate: 0002_c may be applied already: row 3 (created_at 1700000002500) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
@@ -665,7 +665,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     folder.add_at("0003_d", "create table d ()", WHEN[2] + 200);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since 0003_d may be what row 3 (created_at 1700000002500) recorded, changed since. `accept NAME` records as applied the one that ran; it has a row of its own then, and the old one can be deleted. --apply-older runs all that is pending
+        premigrate: 0003_d may be applied already: row 3 (created_at 1700000002500) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
     "#]]);
     database.execute("delete from drizzle.__drizzle_migrations where id = 3");
     up(&database, &folder).exits(0).says(&["applied 0003_d"]);
@@ -789,14 +789,14 @@ fn a_0x_table_with_an_unknown_row_is_not_upgraded_and_an_older_app_starts() {
         let run = premigrate(&database, &folder).args(command).run().exits(65);
         run.stderr_is(expect![[r#"
             premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-            premigrate: nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with rows about nothing that is carried here: row 2 (created_at 1). Is it the right database, the right --dir, the right --table? Restore the migrations of these rows; or, if they were squashed or replaced, delete the rows, and `baseline` what stands for them now
+            premigrate: the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
         "#]]);
     }
     // Neither `baseline` nor --apply-older could write a row, so neither is suggested here.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-        premigrate: nothing was run, since the history table is of Drizzle 0.x and cannot be upgraded with rows about nothing that is carried here: row 1 (created_at 1), row 2 (created_at 1). Is it the right database, the right --dir, the right --table? Restore the migrations of these rows; or, if they were squashed or replaced, delete the rows, and `baseline` what stands for them now
+        premigrate: the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
     "#]]);
     database.execute(&format!(
         "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",
@@ -880,7 +880,7 @@ fn with_row_security_the_suggested_statements_include_a_policy() {
     let refused = up(&restricted, &folder).exits(77).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: our role may not use the history as it must (42501 new row violates row-level security policy for table "__drizzle_migrations"). Have someone who may run:
+        premigrate: permission denied for the history table (42501 new row violates row-level security policy for table "__drizzle_migrations"). Ask an owner to run:
 
             grant usage on schema "drizzle" to "ROLE";
             grant select on "drizzle"."__drizzle_migrations" to "ROLE";
@@ -997,7 +997,7 @@ fn the_suggested_statements_include_the_upgrade_of_the_table() {
     let refused = refused.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 1.x)
         premigrate: applying 20231114221321_b
-        premigrate: our role may not use the history as it must (42501 must be owner of table __drizzle_migrations). Have someone who may run:
+        premigrate: permission denied for the history table (42501 must be owner of table __drizzle_migrations). Ask an owner to run:
 
             alter table "drizzle"."__drizzle_migrations" add column if not exists name text;
             alter table "drizzle"."__drizzle_migrations" add column if not exists applied_at timestamp with time zone default now();
@@ -1123,7 +1123,7 @@ fn accept_records_one_migration_per_unknown_row() {
     let accept = |names: &[&str]| premigrate(&database, &merged).arg("accept").args(names).run();
     accept(&["0001_b", "0002_c"]).exits(64).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0001_b, 0002_c cannot be accepted: not applied yet, so not edited since. `baseline` records without running
+        premigrate: cannot accept 0001_b, 0002_c: not applied yet. Use `baseline` to record migrations without running them
     "#]]);
     assert_eq!(database.history().len(), 3);
     accept(&["0001_b"]).exits(0);

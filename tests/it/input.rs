@@ -234,12 +234,12 @@ fn an_argument_that_is_not_utf_8_is_refused_unless_it_is_a_folder() {
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
     run.stderr_is(expect![[r#"
-        premigrate: `--bogus` is not an option; see --help
+        premigrate: unknown option `--bogus` (see --help)
 
           The app was not started.
     "#]]);
-    bare().arg(bytes(b"\xff")).run().exits(64).says(&["is not a command"]);
-    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["is not an option"]);
+    bare().arg(bytes(b"\xff")).run().exits(64).says(&["unknown command"]);
+    bare().arg(bytes(b"--\xff")).run().exits(64).says(&["unknown option"]);
     bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);
 
     let (database, folder) = (Database::fresh(), Folder::drizzle0(&[FINE]));
@@ -544,6 +544,6 @@ fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     run(&["new", "more"]).exits(0);
     add("20260131093000_a");
     run(&["list"]).exits(65).stderr_is(expect![[r#"
-        premigrate: FOLDER/20260131093000_a cannot be read: Permission denied (os error 13)
+        premigrate: could not read FOLDER/20260131093000_a: Permission denied (os error 13)
     "#]]);
 }

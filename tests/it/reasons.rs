@@ -38,10 +38,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: password authentication failed for user "u" (28P01)
-              hint: the password is wrong, or the role has none; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: password authentication failed for user "u" (28P01)
+                  hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+            "#]],
         ),
         (
             "28000",
@@ -49,10 +49,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: role "u" does not exist (28000)
-              hint: create the role, let it log in, or correct the user in the URL
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" does not exist (28000)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
         ),
         (
             "28000",
@@ -60,10 +60,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: role "u" is not permitted to log in (28000)
-              hint: create the role, let it log in, or correct the user in the URL
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" is not permitted to log in (28000)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
         ),
         (
             "3D000",
@@ -71,10 +71,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: database "d" does not exist (3D000)
-              hint: create the database, or correct its name in the URL; where the URL names none, it is the user's name
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: database "d" does not exist (3D000)
+                  hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+            "#]],
         ),
         (
             "42501",
@@ -82,10 +82,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: permission denied for database "d" (42501)
-              hint: the role has no CONNECT privilege on this database: grant it
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "d" (42501)
+                  hint: grant the role the CONNECT privilege on the database
+            "#]],
         ),
         (
             "28000",
@@ -94,8 +94,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: the database refuses us: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption (28000)
-                  hint: the server's pg_hba.conf lets nobody in from here without TLS: add sslmode=require to the URL
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption (28000)
+                  hint: add sslmode=require to the URL: the server's pg_hba.conf rejects connections without TLS
             "#]],
         ),
         (
@@ -105,8 +105,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: the database refuses us: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", SSL encryption (28000)
-                  hint: the server's pg_hba.conf has to allow this role, this database and this address
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", SSL encryption (28000)
+                  hint: allow this role, database and address in the server's pg_hba.conf
             "#]],
         ),
         (
@@ -116,8 +116,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: the database refuses us: 127.0.0.1:PORT: pg_hba.conf rejects connection for host "10.0.0.1", user "u", database "d" (28000)
-                  hint: the server's pg_hba.conf forbids this role, this database or this address
+                premigrate: could not log in to the database: 127.0.0.1:PORT: pg_hba.conf rejects connection for host "10.0.0.1", user "u", database "d" (28000)
+                  hint: change the rule in the server's pg_hba.conf that rejects this role, database and address
             "#]],
         ),
         (
@@ -126,11 +126,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: sorry, too many clients already (53300)
-              hint: the server, the role or the database has no connection left: raise the limit, or find who keeps them
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
         ),
         (
             "53300",
@@ -138,11 +138,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "u" (53300)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: too many connections for role "u" (53300)
-              hint: the server, the role or the database has no connection left: raise the limit, or find who keeps them
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "u" (53300)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: too many connections for role "u" (53300)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
         ),
         (
             "57P03",
@@ -150,10 +150,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the database system is starting up (57P03)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: the database system is starting up (57P03)
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the database system is starting up (57P03)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: the database system is starting up (57P03)
+            "#]],
         ),
         (
             "53100",
@@ -161,11 +161,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not write init file: No space left on device (53100)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: could not write init file: No space left on device (53100)
-              hint: the server's disk is full: make room on it
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not write init file: No space left on device (53100)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: could not write init file: No space left on device (53100)
+                  hint: free space on the server's disk
+            "#]],
         ),
         (
             "53200",
@@ -173,11 +173,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: out of memory (53200)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: out of memory (53200)
-              hint: the server has no memory left: look at what uses it up
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: out of memory (53200)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: out of memory (53200)
+                  hint: find out what uses up the server's memory
+            "#]],
         ),
         (
             "58030",
@@ -185,11 +185,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
-              hint: the server's own system fails it: read the server's log
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
+                  hint: see the server's log: its operating system reports an error
+            "#]],
         ),
         // PgBouncer's
         (
@@ -198,10 +198,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: no such user: u (08P01)
-              hint: the pooler does not know the role: add it to its auth_file or auth_query, or correct the URL
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no such user: u (08P01)
+                  hint: add the role to the pooler's auth_file or auth_query, or correct the user in the URL
+            "#]],
         ),
         (
             "3D000",
@@ -209,10 +209,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: no such database: d (3D000)
-              hint: the pooler does not know the database: add it to its [databases], or correct the URL
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no such database: d (3D000)
+                  hint: add the database to the pooler's [databases], or correct its name in the URL
+            "#]],
         ),
         (
             "08P01",
@@ -220,10 +220,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: SASL authentication failed (08P01)
-              hint: the password is wrong, or the role has none; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: SASL authentication failed (08P01)
+                  hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+            "#]],
         ),
         (
             "08P01",
@@ -231,10 +231,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: unsupported startup parameter: options (08P01)
-              hint: the pooler lets no such parameter through: remove options from the URL, or connect past it
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: unsupported startup parameter: options (08P01)
+                  hint: remove options from the URL, which the pooler does not pass on, or connect to the server directly
+            "#]],
         ),
         (
             "08P01",
@@ -242,11 +242,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: no more connections allowed (max_client_conn) (08P01)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: no more connections allowed (max_client_conn) (08P01)
-              hint: the pooler is full: raise its max_client_conn
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: no more connections allowed (max_client_conn) (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: no more connections allowed (max_client_conn) (08P01)
+                  hint: raise the pooler's max_client_conn
+            "#]],
         ),
         (
             "08P01",
@@ -254,11 +254,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: query_wait_timeout (08P01)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: query_wait_timeout (08P01)
-              hint: the pooler has no free connection to the server: raise its pool_size, or find who keeps them
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: query_wait_timeout (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: query_wait_timeout (08P01)
+                  hint: raise the pooler's pool_size, or find out which clients keep its connections busy
+            "#]],
         ),
         (
             "08P01",
@@ -266,10 +266,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: pgbouncer cannot connect to server (08P01)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: pgbouncer cannot connect to server (08P01)
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: pgbouncer cannot connect to server (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: pgbouncer cannot connect to server (08P01)
+            "#]],
         ),
         (
             "08P01",
@@ -277,10 +277,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: SSL required (08P01)
-              hint: the server wants TLS: add sslmode=require to the URL
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: SSL required (08P01)
+                  hint: add sslmode=require to the URL: the server requires TLS
+            "#]],
         ),
         (
             "08P01",
@@ -288,10 +288,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: login rejected (08P01)
-              hint: the pooler's auth_hba_file forbids this role, this database or this address
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: login rejected (08P01)
+                  hint: allow this role, database and address in the pooler's auth_hba_file
+            "#]],
         ),
         (
             "08P01",
@@ -299,10 +299,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: bouncer config error (08P01)
-              hint: the pooler's own configuration is at fault: see the pooler's log
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: bouncer config error (08P01)
+                  hint: see the pooler's log for its configuration error
+            "#]],
         ),
         // The server's own words, which PgBouncer passes on without the SQLSTATE
         (
@@ -311,10 +311,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: database "d" does not exist (08P01)
-              hint: create the database, or correct its name in the URL; where the URL names none, it is the user's name
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: database "d" does not exist (08P01)
+                  hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+            "#]],
         ),
         (
             "08P01",
@@ -322,10 +322,32 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: server login failed: FATAL role "u" does not exist (08P01)
-              hint: create the role, let it log in, or correct the user in the URL
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: server login failed: FATAL role "u" does not exist (08P01)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
+        ),
+        (
+            "08P01",
+            "role \"u\" is not permitted to log in",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" is not permitted to log in (08P01)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
+        ),
+        (
+            "08P01",
+            "permission denied for database \"d\"",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "d" (08P01)
+                  hint: grant the role the CONNECT privilege on the database
+            "#]],
         ),
         (
             "08P01",
@@ -334,8 +356,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: role "u" is not permitted to log in (08P01)
-              hint: create the role, let it log in, or correct the user in the URL
+            premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" is not permitted to log in (08P01)
+              hint: create the role, allow it to log in, or correct the user in the URL
         "#]],
         ),
         (
@@ -345,12 +367,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: permission denied for database "d" (08P01)
-              hint: the role has no CONNECT privilege on this database: grant it
+            premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "d" (08P01)
+              hint: grant the role the CONNECT privilege on the database
         "#]],
         ),
-        ("08P01", "role \"u\" is not permitted to log in", 77, false, expect![[""]]),
-        ("08P01", "permission denied for database \"d\"", 77, false, expect![[""]]),
         (
             "08P01",
             "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", no encryption",
@@ -358,8 +378,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: the database refuses us: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption (08P01)
-                  hint: the server's pg_hba.conf has to let the pooler in, as it connects for this role
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption (08P01)
+                  hint: allow the pooler's connections for this role in the server's pg_hba.conf
             "#]],
         ),
         (
@@ -368,11 +388,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "u" (08P01)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: too many connections for role "u" (08P01)
-              hint: the server, the role or the database has no connection left: raise the limit, or find who keeps them
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "u" (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: too many connections for role "u" (08P01)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
         ),
         (
             "08P01",
@@ -380,11 +400,11 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             69,
             true,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (08P01)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: sorry, too many clients already (08P01)
-              hint: the server, the role or the database has no connection left: raise the limit, or find who keeps them
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: sorry, too many clients already (08P01)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
         ),
         // Supavisor's
         (
@@ -393,10 +413,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             77,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: Tenant or user not found (XX000)
-              hint: Supabase's pooler wants postgres.PROJECT as the user, and the host of the project's region
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: Tenant or user not found (XX000)
+                  hint: use postgres.PROJECT as the user and the host of the project's region, as Supabase's pooler requires
+            "#]],
         ),
         (
             "XX000",
@@ -406,8 +426,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
                 premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited (XX000)
-                premigrate: the database cannot be reached: 127.0.0.1:PORT: MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited (XX000)
-                  hint: the pooler is full: raise its pool size, or let other clients use transaction mode
+                premigrate: could not connect to the database: 127.0.0.1:PORT: MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited (XX000)
+                  hint: raise the pooler's pool size, or have other clients use transaction mode
             "#]],
         ),
         // Neon's and Azure's
@@ -418,8 +438,19 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: the database refuses us: 127.0.0.1:PORT: Endpoint ID is not specified. Either please upgrade the postgres client library (XX000)
-                  hint: Neon goes by the host name in the TLS handshake: use its host name and sslmode=require, or add options=endpoint%3DENDPOINT
+                premigrate: could not log in to the database: 127.0.0.1:PORT: Endpoint ID is not specified. Either please upgrade the postgres client library (XX000)
+                  hint: use Neon's host name and sslmode=require, or add options=endpoint%3DENDPOINT to the URL
+            "#]],
+        ),
+        (
+            "XX000",
+            "connection is insecure (try using `sslmode=require`)",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: connection is insecure (try using `sslmode=require`) (XX000)
+                  hint: add sslmode=require to the URL: the server requires TLS
             "#]],
         ),
         (
@@ -429,11 +460,10 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database refuses us: 127.0.0.1:PORT: connection is insecure (try using `sslmode=require`) (XX000)
-              hint: the server wants TLS: add sslmode=require to the URL
+            premigrate: could not log in to the database: 127.0.0.1:PORT: connection is insecure (try using `sslmode=require`) (XX000)
+              hint: add sslmode=require to the URL: the server requires TLS
         "#]],
         ),
-        ("XX000", "connection is insecure (try using `sslmode=require`)", 77, false, expect![[""]]),
         (
             "28000",
             "SSL connection is required. Please specify SSL options and retry.",
@@ -441,8 +471,8 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             false,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: the database refuses us: 127.0.0.1:PORT: SSL connection is required. Please specify SSL options and retry. (28000)
-                  hint: the server wants TLS: add sslmode=require to the URL
+                premigrate: could not log in to the database: 127.0.0.1:PORT: SSL connection is required. Please specify SSL options and retry. (28000)
+                  hint: add sslmode=require to the URL: the server requires TLS
             "#]],
         ),
     ];
@@ -473,7 +503,7 @@ fn each_reason_why_a_server_cannot_be_reached_has_a_hint() {
     });
     let at = |place: &str| to(&format!("postgres://u:p@{place}"), &folder);
     let run = at("no-such-host.invalid/d").args(&["--wait", "1500ms"]).run().exits(69);
-    run.says(&["cannot be resolved", "check the spelling"]);
+    run.says(&["could not resolve", "check the spelling"]);
     ends(
         at("127.0.0.1:1/d"),
         69,
@@ -568,10 +598,10 @@ fn a_rejection_by_a_real_pooler_is_final() {
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: database "no_such_database" does not exist (08P01)
-          hint: create the database, or correct its name in the URL; where the URL names none, it is the user's name
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: database "no_such_database" does not exist (08P01)
+              hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+        "#]],
     );
     let pooler = PgBouncer::start_with_tls();
     let plain = format!("{}?sslmode=disable", pooler.to(&database).url);
@@ -580,10 +610,10 @@ fn a_rejection_by_a_real_pooler_is_final() {
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: SSL required (08P01)
-          hint: the server wants TLS: add sslmode=require to the URL
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: SSL required (08P01)
+              hint: add sslmode=require to the URL: the server requires TLS
+        "#]],
     );
 }
 
@@ -601,10 +631,10 @@ fn an_ssh_server_is_not_taken_for_one_that_says_yes_to_tls() {
             69,
             false,
             expect![[r#"
-            premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: the database cannot be reached: 127.0.0.1:PORT: what answers there is not a PostgreSQL server
-              hint: check the port: PostgreSQL's own is 5432, PgBouncer's 6432
-        "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: this is not a PostgreSQL server
+                  hint: check the port: PostgreSQL's default is 5432, PgBouncer's is 6432
+            "#]],
         );
     }
 }
@@ -620,11 +650,11 @@ fn a_server_that_answers_the_question_for_tls_with_an_error_is_asked_without() {
         69,
         true,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: sorry, too many clients already (53300)
-          hint: the server, the role or the database has no connection left: raise the limit, or find who keeps them
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+            premigrate: could not connect to the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+              hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+        "#]],
     );
     // Such a server has not shown who it is, and its words are not passed on.
     ends(
@@ -632,10 +662,10 @@ fn a_server_that_answers_the_question_for_tls_with_an_error_is_asked_without() {
         69,
         true,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server answered the question for TLS with an error, as one does that has no room for a session
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: the server answered the question for TLS with an error, as one does that has no room for a session
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server answered the TLS request with an error; it may have no free connection slot
+            premigrate: could not connect to the database: 127.0.0.1:PORT: the server answered the TLS request with an error; it may have no free connection slot
+        "#]],
     );
 }
 
@@ -651,40 +681,40 @@ fn a_real_server_refuses_with_the_same_reasons() {
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: password authentication failed for user "ROLE" (28P01)
-          hint: the password is wrong, or the role has none; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: password authentication failed for user "ROLE" (28P01)
+              hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+        "#]],
     );
     ends(
         as_user(&role),
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: the server asks for a password, and none is given
-          hint: give it in the URL, in PGPASSWORD or PGPASSWORD_FILE, or in a password file
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: the server requires a password, but none was given
+              hint: set the password in the URL, in PGPASSWORD or PGPASSWORD_FILE, or in a password file
+        "#]],
     );
     ends(
         as_user("nobody_here"),
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: role "nobody_here" does not exist (28000)
-          hint: create the role, let it log in, or correct the user in the URL
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: role "nobody_here" does not exist (28000)
+              hint: create the role, allow it to log in, or correct the user in the URL
+        "#]],
     );
     ends(
         to(&format!("{}_not", database.url), &folder),
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
-          hint: create the database, or correct its name in the URL; where the URL names none, it is the user's name
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
+              hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+        "#]],
     );
     database.execute(&format!(
         "revoke connect on database {0} from public; create role no_{0} login",
@@ -695,10 +725,10 @@ fn a_real_server_refuses_with_the_same_reasons() {
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: permission denied for database "DATABASE" (42501)
-          hint: the role has no CONNECT privilege on this database: grant it
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "DATABASE" (42501)
+              hint: grant the role the CONNECT privilege on the database
+        "#]],
     );
     database.execute(&format!(
         "create role few_{0} login connection limit 0; grant connect on database {0} to few_{0}",
@@ -709,11 +739,11 @@ fn a_real_server_refuses_with_the_same_reasons() {
         69,
         true,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "few_DATABASE" (53300)
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: too many connections for role "few_DATABASE" (53300)
-          hint: the server, the role or the database has no connection left: raise the limit, or find who keeps them
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "few_DATABASE" (53300)
+            premigrate: could not connect to the database: 127.0.0.1:PORT: too many connections for role "few_DATABASE" (53300)
+              hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+        "#]],
     );
 }
 
@@ -730,45 +760,60 @@ fn the_failures_of_all_hosts_are_reported_each_with_its_hint() {
         69,
         true,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:1: Connection refused (os error 111); /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2); 127.0.0.1:PORT: the database system is starting up (57P03)
-        premigrate: the database cannot be reached:
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:1: Connection refused (os error 111); /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2); 127.0.0.1:PORT: the database system is starting up (57P03)
+            premigrate: could not connect to the database:
 
-          - 127.0.0.1:1: Connection refused (os error 111)
-          - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
-          - 127.0.0.1:PORT: the database system is starting up (57P03)
-          hint: nothing listens there; inside a container, localhost is the container itself: name the database's host or service
-          hint: no server has a socket there: mount the server's socket directory, or name a TCP host
-    "#]],
+              - 127.0.0.1:1: Connection refused (os error 111)
+              - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
+              - 127.0.0.1:PORT: the database system is starting up (57P03)
+              hint: check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database
+              hint: mount the server's socket directory, or use a TCP host: no server listens on this socket
+        "#]],
     );
     let run = to(&url, &folder).args(&["--wait", "0", "--format", "json"]).run();
     run.exits(69).last_event_is(expect![[r#"
         {
           "event": "error",
-          "message": "the database cannot be reached:\n\n  - 127.0.0.1:1: Connection refused (os error 111)\n  - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)\n  - 127.0.0.1:PORT: the database system is starting up (57P03)\n  hint: nothing listens there; inside a container, localhost is the container itself: name the database's host or service\n  hint: no server has a socket there: mount the server's socket directory, or name a TCP host",
+          "error": "unreachable",
           "attempts": [
             {
-              "place": "127.0.0.1:1",
+              "stage": "login",
+              "host": "127.0.0.1",
+              "port": 1,
+              "address": "127.0.0.1",
+              "tls": null,
               "message": "Connection refused (os error 111)",
               "sqlstate": null,
-              "hint": "nothing listens there; inside a container, localhost is the container itself: name the database's host or service"
+              "hint": "check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database"
             },
             {
-              "place": "/no/such/folder/.s.PGSQL.5432",
+              "stage": "login",
+              "host": "/no/such/folder",
+              "port": 5432,
+              "address": "/no/such/folder/.s.PGSQL.5432",
+              "tls": null,
               "message": "No such file or directory (os error 2)",
               "sqlstate": null,
-              "hint": "no server has a socket there: mount the server's socket directory, or name a TCP host"
+              "hint": "mount the server's socket directory, or use a TCP host: no server listens on this socket"
             },
             {
-              "place": "127.0.0.1:PORT",
+              "stage": "login",
+              "host": "127.0.0.1",
+              "port": 35177,
+              "address": "127.0.0.1",
+              "tls": null,
               "message": "the database system is starting up (57P03)",
               "sqlstate": "57P03",
               "hint": null
             }
           ],
-          "exit_code": 69,
           "applied": [],
-          "pending": []
+          "pending": [],
+          "uncertain": null,
+          "in_progress": null,
+          "message": "could not connect to the database:\n\n  - 127.0.0.1:1: Connection refused (os error 111)\n  - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)\n  - 127.0.0.1:PORT: the database system is starting up (57P03)\n  hint: check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database\n  hint: mount the server's socket directory, or use a TCP host: no server listens on this socket",
+          "exit_code": 69
         }
     "#]]);
 }

@@ -290,7 +290,7 @@ fn a_run_without_a_database_is_refused_with_a_hint() {
     let folder = who();
     let run = in_folder(&folder).run().exits(78);
     run.stderr_is(expect![[r#"
-        premigrate: no database is named; set DATABASE_URL=postgres://USER:***@HOST/DATABASE, or PGHOST and PGUSER
+        premigrate: no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, or PGHOST and PGUSER
     "#]]);
 }
 

@@ -44,7 +44,7 @@ fn a_statement_is_cancelled_and_rolled_back() {
             premigrate: applying 0000_log
             premigrate: applied 0000_log in TIME
             premigrate: applying 0001_slow
-            premigrate: ended by SIGNAL; 0001_slow was rolled back
+            premigrate: interrupted by SIGNAL; 0001_slow was rolled back
 
               1 migration applied in this run is kept; 1 more is pending. The app was not started.
         "#]]);

@@ -113,12 +113,15 @@ pub fn masked(text: &str) -> String {
     text
 }
 
-/// Durations that were measured or drawn, or what is left of one, stand behind "in" and "up to".
+/// Durations that were measured or drawn, or what is left of one, stand behind "in", "up to" and "for".
 fn without_durations(text: &str) -> String {
     let mut result = String::new();
     let mut rest = text;
     let start = |text: &str| {
-        [" in ", " up to "].iter().filter_map(|word| Some(text.find(word)? + word.len())).min()
+        [" in ", " up to ", " for "]
+            .iter()
+            .filter_map(|word| Some(text.find(word)? + word.len()))
+            .min()
     };
     while let Some(at) = start(rest) {
         let (head, tail) = rest.split_at(at);

@@ -79,10 +79,10 @@ fn a_role_that_may_connect_only_once_is_not_mistaken_for_a_second_runner() {
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: step 1 of 4 done in TIME
-        premigrate: 0000_a needs two connections at once, one of which holds the lock while the other runs what cannot run in a transaction, and the second one did not come. Is it a pooler with a pool of one, or a role with a connection limit of one? Give it two, or connect to the server itself
+        premigrate: 0000_a: finished step 1 of 4 in TIME
+        premigrate: 0000_a needs two connections, one to hold the lock and one to run a statement outside a transaction, and the second could not be opened. Check for a connection pool or a connection limit of one: allow two, or connect directly to the server
 
-          Step 1 of 4 of 0000_a is done and stays; the next start goes on with step 2. 1 is pending.
+          1 of 4 steps of 0000_a is done and kept; the next run continues with step 2. 1 is pending.
     "#]]);
     database.execute(&format!("alter role {role} connection limit 2"));
     up().run().exits(0);
@@ -100,7 +100,7 @@ fn a_setting_that_a_pooler_does_not_keep_is_refused_before_anything_runs() {
     let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
     run.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0001_b has a statement that runs outside a transaction under `set maintenance_work_mem = '64MB'`, which a pooler does not keep for it; connect to the server itself, or write the statement so that it does not depend on that
+        premigrate: 0001_b runs `set maintenance_work_mem = '64MB'` for a statement that runs outside a transaction, and a pooler does not keep settings for it. Connect directly to the server, or change the statement so that it needs no settings
 
           2 are pending.
     "#]]);
@@ -122,10 +122,10 @@ fn a_pool_of_one_is_recognised_and_named() {
         run.stderr_is(expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
             premigrate: applying 0000_a
-            premigrate: 0000_a: step 1 of 4 done in TIME
-            premigrate: 0000_a needs two connections at once, one of which holds the lock while the other runs what cannot run in a transaction, and the second one did not come. Is it a pooler with a pool of one, or a role with a connection limit of one? Give it two, or connect to the server itself
+            premigrate: 0000_a: finished step 1 of 4 in TIME
+            premigrate: 0000_a needs two connections, one to hold the lock and one to run a statement outside a transaction, and the second could not be opened. Check for a connection pool or a connection limit of one: allow two, or connect directly to the server
 
-              Step 1 of 4 of 0000_a is done and stays; the next start goes on with step 2. 1 is pending.
+              1 of 4 steps of 0000_a is done and kept; the next run continues with step 2. 1 is pending.
         "#]]);
         drop(pooler);
         premigrate(&database, &folder).run().exits(0);
@@ -159,7 +159,7 @@ fn an_index_build_goes_on_while_another_runner_waits() {
     let first = premigrate(&database, &folder).start();
     database.wait_for("the build", BUILDING);
     let second = premigrate(&database, &folder).start();
-    first.wait_to_say("0000_a waits for a lock");
+    first.wait_to_say("0000_a is waiting for a lock");
     second.wait_to_say("another runner");
     writer.batch_execute("commit").unwrap();
     first.finish().exits(0).says(&["0000_a is waiting for a lock held by backend", "of shop"]);
@@ -312,25 +312,25 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     for expected in [
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
-        premigrate: 0000_a: step 1 of 3 done in TIME
-        premigrate: 0000_a failed in step 2 of 3
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_a
+            premigrate: 0000_a: finished step 1 of 3 in TIME
+            premigrate: 0000_a failed in step 2 of 3
 
-          ERROR 23505: could not create unique index "t_a"
-          DETAIL: Key (a)=(1) is duplicated.
-          SCHEMA: public
-          TABLE: t
-          CONSTRAINT: t_a
-          at 0000_a.sql:3:1, statement 2 of 3
+              ERROR 23505: could not create unique index "t_a"
+              DETAIL: Key (a)=(1) is duplicated.
+              SCHEMA: public
+              TABLE: t
+              CONSTRAINT: t_a
+              at 0000_a.sql:3:1, statement 2 of 3
 
-            2 | select 1;
-            3 | create unique index concurrently t_a on t (a);
+                2 | select 1;
+                3 | create unique index concurrently t_a on t (a);
 
-          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+              A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
-          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
-    "#]],
+              1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.
+        "#]],
         expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
@@ -375,7 +375,7 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
     "#]],
     ] {
         premigrate(&database, &folder).run().exits(70).stderr_is(expected);
-        let rows = "select unit, finished from drizzle.__drizzle_migrations_progress order by 1";
+        let rows = "select step, finished from drizzle.__drizzle_migrations_progress order by 1";
         assert_eq!(database.rows(rows), ["1|t", "2|f"]);
     }
     database.execute("delete from t");
@@ -426,7 +426,7 @@ fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: step 1 of 3 done in TIME
+        premigrate: 0000_a: finished step 1 of 3 in TIME
         premigrate: 0000_a failed in step 2 of 3
 
           ERROR 42703: column "é" does not exist
@@ -437,9 +437,9 @@ fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
             2 |   create index concurrently i on t (lower(é))
               |                                           ^
 
-          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+          A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
-          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
+          1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.
     "#]]);
 }
 
@@ -453,8 +453,8 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
     premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: step 1 of 3 done in TIME
-        premigrate: 0000_a: step 2 of 3 done in TIME
+        premigrate: 0000_a: finished step 1 of 3 in TIME
+        premigrate: 0000_a: finished step 2 of 3 in TIME
         premigrate: 0000_a failed in step 3 of 3 and was rolled back
 
           ERROR 22012: division by zero
@@ -463,7 +463,7 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
             4 | commit;
             5 | insert into t values (1 / 0)
 
-          Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.
+          2 of 3 steps of 0000_a are done and kept; the next run continues with step 3.
     "#]]);
     let status = premigrate(&database, &folder).args(&["status", "--exit-code"]).run().exits(10);
     assert!(status.stdout.contains("0000_a  partial (2 of 3)\n"), "{}", status.stdout);
@@ -473,9 +473,9 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited in what an earlier start has done of them; restore that, and put the change behind it or into a new migration:
+        premigrate: migrations were edited in steps that are already done; nothing was run. Restore these steps, and put the change after them or into a new migration:
 
-          - 0000_a.sql:3:1, step 2 of the 2 that are done
+          - 0000_a.sql:3:1, step 2 (2 steps are done)
 
           1 is pending.
     "#]]);
@@ -578,11 +578,11 @@ fn with_the_directive_a_procedure_may_commit_and_a_new_enum_value_be_used() {
 
             1 | call p();
 
-          This cannot run with the rest in one transaction. Put the line
+          This statement cannot share a transaction with the others. Add the line
 
             -- premigrate: no-transaction
 
-          into the file: then each statement is run, and recorded, by itself.
+          to the file. Each statement then runs, and is recorded, on its own.
     "#]]);
     folder.write("0000_a.sql", format!("-- premigrate: no-transaction\n{plain}"));
     premigrate(&database, &folder).run().exits(0);
@@ -608,11 +608,11 @@ fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
 
             1 | reindex table t
 
-          This cannot run with the rest in one transaction. Put the line
+          This statement cannot share a transaction with the others. Add the line
 
             -- premigrate: no-transaction
 
-          into the file: then each statement is run, and recorded, by itself.
+          to the file. Each statement then runs, and is recorded, on its own.
     "#]]);
     folder.write("0000_a.sql", "-- premigrate: no-transaction\nreindex table t");
     premigrate(&database, &folder).run().exits(0);
@@ -631,8 +631,8 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
     premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: step 1 of 3 done in TIME
-        premigrate: 0000_a: step 2 of 3, CREATE INDEX CONCURRENTLY, done in TIME
+        premigrate: 0000_a: finished step 1 of 3 in TIME
+        premigrate: 0000_a: finished step 2 of 3 (CREATE INDEX CONCURRENTLY) in TIME
         premigrate: 0000_a failed in step 3 of 3 and was rolled back
 
           ERROR 2D000: invalid transaction termination
@@ -642,13 +642,13 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
             3 | create index concurrently t_a on t (a);
             4 | call p();
 
-          This cannot run with the rest in one transaction. Put the line
+          This statement cannot share a transaction with the others. Add the line
 
             -- premigrate: no-transaction
 
-          into the file: then each statement is run, and recorded, by itself.
+          to the file. Each statement then runs, and is recorded, on its own.
 
-          Steps 1 to 2 of 3 of 0000_a are done and stay; the next start goes on with step 3.
+          2 of 3 steps of 0000_a are done and kept; the next run continues with step 3.
     "#]]);
     let cured = format!("-- premigrate: no-transaction\n{plain}");
     folder.write("0000_a.sql", &cured);
@@ -658,8 +658,8 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: an earlier start has done 2 of 4 steps
-        premigrate: 0000_a: step 3 of 4, a statement, done in TIME
+        premigrate: resuming 0000_a: 2 of 4 steps already done
+        premigrate: 0000_a: finished step 3 of 4 (a statement) in TIME
         premigrate: 0000_a failed in step 4 of 4 and was rolled back
 
           ERROR 42P01: relation "u" does not exist
@@ -669,7 +669,7 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
             6 | insert into u values (2);
               |             ^
 
-          Steps 1 to 3 of 4 of 0000_a are done and stay; the next start goes on with step 4.
+          3 of 4 steps of 0000_a are done and kept; the next run continues with step 4.
     "#]]);
     // What is done is known again, also in part by the one cut and in part by the other.
     folder.write("0000_a.sql", cured.replace("values (1)", "values (2)"));
@@ -701,18 +701,18 @@ fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_password
-        premigrate: 0000_password: ending backend PID, in which a statement of an earlier start runs on
-        premigrate: 0000_password: a statement that runs outside any transaction was begun by an earlier start, and nothing tells whether it was done; nothing was run
+        premigrate: 0000_password: terminating backend PID, which still runs a statement of an earlier attempt
+        premigrate: 0000_password: an earlier attempt started a statement outside a transaction, and it is not known whether it finished; nothing was run
 
             do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; insert into log values (1); end $$
 
-          Look at the database. If it was done, or you have done it:
+          Inspect the database. If the statement finished, or you finish it by hand, run:
 
-            update "drizzle"."__drizzle_migrations_progress" set finished = true, statement = null, pid = null, backend_start = null where migration = '0000_password' and unit = 1 and not finished;
+            update "drizzle"."__drizzle_migrations_progress" set finished = true, statement = null, pid = null, backend_start = null where migration = '0000_password' and step = 1 and not finished;
 
-          If it is to run again:
+          To have it run again:
 
-            delete from "drizzle"."__drizzle_migrations_progress" where migration = '0000_password' and unit = 1 and not finished;
+            delete from "drizzle"."__drizzle_migrations_progress" where migration = '0000_password' and step = 1 and not finished;
 
           1 is pending.
     "#]]);

@@ -247,7 +247,7 @@ fn a_table_that_is_no_history_is_refused() {
     let folder = Folder::drizzle0(&[LOG]);
     premigrate(&database, &folder).run().exits(65).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the table drizzle.__drizzle_migrations is not Drizzle's history: it has no column hash; nothing was run. Name the right one with --schema and --table
+        premigrate: the table drizzle.__drizzle_migrations is not a history table of Drizzle: it has no column hash; nothing was run. Name the right table with --schema and --table
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
@@ -645,17 +645,17 @@ fn an_edited_migration_stops_everything_and_both_hashes_are_shown() {
     assert_eq!(run.stdout, "");
     let run = run.stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since migrations were edited after they had been applied:
+        premigrate: migrations were edited after they were applied; nothing was run:
 
           - 0001_a.sql
-              applied as  961269fecea737292aaabc7612859e612ca33a73bd83947c7320e193beb35ec6
-              is now      d103a1279d6820e5c2eefe66c5b7479725b8a241d1f6803f6563a617a74dc7bc
+              applied  961269fecea737292aaabc7612859e612ca33a73bd83947c7320e193beb35ec6
+              now      d103a1279d6820e5c2eefe66c5b7479725b8a241d1f6803f6563a617a74dc7bc
           - 0002_b.sql
-              applied as  9651dce25423421adda847dc589948ebead10bb06dfd7578ca1ac974194ed8a5
-              is now      dd339a7fa4df9c134463795e5572a430863a64d4802e358e9f28d74541136825
+              applied  9651dce25423421adda847dc589948ebead10bb06dfd7578ca1ac974194ed8a5
+              now      dd339a7fa4df9c134463795e5572a430863a64d4802e358e9f28d74541136825
 
-          Restore the files, and make the change in a new migration. Or, if the database already has
-          what they say now, run `premigrate accept 0001_a 0002_b`, or set PREMIGRATE_ACCEPT=0001_a,0002_b
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0001_a 0002_b`, or set PREMIGRATE_ACCEPT=0001_a,0002_b
 
           The app was not started.
     "#]]);
@@ -704,7 +704,7 @@ fn a_history_of_something_else_stops_everything() {
     let folder = Folder::drizzle0(&[LOG, ("0001_a", &log("a"))]);
     premigrate(&database, &folder).run().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since the history has 2 rows and none is about the 2 migrations carried here. Is it the right database, the right --dir, the right --table? If they were squashed, `baseline` records them as applied; --apply-older runs them all
+        premigrate: no row of the history matches a migration (2 rows, 2 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline` to record them as applied. To run them all, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
@@ -721,7 +721,7 @@ fn what_is_older_than_the_history_is_not_run_unasked() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since 0000_log, 0001_a come before 0002_b, the first that the history knows: it was trimmed, or begun by hand. `premigrate baseline --through 0001_a` records them as applied; --apply-older runs them
+        premigrate: 0000_log, 0001_a are older than 0002_b, the first migration in the history; nothing was run. Run `premigrate baseline --through 0001_a` to record them as applied, or set --apply-older to run them
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
 
@@ -743,7 +743,7 @@ fn what_an_unknown_row_may_have_recorded_is_not_run_unasked() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since 0001_a may be what row 2 (created_at 7) recorded, changed since. `accept NAME` records as applied the one that ran; it has a row of its own then, and the old one can be deleted. --apply-older runs all that is pending
+        premigrate: 0001_a may be applied already: row 2 (created_at 7) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
     "#]]);
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
     assert_eq!(logged(&database), ["a", "b", "a"]);
@@ -758,7 +758,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     let strict = || premigrate(&database, &folder).arg("--strict").run();
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since --strict refuses: 0001_early out of order
+        premigrate: refused by --strict: 0001_early out of order; nothing was run
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
     premigrate(&database, &folder).run().exits(0);
@@ -767,7 +767,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     record(&database, &[("of a newer version", 7)]);
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: nothing was run, since --strict refuses: row 3 (created_at 7) not carried
+        premigrate: refused by --strict: row 3 (created_at 7) not in this set; nothing was run
     "#]]);
     premigrate(&database, &folder).run().exits(0);
 }
@@ -847,13 +847,10 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
     let run = run.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a ended its own transaction, and is not recorded
+        premigrate: 0000_a ended its own transaction and was not recorded
 
-          A statement of it has committed or rolled back what came before, unseen by us:
-          look what stands, and repair it by hand.
-
-          Or it calls a function of the database that resets all settings, which looks the same, and
-          nothing of it stands: then add the comment `-- reset` to any migration.
+          Part of it may be committed: inspect the database and repair it by hand.
+          If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which closes a cursor of ours too.
 
           1 more is pending.
     "#]]);

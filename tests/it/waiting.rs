@@ -95,7 +95,7 @@ fn a_reason_is_reported_once_and_again_when_it_changes() {
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the database system is starting up (57P03)
         premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the database system is not yet accepting connections (57P03)
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: the database system is not yet accepting connections (57P03)
+        premigrate: could not connect to the database: 127.0.0.1:PORT: the database system is not yet accepting connections (57P03)
     "#]]);
     assert_eq!(waiting_lines(&run.stderr), 2, "{}", run.stderr);
     assert!(run.took >= Duration::from_secs(3), "{:?}", run.took);
@@ -285,12 +285,12 @@ fn a_wrong_password_ends_the_run_at_once() {
     };
     let run = with(":hunter2").run().exits(77).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: password authentication failed for user "ROLE" (28P01)
-          hint: the password is wrong, or the role has none; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+        premigrate: could not log in to the database: 127.0.0.1:PORT: password authentication failed for user "ROLE" (28P01)
+          hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
     "#]]);
     let run = run.does_not_say("hunter2");
     assert!(run.took < NOT_WAITED, "{:?}", run.took);
-    let run = with("").run().exits(77).says(&["asks for a password, and none is given"]);
+    let run = with("").run().exits(77).says(&["requires a password, but none was given"]);
     assert!(run.took < NOT_WAITED, "{:?}", run.took);
 }
 
@@ -300,8 +300,8 @@ fn an_unknown_database_ends_the_run_at_once() {
     let folder = folder();
     let run = premigrate(&database, &folder).run().exits(77).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
-          hint: create the database, or correct its name in the URL; where the URL names none, it is the user's name
+        premigrate: could not log in to the database: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
+          hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
     "#]]);
     assert!(run.took < NOT_WAITED, "{:?}", run.took);
 }
@@ -394,8 +394,8 @@ fn a_read_only_server_is_skipped_if_target_session_attrs_excludes_it() {
     };
     with("read-write").exits(69).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server takes no changes, which target_session_attrs asks for
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: the server takes no changes, which target_session_attrs asks for
+        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server is read-only, but target_session_attrs requires one that is not
+        premigrate: could not connect to the database: 127.0.0.1:PORT: the server is read-only, but target_session_attrs requires one that is not
     "#]]);
     with("primary").exits(0);
 }

@@ -24,7 +24,7 @@ fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
         let run = run.with_name("SIGNAL", &format!("SIG{signal}")).stderr_is(expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
             premigrate: applying 0000_a
-            premigrate: ended by SIGNAL; 0000_a was cancelled in CREATE INDEX CONCURRENTLY. A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named
+            premigrate: interrupted by SIGNAL; 0000_a was cancelled during CREATE INDEX CONCURRENTLY. A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it
 
               The app was not started.
         "#]]);
@@ -69,8 +69,8 @@ fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_
     running.finish().exits(143).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: the index public.t_a was left INVALID; building it again
-        premigrate: ended by SIGTERM before step 1 of 2 of 0000_a, CREATE INDEX CONCURRENTLY
+        premigrate: 0000_a: rebuilding the invalid index public.t_a
+        premigrate: interrupted by SIGTERM before step 1 of 2 of 0000_a (CREATE INDEX CONCURRENTLY)
 
           1 is pending.
     "#]]);
@@ -132,10 +132,10 @@ fn a_step_that_is_done_when_a_signal_comes_is_recorded_even_if_the_lock_was_lost
     running.finish().exits(143).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: step 1 of 2, a statement, done in TIME
-        premigrate: ended by SIGTERM before step 2 of 2 of 0000_a
+        premigrate: 0000_a: finished step 1 of 2 (a statement) in TIME
+        premigrate: interrupted by SIGTERM before step 2 of 2 of 0000_a
 
-          Step 1 of 2 of 0000_a is done and stays; the next start goes on with step 2. 1 is pending.
+          1 of 2 steps of 0000_a is done and kept; the next run continues with step 2. 1 is pending.
     "#]]);
     premigrate(&database, &folder).run().exits(0);
     assert_eq!(database.rows("select a from log"), ["1", "2"]);
