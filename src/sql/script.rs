@@ -7,8 +7,7 @@ use std::ops::Range;
 
 use super::lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
 use super::redact;
-use super::statement_kind::{self, Kind};
-use super::statement_target::{self, Change, Index, Modes, SetStatement};
+use super::statement_kind::{Kind, classify, is_routine};
 
 const BOM: char = '\u{feff}';
 
@@ -56,53 +55,6 @@ impl Statement<'_> {
         let line: String = self.text.lines().next().unwrap_or_default().chars().take(60).collect();
         redact::passwords(&line).into_owned()
     }
-
-    /// The tables or schemas that the statement creates, alters, drops or writes to.
-    pub fn changes(&self) -> Vec<Change> {
-        statement_target::changes(self.text)
-    }
-
-    /// For [`Kind::Setting`].
-    pub fn set_statement(&self) -> Option<SetStatement> {
-        statement_target::set_statement(self.text)
-    }
-
-    /// The value that [`Kind::AddEnumValue`] adds, in quotes.
-    pub fn enum_value(&self) -> Option<&str> {
-        statement_target::enum_value(self.text)
-    }
-
-    /// For [`Kind::SetTransaction`] and [`Kind::Begin`].
-    pub fn modes(&self) -> Modes {
-        statement_target::modes(self.text)
-    }
-
-    /// Whether a [`Kind::Commit`] also begins a new transaction: `AND CHAIN`.
-    pub fn chains(&self) -> bool {
-        statement_target::chains(self.text)
-    }
-
-    /// The parts of the name of the enum that [`Kind::AddEnumValue`] or `CREATE TYPE ... AS ENUM`
-    /// is about.
-    pub fn enum_name(&self) -> Option<Vec<String>> {
-        statement_target::enum_name(self.text)
-    }
-
-    /// For `CREATE INDEX CONCURRENTLY` and `DROP INDEX CONCURRENTLY`.
-    pub fn index(&self) -> Option<Index> {
-        statement_target::index(self.text)
-    }
-
-    /// The parts of the names of table and partition in `ALTER TABLE ... DETACH PARTITION`.
-    pub fn detached(&self) -> Option<[Vec<String>; 2]> {
-        statement_target::detached(self.text)
-    }
-
-    /// Whether the server may reject the statement inside a transaction block although its text
-    /// does not show it: a procedure that commits, a partitioned table, an extension's command.
-    pub fn may_refuse_transaction_block(&self) -> bool {
-        statement_kind::may_refuse_transaction_block(self.text)
-    }
 }
 
 /// A part of the text to send, split between statements.
@@ -126,37 +78,20 @@ impl<'a> Script<'a> {
         &self.statements
     }
 
-    /// The text to send: as many characters as the file, and split by the server as we split it.
-    pub fn sendable(&self) -> Cow<'a, str> {
-        self.sendable_part(0..self.text.len())
-    }
-
-    /// The sendable text in pieces of at most `limit` bytes of the file, or of one statement if
-    /// that is longer. There is at least one; joined, they are `sendable`.
-    pub fn pieces(&self, limit: usize) -> Vec<Piece<'a>> {
-        self.split(0..self.text.len(), 0..self.statements.len(), limit)
-    }
-
-    /// One statement, without what surrounds it.
-    pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
-        let statement = self.statements.get(index)?;
-        let first_char = slice(self.text, 0..statement.start).chars().count();
-        Some(Piece { text: statement.text.into(), first_char, first_statement: index })
-    }
-
-    /// The pieces of some statements only; none for an empty range.
-    pub fn pieces_of(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
-        let first = self.statements.get(statements.start).map(|first| first.piece.start);
-        let last = statements.end.checked_sub(1).and_then(|last| self.statements.get(last));
-        match (first, last) {
-            (Some(start), Some(last)) if !statements.is_empty() => {
-                self.split(start..last.piece.end, statements, limit)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn split(&self, bytes: Range<usize>, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
+    /// The text to send for some statements, in pieces of at most `limit` bytes of the file, or of
+    /// one statement if that is longer; none for an empty range. The server splits them as we do,
+    /// and they have as many characters as the file. A file without a statement is one piece: it
+    /// may be malformed.
+    pub fn pieces(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
+        let bytes = if self.statements.is_empty() {
+            0..self.text.len()
+        } else {
+            let included = self.statements.get(statements.clone()).unwrap_or_default();
+            let (Some(first), Some(last)) = (included.first(), included.last()) else {
+                return Vec::new();
+            };
+            first.piece.start..last.piece.end
+        };
         let mut pieces: Vec<Piece<'a>> = Vec::new();
         let mut part = bytes.start..bytes.start;
         let mut first_char = slice(self.text, 0..bytes.start).chars().count();
@@ -178,6 +113,13 @@ impl<'a> Script<'a> {
         }
         push(part.start..bytes.end, statements.end);
         pieces
+    }
+
+    /// One statement, without what surrounds it.
+    pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
+        let statement = self.statements.get(index)?;
+        let first_char = slice(self.text, 0..statement.start).chars().count();
+        Some(Piece { text: statement.text.into(), first_char, first_statement: index })
     }
 
     /// With their byte offsets.
@@ -398,8 +340,7 @@ impl<'a> Parser<'a> {
             self.in_atomic_body = !(token.is("end") && (previous(";") || previous("atomic")));
         } else if token.is("atomic") && previous("begin") {
             let text = slice(self.script.text, start..token.start);
-            self.in_atomic_body =
-                *self.is_routine.get_or_insert_with(|| statement_kind::is_routine(text));
+            self.in_atomic_body = *self.is_routine.get_or_insert_with(|| is_routine(text));
         }
     }
 
@@ -407,7 +348,7 @@ impl<'a> Parser<'a> {
     fn finish(&mut self) {
         let Some((start, end)) = self.open.take() else { return };
         let text = slice(self.script.text, start..end);
-        let kind = statement_kind::classify(text);
+        let kind = classify(text);
         if kind == Kind::CopyFromClient {
             self.lexer.advance(copy_data_length(self.lexer.rest()));
         }
