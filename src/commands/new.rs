@@ -110,7 +110,7 @@ fn next_file(folder: &MigrationFolder, name: &str, now: i64) -> Result<String, N
         return Err(NewError::Name(name.to_owned()));
     }
     let set = MigrationSet::from_folder(folder).map_err(|problems| match problems.as_slice() {
-        [LayoutProblem::Unrecognised] => NewError::Empty,
+        [LayoutProblem::Unrecognized] => NewError::Empty,
         _ => NewError::Set(problems),
     })?;
     if set.layout() != Layout::Plain {

@@ -220,9 +220,7 @@ impl Matches {
     pub fn edited(&self) -> Vec<(usize, usize)> {
         let edited = |(index, status): (usize, &MigrationStatus)| match status {
             MigrationStatus::Edited(row) => Some((index, *row)),
-            MigrationStatus::Applied(_) | MigrationStatus::Ambiguous | MigrationStatus::Pending => {
-                None
-            }
+            _ => None,
         };
         self.migrations.iter().enumerate().filter_map(edited).collect()
     }

@@ -66,13 +66,6 @@ pub struct History {
     pub in_recovery: bool,
 }
 
-/// The table is not one that Drizzle would create.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotHistoryTable {
-    /// A predicate without its subject, such as "has no column hash".
-    pub problem: String,
-}
-
 /// Where the history is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Table {
@@ -127,16 +120,17 @@ impl Table {
         format!("select {}", table_exists_sql(&self.schema, &self.name))
     }
 
-    /// Parses the answer to [`Table::select_sql`].
-    pub fn parse(&self, answer: &[ResultSet]) -> Result<History, NotHistoryTable> {
+    /// Parses the answer to [`Table::select_sql`]. The error says of the table why it is not one
+    /// that Drizzle would create, such as "has no column hash".
+    pub fn parse(&self, answer: &[ResultSet]) -> Result<History, String> {
         let [in_recovery, table] = answer else {
-            return Err(NotHistoryTable { problem: "cannot be read".to_owned() });
+            return Err("cannot be read".to_owned());
         };
         let has_column = |name: &str| table.columns.iter().any(|column| column == name);
         if let Some(missing) =
             ["id", "hash", "created_at", "xmin"].iter().find(|name| !has_column(name))
         {
-            return Err(NotHistoryTable { problem: format!("has no column {missing}") });
+            return Err(format!("has no column {missing}"));
         }
         let mut rows = ResultRow::all(table).map(parse_row).collect::<Result<Vec<Row>, _>>()?;
         rows.sort_by_key(|row| row.id);
@@ -195,7 +189,7 @@ impl Table {
 
     /// The statements that a new row needs first: they create the table as Drizzle does or, where
     /// rows need a name, upgrade a table of 0.x as drizzle-orm 1.x does. `names` are those that the
-    /// rows of the history get, from [`Matches::row_names`](super::plan::Matches::row_names).
+    /// rows of the history get, from [`Matches::row_names`](super::matching::Matches::row_names).
     pub fn create_or_upgrade_sql(
         &self,
         history: &History,
@@ -468,24 +462,16 @@ pub fn row_name(migration: &Migration, layout: Layout) -> String {
     }
 }
 
-fn parse_row(row: ResultRow<'_>) -> Result<Row, NotHistoryTable> {
-    let problem = |problem: &str| NotHistoryTable { problem: problem.to_owned() };
-    let created_at = row.text("created_at").map(|text| {
-        text.parse().map_err(|_| problem("has a created_at that is not a whole number"))
-    });
+fn parse_row(row: ResultRow<'_>) -> Result<Row, &'static str> {
+    let id = row.text("id").and_then(|text| text.parse().ok());
+    let created_at = row.text("created_at").map(str::parse).transpose();
+    let xmin = row.text("xmin").and_then(|text| text.parse().ok());
     Ok(Row {
-        id: row
-            .text("id")
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| problem("has an id that is not a whole number"))?,
-        hash: row.text("hash").ok_or_else(|| problem("has a row without a hash"))?.to_owned(),
-        created_at: created_at.transpose()?,
+        id: id.ok_or("has an id that is not a whole number")?,
+        hash: row.text("hash").ok_or("has a row without a hash")?.to_owned(),
+        created_at: created_at.map_err(|_| "has a created_at that is not a whole number")?,
         name: row.text("name").map(str::to_owned),
-        xmin: Some(
-            row.text("xmin")
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| problem("has a row without a version"))?,
-        ),
+        xmin: Some(xmin.ok_or("has a row without a version")?),
     })
 }
 
@@ -560,14 +546,14 @@ mod tests {
             ),
         ] {
             let rows = answer(&["id", "hash", "created_at", "xmin"], &[&row]);
-            assert_eq!(table().parse(&rows).unwrap_err().problem, problem);
+            assert_eq!(table().parse(&rows).unwrap_err(), problem);
         }
     }
 
     #[test]
     fn a_table_without_drizzles_columns_is_an_error() {
         let error = table().parse(&answer(&["id", "tag"], &[])).unwrap_err();
-        assert_eq!(error.problem, "has no column hash");
+        assert_eq!(error, "has no column hash");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayoutProblem {
     /// No known layout.
-    Unrecognised,
+    Unrecognized,
     /// The journal of 0.x and folders of 1.x.
     TwoLayouts,
     /// The journal is not as drizzle-kit writes it.
@@ -38,7 +38,7 @@ pub enum LayoutProblem {
 impl fmt::Display for LayoutProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LayoutProblem::Unrecognised => write!(
+            LayoutProblem::Unrecognized => write!(
                 f,
                 "no migrations found: the folder contains neither {JOURNAL}, nor a folder like \
                  20260131093000_name/migration.sql, nor a file *.sql"
@@ -121,7 +121,7 @@ impl FolderScan {
             _ => {
                 scan.migrations = plain(files);
                 if scan.migrations.is_empty() {
-                    scan.problems.push(LayoutProblem::Unrecognised);
+                    scan.problems.push(LayoutProblem::Unrecognized);
                 }
             }
         }
@@ -311,17 +311,17 @@ fn plain(files: &Files) -> Vec<Migration> {
         .map(|(name, path, content)| Migration::new(name, path, None, content.clone()))
         .collect();
     migrations.sort_by(|a, b| {
-        leading_number(&a.name).cmp(&leading_number(&b.name)).then_with(|| a.name.cmp(&b.name))
+        (leading_number(&a.name), &a.name).cmp(&(leading_number(&b.name), &b.name))
     });
     migrations
 }
 
 /// Compares the numbers at the start of names, of any length: by the count of digits without
 /// leading zeros, then by the digits. Names without a number come last.
-fn leading_number(name: &str) -> (bool, usize, Cow<'_, str>) {
+fn leading_number(name: &str) -> (bool, usize, &str) {
     let digits = name.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     let number = digits.trim_start_matches('0');
-    (digits.is_empty(), number.len(), Cow::Borrowed(number))
+    (digits.is_empty(), number.len(), number)
 }
 
 #[cfg(test)]
@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_migrations_is_refused() {
-        assert_eq!(names(&[]), Err(vec![LayoutProblem::Unrecognised]));
-        assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![LayoutProblem::Unrecognised]));
+        assert_eq!(names(&[]), Err(vec![LayoutProblem::Unrecognized]));
+        assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![LayoutProblem::Unrecognized]));
     }
 }

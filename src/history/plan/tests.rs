@@ -73,25 +73,25 @@ fn written(
 
 fn shown(mismatch: HistoryMismatch) -> String {
     match mismatch {
-        HistoryMismatch::Edited { migrations: edited } => {
-            let names: Vec<_> = edited.into_iter().map(|edited| edited.migration).collect();
+        HistoryMismatch::Edited { migrations } => {
+            let names: Vec<_> = migrations.into_iter().map(|edited| edited.migration).collect();
             format!("edited: {}", names.join(" "))
         }
         HistoryMismatch::Ambiguous { migrations, .. } => {
             format!("ambiguous: {}", migrations.join(" "))
         }
         HistoryMismatch::NothingMatches { .. } => "nothing matches".to_owned(),
-        HistoryMismatch::OlderThanHistory { pending, .. } => {
-            format!("older than the history: {}", pending.join(" "))
+        HistoryMismatch::OlderThanHistory { migrations, .. } => {
+            format!("older than the history: {}", migrations.join(" "))
         }
-        HistoryMismatch::PossiblyApplied { pending, .. } => {
-            format!("possibly applied: {}", pending.join(" "))
+        HistoryMismatch::PossiblyApplied { migrations, .. } => {
+            format!("possibly applied: {}", migrations.join(" "))
         }
-        HistoryMismatch::NotUpgradable { unknown } => {
-            format!("not upgradable: {}", unknown.join(" "))
+        HistoryMismatch::NotUpgradable { rows } => {
+            format!("not upgradable: {}", rows.join(" "))
         }
-        HistoryMismatch::Strict { out_of_order, unknown } => {
-            format!("strict: {}", [out_of_order, unknown].concat().join(" "))
+        HistoryMismatch::Strict { migrations, rows } => {
+            format!("strict: {}", [migrations, rows].concat().join(" "))
         }
     }
 }
