@@ -193,18 +193,6 @@ pub fn delete_sql(table: &Table, migration: &str) -> String {
     format!("delete from {} where migration = {}", qualified(table), quote::literal(migration))
 }
 
-/// The statements that let this role keep its progress.
-pub fn grants_sql(table: &Table, exists: bool, role: &str) -> Vec<String> {
-    let (schema, role) = (quote::ident(table.schema()), quote::ident(role));
-    let mut statements = vec![format!("grant usage, create on schema {schema} to {role};")];
-    if exists {
-        let table = qualified(table);
-        let all = "select, insert, update, delete";
-        statements.push(format!("grant {all} on {table} to {role};"));
-    }
-    statements
-}
-
 impl Progress {
     pub fn of<'p>(&'p self, migration: &str) -> impl Iterator<Item = &'p Record> {
         self.records.iter().filter(move |record| record.migration == migration)

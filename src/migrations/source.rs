@@ -22,6 +22,7 @@ pub struct MigrationFolder {
     pub has_meta: bool,
 }
 
+#[cfg(test)]
 impl From<Files> for MigrationFolder {
     fn from(files: Files) -> MigrationFolder {
         let is_in_meta =
@@ -83,12 +84,11 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
     let files: Files = Embedded::iter()
         .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data)))
         .collect();
-    let mut folder = MigrationFolder::from(files);
     // Of `meta`, only the journal is embedded.
-    folder.has_meta |= env!("EMBEDDED_META") == "true";
-    match folder.files.is_empty() && !folder.has_meta {
+    let has_meta = env!("EMBEDDED_META") == "true";
+    match files.is_empty() && !has_meta {
         true => Err(Unreadable::NothingEmbedded),
-        false => Ok(folder),
+        false => Ok(MigrationFolder { files, has_meta }),
     }
 }
 

@@ -11,7 +11,7 @@ use premigrate::cli::config::{Config, Environment};
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
-use premigrate::migrations::source::{Files, JOURNAL};
+use premigrate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use premigrate::postgres::conninfo;
 use premigrate::sql::{LineColumn, Script, offset_of};
 
@@ -315,12 +315,12 @@ fn random_files_in_a_folder_cause_no_panic() {
         let mut files = Files::new();
         files.insert(JOURNAL.to_owned(), random.bytes(&words).into());
         files.insert("a.sql".to_owned(), random.bytes(&words).into());
-        let _ = MigrationSet::from_folder(&files.into());
+        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: true });
         let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
             .into_owned();
         let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
         let files: Files = paths.map(|path| (path, Vec::new().into())).into_iter().collect();
-        let _ = MigrationSet::from_folder(&files.into());
+        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: false });
     }
 }
 
