@@ -99,10 +99,6 @@ impl Steps {
         let must_be_first = modes.isolation.is_some() || modes.deferrable.is_some();
         modes.read_only || (must_be_first && !self.steps.iter().any(is_first))
     }
-
-    pub fn is_split(&self) -> bool {
-        self.steps.len() > 1
-    }
 }
 
 impl Step {

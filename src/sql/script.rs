@@ -204,13 +204,65 @@ struct Parser<'a> {
     script: Script<'a>,
     /// The end of the last piece.
     piece_start: usize,
-    /// The start of the open statement, and the end of its last token.
-    open: Option<(usize, usize)>,
-    previous: Option<Token<'a>>,
+    open: Option<OpenStatement<'a>>,
+}
+
+/// The statement that has begun and not ended.
+struct OpenStatement<'a> {
+    start: usize,
+    last: Token<'a>,
+    /// How many parentheses are open.
     depth: usize,
-    /// Whether the open statement creates a function or procedure; found out on demand.
+    /// Whether it creates a function or procedure; found out on demand.
     is_routine: Option<bool>,
     in_atomic_body: bool,
+}
+
+impl<'a> OpenStatement<'a> {
+    fn new(first: Token<'a>) -> Self {
+        OpenStatement {
+            start: first.start,
+            last: first,
+            depth: usize::from(first.is("(")),
+            is_routine: None,
+            in_atomic_body: false,
+        }
+    }
+
+    /// What the next token is inside of, where it cannot end the statement.
+    fn inside(&self) -> Option<&'static str> {
+        if self.depth > 0 {
+            Some("parentheses")
+        } else if self.in_atomic_body {
+            Some("a BEGIN ATOMIC body")
+        } else {
+            None
+        }
+    }
+
+    fn add(&mut self, token: Token<'a>, text: &str) {
+        if token.is("(") {
+            self.depth += 1;
+        } else if token.is(")") {
+            self.depth = self.depth.saturating_sub(1);
+        } else if self.depth == 0 {
+            self.atomic_body(&token, text);
+        }
+        self.last = token;
+    }
+
+    /// Follows `BEGIN ATOMIC ... END` in a routine. The statements in it end in `;` and none begins
+    /// with END, so the closing END comes right after a `;` or after ATOMIC. The END of a CASE, or
+    /// a column named `end`, never does.
+    fn atomic_body(&mut self, token: &Token<'a>, text: &str) {
+        let previous = self.last;
+        if self.in_atomic_body {
+            self.in_atomic_body = !(token.is("end") && (previous.is(";") || previous.is("atomic")));
+        } else if token.is("atomic") && previous.is("begin") {
+            let text = slice(text, self.start..token.start);
+            self.in_atomic_body = *self.is_routine.get_or_insert_with(|| is_routine(text));
+        }
+    }
 }
 
 impl<'a> Parser<'a> {
@@ -228,10 +280,6 @@ impl<'a> Parser<'a> {
             },
             piece_start: 0,
             open: None,
-            previous: None,
-            depth: 0,
-            is_routine: None,
-            in_atomic_body: false,
         }
     }
 
@@ -275,15 +323,10 @@ impl<'a> Parser<'a> {
             .extend(markers.map(|(at, _)| (token.start + at, IgnoredMarker::Inside(inside))));
     }
 
-    fn at_top(&self) -> bool {
-        self.depth == 0 && !self.in_atomic_body
-    }
-
     /// drizzle-orm splits at every marker, and fails if that tears a statement apart. There, a
     /// marker is only the comment that it looks like.
     fn marker(&mut self, marker: &Token<'a>) {
-        if self.open.is_some() && !self.at_top() {
-            let inside = if self.depth > 0 { "parentheses" } else { "a BEGIN ATOMIC body" };
+        if let Some(inside) = self.open.as_ref().and_then(OpenStatement::inside) {
             return self.script.ignored_markers.push((marker.start, IgnoredMarker::Inside(inside)));
         }
         self.lexer.separate();
@@ -296,58 +339,29 @@ impl<'a> Parser<'a> {
     }
 
     fn token(&mut self, token: Token<'a>) {
-        let Some((start, _)) = self.open else {
-            return self.first_token(token);
-        };
-        if token.is(";") && self.at_top() {
-            return self.finish();
-        }
-        self.open = Some((start, token.end()));
-        if token.is("(") {
-            self.depth += 1;
-        } else if token.is(")") {
-            self.depth = self.depth.saturating_sub(1);
-        } else if self.depth == 0 {
-            self.atomic_body(start, &token);
-        }
-        self.previous = Some(token);
-    }
-
-    fn first_token(&mut self, token: Token<'a>) {
-        if token.is(";") {
-            return;
-        }
-        self.open = Some((token.start, token.end()));
-        self.previous = Some(token);
-        self.depth = usize::from(token.is("("));
-        self.is_routine = None;
-        self.in_atomic_body = false;
-        if token.is("\\") {
-            let rest = self.lexer.rest();
-            let line = rest.split(['\n', '\r']).next().unwrap_or_default();
-            self.lexer.advance(line.len());
-            self.open = Some((token.start, token.end() + line.trim_end().len()));
-            self.finish();
+        match &mut self.open {
+            Some(open) if token.is(";") && open.inside().is_none() => self.finish(),
+            Some(open) => open.add(token, self.script.text),
+            None if token.is(";") => {}
+            None if token.is("\\") => self.psql_line(token),
+            None => self.open = Some(OpenStatement::new(token)),
         }
     }
 
-    /// Follows `BEGIN ATOMIC ... END` in a routine. The statements in it end in `;` and none begins
-    /// with END, so the closing END comes right after a `;` or after ATOMIC. The END of a CASE, or
-    /// a column named `end`, never does.
-    fn atomic_body(&mut self, start: usize, token: &Token<'a>) {
-        let previous = |word| self.previous.is_some_and(|previous| previous.is(word));
-        if self.in_atomic_body {
-            self.in_atomic_body = !(token.is("end") && (previous(";") || previous("atomic")));
-        } else if token.is("atomic") && previous("begin") {
-            let text = slice(self.script.text, start..token.start);
-            self.in_atomic_body = *self.is_routine.get_or_insert_with(|| is_routine(text));
-        }
+    /// A backslash that begins a statement makes its whole line a command of psql.
+    fn psql_line(&mut self, backslash: Token<'a>) {
+        let line = self.lexer.rest().split(['\n', '\r']).next().unwrap_or_default();
+        let end = backslash.end() + line.trim_end().len();
+        self.lexer.advance(line.len());
+        let text = slice(self.script.text, backslash.start..end);
+        self.open = Some(OpenStatement::new(Token { text, ..backslash }));
+        self.finish();
     }
 
     /// Ends the open statement, if there is one, at the lexer's position.
     fn finish(&mut self) {
-        let Some((start, end)) = self.open.take() else { return };
-        let text = slice(self.script.text, start..end);
+        let Some(OpenStatement { start, last, .. }) = self.open.take() else { return };
+        let text = slice(self.script.text, start..last.end());
         let kind = classify(text);
         if kind == Kind::CopyFromClient {
             self.lexer.advance(copy_data_length(self.lexer.rest()));
