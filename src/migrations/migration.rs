@@ -99,25 +99,21 @@ impl Migration {
 
 fn with_lf(bytes: &[u8]) -> Vec<u8> {
     let mut lf = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.iter().peekable();
-    while let Some(&byte) = rest.next() {
-        if byte == b'\r' && rest.peek() == Some(&&b'\n') {
-            continue;
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_suffix(b"\r\n") {
+            Some(text) => {
+                lf.extend_from_slice(text);
+                lf.push(b'\n');
+            }
+            None => lf.extend_from_slice(line),
         }
-        lf.push(byte);
     }
     lf
 }
 
 fn with_crlf(lf: &[u8]) -> Vec<u8> {
-    let mut crlf = Vec::with_capacity(lf.len() + lf.len() / 16);
-    for &byte in lf {
-        if byte == b'\n' {
-            crlf.push(b'\r');
-        }
-        crlf.push(byte);
-    }
-    crlf
+    let lines: Vec<_> = lf.split(|&byte| byte == b'\n').collect();
+    lines.join(&b"\r\n"[..])
 }
 
 /// The layout of a migrations folder, which decides what identifies a migration.

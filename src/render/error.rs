@@ -16,7 +16,6 @@ use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
-use crate::migrations::source::Origin;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
@@ -129,10 +128,6 @@ pub fn text(error: &Error) -> String {
             format!("could not read {}: {error}", path.display())
         }
         Error::InvalidSet { origin, problems } => {
-            let origin = match origin {
-                Origin::Executable => "this executable".to_owned(),
-                Origin::Folder(folder) => folder.display().to_string(),
-            };
             let title = format!("the migrations in {origin} are invalid:");
             list(&title, problems.iter().map(ToString::to_string))
         }

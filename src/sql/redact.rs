@@ -56,8 +56,14 @@ fn next_password(text: &str, from: usize) -> Option<Span<'_>> {
 /// The literal after the word `password`, or the value in a connection string.
 fn after_word(text: &str, at: usize) -> Option<Span<'_>> {
     let rest = tail(text, at);
-    if rest.starts_with('\'') && ends_argument(text, at) {
-        return literal(text, next_argument(text, at)?);
+    if rest.starts_with('\'') {
+        // These quotes may end an argument, and the next one is the password.
+        let separator = skip_space(text, skip_quotes(text, at));
+        match tail(text, separator).chars().next() {
+            Some(',') => return literal(text, skip_space(text, separator + 1)),
+            Some(')') => return None,
+            _ => {}
+        }
     }
     let at = at + usize::from(rest.starts_with('"'));
     let spaced = skip_space(text, at);
@@ -70,11 +76,14 @@ fn after_word(text: &str, at: usize) -> Option<Span<'_>> {
     }
     let has_equals = next.starts_with('=');
     let has_to = next.get(..3).is_some_and(|word| word.trim_end().eq_ignore_ascii_case("to"));
-    let value = match (has_equals, has_to) {
-        (true, _) => skip_space(text, spaced + 1),
-        (false, true) => skip_space(text, spaced + 2),
-        (false, false) => spaced,
+    let operator_length = if has_equals {
+        "=".len()
+    } else if has_to {
+        "to".len()
+    } else {
+        0
     };
+    let value = skip_space(text, spaced + operator_length);
     if let Some(span) = literal(text, value) {
         return Some(span);
     }
@@ -83,18 +92,6 @@ fn after_word(text: &str, at: usize) -> Option<Span<'_>> {
     let length = tail(text, value).find(|c: char| c.is_whitespace() || "'\"&;)".contains(c));
     let end = length.map_or(text.len(), |length| value + length);
     (is_bare && end > value).then_some(Span { start: value, end, terminator: "" })
-}
-
-/// Whether the quotes at this offset end an argument, rather than begin a literal.
-fn ends_argument(text: &str, at: usize) -> bool {
-    let next = skip_space(text, skip_quotes(text, at));
-    tail(text, next).starts_with([',', ')'])
-}
-
-/// The start of the argument after the one whose closing quotes are at this offset.
-fn next_argument(text: &str, at: usize) -> Option<usize> {
-    let comma = skip_space(text, skip_quotes(text, at));
-    tail(text, comma).starts_with(',').then(|| skip_space(text, comma + 1))
 }
 
 fn skip_quotes(text: &str, at: usize) -> usize {

@@ -193,17 +193,8 @@ impl Statement<'_> {
 }
 
 fn touch_and_target(tokens: &mut Tokens) -> Option<(Touch, bool)> {
-    if tokens.accept("insert") {
-        return tokens.accept("into").then_some((Touch::Write, false));
-    }
-    if tokens.accept("delete") {
-        return tokens.accept("from").then_some((Touch::Write, false));
-    }
-    if tokens.accept("update") {
-        return Some((Touch::Write, false));
-    }
-    if tokens.accept("truncate") {
-        tokens.accept("table");
+    if tokens.accept_any(&["insert", "update", "delete", "truncate"]) {
+        tokens.accept_any(&["into", "from", "table"]);
         return Some((Touch::Write, false));
     }
     let touch = if tokens.accept("create") {

@@ -1,39 +1,40 @@
 //! Reads a statement token by token, without comments and white space.
 
-use std::iter::{Filter, Peekable};
-
 use super::lexer::{Lexer, Token};
 
 /// The significant tokens of a statement.
 #[derive(Clone)]
-pub(super) struct Tokens<'a>(Peekable<Filter<Lexer<'a>, IsSignificant<'a>>>);
-
-type IsSignificant<'a> = fn(&Token<'a>) -> bool;
+pub(super) struct Tokens<'a> {
+    lexer: Lexer<'a>,
+    next: Option<Token<'a>>,
+}
 
 impl<'a> Iterator for Tokens<'a> {
     type Item = Token<'a>;
 
     fn next(&mut self) -> Option<Token<'a>> {
-        self.0.next()
+        let following = self.lexer.find(Token::is_significant);
+        std::mem::replace(&mut self.next, following)
     }
 }
 
 impl<'a> Tokens<'a> {
     pub(super) fn new(statement: &'a str) -> Self {
-        let is_significant: IsSignificant<'a> = Token::is_significant;
-        Tokens(Lexer::new(statement, 0).filter(is_significant).peekable())
+        let mut lexer = Lexer::new(statement, 0);
+        let next = lexer.find(Token::is_significant);
+        Tokens { lexer, next }
     }
 
-    pub(super) fn peek(&mut self) -> Option<&Token<'a>> {
-        self.0.peek()
+    pub(super) fn peek(&self) -> Option<Token<'a>> {
+        self.next
     }
 
-    pub(super) fn is_at_end(&mut self) -> bool {
-        self.peek().is_none()
+    pub(super) fn is_at_end(&self) -> bool {
+        self.next.is_none()
     }
 
     pub(super) fn next_if(&mut self, is_wanted: impl Fn(&Token) -> bool) -> Option<Token<'a>> {
-        self.0.next_if(is_wanted)
+        if self.next.as_ref().is_some_and(is_wanted) { self.next() } else { None }
     }
 
     /// Consumes the next token if it is this word or symbol.
