@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::history::progress;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Session;
 use crate::process::signals::{Deadline, Signal};
@@ -169,7 +168,7 @@ impl<'a> Runner<'a> {
     ) -> ApplyError {
         let (table, role) = (&self.options.table, &self.options.target.user);
         if of_progress {
-            let statements = progress::grants_sql(table, state.progress.exists, role);
+            let statements = table.progress_grants_sql(state.progress.exists, role);
             return ApplyError::PermissionDenied { error, statements };
         }
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);

@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::history::progress;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
 use crate::process::signals::Deadline;
@@ -211,7 +210,7 @@ impl Runner<'_> {
                 Err(Setback::HistoryChanged.into())
             }
             Some(error) if error.is("42501") => {
-                let statements = progress::grants_sql(table, true, &self.options.target.user);
+                let statements = table.progress_grants_sql(true, &self.options.target.user);
                 Err(ApplyError::PermissionDenied { error, statements }.into())
             }
             Some(error) => Err(query_failed(step, QueryError::Server(error))),

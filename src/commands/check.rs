@@ -13,8 +13,8 @@ use self::finding::Position;
 use crate::commands::new::PLAIN_TEXT;
 use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem};
-use crate::migrations::migration::{Hash, Layout, Migration, NotText};
-use crate::migrations::prepared;
+use crate::migrations::migration::{Hash, Layout, Migration};
+use crate::migrations::prepared::{self, Reason};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use crate::migrations::steps::Steps;
 use crate::sql::{self, IgnoredMarker, Kind, LineColumn, MARKER, Script};
@@ -124,7 +124,7 @@ impl Findings {
     fn layout_problem(&mut self, journal: &str, problem: &LayoutProblem) {
         let lint = Lint::LayoutProblem(problem.clone());
         match problem {
-            LayoutProblem::Unrecognised => self.0.push(Finding::new(None, None, &lint)),
+            LayoutProblem::Unrecognized => self.0.push(Finding::new(None, None, &lint)),
             LayoutProblem::TwoLayouts | LayoutProblem::Journal(_) => self.add(JOURNAL, None, &lint),
             LayoutProblem::Tag(tag)
             | LayoutProblem::When(tag)
@@ -205,12 +205,13 @@ impl Findings {
 
     fn sql(&mut self, migration: &Migration, table: &Table) {
         let file = migration.file.as_str();
-        if let Err(not_text) = migration.sql() {
-            let (NotText::InvalidUtf8 { offset } | NotText::Nul { offset }) = not_text;
+        if let Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) =
+            migration.sql()
+        {
             let before = migration.content().get(..offset).unwrap_or_default();
             let before = String::from_utf8_lossy(before);
             let position = LineColumn::at(&before, before.len());
-            self.add(file, Some(position), &Lint::NotRunnable(not_text.into()));
+            self.add(file, Some(position), &Lint::NotRunnable(reason));
         }
         let text = text(migration);
         if text.starts_with(BOM) {

@@ -16,7 +16,6 @@ use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
-use crate::migrations::source::Origin;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
@@ -129,10 +128,6 @@ pub fn text(error: &Error) -> String {
             format!("could not read {}: {error}", path.display())
         }
         Error::InvalidSet { origin, problems } => {
-            let origin = match origin {
-                Origin::Executable => "this executable".to_owned(),
-                Origin::Folder(folder) => folder.display().to_string(),
-            };
             let title = format!("the migrations in {origin} are invalid:");
             list(&title, problems.iter().map(ToString::to_string))
         }
@@ -156,9 +151,8 @@ fn apply_error_text(run: &RunFailure) -> String {
         ),
         ApplyError::HistoryMismatch(mismatch) => mismatch_text(mismatch, nothing_ran),
         ApplyError::NotHistoryTable { table, problem } => format!(
-            "the table {table} is not a history table of Drizzle: it {}; {nothing_ran}. Name the \
-             right table with --schema and --table",
-            problem.problem
+            "the table {table} is not a history table of Drizzle: it {problem}; {nothing_ran}. \
+             Name the right table with --schema and --table"
         ),
         ApplyError::Unreachable { attempts } => unreachable_text(attempts),
         ApplyError::ReadOnly => {
@@ -387,36 +381,36 @@ fn mismatch_text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
             plural(*row_count, "row"),
             plural(*migration_count, "migration")
         ),
-        HistoryMismatch::OlderThanHistory { pending, first_applied } => format!(
+        HistoryMismatch::OlderThanHistory { migrations, first_applied } => format!(
             "{} {} older than {first_applied}, the first migration in the history; {nothing_ran}. Run \
              `{}` to record {} as applied, or set --apply-older to run {}",
-            pending.join(", "),
-            is_or_are(pending.len()),
-            baseline_command(pending),
-            it_or_them(pending.len()),
-            it_or_them(pending.len())
+            migrations.join(", "),
+            is_or_are(migrations.len()),
+            baseline_command(migrations),
+            it_or_them(migrations.len()),
+            it_or_them(migrations.len())
         ),
-        HistoryMismatch::PossiblyApplied { pending, unknown } => format!(
+        HistoryMismatch::PossiblyApplied { migrations, rows } => format!(
             "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
              `premigrate accept NAME` for a migration that was applied; its old row can then be \
              deleted. To run everything that is pending, set --apply-older",
-            pending.join(" or "),
-            unknown.join(" or "),
+            migrations.join(" or "),
+            rows.join(" or "),
         ),
-        HistoryMismatch::NotUpgradable { unknown } => format!(
+        HistoryMismatch::NotUpgradable { rows } => format!(
             "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
              migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
              Restore the migrations of these rows. If they were squashed or replaced, delete the \
              rows, and record what replaces them with `premigrate baseline`",
-            unknown.join(", ")
+            rows.join(", ")
         ),
-        HistoryMismatch::Strict { out_of_order, unknown } => {
+        HistoryMismatch::Strict { migrations, rows } => {
             let mut reasons = Vec::new();
-            if !out_of_order.is_empty() {
-                reasons.push(format!("{} out of order", out_of_order.join(", ")));
+            if !migrations.is_empty() {
+                reasons.push(format!("{} out of order", migrations.join(", ")));
             }
-            if !unknown.is_empty() {
-                reasons.push(format!("{} not in this set", unknown.join(", ")));
+            if !rows.is_empty() {
+                reasons.push(format!("{} not in this set", rows.join(", ")));
             }
             format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
         }

@@ -17,7 +17,7 @@ use crate::cli::args::UsageError;
 use crate::cli::config::{ConfigError, Format};
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
-use crate::history::table::{NotHistoryTable, Table};
+use crate::history::table::Table;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
@@ -169,10 +169,13 @@ fn mismatches() -> Vec<HistoryMismatch> {
         HistoryMismatch::Edited { migrations: vec![edited] },
         HistoryMismatch::Ambiguous { rows: rows(), migrations: names() },
         HistoryMismatch::NothingMatches { row_count: 2, migration_count: 3 },
-        HistoryMismatch::OlderThanHistory { pending: names(), first_applied: "0002_c".to_owned() },
-        HistoryMismatch::PossiblyApplied { pending: vec![name()], unknown: rows() },
-        HistoryMismatch::NotUpgradable { unknown: rows() },
-        HistoryMismatch::Strict { out_of_order: names(), unknown: rows() },
+        HistoryMismatch::OlderThanHistory {
+            migrations: names(),
+            first_applied: "0002_c".to_owned(),
+        },
+        HistoryMismatch::PossiblyApplied { migrations: vec![name()], rows: rows() },
+        HistoryMismatch::NotUpgradable { rows: rows() },
+        HistoryMismatch::Strict { migrations: names(), rows: rows() },
     ]
 }
 
@@ -209,7 +212,7 @@ fn apply_errors() -> Vec<ApplyError> {
     };
     let (migration, pid, index) = (name(), "7".to_owned(), "i".to_owned());
     let grant = "grant create on schema drizzle to app;".to_owned();
-    let problem = NotHistoryTable { problem: "has no column hash".to_owned() };
+    let problem = "has no column hash".to_owned();
     let mut errors = vec![
         ApplyError::NotRunnable { migrations: vec![not_runnable] },
         ApplyError::NotHistoryTable { table: table.clone(), problem },
@@ -249,7 +252,7 @@ fn apply_errors() -> Vec<ApplyError> {
 
 fn errors() -> Vec<Error> {
     let reason = ExecError { error: io::ErrorKind::NotFound.into(), hint: None };
-    let problems = vec![LayoutProblem::Unrecognised];
+    let problems = vec![LayoutProblem::Unrecognized];
     let mut errors = vec![
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),

@@ -96,7 +96,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("the migrations are invalid", Error::NothingEmbedded),
         (
             "the history disagrees",
-            ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { unknown: vec![] }).into(),
+            ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { rows: vec![] }).into(),
         ),
         ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
         ("stays read-only", ApplyError::ReadOnly.into()),

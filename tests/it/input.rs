@@ -13,7 +13,7 @@ use premigrate::cli::config::{Config, Environment};
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
-use premigrate::migrations::source::{Files, JOURNAL};
+use premigrate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use premigrate::postgres::conninfo;
 use premigrate::sql::{LineColumn, Script, offset_of};
 
@@ -321,12 +321,12 @@ fn random_files_in_a_folder_cause_no_panic() {
         let mut files = Files::new();
         files.insert(JOURNAL.to_owned(), random.bytes(&words).into());
         files.insert("a.sql".to_owned(), random.bytes(&words).into());
-        let _ = MigrationSet::from_folder(&files.into());
+        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: true });
         let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
             .into_owned();
         let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
         let files: Files = paths.map(|path| (path, Vec::new().into())).into_iter().collect();
-        let _ = MigrationSet::from_folder(&files.into());
+        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: false });
     }
 }
 
@@ -374,10 +374,13 @@ fn random_bytes_in_a_migration_cause_no_panic() {
         assert!(migration.matches_hash(migration.hash.as_str()));
         let text = String::from_utf8_lossy(&bytes);
         let script = Script::parse(&text);
-        let pieces = script.pieces(random.below(40));
-        let joined: String = pieces.iter().map(|piece| piece.text.as_ref()).collect();
-        assert_eq!(joined, script.sendable(), "{text:?}");
-        assert_eq!(joined.chars().count(), text.chars().count(), "{text:?}");
+        let joined = |limit| -> String {
+            let pieces = script.pieces(0..script.statements().len(), limit);
+            pieces.into_iter().map(|piece| piece.text).collect()
+        };
+        let sent = joined(usize::MAX);
+        assert_eq!(joined(random.below(40)), sent, "{text:?}");
+        assert_eq!(sent.chars().count(), text.chars().count(), "{text:?}");
         for statement in script.statements() {
             assert_eq!(&text[statement.start..][..statement.text.len()], statement.text);
         }

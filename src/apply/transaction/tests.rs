@@ -92,7 +92,7 @@ fn result_of_sql(
     let step = StepRef { migration: &migration, script: &script, step, number };
     let spec = running(Some(step));
     let mut transaction = transaction(&spec);
-    let pieces = script.pieces(piece);
+    let pieces = script.pieces(0..script.statements().len(), piece);
     let waits = pieces.len() > 1;
     let message = |piece| FileMessage::new(piece, Phase::Statement, waits);
     transaction.file = pieces.into_iter().map(message).collect();

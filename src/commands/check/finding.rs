@@ -134,7 +134,7 @@ impl Lint {
     pub fn rule(&self) -> &'static str {
         match self {
             Lint::LayoutProblem(problem) => match problem {
-                LayoutProblem::Unrecognised => "no_migrations",
+                LayoutProblem::Unrecognized => "no_migrations",
                 LayoutProblem::TwoLayouts => "two_layouts",
                 LayoutProblem::Journal(_) => "invalid_journal",
                 LayoutProblem::Tag(_) => "invalid_tag",
