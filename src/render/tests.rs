@@ -1,5 +1,7 @@
 //! That every event and error becomes an object with a code. What serde cannot write is found here.
 
+mod documented;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::apply::event::{
 use crate::apply::failure::{Advice, Broken, Excerpt, Failure, Phase};
 use crate::cli::args::UsageError;
 use crate::cli::config::{ConfigError, Format};
+use crate::commands::new::NewError;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::table::Table;
@@ -259,6 +262,7 @@ fn errors() -> Vec<Error> {
         Error::NothingEmbedded,
         Error::Unreadable { path: PathBuf::from("/m"), error: io::ErrorKind::NotFound.into() },
         Error::InvalidSet { origin: Origin::Executable, problems },
+        Error::New(NewError::Empty),
         Error::Signals(io::ErrorKind::NotFound.into()),
         Error::App { program: "node".to_owned(), reason },
     ];

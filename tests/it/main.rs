@@ -13,6 +13,8 @@ mod container;
 mod harness;
 mod pgbouncer;
 mod proxy;
+#[allow(dead_code, reason = "src/render/tests/documented.rs uses the rest")]
+mod reference;
 mod server;
 mod snapshot;
 
