@@ -12,11 +12,10 @@ use tokio_postgres::Client;
 use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
 
 use super::dns;
-use super::session::{
-    Attempt, CancelHandle, Connected, ConnectionError, QueryError, Session, blocking, cause,
-};
+use super::error::{ConnectionError, QueryError, cause};
+use super::session::{Attempt, CancelHandle, Connected, Session, blocking};
 use crate::postgres::conninfo::{
-    ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile,
+    ChannelBinding, Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile,
 };
 use crate::postgres::socket::{Address, Socket, TcpOptions};
 use crate::postgres::tls::{Certificate, Tls, TlsError};
@@ -166,7 +165,7 @@ impl<'a> Login<'a> {
         let stop = deadline.stop.clone();
         let session = Session::start(runtime, client, connection, cancel_handle, stop);
         let deadline = deadline.at_latest_in(timeout(self.target));
-        match session.check_session_attrs(self.target.target_session_attrs, deadline) {
+        match check_session_attrs(&session, self.target.target_session_attrs, deadline) {
             Ok(()) => Ok(session),
             Err(cause) => Err(vec![self.failed(None, cause)]),
         }
@@ -276,6 +275,23 @@ impl<'a> Login<'a> {
             }
             _ => cause,
         }
+    }
+}
+
+/// Without a query where any server is accepted.
+fn check_session_attrs(
+    session: &Session,
+    wanted: SessionAttrs,
+    deadline: Deadline<'_>,
+) -> Result<(), QueryError> {
+    let query = match wanted {
+        SessionAttrs::Any => return Ok(()),
+        SessionAttrs::ReadWrite => "select current_setting('transaction_read_only')::bool",
+        SessionAttrs::Primary => "select pg_catalog.pg_is_in_recovery()",
+    };
+    match session.query_row(query, deadline)?.as_deref() {
+        Some([Some(answer)]) if answer == "f" => Ok(()),
+        _ => Err(QueryError::Client(ConnectionError::ReadOnly)),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The socket under a connection: TCP with keepalives, or a Unix socket.
 
-use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -15,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::postgres::conninfo::{Keepalives, Target};
+use crate::postgres::error::ConnectionError;
+use crate::postgres::tls::TlsError;
 
 /// Where a server listens; host names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,45 +56,6 @@ impl TcpOptions {
 /// The most that a server may send before the login is complete, since the driver keeps all notices
 /// until then.
 const MAX_PRE_AUTH_BYTES: usize = 1 << 20;
-
-/// Why a peer that has not let us in yet is not listened to any further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PreAuthError {
-    /// Its text is not read, since the peer is not authenticated.
-    ErrorInsteadOfTlsReply,
-    NotPostgres,
-    /// More than [`MAX_PRE_AUTH_BYTES`].
-    TooMuch,
-}
-
-impl PreAuthError {
-    /// The one that this error of a socket was made from.
-    pub fn of_io(error: &io::Error) -> Option<PreAuthError> {
-        error.get_ref()?.downcast_ref().copied()
-    }
-}
-
-impl std::error::Error for PreAuthError {}
-
-impl fmt::Display for PreAuthError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PreAuthError::ErrorInsteadOfTlsReply => {
-                f.write_str("the server answered the TLS request with an error")
-            }
-            PreAuthError::NotPostgres => f.write_str("this is not a PostgreSQL server"),
-            PreAuthError::TooMuch => {
-                write!(f, "the server sent more than {MAX_PRE_AUTH_BYTES} bytes before login")
-            }
-        }
-    }
-}
-
-impl From<PreAuthError> for io::Error {
-    fn from(error: PreAuthError) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, error)
-    }
-}
 
 /// A socket, as the driver wants one.
 #[derive(Debug)]
@@ -159,18 +121,24 @@ impl Socket {
     }
 
     /// Rejects peers that are not PostgreSQL servers, and endless output before the login.
-    fn check_pre_auth(&mut self, bytes: &[u8]) -> Result<(), PreAuthError> {
+    fn check_pre_auth(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         if let (0, Some(first)) = (self.bytes_read, bytes.first()) {
             match (self.asks_for_tls, first) {
-                (true, b'E') => return Err(PreAuthError::ErrorInsteadOfTlsReply),
+                // Its text is not read, since the server is not authenticated.
+                (true, b'E') => return Err(TlsError::AnsweredWithError.into()),
                 // Yes or no to TLS; else an error, an authentication request, a notice, or the
                 // protocol versions that the server knows.
                 (true, b'S' | b'N') | (false, b'E' | b'R' | b'N' | b'v') => {}
-                _ => return Err(PreAuthError::NotPostgres),
+                _ => return Err(ConnectionError::NotPostgres),
             }
         }
         self.bytes_read = self.bytes_read.saturating_add(bytes.len());
-        if self.bytes_read > MAX_PRE_AUTH_BYTES { Err(PreAuthError::TooMuch) } else { Ok(()) }
+        if self.bytes_read > MAX_PRE_AUTH_BYTES {
+            let reason =
+                format!("the server sent more than {MAX_PRE_AUTH_BYTES} bytes before login");
+            return Err(ConnectionError::Protocol(reason));
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +167,8 @@ impl AsyncRead for Socket {
         })?;
         let new = buffer.filled().get(before..).unwrap_or_default();
         if self.pre_auth.load(Ordering::Relaxed) {
-            self.check_pre_auth(new)?;
+            self.check_pre_auth(new)
+                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         }
         Poll::Ready(Ok(()))
     }
