@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
-use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
+use tokio_postgres::config::SslMode as DriverSslMode;
 
 use super::dns;
 use super::error::{ConnectionError, QueryError, cause};
 use super::session::{Attempt, CancelHandle, Connected, Session, blocking};
-use crate::postgres::conninfo::{
-    ChannelBinding, Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile,
-};
-use crate::postgres::socket::{Address, Socket, TcpOptions};
+use crate::postgres::conninfo::{Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile};
+use crate::postgres::socket::{Address, Socket};
 use crate::postgres::tls::{Certificate, Tls, TlsError};
 use crate::process::signals::{Deadline, Interrupted};
 
@@ -43,7 +41,8 @@ impl Session {
                 }
             };
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
-                let login = Login::new(target, host, &address);
+                let connected = Cell::new(false);
+                let login = Login { target, host, address: &address, connected };
                 match login.open(deadline, left) {
                     Ok(session) => return Ok(session),
                     Err(failed) => attempts.extend(failed),
@@ -108,7 +107,7 @@ fn ssl_attempts(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
         SslMode::Disable => (DriverSslMode::Disable, None),
         SslMode::Allow => (DriverSslMode::Disable, Some(DriverSslMode::Require)),
         SslMode::Prefer => (DriverSslMode::Prefer, Some(DriverSslMode::Disable)),
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+        SslMode::NoVerify | SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
             (DriverSslMode::Require, None)
         }
     }
@@ -119,7 +118,6 @@ struct Login<'a> {
     target: &'a Target,
     host: &'a Host,
     address: &'a Address,
-    tcp_options: TcpOptions,
     /// Whether the server has accepted the connection.
     connected: Cell<bool>,
 }
@@ -133,11 +131,6 @@ struct LoginError {
 }
 
 impl<'a> Login<'a> {
-    fn new(target: &'a Target, host: &'a Host, address: &'a Address) -> Login<'a> {
-        let tcp_options = TcpOptions::of(target);
-        Login { target, host, address, tcp_options, connected: Cell::new(false) }
-    }
-
     fn failed(&self, tls: Option<bool>, cause: QueryError) -> Attempt {
         Attempt { tls, ..Attempt::at_login(self.host, Some(self.address), cause) }
     }
@@ -159,7 +152,7 @@ impl<'a> Login<'a> {
         let cancel_handle = CancelHandle {
             token: client.cancel_token(),
             address: self.address.clone(),
-            tcp_options: self.tcp_options.clone(),
+            tcp_options: self.target.tcp,
             tls,
         };
         let stop = deadline.stop.clone();
@@ -197,7 +190,7 @@ impl<'a> Login<'a> {
 
     async fn attempt(&self, mode: DriverSslMode) -> Result<LoggedIn, LoginError> {
         self.connected.set(false);
-        let socket = Socket::dial(self.address, &self.tcp_options).await;
+        let socket = Socket::dial(self.address, self.target.tcp).await;
         let mut socket = socket
             .map_err(|error| LoginError { encrypted: false, cause: connect_error(&error) })?;
         self.connected.set(true);
@@ -237,11 +230,7 @@ impl<'a> Login<'a> {
         if let Some(options) = &target.options {
             config.options(options);
         }
-        config.channel_binding(match target.channel_binding {
-            ChannelBinding::Disable => DriverChannelBinding::Disable,
-            ChannelBinding::Prefer => DriverChannelBinding::Prefer,
-            ChannelBinding::Require => DriverChannelBinding::Require,
-        });
+        config.channel_binding(target.channel_binding);
         config.ssl_mode(mode);
         config
     }
@@ -259,7 +248,7 @@ impl<'a> Login<'a> {
     async fn with_tls_details(&self, mut cause: QueryError, tls: &Tls) -> QueryError {
         if let QueryError::Client(ConnectionError::Tls(TlsError::Unverified(unverified))) =
             &mut cause
-            && let Ok(socket) = Socket::dial(self.address, &self.tcp_options).await
+            && let Ok(socket) = Socket::dial(self.address, self.target.tcp).await
         {
             let fetch = Certificate::of_server(socket.asking_for_tls(), &tls.host);
             let fetched = tokio::time::timeout(CERTIFICATE_TIMEOUT, fetch).await;

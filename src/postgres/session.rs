@@ -17,10 +17,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection};
 
-use crate::postgres::conninfo::Host;
+use crate::postgres::conninfo::{Host, TcpOptions};
 use crate::postgres::result::ResultSet;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::socket::{Address, Socket, TcpOptions};
+use crate::postgres::socket::{Address, Socket};
 use crate::postgres::tls::{EncryptedStream, Tls};
 use crate::process::signals::{Deadline, Interrupted, POLL_INTERVAL, StopFlag};
 
@@ -261,7 +261,7 @@ impl Session {
     fn cancel(&self, deadline: Deadline<'_>) {
         let CancelHandle { token, address, tcp_options, tls } = &self.cancel_handle;
         let request = async {
-            let socket = Socket::dial(address, tcp_options).await.ok()?.expecting_peer_to_close();
+            let socket = Socket::dial(address, *tcp_options).await.ok()?.expecting_peer_to_close();
             token.cancel_query_raw(socket, tls.clone()).await.ok()
         };
         // The caller notices if it was lost.

@@ -7,13 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::postgres::conninfo::{Keepalives, Target};
+use crate::postgres::conninfo::{Keepalives, TcpOptions};
 use crate::postgres::error::ConnectionError;
 use crate::postgres::tls::TlsError;
 
@@ -22,35 +21,6 @@ use crate::postgres::tls::TlsError;
 pub enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
-}
-
-/// How a dead network is noticed.
-#[derive(Clone, Debug)]
-pub struct TcpOptions {
-    keepalive: Option<TcpKeepalive>,
-    user_timeout: Option<Duration>,
-}
-
-impl TcpOptions {
-    pub fn of(target: &Target) -> TcpOptions {
-        let keepalive = |keepalives: &Keepalives| {
-            let mut keepalive = TcpKeepalive::new();
-            if let Some(idle) = keepalives.idle {
-                keepalive = keepalive.with_time(idle);
-            }
-            if let Some(interval) = keepalives.interval {
-                keepalive = keepalive.with_interval(interval);
-            }
-            if let Some(count) = keepalives.count {
-                keepalive = keepalive.with_retries(count);
-            }
-            keepalive
-        };
-        TcpOptions {
-            keepalive: target.keepalives.as_ref().map(keepalive),
-            user_timeout: target.tcp_user_timeout,
-        }
-    }
 }
 
 /// The most that a server may send before the login is complete, since the driver keeps all notices
@@ -78,14 +48,14 @@ enum Transport {
 }
 
 impl Socket {
-    pub async fn dial(address: &Address, tcp_options: &TcpOptions) -> io::Result<Socket> {
+    pub async fn dial(address: &Address, tcp_options: TcpOptions) -> io::Result<Socket> {
         let transport = match address {
             Address::Tcp(address) => {
                 let tcp = TcpStream::connect(address).await?;
                 tcp.set_nodelay(true)?;
                 let options = SockRef::from(&tcp);
-                if let Some(keepalive) = &tcp_options.keepalive {
-                    options.set_tcp_keepalive(keepalive)?;
+                if let Some(keepalives) = tcp_options.keepalives {
+                    options.set_tcp_keepalive(&tcp_keepalive(keepalives))?;
                 }
                 options.set_tcp_user_timeout(tcp_options.user_timeout)?;
                 Transport::Tcp(tcp)
@@ -140,6 +110,20 @@ impl Socket {
         }
         Ok(())
     }
+}
+
+fn tcp_keepalive(Keepalives { idle, interval, count }: Keepalives) -> TcpKeepalive {
+    let mut options = TcpKeepalive::new();
+    if let Some(idle) = idle {
+        options = options.with_time(idle);
+    }
+    if let Some(interval) = interval {
+        options = options.with_interval(interval);
+    }
+    if let Some(count) = count {
+        options = options.with_retries(count);
+    }
+    options
 }
 
 /// Waits until the peer has closed the connection.
@@ -207,6 +191,7 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Duration;
 
     use super::*;
     use crate::postgres::conninfo;
@@ -228,8 +213,7 @@ mod tests {
         ] {
             let text = format!("host=h user=u {params}");
             let target = conninfo::resolve(Some(&text), "text", &|_| None).unwrap();
-            let socket =
-                runtime.block_on(Socket::dial(&address, &TcpOptions::of(&target))).unwrap();
+            let socket = runtime.block_on(Socket::dial(&address, target.tcp)).unwrap();
             let Transport::Tcp(tcp) = &socket.transport else { panic!("{socket:?}") };
             let options = SockRef::from(tcp);
             let set = options.keepalive().unwrap().then(|| {

@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::postgres::conninfo;
-    use crate::postgres::socket::{Address, TcpOptions};
+    use crate::postgres::socket::Address;
 
     /// The error of a write to a server that resets the connection once the handshake is complete for
     /// it.
@@ -222,7 +222,7 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let failure = runtime.block_on(async {
-            let socket = Socket::dial(&address, &TcpOptions::of(&target)).await.unwrap();
+            let socket = Socket::dial(&address, target.tcp).await.unwrap();
             let mut socket = socket.asking_for_tls();
             assert_eq!(socket.read_u8().await.unwrap(), b'S');
             let mut encrypted = tls.handshake(socket).await.unwrap();
