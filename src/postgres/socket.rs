@@ -1,5 +1,6 @@
 //! The socket under a connection: TCP with keepalives, or a Unix socket.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ const MAX_PRE_AUTH_BYTES: usize = 1 << 20;
 /// A socket, as the driver wants one.
 #[derive(Debug)]
 pub struct Socket {
-    transport: Transport,
+    transport: Box<dyn Transport>,
     /// Whether the login is not complete yet.
     pre_auth: Arc<AtomicBool>,
     /// Whether the server's first byte answers a TLS request.
@@ -41,26 +42,16 @@ pub struct Socket {
     peer_closes_first: bool,
 }
 
-#[derive(Debug)]
-enum Transport {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+
+impl Transport for TcpStream {}
+impl Transport for UnixStream {}
 
 impl Socket {
     pub async fn dial(address: &Address, tcp_options: TcpOptions) -> io::Result<Socket> {
-        let transport = match address {
-            Address::Tcp(address) => {
-                let tcp = TcpStream::connect(address).await?;
-                tcp.set_nodelay(true)?;
-                let options = SockRef::from(&tcp);
-                if let Some(keepalives) = tcp_options.keepalives {
-                    options.set_tcp_keepalive(&tcp_keepalive(keepalives))?;
-                }
-                options.set_tcp_user_timeout(tcp_options.user_timeout)?;
-                Transport::Tcp(tcp)
-            }
-            Address::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
+        let transport: Box<dyn Transport> = match address {
+            Address::Tcp(address) => Box::new(dial_tcp(address, tcp_options).await?),
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         };
         Ok(Socket {
             transport,
@@ -112,6 +103,17 @@ impl Socket {
     }
 }
 
+async fn dial_tcp(address: &SocketAddr, tcp_options: TcpOptions) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    let options = SockRef::from(&tcp);
+    if let Some(keepalives) = tcp_options.keepalives {
+        options.set_tcp_keepalive(&tcp_keepalive(keepalives))?;
+    }
+    options.set_tcp_user_timeout(tcp_options.user_timeout)?;
+    Ok(tcp)
+}
+
 fn tcp_keepalive(Keepalives { idle, interval, count }: Keepalives) -> TcpKeepalive {
     let mut options = TcpKeepalive::new();
     if let Some(idle) = idle {
@@ -145,10 +147,7 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Transport::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
-        })?;
+        ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
         let new = buffer.filled().get(before..).unwrap_or_default();
         if self.pre_auth.load(Ordering::Relaxed) {
             self.check_pre_auth(new)
@@ -164,27 +163,18 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Transport::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Transport::Unix(unix) => Pin::new(unix).poll_flush(cx),
-        }
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.peer_closes_first {
             ready!(poll_closed(self.as_mut(), cx));
         }
-        match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Transport::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -199,7 +189,7 @@ mod tests {
     #[test]
     fn keepalives_and_the_user_timeout_are_set_as_the_connection_string_says() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = Address::Tcp(listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let seconds = Duration::from_secs;
         for (params, keepalive, user_timeout) in [
@@ -213,9 +203,8 @@ mod tests {
         ] {
             let text = format!("host=h user=u {params}");
             let target = conninfo::resolve(Some(&text), "text", &|_| None).unwrap();
-            let socket = runtime.block_on(Socket::dial(&address, target.tcp)).unwrap();
-            let Transport::Tcp(tcp) = &socket.transport else { panic!("{socket:?}") };
-            let options = SockRef::from(tcp);
+            let tcp = runtime.block_on(dial_tcp(&address, target.tcp)).unwrap();
+            let options = SockRef::from(&tcp);
             let set = options.keepalive().unwrap().then(|| {
                 (
                     options.tcp_keepalive_time().unwrap(),

@@ -42,15 +42,14 @@ impl Tls {
         let mut builder = native_tls::TlsConnector::builder();
         builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
         let trusted_roots = if self.verifies() {
-            let roots = Roots::of(self.roots.as_ref())?;
-            let name = roots.description().to_owned();
-            if let Roots::Only(roots, _) = roots {
+            let Roots { certificates, description } = Roots::of(self.roots.as_ref())?;
+            if let Some(certificates) = certificates {
                 builder.disable_built_in_roots(true);
-                for root in roots {
-                    builder.add_root_certificate(root);
+                for certificate in certificates {
+                    builder.add_root_certificate(certificate);
                 }
             }
-            name
+            description
         } else {
             // As in libpq: encrypted, but not verified.
             builder.danger_accept_invalid_certs(true);
