@@ -108,6 +108,16 @@ struct RunningConnection {
     stop: StopFlag,
 }
 
+impl RunningConnection {
+    fn run<F: Future>(&self, deadline: Deadline<'_>, future: F) -> Result<F::Output, Interrupted> {
+        blocking(&self.runtime, deadline, future)
+    }
+
+    fn cleanup_deadline(&self, time: Duration) -> Deadline<'_> {
+        Deadline::ignoring_signals(time, &self.stop)
+    }
+}
+
 impl Drop for RunningConnection {
     fn drop(&mut self) {
         let deadline = Deadline::ignoring_signals(CLOSE_TIMEOUT, &self.stop);
@@ -161,7 +171,7 @@ impl Session {
     /// Runs statements, and returns the rows of each.
     pub fn query(&self, sql: &str, deadline: Deadline<'_>) -> Result<Vec<ResultSet>, QueryError> {
         let mut sent = pin!(query_rows(&self.client, sql));
-        match blocking(&self.connection.runtime, deadline, sent.as_mut()) {
+        match self.connection.run(deadline, sent.as_mut()) {
             Ok(Ok(Some(answer))) => Ok(answer),
             Ok(Ok(None)) => {
                 let long = format!("the server sent more than {MAX_ROWS_BYTES} bytes of rows");
@@ -184,8 +194,8 @@ impl Session {
         deadline: Deadline<'_>,
     ) -> Option<Vec<Option<String>>> {
         let sent = query_rows(&self.client, sql);
-        let Ok(answer) = blocking(&self.connection.runtime, deadline, sent) else {
-            self.cancel(Deadline::ignoring_signals(CANCEL_INTERVAL, &self.connection.stop));
+        let Ok(answer) = self.connection.run(deadline, sent) else {
+            self.cancel(self.connection.cleanup_deadline(CANCEL_INTERVAL));
             return None;
         };
         Some(last_row(answer.ok()??).unwrap_or_default())
@@ -207,11 +217,7 @@ impl Session {
         let responses = RefCell::new(Vec::new());
         let mut sent = pin!(send_messages(&self.client, messages, one_by_one, &responses));
         let end = loop {
-            match blocking(
-                &self.connection.runtime,
-                deadline.at_latest_in(WATCH_INTERVAL),
-                sent.as_mut(),
-            ) {
+            match self.connection.run(deadline.at_latest_in(WATCH_INTERVAL), sent.as_mut()) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
                 // Checked anew, since a signal may have come after that wait.
                 Err(_) => match deadline.check() {
@@ -228,28 +234,17 @@ impl Session {
 
     /// The process ID that the server sent at the login. A pooler sends one of its own.
     pub fn handshake_pid(&self) -> i32 {
-        blocking(
-            &self.connection.runtime,
-            Deadline::ignoring_signals(CLOSE_TIMEOUT, &self.connection.stop),
-            handshake_pid(&self.cancel_handle.token),
-        )
-        .ok()
-        .flatten()
-        .unwrap_or_default()
+        // Nothing is sent, so that this needs no deadline.
+        let pid = self.connection.runtime.block_on(handshake_pid(&self.cancel_handle.token));
+        pid.unwrap_or_default()
     }
 
     /// Cancels the running statement, and waits until it has ended.
     fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
-        let limit = Deadline::ignoring_signals(CANCEL_TIMEOUT, &self.connection.stop);
+        let limit = self.connection.cleanup_deadline(CANCEL_TIMEOUT);
         while limit.check().is_ok() {
             self.cancel(limit.at_latest_in(CANCEL_TIMEOUT / 2));
-            if blocking(
-                &self.connection.runtime,
-                limit.at_latest_in(CANCEL_INTERVAL),
-                sent.as_mut(),
-            )
-            .is_ok()
-            {
+            if self.connection.run(limit.at_latest_in(CANCEL_INTERVAL), sent.as_mut()).is_ok() {
                 return;
             }
         }
@@ -265,7 +260,7 @@ impl Session {
             token.cancel_query_raw(socket, tls.clone()).await.ok()
         };
         // The caller notices if it was lost.
-        let _ = blocking(&self.connection.runtime, deadline, request);
+        let _ = self.connection.run(deadline, request);
     }
 
     fn cause(&self, error: &tokio_postgres::Error) -> QueryError {
