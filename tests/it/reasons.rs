@@ -509,59 +509,59 @@ fn each_reason_why_a_server_cannot_be_reached_has_a_hint() {
         69,
         true,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:1: Connection refused (os error 111)
-        premigrate: the database cannot be reached: 127.0.0.1:1: Connection refused (os error 111)
-          hint: nothing listens there; inside a container, localhost is the container itself: name the database's host or service
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:1: Connection refused (os error 111)
+            premigrate: could not connect to the database: 127.0.0.1:1: Connection refused (os error 111)
+              hint: check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database
+        "#]],
     );
     ends(
         at("%2Fno%2Fsuch%2Ffolder/d"),
         69,
         true,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
-        premigrate: the database cannot be reached: /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
-          hint: no server has a socket there: mount the server's socket directory, or name a TCP host
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
+            premigrate: could not connect to the database: /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
+              hint: mount the server's socket directory, or use a TCP host: no server listens on this socket
+        "#]],
     );
     ends(
         at(&format!("127.0.0.1:{http}/d")),
         69,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: what answers there is not a PostgreSQL server
-          hint: check the port: PostgreSQL's own is 5432, PgBouncer's 6432
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not connect to the database: 127.0.0.1:PORT: this is not a PostgreSQL server
+              hint: check the port: PostgreSQL's default is 5432, PgBouncer's is 6432
+        "#]],
     );
     ends(
         at(&format!("127.0.0.1:{no_tls}/d?sslmode=require")),
         77,
         false,
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database refuses us: 127.0.0.1:PORT: the server does not support TLS, which sslmode demands; turn TLS on there, or use sslmode=prefer
-    "#]],
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: the server does not support TLS, but sslmode requires it; enable TLS on the server, or use sslmode=prefer
+        "#]],
     );
     let (_busy, unanswering) = full_listener();
     for (port, expected) in [
         (
             silent,
             expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: no answer, though the connection is accepted
-          hint: something listens there, and lets nobody in: see whether it is overloaded, or waits for something itself, such as a pooler for its server; how long it may take is said by connect_timeout, 10 s if that is not given, and by --wait
-    "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: timed out: the server accepted the connection but did not answer
+                  hint: check whether the server is overloaded, or is a pooler that waits for its own server; connect_timeout (10 s by default) and --wait limit how long this may take
+            "#]],
         ),
         (
             unanswering,
             expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database cannot be reached: 127.0.0.1:PORT: no answer
-          hint: nothing answers there: check host and port, and the firewall or security group between here and there
-    "#]],
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: timed out
+                  hint: check the host and port, and any firewall or security group in between
+            "#]],
         ),
     ] {
         let run = at(&format!("127.0.0.1:{port}/d")).args(&["--wait", "700ms"]).run();
@@ -800,7 +800,7 @@ fn the_failures_of_all_hosts_are_reported_each_with_its_hint() {
             {
               "stage": "login",
               "host": "127.0.0.1",
-              "port": 35177,
+              "port": 40459,
               "address": "127.0.0.1",
               "tls": null,
               "message": "the database system is starting up (57P03)",

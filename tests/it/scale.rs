@@ -11,6 +11,7 @@ use crate::container::{self, Image};
 use crate::harness::{
     Database, Folder, Random, Running, needs, premigrate, see_off, unique, with_database,
 };
+use crate::snapshot::masked;
 
 /// A server of the test's own. It ends when its standard input does, so with the test.
 struct Server {
@@ -155,16 +156,6 @@ fn fails_the_same_each_time(
     }
 }
 
-/// The report, without what may differ: how long something has lasted.
-fn without_times(report: &str) -> String {
-    let is_time = |word: &str| {
-        let parts: Vec<_> = word.trim_end_matches([':', '.']).split(':').collect();
-        parts.len() == 3 && parts.iter().all(|part| part.parse::<u8>().is_ok())
-    };
-    let words = report.split(' ').map(|word| if is_time(word) { "TIME" } else { word });
-    words.collect::<Vec<_>>().join(" ")
-}
-
 /// A transaction that fails, and a step of a split migration that does.
 fn broken() -> [Folder; 2] {
     let log = ("0000_log", "create table log (what text)");
@@ -196,7 +187,7 @@ fn what_meets_a_lock_for_ever_leaves_nothing_and_says_the_same_each_time() {
     let mut holder = database.holding("lock table log");
     let args = ["--lock-timeout", "1500ms", "--lock-retries", "0", "--", "echo", "started"];
     let start = || premigrate(&database, &folder).args(&args).start();
-    fails_the_same_each_time(&database, 75, start, without_times);
+    fails_the_same_each_time(&database, 75, start, masked);
     holder.batch_execute("rollback").unwrap();
 }
 

@@ -332,47 +332,47 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
               1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.
         "#]],
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
-        premigrate: 0000_a: an earlier start has done 1 of 3 steps
-        premigrate: 0000_a: the index public.t_a was left INVALID; building it again
-        premigrate: 0000_a failed in step 2 of 3
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_a
+            premigrate: resuming 0000_a: 1 of 3 steps already done
+            premigrate: 0000_a: rebuilding the invalid index public.t_a
+            premigrate: 0000_a failed in step 2 of 3
 
-          ERROR 23505: could not create unique index "t_a"
-          DETAIL: Key (a)=(1) is duplicated.
-          SCHEMA: public
-          TABLE: t
-          CONSTRAINT: t_a
-          at 0000_a.sql:3:1, statement 2 of 3
+              ERROR 23505: could not create unique index "t_a"
+              DETAIL: Key (a)=(1) is duplicated.
+              SCHEMA: public
+              TABLE: t
+              CONSTRAINT: t_a
+              at 0000_a.sql:3:1, statement 2 of 3
 
-            2 | select 1;
-            3 | create unique index concurrently t_a on t (a);
+                2 | select 1;
+                3 | create unique index concurrently t_a on t (a);
 
-          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+              A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
-          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
-    "#]],
+              1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.
+        "#]],
         expect![[r#"
-        premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
-        premigrate: 0000_a: an earlier start has done 1 of 3 steps
-        premigrate: 0000_a: the index public.t_a was left INVALID; building it again
-        premigrate: 0000_a failed in step 2 of 3
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_a
+            premigrate: resuming 0000_a: 1 of 3 steps already done
+            premigrate: 0000_a: rebuilding the invalid index public.t_a
+            premigrate: 0000_a failed in step 2 of 3
 
-          ERROR 23505: could not create unique index "t_a"
-          DETAIL: Key (a)=(1) is duplicated.
-          SCHEMA: public
-          TABLE: t
-          CONSTRAINT: t_a
-          at 0000_a.sql:3:1, statement 2 of 3
+              ERROR 23505: could not create unique index "t_a"
+              DETAIL: Key (a)=(1) is duplicated.
+              SCHEMA: public
+              TABLE: t
+              CONSTRAINT: t_a
+              at 0000_a.sql:3:1, statement 2 of 3
 
-            2 | select 1;
-            3 | create unique index concurrently t_a on t (a);
+                2 | select 1;
+                3 | create unique index concurrently t_a on t (a);
 
-          A concurrent build cannot be rolled back: it may leave an INVALID index, which the next start drops and builds again if it is named.
+              A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
-          Step 1 of 3 of 0000_a is done and stays; the next start goes on with step 2.
-    "#]],
+              1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.
+        "#]],
     ] {
         premigrate(&database, &folder).run().exits(70).stderr_is(expected);
         let rows = "select step, finished from drizzle.__drizzle_migrations_progress order by 1";
