@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use crate::cli::config::Options;
 use crate::history::plan::Plan;
+use crate::history::progress::ProgressChange;
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
@@ -39,7 +40,7 @@ use self::failure::Broken;
 use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
 use self::next_action::{NextAction, next_action};
-use self::state::{DatabaseState, ProgressChange};
+use self::state::DatabaseState;
 use self::transaction::{Expected, TransactionSpec};
 
 /// The pause before another runner is looked for again; random, so that many do not come at once.

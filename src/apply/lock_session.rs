@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::history::progress::ProgressChange;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session, Stage};
 use crate::postgres::wait;
 use crate::process::signals::Deadline;
@@ -9,7 +10,7 @@ use crate::process::signals::Deadline;
 use super::error::ApplyError;
 use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
 use super::retry::{Backoff, Reply, lock_timeout};
-use super::state::{DatabaseState, ProgressChange};
+use super::state::DatabaseState;
 use super::transaction::{self, StepRef, Transaction, TransactionResult, TransactionSpec};
 use super::{QUERY_TIMEOUT, Runner};
 
@@ -197,13 +198,12 @@ fn is_timeout(error: &QueryError) -> bool {
 
 /// What the progress table is to say of the step's statement.
 fn recorded(step: StepRef<'_>, completion: Completion) -> Option<ProgressChange> {
-    let (migration, number) = (step.migration.name.clone(), step.number.step);
     match completion {
-        Completion::Done => {
-            let hash = step.step.hash.as_str().to_owned();
-            Some(ProgressChange::FinishBegun { migration, step: number, hash })
-        }
-        Completion::NotDone => Some(ProgressChange::ForgetBegun { migration, step: number }),
+        Completion::Done => Some(ProgressChange::FinishStarted(step.record())),
+        Completion::NotDone => Some(ProgressChange::ForgetStarted {
+            migration: step.migration.name.clone(),
+            step: step.number.step,
+        }),
         Completion::Unknown => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::history::plan::Plan;
+use crate::history::progress::ProgressChange;
 use crate::history::table::NewRow;
 use crate::migrations::migration::Migration;
 use crate::migrations::prepared::PreparedMigration;
@@ -11,7 +12,7 @@ use crate::postgres::session::Session;
 use super::Runner;
 use super::event::{Event, InProgress, StepNumber, StepsDone};
 use super::interrupt::{Interrupt, Setback};
-use super::state::{DatabaseState, ProgressChange};
+use super::state::DatabaseState;
 use super::transaction::{StepRef, TransactionSpec};
 
 impl Runner<'_> {
@@ -122,8 +123,7 @@ impl Runner<'_> {
         let migration = step.migration.name.clone();
         let is_last = step.number.step == step.number.of;
         let progress = if !is_last {
-            let hash = step.step.hash.as_str().to_owned();
-            Some(ProgressChange::Finish { migration, step: step.number.step, hash })
+            Some(ProgressChange::Finish(step.record()))
         } else {
             // An empty progress table was left by an interrupted run.
             let is_left = state.progress.owned && state.progress.records.is_empty();

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::history::progress::{ProgressChange, Record};
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
 use crate::process::signals::Deadline;
@@ -22,7 +23,7 @@ use super::lock_session::{
 };
 use super::recovery::STALE_BACKEND_TIMEOUT;
 use super::retry::{Backoff, is_temporary, lock_timeout, stopped};
-use super::state::{DatabaseState, ProgressChange};
+use super::state::DatabaseState;
 use super::transaction::{self, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
 
@@ -178,18 +179,13 @@ impl Runner<'_> {
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
         let table = &self.options.table;
-        let change = ProgressChange::Begin {
-            migration: step.migration.name.clone(),
-            step: step.number.step,
-            hash: step.step.hash.as_str().to_owned(),
-            identifying_sql,
-            session_pid: session.handshake_pid(),
-        };
+        let record = Record { finished: false, statement: identifying_sql, ..step.record() };
+        let change = ProgressChange::Start { record, handshake_pid: session.handshake_pid() };
         // Under a role that the file has set, the table may be out of reach.
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            change.sql(table, &state.progress).unwrap_or_default()
+            state.progress.change_sql(table, &change).unwrap_or_default()
         );
         let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
         let Responses { responses, end } =
@@ -203,7 +199,7 @@ impl Runner<'_> {
         }
         match responses.into_iter().find_map(|response| response.error) {
             None => {
-                state.progress_changed(&change);
+                state.progress.set_changed(&change);
                 Ok(())
             }
             Some(error) if error.is("23505") || error.is("42P01") => {

@@ -1,7 +1,7 @@
 //! What the database holds as far as we know, and the one place where a commit changes that.
 
-use crate::history::progress::{self, Progress, Record};
-use crate::history::table::{History, Table};
+use crate::history::progress::Progress;
+use crate::history::table::History;
 use crate::migrations::migration::Layout;
 
 use super::interrupt::Setback;
@@ -14,55 +14,6 @@ pub(super) struct DatabaseState {
     pub(super) progress: Progress,
     /// The names that the history's rows get if its table has to be upgraded.
     pub(super) row_names: Vec<Option<String>>,
-}
-
-/// A write to the progress table.
-#[derive(Clone, Debug)]
-pub(super) enum ProgressChange {
-    /// The step's statement begins. The SQL identifies what it is about, for a later run.
-    Begin {
-        migration: String,
-        step: usize,
-        hash: String,
-        identifying_sql: Option<String>,
-        session_pid: i32,
-    },
-    /// This step is done.
-    Finish { migration: String, step: usize, hash: String },
-    /// The statement that had begun is done.
-    FinishBegun { migration: String, step: usize, hash: String },
-    /// The statement that had begun did nothing.
-    ForgetBegun { migration: String, step: usize },
-    /// These migrations are in the history now.
-    Close { migrations: Vec<String> },
-}
-
-impl ProgressChange {
-    pub(super) fn sql(&self, table: &Table, progress: &Progress) -> Option<String> {
-        match self {
-            ProgressChange::Begin { migration, step, hash, identifying_sql, session_pid } => {
-                let statement = identifying_sql.as_deref();
-                Some(progress::insert_started_sql(
-                    table,
-                    migration,
-                    *step,
-                    hash,
-                    statement,
-                    *session_pid,
-                ))
-            }
-            ProgressChange::Finish { migration, step, hash } => {
-                Some(progress::insert_finished_sql(table, migration, *step, hash))
-            }
-            ProgressChange::FinishBegun { migration, step, .. } => {
-                Some(progress::set_finished_sql(table, migration, *step))
-            }
-            ProgressChange::ForgetBegun { migration, step } => {
-                Some(progress::delete_started_sql(table, migration, *step))
-            }
-            ProgressChange::Close { migrations } => progress.close_sql(table, migrations),
-        }
-    }
 }
 
 impl DatabaseState {
@@ -82,7 +33,7 @@ impl DatabaseState {
             self.history.set_upgraded(layout, &self.row_names);
         }
         if let Some(change) = &spec.progress {
-            self.progress_changed(change);
+            self.progress.set_changed(change);
         }
         match spec.rows.as_slice() {
             [] => Ok(()),
@@ -92,27 +43,6 @@ impl DatabaseState {
                 Ok(())
             }
             _ => Err(Setback::HistoryChanged),
-        }
-    }
-
-    /// Updates the state after this write to the progress table was committed.
-    pub(super) fn progress_changed(&mut self, change: &ProgressChange) {
-        match change {
-            ProgressChange::Begin { migration, step, hash, identifying_sql, .. } => {
-                let statement = identifying_sql.clone();
-                let finished = Record::finished(migration, *step, hash);
-                let record = Record { finished: false, statement, ..finished };
-                self.progress.set(migration, *step, Some(record));
-            }
-            ProgressChange::Finish { migration, step, hash }
-            | ProgressChange::FinishBegun { migration, step, hash } => {
-                let record = Record::finished(migration, *step, hash);
-                self.progress.set(migration, *step, Some(record));
-            }
-            ProgressChange::ForgetBegun { migration, step } => {
-                self.progress.set(migration, *step, None);
-            }
-            ProgressChange::Close { migrations } => self.progress.remove(migrations),
         }
     }
 }

@@ -15,13 +15,13 @@ use std::time::Duration;
 use crate::apply::event::StepNumber;
 use crate::apply::failure::Phase;
 use crate::apply::lock;
-use crate::history::progress;
+use crate::history::progress::{self, ProgressChange, Record};
 use crate::history::table::{self, NewRow, Table, TableVersion};
 use crate::migrations::migration::{Layout, Migration};
 use crate::migrations::steps::Step;
 use crate::sql::{Modes, Piece, Script};
 
-use super::state::{DatabaseState, ProgressChange};
+use super::state::DatabaseState;
 
 pub(super) use self::result::{
     TransactionResult, record_failure, repair_failure, replay_failure, standalone_failure,
@@ -76,6 +76,11 @@ pub(super) struct StepRef<'a> {
 }
 
 impl<'a> StepRef<'a> {
+    /// The row that records the step as finished.
+    pub(super) fn record(&self) -> Record {
+        Record::finished(&self.migration.name, self.number.step, self.step.hash.as_str())
+    }
+
     fn pieces(&self) -> Vec<Piece<'a>> {
         self.script.pieces(self.step.statements.clone(), MAX_MESSAGE)
     }
@@ -343,7 +348,8 @@ fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     let insert = |row| (StatementRole::Row, expected.table.insert_sql(row, version));
     statements.extend(spec.rows.iter().map(insert));
     let change = spec.progress.as_ref();
-    let change = change.and_then(|change| change.sql(expected.table, &expected.state.progress));
+    let progress = &expected.state.progress;
+    let change = change.and_then(|change| progress.change_sql(expected.table, change));
     statements.extend(change.map(|sql| (StatementRole::ProgressRow, sql)));
     statements
 }

@@ -130,8 +130,23 @@ pub fn guard_sql(table: &Table, progress: &Progress) -> String {
     ))
 }
 
-/// Records a finished step.
-pub fn insert_finished_sql(table: &Table, migration: &str, step: usize, hash: &str) -> String {
+/// A write to the table.
+#[derive(Clone, Debug)]
+pub enum ProgressChange {
+    /// The statement of this step is about to start in this session.
+    Start { record: Record, handshake_pid: i32 },
+    /// This step is finished.
+    Finish(Record),
+    /// This step had started, and is finished.
+    FinishStarted(Record),
+    /// This step had started, and its statement did nothing.
+    ForgetStarted { migration: String, step: usize },
+    /// These migrations are in the history now.
+    Close { migrations: Vec<String> },
+}
+
+fn insert_finished_sql(table: &Table, record: &Record) -> String {
+    let Record { migration, step, hash, .. } = record;
     format!(
         "insert into {} (migration, step, hash, finished) values ({}, {step}, {}, true)",
         qualified(table),
@@ -140,16 +155,10 @@ pub fn insert_finished_sql(table: &Table, migration: &str, step: usize, hash: &s
     )
 }
 
-/// Records a step whose statement is about to start in this session. Returns the backend's process
-/// id and start, or NULLs behind a pooler: there the handshake named another process id.
-pub fn insert_started_sql(
-    table: &Table,
-    migration: &str,
-    step: usize,
-    hash: &str,
-    statement: Option<&str>,
-    handshake_pid: i32,
-) -> String {
+/// Returns the backend's process id and start, or NULLs behind a pooler: there the handshake named
+/// another process id.
+fn insert_started_sql(table: &Table, record: &Record, handshake_pid: i32) -> String {
+    let Record { migration, step, hash, statement, .. } = record;
     format!(
         "insert into {} (migration, step, hash, finished, statement, pid, backend_start) \
          values ({}, {step}, {}, false, {}, \
@@ -160,7 +169,7 @@ pub fn insert_started_sql(
         qualified(table),
         quote::literal(migration),
         quote::literal(hash),
-        statement.map_or("null".to_owned(), quote::literal),
+        statement.as_deref().map_or("null".to_owned(), quote::literal),
     )
 }
 
@@ -198,8 +207,25 @@ impl Progress {
         self.records.iter().filter(move |record| record.migration == migration)
     }
 
-    /// The statement that forgets these migrations; drops the table if there are no others.
-    pub fn close_sql(&self, table: &Table, migrations: &[String]) -> Option<String> {
+    /// The statement for a change; `None` if it needs none.
+    pub fn change_sql(&self, table: &Table, change: &ProgressChange) -> Option<String> {
+        match change {
+            ProgressChange::Start { record, handshake_pid } => {
+                Some(insert_started_sql(table, record, *handshake_pid))
+            }
+            ProgressChange::Finish(record) => Some(insert_finished_sql(table, record)),
+            ProgressChange::FinishStarted(record) => {
+                Some(set_finished_sql(table, &record.migration, record.step))
+            }
+            ProgressChange::ForgetStarted { migration, step } => {
+                Some(delete_started_sql(table, migration, *step))
+            }
+            ProgressChange::Close { migrations } => self.close_sql(table, migrations),
+        }
+    }
+
+    /// Forgets these migrations, and drops the table if there are no others.
+    fn close_sql(&self, table: &Table, migrations: &[String]) -> Option<String> {
         let is_other = |record: &Record| !migrations.contains(&record.migration);
         if !self.exists {
             return None;
@@ -212,16 +238,25 @@ impl Progress {
         Some(format!("delete from {} where migration in ({names})", qualified(table)))
     }
 
-    /// Follows [`Progress::close_sql`].
-    pub fn remove(&mut self, migrations: &[String]) {
-        self.records.retain(|record| !migrations.contains(&record.migration));
-        self.exists = self.exists && !(self.owned && self.records.is_empty());
+    /// Follows the statement of [`Progress::change_sql`].
+    pub fn set_changed(&mut self, change: &ProgressChange) {
+        match change {
+            ProgressChange::Start { record, .. }
+            | ProgressChange::Finish(record)
+            | ProgressChange::FinishStarted(record) => {
+                self.remove_step(&record.migration, record.step);
+                self.records.push(record.clone());
+            }
+            ProgressChange::ForgetStarted { migration, step } => self.remove_step(migration, *step),
+            ProgressChange::Close { migrations } => {
+                self.records.retain(|record| !migrations.contains(&record.migration));
+                self.exists = self.exists && !(self.owned && self.records.is_empty());
+            }
+        }
     }
 
-    /// Follows a statement that writes this step; `None` follows [`delete_started_sql`].
-    pub fn set(&mut self, migration: &str, step: usize, record: Option<Record>) {
-        self.records.retain(|old| !(old.migration == migration && old.step == step));
-        self.records.extend(record);
+    fn remove_step(&mut self, migration: &str, step: usize) {
+        self.records.retain(|record| !(record.migration == migration && record.step == step));
     }
 }
 

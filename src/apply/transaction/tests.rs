@@ -2,7 +2,7 @@
 
 use crate::apply::event::StepNumber;
 use crate::apply::state::DatabaseState;
-use crate::history::progress::Progress;
+use crate::history::progress::{Progress, ProgressChange, Record};
 use crate::history::table::History;
 use crate::migrations::steps::Steps;
 use crate::postgres::server_error::ServerError;
@@ -302,7 +302,7 @@ fn guards_alone_have_the_same_results() {
 #[test]
 fn each_statement_of_ours_is_one_statement() {
     let row = NewRow::new(&Migration::new("m", "m.sql", Some(1), Vec::new()), Layout::Drizzle0);
-    let change = ProgressChange::Finish { migration: "m".into(), step: 1, hash: "h".into() };
+    let change = ProgressChange::Finish(Record::finished("m", 1, "h"));
     for version in [TableVersion::NoSchema, TableVersion::NoTable, TableVersion::V0] {
         for layout in [Layout::Drizzle0, Layout::Plain] {
             for holds_lock in [false, true] {
