@@ -34,7 +34,7 @@
 //! apply      cli, history, postgres, migrations, process, sql
 //! cli        history, postgres, migrations, process
 //! history    postgres, migrations, sql
-//! postgres   process
+//! postgres   process, sql
 //! migrations sql
 //! process    nothing
 //! sql        nothing

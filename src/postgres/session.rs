@@ -295,7 +295,7 @@ impl Session {
         let end = loop {
             match blocking(
                 &self.connection.runtime,
-                deadline.at_latest_in(WATCH_INTERVAL),
+                deadline.at_most(WATCH_INTERVAL),
                 sent.as_mut(),
             ) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
@@ -328,13 +328,9 @@ impl Session {
     fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
         let limit = Deadline::ignoring_signals(CANCEL_TIMEOUT, &self.connection.stop);
         while limit.check().is_ok() {
-            self.cancel(limit.at_latest_in(CANCEL_TIMEOUT / 2));
-            if blocking(
-                &self.connection.runtime,
-                limit.at_latest_in(CANCEL_INTERVAL),
-                sent.as_mut(),
-            )
-            .is_ok()
+            self.cancel(limit.at_most(CANCEL_TIMEOUT / 2));
+            if blocking(&self.connection.runtime, limit.at_most(CANCEL_INTERVAL), sent.as_mut())
+                .is_ok()
             {
                 return;
             }
