@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::apply::event::Event;
 use crate::cli::config::Format;
 use crate::error::Error;
+use crate::sql::LineColumn;
 
 pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
 
@@ -89,4 +90,12 @@ fn indented(text: &str) -> String {
 /// A migration, or the rows that were written without one.
 fn subject(migration: &Option<String>) -> &str {
     migration.as_deref().unwrap_or("the history update")
+}
+
+/// A file, with the line and column in it.
+fn place_text(file: &str, position: Option<LineColumn>) -> String {
+    match position {
+        Some(position) => format!("{file}:{position}"),
+        None => file.to_owned(),
+    }
 }

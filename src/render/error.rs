@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{Blocker, Holder, InProgress, StepNumber};
-use crate::apply::failure::{Broken, Failure, line_and_column};
+use crate::apply::failure::{Broken, Failure};
 use crate::cli::args::shell_word;
-use crate::commands::check::Lint;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
@@ -22,11 +22,11 @@ use crate::postgres::session::Attempt;
 use crate::postgres::wait;
 use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
-use crate::sql::{LineColumn, redact};
+use crate::sql::redact;
 
 use super::attempts::{attempt_text, connection_error_text};
 use super::backends::{holder_text, lock_text};
-use super::{failure, hints, indented, plural, subject};
+use super::{failure, hints, indented, place_text, plural, subject};
 
 /// An error as JSON.
 #[derive(Serialize)]
@@ -323,14 +323,6 @@ fn interrupted_text(signal: Signal, rolled_back: &RolledBack) -> String {
     }
 }
 
-/// A file, with the line and column in it.
-fn place_text(file: &str, position: Option<LineColumn>) -> String {
-    match position {
-        Some(position) => format!("{file}:{position}"),
-        None => file.to_owned(),
-    }
-}
-
 fn changed_step_text(changed: &ChangedStep) -> String {
     let done = match changed.done {
         1 => "1 step is done".to_owned(),
@@ -467,32 +459,16 @@ fn baseline_command(pending: &[String]) -> String {
 
 impl Serialize for NotRunnable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields<'a> {
-            file: &'a str,
-            #[serde(flatten, serialize_with = "line_and_column")]
-            position: Option<LineColumn>,
-            reason: &'static str,
-            message: String,
-        }
-        Fields {
-            file: &self.file,
-            position: self.position,
-            reason: Lint::NotRunnable(self.reason.clone()).rule(),
-            message: self.reason.to_string(),
-        }
-        .serialize(serializer)
+        let NotRunnable { file, position, reason } = self;
+        let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
+        let (code, message) = (reason.code(), reason.to_string());
+        json!({"file": file, "line": line, "column": column, "reason": code, "message": message})
+            .serialize(serializer)
     }
 }
 
 impl Serialize for LayoutProblem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields {
-            reason: &'static str,
-            message: String,
-        }
-        let (reason, message) = (Lint::LayoutProblem(self.clone()).rule(), self.to_string());
-        Fields { reason, message }.serialize(serializer)
+        json!({"reason": self.code(), "message": self.to_string()}).serialize(serializer)
     }
 }
