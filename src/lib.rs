@@ -65,7 +65,6 @@ pub mod sql;
 use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::apply::Operation;
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::cli::args::{self, Invocation, Parsed, UsageError};
@@ -73,7 +72,7 @@ use crate::cli::config::{Command, Config, Environment, Format, Options};
 use crate::commands::{check, new, status};
 use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::source::{self, MigrationFolder, Origin, Unreadable};
+use crate::migrations::source::{self, Origin};
 use crate::postgres::tls;
 use crate::process::exec::App;
 use crate::process::signals::StopFlag;
@@ -165,23 +164,18 @@ fn run_command(
     let (origin, format) = (&config.origin, config.format);
     let mut emit = |event: Event| print(Output::Report(render::event(&event, format)));
     let (text, code) = match &config.command {
-        Command::Up { accept, dry_run: false } => {
-            let operation = Operation::Up { accept: accept.clone() };
-            return run_operation(&operation, config, stop, &mut emit);
-        }
-        Command::Baseline { through } => {
-            let operation = Operation::Baseline { through: through.clone() };
-            return run_operation(&operation, config, stop, &mut emit);
-        }
-        Command::Accept { names } => {
-            let operation = Operation::Accept { names: names.clone() };
-            return run_operation(&operation, config, stop, &mut emit);
-        }
         Command::Skip => {
             emit(Event::Skipped);
             return Ok(0);
         }
-        Command::Up { accept, dry_run: true } => {
+        Command::Run(operation) => {
+            // 2. Read the migrations.
+            let (set, options) = prepare(config, &mut emit)?;
+            // 3. to 7. Wait for the database, read the history, decide, and apply what is pending.
+            apply::run(operation, &set, &options, stop, &mut emit)?;
+            return Ok(0);
+        }
+        Command::DryRun { accept } => {
             let (set, options) = prepare(config, &mut emit)?;
             let dry_run = apply::dry_run(&set, accept, &options, stop, &mut emit)?;
             (render::dry_run_of(&set, &dry_run, format), 0)
@@ -194,30 +188,17 @@ fn run_command(
         }
         Command::List => (render::list_of(&read_migrations(origin)?, origin, format), 0),
         Command::Check => {
-            let report = check::check(&read_folder(origin)?, &config.table, now());
+            let report = check::check(&source::load(origin)?, &config.table, now());
             let code = if report.has_errors() { 65 } else { 0 };
             (render::check_of(&report, format), code)
         }
         Command::New { name, dir } => {
-            let path = new::add(dir, &read_folder(origin)?, name, now()).map_err(Error::New)?;
-            (render::created(&[path], format), 0)
+            let path = new::add(dir, &source::load(origin)?, name, now()).map_err(Error::New)?;
+            (render::created(&path, format), 0)
         }
     };
     print(Output::Answer(text));
     Ok(code)
-}
-
-fn run_operation(
-    operation: &Operation,
-    config: &Config,
-    stop: &StopFlag,
-    emit: &mut dyn FnMut(Event),
-) -> Result<u8, Error> {
-    // 2. Read the migrations.
-    let (set, options) = prepare(config, emit)?;
-    // 3. to 7. Wait for the database, read the history, decide, and apply what is pending.
-    apply::run(operation, &set, &options, stop, emit)?;
-    Ok(0)
 }
 
 /// Reads and checks everything that a run needs before it connects.
@@ -236,15 +217,8 @@ fn prepare(config: &Config, emit: &mut dyn FnMut(Event)) -> Result<(MigrationSet
 }
 
 fn read_migrations(origin: &Origin) -> Result<MigrationSet, Error> {
-    MigrationSet::from_folder(&read_folder(origin)?)
+    MigrationSet::from_folder(&source::load(origin)?)
         .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
-}
-
-fn read_folder(origin: &Origin) -> Result<MigrationFolder, Error> {
-    source::load(origin).map_err(|error| match error {
-        Unreadable::NothingEmbedded => Error::NothingEmbedded,
-        Unreadable::Path { path, error } => Error::Unreadable { path, error },
-    })
 }
 
 /// Unix milliseconds.

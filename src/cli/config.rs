@@ -47,27 +47,31 @@ pub enum Format {
 pub enum Command {
     /// `up` with `PREMIGRATE_SKIP`: only become the app.
     Skip,
-    Up {
+    Run(Operation),
+    /// `up --dry-run`, with the edited migrations to accept.
+    DryRun {
         accept: Vec<String>,
-        dry_run: bool,
     },
     Status {
         exit_code: bool,
     },
     List,
     Check,
-    /// All migrations, or those up to and including `through`.
-    Baseline {
-        through: Option<String>,
-    },
-    /// These migrations, or all edited ones.
-    Accept {
-        names: Option<Vec<String>>,
-    },
     New {
         name: String,
         dir: PathBuf,
     },
+}
+
+/// A command that changes the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Apply what is pending, after accepting these edited migrations.
+    Up { accept: Vec<String> },
+    /// Record migrations without running them: all, or up to and including this one.
+    Baseline { through: Option<String> },
+    /// Record edited migrations as they are now: these, or all that were edited.
+    Accept { names: Option<Vec<String>> },
 }
 
 #[derive(Clone, Debug)]
@@ -247,18 +251,22 @@ fn command(
         let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
         names.iter().all(|name| !name.is_empty()).then_some(names)
     })?;
+    let accept = accept.unwrap_or_default();
     let through = raw.name("--through")?;
     let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
     Ok(match command {
         CommandName::Up if skip => Command::Skip,
-        CommandName::Up => Command::Up { accept: accept.unwrap_or_default(), dry_run },
+        CommandName::Up if dry_run => Command::DryRun { accept },
+        CommandName::Up => Command::Run(Operation::Up { accept }),
         CommandName::Status => Command::Status { exit_code },
         CommandName::List => Command::List,
         CommandName::Check => Command::Check,
-        CommandName::Baseline => Command::Baseline { through },
+        CommandName::Baseline => Command::Run(Operation::Baseline { through }),
         // Names on the command line override PREMIGRATE_ALL.
-        CommandName::Accept if !names.is_empty() => Command::Accept { names: Some(names) },
-        CommandName::Accept if all => Command::Accept { names: None },
+        CommandName::Accept if !names.is_empty() => {
+            Command::Run(Operation::Accept { names: Some(names) })
+        }
+        CommandName::Accept if all => Command::Run(Operation::Accept { names: None }),
         CommandName::Accept => return Err(no_name()),
         CommandName::New => {
             let name = names.into_iter().next().ok_or_else(no_name)?;
@@ -569,21 +577,21 @@ mod tests {
         };
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         for (args, variables, expected) in [
-            (&[][..], &[][..], Command::Up { accept: vec![], dry_run: false }),
+            (&[][..], &[][..], Command::Run(Operation::Up { accept: vec![] })),
             (
                 &["--dry-run", "--accept", "a, b"],
                 &[],
-                Command::Up { accept: names(&["a", "b"]), dry_run: true },
+                Command::DryRun { accept: names(&["a", "b"]) },
             ),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
             (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),
-            (&["baseline"], &[], Command::Baseline { through: None }),
-            (&["accept", "--all"], &[], Command::Accept { names: None }),
+            (&["baseline"], &[], Command::Run(Operation::Baseline { through: None })),
+            (&["accept", "--all"], &[], Command::Run(Operation::Accept { names: None })),
             (
                 &["accept", "a"],
                 &[("PREMIGRATE_ALL", "1")],
-                Command::Accept { names: Some(names(&["a"])) },
+                Command::Run(Operation::Accept { names: Some(names(&["a"])) }),
             ),
             (
                 &["new", "a"],

@@ -16,7 +16,6 @@ use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
-use crate::migrations::source::Origin;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
@@ -122,17 +121,8 @@ pub fn text(error: &Error) -> String {
         // It may quote an argument that has a password in it.
         Error::Usage(usage) => format!("{} (see --help)", redact::passwords(&usage.to_string())),
         Error::Config(problem) => problem.to_string(),
-        Error::NothingEmbedded => "this executable has no migrations embedded; name a folder with \
-             --dir, or build it with PREMIGRATE_MIGRATIONS"
-            .to_owned(),
-        Error::Unreadable { path, error } => {
-            format!("could not read {}: {error}", path.display())
-        }
+        Error::Unreadable(error) => error.to_string(),
         Error::InvalidSet { origin, problems } => {
-            let origin = match origin {
-                Origin::Executable => "this executable".to_owned(),
-                Origin::Folder(folder) => folder.display().to_string(),
-            };
             let title = format!("the migrations in {origin} are invalid:");
             list(&title, problems.iter().map(ToString::to_string))
         }

@@ -1,7 +1,6 @@
 //! That every event and error becomes an object with a code. What serde cannot write is found here.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ use crate::history::table::{NotHistoryTable, Table};
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
-use crate::migrations::source::Origin;
+use crate::migrations::source::{Origin, Unreadable};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 use crate::process::exec::ExecError;
@@ -250,11 +249,12 @@ fn apply_errors() -> Vec<ApplyError> {
 fn errors() -> Vec<Error> {
     let reason = ExecError { error: io::ErrorKind::NotFound.into(), hint: None };
     let problems = vec![LayoutProblem::Unrecognised];
+    let error = io::ErrorKind::NotFound.into();
     let mut errors = vec![
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),
-        Error::NothingEmbedded,
-        Error::Unreadable { path: PathBuf::from("/m"), error: io::ErrorKind::NotFound.into() },
+        Error::Unreadable(Unreadable::NothingEmbedded),
+        Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
         Error::InvalidSet { origin: Origin::Executable, problems },
         Error::Signals(io::ErrorKind::NotFound.into()),
         Error::App { program: "node".to_owned(), reason },

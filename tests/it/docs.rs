@@ -10,6 +10,7 @@ use premigrate::cli::config;
 use premigrate::error::Error;
 use premigrate::history::plan::HistoryMismatch;
 use premigrate::history::table::Table;
+use premigrate::migrations::source::Unreadable;
 use premigrate::postgres::server_error::ServerError;
 use premigrate::postgres::session::{Attempt, ConnectionError, QueryError};
 use premigrate::process::exec::ExecError;
@@ -93,7 +94,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     let readme = codes_of_readme();
     for (words, error) in [
         ("the command line is wrong", Error::Usage(UsageError::NoApp)),
-        ("the migrations are invalid", Error::NothingEmbedded),
+        ("the migrations are invalid", Unreadable::NothingEmbedded.into()),
         (
             "the history disagrees",
             ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { unknown: vec![] }).into(),

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::json_lines;
 use crate::apply::DryRun;
@@ -13,7 +14,8 @@ use crate::render::{clean, json_line, plural};
 struct Actions<'a> {
     accept: Vec<Accept<'a>>,
     apply: Vec<Apply<'a>>,
-    counts: Counts,
+    /// How many migrations are applied already.
+    applied: usize,
 }
 
 /// An edited migration whose current content would be accepted.
@@ -55,19 +57,13 @@ struct Step {
     done: bool,
 }
 
-/// What JSON shows where nothing is pending.
-#[derive(Serialize)]
-struct Counts {
-    applied: usize,
-    pending: usize,
-}
-
 pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> String {
     let actions = Actions::new(set, dry_run);
     match format {
         Format::Text => actions.text(),
         Format::Json if actions.apply.is_empty() => {
-            json_lines(&actions.accept) + &json_line(&actions.counts)
+            let counts = json!({"applied": actions.applied, "pending": 0});
+            json_lines(&actions.accept) + &json_line(&counts)
         }
         Format::Json => json_lines(&actions.accept) + &json_lines(&actions.apply),
     }
@@ -88,8 +84,7 @@ impl<'a> Actions<'a> {
                 steps: steps(prepared),
             })
         });
-        let counts = Counts { applied: plan.applied, pending: plan.pending.len() };
-        Actions { accept: accept.collect(), apply: apply.collect(), counts }
+        Actions { accept: accept.collect(), apply: apply.collect(), applied: plan.applied }
     }
 
     fn text(&self) -> String {
@@ -105,9 +100,9 @@ impl<'a> Actions<'a> {
         let _ = writeln!(
             text,
             "would apply {}, each in its own transaction{}; {} applied already",
-            plural(self.counts.pending, "migration"),
+            plural(self.apply.len(), "migration"),
             if self.apply.iter().any(Apply::is_split) { " or in the steps shown" } else { "" },
-            self.counts.applied
+            self.applied
         );
         for apply in &self.apply {
             let _ = writeln!(text, "  {}", apply.text());

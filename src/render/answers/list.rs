@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
@@ -28,17 +29,6 @@ struct ListedMigration<'a> {
     from: &'a str,
 }
 
-/// What JSON shows where there is no migration.
-#[derive(Serialize)]
-struct EmptyList<'a> {
-    /// 0.
-    migrations: usize,
-    /// As in the line of a migration.
-    layout: &'a str,
-    /// As in the line of a migration.
-    from: &'a str,
-}
-
 pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
     let (layout, from) = (set.layout().to_string(), origin.to_string());
     let migrations =
@@ -56,7 +46,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
     match format {
         Format::Text => text(&migrations, &layout, &from),
         Format::Json if migrations.is_empty() => {
-            json_line(&EmptyList { migrations: 0, layout: &layout, from: &from })
+            json_line(&json!({"migrations": 0, "layout": layout, "from": from}))
         }
         Format::Json => json_lines(&migrations),
     }
