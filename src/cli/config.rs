@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use crate::cli::args::{CommandName, Invocation, OPTIONS, UsageError};
+use crate::cli::args::{self, CommandName, Invocation, OPTIONS, UsageError};
 use crate::cli::dotenv;
 use crate::history::plan::Policy;
 use crate::history::table::Table;
@@ -298,7 +298,7 @@ impl RawOptions {
         if let Some(value) = self.options.get(flag) {
             return Some((flag.to_owned(), value));
         }
-        let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
+        let variable = args::variable(flag);
         let value = self.environment.get(&variable)?;
         Some((variable, value))
     }
@@ -330,13 +330,7 @@ impl RawOptions {
     }
 
     fn switch(&self, flag: &'static str) -> Result<bool, ConfigError> {
-        if self.options.contains_key(flag) {
-            return Ok(true);
-        }
-        match OPTIONS.iter().find(|opt| opt.flag == flag) {
-            Some(opt) => self.bool_var(&opt.variable()),
-            None => Ok(false),
-        }
+        Ok(self.options.contains_key(flag) || self.bool_var(&args::variable(flag))?)
     }
 
     fn bool_var(&self, variable: &str) -> Result<bool, ConfigError> {
@@ -352,7 +346,7 @@ impl RawOptions {
 
     fn refuse_unknown(&self) -> Result<(), ConfigError> {
         let known = |name: &str| {
-            name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| opt.variable() == name)
+            name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| args::variable(opt.flag) == name)
         };
         let ours = self.environment.names().filter(|name| name.starts_with("PREMIGRATE_"));
         match ours.into_iter().find(|name| !known(name)) {
@@ -366,7 +360,7 @@ impl RawOptions {
     /// the variable too, means no file.
     fn env_file(&self) -> Option<(String, PathBuf)> {
         let flag = "--env-file";
-        let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
+        let variable = args::variable(flag);
         let is_set_empty = self.environment.0.contains_key(OsStr::new(&variable));
         let (name, path) =
             self.lookup(flag).or(is_set_empty.then_some((variable, OsStr::new(""))))?;
@@ -426,13 +420,10 @@ impl RawOptions {
             return Err(ConfigError::Both((*name).to_owned()));
         }
         let [migration_url, app_url, password] = SECRETS;
-        let mut url = None;
-        for name in [migration_url, app_url] {
-            if let Some(value) = self.secret_or_file(name)? {
-                url = Some((name, value));
-                break;
-            }
-        }
+        let url = match self.secret_or_file(migration_url)? {
+            Some(url) => Some((migration_url, url)),
+            None => self.secret_or_file(app_url)?.map(|url| (app_url, url)),
+        };
         let password = self.secret_or_file(password)?;
         let lookup = |name: &str| match (name, &password) {
             ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
@@ -490,7 +481,7 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{self, Parsed};
+    use crate::cli::args::Parsed;
 
     fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let Ok(Parsed::Run(invocation)) = args::parse(args.iter().map(OsString::from).collect())
