@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use crate::apply::error::{ApplyError, RunFailure};
 use crate::apply::event::as_text;
-use crate::cli::args::UsageError;
-use crate::cli::config::ConfigError;
+use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::source::{Origin, Unreadable};

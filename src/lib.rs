@@ -67,8 +67,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
-use crate::cli::args::{self, Invocation, Parsed, UsageError};
-use crate::cli::config::{Command, Config, Environment, Format, Options};
+use crate::cli::args::{self, Invocation, Parsed};
+use crate::cli::config::{Command, Config, Format, Options};
+use crate::cli::environment::Environment;
+use crate::cli::error::UsageError;
 use crate::commands::{check, new, status};
 use crate::error::Error;
 use crate::migrations::migration::MigrationSet;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use premigrate::apply::event::Event;
-use premigrate::cli::config::Environment;
+use premigrate::cli::environment::Environment;
 use premigrate::error::Error;
 use premigrate::process::exec;
 use premigrate::process::printer::Printer;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use pico_args::Arguments;
 
 use self::CommandName::{Accept, Baseline, Check, List, New, Status, Up};
+use crate::cli::error::UsageError;
 use crate::process::exec::App;
 
 pub const HELP: &str = "\
@@ -155,66 +155,6 @@ pub enum Parsed {
     Run(Invocation),
     Help,
     Version,
-}
-
-/// What is wrong with a command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsageError {
-    /// Nothing follows `--`.
-    NoApp,
-    /// An app was given, and this command starts none.
-    AppNotUsed(&'static str),
-    /// This command needs a name.
-    NoName(&'static str),
-    /// `new` needs a folder.
-    NoFolder,
-    /// An argument may hold a password.
-    ConnectionString,
-    UnknownCommand(String),
-    UnexpectedWord(String),
-    UnknownOption(String),
-    Repeated(&'static str),
-    NoValue(&'static str),
-    TakesNoValue(&'static str),
-    /// The command does not use this flag.
-    NotUsed {
-        flag: &'static str,
-        command: &'static str,
-    },
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UsageError::NoApp => f.write_str(
-                "nothing follows `--`: put the app there, or remove `--`. A Dockerfile that sets \
-                 ENTRYPOINT loses the CMD of its base image, so set CMD too",
-            ),
-            UsageError::AppNotUsed(command) => {
-                write!(f, "`{command}` does not start an app: remove `--` and what follows it")
-            }
-            UsageError::NoName("accept") => f.write_str("`accept` needs names, or --all"),
-            UsageError::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
-            UsageError::NoFolder => f.write_str("`new` needs a folder: --dir DIR"),
-            UsageError::ConnectionString => f.write_str(
-                "a connection string is not accepted as an argument, because everyone on the host \
-                 can read a command line: set DATABASE_URL",
-            ),
-            UsageError::UnknownCommand(word) => {
-                write!(f, "unknown command `{word}`; put the app after `--`")
-            }
-            UsageError::UnexpectedWord(word) => {
-                write!(f, "unexpected argument `{word}`; put the app after `--`")
-            }
-            UsageError::UnknownOption(flag) => write!(f, "unknown option `{flag}`"),
-            UsageError::Repeated(flag) => write!(f, "{flag} was given twice"),
-            UsageError::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
-            UsageError::TakesNoValue(flag) => write!(f, "{flag} does not take a value"),
-            UsageError::NotUsed { flag, command } => {
-                write!(f, "{flag} cannot be used with `{command}`")
-            }
-        }
-    }
 }
 
 /// How to report an error in the command line itself.

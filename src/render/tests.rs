@@ -12,8 +12,8 @@ use crate::apply::event::{
     Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
 };
 use crate::apply::failure::{Advice, Broken, Excerpt, Failure, Phase};
-use crate::cli::args::UsageError;
-use crate::cli::config::{ConfigError, Format};
+use crate::cli::config::Format;
+use crate::cli::error::{ConfigError, UsageError};
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::table::{NotHistoryTable, Table};

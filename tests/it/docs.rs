@@ -5,8 +5,7 @@ use std::path::Path;
 
 use premigrate::apply::error::ApplyError;
 use premigrate::apply::failure::Broken;
-use premigrate::cli::args::UsageError;
-use premigrate::cli::config;
+use premigrate::cli::error::{ConfigError, UsageError};
 use premigrate::error::Error;
 use premigrate::history::plan::HistoryMismatch;
 use premigrate::history::table::Table;
@@ -106,7 +105,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("try again", ApplyError::HistoryTimeout(table).into()),
         ("refused: password", unreachable(QueryError::Server(refusal.clone()))),
         ("permission", ApplyError::PermissionDenied { error: refusal, statements: vec![] }.into()),
-        ("the configuration is wrong", Error::Config(config::ConfigError::NoDatabase)),
+        ("the configuration is wrong", Error::Config(ConfigError::NoDatabase)),
         ("the app cannot be executed", app(io::ErrorKind::PermissionDenied)),
         ("is not there", app(io::ErrorKind::NotFound)),
     ] {

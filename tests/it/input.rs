@@ -7,7 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
-use premigrate::cli::config::{Config, Environment};
+use premigrate::cli::config::Config;
+use premigrate::cli::environment::Environment;
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
