@@ -56,7 +56,7 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     findings.contents(&scan.migrations);
     findings.line_endings(&scan.migrations);
     for migration in &scan.migrations {
-        findings.sql(migration, table);
+        sql::check(migration, table, &mut findings);
     }
     CheckReport { migrations: scan.migrations.len(), findings: findings.sorted(files, &scan) }
 }

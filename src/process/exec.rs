@@ -11,8 +11,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use nix::sys::signal::SigSet;
 use nix::unistd::execvpe;
 
-pub use self::diagnose::ExecHint;
-
 /// The app: what follows `--` on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
@@ -33,7 +31,7 @@ pub fn is_private_variable(name: &OsStr) -> bool {
 pub struct ExecError {
     pub error: io::Error,
     /// What the system's error leaves open.
-    pub hint: Option<ExecHint>,
+    pub hint: Option<String>,
 }
 
 /// Becomes the app. Returns only if that fails.

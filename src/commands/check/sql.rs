@@ -1,6 +1,6 @@
 //! What a check finds in the SQL of one migration.
 
-use super::finding::{Findings, Position};
+use super::finding::Findings;
 use super::{BOM, text};
 use crate::history::table::Table;
 use crate::migrations::migration::{Migration, NotText};
@@ -8,56 +8,85 @@ use crate::migrations::prepared::{self, Reason};
 use crate::migrations::steps::Steps;
 use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Script, Touch};
 
-impl Findings {
-    pub fn sql(&mut self, migration: &Migration, table: &Table) {
-        let file = migration.file.as_str();
-        if let Err(not_text) = migration.sql() {
-            let (NotText::InvalidUtf8 { offset } | NotText::Nul { offset }) = not_text;
-            let before = migration.content().get(..offset).unwrap_or_default();
-            let before = String::from_utf8_lossy(before);
-            let position = LineColumn::at(&before, before.len());
-            self.not_runnable(file, position, &not_text.into());
-        }
-        let text = text(migration);
-        if text.starts_with(BOM) {
-            self.byte_order_mark(file);
-        }
-        let script = Script::parse(&text);
-        let position = |offset: usize| Some(LineColumn::at(&text, offset));
-        let steps = Steps::split(&script);
-        for (position, reason) in prepared::reasons(&text, &script, &steps) {
-            self.not_runnable(file, position, &reason);
-        }
-        if let Some((reason, index)) = steps.split {
-            let first = index.and_then(|index| script.statements().get(index));
-            let position = first.and_then(|first| position(first.start));
-            let message = format!(
-                "the file runs in {} steps, each recorded when it is done, because {reason}",
-                steps.all().len()
-            );
-            self.warning(file, position, "split", message);
-        }
-        if let Some((token, offset)) = script.unterminated() {
-            let message = format!("this {token} is never closed; close it");
-            self.error(file, position(offset), "unterminated", message);
-        }
-        self.markers(file, &script, position);
-        self.settings(file, &script, position);
-        self.enum_values(file, &script, &steps, position);
-        self.set_transaction(file, &script, &steps, position);
-        self.history_changes(file, &script, table, position);
+/// Checks the SQL of one migration, for a history in this table.
+pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
+    let file = migration.file.as_str();
+    if let Err(not_text) = migration.sql() {
+        let (NotText::InvalidUtf8 { offset } | NotText::Nul { offset }) = not_text;
+        let before = migration.content().get(..offset).unwrap_or_default();
+        let before = String::from_utf8_lossy(before);
+        let position = LineColumn::at(&before, before.len());
+        findings.not_runnable(file, position, &not_text.into());
     }
+    let text = text(migration);
+    if text.starts_with(BOM) {
+        findings.byte_order_mark(file);
+    }
+    let script = Script::parse(&text);
+    let steps = Steps::split(&script);
+    for (position, reason) in prepared::reasons(&text, &script, &steps) {
+        findings.not_runnable(file, position, &reason);
+    }
+    let mut check = Check { file, text: &text, script: &script, steps: &steps, findings };
+    check.split();
+    check.unterminated();
+    check.markers();
+    check.settings();
+    check.enum_values();
+    check.set_transaction();
+    check.history_changes(table);
+}
 
+impl Findings {
     fn not_runnable(&mut self, file: &str, position: LineColumn, reason: &Reason) {
         self.error(file, Some(position), reason.code(), format!("the file {reason}"));
     }
+}
+
+struct Check<'a> {
+    file: &'a str,
+    text: &'a str,
+    script: &'a Script<'a>,
+    steps: &'a Steps,
+    findings: &'a mut Findings,
+}
+
+impl Check<'_> {
+    fn error_at(&mut self, offset: usize, rule: &'static str, message: String) {
+        let position = LineColumn::at(self.text, offset);
+        self.findings.error(self.file, Some(position), rule, message);
+    }
+
+    fn warning_at(&mut self, offset: usize, rule: &'static str, message: String) {
+        let position = LineColumn::at(self.text, offset);
+        self.findings.warning(self.file, Some(position), rule, message);
+    }
+
+    fn split(&mut self) {
+        let Some((reason, index)) = self.steps.split else { return };
+        let message = format!(
+            "the file runs in {} steps, each recorded when it is done, because {reason}",
+            self.steps.all().len()
+        );
+        match index.and_then(|index| self.script.statements().get(index)) {
+            Some(first) => self.warning_at(first.start, "split", message),
+            None => self.findings.warning(self.file, None, "split", message),
+        }
+    }
+
+    fn unterminated(&mut self) {
+        if let Some((token, offset)) = self.script.unterminated() {
+            let message = format!("this {token} is never closed; close it");
+            self.error_at(offset, "unterminated", message);
+        }
+    }
 
     /// Markers at which drizzle-orm splits and premigrate does not, and what only resembles one.
-    fn markers(&mut self, file: &str, script: &Script, position: impl Fn(usize) -> Position) {
+    fn markers(&mut self) {
         let mut inside = Vec::new();
         // After a quote that is never closed, everything is inside it.
-        let end = script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
-        let markers = script.ignored_markers().iter();
+        let end = self.script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
+        let markers = self.script.ignored_markers().iter();
         for &(offset, marker) in markers.filter(|(offset, _)| *offset < end) {
             match marker {
                 IgnoredMarker::AlmostMarker => {
@@ -65,7 +94,7 @@ impl Findings {
                         "this resembles `{MARKER}`, but neither premigrate nor Drizzle splits here; \
                          write it exactly so or remove it, unless the file is applied already"
                     );
-                    self.warning(file, position(offset), "almost_marker", message);
+                    self.warning_at(offset, "almost_marker", message);
                 }
                 IgnoredMarker::Inside(token) => inside.push((offset, token)),
             }
@@ -79,39 +108,27 @@ impl Findings {
                 "this `{MARKER}` is inside {token}{more}: premigrate ignores it, but drizzle-orm \
                  splits there and fails; remove it unless the file is applied already"
             );
-            self.warning(file, position(offset), "marker_inside", message);
+            self.warning_at(offset, "marker_inside", message);
         }
     }
 
-    fn set_transaction(
-        &mut self,
-        file: &str,
-        script: &Script,
-        steps: &Steps,
-        position: impl Fn(usize) -> Position,
-    ) {
-        for (index, statement) in script.statements().iter().enumerate() {
+    fn set_transaction(&mut self) {
+        for (index, statement) in self.script.statements().iter().enumerate() {
             if statement.kind == Kind::SetTransaction
-                && steps.rejects_set_transaction(script, index)
+                && self.steps.rejects_set_transaction(self.script, index)
             {
                 let message = format!(
                     "`{}` cannot work here, because the transaction begins with a query and ends \
                      by writing the history row; remove it",
                     statement.first_line()
                 );
-                self.error(file, position(statement.start), "set_transaction", message);
+                self.error_at(statement.start, "set_transaction", message);
             }
         }
     }
 
-    fn history_changes(
-        &mut self,
-        file: &str,
-        script: &Script,
-        table: &Table,
-        position: impl Fn(usize) -> Position,
-    ) {
-        for statement in script.statements() {
+    fn history_changes(&mut self, table: &Table) {
+        for statement in self.script.statements() {
             for change in statement.changes() {
                 let Some(object) = history_object(&change, table) else { continue };
                 let message = match change.touch {
@@ -130,15 +147,15 @@ impl Findings {
                          `baseline` or `accept`"
                     ),
                 };
-                self.warning(file, position(statement.start), "changes_history", message);
+                self.warning_at(statement.start, "changes_history", message);
             }
         }
     }
 
     /// Settings that are set and not reset.
-    fn settings(&mut self, file: &str, script: &Script, position: impl Fn(usize) -> Position) {
+    fn settings(&mut self) {
         let mut leftover: Vec<(String, usize)> = Vec::new();
-        let statements = script.statements().iter();
+        let statements = self.script.statements().iter();
         for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
             let Some(set) = statement.set_statement() else { continue };
             if !set.resets {
@@ -159,22 +176,16 @@ impl Findings {
                  LOCAL in each migration that needs them",
                 names.join(", ")
             );
-            self.warning(file, position(offset), "leftover_settings", message);
+            self.warning_at(offset, "leftover_settings", message);
         }
     }
 
     /// Statements that name a value after the same transaction has added it to an enum. PostgreSQL
     /// 17 and later accept that if the transaction has also created the enum; others never do.
-    fn enum_values(
-        &mut self,
-        file: &str,
-        script: &Script,
-        steps: &Steps,
-        position: impl Fn(usize) -> Position,
-    ) {
-        for step in steps.all() {
+    fn enum_values(&mut self) {
+        for step in self.steps.all() {
             let mut added: Vec<(usize, &str)> = Vec::new();
-            let statements = script.statements().get(step.statements.clone());
+            let statements = self.script.statements().get(step.statements.clone());
             for statement in statements.unwrap_or_default() {
                 if statement.kind == Kind::AddEnumValue {
                     added.extend(statement.enum_value().map(|literal| (statement.start, literal)));
@@ -182,14 +193,14 @@ impl Findings {
                 }
                 added.retain(|&(offset, literal)| {
                     let is_used = statement.text.contains(literal);
-                    if is_used && let Some(added_in) = position(offset) {
+                    if is_used {
                         let message = format!(
                             "line {} adds {literal} to an enum, and the value cannot be used before \
                              that is committed (55P04); if this statement uses it, move the \
                              statement to the next migration",
-                            added_in.line
+                            LineColumn::at(self.text, offset).line
                         );
-                        self.warning(file, position(statement.start), "new_enum_value", message);
+                        self.warning_at(statement.start, "new_enum_value", message);
                     }
                     !is_used
                 });
