@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod failure;
 mod hints;
+mod mismatch;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,19 @@ fn clean(text: &str) -> String {
 
 fn plural(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+fn is_or_are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// A title, and a line for each item below it.
+fn list(title: &str, items: impl Iterator<Item = String>) -> String {
+    let mut text = format!("{title}\n");
+    for item in items {
+        let _ = write!(text, "\n  - {item}");
+    }
+    text
 }
 
 /// A time in the units that a person would name.

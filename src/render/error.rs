@@ -8,11 +8,9 @@ use serde_json::json;
 use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
-use crate::apply::event::{Blocker, Holder, InProgress, StepNumber};
+use crate::apply::event::{Blocker, InProgress, StepNumber};
 use crate::apply::failure::{Broken, Failure};
-use crate::cli::args::shell_word;
 use crate::error::Error;
-use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
@@ -25,7 +23,7 @@ use crate::sql::redact;
 
 use super::attempts::{attempt_text, connection_error_text};
 use super::backends::{holder_text, lock_text};
-use super::{failure, hints, indented, place_text, plural, subject};
+use super::{failure, hints, indented, is_or_are, list, mismatch, place_text, plural, subject};
 
 /// An error as JSON.
 #[derive(Serialize)]
@@ -98,10 +96,6 @@ fn run_summary(run: &RunFailure) -> Vec<String> {
     sentences
 }
 
-fn is_or_are(count: usize) -> &'static str {
-    if count == 1 { "is" } else { "are" }
-}
-
 /// The steps of an unfinished migration that are done.
 fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
     let InProgress { migration, step: StepNumber { step, of }, .. } = in_progress;
@@ -144,7 +138,7 @@ fn apply_error_text(run: &RunFailure) -> String {
             &format!("some pending migrations cannot be run; {nothing_ran}:"),
             migrations.iter().map(not_runnable_text),
         ),
-        ApplyError::HistoryMismatch(mismatch) => mismatch_text(mismatch, nothing_ran),
+        ApplyError::HistoryMismatch(mismatch) => mismatch::text(mismatch, nothing_ran),
         ApplyError::NotHistoryTable { table, problem } => format!(
             "the table {table} is not a history table of Drizzle: it {}; {nothing_ran}. Name the \
              right table with --schema and --table",
@@ -198,7 +192,10 @@ fn apply_error_text(run: &RunFailure) -> String {
             error.message,
             statements.join("\n    ")
         ),
-        ApplyError::LockedOut { holder } => locked_out_text(holder.as_ref()),
+        ApplyError::LockedOut { holder } => format!(
+            "another runner is still at work ({}); try again later",
+            holder_text(holder.as_ref())
+        ),
         ApplyError::HistoryKeepsChanging(table) => format!(
             "the history table {table} kept changing while migrations ran; is another tool writing \
              to it?"
@@ -272,10 +269,6 @@ fn connection_lost_text(broken: &Broken) -> String {
     )
 }
 
-fn locked_out_text(holder: Option<&Holder>) -> String {
-    format!("another runner is still at work ({}); try again later", holder_text(holder))
-}
-
 /// What a signal that interrupted nothing has kept from being started.
 fn not_started(run: &RunFailure) -> Option<String> {
     match (&run.uncertain, &run.in_progress) {
@@ -314,11 +307,13 @@ fn interrupted_text(signal: Signal, rolled_back: &RolledBack) -> String {
 }
 
 fn changed_step_text(changed: &ChangedStep) -> String {
-    let done = match changed.done {
-        1 => "1 step is done".to_owned(),
-        done => format!("{done} steps are done"),
-    };
-    format!("{}, step {} ({done})", place_text(&changed.file, changed.position), changed.step)
+    format!(
+        "{}, step {} ({} {} done)",
+        place_text(&changed.file, changed.position),
+        changed.step,
+        plural(changed.done, "step"),
+        is_or_are(changed.done)
+    )
 }
 
 fn abandoned_text(abandoned: &AbandonedProgress) -> String {
@@ -341,110 +336,8 @@ fn unknown_outcome_text(unknown: &UnknownOutcome, nothing_ran: &str) -> String {
     )
 }
 
-fn list(title: &str, items: impl Iterator<Item = String>) -> String {
-    let mut text = format!("{title}\n");
-    for item in items {
-        let _ = write!(text, "\n  - {item}");
-    }
-    text
-}
-
 fn not_runnable_text(migration: &NotRunnable) -> String {
     format!("{} {}", place_text(&migration.file, migration.position), migration.reason)
-}
-
-fn mismatch_text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
-    match mismatch {
-        HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran),
-        HistoryMismatch::Ambiguous { rows, migrations } => format!(
-            "ambiguous history: {} could belong to {}; {nothing_ran}. Restore the applied files; \
-             give new migrations a unique timestamp and content",
-            rows.join(", "),
-            migrations.join(" or ")
-        ),
-        HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
-            "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
-             database, --dir and --table are right. If the migrations were squashed, run \
-             `premigrate baseline` to record them as applied. To run them all, set --apply-older",
-            plural(*row_count, "row"),
-            plural(*migration_count, "migration")
-        ),
-        HistoryMismatch::OlderThanHistory { pending, first_applied } => format!(
-            "{} {} older than {first_applied}, the first migration in the history; {nothing_ran}. Run \
-             `{}` to record {} as applied, or set --apply-older to run {}",
-            pending.join(", "),
-            is_or_are(pending.len()),
-            baseline_command(pending),
-            it_or_them(pending.len()),
-            it_or_them(pending.len())
-        ),
-        HistoryMismatch::PossiblyApplied { pending, unknown } => format!(
-            "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
-             `premigrate accept NAME` for a migration that was applied; its old row can then be \
-             deleted. To run everything that is pending, set --apply-older",
-            pending.join(" or "),
-            unknown.join(" or "),
-        ),
-        HistoryMismatch::NotUpgradable { unknown } => format!(
-            "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
-             migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
-             Restore the migrations of these rows. If they were squashed or replaced, delete the \
-             rows, and record what replaces them with `premigrate baseline`",
-            unknown.join(", ")
-        ),
-        HistoryMismatch::Strict { out_of_order, unknown } => {
-            let mut reasons = Vec::new();
-            if !out_of_order.is_empty() {
-                reasons.push(format!("{} out of order", out_of_order.join(", ")));
-            }
-            if !unknown.is_empty() {
-                reasons.push(format!("{} not in this set", unknown.join(", ")));
-            }
-            format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
-        }
-    }
-}
-
-fn it_or_them(count: usize) -> &'static str {
-    if count == 1 { "it" } else { "them" }
-}
-
-fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
-    let mut text = list(
-        &format!("migrations were edited after they were applied; {nothing_ran}:"),
-        migrations.iter().map(|edited| {
-            format!(
-                "{}\n      applied  {}\n      now      {}",
-                edited.file, edited.recorded_hash, edited.current_hash
-            )
-        }),
-    );
-    let names: Vec<_> = migrations.iter().map(|edited| edited.migration.as_str()).collect();
-    let _ = write!(
-        text,
-        "\n\n  Restore the files, and make the change in a new migration. If the database already \
-         matches\n  the edited files, run `{}`",
-        accept_command(&names)
-    );
-    // In the variable, a comma ends a name, and blanks around a name do not count.
-    if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
-        let _ = write!(text, ", or set {}", accept_variable(&names));
-    }
-    text
-}
-
-fn accept_command(names: &[&str]) -> String {
-    let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
-    format!("premigrate accept {}", words.join(" "))
-}
-
-fn accept_variable(names: &[&str]) -> String {
-    format!("PREMIGRATE_ACCEPT={}", names.join(","))
-}
-
-fn baseline_command(pending: &[String]) -> String {
-    let last = pending.last().map(String::as_str).unwrap_or_default();
-    format!("premigrate baseline --through {}", shell_word(last))
 }
 
 impl Serialize for NotRunnable {
