@@ -10,7 +10,7 @@ use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::source::{Origin, Unreadable};
-use crate::process::exec::{self, ExecError};
+use crate::process::exec::ExecError;
 
 /// Why the program ended. In JSON, `error` is a stable code for programs.
 #[derive(Debug, Serialize)]
@@ -54,7 +54,7 @@ impl Error {
             Error::New(_) | Error::Unreadable(_) | Error::InvalidSet { .. } => 65,
             Error::Signals(_) => 70,
             Error::Config(_) => 78,
-            Error::App { reason, .. } => exec::exit_code(&reason.error),
+            Error::App { reason, .. } => reason.exit_code(),
             Error::Run(failure) => failure.error.exit_code(),
         }
     }

@@ -96,7 +96,7 @@ pub fn run(
     printer: &mut Printer<'_>,
 ) -> Outcome {
     let hints = args::output_hints(&args);
-    let format = Config::format(&hints.options, environment);
+    let format = Config::format(hints.format, environment);
 
     // 1. Read the command line and the environment.
     let invocation = match args::parse(args) {

@@ -117,7 +117,7 @@ const USES_DATABASE: &[CommandName] = &[Up, Status, Baseline, Accept];
 const USES_TABLE: &[CommandName] = &[Up, Status, Check, Baseline, Accept];
 const ALL: &[CommandName] = &CommandName::ALL;
 
-const FORMAT: &str = "--format";
+pub const FORMAT: &str = "--format";
 
 pub const OPTIONS: [Opt; 17] = [
     value("--dir", ALL),
@@ -160,8 +160,8 @@ pub enum Parsed {
 /// How to report an error in the command line itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputHints {
-    /// `--format`, if it was given.
-    pub options: BTreeMap<&'static str, OsString>,
+    /// The value of `--format`, if it was given.
+    pub format: Option<OsString>,
     pub has_app: bool,
 }
 
@@ -170,8 +170,7 @@ pub fn output_hints(args: &[OsString]) -> OutputHints {
     let ours = words.by_ref().take_while(|arg| *arg != "--").cloned();
     let mut ours = Arguments::from_vec(ours.flat_map(split_equals).collect());
     let has_app = words.next().is_some_and(|app| !app.is_empty());
-    let format = take_value(&mut ours, FORMAT).ok().flatten();
-    OutputHints { options: format.map(|format| (FORMAT, format)).into_iter().collect(), has_app }
+    OutputHints { format: take_value(&mut ours, FORMAT).ok().flatten(), has_app }
 }
 
 /// Parses a command line without the program's own name.

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::args::{self, CommandName, Invocation, OPTIONS};
+use crate::cli::args::{self, CommandName, FORMAT, Invocation, OPTIONS};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::history::plan::Policy;
@@ -91,7 +91,8 @@ const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds
 impl Config {
     /// Reads and checks everything that a command without a database needs.
     pub fn new(invocation: Invocation, environment: &Environment) -> Result<Config, ConfigError> {
-        let mut raw = RawOptions::new(&invocation.options, environment);
+        let Invocation { command, names, options, app } = invocation;
+        let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
         let origin = match raw.lookup("--dir") {
@@ -102,18 +103,19 @@ impl Config {
             None => Origin::Executable,
         };
         let format = raw.format()?;
-        let command = command(invocation.command, invocation.names, &origin, &raw)?;
+        let command = resolve_command(command, names, &origin, &raw)?;
         let table = Table::new(
             raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
         );
-        let app = if raw.switch("--dry-run")? { None } else { invocation.app };
+        let app = if raw.switch("--dry-run")? { None } else { app };
         Ok(Config { command, app, origin, format, table, raw })
     }
 
     /// The format to report a wrong configuration in, as far as the configuration tells.
-    pub fn format(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Format {
-        RawOptions::new(options, environment).format().unwrap_or_default()
+    pub fn format(flag: Option<OsString>, environment: &Environment) -> Format {
+        let options = flag.into_iter().map(|value| (FORMAT, value)).collect();
+        RawOptions { options, environment: environment.clone() }.format().unwrap_or_default()
     }
 
     /// Reads and checks what a command with a database needs too.
@@ -140,7 +142,7 @@ impl Config {
 }
 
 /// Variables are checked for every command, used or not.
-fn command(
+fn resolve_command(
     command: CommandName,
     names: Vec<String>,
     origin: &Origin,
@@ -189,11 +191,6 @@ struct RawOptions {
 }
 
 impl RawOptions {
-    fn new(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> RawOptions {
-        let (options, environment) = (options.clone(), environment.clone());
-        RawOptions { options, environment }
-    }
-
     /// The value of an option, and the flag or variable that it comes from.
     fn lookup(&self, flag: &'static str) -> Option<(String, &OsStr)> {
         if let Some(value) = self.options.get(flag) {
@@ -222,7 +219,7 @@ impl RawOptions {
     }
 
     fn format(&self) -> Result<Format, ConfigError> {
-        let format = self.parsed("--format", "text or json", |value| match value {
+        let format = self.parsed(FORMAT, "text or json", |value| match value {
             "text" => Some(Format::Text),
             "json" => Some(Format::Json),
             _ => None,

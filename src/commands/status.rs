@@ -27,7 +27,6 @@ pub struct Status {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MigrationLine {
-    /// Its name.
     pub migration: String,
     #[serde(flatten)]
     pub state: MigrationState,
@@ -72,7 +71,7 @@ impl MigrationState {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RowLine {
-    /// The row's `id`.
+    /// Its `id`.
     pub row: i64,
     /// Null where the table has no such column.
     pub name: Option<String>,

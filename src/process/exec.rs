@@ -34,6 +34,16 @@ pub struct ExecError {
     pub hint: Option<String>,
 }
 
+impl ExecError {
+    /// As in shells and Docker: 127 if the app does not exist, else 126.
+    pub fn exit_code(&self) -> u8 {
+        match self.error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 127,
+            _ => 126,
+        }
+    }
+}
+
 /// Becomes the app. Returns only if that fails.
 pub fn exec(app: &App) -> ExecError {
     // Signals may have been ignored or blocked before we started; with SIGCHLD ignored, Node would not learn that its
@@ -58,14 +68,6 @@ fn replace_process(app: &App) -> io::Result<Infallible> {
     };
     let environment: Vec<_> = variables.map(entry).collect::<Result<_, _>>()?;
     Ok(execvpe(&program, &args, &environment)?)
-}
-
-/// The exit code for an app that cannot be executed, as in shells and Docker: 127 if it does not exist, else 126.
-pub fn exit_code(error: &io::Error) -> u8 {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 127,
-        _ => 126,
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use crate::render::{clean, json_line, plural};
 #[derive(Serialize)]
 #[serde(tag = "action", rename = "apply")]
 struct Apply<'a> {
-    /// Its name.
     migration: &'a str,
     /// Its file's path inside the migrations folder.
     file: &'a str,
@@ -24,14 +23,13 @@ struct Apply<'a> {
     statements: usize,
     /// Why it is split into steps; null if it is not.
     split_reason: Option<String>,
-    /// At least one.
     steps: Vec<Step>,
 }
 
 /// One transaction, or one statement outside any.
 #[derive(Serialize)]
 struct Step {
-    /// Its number, from 1.
+    /// From 1.
     step: usize,
     /// The statement that runs outside a transaction, such as `VACUUM`; null for a transaction.
     outside_transaction: Option<&'static str>,

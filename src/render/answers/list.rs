@@ -11,7 +11,6 @@ use crate::render::{clean, json_line, plural};
 
 #[derive(Serialize)]
 struct ListedMigration<'a> {
-    /// Its name.
     migration: &'a str,
     /// Its place in the order in which migrations run, from 1.
     position: usize,
@@ -19,7 +18,6 @@ struct ListedMigration<'a> {
     file: &'a str,
     /// sha256 of the file, in hex, as Drizzle records it.
     hash: &'a str,
-    /// The file's size.
     bytes: usize,
     /// When it was generated, in Unix milliseconds; null for a plain file.
     when: Option<i64>,
