@@ -4,5 +4,6 @@
 
 pub mod matching;
 pub mod plan;
+mod privileges;
 pub mod progress;
 pub mod table;

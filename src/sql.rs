@@ -6,6 +6,7 @@ pub mod redact;
 mod script;
 mod statement_kind;
 mod statement_target;
+mod tokens;
 
 pub use self::lexer::MARKER;
 pub use self::script::{IgnoredMarker, LineColumn, Piece, Script, Statement, offset_of};

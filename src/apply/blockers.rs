@@ -1,28 +1,28 @@
-//! Who is in the way while a statement waits for a lock: seen by a second connection, which is
-//! opened only then. A courtesy: its failure changes nothing, and it is not tried again.
+//! Which session blocks a statement that waits for a lock. A second connection, opened only then,
+//! asks for it. If it fails, nothing changes, and it is not tried again.
 
 use std::time::Duration;
 
 use crate::apply::event::{Blocker, Event};
 use crate::apply::lock::milliseconds;
 use crate::postgres::conninfo::Target;
+use crate::postgres::result::ResultRow;
 use crate::postgres::session::{Response, Session};
 use crate::process::signals::{Deadline, StopFlag};
 use crate::sql::{quote, redact};
 
-/// How long connecting and each question may take. The one who waits is not looked after meanwhile.
-const GLANCE: Duration = Duration::from_secs(2);
+/// How long connecting and each query may take. The waiting statement is not polled during this time.
+const BLOCKER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How the waiting backend is found.
 #[derive(Clone, Copy, Debug)]
 pub enum Waiting<'a> {
-    /// Its number is the second column of the row that the first message gave.
+    /// By its process id, the second column of the reply to the first message.
     Answered,
-    /// It runs the statement that begins so; which backend a pooler chose is not known.
+    /// By the beginning of the statement that it runs: a pooler has chosen the backend.
     Running(&'a str),
 }
 
-/// Looks for whoever is in the way.
 pub struct Observer<'a> {
     target: &'a Target,
     stop: &'a StopFlag,
@@ -30,12 +30,11 @@ pub struct Observer<'a> {
     waiting: Waiting<'a>,
     session: Option<Session>,
     has_failed: bool,
-    /// Who was seen last.
-    pub seen: Option<Blocker>,
+    /// The blocker that was seen last.
+    seen: Option<Blocker>,
 }
 
 impl<'a> Observer<'a> {
-    /// For what is about to be sent.
     pub fn new(
         target: &'a Target,
         stop: &'a StopFlag,
@@ -46,13 +45,13 @@ impl<'a> Observer<'a> {
         Observer { target, stop, migration, waiting, session, has_failed, seen }
     }
 
-    /// Looks, and tells whoever is new in the way.
+    /// Looks for a blocker, and reports one that was not reported before.
     pub fn look(&mut self, responses: &[Response], emit: &mut dyn FnMut(Event)) {
         if self.has_failed {
             return;
         }
         let Some(waiting) = self.waiting(responses) else { return };
-        let Some(answer) = self.query_row(&question(&waiting)) else {
+        let Some(answer) = self.query_row(&blocker_sql(&waiting)) else {
             self.has_failed = true;
             return;
         };
@@ -65,7 +64,7 @@ impl<'a> Observer<'a> {
         self.seen = Some(blocker);
     }
 
-    /// Closes the connection, and returns who was seen last.
+    /// Closes the connection, and returns the blocker that was seen last.
     pub fn close(self) -> Option<Blocker> {
         self.seen
     }
@@ -85,17 +84,17 @@ impl<'a> Observer<'a> {
         }
     }
 
-    fn query_row(&mut self, question: &str) -> Option<Vec<Option<String>>> {
-        let deadline = Deadline::after(GLANCE, self.stop);
+    fn query_row(&mut self, sql: &str) -> Option<Vec<Option<String>>> {
+        let deadline = Deadline::after(BLOCKER_TIMEOUT, self.stop);
         if self.session.is_none() {
             self.session = Some(Session::open(self.target, deadline).ok()?);
         }
-        self.session.as_ref()?.query_row_nowait(question, deadline)
+        self.session.as_ref()?.query_row_nowait(sql, deadline)
     }
 }
 
-/// Who blocks this backend: first those that do not wait themselves.
-fn question(waiting: &str) -> String {
+/// Selects a session that blocks this backend, preferably one that does not wait itself.
+fn blocker_sql(waiting: &str) -> String {
     format!(
         "select blocker, nullif(application_name, ''), usename, state, \
          (extract(epoch from pg_catalog.clock_timestamp() \
@@ -111,17 +110,18 @@ fn question(waiting: &str) -> String {
     )
 }
 
-fn parse(answer: &[Option<String>]) -> Option<Blocker> {
-    let field = |place: usize| answer.get(place).cloned().flatten();
+fn parse(row: &[Option<String>]) -> Option<Blocker> {
+    let row = ResultRow::from(row);
+    let text = |index| row.at(index).map(str::to_owned);
     Some(Blocker {
-        pid: field(0)?,
-        application: field(1),
-        role: field(2),
-        state: field(3),
-        open_for: milliseconds(field(4)),
+        pid: text(0)?,
+        application: text(1),
+        role: text(2),
+        state: text(3),
+        open_for: milliseconds(row.at(4)),
         // It may be cut in the middle of a password.
-        query: field(5).map(|query| redact::passwords(&query).into_owned()),
-        table: field(6),
-        others: field(7).and_then(|others| others.parse().ok()).unwrap_or_default(),
+        query: row.at(5).map(|query| redact::passwords(query).into_owned()),
+        table: text(6),
+        others: row.at(7).and_then(|others| others.parse().ok()).unwrap_or_default(),
     })
 }

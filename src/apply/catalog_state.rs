@@ -1,163 +1,182 @@
-//! What became of a statement that ran outside any transaction, read off the catalogs. Pure: the
-//! questions, and what their answers mean.
+//! What became of a statement that ran outside any transaction, read from the catalogs. Pure: the
+//! queries, and what their answers mean.
 
+use crate::postgres::result::ResultRow;
 use crate::sql::quote;
 use crate::sql::{Index, Kind, Statement};
 
-/// What became of a statement.
+/// What the catalogs say of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogState {
-    /// It is done.
     Done,
-    /// It is not; or doing it again does no harm.
+    /// It is not done, or running it again is harmless.
     NotDone,
-    /// This index was begun, and nobody builds it any more.
+    /// This index is invalid, and no backend is building it.
     InvalidIndex(String),
-    /// This index was begun, and someone may be building it.
+    /// This index is invalid, and a backend may be building it.
     BeingBuilt(String),
-    /// It is done by half; this SQL completes it.
+    /// Half of it is done; this SQL finishes it.
     HalfDone(String),
-    /// The catalogs do not tell.
+    /// The catalogs do not show it.
     Unknown,
 }
 
-/// What there is to see of a statement.
+/// A statement as the catalogs show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// What became of it, if it was begun.
     pub state: CatalogState,
-    /// Its words for whoever asks later, if it is only to begin: it names what it is about in full,
-    /// since what the names alone mean may change, by itself too. None where it is already as the
-    /// statement is to make it, or half so: to find it so again tells nothing.
+    /// Schema-qualified SQL that is stored in the progress table, so that a later run inspects the
+    /// same object. `None` if the object already looks finished, since then its presence proves
+    /// nothing.
     pub identifying_sql: Option<String>,
 }
 
-/// What to ask; or what is clear without.
-pub fn question_sql(statement: &Statement<'_>) -> Result<String, CatalogState> {
-    let Kind::NoTransactionBlock(what) = statement.kind else { return Err(CatalogState::Unknown) };
-    match (what, statement.index()) {
-        ("CREATE INDEX CONCURRENTLY", Some(index)) => {
-            let (Some(name), Some(table)) = (index.name, index.table) else {
-                return Err(CatalogState::Unknown);
-            };
-            let name = quote::literal(name.last().map(String::as_str).unwrap_or_default());
-            Ok(format!(
-                "select indisvalid and indisready and indislive, {}, \
-                 case when indexrelid is not null \
-                 then pg_catalog.format('%I.%I', nspname, its_index.relname) end, \
-                 pg_catalog.format('create index concurrently %I on %I.%I', \
-                 {name}::name, nspname, its_table.relname) \
-                 from pg_catalog.pg_class its_table \
-                 join pg_catalog.pg_namespace on pg_namespace.oid = its_table.relnamespace \
-                 left join (pg_catalog.pg_index \
-                 join pg_catalog.pg_class its_index on its_index.oid = indexrelid \
-                 and its_index.relkind = 'i') \
-                 on indrelid = its_table.oid and its_index.relname = {name}::name \
-                 where its_table.oid = pg_catalog.to_regclass({})",
-                is_busy("its_table.oid"),
-                quote::literal(&qualified(&table))
-            ))
+const CREATE_INDEX: Kind = Kind::NoTransactionBlock("CREATE INDEX CONCURRENTLY");
+const DROP_INDEX: Kind = Kind::NoTransactionBlock("DROP INDEX CONCURRENTLY");
+const DETACH: Kind = Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY");
+
+/// The query that shows the state of a statement, or the state that needs no query.
+pub fn inspection_sql(statement: &Statement<'_>) -> Result<String, CatalogState> {
+    match (statement.kind, statement.index()) {
+        (CREATE_INDEX, Some(Index { name: Some(name), table: Some(table) })) => {
+            Ok(created_index_sql(&name, &table))
         }
-        ("DROP INDEX CONCURRENTLY", Some(index)) => Ok(format!(
-            "select pg_catalog.format('drop index concurrently %I.%I', nspname, relname) \
-             from pg_catalog.pg_class \
-             join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-             where pg_class.oid = pg_catalog.to_regclass({})",
-            quote::literal(&qualified(&index.name.unwrap_or_default()))
-        )),
-        ("ALTER TABLE DETACH PARTITION CONCURRENTLY", None) => {
-            let Some(names) = statement.detached() else { return Err(CatalogState::Unknown) };
-            let [table, partition] = names.map(|name| quote::literal(&qualified(&name)));
-            let detach = |how| {
-                format!(
-                    "pg_catalog.format('alter table %I.%I detach partition %I.%I {how}', \
-                     (select nspname from pg_catalog.pg_namespace where oid = one.relnamespace), \
-                     one.relname, \
-                     (select nspname from pg_catalog.pg_namespace where oid = other.relnamespace), \
-                     other.relname)"
-                )
-            };
-            Ok(format!(
-                // Version 13 has no such column, and no such statement.
-                "select inhrelid is not null, \
-                 case when (pg_catalog.to_jsonb(pg_inherits) ->> 'inhdetachpending')::boolean \
-                 then {} end, {} \
-                 from pg_catalog.pg_class one cross join pg_catalog.pg_class other \
-                 left join pg_catalog.pg_inherits on inhparent = one.oid and inhrelid = other.oid \
-                 where one.oid = pg_catalog.to_regclass({table}) \
-                 and other.oid = pg_catalog.to_regclass({partition})",
-                detach("finalize"),
-                detach("concurrently")
-            ))
+        (DROP_INDEX, Some(Index { name: Some(name), .. })) => Ok(dropped_index_sql(&name)),
+        (DETACH, None) => {
+            let names = statement.detached().ok_or(CatalogState::Unknown)?;
+            Ok(detached_partition_sql(&names))
         }
         (
-            "VACUUM"
-            | "CLUSTER"
-            | "ALTER SYSTEM"
-            | "DISCARD ALL"
-            | "REINDEX CONCURRENTLY"
-            | "REINDEX SCHEMA"
-            | "REINDEX DATABASE"
-            | "REINDEX SYSTEM"
-            | "ALTER SUBSCRIPTION REFRESH"
-            | "ALTER DATABASE SET TABLESPACE",
+            Kind::NoTransactionBlock(
+                "VACUUM"
+                | "CLUSTER"
+                | "ALTER SYSTEM"
+                | "DISCARD ALL"
+                | "REINDEX CONCURRENTLY"
+                | "REINDEX SCHEMA"
+                | "REINDEX DATABASE"
+                | "REINDEX SYSTEM"
+                | "ALTER SUBSCRIPTION REFRESH"
+                | "ALTER DATABASE SET TABLESPACE",
+            ),
             _,
         ) => Err(CatalogState::NotDone),
         _ => Err(CatalogState::Unknown),
     }
 }
 
-/// What the answer to the question means.
-pub fn read(statement: &Statement<'_>, answer: Option<&[Option<String>]>) -> Inspection {
-    let field = |place: usize| answer.and_then(|row| row.get(place)).cloned().flatten();
-    let is_true = |place: usize| field(place).as_deref() == Some("t");
+/// Selects whether the index is valid, whether a backend may be building it, its name, and SQL that
+/// identifies it.
+fn created_index_sql(name: &[String], table: &[String]) -> String {
+    let name = quote::literal(name.last().map(String::as_str).unwrap_or_default());
+    format!(
+        "select indisvalid and indisready and indislive, {}, \
+         case when indexrelid is not null \
+         then pg_catalog.format('%I.%I', nspname, its_index.relname) end, \
+         pg_catalog.format('create index concurrently %I on %I.%I', \
+         {name}::name, nspname, its_table.relname) \
+         from pg_catalog.pg_class its_table \
+         join pg_catalog.pg_namespace on pg_namespace.oid = its_table.relnamespace \
+         left join (pg_catalog.pg_index \
+         join pg_catalog.pg_class its_index on its_index.oid = indexrelid \
+         and its_index.relkind = 'i') \
+         on indrelid = its_table.oid and its_index.relname = {name}::name \
+         where its_table.oid = pg_catalog.to_regclass({})",
+        is_being_built_sql("its_table.oid"),
+        quote::literal(&qualified(table))
+    )
+}
+
+/// Selects SQL that identifies the index, if it exists.
+fn dropped_index_sql(name: &[String]) -> String {
+    format!(
+        "select pg_catalog.format('drop index concurrently %I.%I', nspname, relname) \
+         from pg_catalog.pg_class \
+         join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
+         where pg_class.oid = pg_catalog.to_regclass({})",
+        quote::literal(&qualified(name))
+    )
+}
+
+/// Selects whether the partition is attached, SQL that finishes a half done DETACH, and SQL that
+/// identifies both tables.
+fn detached_partition_sql(names: &[Vec<String>; 2]) -> String {
+    let [table, partition] = names.each_ref().map(|name| quote::literal(&qualified(name)));
+    let detach = |how| {
+        format!(
+            "pg_catalog.format('alter table %I.%I detach partition %I.%I {how}', \
+             (select nspname from pg_catalog.pg_namespace where oid = one.relnamespace), \
+             one.relname, \
+             (select nspname from pg_catalog.pg_namespace where oid = other.relnamespace), \
+             other.relname)"
+        )
+    };
+    // PostgreSQL 13 has neither the column nor the statement.
+    format!(
+        "select inhrelid is not null, \
+         case when (pg_catalog.to_jsonb(pg_inherits) ->> 'inhdetachpending')::boolean \
+         then {} end, {} \
+         from pg_catalog.pg_class one cross join pg_catalog.pg_class other \
+         left join pg_catalog.pg_inherits on inhparent = one.oid and inhrelid = other.oid \
+         where one.oid = pg_catalog.to_regclass({table}) \
+         and other.oid = pg_catalog.to_regclass({partition})",
+        detach("finalize"),
+        detach("concurrently")
+    )
+}
+
+/// What the row means that [`inspection_sql`] selects.
+pub fn inspection(statement: &Statement<'_>, row: Option<&[Option<String>]>) -> Inspection {
+    let is_found = row.is_some();
+    let row = ResultRow::from(row.unwrap_or_default());
+    let text = |index| row.at(index).map(str::to_owned);
+    let is_true = |index| row.at(index) == Some("t");
     let (state, identifying_sql) = match statement.kind {
-        Kind::NoTransactionBlock("DROP INDEX CONCURRENTLY") => {
-            let is_gone = field(0).is_none();
-            (if is_gone { CatalogState::Done } else { CatalogState::NotDone }, field(0))
+        DROP_INDEX => {
+            let is_gone = row.at(0).is_none();
+            (if is_gone { CatalogState::Done } else { CatalogState::NotDone }, text(0))
         }
-        Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY") => {
-            let state = match (answer, field(1)) {
-                (_, Some(finalize)) => CatalogState::HalfDone(finalize),
-                (Some(_), None) if !is_true(0) => CatalogState::Done,
-                // Without both tables there is nothing to be done by half either.
-                (_, None) => CatalogState::NotDone,
+        DETACH => {
+            let state = match text(1) {
+                Some(finalize) => CatalogState::HalfDone(finalize),
+                None if is_found && !is_true(0) => CatalogState::Done,
+                // It is attached, or one of the tables does not exist.
+                None => CatalogState::NotDone,
             };
-            (state, field(2))
+            (state, text(2))
         }
         _ => {
-            let state = match field(2) {
+            let state = match text(2) {
                 None => CatalogState::NotDone,
                 Some(_) if is_true(0) => CatalogState::Done,
                 Some(index) if is_true(1) => CatalogState::BeingBuilt(index),
                 Some(index) => CatalogState::InvalidIndex(index),
             };
-            (state, field(3))
+            (state, text(3))
         }
     };
     let is_new = !matches!(state, CatalogState::Done | CatalogState::HalfDone(_));
     Inspection { state, identifying_sql: identifying_sql.filter(|_| is_new) }
 }
 
-/// Whether a statement that fails may have done, and committed, a part of its work, which nothing
-/// tells: an index whose name cannot be read (`U&"..."`) may be there, INVALID.
+/// Whether a statement that fails may have committed a part of its work that the catalogs do not
+/// show: a procedure, or an index whose name cannot be read (`U&"..."`) and that may be invalid.
 pub fn may_do_half(statement: &Statement<'_>) -> bool {
     let first = statement.text.split(|c: char| !c.is_ascii_alphabetic()).next();
     let is = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
-    let detaches = Kind::NoTransactionBlock("ALTER TABLE DETACH PARTITION CONCURRENTLY");
-    let builds = statement.kind == Kind::NoTransactionBlock("CREATE INDEX CONCURRENTLY");
-    is("call") || is("do") || statement.kind == detaches || builds && statement.index().is_none()
+    let builds_unknown = statement.kind == CREATE_INDEX && statement.index().is_none();
+    is("call") || is("do") || statement.kind == DETACH || builds_unknown
 }
 
-/// Asks for the SQL that drops the indexes which a statement that did not end has left, and which to
-/// run it again does not take away; none where it leaves no such ones.
+/// Selects SQL that drops the invalid indexes which an unfinished statement has left and which
+/// running it again does not remove. `None` if it leaves none.
 pub fn leftover_indexes_sql(statement: &Statement<'_>) -> Option<String> {
-    let which = match (statement.kind, statement.index()) {
-        // The new one; or, where all but the last step was done, the old one.
+    let condition = match (statement.kind, statement.index()) {
+        // The new index, or the old one if only the last phase is missing.
         (Kind::NoTransactionBlock(what), _) if what.starts_with("REINDEX") => {
             "relname ~ '_cc(new|old)[0-9]*$'".to_owned()
         }
-        // The server gives it another name the next time.
+        // The server chooses another name the next time.
         (_, Some(Index { name: None, table: Some(table) })) => {
             format!("indrelid = pg_catalog.to_regclass({})", quote::literal(&qualified(&table)))
         }
@@ -168,14 +187,15 @@ pub fn leftover_indexes_sql(statement: &Statement<'_>) -> Option<String> {
          'drop index concurrently %I.%I;', nspname, relname), ' ' order by nspname, relname) \
          from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
          join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-         where not indisvalid and relkind = 'i' and {which} and not {}",
-        is_busy("indrelid")
+         where not indisvalid and relkind = 'i' and {condition} and not {}",
+        is_being_built_sql("indrelid")
     ))
 }
 
-/// Whether someone else is building on a table. That takes this lock, as a vacuum does; which of them
-/// it is, and neither what it builds nor where, the server tells everyone, where it keeps account.
-fn is_busy(table: &str) -> String {
+/// The condition that another backend may be building an index of this table. A build takes this
+/// lock, and so does VACUUM; which of them it is, every role may see, unless `track_activities` is
+/// off.
+fn is_being_built_sql(table: &str) -> String {
     format!(
         "exists (select from pg_catalog.pg_locks where locktype = 'relation' \
          and database = (select oid from pg_catalog.pg_database \
@@ -186,10 +206,10 @@ fn is_busy(table: &str) -> String {
     )
 }
 
-/// Ends the backends in which a statement of ours runs that begins so, and the one that was ours
-/// alone; gives the number of one that there still is.
+/// Terminates the backends that run a statement of ours that begins with `tag`, and the backend of
+/// the earlier session. Selects the process id of one that still exists.
 pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
-    let ours_alone = match (pid, backend_start) {
+    let earlier_session = match (pid, backend_start) {
         (Some(pid), Some(start)) => {
             format!("or pid = {pid} and coalesce(backend_start = {}, true)", quote::literal(start))
         }
@@ -198,7 +218,7 @@ pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>)
     format!(
         "select pid, pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
          where pid <> pg_catalog.pg_backend_pid() and datname = pg_catalog.current_database() \
-         and (state = 'active' and pg_catalog.starts_with(query, {}) {ours_alone})",
+         and (state = 'active' and pg_catalog.starts_with(query, {}) {earlier_session})",
         quote::literal(tag)
     )
 }
@@ -213,7 +233,7 @@ mod tests {
     use super::*;
     use crate::sql::Script;
 
-    fn told(sql: &str, answer: &[Option<&str>]) -> CatalogState {
+    fn state(sql: &str, answer: &[Option<&str>]) -> CatalogState {
         seen(sql, answer).state
     }
 
@@ -222,8 +242,8 @@ mod tests {
         let script = Script::parse(sql);
         let statement = &script.statements()[0];
         let row: Vec<_> = answer.iter().map(|field| field.map(str::to_owned)).collect();
-        match question_sql(statement) {
-            Ok(_) => read(statement, (!row.is_empty()).then_some(&row)),
+        match inspection_sql(statement) {
+            Ok(_) => inspection(statement, (!row.is_empty()).then_some(&row)),
             Err(state) => Inspection { state, identifying_sql: None },
         }
     }
@@ -242,18 +262,18 @@ mod tests {
             seen(yes, no, index),
             Inspection { state: CatalogState::Done, identifying_sql: None }
         );
-        assert_eq!(told(sql, &[]), CatalogState::NotDone);
+        assert_eq!(state(sql, &[]), CatalogState::NotDone);
     }
 
     #[test]
     fn an_index_that_the_server_named_is_not_found_again() {
-        assert_eq!(told("create index concurrently on t (a)", &[]), CatalogState::Unknown);
+        assert_eq!(state("create index concurrently on t (a)", &[]), CatalogState::Unknown);
     }
 
     #[test]
     fn an_index_is_dropped_once_it_is_gone() {
         let identifying_sql = "drop index concurrently s.i";
-        assert_eq!(told("drop index concurrently i", &[]), CatalogState::Done);
+        assert_eq!(state("drop index concurrently i", &[]), CatalogState::Done);
         let found = Inspection {
             state: CatalogState::NotDone,
             identifying_sql: Some(identifying_sql.to_owned()),
@@ -280,16 +300,16 @@ mod tests {
             seen(Some("t"), Some("finalize")),
             Inspection { state: half, identifying_sql: None }
         );
-        assert_eq!(told(sql, &[]), CatalogState::NotDone);
+        assert_eq!(state(sql, &[]), CatalogState::NotDone);
     }
 
     #[test]
     fn what_does_no_harm_twice_runs_again_and_nothing_else_does() {
         for sql in ["vacuum t", "reindex index concurrently i", "alter system set a = 'b'"] {
-            assert_eq!(told(sql, &[]), CatalogState::NotDone, "{sql}");
+            assert_eq!(state(sql, &[]), CatalogState::NotDone, "{sql}");
         }
         for sql in ["create database d", "call p()", "refresh materialized view concurrently v"] {
-            assert_eq!(told(sql, &[]), CatalogState::Unknown, "{sql}");
+            assert_eq!(state(sql, &[]), CatalogState::Unknown, "{sql}");
         }
     }
 }

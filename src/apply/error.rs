@@ -6,8 +6,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::history::plan::HistoryMismatch;
-use crate::history::progress::BadProgressTable;
-use crate::history::table::{NotHistoryTable, Table};
+use crate::history::table::Table;
 use crate::migrations::prepared::NotRunnable;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
@@ -32,8 +31,8 @@ pub enum ApplyError {
     NotHistoryTable {
         #[serde(flatten)]
         table: Table,
-        #[serde(serialize_with = "problem_text")]
-        problem: NotHistoryTable,
+        /// A predicate without its subject, such as "has no column hash".
+        problem: String,
     },
     /// Every attempt to connect failed.
     Unreachable {
@@ -54,7 +53,7 @@ pub enum ApplyError {
         #[serde(flatten)]
         table: Table,
         #[serde(serialize_with = "as_text")]
-        problem: BadProgressTable,
+        problem: serde_json::Error,
     },
     /// The outcome of a statement outside any transaction is unknown.
     UnknownOutcome(Box<UnknownOutcome>),
@@ -119,13 +118,6 @@ pub enum ApplyError {
     NotApplied {
         migrations: Vec<String>,
     },
-}
-
-fn problem_text<S: Serializer>(
-    problem: &NotHistoryTable,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&problem.problem)
 }
 
 fn signal_name<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {

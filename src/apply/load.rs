@@ -134,7 +134,7 @@ impl Answers {
                 .map_err(|problem| ApplyError::BadProgressTable { table: table.clone(), problem }),
             ProgressAnswer::Denied(error) => Err(ApplyError::PermissionDenied {
                 error: error.clone(),
-                statements: progress::grants_sql(table, true, &options.target.user),
+                statements: table.progress_grants_sql(true, &options.target.user),
             }),
         }
     }

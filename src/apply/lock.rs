@@ -1,14 +1,15 @@
-//! One runner at a time: the lock, and who holds it.
+//! The lock that lets one runner work at a time.
 //!
-//! The lock is taken inside the transaction that does the work, and only ever tried. So it lives
-//! and dies with the work, through every pooler; and nobody blocks on it, since a blocked waiter's
-//! snapshot would hold up the holder's `CREATE INDEX CONCURRENTLY` for ever.
+//! The transaction that does the work takes it, and only ever tries to. So the lock lives and dies
+//! with the work, through every pooler. Nothing waits in the server for it: the snapshot of a waiting
+//! session would hold up the holder's `CREATE INDEX CONCURRENTLY` forever.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::apply::event::Holder;
 use crate::history::table;
+use crate::postgres::result::ResultRow;
 
 /// The advisory lock's key, the same for every release: `premigra` in ASCII.
 const KEY: i64 = i64::from_be_bytes(*b"premigra");
@@ -31,7 +32,7 @@ pub const MARK_SQL: &str = "declare premigrate_lock no scroll cursor for select"
 /// is still the one that took the lock.
 pub const STILL_MARKED_SQL: &str = "close premigrate_lock";
 
-/// Asks who holds the lock; what our role may not see is null.
+/// Selects the session that holds the lock. What our role may not see is NULL.
 pub fn holder_sql() -> String {
     format!(
         "select pid, nullif(application_name, ''), client_addr, \
@@ -43,23 +44,23 @@ pub fn holder_sql() -> String {
     )
 }
 
-/// Understands the answer to [`holder`].
-pub fn parse_holder(answer: &[Option<String>]) -> Option<Holder> {
-    let field = |place: usize| answer.get(place).cloned().flatten();
+/// Reads the row that [`holder_sql`] selects.
+pub fn parse_holder(row: &[Option<String>]) -> Option<Holder> {
+    let row = ResultRow::from(row);
+    let text = |index| row.at(index).map(str::to_owned);
     Some(Holder {
-        pid: field(0)?,
-        application: field(1),
-        address: field(2),
-        open_for: milliseconds(field(3)),
+        pid: text(0)?,
+        application: text(1),
+        address: text(2),
+        open_for: milliseconds(row.at(3)),
     })
 }
 
-/// A number of milliseconds, as the server gives it.
-pub(super) fn milliseconds(field: Option<String>) -> Option<Duration> {
-    field?.parse().ok().map(Duration::from_millis)
+pub(super) fn milliseconds(text: Option<&str>) -> Option<Duration> {
+    text?.parse().ok().map(Duration::from_millis)
 }
 
-/// A random time in this range, so that runners that started together do not go on together.
+/// A random time in this range, so that runners that started together do not retry together.
 pub fn jittered(from: Duration, to: Duration) -> Duration {
     let random = RandomState::new().hash_one(std::process::id());
     let span = u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX);

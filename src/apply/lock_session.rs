@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use crate::postgres::session::{
-    Attempt as ConnectAttempt, ConnectionError, QueryError, Responses, Session, Stage,
-};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session, Stage};
 use crate::postgres::wait;
 use crate::process::signals::Deadline;
 
 use super::error::ApplyError;
 use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
-use super::retry::{Attempt, Backoff, lock_timeout};
+use super::retry::{Backoff, Reply, lock_timeout};
 use super::state::{DatabaseState, ProgressChange};
 use super::transaction::{self, StepRef, Transaction, TransactionResult, TransactionSpec};
 use super::{QUERY_TIMEOUT, Runner};
@@ -134,7 +132,7 @@ impl Runner<'_> {
                 Err(connection_lost(Some(step), 0, as_connection_error(first.cause)).into())
             }
             Some(first) if !is_timeout(&first.cause) => {
-                let second = ConnectAttempt { stage: Stage::SecondLogin, ..first };
+                let second = Attempt { stage: Stage::SecondLogin, ..first };
                 Err(ApplyError::Unreachable { attempts: vec![second] }.into())
             }
             _ => Err(no_second_connection(step).into()),
@@ -178,10 +176,10 @@ impl Runner<'_> {
                 }
                 result => result,
             };
-            let failure = match self.attempt(result, session, &spec, state)? {
-                Attempt::Committed(_) => return Ok(held),
-                Attempt::SettingRefused => None,
-                Attempt::Blocked(failure) => Some(failure),
+            let failure = match self.reply(result, session, &spec, state)? {
+                Reply::Committed(_) => return Ok(held),
+                Reply::SettingRefused => None,
+                Reply::Blocked(failure) => Some(failure),
             };
             let _ = lock_session.query_row("rollback", Deadline::after(QUERY_TIMEOUT, self.stop));
             let Some(failure) = failure else { continue };

@@ -11,7 +11,6 @@ use crate::postgres::session::Session;
 use super::Runner;
 use super::event::{Event, InProgress, StepNumber, StepsDone};
 use super::interrupt::{Interrupt, Setback};
-use super::recovery::Recovered;
 use super::state::{DatabaseState, ProgressChange};
 use super::transaction::{StepRef, TransactionSpec};
 
@@ -93,7 +92,7 @@ impl Runner<'_> {
             state.progress.of(&step.migration.name).find(|record| !record.finished).cloned()
         };
         if let Some(begun) = unfinished(state)
-            && self.recover_step(session, step, &begun, state)? == Recovered::Done
+            && self.recover_step(session, step, &begun, state)?
         {
             self.report_step(step, None);
             return Ok(());

@@ -21,32 +21,24 @@ use super::transaction::StepRef;
 /// How long a backend may take to end, or another session to build an index.
 pub(super) const STALE_BACKEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What became of a statement that had begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recovered {
-    Done,
-    NotDone,
-}
-
 impl Runner<'_> {
-    /// Finds out what became of a statement that had begun, and records it: afterwards it is done,
-    /// or never began. `step` is what stands in its place in the file now.
+    /// Finds out what became of a statement that was begun, and records that it is done or never
+    /// began. `step` is the step that has its number now. Returns whether it is done.
     pub(super) fn recover_step(
         &mut self,
         session: &Session,
         step: StepRef<'_>,
         begun: &Record,
         state: &mut DatabaseState,
-    ) -> Result<Recovered, Interrupt> {
+    ) -> Result<bool, Interrupt> {
         let completion =
             self.with_lock_session(session, step, state, |runner, _, _| {
                 match runner.recover(session, step, begun) {
-                    Ok(Recovered::Done) => (Completion::Done, Ok(())),
-                    Ok(Recovered::NotDone) => (Completion::NotDone, Ok(())),
+                    Ok(completion) => (completion, Ok(())),
                     Err(interrupt) => (Completion::Unknown, Err(interrupt)),
                 }
             })?;
-        Ok(if completion == Completion::Done { Recovered::Done } else { Recovered::NotDone })
+        Ok(completion == Completion::Done)
     }
 
     fn recover(
@@ -54,7 +46,7 @@ impl Runner<'_> {
         session: &Session,
         step: StepRef<'_>,
         begun: &Record,
-    ) -> Result<Recovered, Interrupt> {
+    ) -> Result<Completion, Interrupt> {
         self.end_stale_backend(session, step, begun)?;
         self.apply_session_settings(session, step)?;
         let state = match begun.statement.as_deref() {
@@ -64,17 +56,17 @@ impl Runner<'_> {
         };
         match state {
             CatalogState::Done => {}
-            CatalogState::NotDone => return Ok(Recovered::NotDone),
+            CatalogState::NotDone => return Ok(Completion::NotDone),
             CatalogState::HalfDone(rest) => self.finish_half_done(session, step, &rest)?,
             CatalogState::InvalidIndex(index) => {
                 self.drop_invalid_index(session, step, &index)?;
-                return Ok(Recovered::NotDone);
+                return Ok(Completion::NotDone);
             }
             CatalogState::Unknown => return Err(self.unknown_outcome(step, begun).into()),
             CatalogState::BeingBuilt(index) => return Err(index_being_built(step, index).into()),
         }
         if begun.hash == step.step.hash.as_str() {
-            return Ok(Recovered::Done);
+            return Ok(Completion::Done);
         }
         let file = step.migration.file.clone();
         let changed = ChangedStep { file, step: begun.step, position: None, done: begun.step };

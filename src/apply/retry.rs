@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::history::progress;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Session;
 use crate::process::signals::{Deadline, Signal};
@@ -30,8 +29,8 @@ impl Default for Backoff {
     }
 }
 
-/// How far an attempt at a transaction came that does not end the round.
-pub(super) enum Attempt {
+/// What came of a transaction, if it does not end the round.
+pub(super) enum Reply {
     /// Holds what the statement that wrote the last row gave back.
     Committed(Vec<Option<String>>),
     /// The server refused a setting, which is left out from now on.
@@ -78,10 +77,10 @@ impl<'a> Runner<'a> {
                 }
                 (result, _) => result,
             };
-            let failure = match self.attempt(result, session, spec, state)? {
-                Attempt::Committed(row) => return Ok(row),
-                Attempt::SettingRefused => continue,
-                Attempt::Blocked(failure) => failure,
+            let failure = match self.reply(result, session, spec, state)? {
+                Reply::Committed(row) => return Ok(row),
+                Reply::SettingRefused => continue,
+                Reply::Blocked(failure) => failure,
             };
             let reason = lock_timeout(&failure.error, blocker.as_ref(), false);
             if !self.pause_for_lock(&mut backoff, migration, reason)? {
@@ -113,21 +112,21 @@ impl<'a> Runner<'a> {
     }
 
     /// What a result means for the round.
-    pub(super) fn attempt(
+    pub(super) fn reply(
         &mut self,
         result: TransactionResult,
         session: &Session,
         spec: &TransactionSpec<'_>,
         state: &DatabaseState,
-    ) -> Result<Attempt, Interrupt> {
+    ) -> Result<Reply, Interrupt> {
         match result {
-            TransactionResult::Committed(row) => Ok(Attempt::Committed(row)),
+            TransactionResult::Committed(row) => Ok(Reply::Committed(row)),
             TransactionResult::UnsupportedSetting(setting) => {
                 self.unsupported_settings.push(setting);
-                Ok(Attempt::SettingRefused)
+                Ok(Reply::SettingRefused)
             }
             TransactionResult::Failed(failure) if is_temporary(&failure.error) => {
-                Ok(Attempt::Blocked(failure))
+                Ok(Reply::Blocked(failure))
             }
             TransactionResult::Failed(failure) => Err(ApplyError::Failed(failure).into()),
             TransactionResult::HistoryChanged => Err(Setback::HistoryChanged.into()),
@@ -169,7 +168,7 @@ impl<'a> Runner<'a> {
     ) -> ApplyError {
         let (table, role) = (&self.options.table, &self.options.target.user);
         if of_progress {
-            let statements = progress::grants_sql(table, state.progress.exists, role);
+            let statements = table.progress_grants_sql(state.progress.exists, role);
             return ApplyError::PermissionDenied { error, statements };
         }
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);

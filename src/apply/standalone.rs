@@ -1,15 +1,14 @@
 //! A statement that PostgreSQL refuses inside a transaction block, and that nothing rolls back.
 //!
 //! A second session holds the lock for it, idle in a transaction. The progress table says that the
-//! statement has begun before it is sent. So whoever starts after a crash knows of it, ends the
-//! backend that may still run it, and finds out what became of it (`recovery`).
+//! statement has begun before it is sent. So the next start after a crash knows of
+//! it, ends the backend that may still run it, and finds out what became of it (`recovery`).
 
 use std::time::{Duration, Instant};
 
-use crate::history::progress;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
-use crate::process::signals::{Deadline, Signal};
+use crate::process::signals::Deadline;
 use crate::sql::{Script, Statement};
 
 use super::blockers::{Observer, Waiting};
@@ -27,18 +26,21 @@ use super::state::{DatabaseState, ProgressChange};
 use super::transaction::{self, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
 
-/// What came of a statement that was sent, perhaps several times.
-enum Sent {
-    /// The server says that it is done.
-    Done,
-    /// The server says that it was cancelled, as this signal had us ask.
-    Cancelled(Signal),
-    /// The server says that it failed.
-    Failed(ApplyError),
-    /// The server did not say.
-    Unknown(Interrupt),
-    /// It was not sent again after it had met a lock.
-    NotSentAgain(Interrupt),
+/// Why a statement that was sent, perhaps several times, is not known to be done.
+struct NotDone {
+    interrupt: Interrupt,
+    /// `None` if the server replied with an error: then the catalogs say what is left.
+    completion: Option<Completion>,
+}
+
+impl NotDone {
+    fn failed(error: ApplyError) -> NotDone {
+        NotDone { interrupt: error.into(), completion: None }
+    }
+
+    fn with(completion: Completion) -> impl Fn(Interrupt) -> NotDone {
+        move |interrupt| NotDone { interrupt, completion: Some(completion) }
+    }
 }
 
 /// How a statement is sent.
@@ -139,12 +141,12 @@ impl Runner<'_> {
     ) -> Result<(), Interrupt> {
         let failure = |error: &ServerError, _| transaction::repair_failure(step, error);
         let sending = Sending { sql, repeats: true, failure: &failure };
-        match self.send_until_unblocked(session, step, sending, |_| Ok(())) {
-            Sent::Done => Ok(()),
-            Sent::Cancelled(signal) => Err(signal.into()),
-            Sent::Failed(error) => Err(error.into()),
-            Sent::Unknown(interrupt) | Sent::NotSentAgain(interrupt) => Err(interrupt),
-        }
+        let sent = self.send_until_unblocked(session, step, sending, |_| Ok(()));
+        sent.map_err(|not_done| match not_done.interrupt {
+            // Nothing of the step was running.
+            Interrupt::Fail(ApplyError::Stopped { signal, .. }) => signal.into(),
+            interrupt => interrupt,
+        })
     }
 
     /// What the catalogs say about a statement. Waits for an index that may be finished any moment.
@@ -208,7 +210,7 @@ impl Runner<'_> {
                 Err(Setback::HistoryChanged.into())
             }
             Some(error) if error.is("42501") => {
-                let statements = progress::grants_sql(table, true, &self.options.target.user);
+                let statements = table.progress_grants_sql(true, &self.options.target.user);
                 Err(ApplyError::PermissionDenied { error, statements }.into())
             }
             Some(error) => Err(query_failed(step, QueryError::Server(error))),
@@ -230,20 +232,26 @@ impl Runner<'_> {
         let repeats = !catalog_state::may_do_half(statement);
         let sending = Sending { sql: statement.text, repeats, failure: &failure };
         let sent = self.send_until_unblocked(session, step, sending, |runner| {
-            runner.drop_leftover_index(session, step, statement).map_err(Sent::Unknown)?;
-            runner.check_lock_held(lock_session).map_err(Sent::NotSentAgain)
+            let dropped = runner.drop_leftover_index(session, step, statement);
+            dropped.map_err(NotDone::with(Completion::Unknown))?;
+            runner.check_lock_held(lock_session).map_err(NotDone::with(Completion::NotDone))
         });
-        if matches!(sent, Sent::Done | Sent::Cancelled(_) | Sent::Failed(_)) {
+        let has_reply = sent.as_ref().err().is_none_or(|not_done| not_done.completion.is_none());
+        if has_reply {
             self.report_leftover_indexes(session, statement);
         }
         match sent {
-            Sent::Done => (Completion::Done, Ok(())),
-            Sent::Cancelled(signal) => {
-                self.failed(session, statement, stopped(signal, Some(step), true))
+            Ok(()) => (Completion::Done, Ok(())),
+            Err(NotDone { interrupt, completion: Some(completion) }) => {
+                (completion, Err(interrupt))
             }
-            Sent::Failed(error) => self.failed(session, statement, error),
-            Sent::Unknown(interrupt) => (Completion::Unknown, Err(interrupt)),
-            Sent::NotSentAgain(interrupt) => (Completion::NotDone, Err(interrupt)),
+            Err(NotDone { interrupt, completion: None }) => {
+                let has_left_nothing =
+                    never_ran(&interrupt) || self.has_left_nothing(session, statement);
+                let completion =
+                    if has_left_nothing { Completion::NotDone } else { Completion::Unknown };
+                (completion, Err(interrupt))
+            }
         }
     }
 
@@ -258,22 +266,7 @@ impl Runner<'_> {
         }
     }
 
-    /// The server says that the statement has failed; what it did before may be there.
-    fn failed(
-        &self,
-        session: &Session,
-        statement: &Statement<'_>,
-        error: ApplyError,
-    ) -> (Completion, Result<(), Interrupt>) {
-        let never_ran =
-            matches!(&error, ApplyError::Failed(failure) if failure.error.is_before_running());
-        let completion = match never_ran || self.has_left_nothing(session, statement) {
-            true => Completion::NotDone,
-            false => Completion::Unknown,
-        };
-        (completion, Err(error.into()))
-    }
-
+    /// Whether a statement that failed has left nothing behind.
     fn has_left_nothing(&self, session: &Session, statement: &Statement<'_>) -> bool {
         let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
         match inspect_once(session, statement.text, deadline).map(|inspection| inspection.state) {
@@ -296,35 +289,30 @@ impl Runner<'_> {
         session: &Session,
         step: StepRef<'_>,
         sending: Sending<'_>,
-        mut before_again: impl FnMut(&mut Self) -> Result<(), Sent>,
-    ) -> Sent {
+        mut before_again: impl FnMut(&mut Self) -> Result<(), NotDone>,
+    ) -> Result<(), NotDone> {
         let tag = tag(step.step.hash.as_str());
         let sql = format!("{tag}{}", sending.sql);
         let mut backoff = Backoff::default();
         loop {
-            let (error, blocker) = match self.send_once(session, step, &sql, &tag) {
-                Ok(None) => return Sent::Done,
-                Ok(Some(failed)) => failed,
-                Err(interrupt) => return Sent::Unknown(interrupt),
+            let sent = self.send_once(session, step, &sql, &tag);
+            let Some((error, blocker)) = sent.map_err(NotDone::with(Completion::Unknown))? else {
+                return Ok(());
             };
             if let Some(signal) = self.stop.raised().filter(|_| error.is("57014")) {
-                return Sent::Cancelled(signal);
+                return Err(NotDone::failed(stopped(signal, Some(step), true)));
             }
-            let failure = || Box::new((sending.failure)(&error, tag.chars().count()));
+            let failure = Box::new((sending.failure)(&error, tag.chars().count()));
             if !is_temporary(&error) || !sending.repeats {
-                return Sent::Failed(ApplyError::Failed(failure()));
+                return Err(NotDone::failed(ApplyError::Failed(failure)));
             }
             let reason = lock_timeout(&error, blocker.as_ref(), true);
-            match self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Sent::Failed(ApplyError::LockTimeout { failure: failure(), blocker });
-                }
-                Err(error) => return Sent::Failed(error),
+            let migration = Some(step.migration.name.as_str());
+            let has_attempt = self.pause_for_lock(&mut backoff, migration, reason);
+            if !has_attempt.map_err(NotDone::failed)? {
+                return Err(NotDone::failed(ApplyError::LockTimeout { failure, blocker }));
             }
-            if let Err(sent) = before_again(self) {
-                return sent;
-            }
+            before_again(self)?;
         }
     }
 
@@ -361,6 +349,12 @@ impl Runner<'_> {
     }
 }
 
+/// Whether the server refused the statement before any of it ran.
+fn never_ran(interrupt: &Interrupt) -> bool {
+    matches!(interrupt, Interrupt::Fail(ApplyError::Failed(failure))
+        if failure.error.is_before_running())
+}
+
 fn inspect_once(
     session: &Session,
     sql: &str,
@@ -371,10 +365,10 @@ fn inspect_once(
     let Some(statement) = script.statements().first() else {
         return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
     };
-    match catalog_state::question_sql(statement) {
+    match catalog_state::inspection_sql(statement) {
         Ok(question) => {
             let row = session.query_row(&question, deadline)?;
-            Ok(catalog_state::read(statement, row.as_deref()))
+            Ok(catalog_state::inspection(statement, row.as_deref()))
         }
         Err(state) => Ok(Inspection { state, identifying_sql }),
     }

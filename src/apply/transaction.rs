@@ -77,13 +77,7 @@ pub(super) struct StepRef<'a> {
 
 impl<'a> StepRef<'a> {
     fn pieces(&self) -> Vec<Piece<'a>> {
-        let statements = self.step.statements.clone();
-        if statements.is_empty() && self.script.statements().is_empty() {
-            // A file without a statement is sent too: it may be malformed.
-            self.script.pieces(MAX_MESSAGE)
-        } else {
-            self.script.pieces_of(statements, MAX_MESSAGE)
-        }
+        self.script.pieces(self.step.statements.clone(), MAX_MESSAGE)
     }
 }
 

@@ -96,7 +96,7 @@ impl Findings {
 
     fn layout_problem(&mut self, journal: &str, problem: &LayoutProblem) {
         let (file, position) = match problem {
-            LayoutProblem::Unrecognised => (None, None),
+            LayoutProblem::Unrecognized => (None, None),
             LayoutProblem::TwoLayouts | LayoutProblem::Journal(_) => {
                 (Some(JOURNAL.to_owned()), None)
             }

@@ -9,7 +9,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::shell_word;
-use crate::migrations::layout::{self, LayoutProblem, folder_prefix};
+use crate::migrations::folder_time::{folder_prefix, folder_time};
+use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::{Layout, MigrationSet};
 use crate::migrations::source::MigrationFolder;
 
@@ -110,7 +111,7 @@ fn next_file(folder: &MigrationFolder, name: &str, now: i64) -> Result<String, N
         return Err(NewError::Name(name.to_owned()));
     }
     let set = MigrationSet::from_folder(folder).map_err(|problems| match problems.as_slice() {
-        [LayoutProblem::Unrecognised] => NewError::Empty,
+        [LayoutProblem::Unrecognized] => NewError::Empty,
         _ => NewError::Set(problems),
     })?;
     if set.layout() != Layout::Plain {
@@ -140,7 +141,7 @@ fn next_prefix(last: &str, now: i64) -> Option<String> {
     let digits = last.split(|c: char| !c.is_ascii_digit()).next()?;
     let number = digits.parse::<i64>().ok()?;
     let next = match digits.len() {
-        14 => folder_prefix(now.max(layout::folder_time(digits)? + 1000)),
+        14 => folder_prefix(now.max(folder_time(digits)? + 1000)),
         10 if !digits.starts_with('0') => now.div_euclid(1000).max(number + 1).to_string(),
         width => format!("{:0width$}", number.checked_add(1)?),
     };
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn a_time_is_written_as_drizzle_kit_writes_it() {
         for stamped in ["19700101000000", "20000229235959", "20261122203740", "21000301000000"] {
-            assert_eq!(folder_prefix(layout::folder_time(stamped).unwrap() + 999), stamped);
+            assert_eq!(folder_prefix(folder_time(stamped).unwrap() + 999), stamped);
         }
     }
 

@@ -10,7 +10,8 @@ use crate::apply::event::{Event, StepsDone};
 use crate::apply::load::{self, Loaded};
 use crate::apply::resume;
 use crate::cli::config::Options;
-use crate::history::plan::{self, Matches, MigrationStatus, Pending, RowStatus};
+use crate::history::matching::{self, Matches, MigrationStatus, RowStatus};
+use crate::history::plan::{self, Pending};
 use crate::history::progress::Progress;
 use crate::history::table::{History, Row, Table, TableVersion};
 use crate::migrations::migration::MigrationSet;
@@ -141,7 +142,7 @@ pub fn load(
         TableVersion::V1 => applied_times(&session, &options.table, stop)?,
         _ => HashMap::new(),
     };
-    let matches = plan::match_rows(set, &history.rows);
+    let matches = matching::match_rows(set, &history.rows);
     let pending = plan::pending(set, &history.rows, &matches);
     drop(session);
     let progress = match progress {

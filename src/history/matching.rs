@@ -87,13 +87,13 @@ impl<'a> Matcher<'a> {
         for rows in by_candidate_count.into_values() {
             for has_same_hash in [own_hash, any_hash] {
                 for &(row_index, row) in &rows {
+                    if !self.matches.is_unmatched(row_index) {
+                        continue;
+                    }
                     let is_match = |&&index: &&usize| {
-                        self.matches.is_unmatched(row_index)
-                            && self.matches.is_pending(index)
-                            && self
-                                .set
-                                .get(index)
-                                .is_some_and(|migration| has_same_hash(migration, row))
+                        let migration = self.set.get(index);
+                        self.matches.is_pending(index)
+                            && migration.is_some_and(|migration| has_same_hash(migration, row))
                     };
                     let candidates = self.identities.candidates(row);
                     if let Some(&migration) = candidates.iter().find(is_match) {
@@ -142,7 +142,7 @@ impl<'a> Matcher<'a> {
             }
         }
         for (row_index, migrations) in ambiguous {
-            self.matches.set_ambiguous(&[row_index], &migrations);
+            self.matches.set_ambiguous([row_index], &migrations);
         }
         unmatched
     }
@@ -163,9 +163,7 @@ impl<'a> Matcher<'a> {
             let is_pending = |&migration: &usize| self.matches.is_pending(migration);
             let pending: Vec<usize> = candidates.iter().copied().filter(is_pending).collect();
             if rows.len() < pending.len() {
-                let row_indices: Vec<usize> =
-                    rows.iter().map(|(row_index, _)| *row_index).collect();
-                self.matches.set_ambiguous(&row_indices, &pending);
+                self.matches.set_ambiguous(rows.iter().map(|(row_index, _)| *row_index), &pending);
                 continue;
             }
             for (&migration, &(row_index, _)) in pending.iter().zip(&rows) {
@@ -220,9 +218,7 @@ impl Matches {
     pub fn edited(&self) -> Vec<(usize, usize)> {
         let edited = |(index, status): (usize, &MigrationStatus)| match status {
             MigrationStatus::Edited(row) => Some((index, *row)),
-            MigrationStatus::Applied(_) | MigrationStatus::Ambiguous | MigrationStatus::Pending => {
-                None
-            }
+            _ => None,
         };
         self.migrations.iter().enumerate().filter_map(edited).collect()
     }
@@ -255,8 +251,8 @@ impl Matches {
         self.set_row(row, RowStatus::Matched(migration));
     }
 
-    fn set_ambiguous(&mut self, rows: &[usize], migrations: &[usize]) {
-        rows.iter().for_each(|&row| self.set_row(row, RowStatus::Ambiguous));
+    fn set_ambiguous(&mut self, rows: impl IntoIterator<Item = usize>, migrations: &[usize]) {
+        rows.into_iter().for_each(|row| self.set_row(row, RowStatus::Ambiguous));
         for &migration in migrations {
             self.set_migration(migration, MigrationStatus::Ambiguous);
         }

@@ -8,11 +8,9 @@ mod tests;
 
 use serde::Serialize;
 
+use crate::history::matching::{Identities, Matches, MigrationStatus, RowStatus, match_rows};
 use crate::history::table::{self, History, NewRow, Row, TableVersion};
 use crate::migrations::migration::{Layout, MigrationSet};
-
-use super::matching::Identities;
-pub use super::matching::{Matches, MigrationStatus, RowStatus, match_rows};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Policy {
@@ -65,30 +63,13 @@ pub enum HistoryMismatch {
     /// No row records any of the migrations.
     NothingMatches { row_count: usize, migration_count: usize },
     /// These pending migrations come before the first one that was applied.
-    OlderThanHistory {
-        #[serde(rename = "migrations")]
-        pending: Vec<String>,
-        first_applied: String,
-    },
+    OlderThanHistory { migrations: Vec<String>, first_applied: String },
     /// These pending migrations may be what the unknown rows recorded.
-    PossiblyApplied {
-        #[serde(rename = "migrations")]
-        pending: Vec<String>,
-        #[serde(rename = "rows")]
-        unknown: Vec<String>,
-    },
+    PossiblyApplied { migrations: Vec<String>, rows: Vec<String> },
     /// The table of Drizzle 0.x has to be upgraded, but no migration gives these rows a name.
-    NotUpgradable {
-        #[serde(rename = "rows")]
-        unknown: Vec<String>,
-    },
-    /// `--strict` refuses these.
-    Strict {
-        #[serde(rename = "migrations")]
-        out_of_order: Vec<String>,
-        #[serde(rename = "rows")]
-        unknown: Vec<String>,
-    },
+    NotUpgradable { rows: Vec<String> },
+    /// `--strict` refuses these migrations, which are out of order, and these unknown rows.
+    Strict { migrations: Vec<String>, rows: Vec<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -221,8 +202,8 @@ impl<'a> Comparison<'a> {
                 current_hash: migration.hash.to_string(),
             })
         });
-        let edited: Vec<_> = edited.collect();
-        if edited.is_empty() { Ok(()) } else { Err(HistoryMismatch::Edited { migrations: edited }) }
+        let migrations: Vec<_> = edited.collect();
+        if migrations.is_empty() { Ok(()) } else { Err(HistoryMismatch::Edited { migrations }) }
     }
 
     /// As drizzle-orm 1.x, upgrades a table of 0.x only if every row gets a name.
@@ -230,7 +211,7 @@ impl<'a> Comparison<'a> {
         let upgrades =
             self.history.table_version == TableVersion::V0 && table::needs_name(self.set.layout());
         if upgrades && !self.unknown.is_empty() {
-            return Err(HistoryMismatch::NotUpgradable { unknown: self.labels(&self.unknown) });
+            return Err(HistoryMismatch::NotUpgradable { rows: self.labels(&self.unknown) });
         }
         Ok(())
     }
@@ -246,29 +227,29 @@ impl<'a> Comparison<'a> {
     fn check_older(&self) -> Result<(), HistoryMismatch> {
         let Some(&first_applied) = self.applied().first() else { return Ok(()) };
         let pending = self.pending.iter().map(|pending| pending.index);
-        let pending = self.names(pending.filter(|&index| index < first_applied));
-        if pending.is_empty() {
+        let migrations = self.names(pending.filter(|&index| index < first_applied));
+        if migrations.is_empty() {
             return Ok(());
         }
         let first_applied = self.names([first_applied]).concat();
-        Err(HistoryMismatch::OlderThanHistory { pending, first_applied })
+        Err(HistoryMismatch::OlderThanHistory { migrations, first_applied })
     }
 
     fn check_possibly_applied(&self) -> Result<(), HistoryMismatch> {
-        let pending = self.names(self.possibly_applied());
-        if pending.is_empty() {
+        let migrations = self.names(self.possibly_applied());
+        if migrations.is_empty() {
             return Ok(());
         }
-        Err(HistoryMismatch::PossiblyApplied { pending, unknown: self.labels(&self.unknown) })
+        Err(HistoryMismatch::PossiblyApplied { migrations, rows: self.labels(&self.unknown) })
     }
 
     fn check_strict(&self) -> Result<(), HistoryMismatch> {
         let out_of_order = self.pending.iter().filter(|pending| pending.out_of_order);
-        let out_of_order = self.names(out_of_order.map(|pending| pending.index));
-        if out_of_order.is_empty() && self.unknown.is_empty() {
+        let migrations = self.names(out_of_order.map(|pending| pending.index));
+        if migrations.is_empty() && self.unknown.is_empty() {
             return Ok(());
         }
-        Err(HistoryMismatch::Strict { out_of_order, unknown: self.labels(&self.unknown) })
+        Err(HistoryMismatch::Strict { migrations, rows: self.labels(&self.unknown) })
     }
 
     fn applied(&self) -> Vec<usize> {

@@ -4,8 +4,6 @@
 //! A row is a finished step, or a statement outside any transaction that has started: whether it
 //! finished, the next start has to find out.
 
-use std::fmt;
-
 use serde::Deserialize;
 
 use crate::history::table::{self, Table};
@@ -54,16 +52,6 @@ pub struct Progress {
     pub records: Vec<Record>,
 }
 
-/// Why the table cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadProgressTable(String);
-
-impl fmt::Display for BadProgressTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// NAMEDATALEN - 1: PostgreSQL cuts longer names, by bytes.
 const MAX_NAME_LENGTH: usize = 63;
 const SUFFIX: &str = "_progress";
@@ -93,12 +81,10 @@ pub fn select_sql(table: &Table) -> String {
     format!("select pg_catalog.json_agg(progress) from {} progress", qualified(table))
 }
 
-/// Parses the answers to [`exists_sql`] and [`select_sql`].
-pub fn parse(owned: bool, answer: &[Option<String>]) -> Result<Progress, BadProgressTable> {
+/// Parses the answers to [`exists_sql`] and [`select_sql`], or returns what is wrong with the table.
+pub fn parse(owned: bool, answer: &[Option<String>]) -> Result<Progress, serde_json::Error> {
     let mut records: Vec<Record> = match ResultRow::from(answer).at(0) {
-        Some(json) => {
-            serde_json::from_str(json).map_err(|error| BadProgressTable(error.to_string()))?
-        }
+        Some(json) => serde_json::from_str(json)?,
         None => Vec::new(),
     };
     records.sort_by(|a, b| (&a.migration, a.step).cmp(&(&b.migration, b.step)));
@@ -205,18 +191,6 @@ pub fn rename_sql(table: &Table, from: &str, to: &str) -> String {
 /// Forgets all steps of a migration.
 pub fn delete_sql(table: &Table, migration: &str) -> String {
     format!("delete from {} where migration = {}", qualified(table), quote::literal(migration))
-}
-
-/// The statements that let this role keep its progress.
-pub fn grants_sql(table: &Table, exists: bool, role: &str) -> Vec<String> {
-    let (schema, role) = (quote::ident(table.schema()), quote::ident(role));
-    let mut statements = vec![format!("grant usage, create on schema {schema} to {role};")];
-    if exists {
-        let table = qualified(table);
-        let all = "select, insert, update, delete";
-        statements.push(format!("grant {all} on {table} to {role};"));
-    }
-    statements
 }
 
 impl Progress {

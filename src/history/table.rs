@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::migrations::layout::folder_prefix;
+use crate::migrations::folder_time::folder_prefix;
 use crate::migrations::migration::{Layout, Migration};
 use crate::postgres::result::ResultRow;
 use crate::postgres::session::ResultSet;
@@ -66,13 +66,6 @@ pub struct History {
     pub in_recovery: bool,
 }
 
-/// The table is not one that Drizzle would create.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotHistoryTable {
-    /// A predicate without its subject, such as "has no column hash".
-    pub problem: String,
-}
-
 /// Where the history is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Table {
@@ -100,7 +93,7 @@ impl Table {
         &self.name
     }
 
-    fn qualified(&self) -> String {
+    pub(super) fn qualified(&self) -> String {
         format!("{}.{}", quote::ident(&self.schema), quote::ident(&self.name))
     }
 
@@ -127,16 +120,17 @@ impl Table {
         format!("select {}", table_exists_sql(&self.schema, &self.name))
     }
 
-    /// Parses the answer to [`Table::select_sql`].
-    pub fn parse(&self, answer: &[ResultSet]) -> Result<History, NotHistoryTable> {
+    /// Parses the answer to [`Table::select_sql`]. The error says of the table why it is not one
+    /// that Drizzle would create, such as "has no column hash".
+    pub fn parse(&self, answer: &[ResultSet]) -> Result<History, String> {
         let [in_recovery, table] = answer else {
-            return Err(NotHistoryTable { problem: "cannot be read".to_owned() });
+            return Err("cannot be read".to_owned());
         };
         let has_column = |name: &str| table.columns.iter().any(|column| column == name);
         if let Some(missing) =
             ["id", "hash", "created_at", "xmin"].iter().find(|name| !has_column(name))
         {
-            return Err(NotHistoryTable { problem: format!("has no column {missing}") });
+            return Err(format!("has no column {missing}"));
         }
         let mut rows = ResultRow::all(table).map(parse_row).collect::<Result<Vec<Row>, _>>()?;
         rows.sort_by_key(|row| row.id);
@@ -195,7 +189,7 @@ impl Table {
 
     /// The statements that a new row needs first: they create the table as Drizzle does or, where
     /// rows need a name, upgrade a table of 0.x as drizzle-orm 1.x does. `names` are those that the
-    /// rows of the history get, from [`Matches::row_names`](super::plan::Matches::row_names).
+    /// rows of the history get, from [`Matches::row_names`](super::matching::Matches::row_names).
     pub fn create_or_upgrade_sql(
         &self,
         history: &History,
@@ -277,73 +271,6 @@ impl Table {
              lateral (select id, applied_at as applied from {}) known where applied is not null",
             self.qualified()
         )
-    }
-
-    /// Reads what else an INSERT needs: USAGE on the sequences in the default of `id` (an identity
-    /// column needs none), and a policy if row security is active.
-    pub fn missing_privileges_sql(&self) -> String {
-        let table = quote::literal(&self.qualified());
-        format!(
-            "select pg_catalog.string_agg(distinct pg_catalog.format('%I.%I', place.nspname, \
-             sequence.relname), ', '), pg_catalog.row_security_active({table}) \
-             from pg_catalog.pg_attribute \
-             join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum \
-             join pg_catalog.pg_depend on pg_depend.objid = pg_attrdef.oid \
-             and classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
-             and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-             join pg_catalog.pg_class sequence on sequence.oid = refobjid and relkind = 'S' \
-             join pg_catalog.pg_namespace place on place.oid = sequence.relnamespace \
-             where attname = 'id' and attrelid = {table}::pg_catalog.regclass"
-        )
-    }
-
-    /// The statements that let this role apply migrations: `upgrade` is what the table needs first,
-    /// `missing` the answer to [`Table::missing_privileges_sql`], if there is one.
-    pub fn grants_sql(
-        &self,
-        version: TableVersion,
-        upgrade: &[String],
-        missing: &[Option<String>],
-        role: &str,
-    ) -> Vec<String> {
-        let (schema, grantee) = (quote::ident(&self.schema), quote::ident(role));
-        let create = format!("grant usage, create on schema {schema} to {grantee};");
-        match version {
-            // Not `authorization`: that takes a superuser, or a member of the role.
-            TableVersion::NoSchema => vec![format!("create schema {schema};"), create],
-            TableVersion::NoTable => vec![create],
-            TableVersion::V0 | TableVersion::V1 => {
-                let mut statements: Vec<String> =
-                    upgrade.iter().map(|statement| format!("{statement};")).collect();
-                statements.extend(self.read_grants_sql(role));
-                statements.push(format!("grant insert on {} to {grantee};", self.qualified()));
-                let missing = ResultRow::from(missing);
-                if let Some(sequences) = missing.at(0) {
-                    statements.push(format!("grant usage on sequence {sequences} to {grantee};"));
-                }
-                if missing.at(1) == Some("t") {
-                    statements.push(format!(
-                        "create policy {grantee} on {} to {grantee} using (true) with check (true);",
-                        self.qualified()
-                    ));
-                }
-                statements
-            }
-        }
-    }
-
-    /// The statement that lets this role run [`Table::lock_sql`].
-    pub fn lock_grant_sql(&self, role: &str) -> String {
-        format!("grant update on {} to {};", self.qualified(), quote::ident(role))
-    }
-
-    /// The statements that let this role read the history.
-    pub fn read_grants_sql(&self, role: &str) -> Vec<String> {
-        let role = quote::ident(role);
-        vec![
-            format!("grant usage on schema {} to {role};", quote::ident(&self.schema)),
-            format!("grant select on {} to {role};", self.qualified()),
-        ]
     }
 }
 
@@ -468,122 +395,18 @@ pub fn row_name(migration: &Migration, layout: Layout) -> String {
     }
 }
 
-fn parse_row(row: ResultRow<'_>) -> Result<Row, NotHistoryTable> {
-    let problem = |problem: &str| NotHistoryTable { problem: problem.to_owned() };
-    let created_at = row.text("created_at").map(|text| {
-        text.parse().map_err(|_| problem("has a created_at that is not a whole number"))
-    });
+fn parse_row(row: ResultRow<'_>) -> Result<Row, &'static str> {
+    let id = row.text("id").and_then(|text| text.parse().ok());
+    let created_at = row.text("created_at").map(str::parse).transpose();
+    let xmin = row.text("xmin").and_then(|text| text.parse().ok());
     Ok(Row {
-        id: row
-            .text("id")
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| problem("has an id that is not a whole number"))?,
-        hash: row.text("hash").ok_or_else(|| problem("has a row without a hash"))?.to_owned(),
-        created_at: created_at.transpose()?,
+        id: id.ok_or("has an id that is not a whole number")?,
+        hash: row.text("hash").ok_or("has a row without a hash")?.to_owned(),
+        created_at: created_at.map_err(|_| "has a created_at that is not a whole number")?,
         name: row.text("name").map(str::to_owned),
-        xmin: Some(
-            row.text("xmin")
-                .and_then(|text| text.parse().ok())
-                .ok_or_else(|| problem("has a row without a version"))?,
-        ),
+        xmin: Some(xmin.ok_or("has a row without a version")?),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(columns: &[&str], rows: &[&[Option<&str>]]) -> [ResultSet; 2] {
-        let owned =
-            |row: &&[Option<&str>]| row.iter().map(|text| text.map(str::to_owned)).collect();
-        let in_recovery =
-            ResultSet { columns: vec![String::new()], rows: vec![vec![Some("f".to_owned())]] };
-        let columns = columns.iter().map(ToString::to_string).collect();
-        [in_recovery, ResultSet { columns, rows: rows.iter().map(owned).collect() }]
-    }
-
-    fn table() -> Table {
-        Table::new("drizzle", "__drizzle_migrations")
-    }
-
-    #[test]
-    fn columns_may_come_in_any_order() {
-        let rows: [&[_]; 2] = [
-            &[Some("731"), Some("2"), Some("b"), None],
-            &[Some("730"), Some("1"), Some("a"), Some("5")],
-        ];
-        let columns = ["xmin", "id", "hash", "created_at"];
-        let history = table().parse(&answer(&columns, &rows)).unwrap();
-        assert_eq!(history.table_version, TableVersion::V0);
-        let seen = history.rows.iter().map(|row| (row.id, row.created_at, row.xmin));
-        assert_eq!(seen.collect::<Vec<_>>(), [(1, Some(5), Some(730)), (2, None, Some(731))]);
-
-        let columns = ["name", "applied_at", "hash", "id", "created_at", "xmin"];
-        let row: &[_] = &[Some("x"), None, Some("a"), Some("1"), Some("5"), Some("730")];
-        let history = table().parse(&answer(&columns, &[row])).unwrap();
-        assert_eq!(history.table_version, TableVersion::V1);
-        assert_eq!(history.rows[0].name.as_deref(), Some("x"));
-    }
-
-    #[test]
-    fn a_row_of_unknown_version_never_passes_the_guard() {
-        let rows: [&[_]; 2] = [
-            &[Some("730"), Some("1"), Some("a"), Some("5"), None],
-            &[Some("731"), Some("2"), Some("b"), Some("6"), None],
-        ];
-        let columns = ["xmin", "id", "hash", "created_at", "name"];
-        let mut history = table().parse(&answer(&columns, &rows)).unwrap();
-        history.rows[1].xmin = None;
-        assert!(history.needs_reload());
-        assert!(table().is_unchanged_sql(&history).ends_with("= '{730,null}'"));
-    }
-
-    #[test]
-    fn an_empty_table_has_a_version() {
-        let none = answer(&["xmin", "id", "hash", "created_at", "name"], &[]);
-        let history = table().parse(&none).unwrap();
-        assert_eq!((history.table_version, history.rows), (TableVersion::V1, vec![]));
-    }
-
-    #[test]
-    fn a_row_that_drizzle_would_not_write_is_an_error() {
-        for (row, problem) in [
-            ([None, Some("a"), Some("5"), Some("730")], "has an id that is not a whole number"),
-            (
-                [Some("x"), Some("a"), Some("5"), Some("730")],
-                "has an id that is not a whole number",
-            ),
-            ([Some("1"), None, Some("5"), Some("730")], "has a row without a hash"),
-            (
-                [Some("1"), Some("a"), Some("5.5"), Some("730")],
-                "has a created_at that is not a whole number",
-            ),
-        ] {
-            let rows = answer(&["id", "hash", "created_at", "xmin"], &[&row]);
-            assert_eq!(table().parse(&rows).unwrap_err().problem, problem);
-        }
-    }
-
-    #[test]
-    fn a_table_without_drizzles_columns_is_an_error() {
-        let error = table().parse(&answer(&["id", "tag"], &[])).unwrap_err();
-        assert_eq!(error.problem, "has no column hash");
-    }
-
-    #[test]
-    fn a_migration_of_0x_gets_the_name_that_drizzle_kit_up_gives_it() {
-        let migration = Migration::new("0003_add_tags", "", Some(1_795_370_487_999), vec![]);
-        assert_eq!(row_name(&migration, Layout::Drizzle0), "20261122180127_add_tags");
-        let migration = Migration::new("20261122180127_x", "", Some(0), vec![]);
-        assert_eq!(row_name(&migration, Layout::Drizzle1), "20261122180127_x");
-    }
-
-    #[test]
-    fn names_are_quoted_in_sql() {
-        let table = Table::new(r#"a"b"#, "c'd");
-        let migration = Migration::new("it's", "", None, vec![]);
-        let sql = table.insert_sql(&NewRow::new(&migration, Layout::Plain), TableVersion::V1);
-        assert!(sql.contains(r#""a""b"."c'd""#) && sql.contains("'it''s'"), "{sql}");
-        assert!(table.select_sql().contains(r#"from "a""b"."c'd""#));
-    }
-}
+mod tests;

@@ -54,13 +54,6 @@ pub struct Migration {
     other_line_ends: OnceCell<[Hash; 2]>,
 }
 
-/// Why a file cannot be sent to the server. Offsets are in bytes, from 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotText {
-    InvalidUtf8 { offset: usize },
-    Nul { offset: usize },
-}
-
 impl Migration {
     pub fn new(
         name: impl Into<String>,
@@ -102,39 +95,25 @@ impl Migration {
     pub fn content(&self) -> &[u8] {
         &self.content
     }
-
-    /// The content as text that can be sent to the server.
-    pub fn sql(&self) -> Result<&str, NotText> {
-        let text = std::str::from_utf8(&self.content)
-            .map_err(|error| NotText::InvalidUtf8 { offset: error.valid_up_to() })?;
-        match text.find('\0') {
-            Some(offset) => Err(NotText::Nul { offset }),
-            None => Ok(text),
-        }
-    }
 }
 
 fn with_lf(bytes: &[u8]) -> Vec<u8> {
     let mut lf = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.iter().peekable();
-    while let Some(&byte) = rest.next() {
-        if byte == b'\r' && rest.peek() == Some(&&b'\n') {
-            continue;
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_suffix(b"\r\n") {
+            Some(text) => {
+                lf.extend_from_slice(text);
+                lf.push(b'\n');
+            }
+            None => lf.extend_from_slice(line),
         }
-        lf.push(byte);
     }
     lf
 }
 
 fn with_crlf(lf: &[u8]) -> Vec<u8> {
-    let mut crlf = Vec::with_capacity(lf.len() + lf.len() / 16);
-    for &byte in lf {
-        if byte == b'\n' {
-            crlf.push(b'\r');
-        }
-        crlf.push(byte);
-    }
-    crlf
+    let lines: Vec<_> = lf.split(|&byte| byte == b'\n').collect();
+    lines.join(&b"\r\n"[..])
 }
 
 /// The layout of a migrations folder, which decides what identifies a migration.
@@ -225,13 +204,6 @@ mod tests {
         }
         assert!(!migration(lf).matches_hash(Hash::of(mixed).as_str()), "only all-LF and all-CRLF");
         assert!(!migration(lf).matches_hash(Hash::of(b"a\nb").as_str()));
-    }
-
-    #[test]
-    fn a_file_that_is_not_text_is_refused_with_the_offset() {
-        assert_eq!(migration(b"ab\xff").sql(), Err(NotText::InvalidUtf8 { offset: 2 }));
-        assert_eq!(migration(b"a\0").sql(), Err(NotText::Nul { offset: 1 }));
-        assert_eq!(migration(b"select 1").sql(), Ok("select 1"));
     }
 
     #[test]

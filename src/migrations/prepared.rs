@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::migrations::migration::{Migration, NotText};
+use crate::migrations::migration::Migration;
 use crate::migrations::steps::Steps;
 use crate::sql::{Kind, LineColumn, Script};
 
@@ -42,15 +42,6 @@ pub enum Reason {
     PsqlCommand(String),
     /// Setting this changes how the server reads SQL that is parsed already.
     ChangesLexing(&'static str),
-}
-
-impl From<NotText> for Reason {
-    fn from(not_text: NotText) -> Reason {
-        match not_text {
-            NotText::InvalidUtf8 { offset } => Reason::NotUtf8 { offset },
-            NotText::Nul { offset } => Reason::HasNul { offset },
-        }
-    }
 }
 
 impl Reason {
@@ -120,12 +111,24 @@ pub fn prepare<'a>(
     if not_runnable.is_empty() { Ok(prepared) } else { Err(not_runnable) }
 }
 
+impl Migration {
+    /// The content as text that can be sent to the server.
+    pub fn sql(&self) -> Result<&str, Reason> {
+        let text = std::str::from_utf8(self.content())
+            .map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
+        match text.find('\0') {
+            Some(offset) => Err(Reason::HasNul { offset }),
+            None => Ok(text),
+        }
+    }
+}
+
 impl PreparedMigration<'_> {
     /// Fails with the first reason.
     pub fn parse(migration: &Migration) -> Result<PreparedMigration<'_>, NotRunnable> {
         let not_runnable =
             |position, reason| NotRunnable { file: migration.file.clone(), position, reason };
-        let text = migration.sql().map_err(|not_text| not_runnable(None, not_text.into()))?;
+        let text = migration.sql().map_err(|reason| not_runnable(None, reason))?;
         let script = Script::parse(text);
         let steps = Steps::split(&script);
         let first_reason = reasons(text, &script, &steps).next();
@@ -171,6 +174,13 @@ mod tests {
 
     fn at(line: usize, column: usize, reason: Reason) -> Option<(LineColumn, Reason)> {
         Some((LineColumn { line, column }, reason))
+    }
+
+    #[test]
+    fn a_file_that_is_not_text_is_refused_with_the_offset() {
+        assert_eq!(migration(b"ab\xff").sql(), Err(Reason::NotUtf8 { offset: 2 }));
+        assert_eq!(migration(b"a\0").sql(), Err(Reason::HasNul { offset: 1 }));
+        assert_eq!(migration(b"select 1").sql(), Ok("select 1"));
     }
 
     #[test]

@@ -23,15 +23,6 @@ pub struct MigrationFolder {
     pub has_meta: bool,
 }
 
-impl From<Files> for MigrationFolder {
-    fn from(files: Files) -> MigrationFolder {
-        let is_in_meta =
-            |path: &String| path.strip_prefix(META).is_some_and(|rest| rest.starts_with('/'));
-        let has_meta = files.keys().any(is_in_meta);
-        MigrationFolder { files, has_meta }
-    }
-}
-
 #[derive(RustEmbed)]
 #[folder = "$EMBEDDED_MIGRATIONS"]
 #[include = "*.sql"]
@@ -100,12 +91,11 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
     let files: Files = Embedded::iter()
         .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data)))
         .collect();
-    let mut folder = MigrationFolder::from(files);
     // Of `meta`, only the journal is embedded.
-    folder.has_meta |= env!("EMBEDDED_META") == "true";
-    match folder.files.is_empty() && !folder.has_meta {
+    let has_meta = env!("EMBEDDED_META") == "true";
+    match files.is_empty() && !has_meta {
         true => Err(Unreadable::NothingEmbedded),
-        false => Ok(folder),
+        false => Ok(MigrationFolder { files, has_meta }),
     }
 }
 
@@ -164,6 +154,16 @@ pub fn may_be_unreadable(inside: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// For the tests of every module: the folder `meta` is there if a file is in it.
+    impl From<Files> for MigrationFolder {
+        fn from(files: Files) -> MigrationFolder {
+            let is_in_meta =
+                |path: &String| path.strip_prefix(META).is_some_and(|rest| rest.starts_with('/'));
+            let has_meta = files.keys().any(is_in_meta);
+            MigrationFolder { files, has_meta }
+        }
+    }
 
     #[test]
     fn only_a_path_that_cannot_hold_a_migration_may_be_unreadable() {

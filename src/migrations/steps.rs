@@ -77,7 +77,7 @@ impl Steps {
     }
 
     /// Splits a script as if it had no directive.
-    pub fn without_directive(script: &Script<'_>) -> Steps {
+    fn without_directive(script: &Script<'_>) -> Steps {
         Splitter::new(script, None).split()
     }
 
@@ -99,15 +99,11 @@ impl Steps {
         let must_be_first = modes.isolation.is_some() || modes.deferrable.is_some();
         modes.read_only || (must_be_first && !self.steps.iter().any(is_first))
     }
-
-    pub fn is_split(&self) -> bool {
-        self.steps.len() > 1
-    }
 }
 
 impl Step {
     /// A step after all statements, which only writes the history row.
-    pub fn record_only(script: &Script<'_>) -> Step {
+    fn record_only(script: &Script<'_>) -> Step {
         let end = script.statements().len();
         let hash = Hash::of(b"");
         Step { statements: end..end, outside_transaction: None, modes: Modes::default(), hash }

@@ -140,9 +140,8 @@ fn apply_error_text(run: &RunFailure) -> String {
         ),
         ApplyError::HistoryMismatch(mismatch) => mismatch::text(mismatch, nothing_ran),
         ApplyError::NotHistoryTable { table, problem } => format!(
-            "the table {table} is not a history table of Drizzle: it {}; {nothing_ran}. Name the \
-             right table with --schema and --table",
-            problem.problem
+            "the table {table} is not a history table of Drizzle: it {problem}; {nothing_ran}. \
+             Name the right table with --schema and --table"
         ),
         ApplyError::Unreachable { attempts } => unreachable_text(attempts),
         ApplyError::ReadOnly => {

@@ -23,39 +23,39 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
             plural(*row_count, "row"),
             plural(*migration_count, "migration")
         ),
-        HistoryMismatch::OlderThanHistory { pending, first_applied } => {
-            let last = pending.last().map(String::as_str).unwrap_or_default();
-            let them = if pending.len() == 1 { "it" } else { "them" };
+        HistoryMismatch::OlderThanHistory { migrations, first_applied } => {
+            let last = migrations.last().map(String::as_str).unwrap_or_default();
+            let them = if migrations.len() == 1 { "it" } else { "them" };
             format!(
                 "{} {} older than {first_applied}, the first migration in the history; \
                  {nothing_ran}. Run `premigrate baseline --through {}` to record {them} as applied, \
                  or set --apply-older to run {them}",
-                pending.join(", "),
-                is_or_are(pending.len()),
+                migrations.join(", "),
+                is_or_are(migrations.len()),
                 shell_word(last)
             )
         }
-        HistoryMismatch::PossiblyApplied { pending, unknown } => format!(
+        HistoryMismatch::PossiblyApplied { migrations, rows } => format!(
             "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
              `premigrate accept NAME` for a migration that was applied; its old row can then be \
              deleted. To run everything that is pending, set --apply-older",
-            pending.join(" or "),
-            unknown.join(" or "),
+            migrations.join(" or "),
+            rows.join(" or "),
         ),
-        HistoryMismatch::NotUpgradable { unknown } => format!(
+        HistoryMismatch::NotUpgradable { rows } => format!(
             "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
              migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
              Restore the migrations of these rows. If they were squashed or replaced, delete the \
              rows, and record what replaces them with `premigrate baseline`",
-            unknown.join(", ")
+            rows.join(", ")
         ),
-        HistoryMismatch::Strict { out_of_order, unknown } => {
+        HistoryMismatch::Strict { migrations, rows } => {
             let mut reasons = Vec::new();
-            if !out_of_order.is_empty() {
-                reasons.push(format!("{} out of order", out_of_order.join(", ")));
+            if !migrations.is_empty() {
+                reasons.push(format!("{} out of order", migrations.join(", ")));
             }
-            if !unknown.is_empty() {
-                reasons.push(format!("{} not in this set", unknown.join(", ")));
+            if !rows.is_empty() {
+                reasons.push(format!("{} not in this set", rows.join(", ")));
             }
             format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
         }

@@ -1,5 +1,7 @@
 //! That every event and error becomes an object with a code. What serde cannot write is found here.
 
+mod documented;
+
 use std::io;
 use std::time::Duration;
 
@@ -14,9 +16,10 @@ use crate::apply::event::{
 use crate::apply::failure::{Advice, Broken, Excerpt, Failure, Phase};
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
+use crate::commands::new::NewError;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
-use crate::history::table::{NotHistoryTable, Table};
+use crate::history::table::Table;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
@@ -168,10 +171,13 @@ fn mismatches() -> Vec<HistoryMismatch> {
         HistoryMismatch::Edited { migrations: vec![edited] },
         HistoryMismatch::Ambiguous { rows: rows(), migrations: names() },
         HistoryMismatch::NothingMatches { row_count: 2, migration_count: 3 },
-        HistoryMismatch::OlderThanHistory { pending: names(), first_applied: "0002_c".to_owned() },
-        HistoryMismatch::PossiblyApplied { pending: vec![name()], unknown: rows() },
-        HistoryMismatch::NotUpgradable { unknown: rows() },
-        HistoryMismatch::Strict { out_of_order: names(), unknown: rows() },
+        HistoryMismatch::OlderThanHistory {
+            migrations: names(),
+            first_applied: "0002_c".to_owned(),
+        },
+        HistoryMismatch::PossiblyApplied { migrations: vec![name()], rows: rows() },
+        HistoryMismatch::NotUpgradable { rows: rows() },
+        HistoryMismatch::Strict { migrations: names(), rows: rows() },
     ]
 }
 
@@ -208,7 +214,7 @@ fn apply_errors() -> Vec<ApplyError> {
     };
     let (migration, pid, index) = (name(), "7".to_owned(), "i".to_owned());
     let grant = "grant create on schema drizzle to app;".to_owned();
-    let problem = NotHistoryTable { problem: "has no column hash".to_owned() };
+    let problem = "has no column hash".to_owned();
     let mut errors = vec![
         ApplyError::NotRunnable { migrations: vec![not_runnable] },
         ApplyError::NotHistoryTable { table: table.clone(), problem },
@@ -248,7 +254,7 @@ fn apply_errors() -> Vec<ApplyError> {
 
 fn errors() -> Vec<Error> {
     let reason = ExecError { error: io::ErrorKind::NotFound.into(), hint: None };
-    let problems = vec![LayoutProblem::Unrecognised];
+    let problems = vec![LayoutProblem::Unrecognized];
     let error = io::ErrorKind::NotFound.into();
     let mut errors = vec![
         Error::Usage(UsageError::NoApp),
@@ -256,6 +262,7 @@ fn errors() -> Vec<Error> {
         Error::Unreadable(Unreadable::NothingEmbedded),
         Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
         Error::InvalidSet { origin: Origin::Executable, problems },
+        Error::New(NewError::Empty),
         Error::Signals(io::ErrorKind::NotFound.into()),
         Error::App { program: "node".to_owned(), reason },
     ];

@@ -242,9 +242,9 @@ fn quoted_end(bytes: &[u8], mut at: usize, quote: u8, backslash_escapes: bool) -
     }
 }
 
-/// `$$` or `$tag$`. The tag is an identifier without `$`, so `$1$` is not one.
-fn dollar_tag(rest: &str) -> Option<&str> {
-    let after = tail(rest.as_bytes(), 1);
+/// `$$` or `$tag$` at the start. The tag is an identifier without `$`, so `$1$` is not one.
+pub(super) fn dollar_tag(rest: &str) -> Option<&str> {
+    let after = rest.strip_prefix('$')?.as_bytes();
     let length = match after.first() {
         Some(&byte) if is_word_start(byte) => run(after, is_word_part),
         _ => 0,

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::lexer::dollar_tag;
+
 const MASK: &str = "***";
 
 /// Masks the literal after `PASSWORD`, the value of `password=`, and the password in a URL. Newlines
@@ -23,7 +25,7 @@ pub fn passwords(text: &str) -> Cow<'_, str> {
     if done == 0 {
         return Cow::Borrowed(text);
     }
-    masked.push_str(slice(text, done, text.len()));
+    masked.push_str(tail(text, done));
     Cow::Owned(masked)
 }
 
@@ -53,13 +55,19 @@ fn next_password(text: &str, from: usize) -> Option<Span<'_>> {
 
 /// The literal after the word `password`, or the value in a connection string.
 fn after_word(text: &str, at: usize) -> Option<Span<'_>> {
-    let rest = slice(text, at, text.len());
-    if rest.starts_with('\'') && ends_argument(text, at) {
-        return literal(text, next_argument(text, at)?);
+    let rest = tail(text, at);
+    if rest.starts_with('\'') {
+        // These quotes may end an argument, and the next one is the password.
+        let separator = skip_space(text, skip_quotes(text, at));
+        match tail(text, separator).chars().next() {
+            Some(',') => return literal(text, skip_space(text, separator + 1)),
+            Some(')') => return None,
+            _ => {}
+        }
     }
     let at = at + usize::from(rest.starts_with('"'));
     let spaced = skip_space(text, at);
-    let next = slice(text, spaced, text.len());
+    let next = tail(text, spaced);
     if let Some(value) = next.strip_prefix(':').filter(|_| rest.starts_with('"')) {
         return json_string(text, text.len() - value.len());
     }
@@ -68,43 +76,33 @@ fn after_word(text: &str, at: usize) -> Option<Span<'_>> {
     }
     let has_equals = next.starts_with('=');
     let has_to = next.get(..3).is_some_and(|word| word.trim_end().eq_ignore_ascii_case("to"));
-    let value = match (has_equals, has_to) {
-        (true, _) => skip_space(text, spaced + 1),
-        (false, true) => skip_space(text, spaced + 2),
-        (false, false) => spaced,
+    let operator_length = if has_equals {
+        "=".len()
+    } else if has_to {
+        "to".len()
+    } else {
+        0
     };
+    let value = skip_space(text, spaced + operator_length);
     if let Some(span) = literal(text, value) {
         return Some(span);
     }
     // An unquoted value, as in a connection string. With spaces it is likely to compare two columns.
     let is_bare = has_equals && value == at + 1;
-    let length =
-        slice(text, value, text.len()).find(|c: char| c.is_whitespace() || "'\"&;)".contains(c));
+    let length = tail(text, value).find(|c: char| c.is_whitespace() || "'\"&;)".contains(c));
     let end = length.map_or(text.len(), |length| value + length);
     (is_bare && end > value).then_some(Span { start: value, end, terminator: "" })
 }
 
-/// Whether the quotes at this offset end an argument, rather than begin a literal.
-fn ends_argument(text: &str, at: usize) -> bool {
-    let next = skip_space(text, skip_quotes(text, at));
-    slice(text, next, text.len()).starts_with([',', ')'])
-}
-
-/// The start of the argument after the one whose closing quotes are at this offset.
-fn next_argument(text: &str, at: usize) -> Option<usize> {
-    let comma = skip_space(text, skip_quotes(text, at));
-    slice(text, comma, text.len()).starts_with(',').then(|| skip_space(text, comma + 1))
-}
-
 fn skip_quotes(text: &str, at: usize) -> usize {
-    let rest = slice(text, at, text.len());
+    let rest = tail(text, at);
     at + rest.len() - rest.trim_start_matches('\'').len()
 }
 
 /// The JSON string after a colon.
 fn json_string(text: &str, at: usize) -> Option<Span<'_>> {
     let opening = skip_space(text, at);
-    let inner = slice(text, opening, text.len()).strip_prefix('"')?;
+    let inner = tail(text, opening).strip_prefix('"')?;
     let start = opening + 1;
     let mut chars = inner.char_indices();
     let end = loop {
@@ -128,35 +126,35 @@ fn is_placeholder(rest: &str) -> bool {
 /// All arguments of `format`, since any of them may be the password: from the end of its literal to
 /// the end of the statement.
 fn format_arguments(text: &str, at: usize) -> Option<Span<'_>> {
-    let start = skip_quotes(text, at + slice(text, at, text.len()).find('\'')?);
-    let length = slice(text, start, text.len()).find(';');
+    let start = skip_quotes(text, at + tail(text, at).find('\'')?);
+    let length = tail(text, start).find(';');
     Some(Span { start, end: length.map_or(text.len(), |length| start + length), terminator: "" })
 }
 
 /// The content of the literal that begins at this offset.
 fn literal(text: &str, value: usize) -> Option<Span<'_>> {
-    let rest = slice(text, value, text.len());
+    let rest = tail(text, value);
     let prefix = ["e", "n", "u&"].into_iter().find(|prefix| {
         rest.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            && slice(rest, prefix.len(), rest.len()).starts_with('\'')
+            && tail(rest, prefix.len()).starts_with('\'')
     });
     let opening = value + prefix.map_or(0, str::len);
-    let rest = slice(text, opening, text.len());
+    let rest = tail(text, opening);
     if rest.starts_with('\'') {
         return Some(quoted(text, opening, prefix == Some("e")));
     }
     let tag = dollar_tag(rest)?;
     let start = opening + tag.len();
-    let length = slice(text, start, text.len()).find(tag);
+    let length = tail(text, start).find(tag);
     let end = length.map_or(text.len(), |length| start + length);
     Some(Span { start, end, terminator: if length.is_some() { "" } else { tag } })
 }
 
 /// The content between single quotes. Inside another literal, each quote is doubled.
 fn quoted(text: &str, opening: usize, has_escapes: bool) -> Span<'_> {
-    let rest = slice(text, opening, text.len());
+    let rest = tail(text, opening);
     let run = rest.len() - rest.trim_start_matches('\'').len();
-    let next = slice(rest, run, rest.len()).chars().next();
+    let next = tail(rest, run).chars().next();
     let is_empty = next.is_none_or(|c| c.is_whitespace() || ",;)".contains(c));
     // An odd run opens a literal with one quote; the rest of it are quotes in the content. An even
     // run is an empty literal, or opens one inside another literal.
@@ -170,7 +168,7 @@ fn quoted(text: &str, opening: usize, has_escapes: bool) -> Span<'_> {
     let start = opening + quotes;
     let mut at = start;
     loop {
-        let rest = slice(text, at, text.len());
+        let rest = tail(text, at);
         let Some(c) = rest.chars().next() else {
             let terminator = if quotes == 1 { "'" } else { "''" };
             return Span { start, end: text.len(), terminator };
@@ -195,21 +193,13 @@ fn quoted(text: &str, opening: usize, has_escapes: bool) -> Span<'_> {
 /// The start of the content that continues a literal after a newline.
 fn continuation(text: &str, at: usize) -> Option<usize> {
     let next = skip_space(text, at);
-    let continues =
-        slice(text, at, next).contains('\n') && slice(text, next, text.len()).starts_with('\'');
+    let continues = slice(text, at, next).contains('\n') && tail(text, next).starts_with('\'');
     continues.then_some(next + 1)
-}
-
-/// `$$` or `$tag$`.
-fn dollar_tag(rest: &str) -> Option<&str> {
-    let inner = rest.strip_prefix('$')?;
-    let length = inner.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
-    slice(inner, length, inner.len()).starts_with('$').then(|| slice(rest, 0, length + 2))
 }
 
 /// The offset after white space and comments.
 fn skip_space(text: &str, at: usize) -> usize {
-    let rest = slice(text, at, text.len());
+    let rest = tail(text, at);
     let trimmed = rest.trim_start();
     let at = at + rest.len() - trimmed.len();
     let comment = if trimmed.starts_with("--") {
@@ -224,12 +214,16 @@ fn skip_space(text: &str, at: usize) -> usize {
 
 /// The password in `user:password@host`.
 fn in_url(text: &str, at: usize) -> Option<Span<'_>> {
-    let rest = slice(text, at, text.len());
+    let rest = tail(text, at);
     let length = rest.find(|c: char| c.is_whitespace() || "'\"<>".contains(c));
     let rest = slice(rest, 0, length.unwrap_or(rest.len()));
     let end = rest.rfind('@')?;
     let start = slice(rest, 0, end).find(':')? + 1;
     Some(Span { start: at + start, end: at + end, terminator: "" })
+}
+
+fn tail(text: &str, start: usize) -> &str {
+    text.get(start..).unwrap_or_default()
 }
 
 fn slice(text: &str, start: usize, end: usize) -> &str {
@@ -253,6 +247,7 @@ mod tests {
             ("password U&'s' b", "password U&'***' b"),
             ("password $$s'$$ b", "password $$***$$ b"),
             ("password $a$s$$s$a$ b", "password $a$***$a$ b"),
+            ("password $€$s$€$ b", "password $€$***$€$ b"),
             ("password 's'\n  's' b", "password '***\n' b"),
             ("password /* it */ 's' -- b", "password /* it */ '***' -- b"),
             ("password -- it\n's' b", "password -- it\n'***' b"),

@@ -7,8 +7,7 @@ use std::ops::Range;
 
 use super::lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
 use super::redact;
-use super::statement_kind::{self, Kind};
-use super::statement_target::{self, Change, Index, Modes, SetStatement};
+use super::statement_kind::{Kind, classify, is_routine};
 
 const BOM: char = '\u{feff}';
 
@@ -56,53 +55,6 @@ impl Statement<'_> {
         let line: String = self.text.lines().next().unwrap_or_default().chars().take(60).collect();
         redact::passwords(&line).into_owned()
     }
-
-    /// The tables or schemas that the statement creates, alters, drops or writes to.
-    pub fn changes(&self) -> Vec<Change> {
-        statement_target::changes(self.text)
-    }
-
-    /// For [`Kind::Setting`].
-    pub fn set_statement(&self) -> Option<SetStatement> {
-        statement_target::set_statement(self.text)
-    }
-
-    /// The value that [`Kind::AddEnumValue`] adds, in quotes.
-    pub fn enum_value(&self) -> Option<&str> {
-        statement_target::enum_value(self.text)
-    }
-
-    /// For [`Kind::SetTransaction`] and [`Kind::Begin`].
-    pub fn modes(&self) -> Modes {
-        statement_target::modes(self.text)
-    }
-
-    /// Whether a [`Kind::Commit`] also begins a new transaction: `AND CHAIN`.
-    pub fn chains(&self) -> bool {
-        statement_target::chains(self.text)
-    }
-
-    /// The parts of the name of the enum that [`Kind::AddEnumValue`] or `CREATE TYPE ... AS ENUM`
-    /// is about.
-    pub fn enum_name(&self) -> Option<Vec<String>> {
-        statement_target::enum_name(self.text)
-    }
-
-    /// For `CREATE INDEX CONCURRENTLY` and `DROP INDEX CONCURRENTLY`.
-    pub fn index(&self) -> Option<Index> {
-        statement_target::index(self.text)
-    }
-
-    /// The parts of the names of table and partition in `ALTER TABLE ... DETACH PARTITION`.
-    pub fn detached(&self) -> Option<[Vec<String>; 2]> {
-        statement_target::detached(self.text)
-    }
-
-    /// Whether the server may reject the statement inside a transaction block although its text
-    /// does not show it: a procedure that commits, a partitioned table, an extension's command.
-    pub fn may_refuse_transaction_block(&self) -> bool {
-        statement_kind::may_refuse_transaction_block(self.text)
-    }
 }
 
 /// A part of the text to send, split between statements.
@@ -126,37 +78,20 @@ impl<'a> Script<'a> {
         &self.statements
     }
 
-    /// The text to send: as many characters as the file, and split by the server as we split it.
-    pub fn sendable(&self) -> Cow<'a, str> {
-        self.sendable_part(0..self.text.len())
-    }
-
-    /// The sendable text in pieces of at most `limit` bytes of the file, or of one statement if
-    /// that is longer. There is at least one; joined, they are `sendable`.
-    pub fn pieces(&self, limit: usize) -> Vec<Piece<'a>> {
-        self.split(0..self.text.len(), 0..self.statements.len(), limit)
-    }
-
-    /// One statement, without what surrounds it.
-    pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
-        let statement = self.statements.get(index)?;
-        let first_char = slice(self.text, 0..statement.start).chars().count();
-        Some(Piece { text: statement.text.into(), first_char, first_statement: index })
-    }
-
-    /// The pieces of some statements only; none for an empty range.
-    pub fn pieces_of(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
-        let first = self.statements.get(statements.start).map(|first| first.piece.start);
-        let last = statements.end.checked_sub(1).and_then(|last| self.statements.get(last));
-        match (first, last) {
-            (Some(start), Some(last)) if !statements.is_empty() => {
-                self.split(start..last.piece.end, statements, limit)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn split(&self, bytes: Range<usize>, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
+    /// The text to send for some statements, in pieces of at most `limit` bytes of the file, or of
+    /// one statement if that is longer; none for an empty range. The server splits them as we do,
+    /// and they have as many characters as the file. A file without a statement is one piece: it
+    /// may be malformed.
+    pub fn pieces(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
+        let bytes = if self.statements.is_empty() {
+            0..self.text.len()
+        } else {
+            let included = self.statements.get(statements.clone()).unwrap_or_default();
+            let (Some(first), Some(last)) = (included.first(), included.last()) else {
+                return Vec::new();
+            };
+            first.piece.start..last.piece.end
+        };
         let mut pieces: Vec<Piece<'a>> = Vec::new();
         let mut part = bytes.start..bytes.start;
         let mut first_char = slice(self.text, 0..bytes.start).chars().count();
@@ -178,6 +113,13 @@ impl<'a> Script<'a> {
         }
         push(part.start..bytes.end, statements.end);
         pieces
+    }
+
+    /// One statement, without what surrounds it.
+    pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
+        let statement = self.statements.get(index)?;
+        let first_char = slice(self.text, 0..statement.start).chars().count();
+        Some(Piece { text: statement.text.into(), first_char, first_statement: index })
     }
 
     /// With their byte offsets.
@@ -262,13 +204,65 @@ struct Parser<'a> {
     script: Script<'a>,
     /// The end of the last piece.
     piece_start: usize,
-    /// The start of the open statement, and the end of its last token.
-    open: Option<(usize, usize)>,
-    previous: Option<Token<'a>>,
+    open: Option<OpenStatement<'a>>,
+}
+
+/// The statement that has begun and not ended.
+struct OpenStatement<'a> {
+    start: usize,
+    last: Token<'a>,
+    /// How many parentheses are open.
     depth: usize,
-    /// Whether the open statement creates a function or procedure; found out on demand.
+    /// Whether it creates a function or procedure; found out on demand.
     is_routine: Option<bool>,
     in_atomic_body: bool,
+}
+
+impl<'a> OpenStatement<'a> {
+    fn new(first: Token<'a>) -> Self {
+        OpenStatement {
+            start: first.start,
+            last: first,
+            depth: usize::from(first.is("(")),
+            is_routine: None,
+            in_atomic_body: false,
+        }
+    }
+
+    /// What the next token is inside of, where it cannot end the statement.
+    fn inside(&self) -> Option<&'static str> {
+        if self.depth > 0 {
+            Some("parentheses")
+        } else if self.in_atomic_body {
+            Some("a BEGIN ATOMIC body")
+        } else {
+            None
+        }
+    }
+
+    fn add(&mut self, token: Token<'a>, text: &str) {
+        if token.is("(") {
+            self.depth += 1;
+        } else if token.is(")") {
+            self.depth = self.depth.saturating_sub(1);
+        } else if self.depth == 0 {
+            self.atomic_body(&token, text);
+        }
+        self.last = token;
+    }
+
+    /// Follows `BEGIN ATOMIC ... END` in a routine. The statements in it end in `;` and none begins
+    /// with END, so the closing END comes right after a `;` or after ATOMIC. The END of a CASE, or
+    /// a column named `end`, never does.
+    fn atomic_body(&mut self, token: &Token<'a>, text: &str) {
+        let previous = self.last;
+        if self.in_atomic_body {
+            self.in_atomic_body = !(token.is("end") && (previous.is(";") || previous.is("atomic")));
+        } else if token.is("atomic") && previous.is("begin") {
+            let text = slice(text, self.start..token.start);
+            self.in_atomic_body = *self.is_routine.get_or_insert_with(|| is_routine(text));
+        }
+    }
 }
 
 impl<'a> Parser<'a> {
@@ -286,10 +280,6 @@ impl<'a> Parser<'a> {
             },
             piece_start: 0,
             open: None,
-            previous: None,
-            depth: 0,
-            is_routine: None,
-            in_atomic_body: false,
         }
     }
 
@@ -333,15 +323,10 @@ impl<'a> Parser<'a> {
             .extend(markers.map(|(at, _)| (token.start + at, IgnoredMarker::Inside(inside))));
     }
 
-    fn at_top(&self) -> bool {
-        self.depth == 0 && !self.in_atomic_body
-    }
-
     /// drizzle-orm splits at every marker, and fails if that tears a statement apart. There, a
     /// marker is only the comment that it looks like.
     fn marker(&mut self, marker: &Token<'a>) {
-        if self.open.is_some() && !self.at_top() {
-            let inside = if self.depth > 0 { "parentheses" } else { "a BEGIN ATOMIC body" };
+        if let Some(inside) = self.open.as_ref().and_then(OpenStatement::inside) {
             return self.script.ignored_markers.push((marker.start, IgnoredMarker::Inside(inside)));
         }
         self.lexer.separate();
@@ -354,60 +339,30 @@ impl<'a> Parser<'a> {
     }
 
     fn token(&mut self, token: Token<'a>) {
-        let Some((start, _)) = self.open else {
-            return self.first_token(token);
-        };
-        if token.is(";") && self.at_top() {
-            return self.finish();
-        }
-        self.open = Some((start, token.end()));
-        if token.is("(") {
-            self.depth += 1;
-        } else if token.is(")") {
-            self.depth = self.depth.saturating_sub(1);
-        } else if self.depth == 0 {
-            self.atomic_body(start, &token);
-        }
-        self.previous = Some(token);
-    }
-
-    fn first_token(&mut self, token: Token<'a>) {
-        if token.is(";") {
-            return;
-        }
-        self.open = Some((token.start, token.end()));
-        self.previous = Some(token);
-        self.depth = usize::from(token.is("("));
-        self.is_routine = None;
-        self.in_atomic_body = false;
-        if token.is("\\") {
-            let rest = self.lexer.rest();
-            let line = rest.split(['\n', '\r']).next().unwrap_or_default();
-            self.lexer.advance(line.len());
-            self.open = Some((token.start, token.end() + line.trim_end().len()));
-            self.finish();
+        match &mut self.open {
+            Some(open) if token.is(";") && open.inside().is_none() => self.finish(),
+            Some(open) => open.add(token, self.script.text),
+            None if token.is(";") => {}
+            None if token.is("\\") => self.psql_line(token),
+            None => self.open = Some(OpenStatement::new(token)),
         }
     }
 
-    /// Follows `BEGIN ATOMIC ... END` in a routine. The statements in it end in `;` and none begins
-    /// with END, so the closing END comes right after a `;` or after ATOMIC. The END of a CASE, or
-    /// a column named `end`, never does.
-    fn atomic_body(&mut self, start: usize, token: &Token<'a>) {
-        let previous = |word| self.previous.is_some_and(|previous| previous.is(word));
-        if self.in_atomic_body {
-            self.in_atomic_body = !(token.is("end") && (previous(";") || previous("atomic")));
-        } else if token.is("atomic") && previous("begin") {
-            let text = slice(self.script.text, start..token.start);
-            self.in_atomic_body =
-                *self.is_routine.get_or_insert_with(|| statement_kind::is_routine(text));
-        }
+    /// A backslash that begins a statement makes its whole line a command of psql.
+    fn psql_line(&mut self, backslash: Token<'a>) {
+        let line = self.lexer.rest().split(['\n', '\r']).next().unwrap_or_default();
+        let end = backslash.end() + line.trim_end().len();
+        self.lexer.advance(line.len());
+        let text = slice(self.script.text, backslash.start..end);
+        self.open = Some(OpenStatement::new(Token { text, ..backslash }));
+        self.finish();
     }
 
     /// Ends the open statement, if there is one, at the lexer's position.
     fn finish(&mut self) {
-        let Some((start, end)) = self.open.take() else { return };
-        let text = slice(self.script.text, start..end);
-        let kind = statement_kind::classify(text);
+        let Some(OpenStatement { start, last, .. }) = self.open.take() else { return };
+        let text = slice(self.script.text, start..last.end());
+        let kind = classify(text);
         if kind == Kind::CopyFromClient {
             self.lexer.advance(copy_data_length(self.lexer.rest()));
         }

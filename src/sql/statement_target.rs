@@ -2,7 +2,8 @@
 //! the modes of a transaction.
 
 use super::lexer::{Token, TokenKind};
-use super::statement_kind::Tokens;
+use super::script::Statement;
+use super::tokens::Tokens;
 
 /// A change to a table or a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,38 +33,168 @@ pub struct SetStatement {
     pub resets: bool,
 }
 
-pub(super) fn changes(statement: &str) -> Vec<Change> {
-    let mut tokens = Tokens::new(statement);
-    let Some((touch, schema)) = touch_and_target(&mut tokens) else { return Vec::new() };
-    let mut changes = Vec::new();
-    loop {
-        tokens.accept("only");
-        let name = name(&mut tokens);
-        if name.is_empty() {
-            break;
+/// The modes of a transaction that must be known when it begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Modes {
+    /// `None` is READ COMMITTED.
+    pub isolation: Option<&'static str>,
+    pub deferrable: Option<bool>,
+    /// READ ONLY, which excludes the history row.
+    pub read_only: bool,
+}
+
+/// The target of `CREATE INDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The parts of the name. `None` if the server chooses the name of the new index.
+    pub name: Option<Vec<String>>,
+    /// The parts of the table's name. `None` for DROP.
+    pub table: Option<Vec<String>>,
+}
+
+impl Statement<'_> {
+    /// The tables or schemas that the statement creates, alters, drops or writes to.
+    pub fn changes(&self) -> Vec<Change> {
+        let mut tokens = Tokens::new(self.text);
+        let Some((touch, schema)) = touch_and_target(&mut tokens) else { return Vec::new() };
+        let mut changes = Vec::new();
+        loop {
+            tokens.accept("only");
+            let name = name(&mut tokens);
+            if name.is_empty() {
+                break;
+            }
+            changes.push(Change { touch, schema, name });
+            tokens.accept("*");
+            // Only DROP and TRUNCATE take a list of names.
+            if !matches!(touch, Touch::Drop | Touch::Write) || !tokens.accept(",") {
+                break;
+            }
         }
-        changes.push(Change { touch, schema, name });
-        tokens.accept("*");
-        // Only DROP and TRUNCATE take a list of names.
-        if !matches!(touch, Touch::Drop | Touch::Write) || !tokens.accept(",") {
-            break;
+        changes
+    }
+
+    /// For [`Kind::Setting`](super::Kind::Setting).
+    pub fn set_statement(&self) -> Option<SetStatement> {
+        let mut tokens = Tokens::new(self.text);
+        if tokens.accept("set") {
+            tokens.accept("session");
+            let name = setting_name(&mut tokens)?;
+            tokens.accept_any(&["to", "="]);
+            let resets = tokens.accept_any(&["default", "none", "local"]) && tokens.is_at_end();
+            Some(SetStatement { name, resets })
+        } else if tokens.accept("reset") {
+            tokens.accept("session");
+            Some(SetStatement { name: setting_name(&mut tokens)?, resets: true })
+        } else {
+            while let Some(token) = tokens.next() {
+                if token.is("set_config") && tokens.accept("(") {
+                    let name = tokens.next()?.text.trim_matches('\'').to_ascii_lowercase();
+                    return Some(SetStatement { name, resets: false });
+                }
+            }
+            None
         }
     }
-    changes
+
+    /// The value that [`Kind::AddEnumValue`](super::Kind::AddEnumValue) adds, in quotes.
+    pub fn enum_value(&self) -> Option<&str> {
+        let mut tokens = Tokens::new(self.text);
+        tokens.find(|token| token.is("value"))?;
+        tokens.skip_if_exists();
+        tokens.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
+    }
+
+    /// The parts of the name of the enum that [`Kind::AddEnumValue`](super::Kind::AddEnumValue) or
+    /// `CREATE TYPE ... AS ENUM` is about.
+    pub fn enum_name(&self) -> Option<Vec<String>> {
+        let mut tokens = Tokens::new(self.text);
+        let creates = tokens.accept("create");
+        if !(creates || tokens.accept("alter")) || !tokens.accept("type") {
+            return None;
+        }
+        let name = name(&mut tokens);
+        (!creates || (tokens.accept("as") && tokens.accept("enum"))).then_some(name)
+    }
+
+    /// For [`Kind::SetTransaction`](super::Kind::SetTransaction) and
+    /// [`Kind::Begin`](super::Kind::Begin).
+    pub fn modes(&self) -> Modes {
+        let mut tokens = Tokens::new(self.text);
+        let mut modes = Modes::default();
+        while let Some(token) = tokens.next() {
+            if token.is("level") {
+                modes.isolation = if tokens.accept("serializable") {
+                    Some("serializable")
+                } else if tokens.accept("repeatable") {
+                    Some("repeatable read")
+                } else if tokens.accept("read") && tokens.accept("uncommitted") {
+                    Some("read uncommitted")
+                } else {
+                    None
+                };
+            } else if token.is("not") && tokens.accept("deferrable") {
+                modes.deferrable = Some(false);
+            } else if token.is("deferrable") {
+                modes.deferrable = Some(true);
+            } else if token.is("read") {
+                modes.read_only = tokens.accept("only");
+            }
+        }
+        modes
+    }
+
+    /// Whether a [`Kind::Commit`](super::Kind::Commit) also begins a new transaction: `AND CHAIN`.
+    pub fn chains(&self) -> bool {
+        let mut tokens = Tokens::new(self.text);
+        tokens.next();
+        tokens.accept_any(&["work", "transaction"]);
+        tokens.accept("and") && tokens.accept("chain")
+    }
+
+    /// For `CREATE INDEX CONCURRENTLY` and `DROP INDEX CONCURRENTLY`.
+    pub fn index(&self) -> Option<Index> {
+        let mut tokens = Tokens::new(self.text);
+        let creates = tokens.accept("create");
+        if !(creates || tokens.accept("drop")) {
+            return None;
+        }
+        tokens.accept("unique");
+        if !tokens.accept("index") || !tokens.accept("concurrently") {
+            return None;
+        }
+        tokens.skip_if_exists();
+        if !creates {
+            return Some(Index { name: Some(whole_name(&mut tokens)?), table: None });
+        }
+        let index = if tokens.accept("on") {
+            None
+        } else {
+            let index = whole_name(&mut tokens)?;
+            tokens.accept("on").then_some(Some(index))?
+        };
+        tokens.accept("only");
+        Some(Index { name: index, table: Some(whole_name(&mut tokens)?) })
+    }
+
+    /// The parts of the names of table and partition in `ALTER TABLE ... DETACH PARTITION`.
+    pub fn detached(&self) -> Option<[Vec<String>; 2]> {
+        let mut tokens = Tokens::new(self.text);
+        if !tokens.accept("alter") || !tokens.accept("table") {
+            return None;
+        }
+        tokens.skip_if_exists();
+        tokens.accept("only");
+        let table = whole_name(&mut tokens)?;
+        tokens.accept("*");
+        (tokens.accept("detach") && tokens.accept("partition")).then_some(())?;
+        Some([table, whole_name(&mut tokens)?])
+    }
 }
 
 fn touch_and_target(tokens: &mut Tokens) -> Option<(Touch, bool)> {
-    if tokens.accept("insert") {
-        return tokens.accept("into").then_some((Touch::Write, false));
-    }
-    if tokens.accept("delete") {
-        return tokens.accept("from").then_some((Touch::Write, false));
-    }
-    if tokens.accept("update") {
-        return Some((Touch::Write, false));
-    }
-    if tokens.accept("truncate") {
-        tokens.accept("table");
+    if tokens.accept_any(&["insert", "update", "delete", "truncate"]) {
+        tokens.accept_any(&["into", "from", "table"]);
         return Some((Touch::Write, false));
     }
     let touch = if tokens.accept("create") {
@@ -80,33 +211,8 @@ fn touch_and_target(tokens: &mut Tokens) -> Option<(Touch, bool)> {
     if !schema && !tokens.accept("table") {
         return None;
     }
-    if tokens.accept("if") {
-        tokens.accept("not");
-        tokens.accept("exists");
-    }
+    tokens.skip_if_exists();
     Some((touch, schema))
-}
-
-pub(super) fn set_statement(statement: &str) -> Option<SetStatement> {
-    let mut tokens = Tokens::new(statement);
-    if tokens.accept("set") {
-        tokens.accept("session");
-        let name = setting_name(&mut tokens)?;
-        tokens.accept_any(&["to", "="]);
-        let resets = tokens.accept_any(&["default", "none", "local"]) && tokens.is_at_end();
-        Some(SetStatement { name, resets })
-    } else if tokens.accept("reset") {
-        tokens.accept("session");
-        Some(SetStatement { name: setting_name(&mut tokens)?, resets: true })
-    } else {
-        while let Some(token) = tokens.next() {
-            if token.is("set_config") && tokens.accept("(") {
-                let name = tokens.next()?.text.trim_matches('\'').to_ascii_lowercase();
-                return Some(SetStatement { name, resets: false });
-            }
-        }
-        None
-    }
 }
 
 fn setting_name(tokens: &mut Tokens) -> Option<String> {
@@ -116,117 +222,6 @@ fn setting_name(tokens: &mut Tokens) -> Option<String> {
     }
     let name = name(tokens).join(".").to_ascii_lowercase();
     (!name.is_empty()).then_some(name)
-}
-
-pub(super) fn enum_value(statement: &str) -> Option<&str> {
-    let mut tokens = Tokens::new(statement);
-    tokens.find(|token| token.is("value"))?;
-    let _ = tokens.accept("if") && tokens.accept("not") && tokens.accept("exists");
-    tokens.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
-}
-
-/// The modes of a transaction that must be known when it begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Modes {
-    /// `None` is READ COMMITTED.
-    pub isolation: Option<&'static str>,
-    pub deferrable: Option<bool>,
-    /// READ ONLY, which excludes the history row.
-    pub read_only: bool,
-}
-
-pub(super) fn modes(statement: &str) -> Modes {
-    let mut tokens = Tokens::new(statement);
-    let mut modes = Modes::default();
-    while let Some(token) = tokens.next() {
-        if token.is("level") {
-            modes.isolation = if tokens.accept("serializable") {
-                Some("serializable")
-            } else if tokens.accept("repeatable") {
-                Some("repeatable read")
-            } else if tokens.accept("read") && tokens.accept("uncommitted") {
-                Some("read uncommitted")
-            } else {
-                None
-            };
-        } else if token.is("not") && tokens.accept("deferrable") {
-            modes.deferrable = Some(false);
-        } else if token.is("deferrable") {
-            modes.deferrable = Some(true);
-        } else if token.is("read") {
-            modes.read_only = tokens.accept("only");
-        }
-    }
-    modes
-}
-
-pub(super) fn chains(statement: &str) -> bool {
-    let mut tokens = Tokens::new(statement);
-    tokens.next();
-    tokens.accept_any(&["work", "transaction"]);
-    tokens.accept("and") && tokens.accept("chain")
-}
-
-pub(super) fn enum_name(statement: &str) -> Option<Vec<String>> {
-    let mut tokens = Tokens::new(statement);
-    let creates = tokens.accept("create");
-    if !(creates || tokens.accept("alter")) || !tokens.accept("type") {
-        return None;
-    }
-    let name = name(&mut tokens);
-    (!creates || (tokens.accept("as") && tokens.accept("enum"))).then_some(name)
-}
-
-/// The target of `CREATE INDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Index {
-    /// The parts of the name. `None` if the server chooses the name of the new index.
-    pub name: Option<Vec<String>>,
-    /// The parts of the table's name. `None` for DROP.
-    pub table: Option<Vec<String>>,
-}
-
-pub(super) fn index(statement: &str) -> Option<Index> {
-    let mut tokens = Tokens::new(statement);
-    let creates = tokens.accept("create");
-    if !(creates || tokens.accept("drop")) {
-        return None;
-    }
-    tokens.accept("unique");
-    if !tokens.accept("index") || !tokens.accept("concurrently") {
-        return None;
-    }
-    if tokens.accept("if") {
-        tokens.accept("not");
-        tokens.accept("exists");
-    }
-    if !creates {
-        return Some(Index { name: Some(whole_name(&mut tokens)?), table: None });
-    }
-    let index = if tokens.accept("on") {
-        None
-    } else {
-        let index = whole_name(&mut tokens)?;
-        tokens.accept("on").then_some(Some(index))?
-    };
-    tokens.accept("only");
-    Some(Index { name: index, table: Some(whole_name(&mut tokens)?) })
-}
-
-/// The partitioned table and the partition of `ALTER TABLE ... DETACH PARTITION`.
-pub(super) fn detached(statement: &str) -> Option<[Vec<String>; 2]> {
-    let mut tokens = Tokens::new(statement);
-    if !tokens.accept("alter") || !tokens.accept("table") {
-        return None;
-    }
-    if tokens.accept("if") {
-        tokens.accept("exists");
-    }
-    tokens.accept("only");
-    let table = whole_name(&mut tokens)?;
-    tokens.accept("*");
-    (tokens.accept("detach") && tokens.accept("partition")).then_some(())?;
-    Some([table, whole_name(&mut tokens)?])
 }
 
 /// A name, unless it has a part with Unicode escapes (`U&"..."`), which we do not decode.
@@ -262,11 +257,16 @@ fn part(token: &Token) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Kind;
+
+    fn statement(text: &str) -> Statement<'_> {
+        Statement { text, start: 0, piece: 0..text.len(), kind: Kind::Plain }
+    }
 
     #[test]
     fn changed_tables_and_schemas_are_named() {
         use Touch::{Alter, Create, Drop, Write};
-        for (statement, touch, schema, names) in [
+        for (text, touch, schema, names) in [
             ("create table a (b int)", Create, false, "a"),
             ("CREATE UNLOGGED TABLE IF NOT EXISTS A.\"B\"\"c\" ()", Create, false, "a/B\"c"),
             ("create schema if not exists a", Create, true, "a"),
@@ -279,19 +279,19 @@ mod tests {
             ("update only a set b = 1", Write, false, "a"),
             ("delete from a where b", Write, false, "a"),
         ] {
-            let changes = changes(statement);
+            let changes = statement(text).changes();
             assert!(changes.iter().all(|change| (change.touch, change.schema) == (touch, schema)));
             let changed: Vec<_> = changes.iter().map(|change| change.name.join("/")).collect();
-            assert_eq!(changed.join(","), names, "{statement}");
+            assert_eq!(changed.join(","), names, "{text}");
         }
-        for statement in ["", "create index a on b (c)", "create temp table a ()", "drop type a"] {
-            assert_eq!(changes(statement), [], "{statement}");
+        for text in ["", "create index a on b (c)", "create temp table a ()", "drop type a"] {
+            assert_eq!(statement(text).changes(), [], "{text}");
         }
     }
 
     #[test]
     fn a_set_statement_names_its_setting_and_whether_it_resets_it() {
-        for (statement, name, resets) in [
+        for (text, name, resets) in [
             ("set search_path = a, b", "search_path", false),
             ("SET SESSION Work_Mem TO '1MB'", "work_mem", false),
             ("set a.b to c", "a.b", false),
@@ -309,26 +309,26 @@ mod tests {
             ("select pg_catalog.set_config('Search_path', '', false)", "search_path", false),
         ] {
             let expected = Some(SetStatement { name: name.to_owned(), resets });
-            assert_eq!(set_statement(statement), expected, "{statement}");
+            assert_eq!(statement(text).set_statement(), expected, "{text}");
         }
-        assert_eq!(set_statement("set"), None);
-        assert_eq!(set_statement("select 1"), None);
+        assert_eq!(statement("set").set_statement(), None);
+        assert_eq!(statement("select 1").set_statement(), None);
     }
 
     #[test]
     fn an_added_enum_value_keeps_its_quotes() {
-        for statement in [
+        for text in [
             "alter type a add value 'b''c'",
             "ALTER TYPE a.\"value\" ADD VALUE IF NOT EXISTS 'b''c' BEFORE 'd'",
         ] {
-            assert_eq!(enum_value(statement), Some("'b''c'"), "{statement}");
+            assert_eq!(statement(text).enum_value(), Some("'b''c'"), "{text}");
         }
-        assert_eq!(enum_value("alter type a add value"), None);
+        assert_eq!(statement("alter type a add value").enum_value(), None);
     }
 
     #[test]
     fn the_modes_of_a_transaction_are_read() {
-        for (statement, isolation, deferrable, read_only) in [
+        for (text, isolation, deferrable, read_only) in [
             ("set transaction isolation level serializable", Some("serializable"), None, false),
             (
                 "set transaction read write, isolation level repeatable read",
@@ -348,13 +348,13 @@ mod tests {
             ("begin", None, None, false),
         ] {
             let expected = Modes { isolation, deferrable, read_only };
-            assert_eq!(modes(statement), expected, "{statement}");
+            assert_eq!(statement(text).modes(), expected, "{text}");
         }
     }
 
     #[test]
     fn a_created_or_altered_enum_is_named() {
-        let name = |statement| enum_name(statement).map(|name| name.join("/"));
+        let name = |text| statement(text).enum_name().map(|name| name.join("/"));
         assert_eq!(name("create type \"S\".t as enum ('a')").as_deref(), Some("S/t"));
         assert_eq!(name("ALTER TYPE T add value 'b'").as_deref(), Some("t"));
         assert_eq!(name("create type t as (a int)"), None);
@@ -363,14 +363,14 @@ mod tests {
 
     #[test]
     fn a_concurrent_index_is_named_with_its_table() {
-        let names = |statement: &str| {
-            let Index { name, table } = index(statement)?;
+        let names = |text: &str| {
+            let Index { name, table } = statement(text).index()?;
             Some([name, table].map(|name| name.map(|parts| parts.join("/")).unwrap_or_default()))
         };
         let some = |name: &str, table: &str| Some([name.to_owned(), table.to_owned()]);
         assert_eq!(names("create index concurrently i on t (a)"), some("i", "t"));
-        let statement = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"I\" ON ONLY S.\"T\" (a)";
-        assert_eq!(names(statement), some("I", "s/T"));
+        let text = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"I\" ON ONLY S.\"T\" (a)";
+        assert_eq!(names(text), some("I", "s/T"));
         assert_eq!(names("create index concurrently on t using gin (a)"), some("", "t"));
         assert_eq!(names("drop index concurrently if exists s.i"), some("s/i", ""));
         assert_eq!(names("create index i on t (a)"), None);
@@ -382,12 +382,12 @@ mod tests {
 
     #[test]
     fn a_detached_partition_is_named_with_its_table() {
-        let names = |statement| detached(statement).map(|names| names.map(|name| name.join("/")));
+        let names = |text| statement(text).detached().map(|names| names.map(|name| name.join("/")));
         let some = |table: &str, partition: &str| Some([table.to_owned(), partition.to_owned()]);
-        let statement = "alter table p detach partition s.\"Q\" concurrently";
-        assert_eq!(names(statement), some("p", "s/Q"));
-        let statement = "ALTER TABLE IF EXISTS ONLY S.P * DETACH PARTITION q FINALIZE";
-        assert_eq!(names(statement), some("s/p", "q"));
+        let text = "alter table p detach partition s.\"Q\" concurrently";
+        assert_eq!(names(text), some("p", "s/Q"));
+        let text = "ALTER TABLE IF EXISTS ONLY S.P * DETACH PARTITION q FINALIZE";
+        assert_eq!(names(text), some("s/p", "q"));
         assert_eq!(names("alter table p detach partition U&\"q\" concurrently"), None);
         assert_eq!(names("alter table p attach partition q default"), None);
     }

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use expect_test::expect;
 
-use crate::harness::{Database, Folder, bare, premigrate};
+use crate::harness::{Database, Folder, bare, premigrate, status_of};
 
 fn two() -> Folder {
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text);")]);
@@ -34,38 +34,40 @@ fn help_and_version_need_nothing_and_go_to_stdout() {
 fn list_shows_the_migrations_without_a_database() {
     let folder = two();
     let run = bare().arg("list").arg("--dir").arg(&folder.path).run().exits(0);
-    let [first, second] = ["0000_log.sql", "0001_two.sql"].map(|file| folder.hash(file));
-    let expected = format!(
-        "2 migrations in {} (Drizzle 0.x)\n   \
-         1  0000_log  {first}   29 bytes\n   2  0001_two  {second}   45 bytes\n",
-        folder.path.display()
-    );
-    assert_eq!(run.stdout, expected);
-    assert_eq!(run.stderr, "");
+    run.stdout_is(expect![[r#"
+        2 migrations in FOLDER (Drizzle 0.x)
+           1  0000_log  8743e997362b15af5d383de6f46fa79ac9393a6230b889d146f04eda66567403   29 bytes
+           2  0001_two  4de428a542666218cce7dd328eaa418ac9990c96d1f449a0aa88b53030b27eb4   45 bytes
+    "#]])
+        .stderr_is(expect![[""]]);
 }
 
 #[test]
 fn list_in_json_has_one_object_per_migration() {
     let folder = two();
     let run = bare().args(&["list", "--format", "json"]).arg("--dir").arg(&folder.path).run();
-    let run = run.exits(0);
-    let objects: Vec<serde_json::Value> =
-        run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let expected = ["0000_log", "0001_two"].map(|name| {
-        let file = format!("{name}.sql");
-        let (position, bytes) = if name == "0000_log" { (1, 29) } else { (2, 45) };
-        json!({
-            "migration": name,
-            "position": position,
-            "file": file,
-            "hash": folder.hash(&file),
-            "bytes": bytes,
-            "when": 1_699_999_999_000_i64 + position * 1000,
-            "layout": "Drizzle 0.x",
-            "from": folder.path.display().to_string(),
-        })
-    });
-    assert_eq!(objects, expected);
+    run.exits(0).answers_are(expect![[r#"
+        {
+          "migration": "0000_log",
+          "position": 1,
+          "file": "0000_log.sql",
+          "hash": "8743e997362b15af5d383de6f46fa79ac9393a6230b889d146f04eda66567403",
+          "bytes": 29,
+          "when": 1700000000000,
+          "layout": "Drizzle 0.x",
+          "from": "FOLDER"
+        }
+        {
+          "migration": "0001_two",
+          "position": 2,
+          "file": "0001_two.sql",
+          "hash": "4de428a542666218cce7dd328eaa418ac9990c96d1f449a0aa88b53030b27eb4",
+          "bytes": 45,
+          "when": 1700000001000,
+          "layout": "Drizzle 0.x",
+          "from": "FOLDER"
+        }
+    "#]]);
 }
 
 #[test]
@@ -85,11 +87,11 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     let dry_run =
         || premigrate(&database, &folder).args(&["--dry-run", "--", "echo", "started"]).run();
     let run = dry_run().exits(0);
-    assert_eq!(
-        run.stdout,
-        "would apply 2 migrations, each in its own transaction; 0 applied already\n  \
-         0000_log (1 statement)\n  0001_two (2 statements)\n"
-    );
+    run.stdout_is(expect![[r#"
+        would apply 2 migrations, each in its own transaction; 0 applied already
+          0000_log (1 statement)
+          0001_two (2 statements)
+    "#]]);
     let schemas = "select 1 from pg_namespace where nspname = 'drizzle'";
     assert_eq!(database.rows(schemas).len(), 0);
     assert_eq!(database.tables(), Vec::<String>::new());
@@ -97,11 +99,10 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     premigrate(&database, &folder).run().exits(0);
     folder.add_at("0002_early", "select 1", 1);
     let run = dry_run().exits(0);
-    assert_eq!(
-        run.stdout,
-        "would apply 1 migration, each in its own transaction; 2 applied already\n  \
-         0002_early (1 statement), out of order\n"
-    );
+    run.stdout_is(expect![[r#"
+        would apply 1 migration, each in its own transaction; 2 applied already
+          0002_early (1 statement), out of order
+    "#]]);
     assert_eq!(database.history().len(), 2);
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
@@ -110,44 +111,98 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
 fn a_dry_run_in_json_has_one_object_per_migration_with_its_steps() {
     let (database, folder) = (Database::fresh(), two());
     let run = premigrate(&database, &folder).args(&["--dry-run", "--format=json"]).run().exits(0);
-    let objects: Vec<serde_json::Value> =
-        run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let expected = [("0000_log", 1), ("0001_two", 2)].map(|(name, statements)| {
-        let step = json!({
-            "step": 1,
-            "outside_transaction": null,
-            "statements": statements,
-            "done": false,
-        });
-        json!({
-            "action": "apply",
-            "migration": name,
-            "file": format!("{name}.sql"),
-            "out_of_order": false,
-            "statements": statements,
-            "split_reason": null,
-            "steps": [step],
-        })
-    });
-    assert_eq!(objects, expected);
-    let events: Vec<_> = run.events().iter().map(|event| event["event"].clone()).collect();
-    assert_eq!(events, ["loaded"]);
+    run.answers_are(expect![[r#"
+        {
+          "action": "apply",
+          "migration": "0000_log",
+          "file": "0000_log.sql",
+          "out_of_order": false,
+          "statements": 1,
+          "split_reason": null,
+          "steps": [
+            {
+              "step": 1,
+              "outside_transaction": null,
+              "statements": 1,
+              "done": false
+            }
+          ]
+        }
+        {
+          "action": "apply",
+          "migration": "0001_two",
+          "file": "0001_two.sql",
+          "out_of_order": false,
+          "statements": 2,
+          "split_reason": null,
+          "steps": [
+            {
+              "step": 1,
+              "outside_transaction": null,
+              "statements": 2,
+              "done": false
+            }
+          ]
+        }
+    "#]])
+        .events_are(expect![[r#"
+            {
+              "event": "loaded",
+              "from": "FOLDER",
+              "layout": "Drizzle 0.x",
+              "migrations": 2
+            }
+        "#]]);
 }
 
 #[test]
-fn an_empty_answer_in_json_is_one_object_with_the_counts() {
+fn an_answer_in_json_about_nothing_is_an_object_too() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[]);
-    let from = folder.path.display().to_string();
-    for (arg, expected) in [
-        ("list", json!({ "migrations": 0, "layout": "Drizzle 0.x", "from": from })),
-        ("check", json!({ "migrations": 0, "errors": 0, "warnings": 0 })),
-        ("status", json!({ "applied": 0, "edited": 0, "pending": 0, "ambiguous": 0 })),
-        ("--dry-run", json!({ "applied": 0, "pending": 0 })),
+    for (asked, expected) in [
+        (
+            "list",
+            expect![[r#"
+            {
+              "migrations": 0,
+              "layout": "Drizzle 0.x",
+              "from": "FOLDER"
+            }
+        "#]],
+        ),
+        (
+            "check",
+            expect![[r#"
+                {
+                  "migrations": 0,
+                  "errors": 0,
+                  "warnings": 0
+                }
+            "#]],
+        ),
+        (
+            "status",
+            expect![[r#"
+                {
+                  "applied": 0,
+                  "edited": 0,
+                  "pending": 0,
+                  "ambiguous": 0
+                }
+            "#]],
+        ),
+        (
+            "--dry-run",
+            expect![[r#"
+                {
+                  "applied": 0,
+                  "pending": 0
+                }
+            "#]],
+        ),
     ] {
-        let run = premigrate(&database, &folder).args(&[arg, "--format=json"]).run().exits(0);
-        let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-        assert_eq!(answer, expected, "{arg}");
+        let run = premigrate(&database, &folder).args(&[asked, "--format=json"]).run().exits(0);
+        run.answers_are(expected);
     }
 }
 
@@ -162,20 +217,26 @@ fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
         let history = database.history();
         folder.write("0001_two.sql", "select 'edited'");
         let run = |args: &[&str]| premigrate(&database, &folder).args(args).run();
-        run(&["--dry-run"]).exits(65).says(&["0001_two.sql", "edited"]);
+        run(&["--dry-run"]).exits(65);
         let accept = ["--accept=0001_two", "--dry-run"];
-        assert_eq!(
-            run(&accept).exits(0).stdout,
-            "would accept the current content of 1 migration, without running it:\n  0001_two\n\
-             would apply 0 migrations, each in its own transaction; 2 applied already\n"
-        );
+        run(&accept).exits(0).stdout_is(expect![[r#"
+            would accept the current content of 1 migration, without running it:
+              0001_two
+            would apply 0 migrations, each in its own transaction; 2 applied already
+        "#]]);
         let json = run(&[accept[0], accept[1], "--format=json"]).exits(0);
-        assert_eq!(
-            json.stdout,
-            "{\"action\":\"accept\",\"migration\":\"0001_two\"}\n{\"applied\":2,\"pending\":0}\n"
-        );
+        json.answers_are(expect![[r#"
+            {
+              "action": "accept",
+              "migration": "0001_two"
+            }
+            {
+              "applied": 2,
+              "pending": 0
+            }
+        "#]]);
         assert_eq!(database.history(), history);
-        run(&["--accept=0009_x", "--dry-run"]).exits(64).says(&["no migration is named 0009_x"]);
+        run(&["--accept=0009_x", "--dry-run"]).exits(64);
         run(&accept[..1]).exits(0);
     }
 }
@@ -198,20 +259,20 @@ fn a_dry_run_accepts_into_a_table_that_has_to_be_upgraded() {
     let before = history();
     let run = |args: &[&str]| premigrate(&database, &folder).args(args).run();
     let accept = format!("--accept={a}");
-    assert_eq!(
-        run(&[&accept, "--dry-run"]).exits(0).stdout,
-        format!(
-            "would accept the current content of 1 migration, without running it:\n  {a}\n\
-             would apply 1 migration, each in its own transaction; 2 applied already\n  \
-             {c} (1 statement)\n"
-        )
-    );
+    run(&[&accept, "--dry-run"]).exits(0).stdout_is(expect![[r#"
+        would accept the current content of 1 migration, without running it:
+          20231114221320_a
+        would apply 1 migration, each in its own transaction; 2 applied already
+          20231114221322_c (1 statement)
+    "#]]);
     assert_eq!(history(), before);
-    run(&[&accept]).exits(0).says(&[
-        "accepted the current content of 1 migration",
-        a,
-        &format!("applied {c}"),
-    ]);
+    run(&[&accept]).exits(0).stderr_is(expect![[r#"
+        premigrate: 3 migrations in FOLDER (Drizzle 1.x)
+        premigrate: accepted the current content of 1 migration (not run):
+          20231114221320_a
+        premigrate: applying 20231114221322_c
+        premigrate: applied 20231114221322_c in TIME
+    "#]]);
     let names = "select name from drizzle.__drizzle_migrations order by id";
     assert_eq!(database.rows(names), [a, b, a, c]);
 }
@@ -221,26 +282,41 @@ fn a_dry_run_refuses_what_a_run_refuses() {
     let (database, folder) = (Database::fresh(), two());
     folder.add("0002_vacuum", "rollback");
     let dry_run = || premigrate(&database, &folder).arg("--dry-run").run();
-    let run = dry_run().exits(65).says(&["0002_vacuum.sql:1:1"]);
+    let run = dry_run().exits(65).stderr_is(expect![[r#"
+        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+        premigrate: some pending migrations cannot be run; nothing was run:
+
+          - 0002_vacuum.sql:1:1 contains `rollback`, which would leave the migration's changes uncommitted; remove it
+    "#]]);
     assert_eq!(run.stdout, "");
     folder.write("0002_vacuum.sql", "select 1");
     premigrate(&database, &folder).run().exits(0);
     folder.write("0002_vacuum.sql", "select 2");
-    let run = dry_run().exits(65).says(&["0002_vacuum.sql", "edited"]);
+    let run = dry_run().exits(65).stderr_is(expect![[r#"
+        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+        premigrate: migrations were edited after they were applied; nothing was run:
+
+          - 0002_vacuum.sql
+              applied  822ae07d4783158bc1912bb623e5107cc9002d519e1143a9c200ed6ee18b6d0f
+              now      3cf988cc782b44bc24ceb17e445d9c3cfd06b6c848ecfff949e1bfdb9f705a61
+
+          Restore the files, and make the change in a new migration. If the database already matches
+          the edited files, run `premigrate accept 0002_vacuum`, or set PREMIGRATE_ACCEPT=0002_vacuum
+    "#]]);
     assert_eq!(run.stdout, "");
 }
 
 /// Runs a shell command with the executable as `$1`.
 fn in_shell(database: &Database, folder: &Folder, line: &str) -> i32 {
-    let status = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", line, "sh", env!("CARGO_BIN_EXE_premigrate")])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("DATABASE_URL", &database.url)
         .env("PREMIGRATE_DIR", &folder.path)
-        .stdin(Stdio::null())
-        .status();
-    status.unwrap().code().unwrap()
+        .stdin(Stdio::null());
+    status_of(&mut command).code().unwrap()
 }
 
 #[test]

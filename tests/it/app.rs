@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Database, Folder, Premigrate, bare, premigrate};
+use expect_test::expect;
+
+use crate::harness::{Database, Folder, LIMIT, Premigrate, bare, output_of, premigrate, status_of};
 
 fn one_table() -> Folder {
     Folder::drizzle0(&[("0000_a", "create table a (id int)")])
@@ -39,7 +41,7 @@ fn the_apps_arguments_arrive_byte_for_byte() {
     let run = skipping(&["printf", "%s|", "", "--help", "--", "a b", "$HOME", "*"])
         .arg(OsStr::from_bytes(b"\xff\xfe\n"))
         .start();
-    let output = run.child.wait_with_output().unwrap();
+    let output = run.output_within(LIMIT);
     assert_eq!(output.stdout, b"|--help|--|a b|$HOME|*|\xff\xfe\n|");
 }
 
@@ -69,8 +71,12 @@ fn a_name_without_a_slash_is_looked_up_in_path() {
 }
 
 #[test]
-fn an_app_that_does_not_exist_is_127() {
-    skipping(&["no-such-app"]).run().exits(127).says(&["no-such-app", "in no folder of PATH"]);
+fn an_app_that_is_not_there_is_127() {
+    skipping(&["no-such-app"]).run().exits(127).stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_SKIP is set: no migrations were checked or applied
+        premigrate: starting no-such-app
+        premigrate: could not start no-such-app: No such file or directory (os error 2) (it is in no folder of PATH)
+    "#]]);
     skipping(&["/no/such/app"]).run().exits(127).says(&["could not start /no/such/app"]);
     skipping(&["/etc/hostname/app"]).run().exits(127);
 }
@@ -83,12 +89,17 @@ fn a_script_whose_interpreter_does_not_exist_is_127_and_named() {
     skipping(&[&app]).run().exits(127).says(&named);
     skipping(&["app"]).env("PATH", &folder.path).run().exits(127).says(&named);
     let app = script(&folder, "dos", "#!/bin/sh\r\necho\r\n");
-    skipping(&[&app])
-        .run()
-        .exits(127)
-        .says(&["names /bin/sh and a carriage return", "LF line endings"]);
+    skipping(&[&app]).run().exits(127).stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_SKIP is set: no migrations were checked or applied
+        premigrate: starting FOLDER/dos
+        premigrate: could not start FOLDER/dos: No such file or directory (os error 2) (its first line names /bin/sh and a carriage return; save the file with LF line endings, not CRLF)
+    "#]]);
     let app = script(&folder, "bare", "#!\r\necho\r\n");
-    skipping(&[&app]).run().exits(127).says(&["only a carriage return", "LF line endings"]);
+    skipping(&[&app]).run().exits(127).stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_SKIP is set: no migrations were checked or applied
+        premigrate: starting FOLDER/bare
+        premigrate: could not start FOLDER/bare: No such file or directory (os error 2) (its first line names only a carriage return; save the file with LF line endings, not CRLF)
+    "#]]);
 }
 
 #[test]
@@ -121,7 +132,7 @@ fn an_app_that_cannot_be_executed_is_126() {
 fn the_exit_code_for_a_missing_app_does_not_depend_on_a_reader_of_stderr() {
     let mut run = skipping(&["/no/such/app"]);
     let (_, stderr) = std::io::pipe().unwrap();
-    let status = run.command.stderr(stderr).status().unwrap();
+    let status = status_of(run.command.stderr(stderr));
     assert_eq!(status.code(), Some(127), "{status}");
 }
 
@@ -137,7 +148,7 @@ fn the_app_gets_the_environment_without_our_own_variables() {
         .env("BYTES", OsStr::from_bytes(b"\xff"))
         .env("EMPTY", "")
         .start();
-    let output = run.child.wait_with_output().unwrap().stdout;
+    let output = run.output_within(LIMIT).stdout;
     let mut seen: Vec<_> = output.split(|&byte| byte == 0).filter(|one| !one.is_empty()).collect();
     seen.retain(|one| !one.starts_with(b"PATH="));
     seen.sort_unstable();
@@ -149,42 +160,12 @@ fn the_app_gets_the_environment_without_our_own_variables() {
     assert!(!run.stdout.contains("MIGRATION"), "{}", run.stdout);
 }
 
-/// Becomes a program, in an environment with duplicates.
-const WITH_DUPLICATES: &str = r"
-import ctypes, os, sys
-def array(items):
-    return (ctypes.c_char_p * (len(items) + 1))(*items, None)
-environment = [b'Z=1', b'PREMIGRATE_SKIP=1', b'A=2', b'PREMIGRATE_WAIT=1s', b'A=3',
-    b'B=\xff\n', b'PREMIGRATE_WAIT=2s', b'Z=4', b'EMPTY=', b'MIGRATION_DATABASE_URL=',
-    b'PATH=' + os.environb[b'PATH']]
-program = [os.fsencode(word) for word in sys.argv[1:]]
-ctypes.CDLL(None).execve(program[0], array(program), array(environment))
-";
-
-#[test]
-fn the_app_gets_its_environment_in_order_and_with_duplicates() {
-    let environment = |through: &[&str]| {
-        let mut command = Command::new("python3");
-        command.args(["-c", WITH_DUPLICATES]).args(through).args(["cat", "/proc/self/environ"]);
-        command.output().unwrap().stdout
-    };
-    let ours = environment(&[env!("CARGO_BIN_EXE_premigrate"), "--"]);
-    let plain = environment(&[
-        "/usr/bin/env",
-        "--unset=PREMIGRATE_SKIP",
-        "--unset=PREMIGRATE_WAIT",
-        "--unset=MIGRATION_DATABASE_URL",
-    ]);
-    assert!(plain.starts_with(b"Z=1\0A=2\0A=3\0B=\xff\n\0Z=4\0"), "{}", plain.escape_ascii());
-    assert_eq!(ours.escape_ascii().to_string(), plain.escape_ascii().to_string());
-}
-
 #[test]
 fn the_app_inherits_no_file_descriptor_from_us() {
     let database = Database::fresh();
     let list = "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done";
     let run = premigrate(&database, &one_table()).args(&["--", "sh", "-c", list]).run().exits(0);
-    let without_us = Command::new("sh").args(["-c", list]).output().unwrap();
+    let without_us = output_of(Command::new("sh").args(["-c", list]));
     assert_eq!(run.stdout, String::from_utf8_lossy(&without_us.stdout));
 }
 

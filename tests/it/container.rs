@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Folder, unique};
+use crate::harness::{Folder, output_of, unique};
 
 /// The engine, about to do this.
 pub fn engine(verb: &str) -> Command {
@@ -36,13 +36,13 @@ impl Image {
         let (name, recipe) = (unique("premigrate"), Folder::empty());
         let text = "FROM premigrate\nCOPY . /migrations\nENV PREMIGRATE_DIR=/migrations\n";
         recipe.write("Dockerfile", text);
-        let output = engine("build")
+        let mut build = engine("build");
+        build
             .args(words("CONTAINER_BUILD_OPTIONS"))
             .args(["--quiet", "--tag", &name, "--file"])
             .arg(recipe.path.join("Dockerfile"))
-            .arg(&migrations.path)
-            .output()
-            .unwrap();
+            .arg(&migrations.path);
+        let output = output_of(&mut build);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{error}");
         Image { name }
@@ -51,6 +51,6 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = engine("rmi").arg(&self.name).output();
+        let _ = output_of(engine("rmi").arg(&self.name));
     }
 }

@@ -1,10 +1,23 @@
-//! README, `--help`, exit codes and changelog say the same as the program.
+//! README, docs, `--help`, exit codes and changelog say the same as the program. Every shell block and
+//! every SQL block in them is run.
+//!
+//! Each document has a folder and a database of its own, in which its blocks run in order:
+//! - `console` is a transcript: each command after `$ ` has to print the lines below it.
+//! - `sh` has to succeed, unless [`NOT_RUN`] says why it is not run.
+//! - `sql` that begins with a comment `-- FOLDER/FILE.sql` becomes that file; any other runs as it is.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use premigrate::apply::error::ApplyError;
 use premigrate::apply::failure::Broken;
+use premigrate::cli::args::{self, CommandName, HELP, OPTIONS, Parsed};
+use premigrate::cli::config::Config;
+use premigrate::cli::environment::Environment;
 use premigrate::cli::error::{ConfigError, UsageError};
 use premigrate::error::Error;
 use premigrate::history::plan::HistoryMismatch;
@@ -15,60 +28,373 @@ use premigrate::postgres::session::{Attempt, ConnectionError, QueryError};
 use premigrate::process::exec::ExecError;
 
 use crate::harness::{Database, Folder, bare, premigrate};
+use crate::reference::Reference;
+
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/reference.md",
+    "docs/how-it-works.md",
+    "docs/drizzle.md",
+];
+
+/// Lines of `sh` blocks that are not run, and why.
+const NOT_RUN: [(&str, &str); 11] = [
+    (
+        "PREMIGRATE_MIGRATIONS=none cargo install --path . --locked",
+        "compiles a release for minutes",
+    ),
+    ("PREMIGRATE_MIGRATIONS=none scripts/build-static", "takes minutes; .ci/run runs the script"),
+    (
+        "docker build -f Dockerfile.scratch --build-arg MIGRATIONS=none -t premigrate .",
+        "needs an engine and the network; scripts/image builds the last stage of the file",
+    ),
+    ("scripts/demo", "compiles, and needs a server of its own"),
+    ("scripts/check", "scripts/test runs it"),
+    ("scripts/test", "runs this test"),
+    ("scripts/test --quick", "runs this test"),
+    ("UPDATE_EXPECT=1 scripts/test --quick", "runs this test"),
+    (".ci/run", "runs this test"),
+    ("scripts/with-postgres cargo test --test it up::", "scripts/test runs these tests"),
+    ("scripts/test --quick up::", "scripts/test runs these tests"),
+];
+
+/// A line of a `sh` block without the comment behind it.
+fn command_of(line: &str) -> &str {
+    line.split(" #").next().unwrap_or_default().trim_end()
+}
 
 fn project(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The content of the fenced block that follows a heading of the README.
-fn block(heading: &str) -> String {
-    let readme = project("README.md");
-    let (_, section) = readme.split_once(&format!("\n## {heading}\n")).expect(heading);
-    let (_, block) = section.split_once("```text\n").expect("a block");
-    block.split_once("```").expect("its end").0.to_owned()
+/// A fenced block of a document.
+struct Block {
+    language: String,
+    content: String,
+    /// The document and the line of the fence.
+    place: String,
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (line, number) in project(document).lines().zip(1..) {
+        match (open.as_mut(), line.strip_prefix("```")) {
+            (Some(_), Some("")) => blocks.extend(open.take()),
+            (Some(block), _) => {
+                block.content.push_str(line);
+                block.content.push('\n');
+            }
+            (None, Some(language)) => {
+                let place = format!("{document}:{number}");
+                let language = language.to_owned();
+                open = Some(Block { language, content: String::new(), place });
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{document}: a block is not closed");
+    blocks
+}
+
+/// Where the blocks of a document run: a project with two migrations, and a `.env`.
+struct Project {
+    folder: Folder,
+    drizzle: Folder,
+    database: Database,
+}
+
+impl Project {
+    fn new() -> Project {
+        let (folder, database) = (Folder::empty(), Database::fresh());
+        let drizzle = Folder::drizzle0(&[
+            (
+                "0000_documents",
+                "CREATE TABLE documents (id uuid PRIMARY KEY, title text NOT NULL);",
+            ),
+            (
+                "0001_tags",
+                "CREATE TABLE tags (document uuid REFERENCES documents, name text);\n\
+                 --> statement-breakpoint\n\
+                 CREATE INDEX CONCURRENTLY tags_name ON tags (name);\n\
+                 --> statement-breakpoint\n\
+                 INSERT INTO tags SELECT id, 'new' FROM documents;",
+            ),
+        ]);
+        symlink(&drizzle.path, folder.path.join("drizzle")).expect("a link");
+        folder.write(".env", format!("DATABASE_URL={}\n", database.url));
+        let project = Project { folder, drizzle, database };
+        project.executable("node", "#!/bin/sh\necho Listening on port 3000\n");
+        symlink(env!("CARGO_BIN_EXE_premigrate"), project.bin().join("premigrate"))
+            .expect("a link");
+        project
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.folder.path.join("bin")
+    }
+
+    fn executable(&self, name: &str, content: &str) {
+        self.folder.write(&format!("bin/{name}"), content);
+        let mode = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.bin().join(name), mode).expect("its mode");
+    }
+
+    /// Runs a command line; returns the exit code, and what it printed.
+    fn shell(&self, command: &str) -> (Option<i32>, String) {
+        let path = std::env::var("PATH").expect("PATH");
+        let output = Command::new("bash")
+            .args(["-c", &format!("exec 2>&1\n{command}")])
+            .env_clear()
+            .env("PATH", format!("{}:{path}", self.bin().display()))
+            .current_dir(&self.folder.path)
+            .output()
+            .expect("bash");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn run(&self, Block { language, content, place }: &Block) {
+        match language.as_str() {
+            "console" => {
+                let (actual, expected) = (masked(&self.transcript(content)), masked(content));
+                assert!(actual == expected, "{place} prints\n{actual}\nand not\n{expected}");
+            }
+            "sh" => self.script(content, place),
+            "sql" => self.sql(content),
+            // Not commands: other tests look at the Dockerfiles and at the Rust.
+            "text" | "dockerfile" | "yaml" | "json" | "rust" => {}
+            other => panic!("{place}: a block in {other:?}, of which no test knows what to do"),
+        }
+    }
+
+    fn transcript(&self, content: &str) -> String {
+        let mut actual = String::new();
+        for command in content.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let _ = write!(actual, "$ {command}\n{}", self.shell(command).1);
+        }
+        actual
+    }
+
+    fn script(&self, content: &str, place: &str) {
+        let is_run = |line: &&str| NOT_RUN.iter().all(|(other, _)| command_of(line) != *other);
+        let lines: Vec<&str> = content.lines().filter(is_run).collect();
+        let (code, output) = self.shell(&format!("set -e\n{}", lines.join("\n")));
+        assert_eq!(code, Some(0), "{place}: {output}");
+    }
+
+    fn sql(&self, content: &str) {
+        let first = content.lines().next().and_then(|line| line.strip_prefix("-- "));
+        match first.filter(|path| path.ends_with(".sql")) {
+            Some(path) => match path.strip_prefix("drizzle/") {
+                Some(file) => self.drizzle.add(file.trim_end_matches(".sql"), content),
+                None => self.folder.write(path, content),
+            },
+            None => self.database.execute(content),
+        }
+    }
+}
+
+/// The text with names in place of what differs between runs: times and process IDs.
+fn masked(text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, tail) = rest.split_at(start);
+        result.push_str(before);
+        let end = tail.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(tail.len());
+        let (number, after) = tail.split_at(end);
+        let units = [" ms", " seconds ago", " second ago", " s"];
+        let after_unit = units.iter().find_map(|unit| after.strip_prefix(unit));
+        let after_unit = after_unit.filter(|rest| !rest.starts_with(char::is_alphanumeric));
+        let is_time = ["ms\":", "_ago\":"].iter().any(|name| before.ends_with(name));
+        if before.ends_with("backend ") {
+            (result, rest) = (result + "PID", after);
+        } else if is_time || after_unit.is_some() {
+            (result, rest) = (result + "TIME", after_unit.unwrap_or(after));
+        } else if after.starts_with('-') && tail.get(10..11) == Some("T") {
+            // ISO 8601, with a time zone.
+            let end = tail.find(|c: char| !c.is_ascii_digit() && !"-:+T.".contains(c));
+            (result, rest) = (result + "MOMENT", &tail[end.unwrap_or(tail.len())..]);
+        } else {
+            (result, rest) = (result + number, after);
+        }
+    }
+    result + rest
 }
 
 #[test]
-fn the_readme_shows_the_help_word_for_word() {
-    assert_eq!(block("Usage"), bare().arg("--help").run().exits(0).stdout);
+fn only_times_and_process_ids_are_masked() {
+    for (text, expected) in [
+        ("step 1 of 3 in 9 ms, 2 of 3 in 1.5 s", "step 1 of 3 in TIME, 2 of 3 in TIME"),
+        ("3 statements in 2 steps", "3 statements in 2 steps"),
+        (r#"{"step":1,"ms":12,"attempt":2}"#, r#"{"step":1,"ms":TIME,"attempt":2}"#),
+        ("a  2026-11-29T18:15:04+00:00  (5 seconds ago)", "a  MOMENT  (TIME)"),
+        ("backend 471 of app", "backend PID of app"),
+    ] {
+        assert_eq!(masked(text), expected);
+    }
 }
 
-/// The README's exit codes, with what it says of each.
-fn codes_of_readme() -> Vec<(String, String)> {
-    let readme = project("README.md");
-    let (_, section) = readme.split_once("\n## Exit codes\n").expect("exit codes");
-    let (table, _) = section.split_once("\n## ").expect("a next section");
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
-    let cells = rows.skip(1).map(|row| row.split_once(" | ").expect("two cells"));
-    cells.map(|(code, words)| (code.to_owned(), words.to_owned())).collect()
+fn run_blocks(document: &str) {
+    let project = Project::new();
+    for block in blocks(document) {
+        project.run(&block);
+    }
 }
 
-/// Those of `--help`, which has no room for more than some of these words.
-fn codes_of_help() -> Vec<(String, String)> {
-    let (_, codes) = premigrate::cli::args::HELP.split_once("Exit codes: ").expect("exit codes");
+#[test]
+fn the_blocks_of_the_readme_run() {
+    run_blocks("README.md");
+}
+
+#[test]
+fn the_blocks_of_the_reference_run() {
+    run_blocks("docs/reference.md");
+}
+
+#[test]
+fn the_blocks_of_how_it_works_run() {
+    run_blocks("docs/how-it-works.md");
+}
+
+#[test]
+fn the_blocks_about_drizzle_run() {
+    run_blocks("docs/drizzle.md");
+}
+
+#[test]
+fn the_blocks_for_contributors_run_or_have_a_reason_not_to() {
+    run_blocks("CONTRIBUTING.md");
+    assert_eq!(blocks("CHANGELOG.md").len(), 0);
+    let all: String =
+        DOCUMENTS.iter().flat_map(|document| blocks(document)).map(|block| block.content).collect();
+    for (line, _) in NOT_RUN {
+        assert!(all.lines().any(|other| command_of(other) == line), "{line:?} is nowhere");
+    }
+}
+
+#[test]
+fn the_example_for_contributors_is_a_test() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0).says(&["applied 0000_log"]);
+    assert_eq!(database.tables(), ["log"]);
+
+    let blocks = blocks("CONTRIBUTING.md");
+    let example = blocks.iter().find(|block| block.language == "rust").expect("an example");
+    let here = include_str!("docs.rs");
+    for line in example.content.lines() {
+        assert!(here.lines().any(|other| other.trim() == line), "{line}");
+    }
+}
+
+/// The words of a Dockerfile's instruction that has a JSON array.
+fn words(dockerfile: &str, instruction: &str) -> Vec<String> {
+    let line = dockerfile.lines().find_map(|line| line.strip_prefix(instruction));
+    serde_json::from_str(line.expect(instruction)).expect("a JSON array")
+}
+
+#[test]
+fn the_entrypoints_of_the_dockerfiles_migrate_and_become_the_app() {
+    let blocks = blocks("README.md");
+    let dockerfiles: Vec<_> =
+        blocks.iter().filter(|block| block.language == "dockerfile").collect();
+    assert_eq!(dockerfiles.len(), 2);
+    for Block { content, place, .. } in dockerfiles {
+        let project = Project::new();
+        project.executable("my-app", "#!/bin/sh\necho Listening on port 3000\n");
+        let command = [words(content, "ENTRYPOINT "), words(content, "CMD ")].concat();
+        // What the image has at the top is in the project here.
+        let command = command.join(" ");
+        let command = command.replace("/migrations", "drizzle").replace("/my-app", "my-app");
+        let command = command.strip_prefix('/').expect("an absolute path");
+        let (code, output) = project.shell(command);
+        assert_eq!(code, Some(0), "{place}: {output}");
+        assert!(output.ends_with("Listening on port 3000\n"), "{place}: {output}");
+    }
+    assert!(project("Dockerfile.scratch").contains("\nARG MIGRATIONS\n"));
+}
+
+#[test]
+fn the_readme_is_short() {
+    assert!(project("README.md").lines().count() <= 150);
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn the_links_lead_somewhere() {
+    for document in DOCUMENTS {
+        let text = project(document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let folder = Path::new(document).parent().expect("a folder");
+            let target = if path.is_empty() { document.into() } else { folder.join(path) };
+            let target = project(target.to_str().expect("a path"));
+            let mut headings = target.lines().filter(|line| line.starts_with('#')).map(anchor);
+            assert!(
+                wanted.is_empty() || headings.any(|heading| heading == wanted),
+                "{document}: {link}"
+            );
+        }
+    }
+}
+
+/// The cells of the rows of a table, by the title of its first column.
+fn table(document: &str, first_column: &str) -> Vec<Vec<String>> {
+    let text = project(document);
+    let start = format!("\n| {first_column} |");
+    let (_, rows) = text.split_once(&start).unwrap_or_else(|| panic!("{document}: {first_column}"));
+    let rows = rows.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| {
+        let row = row.replace("\\|", "\u{0}");
+        let cells = row.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{0}', "|"));
+        cells.collect()
+    });
+    cells.collect()
+}
+
+/// The exit codes, with their meaning.
+fn exit_codes(document: &str) -> Vec<(String, String)> {
+    let rows = table(document, "code").into_iter();
+    rows.map(|row| (row[0].clone(), row[1].clone())).collect()
+}
+
+/// Those of `--help`, which has room for some of these words only.
+fn exit_codes_of_help() -> Vec<(String, String)> {
+    let (_, codes) = HELP.split_once("Exit codes: ").expect("exit codes");
     let codes = codes.split_whitespace().collect::<Vec<_>>().join(" ");
     let entries = codes.trim_end_matches('.').split("; ");
-    let cut = |entry: &str| {
+    let split = |entry: &str| {
         let is_code = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let code: Vec<&str> = entry.split(' ').take_while(is_code).collect();
         let words: Vec<&str> = entry.split(' ').skip_while(is_code).collect();
         (code.join(" "), words.join(" "))
     };
-    entries.map(cut).collect()
+    entries.map(split).collect()
 }
 
 #[test]
-fn the_readme_and_the_help_say_the_same_of_the_same_exit_codes() {
-    let (mut readme, help) = (codes_of_readme(), codes_of_help());
-    // The help tells that one beside its option.
+fn the_readme_the_reference_and_the_help_have_the_same_exit_codes() {
+    let mut readme = exit_codes("README.md");
+    assert_eq!(readme, exit_codes("docs/reference.md"));
+    // The help has that one beside its option.
     readme.retain(|(code, _)| code != "10");
-    assert!(
-        premigrate::cli::args::HELP
-            .contains("--exit-code            status: 10 if something is pending")
-    );
+    assert!(HELP.contains("--exit-code            status: 10 if something is pending"));
+    let help = exit_codes_of_help();
     let codes =
-        |of: &[(String, String)]| of.iter().map(|(code, _)| code.clone()).collect::<Vec<_>>();
+        |rows: &[(String, String)]| rows.iter().map(|(code, _)| code.clone()).collect::<Vec<_>>();
     assert_eq!(codes(&readme), codes(&help));
     for ((code, long), (_, short)) in readme.iter().zip(&help) {
         let bare = |text: &str| text.to_lowercase().replace([',', ':', ';'], "");
@@ -90,13 +416,13 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         let reason = ExecError { error: kind.into(), hint: None };
         Error::App { program: String::new(), reason }
     };
-    let readme = codes_of_readme();
+    let readme = exit_codes("README.md");
     for (words, error) in [
         ("the command line is wrong", Error::Usage(UsageError::NoApp)),
         ("the migrations are invalid", Unreadable::NothingEmbedded.into()),
         (
             "the history disagrees",
-            ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { unknown: vec![] }).into(),
+            ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { rows: vec![] }).into(),
         ),
         ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
         ("stays read-only", ApplyError::ReadOnly.into()),
@@ -120,27 +446,173 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     }
 }
 
-#[test]
-fn the_failure_that_the_readme_shows_is_real() {
-    let database = Database::fresh();
-    let folder = Folder::drizzle0(&[
-        ("0000_documents", "CREATE TABLE documents (id uuid PRIMARY KEY, title text NOT NULL);\n"),
-        (
-            "0001_add_search",
-            "ALTER TABLE documents ADD COLUMN body text;\n--> statement-breakpoint\n\
-             UPDATE documents SET body = lower(titel);\n",
-        ),
-        ("0002_stars", "CREATE TABLE stars (id uuid);\n"),
-    ]);
-    let run = premigrate(&database, &folder).args(&["--", "node", "server.js"]).run().exits(70);
-    let (_, failure) = run.stderr.split_once("applying 0001_add_search\n").expect("the attempt");
-    assert_eq!(failure, block("A failure"));
+/// An option as `--help` has it: with its value's name, and the default in brackets.
+fn options_of_help() -> Vec<(String, Option<String>)> {
+    let (_, options) = HELP.split_once("\nOptions:\n").expect("options");
+    let (options, _) = options.split_once("\n\n").expect("their end");
+    let entry = |line: &str| {
+        let (option, meaning) = line.trim_start().split_once("  ").expect(line);
+        let default = meaning.rsplit_once('[').and_then(|(_, rest)| rest.strip_suffix(']'));
+        (option.to_owned(), default.map(str::to_owned))
+    };
+    options.lines().filter(|line| !line.contains("--help")).map(entry).collect()
 }
 
 #[test]
-fn the_readme_names_the_key_of_the_lock() {
+fn the_reference_and_the_help_have_the_same_options_and_defaults() {
+    let reference = table("docs/reference.md", "option");
+    let plain = |cell: &str| cell.replace('`', "");
+    let documented: Vec<_> = reference.iter().map(|row| (plain(&row[0]), plain(&row[2]))).collect();
+    let help: Vec<_> = options_of_help();
+    for ((option, default), (other, documented)) in help.iter().zip(&documented) {
+        assert_eq!(option, other);
+        let default = default.as_deref().unwrap_or_default();
+        assert!(
+            documented.ends_with(default) && documented.is_empty() == default.is_empty(),
+            "{option}: {documented:?}, {default:?}"
+        );
+    }
+    assert_eq!(help.len(), documented.len());
+
+    let variables: Vec<_> = reference.iter().map(|row| plain(&row[1])).collect();
+    assert_eq!(
+        variables,
+        OPTIONS.iter().map(|option| args::variable(option.flag)).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn each_command_takes_the_options_that_the_reference_has_for_it() {
+    let commands = ["up", "status", "list", "check", "baseline", "accept", "new"];
+    for row in table("docs/reference.md", "option") {
+        let option = row[0].replace('`', "");
+        let flag = option.split(' ').next().expect("a flag");
+        for command in commands {
+            let mut words = vec![command, flag];
+            words.extend(option.contains(' ').then_some("value"));
+            let parsed = args::parse(words.iter().map(Into::into).collect());
+            let is_used = !matches!(parsed, Err(UsageError::NotUsed { .. }));
+            let is_documented = row[3] == "all" || row[3].split(", ").any(|other| other == command);
+            assert_eq!(is_used, is_documented, "{command} {flag}: {parsed:?}");
+        }
+    }
+    let documented: BTreeSet<_> = table("docs/reference.md", "command")
+        .iter()
+        .map(|row| {
+            row[0].trim_start_matches('`').split([' ', '`']).next().expect("a word").to_owned()
+        })
+        .collect();
+    assert_eq!(documented, commands.map(str::to_owned).into());
+    assert!(commands.iter().all(|command| HELP.contains(&format!("\n  {command} "))));
+}
+
+#[test]
+fn the_defaults_of_the_reference_are_those_of_the_program() {
+    let parsed = args::parse(Vec::new());
+    let Ok(Parsed::Run(invocation)) = parsed else { panic!("{parsed:?}") };
+    assert_eq!(invocation.command, CommandName::Up);
+    let url = ("DATABASE_URL".into(), "postgres://u@h/d".into());
+    let config = Config::new(invocation, &Environment::new([url])).expect("a configuration");
+    let options = config.options().expect("options");
+    let seconds = |flag: &str| match flag {
+        "--wait" => Some(options.wait),
+        "--runner-wait" => Some(options.runner_wait),
+        "--lock-timeout" => Some(options.lock_timeout),
+        _ => None,
+    };
+    for row in table("docs/reference.md", "option") {
+        let (option, default) = (row[0].replace('`', ""), row[2].replace('`', ""));
+        let flag = option.split(' ').next().expect("a flag");
+        let actual = match flag {
+            "--schema" => options.table.schema().to_owned(),
+            "--table" => options.table.name().to_owned(),
+            "--lock-retries" => options.lock_retries.to_string(),
+            "--statement-timeout" => {
+                assert_eq!(options.statement_timeout, None);
+                continue;
+            }
+            _ => match seconds(flag).map(|time| time.as_secs()) {
+                Some(time) if time % 60 == 0 && time > 60 => format!("{}m", time / 60),
+                Some(time) => format!("{time}s"),
+                None => continue,
+            },
+        };
+        assert_eq!(actual, default, "{flag}");
+    }
+}
+
+#[test]
+fn the_reference_has_every_field_of_every_answer() {
+    let mut reference = Reference::parse(&project("docs/reference.md"));
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 2")]);
+    folder.add("0002_c", "select 3;--> statement-breakpoint\nvacuum;select x");
+    folder.add("0003_d", "rollback");
+    let empty = Folder::drizzle0(&[]);
+    let plain = Folder::empty();
+    plain.write("0001_a.sql", "select 1");
+    let up_to_date = Database::fresh();
+    premigrate(&up_to_date, &plain).run().exits(0);
+
+    premigrate(&database, &folder).arg("baseline").args(&["--through", "0000_a"]).run().exits(0);
+    let to_c = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 2")]);
+    to_c.add("0002_c", "select 3;--> statement-breakpoint\nvacuum;select x");
+    premigrate(&database, &to_c).run().exits(70);
+    database.execute(
+        "insert into drizzle.__drizzle_migrations (hash, created_at) values ('x', 1), ('y', null)",
+    );
+    folder.write("0001_b.sql", "select 'edited'");
+
+    let named = Database::fresh();
+    premigrate(&named, &plain).run().exits(0);
+    named.execute("insert into drizzle.__drizzle_migrations (hash, name) values ('x', 'unknown')");
+    for (title, database, folder, args) in [
+        ("list", &database, &folder, &["list"][..]),
+        ("list", &database, &empty, &["list"]),
+        ("list", &database, &plain, &["list"]),
+        ("status", &database, &folder, &["status"]),
+        ("status", &named, &plain, &["status"]),
+        ("status", &Database::fresh(), &empty, &["status"]),
+        ("check", &database, &folder, &["check"]),
+        ("check", &database, &plain, &["check"]),
+        ("--dry-run", &database, &to_c, &["--dry-run", "--apply-older"]),
+        ("--dry-run", &up_to_date, &plain, &["--dry-run"]),
+        ("new", &database, &plain, &["new", "b"]),
+    ] {
+        let run = premigrate(database, folder).args(args).args(&["--format", "json"]).run();
+        assert!(!run.stdout.is_empty(), "{args:?}: {}", run.stderr);
+        for line in run.stdout.lines() {
+            let object: serde_json::Value = serde_json::from_str(line).expect(line);
+            reference.check(object.as_object().expect(line), &[("Answers", title)]);
+        }
+    }
+    assert_eq!(reference.unseen(&["Answers"]), [""; 0]);
+}
+
+#[test]
+fn the_list_of_what_happens_at_start_has_the_numbers_of_the_code() {
+    let readme = project("README.md");
+    let (_, section) = readme.split_once("\n## What happens at start\n").expect("the list");
+    let (section, _) = section.split_once("\n## ").expect("a next section");
+    let is_numbered = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+    let count = section.lines().filter(is_numbered).count();
+    let code = project("src/lib.rs");
+    let comments = code.lines().filter_map(|line| line.trim_start().strip_prefix("// "));
+    let mut covered = BTreeSet::new();
+    for comment in comments {
+        let mut words = comment.split(' ');
+        let number = |word: Option<&str>| word?.strip_suffix('.')?.parse::<usize>().ok();
+        let Some(first) = number(words.next()) else { continue };
+        let last = if words.next() == Some("to") { number(words.next()) } else { None };
+        covered.extend(first..=last.unwrap_or(first));
+    }
+    assert_eq!(covered, (1..=count).collect());
+}
+
+#[test]
+fn the_documents_name_the_key_of_the_lock() {
     let key = i64::from_be_bytes(*b"premigra").to_string();
-    assert!(project("README.md").contains(&key), "{key}");
+    assert!(project("docs/how-it-works.md").contains(&key), "{key}");
 }
 
 #[test]
@@ -156,7 +628,7 @@ fn version_is_the_crates() {
 
 /// Other roots need another date: that of the crate's publication, as its index on crates.io has it.
 #[test]
-fn the_version_says_which_roots_are_carried_and_of_when() {
+fn the_version_shows_which_roots_are_built_in_and_their_date() {
     let lock = project("Cargo.lock");
     let (_, of_the_roots) = lock.split_once("name = \"webpki-root-certs\"\n").expect("the crate");
     let version = of_the_roots.split('"').nth(1).expect("its version");

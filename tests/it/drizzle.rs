@@ -10,11 +10,13 @@ mod kit;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, Run, unique};
+use crate::harness::{
+    Database, Folder, LIMIT, Run, needs, output_of_within, output_within, unique,
+};
 
 /// A generation of Drizzle.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +92,7 @@ impl Drizzle {
 
 /// Node, with nothing in its environment but `PATH`.
 fn node() -> Command {
+    needs("Node");
     let mut command = Command::new("node");
     command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
     command
@@ -97,17 +100,13 @@ fn node() -> Command {
 
 /// Runs a command to its end.
 fn finish(command: &mut Command) -> Run {
+    finish_within(LIMIT, command)
+}
+
+/// The same, where it may well take longer.
+fn finish_within(limit: Duration, command: &mut Command) -> Run {
     let started = Instant::now();
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| {
-        panic!("{} does not start: {error}", command.get_program().display())
-    });
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Run {
-        code: status.code().expect("an exit code"),
-        stdout: text(&stdout),
-        stderr: text(&stderr),
-        took: started.elapsed(),
-    }
+    Run::from_output(output_of_within(limit, command), started.elapsed())
 }
 
 /// How many migrations the wiki has.
@@ -191,8 +190,8 @@ fn race(drizzle: Drizzle, database: &Database, folder: &Folder) {
          having count(*) = 4",
     );
     gate.commit().expect("an open gate");
-    for mut racer in racers {
-        assert!(racer.wait().expect("its end").success());
+    for racer in racers {
+        assert!(output_within(LIMIT, racer).status.success());
     }
 }
 

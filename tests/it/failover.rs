@@ -1,9 +1,7 @@
 //! Standbys, read-only servers, crashes, and a failover between two hosts.
 
-use std::time::Duration;
-
 use crate::harness::{Database, Folder, premigrate};
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Action, Proxy};
 use crate::server::Server;
 
 fn folder() -> Folder {
@@ -37,7 +35,7 @@ fn the_app_starts_on_a_standby_if_nothing_is_pending_and_waits_for_the_primary_o
     ]);
 
     let waiting = premigrate(&standby.database(), &folder).args(&["--wait", "60s"]).start();
-    std::thread::sleep(Duration::from_secs(1));
+    waiting.wait_to_say("standby");
     standby.promote();
     waiting.finish().exits(0).says(&["applied 0001_more", "applied 0002_index"]);
     assert_eq!(standby.database().rows("select what from log"), ["more"]);
@@ -52,10 +50,10 @@ fn a_standby_behind_a_pooler_is_not_a_failure_of_the_migration() {
     // As with a pooler for several servers, the history is read on the primary.
     let proxy = Proxy::before(standby.port, |message| {
         match message.text.contains("select pg_catalog.pg_is_in_recovery()") {
-            true => Fate::Becomes(
+            true => Action::ReplaceWith(
                 "select true; select false; select xmin, * from drizzle.__drizzle_migrations",
             ),
-            false => Fate::Passes,
+            false => Action::Pass,
         }
     });
     folder.add("0001_more", "insert into log values ('more')");
@@ -85,7 +83,7 @@ fn a_migration_continues_on_the_standby_after_the_primary_crashed() {
     // The commit is replicated.
     standby.database().wait_for("the first step", "select from log where what = 'two'");
     primary.down();
-    std::thread::sleep(Duration::from_secs(1));
+    running.wait_to_say("connection lost during 0001_two");
     standby.promote();
     let run = running.finish().exits(0);
     run.says(&[
@@ -115,7 +113,7 @@ fn an_index_build_is_repeated_after_the_server_crashed() {
          and query ~ 'create index' and pid <> pg_backend_pid()";
     database.wait_for("the build", building);
     server.down();
-    std::thread::sleep(Duration::from_millis(500));
+    running.wait_to_say("connection lost during 0000_a");
     server.up();
     running.finish().exits(0).says(&["connection lost during 0000_a", "applied 0000_a"]);
     assert_eq!(

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::harness::{Database, Folder};
+use crate::harness::{Database, Folder, needs, output_of};
 
 /// Runs the first argument as Python, and becomes the rest.
 const SET_UP: &str = r#"
@@ -74,15 +74,20 @@ const SETUPS: [(&str, &str); 13] = [
     ("niceness", "os.nice(3)"),
 ];
 
+fn python() -> Command {
+    needs("Python");
+    Command::new("python3")
+}
+
 fn probe(set_up: &str, through: &[&str]) -> String {
-    let output = Command::new("python3")
+    let mut python = python();
+    python
         .args(["-c", SET_UP, set_up])
         .args(through)
         .args(["python3", "-c", PROBE, "", "a b", "--", "$HOME"])
         .arg(OsStr::from_bytes(b"\xff\xfe\n"))
-        .env_remove("LC_CTYPE")
-        .output()
-        .unwrap();
+        .env_remove("LC_CTYPE");
+    let output = output_of(&mut python);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{set_up}: {stderr}");
     let pty = |text: &str| text.replace(|char: char| char.is_ascii_digit(), "#");
@@ -106,15 +111,42 @@ fn the_app_inherits_what_a_plain_exec_would_give_it() {
     assert_eq!(database.history().len(), 1);
 }
 
+/// Becomes a program, in an environment with duplicates.
+const WITH_DUPLICATES: &str = r"
+import ctypes, os, sys
+def array(items):
+    return (ctypes.c_char_p * (len(items) + 1))(*items, None)
+environment = [b'Z=1', b'PREMIGRATE_SKIP=1', b'A=2', b'PREMIGRATE_WAIT=1s', b'A=3',
+    b'B=\xff\n', b'PREMIGRATE_WAIT=2s', b'Z=4', b'EMPTY=', b'MIGRATION_DATABASE_URL=',
+    b'PATH=' + os.environb[b'PATH']]
+program = [os.fsencode(word) for word in sys.argv[1:]]
+ctypes.CDLL(None).execve(program[0], array(program), array(environment))
+";
+
+#[test]
+fn the_app_gets_its_environment_in_order_and_with_duplicates() {
+    let environment = |through: &[&str]| {
+        let mut command = python();
+        command.args(["-c", WITH_DUPLICATES]).args(through).args(["cat", "/proc/self/environ"]);
+        output_of(&mut command).stdout
+    };
+    let ours = environment(&[env!("CARGO_BIN_EXE_premigrate"), "--"]);
+    let plain = environment(&[
+        "/usr/bin/env",
+        "--unset=PREMIGRATE_SKIP",
+        "--unset=PREMIGRATE_WAIT",
+        "--unset=MIGRATION_DATABASE_URL",
+    ]);
+    assert!(plain.starts_with(b"Z=1\0A=2\0A=3\0B=\xff\n\0Z=4\0"), "{}", plain.escape_ascii());
+    assert_eq!(ours.escape_ascii().to_string(), plain.escape_ascii().to_string());
+}
+
 #[test]
 fn the_app_does_not_see_the_name_that_we_were_called_by() {
     for name in ["", "sh", "-premigrate"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_premigrate"))
-            .arg0(name)
-            .args(["--", "cat", "/proc/self/cmdline"])
-            .env("PREMIGRATE_SKIP", "1")
-            .output()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_premigrate"));
+        command.arg0(name).args(["--", "cat", "/proc/self/cmdline"]).env("PREMIGRATE_SKIP", "1");
+        let output = output_of(&mut command);
         assert_eq!(output.stdout, b"cat\0/proc/self/cmdline\0", "{name}");
     }
 }
@@ -126,13 +158,13 @@ const ALL_SIGNALS: &str = "others = signal.valid_signals() - {signal.SIGKILL, si
 
 #[track_caller]
 fn app_has_default_signals(through: &[&str], url: &str) {
-    let output = Command::new("python3")
+    let mut python = python();
+    python
         .args(["-c", SET_UP, ALL_SIGNALS, env!("CARGO_BIN_EXE_premigrate")])
         .args(through)
         .args(["--", "cat", "/proc/self/status"])
-        .env("DATABASE_URL", url)
-        .output()
-        .unwrap();
+        .env("DATABASE_URL", url);
+    let output = output_of(&mut python);
     let (status, report) = (String::from_utf8_lossy(&output.stdout), output.stderr);
     let report = String::from_utf8_lossy(&report);
     has_default_signals(&status, &report);

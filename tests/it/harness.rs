@@ -1,12 +1,17 @@
 //! What every test needs: a fresh database, a migrations folder, and the real executable.
 
 use std::ffi::OsStr;
-use std::io::{PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use postgres::{Client, NoTls};
 
 /// The server's URL. Tests fail without one: a green run means that they ran.
@@ -31,6 +36,19 @@ pub fn server_port() -> u16 {
     let authority = url.split('/').nth(2).expect("a URL");
     authority.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
 }
+
+/// Says that a test needs this besides one PostgreSQL server: `scripts/test --quick` leaves such
+/// tests out by their names, and has to know the name.
+pub fn needs(what: &str) {
+    assert!(
+        std::env::var_os("QUICK_TEST").is_none(),
+        "this needs {what}: scripts/test --quick has to leave it out by its name"
+    );
+}
+
+/// The sessions of a database that wait for a lock. Others share the server.
+pub const WAITING_FOR_LOCK: &str = "select from pg_stat_activity \
+    where datname = current_database() and wait_event_type = 'Lock'";
 
 /// How many bytes a pipe takes before somebody reads: sixteen pages, which only whole pages leave.
 pub const PIPE: usize = 16 * PAGE;
@@ -122,12 +140,15 @@ impl Database {
     }
 
     /// Waits until a query gives a row.
+    #[track_caller]
     pub fn wait_for(&self, what: &str, sql: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.rows(sql).is_empty() {
-            assert!(Instant::now() < deadline, "waited 20 s for {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(what, || !self.rows(sql).is_empty());
+    }
+
+    /// Waits until a query gives no row.
+    #[track_caller]
+    pub fn wait_for_no(&self, what: &str, sql: &str) {
+        eventually(&format!("no {what}"), || self.rows(sql).is_empty());
     }
 
     /// Sessions of premigrate's on this database, and advisory locks: there must be none after a
@@ -245,6 +266,17 @@ pub struct Run {
 }
 
 impl Run {
+    pub fn from_output(output: Output, took: Duration) -> Run {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Run {
+            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(999)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took,
+        }
+    }
+
     /// Fails the test, with everything that was printed, unless the exit code is this one.
     #[track_caller]
     pub fn exits(self, code: i32) -> Run {
@@ -317,6 +349,7 @@ impl Premigrate {
     }
 
     /// Runs it to its end.
+    #[track_caller]
     pub fn run(self) -> Run {
         self.start().finish()
     }
@@ -330,6 +363,7 @@ impl Premigrate {
 /// A run that goes on.
 pub struct Running {
     pub child: Child,
+    streams: [Option<Printed>; 2],
     started: Instant,
 }
 
@@ -338,7 +372,9 @@ impl Running {
     pub fn start(mut command: Command) -> Running {
         let started = Instant::now();
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running { child: child.expect("the executable starts"), started }
+        let mut child = child.expect("the executable starts");
+        let streams = Printed::of(&mut child);
+        Running { child, streams, started }
     }
 
     pub fn pid(&self) -> u32 {
@@ -351,17 +387,198 @@ impl Running {
         assert!(killed.expect("kill").success());
     }
 
-    /// Waits for its end, and reads what it printed.
-    pub fn finish(self) -> Run {
-        use std::os::unix::process::ExitStatusExt;
-        let output = self.child.wait_with_output().expect("its output");
-        let status = output.status;
-        Run {
-            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(999)),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: self.started.elapsed(),
+    /// Waits until it has printed this on stderr.
+    #[track_caller]
+    pub fn wait_to_say(&self, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let stderr = self.streams[1].as_ref().map(Printed::text).unwrap_or_default();
+            if stderr.contains(words) {
+                return;
+            }
+            assert!(Instant::now() < until, "does not say {words:?} in {PATIENCE:?}:\n{stderr}");
+            thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for its end, and reads what it printed.
+    #[track_caller]
+    pub fn finish(self) -> Run {
+        self.finish_within(LIMIT)
+    }
+
+    /// The same, where it may well take longer than `LIMIT`, or must not take as long.
+    #[track_caller]
+    pub fn finish_within(self, limit: Duration) -> Run {
+        let started = self.started;
+        Run::from_output(self.output_within(limit), started.elapsed())
+    }
+
+    /// The same, byte for byte.
+    #[track_caller]
+    pub fn output_within(self, limit: Duration) -> Output {
+        finish(limit, self.child, self.streams)
+    }
+
+    /// Sends a signal, which has to end it in time.
+    #[track_caller]
+    pub fn end_by(self, signal: &str) -> Run {
+        self.signal(signal);
+        self.finish_within(IN_TIME)
+    }
+}
+
+/// How long a signal may take to end a run: Docker kills after ten seconds.
+pub const IN_TIME: Duration = Duration::from_secs(9);
+
+/// How long a condition is waited for that is to come soon, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a test waits for a program by default. What has to end, and does not, fails the test
+/// instead of holding it up for ever.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a command to its end, with nothing on its standard input.
+#[track_caller]
+pub fn output_of(command: &mut Command) -> Output {
+    output_of_within(LIMIT, command)
+}
+
+/// The same, where it may well take longer.
+#[track_caller]
+pub fn output_of_within(limit: Duration, command: &mut Command) -> Output {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn();
+    let program = command.get_program().display();
+    output_within(limit, child.unwrap_or_else(|error| panic!("{program} does not start: {error}")))
+}
+
+/// Runs a command to its end, with the streams that it was given.
+#[track_caller]
+pub fn status_of(command: &mut Command) -> ExitStatus {
+    let child = command.spawn();
+    let program = command.get_program().display();
+    let child = child.unwrap_or_else(|error| panic!("{program} does not start: {error}"));
+    output_within(LIMIT, child).status
+}
+
+/// Waits for a program's end, and reads what it prints on the streams that are pipes. If it goes on
+/// for longer than this, it is killed with all its children, and the test fails with what it printed.
+#[track_caller]
+pub fn output_within(limit: Duration, mut child: Child) -> Output {
+    let streams = Printed::of(&mut child);
+    finish(limit, child, streams)
+}
+
+/// The same, for a stream that leads to a pipe of the test's own making; its output is stdout.
+#[track_caller]
+pub fn read_within(limit: Duration, child: Child, reader: PipeReader) -> Output {
+    finish(limit, child, [Some(Printed::read(reader)), None])
+}
+
+#[track_caller]
+fn finish(limit: Duration, mut child: Child, streams: [Option<Printed>; 2]) -> Output {
+    let until = Instant::now() + limit;
+    let is_over = streams.iter().flatten().all(|printed| printed.is_complete(until));
+    let status = is_over.then(|| ended_until(&mut child, until)).flatten();
+    if status.is_none() {
+        kill_with_children(child.id());
+        let _ = child.wait();
+    }
+    let [stdout, stderr] = streams.map(|printed| printed.map(Printed::take).unwrap_or_default());
+    let Some(status) = status else {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&stdout), text(&stderr));
+        panic!("it did not end within {limit:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
+    };
+    Output { status, stdout, stderr }
+}
+
+/// Waits for a program that is about to end; kills it if it does not.
+pub fn see_off(child: &mut Child) {
+    if ended_until(child, Instant::now() + LIMIT).is_none() {
+        kill_with_children(child.id());
+        let _ = child.wait();
+    }
+}
+
+/// What a thread has read so far of a stream.
+struct Printed {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Disconnected once there is nothing more to read.
+    end: Receiver<()>,
+}
+
+impl Printed {
+    /// Those of a child's streams that are pipes.
+    fn of(child: &mut Child) -> [Option<Printed>; 2] {
+        [child.stdout.take().map(Printed::read), child.stderr.take().map(Printed::read)]
+    }
+
+    fn read(mut stream: impl Read + Send + 'static) -> Printed {
+        let (sender, end) = channel();
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = bytes.clone();
+        thread::spawn(move || {
+            let mut chunk = vec![0; PIPE];
+            while let Ok(length @ 1..) = stream.read(&mut chunk) {
+                shared.lock().expect("what was read").extend_from_slice(&chunk[..length]);
+            }
+            drop(sender);
+        });
+        Printed { bytes, end }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("what was read")).into_owned()
+    }
+
+    fn is_complete(&self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        self.end.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    fn take(self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes.lock().expect("what was read"))
+    }
+}
+
+fn ended_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    loop {
+        let status = child.try_wait().expect("its state");
+        if status.is_some() || Instant::now() > until {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn kill_with_children(pid: u32) {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    for child in children.unwrap_or_default().split_whitespace() {
+        kill_with_children(child.parse().expect("a number"));
+    }
+}
+
+#[test]
+fn a_program_that_does_not_end_is_killed_and_what_it_printed_is_shown() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo one; echo two >&2; sleep 100 & echo child $!; wait"]);
+    let running = Running::start(command);
+    let pid = running.pid();
+    let limit = Duration::from_secs(2);
+    let failure = std::panic::catch_unwind(|| running.finish_within(limit));
+    let message = *failure.expect_err("a panic").downcast::<String>().expect("its text");
+    let (stdout, stderr) = message.split_once("\nstderr:\n").expect(&message);
+    let child = stdout.strip_prefix("it did not end within 2s\nstdout:\none\nchild ");
+    assert_eq!(stderr, "two\n");
+    for pid in [&pid.to_string(), child.expect(&message).trim()] {
+        // A child whose parent is gone is a zombie until somebody asks after it.
+        eventually("its end", || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        });
     }
 }
 
@@ -384,9 +601,9 @@ pub fn waits_for_room(pid: u32) -> bool {
 /// Waits until something is so.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < until, "waited 20 s for {what}");
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

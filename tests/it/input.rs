@@ -7,12 +7,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
+use expect_test::expect;
+
 use premigrate::cli::config::Config;
 use premigrate::cli::environment::Environment;
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
-use premigrate::migrations::source::{Files, JOURNAL};
+use premigrate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use premigrate::postgres::conninfo;
 use premigrate::sql::{LineColumn, Script, offset_of};
 
@@ -232,7 +234,11 @@ fn an_argument_that_is_not_utf_8_is_refused_unless_it_is_a_folder() {
         assert_eq!(told["app_started"], false);
     }
     let run = bare().args(&["--bogus", "--", "app", "--format=json"]).run().exits(64);
-    run.says(&["premigrate: unknown option `--bogus`", "The app was not started."]);
+    run.stderr_is(expect![[r#"
+        premigrate: unknown option `--bogus` (see --help)
+
+          The app was not started.
+    "#]]);
     bare().arg(bytes(b"\xff")).run().exits(64).says(&["unknown command"]);
     bare().arg(bytes(b"--\xff")).run().exits(64).says(&["unknown option"]);
     bare().arg("--wait").arg(bytes(b"\xff")).env("DATABASE_URL", "x").run().exits(78);
@@ -316,12 +322,12 @@ fn random_files_in_a_folder_cause_no_panic() {
         let mut files = Files::new();
         files.insert(JOURNAL.to_owned(), random.bytes(&words).into());
         files.insert("a.sql".to_owned(), random.bytes(&words).into());
-        let _ = MigrationSet::from_folder(&files.into());
+        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: true });
         let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
             .into_owned();
         let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
         let files: Files = paths.map(|path| (path, Vec::new().into())).into_iter().collect();
-        let _ = MigrationSet::from_folder(&files.into());
+        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: false });
     }
 }
 
@@ -369,10 +375,13 @@ fn random_bytes_in_a_migration_cause_no_panic() {
         assert!(migration.matches_hash(migration.hash.as_str()));
         let text = String::from_utf8_lossy(&bytes);
         let script = Script::parse(&text);
-        let pieces = script.pieces(random.below(40));
-        let joined: String = pieces.iter().map(|piece| piece.text.as_ref()).collect();
-        assert_eq!(joined, script.sendable(), "{text:?}");
-        assert_eq!(joined.chars().count(), text.chars().count(), "{text:?}");
+        let joined = |limit| -> String {
+            let pieces = script.pieces(0..script.statements().len(), limit);
+            pieces.into_iter().map(|piece| piece.text).collect()
+        };
+        let sent = joined(usize::MAX);
+        assert_eq!(joined(random.below(40)), sent, "{text:?}");
+        assert_eq!(sent.chars().count(), text.chars().count(), "{text:?}");
         for statement in script.statements() {
             assert_eq!(&text[statement.start..][..statement.text.len()], statement.text);
         }
@@ -538,5 +547,7 @@ fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     assert!(run(&["list"]).exits(0).stdout.starts_with("1 migration in "));
     run(&["new", "more"]).exits(0);
     add("20260131093000_a");
-    run(&["list"]).exits(65).says(&["could not read", "20260131093000_a", "denied"]);
+    run(&["list"]).exits(65).stderr_is(expect![[r#"
+        premigrate: could not read FOLDER/20260131093000_a: Permission denied (os error 13)
+    "#]]);
 }

@@ -11,6 +11,8 @@ use premigrate::postgres::conninfo::{
     self, ChannelBinding, HostName, Keepalives, RootCert, SessionAttrs, SslMode, Target,
 };
 
+use crate::harness::{LIMIT, needs, output_within};
+
 struct Case {
     text: String,
     /// The version of libpq that differs, and the reason; an empty version stands for both.
@@ -38,6 +40,7 @@ fn cases() -> Vec<Case> {
 type Params = BTreeMap<String, String>;
 
 fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Params>> {
+    needs("Python's libpq");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join(format!("target/tools/libpq{version}/bin/python"));
     let script = here.join("tests/it/libpq.py");
@@ -50,7 +53,7 @@ fn libpq(version: &str, cases: &[Case]) -> Vec<Option<Params>> {
     let questions: String =
         cases.iter().map(|case| serde_json::json!(case.text).to_string() + "\n").collect();
     child.stdin.take().unwrap().write_all(questions.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = output_within(LIMIT, child);
     assert!(output.status.success());
     let answers = String::from_utf8(output.stdout).unwrap();
     let mut answers = answers.lines();

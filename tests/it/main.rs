@@ -13,7 +13,10 @@ mod container;
 mod harness;
 mod pgbouncer;
 mod proxy;
+#[allow(dead_code, reason = "src/render/tests/documented.rs uses the rest")]
+mod reference;
 mod server;
+mod snapshot;
 
 mod answers;
 mod app;
@@ -26,6 +29,7 @@ mod failover;
 mod failures;
 mod handover;
 mod history;
+mod house;
 mod input;
 mod libpq;
 mod new;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, server_port, unique};
+use crate::harness::{Database, Folder, needs, server_port, unique};
 
 /// Stopped at the end of the test.
 pub struct PgBouncer {
@@ -51,6 +51,7 @@ impl PgBouncer {
     }
 
     fn with(settings: &str) -> PgBouncer {
+        needs("PgBouncer");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();
         drop(free);

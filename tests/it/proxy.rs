@@ -10,14 +10,14 @@ use std::thread;
 use crate::harness::{Database, server_port};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Side {
     Client,
     Server,
 }
 
 /// A message on its way.
 pub struct Message<'a> {
-    pub from: From,
+    pub from: Side,
     /// How many came before it from this side, in all connections.
     pub number: usize,
     /// Its type; 0 for those of a client that is not let in yet.
@@ -28,20 +28,20 @@ pub struct Message<'a> {
 impl Message<'_> {
     /// Whether it says that a transaction has committed.
     pub fn is_committed(&self) -> bool {
-        self.from == From::Server && self.text.starts_with("COMMIT\0")
+        self.from == Side::Server && self.text.starts_with("COMMIT\0")
     }
 }
 
 /// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    Passes,
+pub enum Action {
+    Pass,
     /// It does not arrive, and the connection is closed.
     Cut,
     /// Neither it nor what follows it from this side arrives.
-    Stalled,
+    Stall,
     /// This query arrives in its place.
-    Becomes(&'static str),
+    ReplaceWith(&'static str),
 }
 
 pub struct Proxy {
@@ -50,7 +50,7 @@ pub struct Proxy {
 }
 
 struct State {
-    fate: Box<dyn Fn(&Message) -> Fate + Send + Sync>,
+    action: Box<dyn Fn(&Message) -> Action + Send + Sync>,
     client: AtomicUsize,
     server: AtomicUsize,
     connections: AtomicUsize,
@@ -58,31 +58,34 @@ struct State {
 }
 
 impl Proxy {
-    pub fn start(fate: impl Fn(&Message) -> Fate + Send + Sync + 'static) -> Proxy {
-        Proxy::before(server_port(), fate)
+    pub fn start(action: impl Fn(&Message) -> Action + Send + Sync + 'static) -> Proxy {
+        Proxy::before(server_port(), action)
     }
 
     /// Before a server of the test's own.
-    pub fn before(server: u16, fate: impl Fn(&Message) -> Fate + Send + Sync + 'static) -> Proxy {
+    pub fn before(
+        server: u16,
+        action: impl Fn(&Message) -> Action + Send + Sync + 'static,
+    ) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        Proxy::between(listener, server, fate)
+        Proxy::between(listener, server, action)
     }
 
     pub fn listening(
         listener: TcpListener,
-        fate: impl Fn(&Message) -> Fate + Send + Sync + 'static,
+        action: impl Fn(&Message) -> Action + Send + Sync + 'static,
     ) -> Proxy {
-        Proxy::between(listener, server_port(), fate)
+        Proxy::between(listener, server_port(), action)
     }
 
     fn between(
         listener: TcpListener,
         server: u16,
-        fate: impl Fn(&Message) -> Fate + Send + Sync + 'static,
+        action: impl Fn(&Message) -> Action + Send + Sync + 'static,
     ) -> Proxy {
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(State {
-            fate: Box::new(fate),
+            action: Box::new(action),
             client: AtomicUsize::new(0),
             server: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -104,7 +107,7 @@ impl Proxy {
         Database { url: format!("{}?sslmode=disable", through.url), ..through }
     }
 
-    pub fn messages(&self, from: From) -> usize {
+    pub fn messages(&self, from: Side) -> usize {
         self.state.count(from).load(Ordering::SeqCst)
     }
 
@@ -120,10 +123,10 @@ impl Proxy {
 }
 
 impl State {
-    fn count(&self, from: From) -> &AtomicUsize {
+    fn count(&self, from: Side) -> &AtomicUsize {
         match from {
-            From::Client => &self.client,
-            From::Server => &self.server,
+            Side::Client => &self.client,
+            Side::Server => &self.server,
         }
     }
 }
@@ -155,12 +158,12 @@ fn join(client: TcpStream, server: TcpStream, state: &Arc<State>) {
     let _ = server.set_nodelay(true);
     let open = Arc::new(Mutex::new(Open::default()));
     for (from, reader, writer) in
-        [(From::Client, &client, &server), (From::Server, &server, &client)]
+        [(Side::Client, &client, &server), (Side::Server, &server, &client)]
     {
         let (reader, writer) = (reader.try_clone().expect("it"), writer.try_clone().expect("it"));
         let (state, open) = (state.clone(), open.clone());
         thread::spawn(move || {
-            if pass(from, &reader, &writer, &state, &open) == Fate::Stalled {
+            if pass(from, &reader, &writer, &state, &open) == Action::Stall {
                 // Both sockets stay open until the test is over.
                 loop {
                     thread::park();
@@ -172,26 +175,26 @@ fn join(client: TcpStream, server: TcpStream, state: &Arc<State>) {
     }
 }
 
-/// Passes messages on until one side closes, or fate strikes.
+/// Passes messages on until one side closes, or one of them is not to pass.
 fn pass(
-    from: From,
+    from: Side,
     mut reader: &TcpStream,
     mut writer: &TcpStream,
     state: &State,
     open: &Mutex<Open>,
-) -> Fate {
+) -> Action {
     let mut buffer = Vec::new();
     let mut chunk = vec![0; 1 << 16];
-    let mut is_first = from == From::Client;
+    let mut is_first = from == Side::Client;
     loop {
         match reader.read(&mut chunk) {
-            Ok(0) | Err(_) => return Fate::Passes,
+            Ok(0) | Err(_) => return Action::Pass,
             Ok(length) => buffer.extend_from_slice(&chunk[..length]),
         }
         let mut passed = 0;
         let mut sent = Vec::new();
-        let mut fate = Fate::Passes;
-        while fate == Fate::Passes {
+        let mut action = Action::Pass;
+        while action == Action::Pass {
             let rest = &buffer[passed..];
             let tagged = usize::from(!is_first);
             let Some(length) = rest.get(tagged..tagged + 4) else { break };
@@ -201,34 +204,34 @@ fn pass(
             is_first = false;
             let number = state.count(from).fetch_add(1, Ordering::SeqCst);
             let text = String::from_utf8_lossy(&bytes[tagged + 4..]);
-            fate = (state.fate)(&Message { from, number, tag, text: &text });
-            match fate {
-                Fate::Passes => sent.extend_from_slice(bytes),
-                Fate::Becomes(query) => {
+            action = (state.action)(&Message { from, number, tag, text: &text });
+            match action {
+                Action::Pass => sent.extend_from_slice(bytes),
+                Action::ReplaceWith(query) => {
                     sent.extend(query_message(query));
-                    fate = Fate::Passes;
+                    action = Action::Pass;
                 }
-                Fate::Cut | Fate::Stalled => break,
+                Action::Cut | Action::Stall => break,
             }
             let mut open = open.lock().expect("the count");
             match (from, tag) {
-                (From::Client, b'Q') => {
+                (Side::Client, b'Q') => {
                     if open.queries == 0 {
                         state.round_trips.fetch_add(1, Ordering::SeqCst);
                     }
                     open.queries += 1;
                 }
-                (From::Server, b'E') => open.fail(),
-                (From::Server, b'Z') => open.end(),
+                (Side::Server, b'E') => open.fail(),
+                (Side::Server, b'Z') => open.end(),
                 _ => {}
             }
             passed += length;
         }
         if writer.write_all(&sent).is_err() {
-            return Fate::Passes;
+            return Action::Pass;
         }
-        if fate != Fate::Passes {
-            return fate;
+        if action != Action::Pass {
+            return action;
         }
         buffer.drain(..passed);
     }

@@ -6,115 +6,429 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
+use expect_test::{Expect, expect};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::harness::{Database, Premigrate, Run, bare, unique};
+use crate::harness::{Database, Folder, Premigrate, bare, unique};
 use crate::pgbouncer::PgBouncer;
-use crate::waiting::{at, folder, refuse, server};
+use crate::waiting::{at, folder, keep_silent, refuse, server};
 
-/// Runs it; whether it waits is whether it says so. Where it does, it has little patience, and where
-/// it does not, more than a server needs, however busy the machine is.
+/// Runs it, and asserts whether it waits until its time is over. That is little where it does, and
+/// where it does not, more than a server needs, however busy the machine is.
 #[track_caller]
-fn ends(run: Premigrate, code: i32, waits: bool, words: &[&str]) -> Run {
-    let limit = if waits { "1500ms" } else { "60s" };
-    let run = run.args(&["--wait", limit, "--runner-wait", limit]).run().exits(code).says(words);
-    assert_eq!(run.stderr.contains("waiting up to"), waits, "{}", run.stderr);
-    assert!(run.took < Duration::from_secs(30), "{:?}", run.took);
-    run
+fn ends(run: Premigrate, code: i32, waits: bool, expected: Expect) {
+    let limit = if waits { Duration::from_millis(1500) } else { Duration::from_secs(55) };
+    let time = format!("{}ms", limit.as_millis());
+    let run = run.args(&["--wait", &time, "--runner-wait", &time]).run().exits(code);
+    let run = run.stderr_is(expected);
+    assert_eq!(run.took >= limit, waits, "{:?}\n{}", run.took, run.stderr);
 }
 
-fn to(url: &str) -> Premigrate {
-    let folder = Box::leak(Box::new(folder()));
+fn to(url: &str, folder: &Folder) -> Premigrate {
     bare().env("DATABASE_URL", url).arg("--dir").arg(&folder.path)
 }
 
 #[test]
 fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
     let folder = folder();
-    for (code, message, exit_code, waits, cure) in [
+    let cases = [
         (
             "28P01",
             "password authentication failed for user \"u\"",
             77,
             false,
-            "correct the password",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: password authentication failed for user "u" (28P01)
+                  hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+            "#]],
         ),
-        ("28000", "role \"u\" does not exist", 77, false, "create the role"),
-        ("28000", "role \"u\" is not permitted to log in", 77, false, "allow it to log in"),
-        ("3D000", "database \"d\" does not exist", 77, false, "create the database"),
-        ("42501", "permission denied for database \"d\"", 77, false, "CONNECT"),
+        (
+            "28000",
+            "role \"u\" does not exist",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" does not exist (28000)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
+        ),
+        (
+            "28000",
+            "role \"u\" is not permitted to log in",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" is not permitted to log in (28000)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
+        ),
+        (
+            "3D000",
+            "database \"d\" does not exist",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: database "d" does not exist (3D000)
+                  hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+            "#]],
+        ),
+        (
+            "42501",
+            "permission denied for database \"d\"",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "d" (42501)
+                  hint: grant the role the CONNECT privilege on the database
+            "#]],
+        ),
         (
             "28000",
             "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", no encryption",
             77,
             false,
-            "add sslmode=require",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption (28000)
+                  hint: add sslmode=require to the URL: the server's pg_hba.conf rejects connections without TLS
+            "#]],
         ),
         (
             "28000",
             "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", SSL encryption",
             77,
             false,
-            "allow this role, database and address in the server's pg_hba.conf",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", SSL encryption (28000)
+                  hint: allow this role, database and address in the server's pg_hba.conf
+            "#]],
         ),
         (
             "28000",
             "pg_hba.conf rejects connection for host \"10.0.0.1\", user \"u\", database \"d\"",
             77,
             false,
-            "change the rule in the server's pg_hba.conf",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: pg_hba.conf rejects connection for host "10.0.0.1", user "u", database "d" (28000)
+                  hint: change the rule in the server's pg_hba.conf that rejects this role, database and address
+            "#]],
         ),
-        ("53300", "sorry, too many clients already", 69, true, "raise the connection limit"),
-        ("53300", "too many connections for role \"u\"", 69, true, "raise the connection limit"),
-        ("57P03", "the database system is starting up", 69, true, "is starting up"),
+        (
+            "53300",
+            "sorry, too many clients already",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
+        ),
+        (
+            "53300",
+            "too many connections for role \"u\"",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "u" (53300)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: too many connections for role "u" (53300)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
+        ),
+        (
+            "57P03",
+            "the database system is starting up",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the database system is starting up (57P03)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: the database system is starting up (57P03)
+            "#]],
+        ),
         (
             "53100",
             "could not write init file: No space left on device",
             69,
             true,
-            "free space on the server's disk",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not write init file: No space left on device (53100)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: could not write init file: No space left on device (53100)
+                  hint: free space on the server's disk
+            "#]],
         ),
-        ("53200", "out of memory", 69, true, "the server's memory"),
-        ("58030", "could not read block 0: Input/output error", 69, true, "the server's log"),
+        (
+            "53200",
+            "out of memory",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: out of memory (53200)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: out of memory (53200)
+                  hint: find out what uses up the server's memory
+            "#]],
+        ),
+        (
+            "58030",
+            "could not read block 0: Input/output error",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
+                  hint: see the server's log: its operating system reports an error
+            "#]],
+        ),
         // PgBouncer's
-        ("08P01", "no such user: u", 77, false, "add the role to the pooler's auth_file"),
-        ("3D000", "no such database: d", 77, false, "add the database to the pooler's [databases]"),
-        ("08P01", "SASL authentication failed", 77, false, "correct the password"),
-        ("08P01", "unsupported startup parameter: options", 77, false, "remove options"),
-        ("08P01", "no more connections allowed (max_client_conn)", 69, true, "max_client_conn"),
-        ("08P01", "query_wait_timeout", 69, true, "pool_size"),
-        ("08P01", "pgbouncer cannot connect to server", 69, true, "pgbouncer cannot connect"),
-        ("08P01", "SSL required", 77, false, "the server requires TLS"),
-        ("08P01", "login rejected", 77, false, "the pooler's auth_hba_file"),
-        ("08P01", "bouncer config error", 77, false, "the pooler's log"),
+        (
+            "08P01",
+            "no such user: u",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no such user: u (08P01)
+                  hint: add the role to the pooler's auth_file or auth_query, or correct the user in the URL
+            "#]],
+        ),
+        (
+            "3D000",
+            "no such database: d",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no such database: d (3D000)
+                  hint: add the database to the pooler's [databases], or correct its name in the URL
+            "#]],
+        ),
+        (
+            "08P01",
+            "SASL authentication failed",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: SASL authentication failed (08P01)
+                  hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+            "#]],
+        ),
+        (
+            "08P01",
+            "unsupported startup parameter: options",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: unsupported startup parameter: options (08P01)
+                  hint: remove options from the URL, which the pooler does not pass on, or connect to the server directly
+            "#]],
+        ),
+        (
+            "08P01",
+            "no more connections allowed (max_client_conn)",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: no more connections allowed (max_client_conn) (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: no more connections allowed (max_client_conn) (08P01)
+                  hint: raise the pooler's max_client_conn
+            "#]],
+        ),
+        (
+            "08P01",
+            "query_wait_timeout",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: query_wait_timeout (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: query_wait_timeout (08P01)
+                  hint: raise the pooler's pool_size, or find out which clients keep its connections busy
+            "#]],
+        ),
+        (
+            "08P01",
+            "pgbouncer cannot connect to server",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: pgbouncer cannot connect to server (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: pgbouncer cannot connect to server (08P01)
+            "#]],
+        ),
+        (
+            "08P01",
+            "SSL required",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: SSL required (08P01)
+                  hint: add sslmode=require to the URL: the server requires TLS
+            "#]],
+        ),
+        (
+            "08P01",
+            "login rejected",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: login rejected (08P01)
+                  hint: allow this role, database and address in the pooler's auth_hba_file
+            "#]],
+        ),
+        (
+            "08P01",
+            "bouncer config error",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: bouncer config error (08P01)
+                  hint: see the pooler's log for its configuration error
+            "#]],
+        ),
         // The server's own words, which PgBouncer passes on without the SQLSTATE
-        ("08P01", "database \"d\" does not exist", 77, false, "create the database"),
+        (
+            "08P01",
+            "database \"d\" does not exist",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: database "d" does not exist (08P01)
+                  hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+            "#]],
+        ),
         (
             "08P01",
             "server login failed: FATAL role \"u\" does not exist",
             77,
             false,
-            "create the role",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: server login failed: FATAL role "u" does not exist (08P01)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
         ),
-        ("08P01", "role \"u\" is not permitted to log in", 77, false, "allow it to log in"),
-        ("08P01", "permission denied for database \"d\"", 77, false, "CONNECT"),
+        (
+            "08P01",
+            "role \"u\" is not permitted to log in",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" is not permitted to log in (08P01)
+                  hint: create the role, allow it to log in, or correct the user in the URL
+            "#]],
+        ),
+        (
+            "08P01",
+            "permission denied for database \"d\"",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "d" (08P01)
+                  hint: grant the role the CONNECT privilege on the database
+            "#]],
+        ),
+        (
+            "08P01",
+            "role \"u\" is not permitted to log in",
+            77,
+            false,
+            expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: role "u" is not permitted to log in (08P01)
+              hint: create the role, allow it to log in, or correct the user in the URL
+        "#]],
+        ),
+        (
+            "08P01",
+            "permission denied for database \"d\"",
+            77,
+            false,
+            expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "d" (08P01)
+              hint: grant the role the CONNECT privilege on the database
+        "#]],
+        ),
         (
             "08P01",
             "no pg_hba.conf entry for host \"10.0.0.1\", user \"u\", database \"d\", no encryption",
             77,
             false,
-            "allow the pooler's connections",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption (08P01)
+                  hint: allow the pooler's connections for this role in the server's pg_hba.conf
+            "#]],
         ),
-        ("08P01", "too many connections for role \"u\"", 69, true, "raise the connection limit"),
-        ("08P01", "sorry, too many clients already", 69, true, "raise the connection limit"),
+        (
+            "08P01",
+            "too many connections for role \"u\"",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "u" (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: too many connections for role "u" (08P01)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
+        ),
+        (
+            "08P01",
+            "sorry, too many clients already",
+            69,
+            true,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (08P01)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: sorry, too many clients already (08P01)
+                  hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+            "#]],
+        ),
         // Supavisor's
-        ("XX000", "Tenant or user not found", 77, false, "postgres.PROJECT"),
+        (
+            "XX000",
+            "Tenant or user not found",
+            77,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: Tenant or user not found (XX000)
+                  hint: use postgres.PROJECT as the user and the host of the project's region, as Supabase's pooler requires
+            "#]],
+        ),
         (
             "XX000",
             "MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited",
             69,
             true,
-            "transaction mode",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited (XX000)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited (XX000)
+                  hint: raise the pooler's pool size, or have other clients use transaction mode
+            "#]],
         ),
         // Neon's and Azure's
         (
@@ -122,34 +436,62 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             "Endpoint ID is not specified. Either please upgrade the postgres client library",
             77,
             false,
-            "sslmode=require",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: Endpoint ID is not specified. Either please upgrade the postgres client library (XX000)
+                  hint: use Neon's host name and sslmode=require, or add options=endpoint%3DENDPOINT to the URL
+            "#]],
         ),
         (
             "XX000",
             "connection is insecure (try using `sslmode=require`)",
             77,
             false,
-            "the server requires TLS",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: connection is insecure (try using `sslmode=require`) (XX000)
+                  hint: add sslmode=require to the URL: the server requires TLS
+            "#]],
+        ),
+        (
+            "XX000",
+            "connection is insecure (try using `sslmode=require`)",
+            77,
+            false,
+            expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: connection is insecure (try using `sslmode=require`) (XX000)
+              hint: add sslmode=require to the URL: the server requires TLS
+        "#]],
         ),
         (
             "28000",
             "SSL connection is required. Please specify SSL options and retry.",
             77,
             false,
-            "the server requires TLS",
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not log in to the database: 127.0.0.1:PORT: SSL connection is required. Please specify SSL options and retry. (28000)
+                  hint: add sslmode=require to the URL: the server requires TLS
+            "#]],
         ),
-    ] {
-        let port = server(move |client, _| refuse(client, code, message));
-        ends(at(port, &folder), exit_code, waits, &[message, code, cure]);
-    }
+    ];
+    // At once, since many of them wait.
+    thread::scope(|scope| {
+        for (code, message, exit_code, waits, expected) in cases {
+            let folder = &folder;
+            scope.spawn(move || {
+                let port = server(move |client, _| refuse(client, code, message));
+                ends(at(port, folder), exit_code, waits, expected);
+            });
+        }
+    });
 }
 
 #[test]
 fn each_reason_why_a_server_cannot_be_reached_has_a_hint() {
-    let silent = server(|client, _| {
-        thread::sleep(Duration::from_secs(60));
-        drop(client);
-    });
+    let folder = folder();
+    let silent = server(|client, _| keep_silent(client));
     let http = server(|mut client, _| {
         let _ = client.read(&mut [0; 1024]);
         let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
@@ -157,23 +499,74 @@ fn each_reason_why_a_server_cannot_be_reached_has_a_hint() {
     let no_tls = server(|mut client, _| {
         let _ = client.read(&mut [0; 1024]);
         let _ = client.write_all(b"N");
-        thread::sleep(Duration::from_secs(60));
+        keep_silent(client);
     });
-    let at = |place: &str| to(&format!("postgres://u:p@{place}"));
-    ends(at("no-such-host.invalid/d"), 69, true, &["could not resolve", "check the spelling"]);
-    ends(at("127.0.0.1:1/d"), 69, true, &["refused", "check that the server runs", "localhost is"]);
-    ends(at("%2Fno%2Fsuch%2Ffolder/d"), 69, true, &["no server listens on this socket"]);
-    let unanswered = |port: u16| {
+    let at = |place: &str| to(&format!("postgres://u:p@{place}"), &folder);
+    let run = at("no-such-host.invalid/d").args(&["--wait", "1500ms"]).run().exits(69);
+    run.says(&["could not resolve", "check the spelling"]);
+    ends(
+        at("127.0.0.1:1/d"),
+        69,
+        true,
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: waiting up to TIME for the database: 127.0.0.1:1: Connection refused (os error 111)
+        premigrate: the database cannot be reached: 127.0.0.1:1: Connection refused (os error 111)
+          hint: nothing listens there; inside a container, localhost is the container itself: name the database's host or service
+    "#]],
+    );
+    ends(
+        at("%2Fno%2Fsuch%2Ffolder/d"),
+        69,
+        true,
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: waiting up to TIME for the database: /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
+        premigrate: the database cannot be reached: /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
+          hint: no server has a socket there: mount the server's socket directory, or name a TCP host
+    "#]],
+    );
+    ends(
+        at(&format!("127.0.0.1:{http}/d")),
+        69,
+        false,
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: the database cannot be reached: 127.0.0.1:PORT: what answers there is not a PostgreSQL server
+          hint: check the port: PostgreSQL's own is 5432, PgBouncer's 6432
+    "#]],
+    );
+    ends(
+        at(&format!("127.0.0.1:{no_tls}/d?sslmode=require")),
+        77,
+        false,
+        expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: the database refuses us: 127.0.0.1:PORT: the server does not support TLS, which sslmode demands; turn TLS on there, or use sslmode=prefer
+    "#]],
+    );
+    let (_busy, unanswering) = full_listener();
+    for (port, expected) in [
+        (
+            silent,
+            expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: the database cannot be reached: 127.0.0.1:PORT: no answer, though the connection is accepted
+          hint: something listens there, and lets nobody in: see whether it is overloaded, or waits for something itself, such as a pooler for its server; how long it may take is said by connect_timeout, 10 s if that is not given, and by --wait
+    "#]],
+        ),
+        (
+            unanswering,
+            expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: the database cannot be reached: 127.0.0.1:PORT: no answer
+          hint: nothing answers there: check host and port, and the firewall or security group between here and there
+    "#]],
+        ),
+    ] {
         let run = at(&format!("127.0.0.1:{port}/d")).args(&["--wait", "700ms"]).run();
-        run.exits(69).says(&["timed out"]).does_not_say("waiting up to")
-    };
-    let stalled = ["accepted the connection but did not answer", "connect_timeout"];
-    unanswered(silent).says(&stalled).does_not_say("firewall");
-    let (_busy, port) = full_listener();
-    unanswered(port).says(&["firewall"]);
-    let words = ["is not a PostgreSQL server", "check the port"];
-    ends(at(&format!("127.0.0.1:{http}/d")), 69, false, &words);
-    ends(at(&format!("127.0.0.1:{no_tls}/d?sslmode=require")), 77, false, &["TLS"]);
+        run.exits(69).stderr_is(expected);
+    }
 }
 
 /// One that the system answers no more for, since nobody accepts: packets to it are dropped, as by a
@@ -197,55 +590,146 @@ fn full_listener() -> (Vec<Socket>, u16) {
 
 #[test]
 fn a_rejection_by_a_real_pooler_is_final() {
-    let database = Database::fresh();
+    let (database, folder) = (Database::fresh(), folder());
     let pooler = PgBouncer::start(2);
-    let missing = to(&pooler.to(&database).url.replacen(&database.name, "no_such_database", 1));
-    ends(missing, 77, false, &["\"no_such_database\" does not exist", "create the database"]);
+    let missing = pooler.to(&database).url.replacen(&database.name, "no_such_database", 1);
+    ends(
+        to(&missing, &folder),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: database "no_such_database" does not exist (08P01)
+              hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+        "#]],
+    );
     let pooler = PgBouncer::start_with_tls();
-    let plain = to(&format!("{}?sslmode=disable", pooler.to(&database).url));
-    ends(plain, 77, false, &["SSL required", "the server requires TLS"]);
+    let plain = format!("{}?sslmode=disable", pooler.to(&database).url);
+    ends(
+        to(&plain, &folder),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: SSL required (08P01)
+              hint: add sslmode=require to the URL: the server requires TLS
+        "#]],
+    );
 }
 
 #[test]
-fn an_ssh_server_is_not_taken_for_one_that_accepts_tls() {
+fn an_ssh_server_is_not_taken_for_one_that_says_yes_to_tls() {
+    let folder = folder();
     let ssh = server(|mut client, _| {
         let _ = client.write_all(b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7\r\n");
-        thread::sleep(Duration::from_secs(60));
+        keep_silent(client);
     });
     for mode in ["disable", "prefer", "require", "verify-full"] {
         let url = format!("postgres://u:p@127.0.0.1:{ssh}/d?sslmode={mode}");
-        ends(to(&url), 69, false, &["is not a PostgreSQL server", "check the port"]);
+        ends(
+            to(&url, &folder),
+            69,
+            false,
+            expect![[r#"
+                premigrate: 1 migration in FOLDER (Drizzle 0.x)
+                premigrate: could not connect to the database: 127.0.0.1:PORT: this is not a PostgreSQL server
+                  hint: check the port: PostgreSQL's default is 5432, PgBouncer's is 6432
+            "#]],
+        );
     }
 }
 
 #[test]
-fn a_server_that_answers_the_tls_request_with_an_error_is_tried_without_tls() {
+fn a_server_that_answers_the_question_for_tls_with_an_error_is_asked_without() {
+    let folder = folder();
     let full = "sorry, too many clients already";
     let port = server(move |client, _| refuse(client, "53300", full));
-    let url = |mode: &str| format!("postgres://u:p@127.0.0.1:{port}/d?sslmode={mode}");
-    ends(to(&url("prefer")), 69, true, &[full, "53300"]);
-    let run = ends(to(&url("require")), 69, true, &["answered the TLS request with an error"]);
-    // It has not shown who it is.
-    run.does_not_say(full);
+    let to = |mode: &str| to(&format!("postgres://u:p@127.0.0.1:{port}/d?sslmode={mode}"), &folder);
+    ends(
+        to("prefer"),
+        69,
+        true,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+            premigrate: could not connect to the database: 127.0.0.1:PORT: sorry, too many clients already (53300)
+              hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+        "#]],
+    );
+    // Such a server has not shown who it is, and its words are not passed on.
+    ends(
+        to("require"),
+        69,
+        true,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server answered the TLS request with an error; it may have no free connection slot
+            premigrate: could not connect to the database: 127.0.0.1:PORT: the server answered the TLS request with an error; it may have no free connection slot
+        "#]],
+    );
 }
 
 #[test]
 fn a_real_server_refuses_with_the_same_reasons() {
-    let database = Database::fresh();
+    let (database, folder) = (Database::fresh(), folder());
     let role = unique("role");
     database.execute(&format!("create role {role} login password 'right' in role with_password"));
-    let as_user = |user: &str| to(&database.url.replacen("postgres@", &format!("{user}@"), 1));
-    let wrong = format!("{role}:wrong");
-    ends(as_user(&wrong), 77, false, &["28P01", "correct the password"]).does_not_say(":wrong");
-    ends(as_user(&role), 77, false, &["requires a password", "PGPASSWORD_FILE"]);
-    ends(as_user("nobody_here"), 77, false, &["28000", "create the role"]);
-    ends(to(&format!("{}_not", database.url)), 77, false, &["3D000", "create the database"]);
+    let as_user =
+        |user: &str| to(&database.url.replacen("postgres@", &format!("{user}@"), 1), &folder);
+    ends(
+        as_user(&format!("{role}:wrong")),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: password authentication failed for user "ROLE" (28P01)
+              hint: correct the password, or set one for the role; in a URL, percent-encode it: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %
+        "#]],
+    );
+    ends(
+        as_user(&role),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: the server requires a password, but none was given
+              hint: set the password in the URL, in PGPASSWORD or PGPASSWORD_FILE, or in a password file
+        "#]],
+    );
+    ends(
+        as_user("nobody_here"),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: role "nobody_here" does not exist (28000)
+              hint: create the role, allow it to log in, or correct the user in the URL
+        "#]],
+    );
+    ends(
+        to(&format!("{}_not", database.url), &folder),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
+              hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+        "#]],
+    );
     database.execute(&format!(
         "revoke connect on database {0} from public; create role no_{0} login",
         database.name
     ));
-    let no_role = format!("no_{}", database.name);
-    ends(as_user(&no_role), 77, false, &["42501", "CONNECT"]);
+    ends(
+        as_user(&format!("no_{}", database.name)),
+        77,
+        false,
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: could not log in to the database: 127.0.0.1:PORT: permission denied for database "DATABASE" (42501)
+              hint: grant the role the CONNECT privilege on the database
+        "#]],
+    );
     database.execute(&format!(
         "create role few_{0} login connection limit 0; grant connect on database {0} to few_{0}",
         database.name
@@ -254,44 +738,92 @@ fn a_real_server_refuses_with_the_same_reasons() {
         as_user(&format!("few_{}", database.name)),
         69,
         true,
-        &["53300", "raise the connection limit"],
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: too many connections for role "few_DATABASE" (53300)
+            premigrate: could not connect to the database: 127.0.0.1:PORT: too many connections for role "few_DATABASE" (53300)
+              hint: raise the connection limit of the server, the role or the database, or find out which clients use the connections
+        "#]],
     );
 }
 
 #[test]
 fn the_failures_of_all_hosts_are_reported_each_with_its_hint() {
+    let folder = folder();
     let starting =
         server(|client, _| refuse(client, "57P03", "the database system is starting up"));
     let url = format!(
-        "postgres://u@127.0.0.1:1,no-such-host.invalid,127.0.0.1:{starting}/d?sslmode=disable"
+        "postgres://u@127.0.0.1:1,%2Fno%2Fsuch%2Ffolder,127.0.0.1:{starting}/d?sslmode=disable"
     );
-    let run = ends(
-        to(&url),
+    ends(
+        to(&url, &folder),
         69,
         true,
-        &[
-            "127.0.0.1:1: ",
-            "refused",
-            "no-such-host.invalid:5432: could not resolve the host name",
-            &format!("127.0.0.1:{starting}: the database system is starting up (57P03)"),
-            "hint: check that the server runs",
-            "hint: check the spelling",
-        ],
+        expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: waiting up to TIME for the database: 127.0.0.1:1: Connection refused (os error 111); /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2); 127.0.0.1:PORT: the database system is starting up (57P03)
+            premigrate: could not connect to the database:
+
+              - 127.0.0.1:1: Connection refused (os error 111)
+              - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)
+              - 127.0.0.1:PORT: the database system is starting up (57P03)
+              hint: check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database
+              hint: mount the server's socket directory, or use a TCP host: no server listens on this socket
+        "#]],
     );
-    assert_eq!(run.stderr.matches("hint: ").count(), 2, "{}", run.stderr);
-    let run = to(&url).args(&["--wait", "0", "--format", "json"]).run().exits(69);
-    let attempts = run.events().last().unwrap()["attempts"].clone();
-    let hints: Vec<_> =
-        attempts.as_array().unwrap().iter().map(|one| one["hint"].is_string()).collect();
-    assert_eq!(hints, [true, true, false]);
+    let run = to(&url, &folder).args(&["--wait", "0", "--format", "json"]).run();
+    run.exits(69).last_event_is(expect![[r#"
+        {
+          "event": "error",
+          "error": "unreachable",
+          "attempts": [
+            {
+              "stage": "login",
+              "host": "127.0.0.1",
+              "port": 1,
+              "address": "127.0.0.1",
+              "tls": null,
+              "message": "Connection refused (os error 111)",
+              "sqlstate": null,
+              "hint": "check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database"
+            },
+            {
+              "stage": "login",
+              "host": "/no/such/folder",
+              "port": 5432,
+              "address": "/no/such/folder/.s.PGSQL.5432",
+              "tls": null,
+              "message": "No such file or directory (os error 2)",
+              "sqlstate": null,
+              "hint": "mount the server's socket directory, or use a TCP host: no server listens on this socket"
+            },
+            {
+              "stage": "login",
+              "host": "127.0.0.1",
+              "port": 35177,
+              "address": "127.0.0.1",
+              "tls": null,
+              "message": "the database system is starting up (57P03)",
+              "sqlstate": "57P03",
+              "hint": null
+            }
+          ],
+          "applied": [],
+          "pending": [],
+          "uncertain": null,
+          "in_progress": null,
+          "message": "could not connect to the database:\n\n  - 127.0.0.1:1: Connection refused (os error 111)\n  - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)\n  - 127.0.0.1:PORT: the database system is starting up (57P03)\n  hint: check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database\n  hint: mount the server's socket directory, or use a TCP host: no server listens on this socket",
+          "exit_code": 69
+        }
+    "#]]);
 }
 
 #[test]
 fn a_host_that_does_not_answer_leaves_time_for_the_next() {
-    let database = Database::fresh();
+    let (database, folder) = (Database::fresh(), folder());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let url = database.url.replacen("@", &format!("@127.0.0.1:{port},"), 1);
-    let run = to(&url).args(&["--wait", "4s"]).run().exits(0);
-    assert!(run.took < Duration::from_secs(4), "{:?}", run.took);
+    // It ends well at all since the first host did not take all of the time.
+    to(&url, &folder).args(&["--wait", "4s"]).run().exits(0);
 }

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::container::{self, Image};
-use crate::harness::{Database, Folder, Random, Running, premigrate, unique, with_database};
+use crate::harness::{
+    Database, Folder, Random, Running, needs, premigrate, see_off, unique, with_database,
+};
 
 /// A server of the test's own. It ends when its standard input does, so with the test.
 struct Server {
@@ -18,6 +20,7 @@ struct Server {
 
 impl Server {
     fn with_connections(count: usize) -> Server {
+        needs("a server of its own");
         let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-postgres"))
             .args(["sh", "-c", "echo $TEST_DATABASE_URL; exec cat"])
             .env("POSTGRES_OPTIONS", format!("-c max_connections={count}"))
@@ -41,11 +44,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        see_off(&mut self.child);
     }
 }
 
 const RUNNERS: usize = 100;
+
+/// As long as one of them may wait.
+const ALL_DONE: Duration = Duration::from_secs(150);
 
 /// Migrations whose effects, done twice, would be seen.
 fn counting() -> Folder {
@@ -75,7 +81,7 @@ fn a_hundred_runners_on_a_server_with_forty_connections_all_end_well() {
     let (database, folder) = (server.database(), counting());
     let runs: Vec<_> = (0..RUNNERS).map(|_| start(&database, &folder)).collect();
     for run in runs {
-        run.finish().exits(0);
+        run.finish_within(ALL_DONE).exits(0);
     }
     applied_once(&database, &folder);
 }

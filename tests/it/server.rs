@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Database, unique, with_database};
+use crate::harness::{Database, needs, status_of, unique, with_database};
 
 /// Stopped and removed at the end of the test.
 pub struct Server {
@@ -35,6 +35,7 @@ impl Server {
     }
 
     fn place() -> Server {
+        needs("a server of its own");
         // Not in a folder of ours, which its user may not be able to reach.
         let folder = std::env::temp_dir().join(unique("server"));
         std::fs::create_dir(&folder).expect("a folder");
@@ -88,15 +89,14 @@ impl Server {
             .append(true)
             .open(self.folder.join("output"))
             .expect("a log");
-        let status = command
+        command
             .arg(bin().join(program))
             .args(args)
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .status()
-            .expect("setpriv");
+            .stderr(log);
+        let status = status_of(&mut command);
         let output = || std::fs::read_to_string(self.folder.join("output")).unwrap_or_default();
         assert!(status.success(), "{program} {args:?}: {}", output());
     }

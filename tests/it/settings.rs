@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use expect_test::expect;
+
 use crate::harness::{Database, Folder, Premigrate, Run, Running, bare, premigrate, unique};
 
 /// A migration that records the role that ran it.
@@ -205,7 +207,16 @@ fn a_statement_that_runs_too_long_fails_its_migration() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_slow", "create table slow (); select pg_sleep(60)")]);
     let run = premigrate(&database, &folder).args(&["--statement-timeout", "100ms"]).run();
-    run.exits(70).says(&["57014", "0000_slow.sql:1:23, statement 2 of 2"]);
+    run.exits(70).stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_slow
+        premigrate: 0000_slow failed and was rolled back
+
+          ERROR 57014: canceling statement due to statement timeout
+          at 0000_slow.sql:1:23, statement 2 of 2
+
+            1 | create table slow (); select pg_sleep(60)
+    "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
 
@@ -278,7 +289,9 @@ fn without_a_url_libpqs_variables_name_the_database() {
 fn a_run_without_a_database_is_refused_with_a_hint() {
     let folder = who();
     let run = in_folder(&folder).run().exits(78);
-    run.says(&["no database is named", "set DATABASE_URL=postgres://", "PGHOST"]);
+    run.stderr_is(expect![[r#"
+        premigrate: no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, or PGHOST and PGUSER
+    "#]]);
 }
 
 // Files that hold secrets.
@@ -361,7 +374,9 @@ fn a_variable_together_with_its_file_is_refused() {
 fn an_unreadable_secret_file_is_reported_by_its_variable() {
     let folder = who();
     let run = in_folder(&folder).env("DATABASE_URL_FILE", "/nowhere/url").run().exits(78);
-    run.says(&["the file that DATABASE_URL_FILE names cannot be read", "No such file"]);
+    run.stderr_is(expect![[r#"
+        premigrate: the file that DATABASE_URL_FILE names cannot be read (No such file or directory (os error 2))
+    "#]]);
     let (_kept, path) = secret(b"postgres://u:\xff@h/d");
     let run = in_folder(&folder).env("DATABASE_URL_FILE", &path).run().exits(78);
     run.says(&["DATABASE_URL_FILE is not valid UTF-8"]);
@@ -453,13 +468,19 @@ fn an_env_file_that_was_named_must_exist() {
     folder.write("config/dev.env", format!("DATABASE_URL={}", database.url));
     in_folder(&folder).args(&["--env-file", "config/dev.env"]).run().exits(0);
     let run = in_folder(&folder).args(&["--env-file", "missing.env"]).run().exits(78);
-    run.says(&["--env-file", "missing.env", "cannot be read"]);
+    run.stderr_is(expect![[r#"
+        premigrate: --env-file: missing.env cannot be read (No such file or directory (os error 2))
+    "#]]);
     let run = in_folder(&folder).env("DATABASE_URL", &database.url);
     let run = run.args(&["--env-file", "missing.env"]).run().exits(78);
-    run.says(&["--env-file", "missing.env", "cannot be read"]);
+    run.stderr_is(expect![[r#"
+        premigrate: --env-file: missing.env cannot be read (No such file or directory (os error 2))
+    "#]]);
     let run = in_folder(&folder).env("PREMIGRATE_ENV_FILE", "missing.env").run().exits(78);
-    run.says(&["PREMIGRATE_ENV_FILE", "missing.env", "cannot be read"]);
-    assert!(!Path::new(".env").exists(), "other tests rely on there being none");
+    run.stderr_is(expect![[r#"
+        premigrate: PREMIGRATE_ENV_FILE: missing.env cannot be read (No such file or directory (os error 2))
+    "#]]);
+    assert!(!Path::new(".env").exists(), "other tests count on there being none");
 }
 
 /// Runs the executable without root's privileges, after this shell command.
@@ -482,7 +503,9 @@ fn unprivileged(folder: &Folder, prepare: &str, args: &[&str]) -> Run {
 fn an_unreadable_env_file_is_an_error() {
     let folder = Folder::empty();
     folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d");
-    unprivileged(&folder, "chmod 0 .env", &[]).exits(78).says(&[".env cannot be read", "denied"]);
+    unprivileged(&folder, "chmod 0 .env", &[]).exits(78).stderr_is(expect![[r#"
+        premigrate: .env: .env cannot be read (Permission denied (os error 13))
+    "#]]);
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Database, Folder, Run, Running, bare, premigrate};
+use expect_test::expect;
+
+use crate::harness::{Database, Folder, Run, Running, WAITING_FOR_LOCK, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, Proxy};
+use crate::proxy::{Action, Proxy};
 
 const SIGNALS: [(&str, i32); 4] = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
 
@@ -31,25 +32,22 @@ fn start_slow(database: &Database, folder: &Folder) -> Running {
     running
 }
 
-#[track_caller]
-fn soon(took: Duration) {
-    assert!(took < Duration::from_secs(2), "it took {took:?}");
-}
-
 #[test]
 fn a_statement_is_cancelled_and_rolled_back() {
     for (signal, code) in SIGNALS {
         let database = Database::fresh();
         let folder = slow();
         let running = start_slow(&database, &folder);
-        let at = std::time::Instant::now();
-        running.signal(signal);
-        let run = running.finish().exits(code);
-        soon(at.elapsed());
-        let run = run.says(&[
-            &format!("interrupted by SIG{signal}; 0001_slow was rolled back"),
-            "1 migration applied in this run is kept; 1 more is pending. The app was not started.",
-        ]);
+        let run = running.end_by(signal).exits(code);
+        let run = run.with_name("SIGNAL", &format!("SIG{signal}")).stderr_is(expect![[r#"
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_log
+            premigrate: applied 0000_log in TIME
+            premigrate: applying 0001_slow
+            premigrate: interrupted by SIGNAL; 0001_slow was rolled back
+
+              1 migration applied in this run is kept; 1 more is pending. The app was not started.
+        "#]]);
         assert_eq!(run.stdout, "");
         assert_eq!(database.rows("select what from log"), Vec::<String>::new());
         assert_eq!(database.history().len(), 1);
@@ -63,8 +61,7 @@ fn json_reports_the_signal_and_what_was_applied() {
     let folder = slow();
     let running = premigrate(&database, &folder).args(&["--format", "json"]).start();
     database.wait_for("the slow migration", SLEEPING);
-    running.signal("TERM");
-    let events = running.finish().exits(143).events();
+    let events = running.end_by("TERM").exits(143).events();
     let last = events.last().unwrap();
     assert_eq!(last["signal"], "SIGTERM");
     assert_eq!(last["exit_code"], 143);
@@ -94,7 +91,8 @@ fn a_signal_ends_waiting_for_the_database() {
     let folder = slow();
     // A port that refuses, and one that accepts and stays silent.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    for port in [1, silent.local_addr().unwrap().port()] {
+    let silent_port = silent.local_addr().unwrap().port();
+    for port in [1, silent_port] {
         for (signal, code) in SIGNALS {
             let running = bare()
                 .env("DATABASE_URL", format!("postgres://u@127.0.0.1:{port}/d"))
@@ -102,10 +100,13 @@ fn a_signal_ends_waiting_for_the_database() {
                 .arg(&folder.path)
                 .args(&["--", "echo", "started"])
                 .start();
-            thread::sleep(Duration::from_millis(200));
-            running.signal(signal);
-            let run = running.finish().exits(code);
-            soon(run.took);
+            let _connection = if port == silent_port {
+                Some(silent.accept().unwrap())
+            } else {
+                running.wait_to_say("refused");
+                None
+            };
+            let run = running.end_by(signal).exits(code);
             assert_eq!(run.stdout, "");
         }
     }
@@ -118,10 +119,8 @@ fn a_signal_ends_waiting_for_another_runner() {
     let folder = slow();
     for (signal, code) in SIGNALS {
         let running = premigrate(&database, &folder).start();
-        thread::sleep(Duration::from_millis(300));
-        running.signal(signal);
-        let run = running.finish().exits(code).says(&["another runner", "interrupted by SIG"]);
-        soon(run.took);
+        running.wait_to_say("another runner");
+        running.end_by(signal).exits(code).says(&[&format!("SIG{signal}")]);
     }
     held.batch_execute("rollback").unwrap();
 }
@@ -135,9 +134,12 @@ fn a_signal_ends_waiting_for_a_table_lock_and_the_pause_between_attempts() {
     for lock_timeout in ["60s", "1ms"] {
         let running =
             premigrate(&database, &folder).args(&["--lock-timeout", lock_timeout]).start();
-        thread::sleep(Duration::from_millis(400));
-        running.signal("TERM");
-        soon(running.finish().exits(143).took);
+        if lock_timeout == "1ms" {
+            running.wait_to_say("55P03");
+        } else {
+            database.wait_for("the migration", WAITING_FOR_LOCK);
+        }
+        running.end_by("TERM").exits(143);
     }
     assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.batch_execute("rollback").unwrap();
@@ -150,9 +152,8 @@ fn a_signal_while_the_history_is_locked_leaves_no_session_on_the_server() {
     premigrate(&database, &folder).run().exits(0);
     let mut holder = database.holding("lock table drizzle.__drizzle_migrations");
     let running = premigrate(&database, &folder).start();
-    database.wait_for("the reader", "select from pg_locks where not granted");
-    running.signal("TERM");
-    soon(running.finish().exits(143).took);
+    database.wait_for("the reader", WAITING_FOR_LOCK);
+    running.end_by("TERM").exits(143);
     assert_eq!(database.leftovers(), Vec::<String>::new());
     holder.batch_execute("rollback").unwrap();
 }
@@ -166,7 +167,7 @@ pub fn ended_behind_the_first_commit(database: &Database, folder: &Folder) -> Ru
             let pid = ours.wait().to_string();
             assert!(Command::new("kill").arg(pid).status().unwrap().success());
         }
-        Fate::Passes
+        Action::Pass
     });
     let through = proxy.to(database);
     let running = premigrate(&through, folder).args(&["--", "echo", "started"]).start();
@@ -192,8 +193,8 @@ pub const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
 pub const CANCELLED: &str = "select from pg_stat_activity where datname = current_database() \
     and application_name = 'cancelled'";
 
-/// Much less than the time that a cancelled statement gets.
-pub const AT_ONCE: Duration = Duration::from_secs(2);
+/// Less than the five seconds that a cancelled statement has.
+pub const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_statement_that_cannot_be_cancelled_does_not_prevent_the_end() {
@@ -201,10 +202,8 @@ fn a_statement_that_cannot_be_cancelled_does_not_prevent_the_end() {
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
     let running = premigrate(&database, &folder).start();
     database.wait_for("the migration", SLEEPING);
-    running.signal("TERM");
-    let run = running.finish().exits(143).says(&["the server did not confirm in time"]);
-    assert!(run.took < Duration::from_secs(8), "{:?}", run.took);
-    // The server checks its client once a second.
+    running.end_by("TERM").exits(143).says(&["the server did not confirm in time"]);
+    // The server looks after its client once a second.
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
@@ -216,10 +215,8 @@ fn a_second_signal_ends_the_run_immediately() {
     database.wait_for("the migration", SLEEPING);
     running.signal("TERM");
     database.wait_for("the attempt to cancel it", CANCELLED);
-    let at = std::time::Instant::now();
     running.signal("INT");
-    running.finish().exits(130);
-    assert!(at.elapsed() < AT_ONCE, "{:?}", at.elapsed());
+    running.finish_within(AT_ONCE).exits(130);
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
@@ -234,9 +231,9 @@ fn a_lost_cancel_request_is_sent_again() {
         if is_request {
             let mut requests = requests.lock().unwrap();
             *requests += 1;
-            return if *requests == 1 { Fate::Cut } else { Fate::Passes };
+            return if *requests == 1 { Action::Cut } else { Action::Pass };
         }
-        Fate::Passes
+        Action::Pass
     });
     let running = start_slow(&proxy.to(&database), &folder);
     running.signal("TERM");
@@ -244,7 +241,8 @@ fn a_lost_cancel_request_is_sent_again() {
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
-/// Cancels this many runs. PgBouncer 1.18 must survive all of them.
+/// Cancels so many runs, all of which PgBouncer 1.18 has to survive: where a cancel request did not
+/// wait for its answer, it died within ten of them in six series of seven.
 fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
     let database = Database::fresh();
     let folder = slow();
@@ -262,8 +260,8 @@ fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
 }
 
 #[test]
-fn pgbouncer_survives_a_hundred_cancelled_runs() {
-    cancel_runs(PgBouncer::start(20), 100, "disable");
+fn pgbouncer_survives_twenty_cancelled_runs() {
+    cancel_runs(PgBouncer::start(20), 20, "disable");
 }
 
 #[test]

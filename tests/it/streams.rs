@@ -1,13 +1,14 @@
 //! Standard streams that are full, closed, or not read change neither the database nor the exit code,
 //! and the app starts.
 
-use std::io::{PipeWriter, Read};
+use std::io::{PipeReader, PipeWriter};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::{
-    Database, Folder, PAGE, PIPE, eventually, pipe_with, premigrate, waits_for_room,
+    Database, Folder, IN_TIME, LIMIT, PAGE, PIPE, eventually, output_within, pipe_with, premigrate,
+    read_within, waits_for_room,
 };
 use crate::signals::SLEEPING;
 
@@ -37,8 +38,8 @@ fn started(folder: &Folder) -> PathBuf {
 }
 
 #[track_caller]
-fn exits(mut child: Child, code: i32, redirection: &str) {
-    let status = child.wait().unwrap();
+fn exits(child: Child, code: i32, redirection: &str) {
+    let status = output_within(LIMIT, child).status;
     assert_eq!(status.code(), Some(code), "{redirection}: {status}");
 }
 
@@ -56,7 +57,7 @@ fn migrations_are_applied_and_the_app_starts() {
 }
 
 #[test]
-fn a_failure_sets_the_exit_code() {
+fn a_failure_is_reported_by_the_exit_code() {
     for redirection in REDIRECTIONS {
         let database = Database::fresh();
         let folder = Folder::drizzle0(&[
@@ -97,19 +98,17 @@ fn start_reporting_to(
 
 /// Fails the test unless the run ends within this time.
 #[track_caller]
-fn ends_within(mut child: Child, time: Duration, code: i32) {
-    let started = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if started.elapsed() < time => std::thread::sleep(Duration::from_millis(10)),
-            None => {
-                child.kill().unwrap();
-                panic!("still running after {time:?}");
-            }
-        }
-    };
+fn ends_within(child: Child, limit: Duration, code: i32) {
+    let status = output_within(limit, child).status;
     assert_eq!(status.code(), Some(code), "{status}");
+}
+
+/// Reads all that it prints into a pipe of ours, to its end.
+#[track_caller]
+fn ends_with(child: Child, reader: PipeReader, code: i32) -> String {
+    let output = read_within(LIMIT, child, reader);
+    assert_eq!(output.status.code(), Some(code), "{}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn terminate(child: &Child) {
@@ -132,7 +131,7 @@ fn an_unread_report_delays_neither_the_migrations_nor_the_app_for_long() {
     let started = started(&folder);
     let app = ["--", "touch", started.to_str().unwrap()];
     let child = start_reporting_to(writer, &database, &folder, &app);
-    ends_within(child, Duration::from_secs(20), 0);
+    ends_within(child, LIMIT, 0);
     assert_eq!(database.history().len(), 20);
     assert!(started.exists());
 }
@@ -140,12 +139,10 @@ fn an_unread_report_delays_neither_the_migrations_nor_the_app_for_long() {
 #[test]
 fn a_slow_reader_gets_every_line() {
     let (database, folder) = (Database::fresh(), twenty());
-    let (mut reader, writer) = pipe_with(PIPE - PAGE);
+    let (reader, writer) = pipe_with(PIPE - PAGE);
     let child = start_reporting_to(writer, &database, &folder, &[]);
     eventually("the report to wait for room", || waits_for_room(child.id()));
-    let mut report = String::new();
-    reader.read_to_string(&mut report).unwrap();
-    ends_within(child, Duration::from_secs(10), 0);
+    let report = ends_with(child, reader, 0);
     assert_eq!(report.matches("premigrate: applied ").count(), 20, "{report}");
     assert!(report.ends_with('\n'), "{report}");
 }
@@ -154,7 +151,7 @@ fn a_slow_reader_gets_every_line() {
 fn the_last_report_waits_even_if_earlier_ones_were_not_read() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1 / 0")]);
-    let (mut reader, writer) = pipe_with(PIPE);
+    let (reader, writer) = pipe_with(PIPE);
     let child = start_reporting_to(writer, &database, &folder, &[]);
     // The run has waited for a reader until now, and does not wait again.
     database.wait_for(
@@ -162,9 +159,7 @@ fn the_last_report_waits_even_if_earlier_ones_were_not_read() {
         "select from pg_tables where tablename = '__drizzle_migrations'",
     );
     std::thread::sleep(Duration::from_millis(500));
-    let mut report = String::new();
-    reader.read_to_string(&mut report).unwrap();
-    ends_within(child, Duration::from_secs(10), 70);
+    let report = ends_with(child, reader, 70);
     assert!(report.contains("0001_b failed"), "{report}");
 }
 
@@ -181,7 +176,7 @@ fn a_signal_ends_a_run_soon_although_its_report_is_not_read() {
             eventually("the report to wait for room", || waits_for_room(child.id()));
         }
         terminate(&child);
-        ends_within(child, Duration::from_secs(4), 143);
+        ends_within(child, IN_TIME, 143);
         assert_eq!(database.leftovers(), Vec::<String>::new());
         assert_eq!(database.tables(), Vec::<String>::new());
     }
@@ -206,13 +201,11 @@ fn an_answer_waits_for_its_reader_until_a_signal_comes() {
         };
         let (reader, child) = start();
         terminate(&child);
-        ends_within(child, Duration::from_secs(2), 143);
+        ends_within(child, IN_TIME, 143);
         drop(reader);
 
-        let (mut reader, child) = start();
-        let mut answer = String::new();
-        reader.read_to_string(&mut answer).unwrap();
-        ends_within(child, Duration::from_secs(10), code);
+        let (reader, child) = start();
+        let answer = ends_with(child, reader, code);
         assert!(answer.contains("0000_a") || args == ["check"], "{args:?}: {answer}");
         assert!(answer.ends_with('\n'), "{args:?}: {answer}");
     }

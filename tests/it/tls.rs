@@ -5,14 +5,14 @@ mod server;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use authority::{Authority, Pair, Wanted, rsa_key, self_signed, write};
 use openssl::ssl::{NameType, SslAcceptor, SslMethod};
 use server::Server;
 
-use crate::harness::{Folder, Run, bare, unique};
+use crate::harness::{Folder, Run, bare, output_of, unique};
 
 const HOST: &str = "db.test";
 const GOOD: Wanted = Wanted { subject: HOST, names: &[HOST], valid: (-9, 90) };
@@ -71,15 +71,13 @@ impl Scene {
 
     fn libpq(&self, role: &str, more: &str, env: &[(&str, &str)]) -> (Outcome, String) {
         let mark = unique("libpq");
-        let output = Command::new("psql")
-            .env_clear()
+        let mut psql = Command::new("psql");
+        psql.env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(env.iter().copied())
             .args(["--no-psqlrc", "--no-password", "--command", "select 1"])
-            .arg(self.conninfo(role, more, &mark))
-            .stdin(Stdio::null())
-            .output()
-            .expect("psql");
+            .arg(self.conninfo(role, more, &mark));
+        let output = output_of(&mut psql);
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         (self.outcome(output.status.success(), &mark), words)
     }
@@ -410,7 +408,7 @@ fn the_host_name_is_sent_and_an_address_is_not_as_in_libpq() {
         assert_eq!(names.recv_timeout(TIMEOUT).unwrap().as_deref(), name, "{host}: ours");
         let mut libpq = Command::new("psql");
         libpq.args(["--no-psqlrc", "--no-password", "--command", "select 1", &url]);
-        libpq.output().expect("psql");
+        output_of(&mut libpq);
         assert_eq!(names.recv_timeout(TIMEOUT).unwrap().as_deref(), name, "{host}: libpq");
     }
 }
@@ -428,8 +426,8 @@ fn roots_that_are_given_are_used_and_must_exist() {
     run.exits(78).says(&["SSL_CERT_FILE (/no/such) does not exist"]);
     let (folder, hashed) = (scene.folder.path.display(), scene.folder.path.join("hashed"));
     std::fs::create_dir(&hashed).unwrap();
-    let name = Command::new("openssl").args(["x509", "-noout", "-hash", "-in", &root]).output();
-    let name = String::from_utf8(name.expect("openssl").stdout).unwrap();
+    let name = output_of(Command::new("openssl").args(["x509", "-noout", "-hash", "-in", &root]));
+    let name = String::from_utf8(name.stdout).unwrap();
     std::fs::copy(&root, hashed.join(format!("{}.0", name.trim()))).unwrap();
     for folders in [format!("{folder}/hashed"), format!("/no/such:{folder}/hashed")] {
         let (outcome, run) = scene.premigrate("either", system, &[("SSL_CERT_DIR", &folders)]);

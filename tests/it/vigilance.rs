@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
-use crate::proxy::{Fate, From, Proxy};
+use crate::proxy::{Action, Proxy, Side};
 use crate::signals::SLEEPING;
 
 /// The peak memory of the process, in kB.
@@ -91,8 +91,7 @@ fn the_connection_is_probed_after_three_idle_seconds() {
     eventually("the keepalive timer", || {
         connections(&running).iter().any(|(ours, _)| probes_after(ours, 3))
     });
-    running.signal("TERM");
-    running.finish().exits(143);
+    running.end_by("TERM").exits(143);
 }
 
 /// So that the server notices if our host dies; the default is two hours.
@@ -127,21 +126,14 @@ fn ends_on_a_dead_link_at(message: &'static str, database: &Database, folder: &F
     let proxy = Proxy::start(move |passing| {
         let dies = passing.text.contains(message);
         match shared.fetch_or(dies, Ordering::SeqCst) || dies {
-            true => Fate::Stalled,
-            false => Fate::Passes,
+            true => Action::Stall,
+            false => Action::Pass,
         }
     });
     let app = ["--", "echo", "started"];
     let running = premigrate(&proxy.to(database), folder).args(&app).start();
-    let until = Instant::now() + Duration::from_secs(20);
-    while !dead.load(Ordering::SeqCst) {
-        assert!(Instant::now() < until, "{message} never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    running.signal("TERM");
-    let at = Instant::now();
-    let run = running.finish().exits(143).says(&["interrupted by SIGTERM"]);
-    assert!(at.elapsed() < Duration::from_secs(8), "{message}: {:?}", at.elapsed());
+    eventually(message, || dead.load(Ordering::SeqCst));
+    let run = running.end_by("TERM").exits(143).says(&["SIGTERM"]);
     assert_eq!(run.stdout, "");
 }
 
@@ -195,15 +187,15 @@ fn every_connection_ends_with_a_terminate_message_also_after_a_failure_or_a_sign
         let counts = (sessions.clone(), terminated.clone());
         let proxy = Proxy::start(move |message| {
             match (message.from, message.tag) {
-                (From::Client, 0) if message.text.contains("application_name") => {
+                (Side::Client, 0) if message.text.contains("application_name") => {
                     counts.0.fetch_add(1, Ordering::SeqCst);
                 }
-                (From::Client, b'X') => {
+                (Side::Client, b'X') => {
                     counts.1.fetch_add(1, Ordering::SeqCst);
                 }
                 _ => {}
             }
-            Fate::Passes
+            Action::Pass
         });
         let running = premigrate(&proxy.to(&database), &folder).start();
         if code == 143 {

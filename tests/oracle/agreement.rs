@@ -85,13 +85,16 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
     if !script.statements().is_empty() && joined != text {
         return Err("the pieces put together are not the text".to_owned());
     }
-    let sent = script.sendable();
+    let joined = |limit| -> String {
+        let pieces = script.pieces(0..script.statements().len(), limit);
+        pieces.into_iter().map(|piece| piece.text).collect()
+    };
+    let sent = joined(usize::MAX);
     if sent.chars().count() != text.chars().count() {
         return Err("what is sent has other positions".to_owned());
     }
     for limit in [1, 7, 64] {
-        let pieces: String = script.pieces(limit).into_iter().map(|piece| piece.text).collect();
-        if pieces != sent {
+        if joined(limit) != sent {
             return Err(format!("the pieces of {limit} bytes are not what is sent"));
         }
     }

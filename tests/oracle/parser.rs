@@ -60,7 +60,7 @@ pub fn parse(text: &str) -> Option<Vec<Parsed>> {
 
 fn needs(node: &NodeEnum) -> Needs {
     match node {
-        NodeEnum::TransactionStmt(it) => match it.kind() {
+        NodeEnum::TransactionStmt(statement) => match statement.kind() {
             TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart => {
                 Needs::Begin
             }
@@ -71,25 +71,27 @@ fn needs(node: &NodeEnum) -> Needs {
             | TransactionStmtKind::TransStmtRollbackPrepared => Needs::NoTransaction,
             _ => Needs::Nothing,
         },
-        NodeEnum::VariableSetStmt(it) => setting(it),
-        NodeEnum::VacuumStmt(it) => outside_transaction(it.is_vacuumcmd),
-        NodeEnum::IndexStmt(it) => outside_transaction(it.concurrent),
-        NodeEnum::DropStmt(it) => {
-            outside_transaction(it.concurrent && it.remove_type() == ObjectType::ObjectIndex)
-        }
-        NodeEnum::ReindexStmt(it) => outside_transaction(match it.kind() {
+        NodeEnum::VariableSetStmt(statement) => setting(statement),
+        NodeEnum::VacuumStmt(statement) => outside_transaction(statement.is_vacuumcmd),
+        NodeEnum::IndexStmt(statement) => outside_transaction(statement.concurrent),
+        NodeEnum::DropStmt(statement) => outside_transaction(
+            statement.concurrent && statement.remove_type() == ObjectType::ObjectIndex,
+        ),
+        NodeEnum::ReindexStmt(statement) => outside_transaction(match statement.kind() {
             ReindexObjectType::ReindexObjectSchema
             | ReindexObjectType::ReindexObjectSystem
             | ReindexObjectType::ReindexObjectDatabase => true,
-            _ => flag(&it.params, "concurrently") == Some(true),
+            _ => flag(&statement.params, "concurrently") == Some(true),
         }),
-        NodeEnum::ClusterStmt(it) => outside_transaction(it.relation.is_none()),
-        NodeEnum::AlterTableStmt(it) => outside_transaction(it.cmds.iter().any(|cmd| {
-            let Some(NodeEnum::AlterTableCmd(cmd)) = &cmd.node else { return false };
-            let def = cmd.def.as_ref().and_then(|def| def.node.as_ref());
-            cmd.subtype() == AlterTableType::AtDetachPartition
-                && matches!(def, Some(NodeEnum::PartitionCmd(it)) if it.concurrent)
-        })),
+        NodeEnum::ClusterStmt(statement) => outside_transaction(statement.relation.is_none()),
+        NodeEnum::AlterTableStmt(statement) => {
+            outside_transaction(statement.cmds.iter().any(|cmd| {
+                let Some(NodeEnum::AlterTableCmd(cmd)) = &cmd.node else { return false };
+                let def = cmd.def.as_ref().and_then(|def| def.node.as_ref());
+                cmd.subtype() == AlterTableType::AtDetachPartition
+                    && matches!(def, Some(NodeEnum::PartitionCmd(command)) if command.concurrent)
+            }))
+        }
         NodeEnum::CreatedbStmt(_)
         | NodeEnum::DropdbStmt(_)
         | NodeEnum::CreateTableSpaceStmt(_)
@@ -97,32 +99,36 @@ fn needs(node: &NodeEnum) -> Needs {
         | NodeEnum::AlterSystemStmt(_)
         | NodeEnum::DropSubscriptionStmt(_) => Needs::NoTransaction,
         // With other options, it is refused because of them.
-        NodeEnum::AlterDatabaseStmt(it) => {
-            outside_transaction(it.options.len() == 1 && flag(&it.options, "tablespace").is_some())
-        }
-        NodeEnum::DiscardStmt(it) => outside_transaction(it.target() == DiscardMode::DiscardAll),
-        NodeEnum::CreateSubscriptionStmt(it) => outside_transaction(
-            flag(&it.options, "create_slot") != Some(false)
-                && flag(&it.options, "connect") != Some(false),
+        NodeEnum::AlterDatabaseStmt(statement) => outside_transaction(
+            statement.options.len() == 1 && flag(&statement.options, "tablespace").is_some(),
         ),
-        NodeEnum::AlterSubscriptionStmt(it) => outside_transaction(match it.kind() {
+        NodeEnum::DiscardStmt(statement) => {
+            outside_transaction(statement.target() == DiscardMode::DiscardAll)
+        }
+        NodeEnum::CreateSubscriptionStmt(statement) => outside_transaction(
+            flag(&statement.options, "create_slot") != Some(false)
+                && flag(&statement.options, "connect") != Some(false),
+        ),
+        NodeEnum::AlterSubscriptionStmt(statement) => outside_transaction(match statement.kind() {
             AlterSubscriptionType::AlterSubscriptionRefresh => true,
             AlterSubscriptionType::AlterSubscriptionSetPublication
             | AlterSubscriptionType::AlterSubscriptionAddPublication
             | AlterSubscriptionType::AlterSubscriptionDropPublication => {
-                flag(&it.options, "refresh") != Some(false)
+                flag(&statement.options, "refresh") != Some(false)
             }
             AlterSubscriptionType::AlterSubscriptionOptions => {
-                flag(&it.options, "failover").is_some()
-                    || flag(&it.options, "two_phase") == Some(false)
+                flag(&statement.options, "failover").is_some()
+                    || flag(&statement.options, "two_phase") == Some(false)
             }
             _ => false,
         }),
-        NodeEnum::AlterEnumStmt(it) if it.old_val.is_empty() && !it.new_val.is_empty() => {
+        NodeEnum::AlterEnumStmt(statement)
+            if statement.old_val.is_empty() && !statement.new_val.is_empty() =>
+        {
             Needs::EnumValue
         }
-        NodeEnum::CopyStmt(it) if it.filename.is_empty() && !it.is_program => {
-            if it.is_from {
+        NodeEnum::CopyStmt(statement) if statement.filename.is_empty() && !statement.is_program => {
+            if statement.is_from {
                 Needs::DataFromClient
             } else {
                 Needs::DataToClient
@@ -130,28 +136,29 @@ fn needs(node: &NodeEnum) -> Needs {
         }
         NodeEnum::PrepareStmt(_) | NodeEnum::ListenStmt(_) => Needs::Session,
         // CURSOR_OPT_HOLD
-        NodeEnum::DeclareCursorStmt(it) if it.options & 0x20 != 0 => Needs::Session,
-        NodeEnum::CreateStmt(it) => {
-            temporary(it.relation.as_ref(), it.oncommit() == OnCommitAction::OncommitDrop)
-        }
-        NodeEnum::CreateTableAsStmt(it) => match it.into.as_deref() {
+        NodeEnum::DeclareCursorStmt(statement) if statement.options & 0x20 != 0 => Needs::Session,
+        NodeEnum::CreateStmt(statement) => temporary(
+            statement.relation.as_ref(),
+            statement.oncommit() == OnCommitAction::OncommitDrop,
+        ),
+        NodeEnum::CreateTableAsStmt(statement) => match statement.into.as_deref() {
             Some(into) => {
                 temporary(into.rel.as_ref(), into.on_commit() == OnCommitAction::OncommitDrop)
             }
             None => Needs::Nothing,
         },
-        NodeEnum::ViewStmt(it) => temporary(it.view.as_ref(), false),
-        NodeEnum::CreateSeqStmt(it) => temporary(it.sequence.as_ref(), false),
-        NodeEnum::CompositeTypeStmt(it) => temporary(it.typevar.as_ref(), false),
-        NodeEnum::CreateFunctionStmt(it) => in_pg_temp(&it.funcname),
-        NodeEnum::DefineStmt(it) => match it.kind() {
-            ObjectType::ObjectAggregate | ObjectType::ObjectType => in_pg_temp(&it.defnames),
+        NodeEnum::ViewStmt(statement) => temporary(statement.view.as_ref(), false),
+        NodeEnum::CreateSeqStmt(statement) => temporary(statement.sequence.as_ref(), false),
+        NodeEnum::CompositeTypeStmt(statement) => temporary(statement.typevar.as_ref(), false),
+        NodeEnum::CreateFunctionStmt(statement) => in_pg_temp(&statement.funcname),
+        NodeEnum::DefineStmt(statement) => match statement.kind() {
+            ObjectType::ObjectAggregate | ObjectType::ObjectType => in_pg_temp(&statement.defnames),
             _ => Needs::Nothing,
         },
-        NodeEnum::CreateDomainStmt(it) => in_pg_temp(&it.domainname),
-        NodeEnum::CreateEnumStmt(it) => in_pg_temp(&it.type_name),
-        NodeEnum::CreateRangeStmt(it) => in_pg_temp(&it.type_name),
-        NodeEnum::SelectStmt(it) => select(it),
+        NodeEnum::CreateDomainStmt(statement) => in_pg_temp(&statement.domainname),
+        NodeEnum::CreateEnumStmt(statement) => in_pg_temp(&statement.type_name),
+        NodeEnum::CreateRangeStmt(statement) => in_pg_temp(&statement.type_name),
+        NodeEnum::SelectStmt(statement) => select(statement),
         _ => Needs::Nothing,
     }
 }
@@ -160,21 +167,22 @@ fn outside_transaction(is_refused: bool) -> Needs {
     if is_refused { Needs::NoTransaction } else { Needs::Nothing }
 }
 
-fn setting(it: &VariableSetStmt) -> Needs {
-    let resets = matches!(it.kind(), VariableSetKind::VarReset | VariableSetKind::VarResetAll);
-    match it.name.as_str() {
+fn setting(statement: &VariableSetStmt) -> Needs {
+    let resets =
+        matches!(statement.kind(), VariableSetKind::VarReset | VariableSetKind::VarResetAll);
+    match statement.name.as_str() {
         "TRANSACTION" | "TRANSACTION SNAPSHOT" if !resets => Needs::SetTransaction,
         // Keywords of the grammar, followed by `TO` or `=`.
         "constraints" | "transaction" | "local" | "session" | "names" => Needs::Unknown,
-        _ if it.is_local => Needs::Nothing,
+        _ if statement.is_local => Needs::Nothing,
         _ => Needs::Setting,
     }
 }
 
 fn temporary(relation: Option<&RangeVar>, dropped_at_commit: bool) -> Needs {
     match relation {
-        Some(it) if it.relpersistence == "t" && !dropped_at_commit => Needs::Session,
-        Some(it) if it.schemaname == "pg_temp" => Needs::Session,
+        Some(relation) if relation.relpersistence == "t" && !dropped_at_commit => Needs::Session,
+        Some(relation) if relation.schemaname == "pg_temp" => Needs::Session,
         _ => Needs::Nothing,
     }
 }
@@ -189,24 +197,26 @@ fn in_pg_temp(name: &[Node]) -> Needs {
 }
 
 /// Only the first query of a UNION may have an INTO, but the parser does not check it.
-fn makes_temporary(it: &SelectStmt) -> bool {
-    let into = it.into_clause.as_ref().and_then(|into| into.rel.as_ref());
-    let parts = [it.larg.as_deref(), it.rarg.as_deref()];
+fn makes_temporary(statement: &SelectStmt) -> bool {
+    let into = statement.into_clause.as_ref().and_then(|into| into.rel.as_ref());
+    let parts = [statement.larg.as_deref(), statement.rarg.as_deref()];
     temporary(into, false) == Needs::Session || parts.into_iter().flatten().any(makes_temporary)
 }
 
-fn select(it: &SelectStmt) -> Needs {
-    if makes_temporary(it) {
+fn select(statement: &SelectStmt) -> Needs {
+    if makes_temporary(statement) {
         return Needs::Session;
     }
-    let sets = it.target_list.iter().any(|target| {
+    let sets = statement.target_list.iter().any(|target| {
         let Some(NodeEnum::ResTarget(target)) = &target.node else { return false };
         let value = target.val.as_ref().and_then(|value| value.node.as_ref());
         let Some(NodeEnum::FuncCall(call)) = value else { return false };
-        let is = |node: Option<&Node>, wanted: &str| match node.and_then(|it| it.node.as_ref()) {
+        let is = |node: Option<&Node>, wanted: &str| match node.and_then(|node| node.node.as_ref())
+        {
             Some(NodeEnum::String(name)) => name.sval == wanted,
-            Some(NodeEnum::AConst(it)) => {
-                format!("{:?}", it.val).contains("Boolean { boolval: false }") && wanted == "false"
+            Some(NodeEnum::AConst(constant)) => {
+                format!("{:?}", constant.val).contains("Boolean { boolval: false }")
+                    && wanted == "false"
             }
             _ => false,
         };
@@ -219,7 +229,7 @@ fn select(it: &SelectStmt) -> Needs {
 /// A flag in an option list, by the server's rules for booleans. Without a value it is on.
 fn flag(options: &[Node], name: &str) -> Option<bool> {
     let mut options = options.iter().filter_map(|option| match &option.node {
-        Some(NodeEnum::DefElem(it)) if it.defname == name => Some(is_on(it)),
+        Some(NodeEnum::DefElem(option)) if option.defname == name => Some(is_on(option)),
         _ => None,
     });
     options.next_back()
@@ -227,10 +237,10 @@ fn flag(options: &[Node], name: &str) -> Option<bool> {
 
 fn is_on(option: &DefElem) -> bool {
     match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
-        Some(NodeEnum::String(it)) => {
-            !["false", "off"].iter().any(|off| it.sval.eq_ignore_ascii_case(off))
+        Some(NodeEnum::String(text)) => {
+            !["false", "off"].iter().any(|off| text.sval.eq_ignore_ascii_case(off))
         }
-        Some(NodeEnum::Integer(it)) => it.ival != 0,
+        Some(NodeEnum::Integer(number)) => number.ival != 0,
         _ => true,
     }
 }

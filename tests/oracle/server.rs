@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 use premigrate::sql::{Kind, Script};
@@ -188,7 +189,13 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.script.stdin.take());
-        let _ = self.script.wait();
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.script.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if Instant::now() > until {
+                let _ = self.script.kill();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

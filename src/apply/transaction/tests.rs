@@ -12,25 +12,25 @@ use crate::sql::Script;
 
 use super::*;
 
-/// What a verdict comes to, in a word.
-fn told(verdict: &TransactionResult) -> String {
-    match verdict {
+/// A result in a few words.
+fn words(result: &TransactionResult) -> String {
+    match result {
         TransactionResult::Committed(row) => format!("committed {}", row.len()),
         TransactionResult::LockedOut => "locked out".to_owned(),
         TransactionResult::HistoryChanged => "history changed".to_owned(),
-        TransactionResult::UnsupportedSetting(name) => format!("unsettable {name}"),
+        TransactionResult::UnsupportedSetting(name) => format!("unsupported {name}"),
         TransactionResult::Failed(failure) => {
             format!("failed {:?} {:?}", failure.phase, failure.statement)
         }
-        TransactionResult::PermissionDenied { .. } => "forbidden".to_owned(),
+        TransactionResult::PermissionDenied { .. } => "permission denied".to_owned(),
         TransactionResult::ConnectionLost { completed, error: ConnectionError::Lost(why, _) } => {
-            format!("broken after {completed}: {why}")
+            format!("lost after {completed}: {why}")
         }
         TransactionResult::ConnectionLost { completed, .. } => {
-            format!("broken after {completed}")
+            format!("lost after {completed}")
         }
         TransactionResult::Cancelled { confirmed, .. } => {
-            format!("stopped, confirmed: {confirmed}")
+            format!("cancelled, confirmed: {confirmed}")
         }
     }
 }
@@ -73,12 +73,17 @@ fn stopped() -> Option<QueryError> {
 
 const SQL: &str = "insert into a values (1);\ninsert into a values (2);\nselect 3";
 
-/// Judges these answers to a migration of three statements, in one piece.
-fn judged(responses: &[Response], end: Option<QueryError>) -> String {
-    judged_of(SQL, MAX_MESSAGE, responses, end)
+/// The result of these replies to a migration of three statements, in one message.
+fn result_of(responses: &[Response], end: Option<QueryError>) -> String {
+    result_of_sql(SQL, MAX_MESSAGE, responses, end)
 }
 
-fn judged_of(sql: &str, piece: usize, responses: &[Response], end: Option<QueryError>) -> String {
+fn result_of_sql(
+    sql: &str,
+    piece: usize,
+    responses: &[Response],
+    end: Option<QueryError>,
+) -> String {
     let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
     let script = Script::parse(sql);
     let steps = Steps::split(&script);
@@ -87,11 +92,11 @@ fn judged_of(sql: &str, piece: usize, responses: &[Response], end: Option<QueryE
     let step = StepRef { migration: &migration, script: &script, step, number };
     let spec = running(Some(step));
     let mut transaction = transaction(&spec);
-    let pieces = script.pieces(piece);
+    let pieces = script.pieces(0..script.statements().len(), piece);
     let waits = pieces.len() > 1;
     let message = |piece| FileMessage::new(piece, Phase::Statement, waits);
     transaction.file = pieces.into_iter().map(message).collect();
-    told(&transaction.result(&Responses { responses: responses.to_vec(), end }))
+    words(&transaction.result(&Responses { responses: responses.to_vec(), end }))
 }
 
 fn running(step: Option<StepRef<'_>>) -> TransactionSpec<'_> {
@@ -141,17 +146,17 @@ fn skipped(answer: Response, before: &[Response]) -> Vec<Response> {
 }
 
 #[test]
-fn without_an_error_it_is_committed() {
+fn without_an_error_the_transaction_is_committed() {
     let all = [done(7), ran(3), done(6), done(1)];
-    assert_eq!(judged(&all, None), "committed 0");
+    assert_eq!(result_of(&all, None), "committed 0");
     let row = Response { completed: 7, row: Some(vec![None, None]), error: None };
-    assert_eq!(judged(&[done(7), ran(3), row, done(1)], None), "committed 2");
+    assert_eq!(result_of(&[done(7), ran(3), row, done(1)], None), "committed 2");
     // The signal came too late.
-    assert_eq!(judged(&all, stopped()), "committed 0");
+    assert_eq!(result_of(&all, stopped()), "committed 0");
 }
 
 #[test]
-fn any_missing_answer_leaves_it_open() {
+fn a_missing_reply_leaves_the_outcome_open() {
     for responses in [
         &[][..],
         &[done(0)],
@@ -165,12 +170,12 @@ fn any_missing_answer_leaves_it_open() {
         &[done(7), ran(3), done(6), done(1)],
     ] {
         let completed = responses.get(1).map_or(0, |answer| answer.completed.saturating_sub(2));
-        assert_eq!(judged(responses, lost()), format!("broken after {completed}: lost"));
+        assert_eq!(result_of(responses, lost()), format!("lost after {completed}: lost"));
     }
 }
 
 #[test]
-fn the_servers_last_word_is_a_break_wherever_it_comes() {
+fn an_error_that_ends_the_session_is_a_lost_connection() {
     for severity in ["FATAL", "PANIC"] {
         let fatal = Response { completed: 3, row: None, error: Some(error(severity, "57P01")) };
         for at in 0..4 {
@@ -178,32 +183,32 @@ fn the_servers_last_word_is_a_break_wherever_it_comes() {
             responses.truncate(at);
             responses.push(fatal.clone());
             let completed = [0, 1, 3, 3][at];
-            let broken = format!("broken after {completed}: 57P01");
-            assert_eq!(judged(&responses, lost()), broken);
-            assert_eq!(judged(&responses, None), broken);
-            assert_eq!(judged(&responses, stopped()), "stopped, confirmed: false");
+            let broken = format!("lost after {completed}: 57P01");
+            assert_eq!(result_of(&responses, lost()), broken);
+            assert_eq!(result_of(&responses, None), broken);
+            assert_eq!(result_of(&responses, stopped()), "cancelled, confirmed: false");
         }
     }
     let end = Some(QueryError::Server(error("FATAL", "57P01")));
-    assert_eq!(judged(&[done(7), ran(1)], end), "broken after 1: 57P01");
+    assert_eq!(result_of(&[done(7), ran(1)], end), "lost after 1: 57P01");
 }
 
 #[test]
-fn guards_that_do_not_hold_are_told_apart() {
-    let opening = |role, code| judged(&skipped(failed(before(role), code), &[]), None);
+fn each_guard_has_its_own_result() {
+    let opening = |role, code| result_of(&skipped(failed(before(role), code), &[]), None);
     assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
     assert_eq!(opening(StatementRole::History, "22P02"), "history changed");
     assert_eq!(opening(StatementRole::History, "42P01"), "history changed");
-    assert_eq!(opening(StatementRole::History, "42501"), "forbidden");
+    assert_eq!(opening(StatementRole::History, "42501"), "permission denied");
     let setting = StatementRole::Setting("transaction_timeout");
-    assert_eq!(opening(setting, "42704"), "unsettable transaction_timeout");
-    assert_eq!(opening(StatementRole::Begin, "0A000"), "broken after 0: 0A000");
+    assert_eq!(opening(setting, "42704"), "unsupported transaction_timeout");
+    assert_eq!(opening(StatementRole::Begin, "0A000"), "lost after 0: 0A000");
     assert_eq!(opening(StatementRole::Begin, "57014"), "failed Begin None");
     assert_eq!(opening(StatementRole::Lock, "42501"), "failed Begin None");
 }
 
 #[test]
-fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
+fn one_query_guards_an_existing_history_and_a_missing_progress_table() {
     let guards = |version, exists| {
         let (table, state) = (Table::new("s", "t"), state(version, exists));
         let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
@@ -222,72 +227,76 @@ fn one_statement_guards_a_history_that_is_there_and_progress_that_is_not() {
 }
 
 #[test]
-fn a_guard_that_did_not_hold_is_known_although_the_connection_broke_afterwards() {
+fn a_failed_guard_counts_even_if_the_connection_is_lost_afterwards() {
     let responses = [failed(before(StatementRole::Lock), "22P02")];
-    assert_eq!(judged(&responses, lost()), "locked out");
+    assert_eq!(result_of(&responses, lost()), "locked out");
 }
 
 #[test]
-fn a_statement_that_failed_is_counted() {
-    let statement = |completed| judged(&skipped(ran_until(completed, "23505"), &[done(7)]), None);
+fn the_failed_statement_is_found_by_counting() {
+    let statement =
+        |completed| result_of(&skipped(ran_until(completed, "23505"), &[done(7)]), None);
     assert_eq!(statement(0), "failed Statement Some(1)");
     assert_eq!(statement(2), "failed Statement Some(3)");
     // The server rolls back without us.
     let responses = [done(7), ran_until(1, "23505")];
-    assert_eq!(judged(&responses, lost()), "failed Statement Some(2)");
+    assert_eq!(result_of(&responses, lost()), "failed Statement Some(2)");
 }
 
 #[test]
-fn statements_are_counted_across_pieces() {
+fn statements_are_counted_across_messages() {
     let responses = [done(7), done(1), failed(0, "23505"), Response::default(), done(0), done(1)];
-    assert_eq!(judged_of(SQL, 1, &responses, None), "failed Statement Some(2)");
-    assert_eq!(judged_of(SQL, 1, &[done(7), done(1), done(1)], lost()), "broken after 2: lost");
+    assert_eq!(result_of_sql(SQL, 1, &responses, None), "failed Statement Some(2)");
+    assert_eq!(result_of_sql(SQL, 1, &[done(7), done(1), done(1)], lost()), "lost after 2: lost");
 }
 
 #[test]
-fn the_end_of_a_transaction_fails_in_its_own_ways() {
+fn each_statement_at_the_end_has_its_own_failure() {
     let before = [done(7), ran(3)];
-    let closing = |completed, code| judged(&skipped(failed(completed, code), &before), None);
+    let closing = |completed, code| result_of(&skipped(failed(completed, code), &before), None);
     assert_eq!(closing(0, "23503"), "failed Deferred None");
     assert_eq!(closing(1, "34000"), "failed LostTransaction None");
     assert_eq!(closing(6, "23502"), "failed Record None");
-    assert_eq!(closing(6, "42501"), "forbidden");
+    assert_eq!(closing(6, "42501"), "permission denied");
     let commit = [done(7), ran(3), done(6), failed(0, "40001")];
-    assert_eq!(judged(&commit, None), "failed Commit None");
+    assert_eq!(result_of(&commit, None), "failed Commit None");
 }
 
 #[test]
-fn a_signal_is_told_by_what_the_server_made_of_it() {
+fn after_a_signal_the_reply_decides_the_result() {
     let cancelled = skipped(ran_until(1, "57014"), &[done(7)]);
-    assert_eq!(judged(&cancelled, stopped()), "stopped, confirmed: true");
+    assert_eq!(result_of(&cancelled, stopped()), "cancelled, confirmed: true");
     // A statement failed before the cancel came: that is what there is to act on.
     let failed_before = skipped(ran_until(1, "23505"), &[done(7)]);
-    assert_eq!(judged(&failed_before, stopped()), "failed Statement Some(2)");
-    assert_eq!(judged(&[done(7), done(1)], stopped()), "stopped, confirmed: false");
-    assert_eq!(judged(&[done(7), ran_until(1, "57014")], stopped()), "stopped, confirmed: false");
+    assert_eq!(result_of(&failed_before, stopped()), "failed Statement Some(2)");
+    assert_eq!(result_of(&[done(7), done(1)], stopped()), "cancelled, confirmed: false");
+    assert_eq!(
+        result_of(&[done(7), ran_until(1, "57014")], stopped()),
+        "cancelled, confirmed: false"
+    );
     // Without a signal of ours, someone else cancelled it.
-    assert_eq!(judged(&cancelled, None), "failed Statement Some(2)");
+    assert_eq!(result_of(&cancelled, None), "failed Statement Some(2)");
 }
 
 #[test]
-fn what_finds_no_transaction_is_not_run_and_is_told_as_that() {
+fn a_file_that_finds_no_transaction_is_not_run() {
     assert_eq!(
-        judged(&skipped(failed(0, "25P01"), &[done(7)]), None),
+        result_of(&skipped(failed(0, "25P01"), &[done(7)]), None),
         "failed LostTransaction None"
     );
     // The file's own savepoint is its own affair.
     assert_eq!(
-        judged(&skipped(ran_until(0, "25P01"), &[done(7)]), None),
+        result_of(&skipped(ran_until(0, "25P01"), &[done(7)]), None),
         "failed Statement Some(1)"
     );
 }
 
 #[test]
-fn a_probe_is_judged_by_its_opening() {
-    assert_eq!(judged(&[done(7), done(1)], None), "committed 0");
+fn guards_alone_have_the_same_results() {
+    assert_eq!(result_of(&[done(7), done(1)], None), "committed 0");
     let locked = [failed(before(StatementRole::Lock), "22P02"), done(1)];
-    assert_eq!(judged(&locked, None), "locked out");
-    assert_eq!(judged(&[done(7)], lost()), "broken after 0: lost");
+    assert_eq!(result_of(&locked, None), "locked out");
+    assert_eq!(result_of(&[done(7)], lost()), "lost after 0: lost");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::finding::Findings;
 use super::{BOM, text};
 use crate::history::table::Table;
-use crate::migrations::migration::{Migration, NotText};
+use crate::migrations::migration::Migration;
 use crate::migrations::prepared::{self, Reason};
 use crate::migrations::steps::Steps;
 use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Script, Touch};
@@ -11,12 +11,12 @@ use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Script, Touch}
 /// Checks the SQL of one migration, for a history in this table.
 pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     let file = migration.file.as_str();
-    if let Err(not_text) = migration.sql() {
-        let (NotText::InvalidUtf8 { offset } | NotText::Nul { offset }) = not_text;
+    if let Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) = migration.sql()
+    {
         let before = migration.content().get(..offset).unwrap_or_default();
         let before = String::from_utf8_lossy(before);
         let position = LineColumn::at(&before, before.len());
-        findings.not_runnable(file, position, &not_text.into());
+        findings.not_runnable(file, position, &reason);
     }
     let text = text(migration);
     if text.starts_with(BOM) {

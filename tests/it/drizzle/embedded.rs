@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::kit::Project;
-use super::{Contents, finish};
+use super::{Contents, finish, finish_within};
 use crate::harness::{Database, Folder, Run, unique};
+
+/// A build takes half a minute where nothing else goes on.
+const BUILT: Duration = Duration::from_secs(600);
 
 #[test]
 fn what_drizzle_kit_generates_is_embedded_by_the_next_build_and_applied_by_the_next_start() {
@@ -70,7 +74,8 @@ impl Target {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--offline", "--locked", "--bin", "premigrate", "--profile", profile]);
         cargo.arg("--target-dir").arg(&self.path).current_dir(env!("CARGO_MANIFEST_DIR"));
-        finish(cargo.env("PREMIGRATE_MIGRATIONS", migrations)).exits(0);
+        cargo.env("PREMIGRATE_MIGRATIONS", migrations);
+        finish_within(BUILT, &mut cargo).exits(0);
         self.path.join(&self.profile).join("premigrate")
     }
 }

@@ -107,7 +107,7 @@ fn a_migration_that_was_renamed_is_not_run_again_though_drizzle_orm_1x_does() {
 }
 
 #[test]
-fn a_migration_that_drizzle_orm_0x_skips_for_its_time_stamp_is_applied_and_said_to_be() {
+fn a_migration_that_drizzle_orm_0x_skips_for_its_time_stamp_is_applied_and_reported() {
     let older = V0.folder(&[A]);
     older.add_at("0001_older", "create table older (a int)", when(-9));
     let equal = V0.folder(&[A]);
@@ -226,7 +226,7 @@ fn a_journal_with_a_byte_order_mark_is_read_though_drizzle_orm_cannot() {
 }
 
 #[test]
-fn nothing_carried_is_nothing_to_do_and_no_table_is_made_for_it() {
+fn no_migrations_are_nothing_to_do_and_no_table_is_made_for_them() {
     let (database, folder) = (Database::fresh(), V0.folder(&[]));
     premigrate(&database, &folder).run().exits(0).says(&["up to date, 0 applied"]);
     assert_eq!(database.rows("select from pg_namespace where nspname = 'drizzle'"), [""; 0]);

@@ -35,7 +35,7 @@ fn either_goes_on_where_the_other_stopped() {
 }
 
 #[test]
-fn the_history_is_found_wherever_drizzle_orm_was_told_to_keep_it() {
+fn the_history_is_found_wherever_drizzle_orm_keeps_it() {
     let (schema, table) = (r#"My "odd" schema"#, "mig.table");
     let ours = |database: &Database, folder: &Folder| {
         premigrate(database, folder).args(&["--schema", schema, "--table", table]).run().exits(0)
@@ -127,7 +127,7 @@ fn names_that_share_a_second_are_ordered_as_drizzle_orm_orders_them() {
 }
 
 #[test]
-fn a_name_whose_order_cannot_be_told_is_refused_only_where_it_decides() {
+fn a_name_whose_order_is_unclear_is_refused_only_where_it_matters() {
     let (database, folder) = (Database::fresh(), Folder::empty());
     folder.write("20260101090000_имя/migration.sql", "create table a (a int)");
     folder.write("20260101090001_b/migration.sql", "create table b (a int)");

@@ -4,21 +4,21 @@
 use super::killed::killed_at;
 use super::{PROGRESS, VALID};
 use crate::harness::{Database, Folder, premigrate};
-use crate::proxy::{Fate, From};
+use crate::proxy::{Action, Side};
 
 /// Killed before the server has the statement that begins so.
 fn killed_before(database: &Database, folder: &Folder, statement: &'static str) {
-    let run = killed_at(database, folder, Fate::Cut, move |message| {
+    let run = killed_at(database, folder, Action::Cut, move |message| {
         let tagged = message.text.starts_with("/* premigrate ");
-        message.from == From::Client && tagged && message.text.contains(statement)
+        message.from == Side::Client && tagged && message.text.contains(statement)
     });
     assert_eq!(run.code, -9, "{}", run.stderr);
 }
 
 /// Killed when the server is done with a statement, and says this of it.
 fn killed_behind(database: &Database, folder: &Folder, done: &'static str) {
-    let run = killed_at(database, folder, Fate::Cut, move |message| {
-        message.from == From::Server && message.tag == b'C' && message.text.starts_with(done)
+    let run = killed_at(database, folder, Action::Cut, move |message| {
+        message.from == Side::Server && message.tag == b'C' && message.text.starts_with(done)
     });
     assert_eq!(run.code, -9, "{}", run.stderr);
 }

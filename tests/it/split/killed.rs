@@ -12,7 +12,7 @@ use postgres::Client;
 
 use crate::harness::{Database, Folder, Random, Run, premigrate, rows};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Fate, From, Message, Proxy};
+use crate::proxy::{Action, Message, Proxy, Side};
 
 /// Both kinds of migrations, with effects that would be seen twice; and no more than that, since
 /// every message of it is a case of its own.
@@ -57,18 +57,18 @@ fn undisturbed() -> String {
 }
 
 /// Every message of an undisturbed run, from either side.
-fn messages(folder: &Folder) -> Vec<(From, usize)> {
+fn messages(folder: &Folder) -> Vec<(Side, usize)> {
     let database = Database::fresh();
-    let proxy = Proxy::start(|_| Fate::Passes);
+    let proxy = Proxy::start(|_| Action::Pass);
     premigrate(&proxy.to(&database), folder).run().exits(0);
     let from = |from| (0..proxy.messages(from)).map(move |number| (from, number));
-    from(From::Client).chain(from(From::Server)).collect()
+    from(Side::Client).chain(from(Side::Server)).collect()
 }
 
 /// Does something at each of these messages, some at a time, each time in an empty database, in
 /// which all is then as it is to be, and nothing left. The databases are few, and emptied in
 /// between: to create one takes longer than all that is done in it.
-fn each(messages: &[(From, usize)], act: impl Fn(&Database, usize, (From, usize)) -> Run + Sync) {
+fn each(messages: &[(Side, usize)], act: impl Fn(&Database, usize, (Side, usize)) -> Run + Sync) {
     let expected = undisturbed();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn a_kill_at_every_message_and_then_in_mid_statement_leaves_nothing_half_done() 
     each(&messages, |database, seed, (from, number)| {
         println!("seed {seed}: {from:?} {number}");
         let mut random = Random(seed as u64);
-        let arrives = [Fate::Passes, Fate::Cut][random.below(2)];
+        let arrives = [Action::Pass, Action::Cut][random.below(2)];
         let first = killed_at(database, &folder, arrives, move |message| {
             (message.from, message.number) == (from, number)
         });
@@ -119,20 +119,20 @@ fn a_kill_at_every_message_and_then_in_mid_statement_leaves_nothing_half_done() 
 pub fn killed_at(
     database: &Database,
     folder: &Folder,
-    fate: Fate,
+    action: Action,
     at: impl Fn(&Message) -> bool + Send + Sync + 'static,
 ) -> Run {
     let pid = Arc::new(AtomicI32::new(0));
     let victim = pid.clone();
     let proxy = Proxy::start(move |message| {
         if !at(message) {
-            return Fate::Passes;
+            return Action::Pass;
         }
         while victim.load(Ordering::SeqCst) == 0 {
             thread::yield_now();
         }
         let _ = kill(Pid::from_raw(victim.load(Ordering::SeqCst)), Signal::SIGKILL);
-        fate
+        action
     });
     let running = premigrate(&proxy.to(database), folder).start();
     pid.store(running.pid() as i32, Ordering::SeqCst);
@@ -147,7 +147,7 @@ fn a_connection_cut_at_any_message_of_split_migrations_is_recovered_from() {
         println!("cut {place}: {from:?} {number}");
         let proxy = Proxy::start(move |message| {
             let here = (message.from, message.number) == (from, number);
-            if here { Fate::Cut } else { Fate::Passes }
+            if here { Action::Cut } else { Action::Pass }
         });
         premigrate(&proxy.to(database), &folder).run().exits(0)
     });

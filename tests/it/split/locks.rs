@@ -1,8 +1,5 @@
 //! Statements outside a transaction that a lock does not come to: they are tried again too.
 
-use std::thread;
-use std::time::Duration;
-
 use crate::harness::{Database, Folder, premigrate};
 
 /// A session of ours that waits for a lock.
@@ -46,7 +43,7 @@ fn a_vacuum_to_which_a_lock_does_not_come_is_tried_again() {
 
     let running = premigrate(&database, &folder).args(&args).arg("8").start();
     database.wait_for("the vacuum", WAITING);
-    thread::sleep(Duration::from_secs(1));
+    database.wait_for_no("vacuum that waits", WAITING);
     holder.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["0000_a failed: lock timeout (55P03", "applied 0000_a"]);
     assert_eq!(database.leftovers(), [] as [String; 0]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::authority::Pair;
-use crate::harness::unique;
+use crate::harness::{LIMIT, eventually, needs, output_of, output_within, status_of, unique};
 
 const HBA: &str = "\
 local     all all                 trust
@@ -62,7 +62,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 fn done(command: &mut Command) {
-    let output = command.current_dir("/").stdin(Stdio::null()).output().expect("it starts");
+    let output = output_of(command.current_dir("/"));
     let text = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&text));
 }
@@ -70,7 +70,8 @@ fn done(command: &mut Command) {
 impl Server {
     /// With this certificate, and these authorities for client certificates.
     pub fn start(tls: Option<(&Pair, &str)>) -> Server {
-        // The server's user may not have access to other folders.
+        needs("a server of its own");
+        // Not in a folder of ours, which its user may not be able to reach.
         let folder = std::env::temp_dir().join(unique("tls-server"));
         done(as_server(Path::new("mkdir")).arg(&folder));
         let mut server = Server { folder, port: 0 };
@@ -99,7 +100,7 @@ impl Server {
             start.arg("--log").arg(server.folder.join("log")).current_dir("/");
             // The server would inherit the pipes, which then would never close.
             start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            if start.status().expect("pg_ctl").success() {
+            if status_of(&mut start).success() {
                 server.execute(ROLES);
                 return server;
             }
@@ -120,10 +121,8 @@ impl Server {
         self.execute(&format!("alter system set ssl_max_protocol_version = '{version}'"));
         let data = self.folder.join("data");
         done(as_server(&program("pg_ctl")).args(["reload", "--silent", "--pgdata"]).arg(data));
-        let changed = format!("parameter \"ssl_max_protocol_version\" changed to \"{version}\"");
-        while !self.log().contains(&changed) {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        let heard = format!("parameter \"ssl_max_protocol_version\" changed to \"{version}\"");
+        eventually("the server to have read it", || self.log().contains(&heard));
     }
 
     /// Replaces the certificate for new connections.
@@ -134,7 +133,7 @@ impl Server {
         restart.args(["restart", "--wait", "--silent", "--mode", "immediate", "--pgdata"]);
         restart.arg(self.folder.join("data")).arg("--log").arg(self.folder.join("log"));
         restart.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        assert!(restart.status().expect("pg_ctl").success(), "{}", self.log());
+        assert!(status_of(&mut restart).success(), "{}", self.log());
     }
 
     /// Writes a file in the data directory, as the server's user.
@@ -144,7 +143,7 @@ impl Server {
         tee.arg(&path).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut tee = tee.spawn().expect("tee");
         tee.stdin.take().expect("stdin").write_all(content.as_bytes()).expect("its content");
-        assert!(tee.wait().expect("it ends").success());
+        assert!(output_within(LIMIT, tee).status.success());
         if name.ends_with(".key") {
             done(as_server(Path::new("chmod")).arg("600").arg(&path));
         }

@@ -4,7 +4,7 @@
 use std::mem::discriminant;
 
 use super::*;
-use crate::migrations::layout;
+use crate::migrations::folder_time::folder_prefix;
 
 /// Marsaglia's xorshift: every run has the same cases, and the seed finds one that failed.
 struct Random(u64);
@@ -401,7 +401,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         };
         let name = match when {
             Some(when) if layout == Layout::Drizzle1 => {
-                format!("{}_{index}", layout::folder_prefix(when))
+                format!("{}_{index}", folder_prefix(when))
             }
             _ => format!("{index}_name{index}"),
         };
