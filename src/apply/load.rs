@@ -3,8 +3,9 @@
 use crate::cli::config::Options;
 use crate::history::progress::{self, Progress};
 use crate::history::table::{History, Table, TableVersion};
+use crate::postgres::result::ResultSet;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{Attempt, QueryError, ResultSet, Session};
+use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::postgres::wait::{self, ConnectError, WaitLimits};
 use crate::process::signals::{Deadline, StopFlag};
 

@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use crate::migrations::folder_time::folder_prefix;
 use crate::migrations::migration::{Layout, Migration};
-use crate::postgres::result::ResultRow;
-use crate::postgres::session::ResultSet;
+use crate::postgres::result::{ResultRow, ResultSet};
 use crate::sql::quote;
 
 /// A row: a migration that was applied.

@@ -67,16 +67,9 @@ fn lookup(name: &str, port: u16, family: AddrFamily) -> Result<Vec<SocketAddr>, 
         socktype: SockType::Stream.into(),
         ..AddrInfoHints::default()
     };
-    let found = getaddrinfo(Some(name), None, Some(hints))?;
+    let found = getaddrinfo(Some(name), Some(&port.to_string()), Some(hints))?;
     // Addresses of an unknown kind are left out.
-    let addresses = found.filter_map(Result::ok).map(|info| info.sockaddr);
-    Ok(addresses.map(|address| with_port(address, port)).collect())
-}
-
-/// Keeps the zone of an IPv6 address.
-fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
-    address.set_port(port);
-    address
+    Ok(found.filter_map(Result::ok).map(|info| info.sockaddr).collect())
 }
 
 /// That a name has no address in one family is less informative than any other error.

@@ -9,16 +9,13 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
-use tokio_postgres::config::{ChannelBinding as DriverChannelBinding, SslMode as DriverSslMode};
+use tokio_postgres::config::SslMode as DriverSslMode;
 
 use super::dns;
-use super::session::{
-    Attempt, CancelHandle, Connected, ConnectionError, QueryError, Session, blocking, cause,
-};
-use crate::postgres::conninfo::{
-    ChannelBinding, Host, HostName, Secret, SslMode, Target, passfile,
-};
-use crate::postgres::socket::{Address, Socket, TcpOptions};
+use super::error::{ConnectionError, QueryError, cause};
+use super::session::{Attempt, CancelHandle, Connected, Session, blocking};
+use crate::postgres::conninfo::{Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile};
+use crate::postgres::socket::{Address, Socket};
 use crate::postgres::tls::{Certificate, Tls, TlsError};
 use crate::process::signals::{Deadline, Interrupted};
 
@@ -43,7 +40,8 @@ impl Session {
                 }
             };
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
-                let login = Login::new(target, host, &address);
+                let connected = Cell::new(false);
+                let login = Login { target, host, address: &address, connected };
                 match login.open(deadline, left) {
                     Ok(session) => return Ok(session),
                     Err(failed) => attempts.extend(failed),
@@ -108,7 +106,7 @@ fn ssl_attempts(mode: SslMode) -> (DriverSslMode, Option<DriverSslMode>) {
         SslMode::Disable => (DriverSslMode::Disable, None),
         SslMode::Allow => (DriverSslMode::Disable, Some(DriverSslMode::Require)),
         SslMode::Prefer => (DriverSslMode::Prefer, Some(DriverSslMode::Disable)),
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+        SslMode::NoVerify | SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
             (DriverSslMode::Require, None)
         }
     }
@@ -119,7 +117,6 @@ struct Login<'a> {
     target: &'a Target,
     host: &'a Host,
     address: &'a Address,
-    tcp_options: TcpOptions,
     /// Whether the server has accepted the connection.
     connected: Cell<bool>,
 }
@@ -133,11 +130,6 @@ struct LoginError {
 }
 
 impl<'a> Login<'a> {
-    fn new(target: &'a Target, host: &'a Host, address: &'a Address) -> Login<'a> {
-        let tcp_options = TcpOptions::of(target);
-        Login { target, host, address, tcp_options, connected: Cell::new(false) }
-    }
-
     fn failed(&self, tls: Option<bool>, cause: QueryError) -> Attempt {
         Attempt { tls, ..Attempt::at_login(self.host, Some(self.address), cause) }
     }
@@ -159,13 +151,13 @@ impl<'a> Login<'a> {
         let cancel_handle = CancelHandle {
             token: client.cancel_token(),
             address: self.address.clone(),
-            tcp_options: self.tcp_options.clone(),
+            tcp_options: self.target.tcp,
             tls,
         };
         let stop = deadline.stop.clone();
         let session = Session::start(runtime, client, connection, cancel_handle, stop);
         let deadline = deadline.at_most(timeout(self.target));
-        match session.check_session_attrs(self.target.target_session_attrs, deadline) {
+        match check_session_attrs(&session, self.target.target_session_attrs, deadline) {
             Ok(()) => Ok(session),
             Err(cause) => Err(vec![self.failed(None, cause)]),
         }
@@ -197,7 +189,7 @@ impl<'a> Login<'a> {
 
     async fn attempt(&self, mode: DriverSslMode) -> Result<LoggedIn, LoginError> {
         self.connected.set(false);
-        let socket = Socket::dial(self.address, &self.tcp_options).await;
+        let socket = Socket::dial(self.address, self.target.tcp).await;
         let mut socket = socket
             .map_err(|error| LoginError { encrypted: false, cause: connect_error(&error) })?;
         self.connected.set(true);
@@ -237,11 +229,7 @@ impl<'a> Login<'a> {
         if let Some(options) = &target.options {
             config.options(options);
         }
-        config.channel_binding(match target.channel_binding {
-            ChannelBinding::Disable => DriverChannelBinding::Disable,
-            ChannelBinding::Prefer => DriverChannelBinding::Prefer,
-            ChannelBinding::Require => DriverChannelBinding::Require,
-        });
+        config.channel_binding(target.channel_binding);
         config.ssl_mode(mode);
         config
     }
@@ -259,7 +247,7 @@ impl<'a> Login<'a> {
     async fn with_tls_details(&self, mut cause: QueryError, tls: &Tls) -> QueryError {
         if let QueryError::Client(ConnectionError::Tls(TlsError::Unverified(unverified))) =
             &mut cause
-            && let Ok(socket) = Socket::dial(self.address, &self.tcp_options).await
+            && let Ok(socket) = Socket::dial(self.address, self.target.tcp).await
         {
             let fetch = Certificate::of_server(socket.asking_for_tls(), &tls.host);
             let fetched = tokio::time::timeout(CERTIFICATE_TIMEOUT, fetch).await;
@@ -275,6 +263,23 @@ impl<'a> Login<'a> {
             }
             _ => cause,
         }
+    }
+}
+
+/// Without a query where any server is accepted.
+fn check_session_attrs(
+    session: &Session,
+    wanted: SessionAttrs,
+    deadline: Deadline<'_>,
+) -> Result<(), QueryError> {
+    let query = match wanted {
+        SessionAttrs::Any => return Ok(()),
+        SessionAttrs::ReadWrite => "select current_setting('transaction_read_only')::bool",
+        SessionAttrs::Primary => "select pg_catalog.pg_is_in_recovery()",
+    };
+    match session.query_row(query, deadline)?.as_deref() {
+        Some([Some(answer)]) if answer == "f" => Ok(()),
+        _ => Err(QueryError::Client(ConnectionError::ReadOnly)),
     }
 }
 

@@ -1,6 +1,11 @@
-//! A row of a result set. Simple protocol sends every value as text.
+//! The rows of a statement. The simple protocol sends every value as text.
 
-use super::session::ResultSet;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResultSet {
+    /// The names of the columns, also where there is no row.
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 pub struct ResultRow<'a> {

@@ -87,10 +87,12 @@ fn internal_query<S: Serializer>(
         query_position: Option<usize>,
     }
     let (query, query_position) = match position {
-        Some(Position::InInternalQuery { query, position }) => (Some(query.as_str()), *position),
-        Some(Position::InStatement(_)) | None => (None, 0),
+        Some(Position::InInternalQuery { query, position }) => {
+            (Some(query.as_str()), Some(*position))
+        }
+        Some(Position::InStatement(_)) | None => (None, None),
     };
-    Fields { query, query_position: query.map(|_| query_position) }.serialize(serializer)
+    Fields { query, query_position }.serialize(serializer)
 }
 
 impl From<&DbError> for ServerError {

@@ -1,20 +1,21 @@
 //! The socket under a connection: TCP with keepalives, or a Unix socket.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::postgres::conninfo::{Keepalives, Target};
+use crate::postgres::conninfo::{Keepalives, TcpOptions};
+use crate::postgres::error::ConnectionError;
+use crate::postgres::tls::TlsError;
 
 /// Where a server listens; host names are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,82 +24,14 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// How a dead network is noticed.
-#[derive(Clone, Debug)]
-pub struct TcpOptions {
-    keepalive: Option<TcpKeepalive>,
-    user_timeout: Option<Duration>,
-}
-
-impl TcpOptions {
-    pub fn of(target: &Target) -> TcpOptions {
-        let keepalive = |keepalives: &Keepalives| {
-            let mut keepalive = TcpKeepalive::new();
-            if let Some(idle) = keepalives.idle {
-                keepalive = keepalive.with_time(idle);
-            }
-            if let Some(interval) = keepalives.interval {
-                keepalive = keepalive.with_interval(interval);
-            }
-            if let Some(count) = keepalives.count {
-                keepalive = keepalive.with_retries(count);
-            }
-            keepalive
-        };
-        TcpOptions {
-            keepalive: target.keepalives.as_ref().map(keepalive),
-            user_timeout: target.tcp_user_timeout,
-        }
-    }
-}
-
 /// The most that a server may send before the login is complete, since the driver keeps all notices
 /// until then.
 const MAX_PRE_AUTH_BYTES: usize = 1 << 20;
 
-/// Why a peer that has not let us in yet is not listened to any further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PreAuthError {
-    /// Its text is not read, since the peer is not authenticated.
-    ErrorInsteadOfTlsReply,
-    NotPostgres,
-    /// More than [`MAX_PRE_AUTH_BYTES`].
-    TooMuch,
-}
-
-impl PreAuthError {
-    /// The one that this error of a socket was made from.
-    pub fn of_io(error: &io::Error) -> Option<PreAuthError> {
-        error.get_ref()?.downcast_ref().copied()
-    }
-}
-
-impl std::error::Error for PreAuthError {}
-
-impl fmt::Display for PreAuthError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PreAuthError::ErrorInsteadOfTlsReply => {
-                f.write_str("the server answered the TLS request with an error")
-            }
-            PreAuthError::NotPostgres => f.write_str("this is not a PostgreSQL server"),
-            PreAuthError::TooMuch => {
-                write!(f, "the server sent more than {MAX_PRE_AUTH_BYTES} bytes before login")
-            }
-        }
-    }
-}
-
-impl From<PreAuthError> for io::Error {
-    fn from(error: PreAuthError) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, error)
-    }
-}
-
 /// A socket, as the driver wants one.
 #[derive(Debug)]
 pub struct Socket {
-    transport: Transport,
+    transport: Box<dyn Transport>,
     /// Whether the login is not complete yet.
     pre_auth: Arc<AtomicBool>,
     /// Whether the server's first byte answers a TLS request.
@@ -109,26 +42,16 @@ pub struct Socket {
     peer_closes_first: bool,
 }
 
-#[derive(Debug)]
-enum Transport {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+
+impl Transport for TcpStream {}
+impl Transport for UnixStream {}
 
 impl Socket {
-    pub async fn dial(address: &Address, tcp_options: &TcpOptions) -> io::Result<Socket> {
-        let transport = match address {
-            Address::Tcp(address) => {
-                let tcp = TcpStream::connect(address).await?;
-                tcp.set_nodelay(true)?;
-                let options = SockRef::from(&tcp);
-                if let Some(keepalive) = &tcp_options.keepalive {
-                    options.set_tcp_keepalive(keepalive)?;
-                }
-                options.set_tcp_user_timeout(tcp_options.user_timeout)?;
-                Transport::Tcp(tcp)
-            }
-            Address::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
+    pub async fn dial(address: &Address, tcp_options: TcpOptions) -> io::Result<Socket> {
+        let transport: Box<dyn Transport> = match address {
+            Address::Tcp(address) => Box::new(dial_tcp(address, tcp_options).await?),
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         };
         Ok(Socket {
             transport,
@@ -159,19 +82,50 @@ impl Socket {
     }
 
     /// Rejects peers that are not PostgreSQL servers, and endless output before the login.
-    fn check_pre_auth(&mut self, bytes: &[u8]) -> Result<(), PreAuthError> {
+    fn check_pre_auth(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         if let (0, Some(first)) = (self.bytes_read, bytes.first()) {
             match (self.asks_for_tls, first) {
-                (true, b'E') => return Err(PreAuthError::ErrorInsteadOfTlsReply),
+                // Its text is not read, since the server is not authenticated.
+                (true, b'E') => return Err(TlsError::AnsweredWithError.into()),
                 // Yes or no to TLS; else an error, an authentication request, a notice, or the
                 // protocol versions that the server knows.
                 (true, b'S' | b'N') | (false, b'E' | b'R' | b'N' | b'v') => {}
-                _ => return Err(PreAuthError::NotPostgres),
+                _ => return Err(ConnectionError::NotPostgres),
             }
         }
         self.bytes_read = self.bytes_read.saturating_add(bytes.len());
-        if self.bytes_read > MAX_PRE_AUTH_BYTES { Err(PreAuthError::TooMuch) } else { Ok(()) }
+        if self.bytes_read > MAX_PRE_AUTH_BYTES {
+            let reason =
+                format!("the server sent more than {MAX_PRE_AUTH_BYTES} bytes before login");
+            return Err(ConnectionError::Protocol(reason));
+        }
+        Ok(())
     }
+}
+
+async fn dial_tcp(address: &SocketAddr, tcp_options: TcpOptions) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    let options = SockRef::from(&tcp);
+    if let Some(keepalives) = tcp_options.keepalives {
+        options.set_tcp_keepalive(&tcp_keepalive(keepalives))?;
+    }
+    options.set_tcp_user_timeout(tcp_options.user_timeout)?;
+    Ok(tcp)
+}
+
+fn tcp_keepalive(Keepalives { idle, interval, count }: Keepalives) -> TcpKeepalive {
+    let mut options = TcpKeepalive::new();
+    if let Some(idle) = idle {
+        options = options.with_time(idle);
+    }
+    if let Some(interval) = interval {
+        options = options.with_interval(interval);
+    }
+    if let Some(count) = count {
+        options = options.with_retries(count);
+    }
+    options
 }
 
 /// Waits until the peer has closed the connection.
@@ -193,13 +147,11 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Transport::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
-        })?;
+        ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
         let new = buffer.filled().get(before..).unwrap_or_default();
         if self.pre_auth.load(Ordering::Relaxed) {
-            self.check_pre_auth(new)?;
+            self.check_pre_auth(new)
+                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -211,33 +163,25 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Transport::Unix(unix) => Pin::new(unix).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Transport::Unix(unix) => Pin::new(unix).poll_flush(cx),
-        }
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.peer_closes_first {
             ready!(poll_closed(self.as_mut(), cx));
         }
-        match &mut self.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Transport::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Duration;
 
     use super::*;
     use crate::postgres::conninfo;
@@ -245,7 +189,7 @@ mod tests {
     #[test]
     fn keepalives_and_the_user_timeout_are_set_as_the_connection_string_says() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = Address::Tcp(listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let seconds = Duration::from_secs;
         for (params, keepalive, user_timeout) in [
@@ -259,10 +203,8 @@ mod tests {
         ] {
             let text = format!("host=h user=u {params}");
             let target = conninfo::resolve(Some(&text), "text", &|_| None).unwrap();
-            let socket =
-                runtime.block_on(Socket::dial(&address, &TcpOptions::of(&target))).unwrap();
-            let Transport::Tcp(tcp) = &socket.transport else { panic!("{socket:?}") };
-            let options = SockRef::from(tcp);
+            let tcp = runtime.block_on(dial_tcp(&address, target.tcp)).unwrap();
+            let options = SockRef::from(&tcp);
             let set = options.keepalive().unwrap().then(|| {
                 (
                     options.tcp_keepalive_time().unwrap(),

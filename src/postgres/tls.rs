@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::postgres::conninfo::{ClientCert, RootCert, SslMode};
+use crate::postgres::error::ConnectionError;
 use crate::postgres::socket::{self, Socket};
 
 /// TLS with one host.
@@ -37,19 +38,18 @@ pub struct Tls {
 }
 
 impl Tls {
-    async fn handshake(self, socket: Socket) -> Result<EncryptedStream, TlsError> {
+    async fn handshake(self, socket: Socket) -> Result<EncryptedStream, ConnectionError> {
         let mut builder = native_tls::TlsConnector::builder();
         builder.danger_accept_invalid_hostnames(self.mode != SslMode::VerifyFull);
         let trusted_roots = if self.verifies() {
-            let roots = Roots::of(self.roots.as_ref())?;
-            let name = roots.description().to_owned();
-            if let Roots::Only(roots, _) = roots {
+            let Roots { certificates, description } = Roots::of(self.roots.as_ref())?;
+            if let Some(certificates) = certificates {
                 builder.disable_built_in_roots(true);
-                for root in roots {
-                    builder.add_root_certificate(root);
+                for certificate in certificates {
+                    builder.add_root_certificate(certificate);
                 }
             }
-            name
+            description
         } else {
             // As in libpq: encrypted, but not verified.
             builder.danger_accept_invalid_certs(true);
@@ -71,8 +71,8 @@ impl Tls {
         let peer_closes_first = socket.peer_closes_first();
         let connector = postgres_native_tls::TlsConnector::new(connector, &self.host);
         let stream = connector.connect(socket).await;
-        let stream =
-            stream.map_err(|error| TlsError::of_handshake(&error, &self.host, &trusted_roots))?;
+        let stream = stream
+            .map_err(|error| ConnectionError::of_handshake(&error, &self.host, &trusted_roots))?;
         self.agreed.store(true, Ordering::Relaxed);
         Ok(EncryptedStream { stream, write_error: None, peer_closes_first })
     }
@@ -86,12 +86,10 @@ impl Tls {
     }
 }
 
-type Handshake<T> = Pin<Box<dyn Future<Output = Result<T, TlsError>> + Send>>;
-
 impl TlsConnect<Socket> for Tls {
     type Stream = EncryptedStream;
-    type Error = TlsError;
-    type Future = Handshake<Self::Stream>;
+    type Error = ConnectionError;
+    type Future = Pin<Box<dyn Future<Output = Result<EncryptedStream, ConnectionError>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(self.handshake(socket))
@@ -112,8 +110,10 @@ impl EncryptedStream {
     fn poll_alert(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
         let mut bytes = [0; 64];
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut bytes));
-        let is_alert =
-            |error: &io::Error| TlsError::of_io(error).is_some_and(|error| !error.is_temporary());
+        let is_alert = |error: &io::Error| {
+            ConnectionError::of_io(error)
+                .is_some_and(|error| !matches!(error, ConnectionError::Tls(TlsError::Cut(_))))
+        };
         Poll::Ready(ready!(read).err().filter(is_alert))
     }
 }
@@ -186,11 +186,11 @@ mod tests {
 
     use super::*;
     use crate::postgres::conninfo;
-    use crate::postgres::socket::{Address, TcpOptions};
+    use crate::postgres::socket::Address;
 
     /// The error of a write to a server that resets the connection once the handshake is complete for
     /// it.
-    fn write_error_after(verify: SslVerifyMode) -> TlsError {
+    fn write_error_after(verify: SslVerifyMode) -> ConnectionError {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
         let mut certificate = X509::builder().unwrap();
@@ -221,27 +221,28 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let failure = runtime.block_on(async {
-            let socket = Socket::dial(&address, &TcpOptions::of(&target)).await.unwrap();
+            let socket = Socket::dial(&address, target.tcp).await.unwrap();
             let mut socket = socket.asking_for_tls();
             assert_eq!(socket.read_u8().await.unwrap(), b'S');
             let mut encrypted = tls.handshake(socket).await.unwrap();
             server.join().unwrap();
             encrypted.write_all(b"hello").await.unwrap_err()
         });
-        TlsError::of_io(&failure).unwrap_or_else(|| panic!("{failure:?}"))
+        ConnectionError::of_io(&failure).unwrap_or_else(|| panic!("{failure:?}"))
     }
 
     #[test]
     fn a_failed_write_reports_the_alert_that_the_server_sent_before() {
         let requires_a_certificate = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
         let error = write_error_after(requires_a_certificate);
-        assert!(matches!(error, TlsError::CertificateWanted(_)), "{error:?}");
+        let wanted = matches!(error, ConnectionError::Tls(TlsError::CertificateWanted(_)));
+        assert!(wanted, "{error:?}");
     }
 
     #[test]
     fn a_reset_of_the_connection_is_not_an_error_of_tls() {
         let error = write_error_after(SslVerifyMode::NONE);
         let reset = std::io::Error::from_raw_os_error(104).to_string();
-        assert_eq!(error, TlsError::Cut(reset));
+        assert_eq!(error, ConnectionError::Tls(TlsError::Cut(reset)));
     }
 }

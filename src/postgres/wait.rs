@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::postgres::conninfo::Target;
+use crate::postgres::error::{ConnectionError, QueryError};
 use crate::postgres::known_messages::REJECTED;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session, Stage};
+use crate::postgres::session::{Attempt, Session, Stage};
 use crate::process::signals::{Deadline, Interrupted, Signal, StopFlag};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::postgres::conninfo::Host;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Stage};
+use crate::postgres::session::{Attempt, QueryError, Stage};
 use crate::postgres::socket::Address;
 
 use super::hints;
@@ -22,7 +22,7 @@ pub fn attempt_text(attempt: &Attempt) -> String {
             None => ": ",
         };
     }
-    place + &query_error_text(&attempt.cause)
+    place + &attempt.cause.to_string()
 }
 
 /// `name:port (address)`, or the socket's path.
@@ -60,7 +60,7 @@ impl Serialize for Attempt {
                 Address::Unix(path) => path.display().to_string(),
             }),
             tls: self.tls,
-            message: query_error_text(&self.cause),
+            message: self.cause.to_string(),
             sqlstate: match &self.cause {
                 QueryError::Server(error) => Some(&error.code),
                 QueryError::Client(_) | QueryError::Stopped(_) => None,
@@ -71,51 +71,13 @@ impl Serialize for Attempt {
     }
 }
 
-impl Serialize for ConnectionError {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&connection_error_text(self))
-    }
-}
-
-fn query_error_text(error: &QueryError) -> String {
-    match error {
-        QueryError::Stopped(signal) => signal.name().to_owned(),
-        QueryError::Server(error) => format!("{} ({})", error.message, error.code),
-        QueryError::Client(error) => connection_error_text(error),
-    }
-}
-
-pub fn connection_error_text(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::Lookup(reason) => format!("could not resolve the host name ({reason})"),
-        ConnectionError::Connect(_, reason) | ConnectionError::Protocol(reason) => reason.clone(),
-        ConnectionError::NotPostgres => "this is not a PostgreSQL server".to_owned(),
-        ConnectionError::Tls(error) => error.to_string(),
-        ConnectionError::Login(reason) => format!("login failed ({reason})"),
-        ConnectionError::NoPassword => {
-            "the server requires a password, but none was given".to_owned()
-        }
-        ConnectionError::Lost(_, Some(last_notice)) => last_notice.message.clone(),
-        ConnectionError::Lost(reason, None) => reason.clone(),
-        ConnectionError::ReadOnly => {
-            "the server is read-only, but target_session_attrs requires one that is not".to_owned()
-        }
-        ConnectionError::TimedOut => "timed out".to_owned(),
-        ConnectionError::LoginTimedOut => {
-            "timed out: the server accepted the connection but did not answer".to_owned()
-        }
-        ConnectionError::DnsTimedOut => {
-            "could not resolve the host name: no name server answered".to_owned()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
     use super::*;
     use crate::postgres::conninfo::HostName;
+    use crate::postgres::session::ConnectionError;
 
     fn attempt(name: &str, address: Option<&str>) -> Attempt {
         let host = Host { name: HostName::Tcp(name.to_owned()), addr: None, port: 5432 };

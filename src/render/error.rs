@@ -21,7 +21,7 @@ use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
 use crate::sql::redact;
 
-use super::attempts::{attempt_text, connection_error_text};
+use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
 use super::{failure, hints, indented, is_or_are, list, mismatch, place_text, plural, subject};
 
@@ -264,7 +264,7 @@ fn connection_lost_text(broken: &Broken) -> String {
     format!(
         "connection lost in every attempt at {} ({}){completed}; it was not applied",
         subject(&broken.migration),
-        connection_error_text(&broken.trouble)
+        broken.trouble
     )
 }
 

@@ -2,7 +2,7 @@
 
 use crate::apply::event::{Applied, Event, RecordKind, RetryReason, StepNumber};
 
-use super::attempts::{attempt_text, connection_error_text};
+use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
 use super::{plural, seconds, subject};
 
@@ -135,9 +135,8 @@ fn retrying_text(
             )
         }
         RetryReason::ConnectionLost { cause } => format!(
-            "connection lost during {} ({}); reconnecting in {pause} to check",
-            subject(migration),
-            connection_error_text(cause)
+            "connection lost during {} ({cause}); reconnecting in {pause} to check",
+            subject(migration)
         ),
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use premigrate::postgres::conninfo::{
-    self, ChannelBinding, HostName, Keepalives, RootCert, SessionAttrs, SslMode, Target,
+    self, HostName, Keepalives, RootCert, SessionAttrs, SslMode, Target,
 };
 
 use crate::harness::{LIMIT, needs, output_within};
@@ -149,11 +149,12 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
             format!("{}={addr}:{}", host.name, host.port)
         })
         .collect();
-    let mode = match target.sslmode {
+    let modes = target.hosts.iter().map(|host| target.sslmode_for(host));
+    let mode = match modes.max().unwrap() {
         SslMode::Disable => "disable",
         SslMode::Allow => "allow",
         SslMode::Prefer => "prefer",
-        SslMode::Require => "require",
+        SslMode::NoVerify | SslMode::Require => "require",
         SslMode::VerifyCa => "verify-ca",
         SslMode::VerifyFull => "verify-full",
     };
@@ -165,11 +166,7 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
     });
     let cert = target.client_cert.as_ref();
     let cert = cert.map(|cert| (cert.cert.to_string(), cert.key.to_string()));
-    let binding = match target.channel_binding {
-        ChannelBinding::Disable => "disable",
-        ChannelBinding::Prefer => "prefer",
-        ChannelBinding::Require => "require",
-    };
+    let binding = format!("{:?}", target.channel_binding).to_lowercase();
     let attrs = match target.target_session_attrs {
         SessionAttrs::Any => "any",
         SessionAttrs::ReadWrite => "read-write",
@@ -177,7 +174,7 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
     };
     let number = |number: Option<u128>| number.map_or("system".to_owned(), |n| n.to_string());
     let seconds = |time: Option<Duration>| number(time.map(|time| u128::from(time.as_secs())));
-    let keepalives = match target.keepalives {
+    let keepalives = match target.tcp.keepalives {
         None => "off".to_owned(),
         Some(Keepalives { idle, interval, count }) => {
             let count = number(count.map(u128::from));
@@ -199,7 +196,7 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
         format!("connect_timeout {}", seconds(target.connect_timeout)),
         format!(
             "tcp_user_timeout {}",
-            number(target.tcp_user_timeout.map(|time| time.as_millis()))
+            number(target.tcp.user_timeout.map(|time| time.as_millis()))
         ),
         format!("keepalives {keepalives}"),
     ]

@@ -31,7 +31,6 @@ pub enum Problem {
     HostName,
     EmptyHost,
     Counts { key: &'static str, count: usize, hosts: usize },
-    ReadOnly,
     WeakMode,
     HalfCertificate,
     NoUser,
@@ -87,6 +86,9 @@ impl fmt::Display for ConninfoError {
             Problem::Unsupported(key, values) => {
                 return write!(f, "{key} is supported only as {}", values.join(" or "));
             }
+            Problem::Choice("target_session_attrs", _) => {
+                "target_session_attrs must be any, read-write or primary, since migrations write"
+            }
             Problem::Choice(key, values) => {
                 return write!(f, "{key} must be one of {}", values.join(", "));
             }
@@ -112,9 +114,6 @@ impl fmt::Display for ConninfoError {
                     "the number of entries in {key} ({count}) must match the number of hosts \
                      ({hosts})"
                 );
-            }
-            Problem::ReadOnly => {
-                "target_session_attrs must be any, read-write or primary, since migrations write"
             }
             Problem::WeakMode => "sslrootcert=system requires sslmode=verify-full",
             Problem::HalfCertificate => {

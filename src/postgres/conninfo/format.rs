@@ -1,7 +1,7 @@
 //! Recognizes the format of a connection string: a URL, key=value pairs, or one of the formats of
 //! other drivers, which get a hint.
 
-use super::Problem;
+use super::error::Problem;
 use super::keywords::{self, Param};
 use super::url;
 

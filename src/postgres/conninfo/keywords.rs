@@ -2,7 +2,7 @@
 //! harmless, or rejected, so that nothing a user relies on is dropped silently. What other programs
 //! keep in the same URL is ignored with a note.
 
-use super::Problem;
+use super::error::Problem;
 
 /// A keyword and its value, as written.
 pub struct Param {
@@ -45,9 +45,10 @@ pub fn lookup(key: &str) -> Option<Keyword> {
         "encoding" => "client_encoding",
         other => other,
     };
-    let known = UNDERSTOOD.iter().chain(HARMLESS).map(|(name, _)| *name);
+    let understood = UNDERSTOOD.iter().map(|(name, _)| *name);
     let unsupported = UNSUPPORTED.iter().map(|(name, ..)| *name);
-    if let Some(name) = known.chain(unsupported).find(|name| *name == key) {
+    let mut all = understood.chain(unsupported).chain(HARMLESS.iter().copied());
+    if let Some(name) = all.find(|name| *name == key) {
         return Some(Keyword::Libpq(name));
     }
     let owner = FOREIGN.iter().find(|(_, keys)| keys.contains(&key))?;
@@ -97,14 +98,14 @@ const UNDERSTOOD: &[(&str, &str)] = &[
 
 /// Ignored silently: Kerberos is not supported, OpenSSL does not compress, the order of the hosts
 /// does not matter to migrations, and `sslmode` always has its meaning in libpq.
-const HARMLESS: &[(&str, &str)] = &[
-    ("gssdelegation", ""),
-    ("gsslib", ""),
-    ("krbsrvname", ""),
-    ("load_balance_hosts", ""),
-    ("sslcompression", ""),
-    ("sslkeylogfile", ""),
-    ("uselibpqcompat", ""),
+const HARMLESS: &[&str] = &[
+    "gssdelegation",
+    "gsslib",
+    "krbsrvname",
+    "load_balance_hosts",
+    "sslcompression",
+    "sslkeylogfile",
+    "uselibpqcompat",
 ];
 
 /// Not supported: keyword, variable, and the values that only ask for what is done anyway.

@@ -2,7 +2,7 @@
 //! mean it where libpq would take a part of an unencoded password for the host. A URL that can be
 //! read both ways is rejected: a wrong guess would send the password to another host.
 
-use super::Problem;
+use super::error::Problem;
 use super::keywords::{self, Param, mentions_password};
 
 /// Parses what follows `postgres://`. Later parameters replace earlier ones, and so the query

@@ -3,12 +3,11 @@
 //! native-tls does not give it out after a failed handshake, so that it is fetched on a second
 //! connection, without verification. Nothing else is sent on that connection.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::asn1::Asn1Time;
 use openssl::nid::Nid;
-use openssl::x509::{X509, X509NameRef};
+use openssl::x509::{X509, X509NameEntryRef, X509NameRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::postgres::socket::Socket;
@@ -61,41 +60,32 @@ impl Certificate {
             .collect();
         // The common name counts only without alternative names.
         if names.is_empty() {
-            names = entries(x509.subject_name(), Some(Nid::COMMONNAME));
+            let common_names = x509.subject_name().entries_by_nid(Nid::COMMONNAME);
+            names.extend(common_names.filter_map(value));
         }
         let now = Asn1Time::days_from_now(0).ok()?;
         Some(Certificate {
-            subject: entries(x509.subject_name(), None).join(", "),
-            issuer: entries(x509.issuer_name(), None).join(", "),
+            subject: entries(x509.subject_name()),
+            issuer: entries(x509.issuer_name()),
             names,
-            not_before: time(x509.not_before()),
-            not_after: time(x509.not_after()),
+            not_before: clean(&x509.not_before().to_string()),
+            not_after: clean(&x509.not_after().to_string()),
             has_expired: *x509.not_after() < *now,
         })
     }
 }
 
-fn time(time: &Asn1TimeRef) -> String {
-    clean(&time.to_string())
+/// All entries of a name, as `O=..., CN=...`.
+fn entries(name: &X509NameRef) -> String {
+    let part = |entry: &X509NameEntryRef| {
+        let kind = entry.object().nid().short_name().unwrap_or("?");
+        Some(format!("{kind}={}", value(entry)?))
+    };
+    name.entries().filter_map(part).collect::<Vec<_>>().join(", ")
 }
 
-/// The entries of a name, as `CN=...`; or the values of one kind only.
-fn entries(name: &X509NameRef, only: Option<Nid>) -> Vec<String> {
-    let mut parts = Vec::new();
-    for entry in name.entries() {
-        let nid = entry.object().nid();
-        let Ok(value) = entry.data().to_string() else { continue };
-        match only {
-            None => {
-                let mut part = String::new();
-                let _ = write!(part, "{}={}", nid.short_name().unwrap_or("?"), clean(&value));
-                parts.push(part);
-            }
-            Some(only) if only == nid => parts.push(clean(&value)),
-            Some(_) => {}
-        }
-    }
-    parts
+fn value(entry: &X509NameEntryRef) -> Option<String> {
+    Some(clean(&entry.data().to_string().ok()?))
 }
 
 fn address(bytes: &[u8]) -> Option<String> {

@@ -8,15 +8,13 @@ use openssl::error::ErrorStack;
 use openssl::ssl;
 
 use super::certificate::Certificate;
-use crate::postgres::socket::PreAuthError;
+use crate::postgres::error::ConnectionError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsError {
     NotOffered,
     /// The server answered the TLS request with an error.
     AnsweredWithError,
-    /// The peer is not a PostgreSQL server that speaks TLS.
-    PreAuth(PreAuthError),
     Unverified(Box<Unverified>),
     /// The server requires a client certificate, and none is given; with its message.
     CertificateWanted(String),
@@ -91,73 +89,75 @@ const UNEXPECTED_EOF: i32 = 294;
 const WRONG_VERSION_NUMBER: i32 = 267;
 
 impl TlsError {
+    /// Whether waiting may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, TlsError::Cut(_) | TlsError::AnsweredWithError)
+    }
+}
+
+impl ConnectionError {
     pub(super) fn of_handshake(
         error: &native_tls::Error,
         host: &str,
         trusted_roots: &str,
-    ) -> TlsError {
+    ) -> ConnectionError {
         let text = error.to_string();
         if text.contains("certificate verify failed")
             && let Some(error) = VerifyError::parse(&text)
         {
-            return TlsError::Unverified(Box::new(Unverified {
+            let unverified = Unverified {
                 error,
                 host: host.to_owned(),
                 trusted_roots: trusted_roots.to_owned(),
                 certificate: None,
-            }));
+            };
+            return TlsError::Unverified(Box::new(unverified)).into();
         }
         let source = error.source();
         if let Some(stack) = source.and_then(|source| source.downcast_ref::<ErrorStack>()) {
-            return TlsError::of_openssl(stack);
+            return ConnectionError::of_openssl(stack);
         }
         let io = source.and_then(|source| source.downcast_ref::<io::Error>());
-        if let Some(error) = io.and_then(PreAuthError::of_io) {
-            return TlsError::PreAuth(error);
+        if let Some(error) = io.and_then(ConnectionError::of_io) {
+            return error;
         }
-        match source {
+        ConnectionError::Tls(match source {
             Some(source) => TlsError::Cut(source.to_string()),
             None if text.contains("unexpected EOF") => TlsError::Cut(text),
             None => TlsError::Handshake(text),
+        })
+    }
+
+    /// What an error of the stream is made from: an error of our socket, or of TLS, after the
+    /// handshake too, since under TLS 1.3 the server verifies our certificate only then.
+    pub fn of_io(error: &io::Error) -> Option<ConnectionError> {
+        let source = error.get_ref()?;
+        if let Some(error) = source.downcast_ref::<ConnectionError>() {
+            return Some(error.clone());
         }
+        let error = source.downcast_ref::<ssl::Error>()?;
+        Some(ConnectionError::of_openssl(error.ssl_error()?))
     }
 
-    /// The error of TLS that ended a connection, after the handshake too: under TLS 1.3 the server
-    /// verifies our certificate only then.
-    pub fn of_io(error: &io::Error) -> Option<TlsError> {
-        let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
-        Some(TlsError::of_openssl(error.ssl_error()?))
-    }
-
-    fn of_openssl(stack: &ErrorStack) -> TlsError {
+    fn of_openssl(stack: &ErrorStack) -> ConnectionError {
         let Some(first) = stack.errors().first() else {
-            return TlsError::Handshake(stack.to_string());
+            return TlsError::Handshake(stack.to_string()).into();
         };
         if first.library_code() == ERR_LIB_SYS {
             let number = i32::try_from(first.code() & ERRNO_MASK).unwrap_or_default();
-            return TlsError::Cut(io::Error::from_raw_os_error(number).to_string());
+            return TlsError::Cut(io::Error::from_raw_os_error(number).to_string()).into();
         }
         let reason = first.reason().unwrap_or("no reason is given").to_owned();
         // OpenSSL adds 1000 to the number of an alert.
-        match first.reason_code() {
+        ConnectionError::Tls(match first.reason_code() {
             code if code - 1000 == CERTIFICATE_REQUIRED => TlsError::CertificateWanted(reason),
             code if CERTIFICATE_ALERTS.contains(&(code - 1000)) => {
                 TlsError::CertificateRejected(reason)
             }
             UNEXPECTED_EOF => TlsError::Cut(reason),
-            WRONG_VERSION_NUMBER => TlsError::PreAuth(PreAuthError::NotPostgres),
+            WRONG_VERSION_NUMBER => return ConnectionError::NotPostgres,
             _ => TlsError::Handshake(reason),
-        }
-    }
-
-    /// Whether waiting may help.
-    pub fn is_temporary(&self) -> bool {
-        matches!(self, TlsError::Cut(_) | TlsError::AnsweredWithError)
-    }
-
-    /// Whether our configuration is wrong, and not the server.
-    pub fn is_config_error(&self) -> bool {
-        matches!(self, TlsError::Unusable { .. })
+        })
     }
 }
 
@@ -181,7 +181,6 @@ impl fmt::Display for TlsError {
                 "the server answered the TLS request with an error; it may have no free connection \
                  slot",
             ),
-            TlsError::PreAuth(error) => error.fmt(f),
             TlsError::Unverified(unverified) => unverified.fmt(f),
             TlsError::CertificateWanted(reason) => write!(
                 f,

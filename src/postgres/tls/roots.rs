@@ -14,11 +14,10 @@ use crate::postgres::conninfo::{ClientCert, Pem, RootCert};
 /// published.
 pub const BUILT_IN_ROOTS: &str = "Mozilla's roots of 2026-10-23 (webpki-root-certs 1.0.11)";
 
-pub enum Roots {
-    /// Only these, with a description.
-    Only(Vec<native_tls::Certificate>, String),
-    /// Found and loaded by native-tls.
-    System,
+pub struct Roots {
+    /// `None` for the system's, which native-tls finds and loads.
+    pub certificates: Option<Vec<native_tls::Certificate>>,
+    pub description: String,
 }
 
 impl Roots {
@@ -30,34 +29,34 @@ impl Roots {
             Some(RootCert::IfThere(path)) if path.exists() => Roots::from_pem(&path.clone().into()),
             Some(RootCert::System | RootCert::IfThere(_)) | None => {
                 if system_has_roots()? {
-                    Ok(Roots::System)
+                    let description = "the system's roots".to_owned();
+                    Ok(Roots { certificates: None, description })
                 } else {
-                    mozillas()
+                    Roots::mozillas()
                 }
             }
         }
     }
 
     fn from_pem(pem: &Pem) -> Result<Roots, TlsError> {
-        let no_certificate =
-            || unusable("sslrootcert", pem, "contains no certificate in PEM form".to_owned());
         let roots = native_tls::Certificate::stack_from_pem(&read("sslrootcert", pem)?);
-        let roots = roots.map_err(|_| no_certificate())?;
-        if roots.is_empty() {
-            return Err(no_certificate());
-        }
+        let roots = roots.ok().filter(|roots| !roots.is_empty());
+        let certificates = Some(roots.ok_or_else(|| no_certificate("sslrootcert", pem))?);
         let description = match pem {
             Pem::File(path) => format!("the roots in {}", path.display()),
             Pem::Text(_) => "the roots given as text".to_owned(),
         };
-        Ok(Roots::Only(roots, description))
+        Ok(Roots { certificates, description })
     }
 
-    pub fn description(&self) -> &str {
-        match self {
-            Roots::Only(_, description) => description,
-            Roots::System => "the system's roots",
-        }
+    fn mozillas() -> Result<Roots, TlsError> {
+        let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+            .iter()
+            .map(|der| native_tls::Certificate::from_der(der))
+            .collect::<Result<_, _>>()
+            .map_err(|error| TlsError::Handshake(error.to_string()))?;
+        let description = "Mozilla's roots, which are built into premigrate".to_owned();
+        Ok(Roots { certificates: Some(certificates), description })
     }
 }
 
@@ -73,7 +72,7 @@ fn system_has_roots() -> Result<bool, TlsError> {
             if is_there {
                 return Ok(true);
             }
-            return Err(unusable(parameter, &Pem::File(given.into()), "does not exist".to_owned()));
+            return Err(unusable(parameter, &Pem::File(given.into()), "does not exist"));
         }
     }
     let found = openssl_probe::probe();
@@ -89,15 +88,6 @@ fn system_has_roots() -> Result<bool, TlsError> {
     };
     Ok(found.cert_file.is_some_and(|file| is_filled(&file))
         || found.cert_dir.iter().any(|folder| is_hashed(folder)))
-}
-
-fn mozillas() -> Result<Roots, TlsError> {
-    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .map(|der| native_tls::Certificate::from_der(der))
-        .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::Handshake(error.to_string()))?;
-    Ok(Roots::Only(roots, "Mozilla's roots, which are built into premigrate".to_owned()))
 }
 
 /// The client certificate and its key, if they exist.
@@ -117,19 +107,18 @@ pub fn identity(given: &ClientCert) -> Result<Option<Identity>, TlsError> {
             }
             Some(_) => "is not a private key, or sslpassword is not its passphrase",
         };
-        unusable("sslkey", key, problem.to_owned())
+        unusable("sslkey", key, problem)
     })?;
-    let no_certificate =
-        || unusable("sslcert", cert, "contains no certificate in PEM form".to_owned());
     let public = X509::from_pem(&certificate).and_then(|first| first.public_key());
-    let public = public.map_err(|_| no_certificate())?;
+    let public = public.map_err(|_| no_certificate("sslcert", cert))?;
     if !private.public_eq(&public) {
-        let problem = "does not belong to the certificate in sslcert".to_owned();
-        return Err(unusable("sslkey", key, problem));
+        return Err(unusable("sslkey", key, "does not belong to the certificate in sslcert"));
     }
     // native-tls reads only PKCS#8.
-    let pkcs8 = private.private_key_to_pem_pkcs8().map_err(|_| no_certificate())?;
-    Identity::from_pkcs8(&certificate, &pkcs8).map(Some).map_err(|_| no_certificate())
+    let pkcs8 = private.private_key_to_pem_pkcs8().map_err(|_| no_certificate("sslcert", cert))?;
+    Identity::from_pkcs8(&certificate, &pkcs8)
+        .map(Some)
+        .map_err(|_| no_certificate("sslcert", cert))
 }
 
 /// An empty passphrase keeps OpenSSL from prompting for one.
@@ -143,12 +132,16 @@ fn read(parameter: &'static str, pem: &Pem) -> Result<Vec<u8>, TlsError> {
     match pem {
         Pem::Text(text) => Ok(text.expose().as_bytes().to_vec()),
         Pem::File(path) => std::fs::read(path)
-            .map_err(|error| unusable(parameter, pem, format!("could not be read: {error}"))),
+            .map_err(|error| unusable(parameter, pem, &format!("could not be read: {error}"))),
     }
 }
 
-fn unusable(parameter: &'static str, pem: &Pem, problem: String) -> TlsError {
-    TlsError::Unusable { parameter, source: pem.to_string(), problem }
+fn no_certificate(parameter: &'static str, pem: &Pem) -> TlsError {
+    unusable(parameter, pem, "contains no certificate in PEM form")
+}
+
+fn unusable(parameter: &'static str, pem: &Pem, problem: &str) -> TlsError {
+    TlsError::Unusable { parameter, source: pem.to_string(), problem: problem.to_owned() }
 }
 
 #[cfg(test)]
@@ -167,7 +160,7 @@ mod tests {
     const AUGUST_2027: i64 = AUGUST_2026 + 365 * 86_400;
 
     fn built_in() -> Vec<X509> {
-        let Roots::Only(roots, _) = mozillas().unwrap() else { panic!("they are not built in") };
+        let roots = Roots::mozillas().unwrap().certificates.unwrap();
         roots.iter().map(|root| X509::from_der(&root.to_der().unwrap()).unwrap()).collect()
     }
 
@@ -206,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn x() {
+    fn the_built_in_roots_verify_a_chain_the_host_and_the_time() {
         for (host, time, words) in [
             ("letsencrypt.org", AUGUST_2026, "ok"),
             ("example.org", AUGUST_2026, "hostname mismatch"),
