@@ -25,7 +25,7 @@ mod transaction;
 
 use std::time::Duration;
 
-use crate::cli::config::Options;
+use crate::cli::config::{Operation, Options};
 use crate::history::plan::Plan;
 use crate::history::progress::ProgressChange;
 use crate::history::table::{History, NewRow};
@@ -55,17 +55,6 @@ pub const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HISTORY_CHANGES: u32 = 20;
 /// How often a transaction may lose its connection before it is blamed for that.
 const MAX_LOST_CONNECTIONS: u32 = 3;
-
-/// What to do with the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Apply what is pending, after accepting these edited migrations, by name.
-    Up { accept: Vec<String> },
-    /// Record migrations without running them: all, or up to and with this one.
-    Baseline { through: Option<String> },
-    /// Record edited migrations as they are now: these, or all that were edited.
-    Accept { names: Option<Vec<String>> },
-}
 
 impl Operation {
     /// The kind of rows that it writes, if writing rows is all it does.

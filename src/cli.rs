@@ -3,3 +3,5 @@
 pub mod args;
 pub mod config;
 pub mod dotenv;
+pub mod environment;
+pub mod error;

@@ -1,18 +1,16 @@
 //! Everything that ends the program without the app, and the exit code for each.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::apply::error::{ApplyError, RunFailure};
 use crate::apply::event::as_text;
-use crate::cli::args::UsageError;
-use crate::cli::config::ConfigError;
+use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
 use crate::migrations::layout::LayoutProblem;
-use crate::migrations::source::Origin;
-use crate::process::exec::{self, ExecError};
+use crate::migrations::source::{Origin, Unreadable};
+use crate::process::exec::ExecError;
 
 /// Why the program ended. In JSON, `error` is a stable code for programs.
 #[derive(Debug, Serialize)]
@@ -22,15 +20,6 @@ pub enum Error {
     Usage(#[serde(skip)] UsageError),
     /// The environment, a file it names, or a connection string is wrong.
     Config(#[serde(skip)] ConfigError),
-    /// The executable was built without migrations, and no folder was named.
-    NothingEmbedded,
-    /// The migrations folder, or a file in it, cannot be read.
-    Unreadable {
-        #[serde(serialize_with = "displayed_path")]
-        path: PathBuf,
-        #[serde(skip)]
-        error: io::Error,
-    },
     /// The migrations are invalid.
     #[serde(rename = "invalid_migrations")]
     InvalidSet {
@@ -49,6 +38,9 @@ pub enum Error {
         #[serde(skip)]
         reason: ExecError,
     },
+    /// The migrations cannot be loaded.
+    #[serde(untagged)]
+    Unreadable(Unreadable),
     /// The database could not be read or changed.
     #[serde(untagged)]
     Run(Box<RunFailure>),
@@ -59,13 +51,10 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::New(NewError::Name(_)) => 64,
-            Error::New(_)
-            | Error::NothingEmbedded
-            | Error::Unreadable { .. }
-            | Error::InvalidSet { .. } => 65,
+            Error::New(_) | Error::Unreadable(_) | Error::InvalidSet { .. } => 65,
             Error::Signals(_) => 70,
             Error::Config(_) => 78,
-            Error::App { reason, .. } => exec::exit_code(&reason.error),
+            Error::App { reason, .. } => reason.exit_code(),
             Error::Run(failure) => failure.error.exit_code(),
         }
     }
@@ -80,8 +69,10 @@ impl From<ConfigError> for Error {
     }
 }
 
-fn displayed_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
+impl From<Unreadable> for Error {
+    fn from(error: Unreadable) -> Error {
+        Error::Unreadable(error)
+    }
 }
 
 impl From<RunFailure> for Error {

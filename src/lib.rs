@@ -1,7 +1,7 @@
 //! premigrate applies a project's SQL migrations to PostgreSQL, and then becomes the app.
 //!
 //! [`run`] is the program. It follows the list "What happens at start" in the README; `main` passes the arguments and the
-//! environment in, prints, and executes the app.
+//! environment in, and executes the app.
 //!
 //! ```text
 //! arguments, environment, .env ── cli ── Config
@@ -34,7 +34,7 @@
 //! apply      cli, history, postgres, migrations, process, sql
 //! cli        history, postgres, migrations, process
 //! history    postgres, migrations, sql
-//! postgres   process
+//! postgres   process, sql
 //! migrations sql
 //! process    nothing
 //! sql        nothing
@@ -65,29 +65,20 @@ pub mod sql;
 use std::ffi::OsString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::apply::Operation;
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
-use crate::cli::args::{self, Invocation, Parsed, UsageError};
-use crate::cli::config::{Command, Config, Environment, Format, Options};
+use crate::cli::args::{self, Invocation, Parsed};
+use crate::cli::config::{Command, Config, Format, Options};
+use crate::cli::environment::Environment;
+use crate::cli::error::UsageError;
 use crate::commands::{check, new, status};
 use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::source::{self, MigrationFolder, Origin, Unreadable};
+use crate::migrations::source::{self, Origin};
 use crate::postgres::tls;
 use crate::process::exec::App;
+use crate::process::printer::Printer;
 use crate::process::signals::StopFlag;
-
-/// Something to print.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// For stdout.
-    Answer(String),
-    /// For stderr.
-    Report(String),
-    /// For stderr: why the run failed. Nothing follows it.
-    Error(String),
-}
 
 /// How a run ends.
 #[derive(Debug)]
@@ -102,34 +93,36 @@ pub fn run(
     args: Vec<OsString>,
     environment: &Environment,
     stop: &StopFlag,
-    print: &mut dyn FnMut(Output),
+    printer: &mut Printer<'_>,
 ) -> Outcome {
     let hints = args::output_hints(&args);
-    let format = Config::format(&hints.options, environment);
+    let format = Config::format(hints.format, environment);
 
     // 1. Read the command line and the environment.
     let invocation = match args::parse(args) {
-        Ok(Parsed::Help) => return answer(args::HELP.to_owned(), print),
-        Ok(Parsed::Version) => return answer(version(), print),
+        Ok(Parsed::Help) => return answer(args::HELP, printer),
+        Ok(Parsed::Version) => return answer(&version(), printer),
         Ok(Parsed::Run(invocation)) => invocation,
         Err(error) => {
             let has_app = hints.has_app && !matches!(error, UsageError::AppNotUsed(_));
-            return Outcome::Exit(report_error(&Error::Usage(error), has_app, format, print));
+            return Outcome::Exit(report_error(&Error::Usage(error), has_app, format, printer));
         }
     };
     let config = match configure(invocation, environment, stop) {
         Ok(config) => config,
-        Err(error) => return Outcome::Exit(report_error(&error, hints.has_app, format, print)),
+        Err(error) => return Outcome::Exit(report_error(&error, hints.has_app, format, printer)),
     };
 
     // 2. to 7. Read the migrations, connect to the database, and apply what is pending.
-    let result = run_until_signal(&config, stop, print);
+    let result = run_until_signal(&config, stop, printer);
 
     // 8. Become the app.
     match (result, config.app) {
         (Ok(_), Some(app)) => Outcome::Exec(app, config.format),
         (Ok(code), None) => Outcome::Exit(code),
-        (Err(error), _) => Outcome::Exit(report_error(&error, hints.has_app, config.format, print)),
+        (Err(error), _) => {
+            Outcome::Exit(report_error(&error, hints.has_app, config.format, printer))
+        }
     }
 }
 
@@ -146,9 +139,9 @@ fn configure(
 fn run_until_signal(
     config: &Config,
     stop: &StopFlag,
-    print: &mut dyn FnMut(Output),
+    printer: &mut Printer<'_>,
 ) -> Result<u8, Error> {
-    let code = run_command(config, stop, print)?;
+    let code = run_command(config, stop, printer)?;
     // A signal may have come after the last commit, or during an answer. The app is not started then.
     match stop.arm_immediate_exit() {
         Some(signal) => Err(ApplyError::from(signal).into()),
@@ -157,31 +150,22 @@ fn run_until_signal(
 }
 
 /// Runs the command, and returns the exit code for a run without an app.
-fn run_command(
-    config: &Config,
-    stop: &StopFlag,
-    print: &mut dyn FnMut(Output),
-) -> Result<u8, Error> {
+fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> Result<u8, Error> {
     let (origin, format) = (&config.origin, config.format);
-    let mut emit = |event: Event| print(Output::Report(render::event(&event, format)));
+    let mut emit = |event: Event| printer.report(&render::event(&event, format));
     let (text, code) = match &config.command {
-        Command::Up { accept, dry_run: false } => {
-            let operation = Operation::Up { accept: accept.clone() };
-            return run_operation(&operation, config, stop, &mut emit);
-        }
-        Command::Baseline { through } => {
-            let operation = Operation::Baseline { through: through.clone() };
-            return run_operation(&operation, config, stop, &mut emit);
-        }
-        Command::Accept { names } => {
-            let operation = Operation::Accept { names: names.clone() };
-            return run_operation(&operation, config, stop, &mut emit);
-        }
         Command::Skip => {
             emit(Event::Skipped);
             return Ok(0);
         }
-        Command::Up { accept, dry_run: true } => {
+        Command::Run(operation) => {
+            // 2. Read the migrations.
+            let (set, options) = prepare(config, &mut emit)?;
+            // 3. to 7. Wait for the database, read the history, decide, and apply what is pending.
+            apply::run(operation, &set, &options, stop, &mut emit)?;
+            return Ok(0);
+        }
+        Command::DryRun { accept } => {
             let (set, options) = prepare(config, &mut emit)?;
             let dry_run = apply::dry_run(&set, accept, &options, stop, &mut emit)?;
             (render::dry_run_of(&set, &dry_run, format), 0)
@@ -194,30 +178,17 @@ fn run_command(
         }
         Command::List => (render::list_of(&read_migrations(origin)?, origin, format), 0),
         Command::Check => {
-            let report = check::check(&read_folder(origin)?, &config.table, now());
+            let report = check::check(&source::load(origin)?, &config.table, now());
             let code = if report.has_errors() { 65 } else { 0 };
             (render::check_of(&report, format), code)
         }
         Command::New { name, dir } => {
-            let path = new::add(dir, &read_folder(origin)?, name, now()).map_err(Error::New)?;
-            (render::created(&[path], format), 0)
+            let path = new::add(dir, &source::load(origin)?, name, now()).map_err(Error::New)?;
+            (render::created(&path, format), 0)
         }
     };
-    print(Output::Answer(text));
+    printer.answer(&text);
     Ok(code)
-}
-
-fn run_operation(
-    operation: &Operation,
-    config: &Config,
-    stop: &StopFlag,
-    emit: &mut dyn FnMut(Event),
-) -> Result<u8, Error> {
-    // 2. Read the migrations.
-    let (set, options) = prepare(config, emit)?;
-    // 3. to 7. Wait for the database, read the history, decide, and apply what is pending.
-    apply::run(operation, &set, &options, stop, emit)?;
-    Ok(0)
 }
 
 /// Reads and checks everything that a run needs before it connects.
@@ -236,15 +207,8 @@ fn prepare(config: &Config, emit: &mut dyn FnMut(Event)) -> Result<(MigrationSet
 }
 
 fn read_migrations(origin: &Origin) -> Result<MigrationSet, Error> {
-    MigrationSet::from_folder(&read_folder(origin)?)
+    MigrationSet::from_folder(&source::load(origin)?)
         .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
-}
-
-fn read_folder(origin: &Origin) -> Result<MigrationFolder, Error> {
-    source::load(origin).map_err(|error| match error {
-        Unreadable::NothingEmbedded => Error::NothingEmbedded,
-        Unreadable::Path { path, error } => Error::Unreadable { path, error },
-    })
 }
 
 /// Unix milliseconds.
@@ -257,18 +221,13 @@ fn version() -> String {
     format!("premigrate {}\n{}\n", env!("CARGO_PKG_VERSION"), tls::BUILT_IN_ROOTS)
 }
 
-fn answer(text: String, print: &mut dyn FnMut(Output)) -> Outcome {
-    print(Output::Answer(text));
+fn answer(text: &str, printer: &mut Printer<'_>) -> Outcome {
+    printer.answer(text);
     Outcome::Exit(0)
 }
 
 /// Reports why the run failed, and returns the exit code.
-pub fn report_error(
-    error: &Error,
-    has_app: bool,
-    format: Format,
-    print: &mut dyn FnMut(Output),
-) -> u8 {
-    print(Output::Error(render::ended(error, has_app, format)));
+pub fn report_error(error: &Error, has_app: bool, format: Format, printer: &mut Printer<'_>) -> u8 {
+    printer.last_report(&render::ended(error, has_app, format));
     error.exit_code()
 }

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod failure;
 mod hints;
+mod mismatch;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use serde::Serialize;
 use crate::apply::event::Event;
 use crate::cli::config::Format;
 use crate::error::Error;
+use crate::sql::LineColumn;
 
 pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
 
@@ -71,6 +73,19 @@ fn plural(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
+fn is_or_are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// A title, and a line for each item below it.
+fn list(title: &str, items: impl Iterator<Item = String>) -> String {
+    let mut text = format!("{title}\n");
+    for item in items {
+        let _ = write!(text, "\n  - {item}");
+    }
+    text
+}
+
 /// A time in the units that a person would name.
 fn seconds(time: Duration) -> String {
     let (milliseconds, seconds) = (time.as_millis(), time.as_secs());
@@ -89,4 +104,12 @@ fn indented(text: &str) -> String {
 /// A migration, or the rows that were written without one.
 fn subject(migration: &Option<String>) -> &str {
     migration.as_deref().unwrap_or("the history update")
+}
+
+/// A file, with the line and column in it.
+fn place_text(file: &str, position: Option<LineColumn>) -> String {
+    match position {
+        Some(position) => format!("{file}:{position}"),
+        None => file.to_owned(),
+    }
 }

@@ -1,11 +1,11 @@
 //! What to do next, decided from the migrations and the history alone. Pure.
 
+use crate::cli::config::Operation;
 use crate::history::matching::Matches;
 use crate::history::plan::{self, Plan, Policy, RecordPlan};
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
 
-use super::Operation;
 use super::error::ApplyError;
 use super::event::RecordKind;
 

@@ -1,10 +1,14 @@
 //! The command line as it was typed; `config` says what it means.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
+use pico_args::Arguments;
+
+use self::CommandName::{Accept, Baseline, Check, List, New, Status, Up};
+use crate::cli::error::UsageError;
 use crate::process::exec::App;
 
 pub const HELP: &str = "\
@@ -69,18 +73,18 @@ pub enum CommandName {
 }
 
 impl CommandName {
-    const ALL: [(&'static str, CommandName); 7] = [
-        ("up", CommandName::Up),
-        ("status", CommandName::Status),
-        ("list", CommandName::List),
-        ("check", CommandName::Check),
-        ("baseline", CommandName::Baseline),
-        ("accept", CommandName::Accept),
-        ("new", CommandName::New),
-    ];
+    const ALL: [CommandName; 7] = [Up, Status, List, Check, Baseline, Accept, New];
 
     pub fn as_str(self) -> &'static str {
-        CommandName::ALL.iter().find(|(_, command)| *command == self).map_or("", |(name, _)| name)
+        match self {
+            Up => "up",
+            Status => "status",
+            List => "list",
+            Check => "check",
+            Baseline => "baseline",
+            Accept => "accept",
+            New => "new",
+        }
     }
 }
 
@@ -94,12 +98,10 @@ pub struct Opt {
     commands: &'static [CommandName],
 }
 
-impl Opt {
-    /// The variable of `--runner-wait` is `PREMIGRATE_RUNNER_WAIT`.
-    pub fn variable(&self) -> String {
-        let name = self.flag.trim_start_matches('-').replace('-', "_").to_uppercase();
-        format!("PREMIGRATE_{name}")
-    }
+/// The variable of an option: that of `--runner-wait` is `PREMIGRATE_RUNNER_WAIT`.
+pub fn variable(flag: &str) -> String {
+    let name = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+    format!("PREMIGRATE_{name}")
 }
 
 const fn value(flag: &'static str, commands: &'static [CommandName]) -> Opt {
@@ -110,28 +112,12 @@ const fn switch(flag: &'static str, commands: &'static [CommandName]) -> Opt {
     Opt { flag, takes_value: false, commands }
 }
 
-const UP: &[CommandName] = &[CommandName::Up];
-const WRITES: &[CommandName] = &[CommandName::Up, CommandName::Baseline, CommandName::Accept];
-const USES_DATABASE: &[CommandName] =
-    &[CommandName::Up, CommandName::Status, CommandName::Baseline, CommandName::Accept];
-const USES_TABLE: &[CommandName] = &[
-    CommandName::Up,
-    CommandName::Status,
-    CommandName::Check,
-    CommandName::Baseline,
-    CommandName::Accept,
-];
-const ALL: &[CommandName] = &[
-    CommandName::Up,
-    CommandName::Status,
-    CommandName::List,
-    CommandName::Check,
-    CommandName::Baseline,
-    CommandName::Accept,
-    CommandName::New,
-];
+const WRITES: &[CommandName] = &[Up, Baseline, Accept];
+const USES_DATABASE: &[CommandName] = &[Up, Status, Baseline, Accept];
+const USES_TABLE: &[CommandName] = &[Up, Status, Check, Baseline, Accept];
+const ALL: &[CommandName] = &CommandName::ALL;
 
-const FORMAT: &str = "--format";
+pub const FORMAT: &str = "--format";
 
 pub const OPTIONS: [Opt; 17] = [
     value("--dir", ALL),
@@ -141,14 +127,14 @@ pub const OPTIONS: [Opt; 17] = [
     value("--runner-wait", WRITES),
     value("--lock-timeout", WRITES),
     value("--lock-retries", WRITES),
-    value("--statement-timeout", UP),
-    switch("--apply-older", UP),
-    value("--accept", UP),
-    switch("--dry-run", UP),
-    switch("--strict", UP),
-    switch("--exit-code", &[CommandName::Status]),
-    value("--through", &[CommandName::Baseline]),
-    switch("--all", &[CommandName::Accept]),
+    value("--statement-timeout", &[Up]),
+    switch("--apply-older", &[Up]),
+    value("--accept", &[Up]),
+    switch("--dry-run", &[Up]),
+    switch("--strict", &[Up]),
+    switch("--exit-code", &[Status]),
+    value("--through", &[Baseline]),
+    switch("--all", &[Accept]),
     value(FORMAT, ALL),
     value("--env-file", ALL),
 ];
@@ -171,82 +157,20 @@ pub enum Parsed {
     Version,
 }
 
-/// What is wrong with a command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsageError {
-    /// Nothing follows `--`.
-    NoApp,
-    /// An app was given, and this command starts none.
-    AppNotUsed(&'static str),
-    /// This command needs a name.
-    NoName(&'static str),
-    /// `new` needs a folder.
-    NoFolder,
-    /// An argument may hold a password.
-    ConnectionString,
-    UnknownCommand(String),
-    UnexpectedWord(String),
-    UnknownOption(String),
-    Repeated(&'static str),
-    NoValue(&'static str),
-    TakesNoValue(&'static str),
-    /// The command does not use this flag.
-    NotUsed {
-        flag: &'static str,
-        command: &'static str,
-    },
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UsageError::NoApp => f.write_str(
-                "nothing follows `--`: put the app there, or remove `--`. A Dockerfile that sets \
-                 ENTRYPOINT loses the CMD of its base image, so set CMD too",
-            ),
-            UsageError::AppNotUsed(command) => {
-                write!(f, "`{command}` does not start an app: remove `--` and what follows it")
-            }
-            UsageError::NoName("accept") => f.write_str("`accept` needs names, or --all"),
-            UsageError::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
-            UsageError::NoFolder => f.write_str("`new` needs a folder: --dir DIR"),
-            UsageError::ConnectionString => f.write_str(
-                "a connection string is not accepted as an argument, because everyone on the host \
-                 can read a command line: set DATABASE_URL",
-            ),
-            UsageError::UnknownCommand(word) => {
-                write!(f, "unknown command `{word}`; put the app after `--`")
-            }
-            UsageError::UnexpectedWord(word) => {
-                write!(f, "unexpected argument `{word}`; put the app after `--`")
-            }
-            UsageError::UnknownOption(flag) => write!(f, "unknown option `{flag}`"),
-            UsageError::Repeated(flag) => write!(f, "{flag} was given twice"),
-            UsageError::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
-            UsageError::TakesNoValue(flag) => write!(f, "{flag} does not take a value"),
-            UsageError::NotUsed { flag, command } => {
-                write!(f, "{flag} cannot be used with `{command}`")
-            }
-        }
-    }
-}
-
 /// How to report an error in the command line itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputHints {
-    /// `--format`, if it was given.
-    pub options: BTreeMap<&'static str, OsString>,
+    /// The value of `--format`, if it was given.
+    pub format: Option<OsString>,
     pub has_app: bool,
 }
 
 pub fn output_hints(args: &[OsString]) -> OutputHints {
     let mut words = args.iter();
     let ours = words.by_ref().take_while(|arg| *arg != "--").cloned();
-    let mut ours = pico_args::Arguments::from_vec(ours.flat_map(split_equals).collect());
+    let mut ours = Arguments::from_vec(ours.flat_map(split_equals).collect());
     let has_app = words.next().is_some_and(|app| !app.is_empty());
-    let format = ours.opt_value_from_os_str(FORMAT, |value| Ok::<_, String>(value.to_owned()));
-    let format = format.ok().flatten();
-    OutputHints { options: format.map(|format| (FORMAT, format)).into_iter().collect(), has_app }
+    OutputHints { format: take_value(&mut ours, FORMAT).ok().flatten(), has_app }
 }
 
 /// Parses a command line without the program's own name.
@@ -261,8 +185,7 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Parsed, UsageError> {
         }
         None => None,
     };
-    let mut args =
-        pico_args::Arguments::from_vec(args.into_iter().flat_map(split_equals).collect());
+    let mut args = Arguments::from_vec(args.into_iter().flat_map(split_equals).collect());
     if args.contains(["-h", "--help"]) {
         return Ok(Parsed::Help);
     }
@@ -280,7 +203,7 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Parsed, UsageError> {
     if let Some(flag) = flags.first() {
         return Err(leftover_flag(flag));
     }
-    let command = if words.is_empty() { CommandName::Up } else { command(&words.remove(0))? };
+    let command = if words.is_empty() { Up } else { command(&words.remove(0))? };
     let names = names(command, words, options.contains_key("--all"))?;
     let unused = OPTIONS
         .iter()
@@ -288,27 +211,24 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Parsed, UsageError> {
     if let Some(Opt { flag, .. }) = unused {
         return Err(UsageError::NotUsed { flag, command: command.as_str() });
     }
-    if app.is_some() && command != CommandName::Up {
+    if app.is_some() && command != Up {
         return Err(UsageError::AppNotUsed(command.as_str()));
     }
     Ok(Parsed::Run(Invocation { command, names, options, app }))
 }
 
 /// Takes the options out of the arguments.
-fn options(
-    args: &mut pico_args::Arguments,
-) -> Result<BTreeMap<&'static str, OsString>, UsageError> {
+fn options(args: &mut Arguments) -> Result<BTreeMap<&'static str, OsString>, UsageError> {
     let mut options = BTreeMap::new();
     for Opt { flag, takes_value, .. } in &OPTIONS {
         if *takes_value {
-            let value = args
-                .opt_value_from_os_str(*flag, |value| Ok::<_, String>(value.to_owned()))
-                .map_err(|_| UsageError::NoValue(flag))?;
-            if let Some(value) = value {
-                if looks_like_an_option(&value) {
-                    return Err(UsageError::NoValue(flag));
+            match take_value(args, flag) {
+                Ok(Some(value)) if option_of(&value).is_none() => {
+                    options.insert(*flag, value);
                 }
-                options.insert(*flag, value);
+                Ok(None) => {}
+                // What follows it is an option, or nothing.
+                Ok(Some(_)) | Err(_) => return Err(UsageError::NoValue(flag)),
             }
         } else if args.contains(*flag) {
             options.insert(*flag, OsString::new());
@@ -322,8 +242,8 @@ fn options(
 fn names(command: CommandName, words: Vec<OsString>, all: bool) -> Result<Vec<String>, UsageError> {
     let names: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let most = match command {
-        CommandName::Accept if !all => usize::MAX,
-        CommandName::New => 1,
+        Accept if !all => usize::MAX,
+        New => 1,
         _ => 0,
     };
     if let Some(word) = names.get(most) {
@@ -335,14 +255,28 @@ fn names(command: CommandName, words: Vec<OsString>, all: bool) -> Result<Vec<St
     Ok(names)
 }
 
+fn take_value(
+    args: &mut Arguments,
+    flag: &'static str,
+) -> Result<Option<OsString>, pico_args::Error> {
+    args.opt_value_from_os_str(flag, |value| Ok::<_, Infallible>(value.to_owned()))
+}
+
+/// The option that this word, `--flag` or `--flag=VALUE`, gives.
+fn option_of(word: &OsStr) -> Option<&'static Opt> {
+    let flag = word.as_bytes().split(|&byte| byte == b'=').next()?;
+    OPTIONS.iter().find(|opt| opt.flag.as_bytes() == flag)
+}
+
 /// Splits `--flag=VALUE` in two; pico-args does so only if the value is UTF-8.
 fn split_equals(arg: OsString) -> Vec<OsString> {
-    let value_of = |flag: &str| arg.as_bytes().strip_prefix(flag.as_bytes())?.strip_prefix(b"=");
-    let split = OPTIONS.iter().filter(|opt| opt.takes_value).find_map(|opt| {
-        let value = OsStr::from_bytes(value_of(opt.flag)?);
-        Some(vec![OsString::from(opt.flag), value.to_owned()])
-    });
-    split.unwrap_or_else(|| vec![arg])
+    let Some(Opt { flag, takes_value: true, .. }) = option_of(&arg) else { return vec![arg] };
+    let value =
+        arg.as_bytes().strip_prefix(flag.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+    match value {
+        Some(value) => vec![OsString::from(flag), OsStr::from_bytes(value).to_owned()],
+        None => vec![arg],
+    }
 }
 
 /// Whether this is a URL, or `key=value` pairs with a password, of which nothing may be printed.
@@ -352,27 +286,17 @@ fn may_hold_a_password(arg: &OsStr) -> bool {
 }
 
 fn command(word: &OsStr) -> Result<CommandName, UsageError> {
-    CommandName::ALL
-        .iter()
-        .find(|(name, _)| word == *name)
-        .map(|(_, command)| *command)
-        .ok_or_else(|| UsageError::UnknownCommand(word.to_string_lossy().into_owned()))
-}
-
-fn looks_like_an_option(value: &OsStr) -> bool {
-    OPTIONS
-        .iter()
-        .any(|opt| value.to_str().is_some_and(|value| value.split('=').next() == Some(opt.flag)))
+    let command = CommandName::ALL.into_iter().find(|command| word == command.as_str());
+    command.ok_or_else(|| UsageError::UnknownCommand(word.to_string_lossy().into_owned()))
 }
 
 /// The error for a flag that is left after all options were taken.
 fn leftover_flag(flag: &OsStr) -> UsageError {
     let text = flag.to_string_lossy();
-    let name = text.split('=').next().unwrap_or_default();
-    match OPTIONS.iter().find(|opt| opt.flag == name) {
+    match option_of(flag) {
         Some(opt) if !opt.takes_value && text.contains('=') => UsageError::TakesNoValue(opt.flag),
         Some(opt) => UsageError::Repeated(opt.flag),
-        None => UsageError::UnknownOption(name.to_owned()),
+        None => UsageError::UnknownOption(text.split('=').next().unwrap_or_default().to_owned()),
     }
 }
 
@@ -402,7 +326,7 @@ mod tests {
 
     #[test]
     fn up_is_the_default_command() {
-        assert_eq!(run(&[]).command, CommandName::Up);
+        assert_eq!(run(&[]).command, Up);
         assert_eq!(run(&["list"]).command, CommandName::List);
     }
 
@@ -470,8 +394,8 @@ mod tests {
         let mut flags: Vec<_> = OPTIONS.iter().map(|opt| opt.flag.to_owned()).collect();
         flags.push("--help".to_owned());
         assert_eq!(words("--"), flags);
-        for (name, _) in CommandName::ALL {
-            assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
+        for command in CommandName::ALL {
+            assert!(HELP.contains(&format!("\n  {} ", command.as_str())), "{command:?}");
         }
         assert!(HELP.lines().all(|line| line.len() <= 80));
     }

@@ -4,34 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fmt, fs, io};
 
-use crate::cli::args::{CommandName, Invocation, OPTIONS, UsageError};
-use crate::cli::dotenv;
+use crate::cli::args::{self, CommandName, FORMAT, Invocation, OPTIONS};
+use crate::cli::environment::Environment;
+use crate::cli::error::{ConfigError, UsageError};
 use crate::history::plan::Policy;
 use crate::history::table::Table;
 use crate::migrations::source::Origin;
-use crate::postgres::conninfo::{self, Secret, Target};
+use crate::postgres::conninfo::Target;
 use crate::process::exec::App;
-
-/// The environment at the start of the process.
-#[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-        Environment(variables.into_iter().collect())
-    }
-
-    /// An empty variable counts as unset, because Compose's `${NAME:-}` makes one.
-    fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().filter_map(|name| name.to_str())
-    }
-}
 
 /// The format of reports and answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,27 +28,31 @@ pub enum Format {
 pub enum Command {
     /// `up` with `PREMIGRATE_SKIP`: only become the app.
     Skip,
-    Up {
+    Run(Operation),
+    /// `up --dry-run`, with the edited migrations to accept.
+    DryRun {
         accept: Vec<String>,
-        dry_run: bool,
     },
     Status {
         exit_code: bool,
     },
     List,
     Check,
-    /// All migrations, or those up to and including `through`.
-    Baseline {
-        through: Option<String>,
-    },
-    /// These migrations, or all edited ones.
-    Accept {
-        names: Option<Vec<String>>,
-    },
     New {
         name: String,
         dir: PathBuf,
     },
+}
+
+/// A command that changes the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Apply what is pending, after accepting these edited migrations.
+    Up { accept: Vec<String> },
+    /// Record migrations without running them: all, or up to and including this one.
+    Baseline { through: Option<String> },
+    /// Record edited migrations as they are now: these, or all that were edited.
+    Accept { names: Option<Vec<String>> },
 }
 
 #[derive(Clone, Debug)]
@@ -82,21 +67,6 @@ pub struct Config {
     pub table: Table,
     raw: RawOptions,
 }
-
-/// The variables that name a database. If one of them is set, `.env` is not read.
-const DATABASE_VARIABLES: [&str; 8] = [
-    "MIGRATION_DATABASE_URL",
-    "MIGRATION_DATABASE_URL_FILE",
-    "DATABASE_URL",
-    "DATABASE_URL_FILE",
-    "PGHOST",
-    "PGHOSTADDR",
-    "PGDATABASE",
-    "PGSERVICE",
-];
-
-/// The variables that `NAME_FILE` can replace.
-const SECRETS: [&str; 3] = ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWORD"];
 
 /// The options of a run that connects to a database. A zero timeout is no limit.
 #[derive(Clone, Debug)]
@@ -115,76 +85,14 @@ pub struct Options {
     pub policy: Policy,
 }
 
-/// What is wrong with the configuration.
-#[derive(Debug)]
-pub enum ConfigError {
-    /// Only with the environment is it known that the command line is incomplete.
-    Usage(UsageError),
-    UnknownVariable(String),
-    /// `PREMIGRATE_MIGRATIONS` is for building.
-    BuildVariable,
-    /// `name` is the flag or variable.
-    Value {
-        name: String,
-        must_be: &'static str,
-    },
-    /// Both a variable and its `_FILE` are set.
-    Both(String),
-    /// `name` is the flag or variable that names the file.
-    File {
-        name: String,
-        path: PathBuf,
-        error: io::Error,
-    },
-    /// The file of a `NAME_FILE` cannot be read. Its path is not shown: it may be the secret itself.
-    SecretFile {
-        name: String,
-        error: io::Error,
-    },
-    /// A file or variable is not UTF-8.
-    NotText(String),
-    NoDatabase,
-    Connection(conninfo::ConninfoError),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::Usage(error) => error.fmt(f),
-            ConfigError::UnknownVariable(name) => {
-                write!(f, "unknown variable {name}; see --help, or unset it")
-            }
-            ConfigError::BuildVariable => f.write_str(
-                "PREMIGRATE_MIGRATIONS is only used to build premigrate; unset it, or set \
-                 PREMIGRATE_DIR to use a folder at run time",
-            ),
-            ConfigError::Value { name, must_be } => write!(f, "{name} must be {must_be}"),
-            ConfigError::Both(name) => {
-                write!(f, "both {name} and {name}_FILE are set; unset one of them")
-            }
-            ConfigError::File { name, path, error } => {
-                write!(f, "{name}: {} cannot be read ({error})", path.display())
-            }
-            ConfigError::SecretFile { name, error } => {
-                write!(f, "the file that {name} names cannot be read ({error})")
-            }
-            ConfigError::NotText(name) => write!(f, "{name} is not valid UTF-8"),
-            ConfigError::NoDatabase => f.write_str(
-                "no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, \
-                 or PGHOST and PGUSER",
-            ),
-            ConfigError::Connection(error) => error.fmt(f),
-        }
-    }
-}
-
 const COUNT: &str = "a whole number of at most 4294967295";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
     /// Reads and checks everything that a command without a database needs.
     pub fn new(invocation: Invocation, environment: &Environment) -> Result<Config, ConfigError> {
-        let mut raw = RawOptions::new(&invocation.options, environment);
+        let Invocation { command, names, options, app } = invocation;
+        let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
         let origin = match raw.lookup("--dir") {
@@ -195,18 +103,19 @@ impl Config {
             None => Origin::Executable,
         };
         let format = raw.format()?;
-        let command = command(invocation.command, invocation.names, &origin, &raw)?;
+        let command = resolve_command(command, names, &origin, &raw)?;
         let table = Table::new(
             raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
         );
-        let app = if raw.switch("--dry-run")? { None } else { invocation.app };
+        let app = if raw.switch("--dry-run")? { None } else { app };
         Ok(Config { command, app, origin, format, table, raw })
     }
 
     /// The format to report a wrong configuration in, as far as the configuration tells.
-    pub fn format(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> Format {
-        RawOptions::new(options, environment).format().unwrap_or_default()
+    pub fn format(flag: Option<OsString>, environment: &Environment) -> Format {
+        let options = flag.into_iter().map(|value| (FORMAT, value)).collect();
+        RawOptions { options, environment: environment.clone() }.format().unwrap_or_default()
     }
 
     /// Reads and checks what a command with a database needs too.
@@ -217,7 +126,7 @@ impl Config {
         };
         let count = |value: &str| value.parse().ok();
         Ok(Options {
-            target: raw.target()?,
+            target: raw.environment.target()?,
             table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
@@ -233,13 +142,13 @@ impl Config {
 }
 
 /// Variables are checked for every command, used or not.
-fn command(
+fn resolve_command(
     command: CommandName,
     names: Vec<String>,
     origin: &Origin,
     raw: &RawOptions,
 ) -> Result<Command, ConfigError> {
-    let skip = raw.bool_var("PREMIGRATE_SKIP")?;
+    let skip = raw.environment.bool_var("PREMIGRATE_SKIP")?;
     let dry_run = raw.switch("--dry-run")?;
     let exit_code = raw.switch("--exit-code")?;
     let all = raw.switch("--all")?;
@@ -247,18 +156,22 @@ fn command(
         let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
         names.iter().all(|name| !name.is_empty()).then_some(names)
     })?;
+    let accept = accept.unwrap_or_default();
     let through = raw.name("--through")?;
     let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
     Ok(match command {
         CommandName::Up if skip => Command::Skip,
-        CommandName::Up => Command::Up { accept: accept.unwrap_or_default(), dry_run },
+        CommandName::Up if dry_run => Command::DryRun { accept },
+        CommandName::Up => Command::Run(Operation::Up { accept }),
         CommandName::Status => Command::Status { exit_code },
         CommandName::List => Command::List,
         CommandName::Check => Command::Check,
-        CommandName::Baseline => Command::Baseline { through },
+        CommandName::Baseline => Command::Run(Operation::Baseline { through }),
         // Names on the command line override PREMIGRATE_ALL.
-        CommandName::Accept if !names.is_empty() => Command::Accept { names: Some(names) },
-        CommandName::Accept if all => Command::Accept { names: None },
+        CommandName::Accept if !names.is_empty() => {
+            Command::Run(Operation::Accept { names: Some(names) })
+        }
+        CommandName::Accept if all => Command::Run(Operation::Accept { names: None }),
         CommandName::Accept => return Err(no_name()),
         CommandName::New => {
             let name = names.into_iter().next().ok_or_else(no_name)?;
@@ -275,22 +188,15 @@ fn command(
 struct RawOptions {
     options: BTreeMap<&'static str, OsString>,
     environment: Environment,
-    /// The `.env` file, if it has a variable for the database that is not UTF-8.
-    not_text: Option<String>,
 }
 
 impl RawOptions {
-    fn new(options: &BTreeMap<&'static str, OsString>, environment: &Environment) -> RawOptions {
-        let (options, environment) = (options.clone(), environment.clone());
-        RawOptions { options, environment, not_text: None }
-    }
-
     /// The value of an option, and the flag or variable that it comes from.
     fn lookup(&self, flag: &'static str) -> Option<(String, &OsStr)> {
         if let Some(value) = self.options.get(flag) {
             return Some((flag.to_owned(), value));
         }
-        let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
+        let variable = args::variable(flag);
         let value = self.environment.get(&variable)?;
         Some((variable, value))
     }
@@ -313,7 +219,7 @@ impl RawOptions {
     }
 
     fn format(&self) -> Result<Format, ConfigError> {
-        let format = self.parsed("--format", "text or json", |value| match value {
+        let format = self.parsed(FORMAT, "text or json", |value| match value {
             "text" => Some(Format::Text),
             "json" => Some(Format::Json),
             _ => None,
@@ -322,143 +228,34 @@ impl RawOptions {
     }
 
     fn switch(&self, flag: &'static str) -> Result<bool, ConfigError> {
-        if self.options.contains_key(flag) {
-            return Ok(true);
-        }
-        match OPTIONS.iter().find(|opt| opt.flag == flag) {
-            Some(opt) => self.bool_var(&opt.variable()),
-            None => Ok(false),
-        }
+        Ok(self.options.contains_key(flag) || self.environment.bool_var(&args::variable(flag))?)
     }
 
-    fn bool_var(&self, variable: &str) -> Result<bool, ConfigError> {
-        match self.environment.get(variable).map(OsStr::to_str) {
-            None | Some(Some("0" | "false")) => Ok(false),
-            Some(Some("1" | "true")) => Ok(true),
-            Some(_) => Err(ConfigError::Value {
-                name: variable.to_owned(),
-                must_be: "1, true, 0, false or empty",
-            }),
+    /// An empty path, in the variable too, means no file.
+    fn add_env_file(&mut self) -> Result<(), ConfigError> {
+        let flag = "--env-file";
+        let variable = args::variable(flag);
+        let named = match (self.options.get(flag), self.environment.get_even_empty(&variable)) {
+            (Some(path), _) => Some((flag.to_owned(), PathBuf::from(path))),
+            (None, Some(path)) => Some((variable, PathBuf::from(path))),
+            (None, None) => None,
+        };
+        match &named {
+            Some((_, path)) if path.as_os_str().is_empty() => Ok(()),
+            Some((name, path)) => self.environment.add_env_file(Some((name.clone(), path))),
+            None => self.environment.add_env_file(None),
         }
     }
 
     fn refuse_unknown(&self) -> Result<(), ConfigError> {
         let known = |name: &str| {
-            name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| opt.variable() == name)
+            name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| args::variable(opt.flag) == name)
         };
         let ours = self.environment.names().filter(|name| name.starts_with("PREMIGRATE_"));
         match ours.into_iter().find(|name| !known(name)) {
             Some("PREMIGRATE_MIGRATIONS") => Err(ConfigError::BuildVariable),
             Some(name) => Err(ConfigError::UnknownVariable(name.to_owned())),
             None => Ok(()),
-        }
-    }
-
-    /// The path that `--env-file` gives, and the flag or variable that it comes from. An empty path, in
-    /// the variable too, means no file.
-    fn env_file(&self) -> Option<(String, PathBuf)> {
-        let flag = "--env-file";
-        let variable = OPTIONS.iter().find(|opt| opt.flag == flag)?.variable();
-        let is_set_empty = self.environment.0.contains_key(OsStr::new(&variable));
-        let (name, path) =
-            self.lookup(flag).or(is_set_empty.then_some((variable, OsStr::new(""))))?;
-        Some((name, PathBuf::from(path)))
-    }
-
-    /// Adds our variables from the `.env` file, if the environment does not name a database.
-    fn add_env_file(&mut self) -> Result<(), ConfigError> {
-        let named = self.env_file();
-        if named.as_ref().is_some_and(|(_, path)| path.as_os_str().is_empty()) {
-            return Ok(());
-        }
-        let names_database =
-            DATABASE_VARIABLES.iter().any(|name| self.environment.get(name).is_some());
-        if names_database && named.is_none() {
-            return Ok(());
-        }
-        let (name, path) = match &named {
-            Some((name, path)) => (name.clone(), path.clone()),
-            None => (".env".to_owned(), PathBuf::from(".env")),
-        };
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            // An unreadable directory counts as having no `.env`.
-            Err(_) if named.is_none() && fs::symlink_metadata(&path).is_err() => return Ok(()),
-            Err(error) => return Err(ConfigError::File { name, path, error }),
-        };
-        if names_database {
-            return Ok(());
-        }
-        let is_text = str::from_utf8(&bytes).is_ok();
-        for (variable, value) in dotenv::parse(&String::from_utf8_lossy(&bytes)) {
-            let is_for_database = variable.contains("DATABASE_URL") || variable.starts_with("PG");
-            let is_ours = is_for_database || variable.starts_with("PREMIGRATE_");
-            if !is_ours || self.environment.get(&variable).is_some() {
-                continue;
-            }
-            if is_text || !value.contains(char::REPLACEMENT_CHARACTER) {
-                self.environment.0.insert(variable.into(), value.into());
-            } else if is_for_database {
-                // Only an error for a command that connects.
-                self.not_text = Some(name.clone());
-            } else {
-                return Err(ConfigError::NotText(name));
-            }
-        }
-        Ok(())
-    }
-
-    fn target(&self) -> Result<Target, ConfigError> {
-        if let Some(file) = &self.not_text {
-            return Err(ConfigError::NotText(file.clone()));
-        }
-        let is_set = |name: &str| self.environment.get(name).is_some();
-        let is_both = |name: &&str| is_set(name) && is_set(&format!("{name}_FILE"));
-        if let Some(name) = SECRETS.iter().find(|name| is_both(name)) {
-            return Err(ConfigError::Both((*name).to_owned()));
-        }
-        let [migration_url, app_url, password] = SECRETS;
-        let mut url = None;
-        for name in [migration_url, app_url] {
-            if let Some(value) = self.secret_or_file(name)? {
-                url = Some((name, value));
-                break;
-            }
-        }
-        let password = self.secret_or_file(password)?;
-        let lookup = |name: &str| match (name, &password) {
-            ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
-            _ => self.environment.get(name).and_then(OsStr::to_str).map(str::to_owned),
-        };
-        let mut names = DATABASE_VARIABLES.iter().filter(|name| name.starts_with("PG"));
-        if url.is_none() && !names.any(|name| lookup(name).is_some()) {
-            return Err(ConfigError::NoDatabase);
-        }
-        let (text, source) = match &url {
-            Some((name, value)) => (Some(value.expose()), *name),
-            None => (None, "the PG* variables"),
-        };
-        conninfo::resolve(text, source, &lookup).map_err(ConfigError::Connection)
-    }
-
-    /// The value of a variable, or of the file that its `_FILE` names. As in docker-library's images,
-    /// trailing newlines are dropped, and an empty file counts as unset.
-    fn secret_or_file(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
-        let file = format!("{name}_FILE");
-        let not_text = |name: &str| ConfigError::NotText(name.to_owned());
-        match (self.environment.get(name), self.environment.get(&file)) {
-            (Some(value), _) => {
-                let value = value.to_str().ok_or_else(|| not_text(name))?;
-                Ok(Some(Secret::new(value.to_owned())))
-            }
-            (None, Some(path)) => {
-                let bytes = fs::read(path)
-                    .map_err(|error| ConfigError::SecretFile { name: file.clone(), error })?;
-                let text = String::from_utf8(bytes).map_err(|_| not_text(&file))?;
-                let text = text.trim_end_matches(['\n', '\r']);
-                Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
-            }
-            (None, None) => Ok(None),
         }
     }
 }
@@ -482,7 +279,7 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{self, Parsed};
+    use crate::cli::args::Parsed;
 
     fn config(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let Ok(Parsed::Run(invocation)) = args::parse(args.iter().map(OsString::from).collect())
@@ -569,21 +366,21 @@ mod tests {
         };
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         for (args, variables, expected) in [
-            (&[][..], &[][..], Command::Up { accept: vec![], dry_run: false }),
+            (&[][..], &[][..], Command::Run(Operation::Up { accept: vec![] })),
             (
                 &["--dry-run", "--accept", "a, b"],
                 &[],
-                Command::Up { accept: names(&["a", "b"]), dry_run: true },
+                Command::DryRun { accept: names(&["a", "b"]) },
             ),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
             (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),
-            (&["baseline"], &[], Command::Baseline { through: None }),
-            (&["accept", "--all"], &[], Command::Accept { names: None }),
+            (&["baseline"], &[], Command::Run(Operation::Baseline { through: None })),
+            (&["accept", "--all"], &[], Command::Run(Operation::Accept { names: None })),
             (
                 &["accept", "a"],
                 &[("PREMIGRATE_ALL", "1")],
-                Command::Accept { names: Some(names(&["a"])) },
+                Command::Run(Operation::Accept { names: Some(names(&["a"])) }),
             ),
             (
                 &["new", "a"],

@@ -3,24 +3,28 @@
 //! Pure. What `up` refuses is decided by `layout` and `prepared`, not here.
 
 mod finding;
+mod sql;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-pub use finding::{Finding, Lint, Severity};
+pub use finding::{Finding, Severity};
 
-use self::finding::Position;
+use self::finding::{Findings, Position};
 use crate::commands::new::PLAIN_TEXT;
 use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem};
 use crate::migrations::migration::{Hash, Layout, Migration};
-use crate::migrations::prepared::{self, Reason};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
-use crate::migrations::steps::Steps;
-use crate::sql::{self, IgnoredMarker, Kind, LineColumn, MARKER, Script};
+use crate::sql::{LineColumn, MARKER};
 
 /// The content of an empty migration of drizzle-kit's.
 const DRIZZLE_TEXT: &str = "-- Custom SQL migration file, put your code below! --";
+
+/// Tolerance for clock skew, in milliseconds: a day.
+const CLOCK_SKEW: i64 = 24 * 60 * 60 * 1000;
+
+const BOM: char = '\u{feff}';
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckReport {
@@ -40,9 +44,6 @@ impl CheckReport {
     }
 }
 
-/// Tolerance for clock skew, in milliseconds: a day.
-const CLOCK_SKEW: i64 = 24 * 60 * 60 * 1000;
-
 /// Checks a folder for a history in this table, at this time in Unix milliseconds.
 pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let files = &folder.files;
@@ -55,110 +56,148 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     findings.contents(&scan.migrations);
     findings.line_endings(&scan.migrations);
     for migration in &scan.migrations {
-        findings.sql(migration, table);
+        sql::check(migration, table, &mut findings);
     }
     CheckReport { migrations: scan.migrations.len(), findings: findings.sorted(files, &scan) }
 }
 
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
 impl Findings {
-    /// Adds a finding about a file, or a position in it.
-    fn add(&mut self, file: &str, position: Position, lint: &Lint) {
-        self.0.push(Finding::new(Some(file), position, lint));
-    }
-
-    /// The folder and the journal first, then missing files, migrations, and all other files.
-    fn sorted(mut self, files: &Files, scan: &FolderScan) -> Vec<Finding> {
-        let migrations = scan.migrations.iter().map(|migration| migration.file.as_str());
-        let migrations: HashMap<&str, usize> = migrations.zip(3..).collect();
-        let rank = |finding: &Finding| match finding.file.as_deref() {
-            None => 0,
-            Some(JOURNAL) => 1,
-            Some(file) if !files.contains_key(file) => 2,
-            Some(file) => migrations.get(file).copied().unwrap_or(usize::MAX),
-        };
-        self.0.sort_by(|a, b| {
-            let position = |finding: &Finding| (finding.line, finding.column);
-            (rank(a), &a.file, position(a)).cmp(&(rank(b), &b.file, position(b)))
-        });
-        self.0
-    }
-
     fn folder(&mut self, files: &Files, journal: &str, scan: &FolderScan) {
         if journal.starts_with(BOM) {
-            self.add(JOURNAL, None, &Lint::Bom);
+            self.byte_order_mark(JOURNAL);
         }
-        let mut by_lower_case: HashMap<String, &str> = HashMap::new();
         for problem in &scan.problems {
-            if let LayoutProblem::MissingFile { file, .. } = problem {
-                by_lower_case.insert(file.to_lowercase(), file);
-            }
             self.layout_problem(journal, problem);
         }
-        for file in files.keys() {
-            let other = *by_lower_case.entry(file.to_lowercase()).or_insert(file);
-            if other != file {
-                self.add(file, None, &Lint::CaseCollision(other.to_owned()));
-            }
-        }
-
-        let is_journal_valid =
-            !scan.problems.iter().any(|problem| matches!(problem, LayoutProblem::Journal(_)));
-        if is_journal_valid {
-            let migrations = scan.migrations.iter().map(|migration| migration.file.as_str());
-            let migrations: HashSet<&str> = migrations.collect();
-            let others = files.keys().filter(|file| !migrations.contains(file.as_str()));
-            for file in others.filter(|file| file.ends_with(".sql")) {
-                self.add(file, None, &Lint::UnusedFile(scan.layout));
-            }
-        }
+        self.case_collisions(files, &scan.problems);
+        self.unused_files(files, scan);
 
         let has_marker = |migration: &Migration| text(migration).contains(MARKER);
         if scan.layout == Layout::Plain && scan.migrations.iter().any(has_marker) {
-            self.add(JOURNAL, None, &Lint::MissingJournal);
+            self.warning(
+                JOURNAL,
+                None,
+                "missing_journal",
+                "the journal is missing, so these files run as plain migrations although they look \
+                 like drizzle-kit's; restore it (is it copied into the image?)",
+            );
         }
     }
 
+    fn byte_order_mark(&mut self, file: &str) {
+        self.warning(
+            file,
+            None,
+            "bom",
+            "the file begins with a byte order mark, at which Drizzle fails; save it without one \
+             unless it is applied already",
+        );
+    }
+
     fn layout_problem(&mut self, journal: &str, problem: &LayoutProblem) {
-        let lint = Lint::LayoutProblem(problem.clone());
-        match problem {
-            LayoutProblem::Unrecognized => self.0.push(Finding::new(None, None, &lint)),
-            LayoutProblem::TwoLayouts | LayoutProblem::Journal(_) => self.add(JOURNAL, None, &lint),
+        let (file, position) = match problem {
+            LayoutProblem::Unrecognized => (None, None),
+            LayoutProblem::TwoLayouts | LayoutProblem::Journal(_) => {
+                (Some(JOURNAL.to_owned()), None)
+            }
             LayoutProblem::Tag(tag)
             | LayoutProblem::When(tag)
             | LayoutProblem::DuplicateName(tag) => {
-                self.add(JOURNAL, position_of_tag(journal, tag), &lint);
+                (Some(JOURNAL.to_owned()), position_of_tag(journal, tag))
             }
-            LayoutProblem::MissingFile { file, .. } => self.add(file, None, &lint),
+            LayoutProblem::MissingFile { file, .. } => (Some(file.clone()), None),
             LayoutProblem::FolderName(folder) | LayoutProblem::UnsortableName(folder) => {
-                self.add(&format!("{folder}/migration.sql"), None, &lint);
+                (Some(format!("{folder}/migration.sql")), None)
             }
+        };
+        self.0.push(Finding {
+            severity: Severity::Error,
+            file,
+            position,
+            rule: problem.code(),
+            // A finding begins with the name of its file.
+            message: format!("{problem:#}"),
+        });
+    }
+
+    fn case_collisions(&mut self, files: &Files, problems: &[LayoutProblem]) {
+        let missing = problems.iter().filter_map(|problem| match problem {
+            LayoutProblem::MissingFile { file, .. } => Some(file),
+            _ => None,
+        });
+        let mut by_lower_case: HashMap<String, &str> =
+            missing.map(|file| (file.to_lowercase(), file.as_str())).collect();
+        for file in files.keys() {
+            let other = *by_lower_case.entry(file.to_lowercase()).or_insert(file);
+            if other != file {
+                let message = format!(
+                    "the name differs from {other} only in case, which some file systems ignore; \
+                     rename one of them"
+                );
+                self.warning(file, None, "case_collision", message);
+            }
+        }
+    }
+
+    fn unused_files(&mut self, files: &Files, scan: &FolderScan) {
+        if scan.problems.iter().any(|problem| matches!(problem, LayoutProblem::Journal(_))) {
+            return;
+        }
+        let message = match scan.layout {
+            Layout::Drizzle0 => &format!(
+                "the file is never run, because {JOURNAL} does not name it; move its SQL into a \
+                 migration made by `drizzle-kit generate --custom`, or remove it"
+            ),
+            Layout::Drizzle1 => {
+                "the file is never run, because only the migration.sql of a folder like \
+                 20260131093000_name is; move it into one, or remove it"
+            }
+            Layout::Plain => {
+                "the file is never run, because it is in a subfolder; move it up, or remove it"
+            }
+        };
+        let migrations = scan.migrations.iter().map(|migration| migration.file.as_str());
+        let migrations: HashSet<&str> = migrations.collect();
+        let others = files.keys().filter(|file| !migrations.contains(file.as_str()));
+        for file in others.filter(|file| file.ends_with(".sql")) {
+            self.warning(file, None, "unused_file", message);
         }
     }
 
     fn times(&mut self, journal: &str, scan: &FolderScan, now: i64) {
+        let is_in_journal = scan.layout == Layout::Drizzle0;
         let mut latest: Option<(i64, &str)> = None;
         for Migration { name, file, when, .. } in &scan.migrations {
             let Some(when) = *when else { continue };
-            let is_in_journal = scan.layout == Layout::Drizzle0;
             if when > now.saturating_add(CLOCK_SKEW) {
-                let (migration, layout) = (name.clone(), scan.layout);
-                let lint = Lint::FutureTime { migration, when, layout };
                 if is_in_journal {
-                    self.add(JOURNAL, position_of_tag(journal, name), &lint);
+                    let message = format!(
+                        "the `when` of {name} ({when}) is in the future: until then, drizzle-orm \
+                         0.x skips every migration that is generated after it; lower it unless \
+                         {name} is applied already"
+                    );
+                    self.warning(JOURNAL, position_of_tag(journal, name), "future_time", message);
                 } else {
-                    self.add(file, None, &lint);
+                    self.warning(
+                        file,
+                        None,
+                        "future_time",
+                        "the time in the folder's name is in the future: migrations that are \
+                         generated before then sort before it; rename the folder unless it is \
+                         applied already",
+                    );
                 }
                 continue;
             }
             match latest {
                 Some((time, latest)) if time >= when => {
                     if is_in_journal {
-                        let (tag, latest) = (name.clone(), latest.to_owned());
-                        let lint = Lint::NotLater { tag, when, latest };
-                        self.add(JOURNAL, position_of_tag(journal, name), &lint);
+                        let message = format!(
+                            "the `when` of {name} ({when}) is not later than that of {latest}: \
+                             where {latest} is applied, drizzle-orm 0.x skips {name}, and \
+                             premigrate does not; raise it unless {name} is applied already"
+                        );
+                        self.warning(JOURNAL, position_of_tag(journal, name), "not_later", message);
                     }
                 }
                 _ => latest = Some((when, name)),
@@ -169,24 +208,42 @@ impl Findings {
     fn contents(&mut self, migrations: &[Migration]) {
         let mut by_hash: HashMap<&Hash, &str> = HashMap::new();
         for migration in migrations {
+            let file = migration.file.as_str();
             let text = text(migration);
             let text = text.trim_start_matches(BOM).trim();
-            let lint = if text.is_empty() {
-                Lint::EmptyFile
-            } else if text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim() {
-                Lint::EmptyTemplate
-            } else {
-                let first = *by_hash.entry(&migration.hash).or_insert(&migration.file);
-                if first == migration.file {
-                    continue;
-                }
-                Lint::SameContent(first.to_owned())
-            };
-            self.add(&migration.file, None, &lint);
+            if text.is_empty() {
+                self.warning(
+                    file,
+                    None,
+                    "empty_file",
+                    "the file is empty; write its SQL before it is applied, because an applied \
+                     migration is not run again",
+                );
+                continue;
+            }
+            if text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim() {
+                self.warning(
+                    file,
+                    None,
+                    "empty_template",
+                    "the file is a template without SQL; write its SQL before it is applied, \
+                     because an applied migration is not run again",
+                );
+                continue;
+            }
+            let first = *by_hash.entry(&migration.hash).or_insert(file);
+            if first != file {
+                let message = format!(
+                    "the file has the same content as {first}, and so the same hash; remove it if \
+                     it is an accidental copy"
+                );
+                self.warning(file, None, "same_content", message);
+            }
         }
     }
 
     fn line_endings(&mut self, migrations: &[Migration]) {
+        const GIT_ATTRIBUTES: &str = "add `*.sql text eol=lf` to .gitattributes";
         let mut crlf = Vec::new();
         for migration in migrations {
             let content = migration.content();
@@ -194,134 +251,31 @@ impl Findings {
             match content.windows(2).filter(|pair| pair == b"\r\n").count() {
                 0 => {}
                 all if all == lines => crlf.push(&migration.file),
-                _ => self.add(&migration.file, None, &Lint::MixedLineEndings),
+                _ => {
+                    let message = format!(
+                        "the file has both CRLF and LF line endings, so its hash depends on the \
+                         checkout; save it with LF unless it is applied already, and \
+                         {GIT_ATTRIBUTES}"
+                    );
+                    self.warning(&migration.file, None, "mixed_line_endings", message);
+                }
             }
         }
         // A checkout converts all files at once: that is one finding.
         if let Some((first, others)) = crlf.split_first() {
-            self.add(first, None, &Lint::Crlf { other_files: others.len() });
-        }
-    }
-
-    fn sql(&mut self, migration: &Migration, table: &Table) {
-        let file = migration.file.as_str();
-        if let Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) =
-            migration.sql()
-        {
-            let before = migration.content().get(..offset).unwrap_or_default();
-            let before = String::from_utf8_lossy(before);
-            let position = LineColumn::at(&before, before.len());
-            self.add(file, Some(position), &Lint::NotRunnable(reason));
-        }
-        let text = text(migration);
-        if text.starts_with(BOM) {
-            self.add(file, None, &Lint::Bom);
-        }
-        let script = Script::parse(&text);
-        let position = |offset: usize| Some(LineColumn::at(&text, offset));
-        let steps = Steps::split(&script);
-        for (position, reason) in prepared::reasons(&text, &script, &steps) {
-            self.add(file, Some(position), &Lint::NotRunnable(reason));
-        }
-        if let Some((reason, index)) = steps.split {
-            let first = index.and_then(|index| script.statements().get(index));
-            let position = first.and_then(|first| position(first.start));
-            self.add(file, position, &Lint::Split { steps: steps.all().len(), reason });
-        }
-        if let Some((token, offset)) = script.unterminated() {
-            self.add(file, position(offset), &Lint::Unterminated(token));
-        }
-        self.markers(file, &script, position);
-        self.settings(file, &script, position);
-        self.enum_values(file, &script, &steps, position);
-        for (index, statement) in script.statements().iter().enumerate() {
-            if statement.kind == Kind::SetTransaction
-                && steps.rejects_set_transaction(&script, index)
-            {
-                let lint = Lint::SetTransaction(statement.first_line());
-                self.add(file, position(statement.start), &lint);
-            }
-            for change in statement.changes() {
-                if let Some(object) = history_object(&change, table) {
-                    let lint = Lint::ChangesHistory { touch: change.touch, object };
-                    self.add(file, position(statement.start), &lint);
-                }
-            }
-        }
-    }
-
-    fn markers(&mut self, file: &str, script: &Script, position: impl Fn(usize) -> Position) {
-        let mut inside = Vec::new();
-        // After a quote that is never closed, everything is inside it.
-        let end = script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
-        let markers = script.ignored_markers().iter();
-        for &(offset, marker) in markers.filter(|(offset, _)| *offset < end) {
-            match marker {
-                IgnoredMarker::AlmostMarker => {
-                    self.add(file, position(offset), &Lint::AlmostMarker);
-                }
-                IgnoredMarker::Inside(token) => inside.push((offset, token)),
-            }
-        }
-        if let Some((&(offset, inside), more)) = inside.split_first() {
-            self.add(file, position(offset), &Lint::MarkerInside { inside, more: more.len() });
-        }
-    }
-
-    fn settings(&mut self, file: &str, script: &Script, position: impl Fn(usize) -> Position) {
-        let mut leftover: Vec<(String, usize)> = Vec::new();
-        let statements = script.statements().iter();
-        for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
-            let Some(set) = statement.set_statement() else { continue };
-            if !set.resets {
-                if !leftover.iter().any(|(name, _)| *name == set.name) {
-                    leftover.push((set.name, statement.start));
-                }
-            } else if set.name == "all" {
-                // RESET ALL resets neither of these.
-                leftover.retain(|(name, _)| matches!(name.as_str(), "role" | "authorization"));
-            } else {
-                leftover.retain(|(name, _)| *name != set.name);
-            }
-        }
-        if let Some(&(_, offset)) = leftover.first() {
-            let names = leftover.into_iter().map(|(name, _)| name).collect();
-            self.add(file, position(offset), &Lint::LeftoverSettings(names));
-        }
-    }
-
-    /// Statements that name a value after the same transaction has added it to an enum. PostgreSQL
-    /// 17 and later accept that if the transaction has also created the enum; others never do.
-    fn enum_values(
-        &mut self,
-        file: &str,
-        script: &Script,
-        steps: &Steps,
-        position: impl Fn(usize) -> Position,
-    ) {
-        for step in steps.all() {
-            let mut added: Vec<(usize, &str)> = Vec::new();
-            let statements = script.statements().get(step.statements.clone());
-            for statement in statements.unwrap_or_default() {
-                if statement.kind == Kind::AddEnumValue {
-                    added.extend(statement.enum_value().map(|literal| (statement.start, literal)));
-                    continue;
-                }
-                added.retain(|&(offset, literal)| {
-                    let is_used = statement.text.contains(literal);
-                    if is_used && let Some(added_in) = position(offset) {
-                        let literal = literal.to_owned();
-                        let lint = Lint::NewEnumValue { literal, added_in_line: added_in.line };
-                        self.add(file, position(statement.start), &lint);
-                    }
-                    !is_used
-                });
-            }
+            let others = match others.len() {
+                0 => String::new(),
+                1 => " (so does 1 other file)".to_owned(),
+                count => format!(" (so do {count} other files)"),
+            };
+            let message = format!(
+                "the file has CRLF line endings{others}, so its hash depends on the checkout; \
+                 {GIT_ATTRIBUTES}"
+            );
+            self.warning(first, None, "crlf", message);
         }
     }
 }
-
-const BOM: char = '\u{feff}';
 
 /// The file as text, also if it is not valid UTF-8, so that the rest of it is checked.
 fn text(migration: &Migration) -> Cow<'_, str> {
@@ -331,18 +285,6 @@ fn text(migration: &Migration) -> Cow<'_, str> {
 fn position_of_tag(journal: &str, tag: &str) -> Position {
     let tag = serde_json::to_string(tag).ok()?;
     Some(LineColumn::at(journal, journal.find(&tag)?))
-}
-
-/// The history's table or schema, if that is what the statement changes. An unqualified name counts
-/// only if the history is in `public`: elsewhere it is more likely another table's.
-fn history_object(change: &sql::Change, table: &Table) -> Option<String> {
-    let (schema, name) = (table.schema(), table.name());
-    let is = |parts: &[&str]| change.name.iter().rev().zip(parts).all(|(a, b)| a == b);
-    if change.schema {
-        return is(&[schema]).then(|| format!("the schema {schema}"));
-    }
-    let is_qualified = change.name.len() > 1 || schema == "public";
-    (is_qualified && is(&[name, schema])).then(|| format!("the table {table}"))
 }
 
 #[cfg(test)]

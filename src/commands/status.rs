@@ -28,11 +28,17 @@ pub struct Status {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MigrationLine {
-    /// Its name.
     pub migration: String,
     #[serde(flatten)]
     pub state: MigrationState,
-    /// When it was applied, in ISO 8601; null if it was not, or if the table does not have the time.
+    #[serde(flatten)]
+    pub time: AppliedTime,
+}
+
+/// When a migration was applied; null if it was not, or if the table does not have the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AppliedTime {
+    /// In ISO 8601.
     pub applied_at: Option<String>,
     /// How long ago that was, by the server's clock.
     pub seconds_ago: Option<u64>,
@@ -66,7 +72,7 @@ impl MigrationState {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RowLine {
-    /// The row's `id`.
+    /// Its `id`.
     pub row: i64,
     /// Null where the table has no such column.
     pub name: Option<String>,
@@ -149,12 +155,6 @@ pub fn load(
     Ok(status(set, &history, &matches, &pending, &progress, &times))
 }
 
-/// When a row was written.
-struct AppliedTime {
-    at: Option<String>,
-    seconds_ago: Option<u64>,
-}
-
 /// The times by the `id` of their rows. Without them the status is still worth showing.
 fn applied_times(
     session: &Session,
@@ -169,9 +169,10 @@ fn applied_times(
     };
     let rows = answer.iter().flat_map(|result| &result.rows);
     let times = rows.filter_map(|row| {
-        let [id, at, age] = row.as_slice() else { return None };
+        let [id, applied_at, age] = row.as_slice() else { return None };
+        let applied_at = applied_at.clone();
         let seconds_ago = age.as_ref().and_then(|age| age.parse().ok());
-        Some((id.as_ref()?.parse().ok()?, AppliedTime { at: at.clone(), seconds_ago }))
+        Some((id.as_ref()?.parse().ok()?, AppliedTime { applied_at, seconds_ago }))
     });
     Ok(times.collect())
 }
@@ -184,7 +185,7 @@ fn status(
     progress: &Progress,
     times: &HashMap<i64, AppliedTime>,
 ) -> Status {
-    let time_of = |row: usize| times.get(&history.rows.get(row)?.id);
+    let time_of = |row: usize| times.get(&history.rows.get(row)?.id).cloned();
     let migrations = set.migrations().iter().zip(&matches.migrations).enumerate();
     let migrations = migrations.map(|(index, (migration, status))| {
         let out_of_order =
@@ -202,12 +203,7 @@ fn status(
                 (state, None)
             }
         };
-        MigrationLine {
-            migration: migration.name.clone(),
-            state,
-            applied_at: time.and_then(|time| time.at.clone()),
-            seconds_ago: time.and_then(|time| time.seconds_ago),
-        }
+        MigrationLine { migration: migration.name.clone(), state, time: time.unwrap_or_default() }
     });
     let rows = history.rows.iter().zip(&matches.rows);
     let rows = rows.filter_map(|(row, status)| row_line(row, status));

@@ -36,8 +36,28 @@ pub enum LayoutProblem {
     UnsortableName(String),
 }
 
+impl LayoutProblem {
+    /// Its name in JSON, which is also that of the rule of `check`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            LayoutProblem::Unrecognized => "no_migrations",
+            LayoutProblem::TwoLayouts => "two_layouts",
+            LayoutProblem::Journal(_) => "invalid_journal",
+            LayoutProblem::Tag(_) => "invalid_tag",
+            LayoutProblem::When(_) => "invalid_when",
+            LayoutProblem::MissingFile { .. } => "missing_file",
+            LayoutProblem::DuplicateName(_) => "duplicate_name",
+            LayoutProblem::FolderName(_) => "invalid_folder_name",
+            LayoutProblem::UnsortableName(_) => "unsortable_name",
+        }
+    }
+}
+
+/// The alternate form, `{:#}`, calls the file it begins with "the file": for use after its name.
 impl fmt::Display for LayoutProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_named = f.alternate();
+        let name_of = |file| if is_named { "the file" } else { file };
         match self {
             LayoutProblem::Unrecognized => write!(
                 f,
@@ -50,21 +70,24 @@ impl fmt::Display for LayoutProblem {
                  run `drizzle-kit up` to completion, or remove the one that is not in use"
             ),
             LayoutProblem::Journal(problem) => {
-                write!(f, "{JOURNAL} {problem}; restore it from version control")
+                write!(f, "{} {problem}; restore it from version control", name_of(JOURNAL))
             }
             LayoutProblem::Tag(tag) => write!(
                 f,
-                "{JOURNAL} contains the tag {tag:?}, which is not a file inside the folder; correct it"
+                "{} contains the tag {tag:?}, which is not a file inside the folder; correct it",
+                name_of(JOURNAL)
             ),
             LayoutProblem::When(tag) => write!(
                 f,
-                "{JOURNAL} does not give the `when` of {tag} as a whole number of milliseconds; \
-                 restore it from version control"
+                "{} does not give the `when` of {tag} as a whole number of milliseconds; restore it \
+                 from version control",
+                name_of(JOURNAL)
             ),
             LayoutProblem::MissingFile { tag, file } => write!(
                 f,
-                "{file} is missing, but {JOURNAL} lists {tag}; restore the file (was it copied into \
-                 the image?)"
+                "{} is missing, but {JOURNAL} lists {tag}; restore the file (was it copied into the \
+                 image?)",
+                name_of(file)
             ),
             LayoutProblem::DuplicateName(name) => {
                 write!(f, "two migrations are named {name}; rename or remove one of them")

@@ -44,6 +44,21 @@ pub enum Reason {
     ChangesLexing(&'static str),
 }
 
+impl Reason {
+    /// Its name in JSON, which is also that of the rule of `check`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::NotUtf8 { .. } => "not_utf8",
+            Reason::HasNul { .. } => "has_nul",
+            Reason::RollsBack(_) => "rolls_back",
+            Reason::NeedsSession(_) => "needs_session",
+            Reason::CopyData => "copy_data",
+            Reason::PsqlCommand(_) => "psql_command",
+            Reason::ChangesLexing(_) => "changes_lexing",
+        }
+    }
+}
+
 /// Read after the file's name.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

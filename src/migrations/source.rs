@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use rust_embed::RustEmbed;
+use serde::Serialize;
 
 /// Path inside the migrations folder, with `/`, to the file's content.
 pub type Files = BTreeMap<String, Cow<'static, [u8]>>;
@@ -49,14 +50,30 @@ impl fmt::Display for Origin {
 }
 
 /// Why files cannot be loaded.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(tag = "error", rename_all = "snake_case")]
 pub enum Unreadable {
-    /// The executable was built without migrations.
+    /// The executable was built without migrations, and no folder was named.
     NothingEmbedded,
+    /// The migrations folder, or a file in it, cannot be read.
+    #[serde(rename = "unreadable")]
     Path {
-        path: PathBuf,
+        path: String,
+        #[serde(skip)]
         error: io::Error,
     },
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::NothingEmbedded => f.write_str(
+                "this executable has no migrations embedded; name a folder with --dir, or build it \
+                 with PREMIGRATE_MIGRATIONS",
+            ),
+            Unreadable::Path { path, error } => write!(f, "could not read {path}: {error}"),
+        }
+    }
 }
 
 pub fn load(origin: &Origin) -> Result<MigrationFolder, Unreadable> {
@@ -86,7 +103,8 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
 const MAX_DEPTH: usize = 8;
 
 fn walk(dir: &Path, prefix: &str, folder: &mut MigrationFolder) -> Result<(), Unreadable> {
-    let unreadable = |path: &Path, error| Unreadable::Path { path: path.to_owned(), error };
+    let unreadable =
+        |path: &Path, error| Unreadable::Path { path: path.display().to_string(), error };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(_) if may_be_unreadable(prefix.trim_end_matches('/')) => return Ok(()),

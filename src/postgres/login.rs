@@ -31,8 +31,7 @@ impl Session {
     pub fn open(target: &Target, deadline: Deadline<'_>) -> Result<Session, Vec<Attempt>> {
         let mut attempts = Vec::new();
         for (hosts_left, host) in (1..=target.hosts.len()).rev().zip(&target.hosts) {
-            let lookup_deadline =
-                split_deadline(deadline, hosts_left).at_latest_in(timeout(target));
+            let lookup_deadline = split_deadline(deadline, hosts_left).at_most(timeout(target));
             let addresses = match lookup(host, lookup_deadline) {
                 Ok(addresses) => addresses,
                 Err(cause) => {
@@ -62,7 +61,7 @@ fn timeout(target: &Target) -> Duration {
 fn split_deadline(deadline: Deadline<'_>, addresses: usize) -> Deadline<'_> {
     let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
     match deadline.remaining().and_then(|left| left.checked_div(addresses)) {
-        Some(share) => deadline.at_latest_in(share),
+        Some(share) => deadline.at_most(share),
         None => deadline,
     }
 }
@@ -138,7 +137,7 @@ impl<'a> Login<'a> {
     /// Logs in as the first of `left` addresses, and checks `target_session_attrs`.
     fn open(&self, deadline: Deadline<'_>, left: usize) -> Result<Session, Vec<Attempt>> {
         let runtime = new_runtime().map_err(|cause| vec![self.failed(None, cause)])?;
-        let login_deadline = split_deadline(deadline, left).at_latest_in(timeout(self.target));
+        let login_deadline = split_deadline(deadline, left).at_most(timeout(self.target));
         let (client, connection, tls) = match blocking(&runtime, login_deadline, self.run()) {
             Ok(result) => result?,
             Err(interrupted) => {
@@ -157,7 +156,7 @@ impl<'a> Login<'a> {
         };
         let stop = deadline.stop.clone();
         let session = Session::start(runtime, client, connection, cancel_handle, stop);
-        let deadline = deadline.at_latest_in(timeout(self.target));
+        let deadline = deadline.at_most(timeout(self.target));
         match check_session_attrs(&session, self.target.target_session_attrs, deadline) {
             Ok(()) => Ok(session),
             Err(cause) => Err(vec![self.failed(None, cause)]),

@@ -217,7 +217,7 @@ impl Session {
         let responses = RefCell::new(Vec::new());
         let mut sent = pin!(send_messages(&self.client, messages, one_by_one, &responses));
         let end = loop {
-            match self.connection.run(deadline.at_latest_in(WATCH_INTERVAL), sent.as_mut()) {
+            match self.connection.run(deadline.at_most(WATCH_INTERVAL), sent.as_mut()) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
                 // Checked anew, since a signal may have come after that wait.
                 Err(_) => match deadline.check() {
@@ -243,8 +243,8 @@ impl Session {
     fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
         let limit = self.connection.cleanup_deadline(CANCEL_TIMEOUT);
         while limit.check().is_ok() {
-            self.cancel(limit.at_latest_in(CANCEL_TIMEOUT / 2));
-            if self.connection.run(limit.at_latest_in(CANCEL_INTERVAL), sent.as_mut()).is_ok() {
+            self.cancel(limit.at_most(CANCEL_TIMEOUT / 2));
+            if self.connection.run(limit.at_most(CANCEL_INTERVAL), sent.as_mut()).is_ok() {
                 return;
             }
         }

@@ -59,7 +59,7 @@ pub fn connect<T>(
     let mut reported = Vec::new();
     loop {
         let attempts = match Session::open(target, deadline) {
-            Ok(session) => match query(&session, slot.at_latest_in(QUERY_TIMEOUT)) {
+            Ok(session) => match query(&session, slot.at_most(QUERY_TIMEOUT)) {
                 Ok(answer) => return Ok((session, answer)),
                 Err(cause) => vec![Attempt::at_query(cause)],
             },

@@ -11,8 +11,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use nix::sys::signal::SigSet;
 use nix::unistd::execvpe;
 
-pub use self::diagnose::ExecHint;
-
 /// The app: what follows `--` on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
@@ -33,7 +31,17 @@ pub fn is_private_variable(name: &OsStr) -> bool {
 pub struct ExecError {
     pub error: io::Error,
     /// What the system's error leaves open.
-    pub hint: Option<ExecHint>,
+    pub hint: Option<String>,
+}
+
+impl ExecError {
+    /// As in shells and Docker: 127 if the app does not exist, else 126.
+    pub fn exit_code(&self) -> u8 {
+        match self.error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 127,
+            _ => 126,
+        }
+    }
 }
 
 /// Becomes the app. Returns only if that fails.
@@ -60,14 +68,6 @@ fn replace_process(app: &App) -> io::Result<Infallible> {
     };
     let environment: Vec<_> = variables.map(entry).collect::<Result<_, _>>()?;
     Ok(execvpe(&program, &args, &environment)?)
-}
-
-/// The exit code for an app that cannot be executed, as in shells and Docker: 127 if it does not exist, else 126.
-pub fn exit_code(error: &io::Error) -> u8 {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 127,
-        _ => 126,
-    }
 }
 
 #[cfg(test)]

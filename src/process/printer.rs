@@ -95,7 +95,7 @@ fn wait_writable(stream: BorrowedFd<'_>, mut deadline: Deadline<'_>) -> bool {
         }
         if !signal_seen && deadline.stop.raised().is_some() {
             signal_seen = true;
-            deadline = deadline.at_latest_in(READER_WAIT_AFTER_SIGNAL);
+            deadline = deadline.at_most(READER_WAIT_AFTER_SIGNAL);
         }
         if deadline.check().is_err() {
             return false;

@@ -130,7 +130,7 @@ impl<'a> Deadline<'a> {
     }
 
     /// The earlier of this deadline and `time` from now.
-    pub fn at_latest_in(self, time: Duration) -> Deadline<'a> {
+    pub fn at_most(self, time: Duration) -> Deadline<'a> {
         let until = earlier(self.until, Instant::now().checked_add(time));
         Deadline { until, ..self }
     }
@@ -188,6 +188,6 @@ mod tests {
         std::thread::sleep(POLL_INTERVAL);
         let later = Deadline::ignoring_signals(GRACE, &stop);
         assert!(later.remaining().unwrap() <= GRACE - POLL_INTERVAL, "{:?}", later.remaining());
-        assert_eq!(later.at_latest_in(Duration::ZERO).check(), Err(Interrupted::TimeOut));
+        assert_eq!(later.at_most(Duration::ZERO).check(), Err(Interrupted::TimeOut));
     }
 }

@@ -6,9 +6,10 @@ mod dry_run;
 mod list;
 mod status;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::Serialize;
+use serde_json::json;
 
 pub use self::check::check_of;
 pub use self::dry_run::dry_run_of;
@@ -18,18 +19,12 @@ pub use self::status::status_of;
 use super::{clean, json_line};
 use crate::cli::config::Format;
 
-/// A file that `new` made.
-#[derive(Serialize)]
-struct CreatedFile {
-    /// Its path.
-    created: String,
-}
-
-pub fn created(paths: &[PathBuf], format: Format) -> String {
-    let files = paths.iter().map(|path| CreatedFile { created: path.display().to_string() });
+/// The file that `new` made.
+pub fn created(path: &Path, format: Format) -> String {
+    let path = path.display().to_string();
     match format {
-        Format::Text => files.map(|file| format!("{}\n", clean(&file.created))).collect(),
-        Format::Json => files.map(|file| json_line(&file)).collect(),
+        Format::Text => format!("{}\n", clean(&path)),
+        Format::Json => json_line(&json!({"created": path})),
     }
 }
 

@@ -3,16 +3,14 @@
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
-use crate::apply::event::{Blocker, Holder, InProgress, StepNumber};
-use crate::apply::failure::{Broken, Failure, line_and_column};
-use crate::cli::args::shell_word;
-use crate::commands::check::Lint;
+use crate::apply::event::{Blocker, InProgress, StepNumber};
+use crate::apply::failure::{Broken, Failure};
 use crate::error::Error;
-use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
@@ -21,11 +19,11 @@ use crate::postgres::session::Attempt;
 use crate::postgres::wait;
 use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
-use crate::sql::{LineColumn, redact};
+use crate::sql::redact;
 
 use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
-use super::{failure, hints, indented, plural, subject};
+use super::{failure, hints, indented, is_or_are, list, mismatch, place_text, plural, subject};
 
 /// An error as JSON.
 #[derive(Serialize)]
@@ -98,10 +96,6 @@ fn run_summary(run: &RunFailure) -> Vec<String> {
     sentences
 }
 
-fn is_or_are(count: usize) -> &'static str {
-    if count == 1 { "is" } else { "are" }
-}
-
 /// The steps of an unfinished migration that are done.
 fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
     let InProgress { migration, step: StepNumber { step, of }, .. } = in_progress;
@@ -121,12 +115,7 @@ pub fn text(error: &Error) -> String {
         // It may quote an argument that has a password in it.
         Error::Usage(usage) => format!("{} (see --help)", redact::passwords(&usage.to_string())),
         Error::Config(problem) => problem.to_string(),
-        Error::NothingEmbedded => "this executable has no migrations embedded; name a folder with \
-             --dir, or build it with PREMIGRATE_MIGRATIONS"
-            .to_owned(),
-        Error::Unreadable { path, error } => {
-            format!("could not read {}: {error}", path.display())
-        }
+        Error::Unreadable(error) => error.to_string(),
         Error::InvalidSet { origin, problems } => {
             let title = format!("the migrations in {origin} are invalid:");
             list(&title, problems.iter().map(ToString::to_string))
@@ -149,7 +138,7 @@ fn apply_error_text(run: &RunFailure) -> String {
             &format!("some pending migrations cannot be run; {nothing_ran}:"),
             migrations.iter().map(not_runnable_text),
         ),
-        ApplyError::HistoryMismatch(mismatch) => mismatch_text(mismatch, nothing_ran),
+        ApplyError::HistoryMismatch(mismatch) => mismatch::text(mismatch, nothing_ran),
         ApplyError::NotHistoryTable { table, problem } => format!(
             "the table {table} is not a history table of Drizzle: it {problem}; {nothing_ran}. \
              Name the right table with --schema and --table"
@@ -202,7 +191,10 @@ fn apply_error_text(run: &RunFailure) -> String {
             error.message,
             statements.join("\n    ")
         ),
-        ApplyError::LockedOut { holder } => locked_out_text(holder.as_ref()),
+        ApplyError::LockedOut { holder } => format!(
+            "another runner is still at work ({}); try again later",
+            holder_text(holder.as_ref())
+        ),
         ApplyError::HistoryKeepsChanging(table) => format!(
             "the history table {table} kept changing while migrations ran; is another tool writing \
              to it?"
@@ -276,10 +268,6 @@ fn connection_lost_text(broken: &Broken) -> String {
     )
 }
 
-fn locked_out_text(holder: Option<&Holder>) -> String {
-    format!("another runner is still at work ({}); try again later", holder_text(holder))
-}
-
 /// What a signal that interrupted nothing has kept from being started.
 fn not_started(run: &RunFailure) -> Option<String> {
     match (&run.uncertain, &run.in_progress) {
@@ -317,20 +305,14 @@ fn interrupted_text(signal: Signal, rolled_back: &RolledBack) -> String {
     }
 }
 
-/// A file, with the line and column in it.
-fn place_text(file: &str, position: Option<LineColumn>) -> String {
-    match position {
-        Some(position) => format!("{file}:{position}"),
-        None => file.to_owned(),
-    }
-}
-
 fn changed_step_text(changed: &ChangedStep) -> String {
-    let done = match changed.done {
-        1 => "1 step is done".to_owned(),
-        done => format!("{done} steps are done"),
-    };
-    format!("{}, step {} ({done})", place_text(&changed.file, changed.position), changed.step)
+    format!(
+        "{}, step {} ({} {} done)",
+        place_text(&changed.file, changed.position),
+        changed.step,
+        plural(changed.done, "step"),
+        is_or_are(changed.done)
+    )
 }
 
 fn abandoned_text(abandoned: &AbandonedProgress) -> String {
@@ -353,140 +335,22 @@ fn unknown_outcome_text(unknown: &UnknownOutcome, nothing_ran: &str) -> String {
     )
 }
 
-fn list(title: &str, items: impl Iterator<Item = String>) -> String {
-    let mut text = format!("{title}\n");
-    for item in items {
-        let _ = write!(text, "\n  - {item}");
-    }
-    text
-}
-
 fn not_runnable_text(migration: &NotRunnable) -> String {
     format!("{} {}", place_text(&migration.file, migration.position), migration.reason)
 }
 
-fn mismatch_text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
-    match mismatch {
-        HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran),
-        HistoryMismatch::Ambiguous { rows, migrations } => format!(
-            "ambiguous history: {} could belong to {}; {nothing_ran}. Restore the applied files; \
-             give new migrations a unique timestamp and content",
-            rows.join(", "),
-            migrations.join(" or ")
-        ),
-        HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
-            "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
-             database, --dir and --table are right. If the migrations were squashed, run \
-             `premigrate baseline` to record them as applied. To run them all, set --apply-older",
-            plural(*row_count, "row"),
-            plural(*migration_count, "migration")
-        ),
-        HistoryMismatch::OlderThanHistory { migrations, first_applied } => format!(
-            "{} {} older than {first_applied}, the first migration in the history; {nothing_ran}. Run \
-             `{}` to record {} as applied, or set --apply-older to run {}",
-            migrations.join(", "),
-            is_or_are(migrations.len()),
-            baseline_command(migrations),
-            it_or_them(migrations.len()),
-            it_or_them(migrations.len())
-        ),
-        HistoryMismatch::PossiblyApplied { migrations, rows } => format!(
-            "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
-             `premigrate accept NAME` for a migration that was applied; its old row can then be \
-             deleted. To run everything that is pending, set --apply-older",
-            migrations.join(" or "),
-            rows.join(" or "),
-        ),
-        HistoryMismatch::NotUpgradable { rows } => format!(
-            "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
-             migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
-             Restore the migrations of these rows. If they were squashed or replaced, delete the \
-             rows, and record what replaces them with `premigrate baseline`",
-            rows.join(", ")
-        ),
-        HistoryMismatch::Strict { migrations, rows } => {
-            let mut reasons = Vec::new();
-            if !migrations.is_empty() {
-                reasons.push(format!("{} out of order", migrations.join(", ")));
-            }
-            if !rows.is_empty() {
-                reasons.push(format!("{} not in this set", rows.join(", ")));
-            }
-            format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
-        }
-    }
-}
-
-fn it_or_them(count: usize) -> &'static str {
-    if count == 1 { "it" } else { "them" }
-}
-
-fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
-    let mut text = list(
-        &format!("migrations were edited after they were applied; {nothing_ran}:"),
-        migrations.iter().map(|edited| {
-            format!(
-                "{}\n      applied  {}\n      now      {}",
-                edited.file, edited.recorded_hash, edited.current_hash
-            )
-        }),
-    );
-    let names: Vec<_> = migrations.iter().map(|edited| edited.migration.as_str()).collect();
-    let _ = write!(
-        text,
-        "\n\n  Restore the files, and make the change in a new migration. If the database already \
-         matches\n  the edited files, run `{}`",
-        accept_command(&names)
-    );
-    // In the variable, a comma ends a name, and blanks around a name do not count.
-    if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
-        let _ = write!(text, ", or set {}", accept_variable(&names));
-    }
-    text
-}
-
-fn accept_command(names: &[&str]) -> String {
-    let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
-    format!("premigrate accept {}", words.join(" "))
-}
-
-fn accept_variable(names: &[&str]) -> String {
-    format!("PREMIGRATE_ACCEPT={}", names.join(","))
-}
-
-fn baseline_command(pending: &[String]) -> String {
-    let last = pending.last().map(String::as_str).unwrap_or_default();
-    format!("premigrate baseline --through {}", shell_word(last))
-}
-
 impl Serialize for NotRunnable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields<'a> {
-            file: &'a str,
-            #[serde(flatten, serialize_with = "line_and_column")]
-            position: Option<LineColumn>,
-            reason: &'static str,
-            message: String,
-        }
-        Fields {
-            file: &self.file,
-            position: self.position,
-            reason: Lint::NotRunnable(self.reason.clone()).rule(),
-            message: self.reason.to_string(),
-        }
-        .serialize(serializer)
+        let NotRunnable { file, position, reason } = self;
+        let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
+        let (code, message) = (reason.code(), reason.to_string());
+        json!({"file": file, "line": line, "column": column, "reason": code, "message": message})
+            .serialize(serializer)
     }
 }
 
 impl Serialize for LayoutProblem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields {
-            reason: &'static str,
-            message: String,
-        }
-        let (reason, message) = (Lint::LayoutProblem(self.clone()).rule(), self.to_string());
-        Fields { reason, message }.serialize(serializer)
+        json!({"reason": self.code(), "message": self.to_string()}).serialize(serializer)
     }
 }

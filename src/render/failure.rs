@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::apply::event::StepNumber;
 use crate::apply::failure::{Advice, Excerpt, Failure, Phase};
@@ -158,12 +159,7 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
 impl Serialize for Advice {
     /// A code for programs, and the sentence, which is kept here.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields {
-            code: &'static str,
-            message: String,
-        }
         let words: Vec<_> = advice_text(*self).split_whitespace().collect();
-        Fields { code: self.code(), message: words.join(" ") }.serialize(serializer)
+        json!({"code": self.code(), "message": words.join(" ")}).serialize(serializer)
     }
 }

@@ -3,7 +3,6 @@
 mod documented;
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,8 +14,8 @@ use crate::apply::event::{
     Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
 };
 use crate::apply::failure::{Advice, Broken, Excerpt, Failure, Phase};
-use crate::cli::args::UsageError;
-use crate::cli::config::{ConfigError, Format};
+use crate::cli::config::Format;
+use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
@@ -24,7 +23,7 @@ use crate::history::table::Table;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
-use crate::migrations::source::Origin;
+use crate::migrations::source::{Origin, Unreadable};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 use crate::process::exec::ExecError;
@@ -256,11 +255,12 @@ fn apply_errors() -> Vec<ApplyError> {
 fn errors() -> Vec<Error> {
     let reason = ExecError { error: io::ErrorKind::NotFound.into(), hint: None };
     let problems = vec![LayoutProblem::Unrecognized];
+    let error = io::ErrorKind::NotFound.into();
     let mut errors = vec![
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),
-        Error::NothingEmbedded,
-        Error::Unreadable { path: PathBuf::from("/m"), error: io::ErrorKind::NotFound.into() },
+        Error::Unreadable(Unreadable::NothingEmbedded),
+        Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
         Error::InvalidSet { origin: Origin::Executable, problems },
         Error::New(NewError::Empty),
         Error::Signals(io::ErrorKind::NotFound.into()),

@@ -15,11 +15,14 @@ use std::process::Command;
 
 use premigrate::apply::error::ApplyError;
 use premigrate::apply::failure::Broken;
-use premigrate::cli::args::{self, CommandName, HELP, OPTIONS, Parsed, UsageError};
-use premigrate::cli::config::{self, Config, Environment};
+use premigrate::cli::args::{self, CommandName, HELP, OPTIONS, Parsed};
+use premigrate::cli::config::Config;
+use premigrate::cli::environment::Environment;
+use premigrate::cli::error::{ConfigError, UsageError};
 use premigrate::error::Error;
 use premigrate::history::plan::HistoryMismatch;
 use premigrate::history::table::Table;
+use premigrate::migrations::source::Unreadable;
 use premigrate::postgres::server_error::ServerError;
 use premigrate::postgres::session::{Attempt, ConnectionError, QueryError};
 use premigrate::process::exec::ExecError;
@@ -416,7 +419,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     let readme = exit_codes("README.md");
     for (words, error) in [
         ("the command line is wrong", Error::Usage(UsageError::NoApp)),
-        ("the migrations are invalid", Error::NothingEmbedded),
+        ("the migrations are invalid", Unreadable::NothingEmbedded.into()),
         (
             "the history disagrees",
             ApplyError::HistoryMismatch(HistoryMismatch::NotUpgradable { rows: vec![] }).into(),
@@ -428,7 +431,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("try again", ApplyError::HistoryTimeout(table).into()),
         ("refused: password", unreachable(QueryError::Server(refusal.clone()))),
         ("permission", ApplyError::PermissionDenied { error: refusal, statements: vec![] }.into()),
-        ("the configuration is wrong", Error::Config(config::ConfigError::NoDatabase)),
+        ("the configuration is wrong", Error::Config(ConfigError::NoDatabase)),
         ("the app cannot be executed", app(io::ErrorKind::PermissionDenied)),
         ("is not there", app(io::ErrorKind::NotFound)),
     ] {
@@ -472,7 +475,10 @@ fn the_reference_and_the_help_have_the_same_options_and_defaults() {
     assert_eq!(help.len(), documented.len());
 
     let variables: Vec<_> = reference.iter().map(|row| plain(&row[1])).collect();
-    assert_eq!(variables, OPTIONS.iter().map(|option| option.variable()).collect::<Vec<_>>());
+    assert_eq!(
+        variables,
+        OPTIONS.iter().map(|option| args::variable(option.flag)).collect::<Vec<_>>()
+    );
 }
 
 #[test]

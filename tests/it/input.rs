@@ -9,7 +9,8 @@ use std::process::Command;
 
 use expect_test::expect;
 
-use premigrate::cli::config::{Config, Environment};
+use premigrate::cli::config::Config;
+use premigrate::cli::environment::Environment;
 use premigrate::cli::{args, dotenv};
 use premigrate::history::table::{History, Row, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
@@ -91,7 +92,7 @@ fn a_folder_that_has_lost_its_journal_is_not_plain() {
     refused(&folder, 65, &["meta/_journal.json is missing; restore it"]);
     let run = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65);
     assert!(
-        run.stdout.contains("meta/_journal.json: error: meta/_journal.json is missing"),
+        run.stdout.contains("meta/_journal.json: error: the file is missing"),
         "{}",
         run.stdout
     );

@@ -113,7 +113,7 @@ fn every_option_has_a_variable_that_is_read() {
     let skip = "PREMIGRATE_SKIP".to_owned();
     let all = premigrate::cli::args::OPTIONS
         .iter()
-        .map(premigrate::cli::args::Opt::variable)
+        .map(|opt| premigrate::cli::args::variable(opt.flag))
         .chain([skip]);
     assert_eq!(shown, all.collect());
 }

@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use super::*;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
+use crate::migrations::prepared;
 use crate::render;
 
 /// 2026-11-22T12:00:00Z
@@ -27,10 +28,9 @@ fn journal(entries: &[(&str, i64)]) -> String {
 
 /// Each finding as `file:line:column rule`, errors with a `!`.
 fn rules(report: &CheckReport) -> Vec<String> {
-    let rule = |Finding { severity, file, line, column, rule, .. }: &Finding| {
+    let rule = |Finding { severity, file, position, rule, .. }: &Finding| {
         let file = file.as_deref().unwrap_or_default();
-        let position = line.zip(*column);
-        let position = position.map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
+        let position = position.map_or(String::new(), |position| format!(":{position}"));
         let mark = if *severity == Severity::Error { "!" } else { "" };
         format!("{file}{position} {rule}{mark}")
     };
@@ -105,8 +105,8 @@ fn findings_are_sorted_by_file_in_the_order_of_the_set() {
 meta/_journal.json:3:17: warning: the `when` of 0000_a (4) is not later than that of 0001_b: where \
 0001_b is applied, drizzle-orm 0.x skips 0000_a, and premigrate does not; raise it unless 0000_a is \
 applied already
-gone.sql: error: gone.sql is missing, but meta/_journal.json lists gone; restore the file (was it copied \
-into the image?)
+gone.sql: error: the file is missing, but meta/_journal.json lists gone; restore the file (was it \
+copied into the image?)
 0001_b.sql:2:1: warning: this resembles `--> statement-breakpoint`, but neither premigrate nor Drizzle \
 splits here; write it exactly so or remove it, unless the file is applied already
 0001_b.sql:3:8: error: this quoted string is never closed; close it
@@ -421,8 +421,9 @@ fn every_message_is_one_sentence_with_a_fix() {
             let message = finding.message;
             assert!(!message.ends_with('.') && !message.contains("  "), "{message}");
             assert!(message.contains(';') || message.contains(','), "{message}");
-            assert!(finding.line != Some(0) && finding.column != Some(0));
-            assert_eq!(finding.line.is_some(), finding.column.is_some());
+            assert!(
+                finding.position.is_none_or(|position| position.line > 0 && position.column > 0)
+            );
         }
     }
 }

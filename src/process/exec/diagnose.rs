@@ -1,7 +1,6 @@
 //! Why the app could not be executed, where the system's error leaves that open: `No such file` also means that the
 //! file exists, and its interpreter does not.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -9,78 +8,36 @@ use std::path::{Path, PathBuf};
 
 use super::App;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExecHint {
-    NotInPath,
-    /// The interpreter that the script's first line names does not exist.
-    NoInterpreter(String),
-    /// The file exists, and what loads it does not.
-    NoLoader,
-    Folder,
-    /// The file's mode has no `x`.
-    NotExecutable,
-    /// Neither a program nor a script with an interpreter.
-    NoProgram,
-    /// A program for another architecture.
-    OtherMachine,
-}
-
-impl fmt::Display for ExecHint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExecHint::NotInPath => f.write_str("it is in no folder of PATH"),
-            ExecHint::NoInterpreter(name) => match name.strip_suffix('\r') {
-                Some("") => f.write_str(
-                    "its first line names only a carriage return; save the file with LF line \
-                     endings, not CRLF",
-                ),
-                Some(name) => write!(
-                    f,
-                    "its first line names {name} and a carriage return; save the file with LF \
-                     line endings, not CRLF"
-                ),
-                None => write!(f, "the script exists, but its interpreter does not: {name}"),
-            },
-            ExecHint::NoLoader => f.write_str(
-                "the file exists, but its interpreter or loader does not; link the program \
-                 statically, or use an image that has its libraries",
-            ),
-            ExecHint::Folder => f.write_str("it is a directory"),
-            ExecHint::NotExecutable => f.write_str("it is not executable; run `chmod +x` on it"),
-            ExecHint::NoProgram => f.write_str(
-                "it is neither a program nor a script whose first line names an interpreter, such \
-                 as #!/bin/sh",
-            ),
-            ExecHint::OtherMachine => f.write_str("it was built for another kind of machine"),
-        }
-    }
-}
-
 /// Looks at the app's file after `exec` failed with this error.
-pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<ExecHint> {
+pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<String> {
     const EXEC_FORMAT: i32 = nix::libc::ENOEXEC;
     const ELF: &[u8] = b"\x7fELF";
     let file = find(app);
-    match (error.kind(), error.raw_os_error()) {
+    let hint = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) => match file {
-            Some(file) => Some(missing_loader(&file)),
-            None => (!has_slash(app)).then_some(ExecHint::NotInPath),
+            Some(file) => return Some(missing_loader(&file)),
+            None if has_slash(app) => return None,
+            None => "it is in no folder of PATH",
         },
         (io::ErrorKind::PermissionDenied, _) => {
             let metadata = fs::metadata(file?).ok()?;
             let is_executable = metadata.permissions().mode() & 0o111 != 0;
             match (metadata.is_dir(), is_executable) {
-                (true, _) => Some(ExecHint::Folder),
-                (false, false) => Some(ExecHint::NotExecutable),
-                (false, true) => None,
+                (true, _) => "it is a directory",
+                (false, false) => "it is not executable; run `chmod +x` on it",
+                (false, true) => return None,
             }
         }
-        (_, Some(EXEC_FORMAT)) => Some(match head(&file?)?.starts_with(ELF) {
-            true => ExecHint::OtherMachine,
-            false => ExecHint::NoProgram,
-        }),
-        _ => None,
-    }
+        (_, Some(EXEC_FORMAT)) => match head(&file?)?.starts_with(ELF) {
+            true => "it was built for another kind of machine",
+            false => {
+                "it is neither a program nor a script whose first line names an interpreter, such as \
+                 #!/bin/sh"
+            }
+        },
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn has_slash(app: &App) -> bool {
@@ -98,10 +55,23 @@ fn find(app: &App) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-fn missing_loader(file: &Path) -> ExecHint {
-    match head(file).as_deref().and_then(interpreter) {
-        Some(name) if !Path::new(&name).exists() => ExecHint::NoInterpreter(name),
-        _ => ExecHint::NoLoader,
+/// Why the system does not find a file that exists.
+fn missing_loader(file: &Path) -> String {
+    let name = head(file).as_deref().and_then(interpreter);
+    match name.filter(|name| !Path::new(name).exists()) {
+        Some(name) => match name.strip_suffix('\r') {
+            Some("") => "its first line names only a carriage return; save the file with LF line \
+                 endings, not CRLF"
+                .to_owned(),
+            Some(name) => format!(
+                "its first line names {name} and a carriage return; save the file with LF line \
+                 endings, not CRLF"
+            ),
+            None => format!("the script exists, but its interpreter does not: {name}"),
+        },
+        None => "the file exists, but its interpreter or loader does not; link the program \
+             statically, or use an image that has its libraries"
+            .to_owned(),
     }
 }
 

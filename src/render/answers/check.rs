@@ -1,28 +1,17 @@
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
 use crate::commands::check::{CheckReport, Finding, Severity};
-use crate::render::{clean, json_line, plural};
-
-/// What JSON shows where there is no finding.
-#[derive(Serialize)]
-struct NoFindings {
-    /// How many there are.
-    migrations: usize,
-    /// 0.
-    errors: usize,
-    /// 0.
-    warnings: usize,
-}
+use crate::render::{clean, json_line, place_text, plural};
 
 pub fn check_of(report: &CheckReport, format: Format) -> String {
     match format {
         Format::Text => text(report),
         Format::Json if report.findings.is_empty() => {
-            json_line(&NoFindings { migrations: report.migrations, errors: 0, warnings: 0 })
+            json_line(&json!({"migrations": report.migrations, "errors": 0, "warnings": 0}))
         }
         Format::Json => json_lines(&report.findings),
     }
@@ -43,15 +32,10 @@ fn text(report: &CheckReport) -> String {
 }
 
 fn finding_text(finding: &Finding) -> String {
-    let Finding { severity, file, line, column, message, .. } = finding;
-    let mut text = String::new();
-    if let Some(file) = file {
-        text.push_str(file);
-        if let (Some(line), Some(column)) = (line, column) {
-            let _ = write!(text, ":{line}:{column}");
-        }
-        text.push_str(": ");
+    let Finding { severity, file, position, message, .. } = finding;
+    let severity = severity.as_str();
+    match file {
+        Some(file) => format!("{}: {severity}: {message}\n", place_text(file, *position)),
+        None => format!("{severity}: {message}\n"),
     }
-    let _ = writeln!(text, "{}: {message}", severity.as_str());
-    text
 }

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::json_lines;
 use crate::apply::DryRun;
@@ -9,26 +10,10 @@ use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
 use crate::render::{clean, json_line, plural};
 
-/// What `up` would do, in its order.
-struct Actions<'a> {
-    accept: Vec<Accept<'a>>,
-    apply: Vec<Apply<'a>>,
-    counts: Counts,
-}
-
-/// An edited migration whose current content would be accepted.
-#[derive(Serialize)]
-#[serde(tag = "action", rename = "accept")]
-struct Accept<'a> {
-    /// Its name.
-    migration: &'a str,
-}
-
 /// A pending migration that would be applied.
 #[derive(Serialize)]
 #[serde(tag = "action", rename = "apply")]
 struct Apply<'a> {
-    /// Its name.
     migration: &'a str,
     /// Its file's path inside the migrations folder.
     file: &'a str,
@@ -38,14 +23,13 @@ struct Apply<'a> {
     statements: usize,
     /// Why it is split into steps; null if it is not.
     split_reason: Option<String>,
-    /// At least one.
     steps: Vec<Step>,
 }
 
 /// One transaction, or one statement outside any.
 #[derive(Serialize)]
 struct Step {
-    /// Its number, from 1.
+    /// From 1.
     step: usize,
     /// The statement that runs outside a transaction, such as `VACUUM`; null for a transaction.
     outside_transaction: Option<&'static str>,
@@ -55,68 +39,53 @@ struct Step {
     done: bool,
 }
 
-/// What JSON shows where nothing is pending.
-#[derive(Serialize)]
-struct Counts {
-    applied: usize,
-    pending: usize,
-}
-
 pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> String {
-    let actions = Actions::new(set, dry_run);
-    match format {
-        Format::Text => actions.text(),
-        Format::Json if actions.apply.is_empty() => {
-            json_lines(&actions.accept) + &json_line(&actions.counts)
-        }
-        Format::Json => json_lines(&actions.accept) + &json_lines(&actions.apply),
+    let DryRun { accepted, plan, prepared } = dry_run;
+    let pending = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
+        let migration = set.get(pending.index)?;
+        Some(Apply {
+            migration: &migration.name,
+            file: &migration.file,
+            out_of_order: pending.out_of_order,
+            statements: prepared.script.statements().len(),
+            split_reason: prepared.steps.split.map(|(reason, _)| reason.to_string()),
+            steps: steps(prepared),
+        })
+    });
+    let pending: Vec<_> = pending.collect();
+    if format == Format::Text {
+        return text(accepted, &pending, plan.applied);
+    }
+    let accept = |name| json_line(&json!({"action": "accept", "migration": name}));
+    let accepted: String = accepted.iter().map(accept).collect();
+    match pending.is_empty() {
+        true => accepted + &json_line(&json!({"applied": plan.applied, "pending": 0})),
+        false => accepted + &json_lines(&pending),
     }
 }
 
-impl<'a> Actions<'a> {
-    fn new(set: &'a MigrationSet, dry_run: &'a DryRun<'_>) -> Actions<'a> {
-        let DryRun { accepted, plan, prepared } = dry_run;
-        let accept = accepted.iter().map(|migration| Accept { migration });
-        let apply = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
-            let migration = set.get(pending.index)?;
-            Some(Apply {
-                migration: &migration.name,
-                file: &migration.file,
-                out_of_order: pending.out_of_order,
-                statements: prepared.script.statements().len(),
-                split_reason: prepared.steps.split.map(|(reason, _)| reason.to_string()),
-                steps: steps(prepared),
-            })
-        });
-        let counts = Counts { applied: plan.applied, pending: plan.pending.len() };
-        Actions { accept: accept.collect(), apply: apply.collect(), counts }
+fn text(accepted: &[String], pending: &[Apply], applied: usize) -> String {
+    let mut text = String::new();
+    if !accepted.is_empty() {
+        let count = plural(accepted.len(), "migration");
+        let _ = writeln!(text, "would accept the current content of {count}, without running it:");
     }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        if !self.accept.is_empty() {
-            let count = plural(self.accept.len(), "migration");
-            let _ =
-                writeln!(text, "would accept the current content of {count}, without running it:");
-        }
-        for accept in &self.accept {
-            let _ = writeln!(text, "  {}", accept.migration);
-        }
-        let _ = writeln!(
-            text,
-            "would apply {}, each in its own transaction{}; {} applied already",
-            plural(self.counts.pending, "migration"),
-            if self.apply.iter().any(Apply::is_split) { " or in the steps shown" } else { "" },
-            self.counts.applied
-        );
-        for apply in &self.apply {
-            let _ = writeln!(text, "  {}", apply.text());
-            for step in apply.steps.iter().filter(|_| apply.is_split()) {
-                let _ = writeln!(text, "    {}", step.text());
-            }
-        }
-        clean(&text)
+    for name in accepted {
+        let _ = writeln!(text, "  {name}");
     }
+    let _ = writeln!(
+        text,
+        "would apply {}, each in its own transaction{}; {applied} applied already",
+        plural(pending.len(), "migration"),
+        if pending.iter().any(Apply::is_split) { " or in the steps shown" } else { "" },
+    );
+    for apply in pending {
+        let _ = writeln!(text, "  {}", apply.text());
+        for step in apply.steps.iter().filter(|_| apply.is_split()) {
+            let _ = writeln!(text, "    {}", step.text());
+        }
+    }
+    clean(&text)
 }
 
 fn steps(prepared: &PreparedMigration<'_>) -> Vec<Step> {

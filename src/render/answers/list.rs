@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
@@ -10,7 +11,6 @@ use crate::render::{clean, json_line, plural};
 
 #[derive(Serialize)]
 struct ListedMigration<'a> {
-    /// Its name.
     migration: &'a str,
     /// Its place in the order in which migrations run, from 1.
     position: usize,
@@ -18,24 +18,12 @@ struct ListedMigration<'a> {
     file: &'a str,
     /// sha256 of the file, in hex, as Drizzle records it.
     hash: &'a str,
-    /// The file's size.
     bytes: usize,
     /// When it was generated, in Unix milliseconds; null for a plain file.
     when: Option<i64>,
     /// The folder's layout: `Drizzle 0.x`, `Drizzle 1.x` or `plain files`.
     layout: &'a str,
     /// `this executable`, or the folder.
-    from: &'a str,
-}
-
-/// What JSON shows where there is no migration.
-#[derive(Serialize)]
-struct EmptyList<'a> {
-    /// 0.
-    migrations: usize,
-    /// As in the line of a migration.
-    layout: &'a str,
-    /// As in the line of a migration.
     from: &'a str,
 }
 
@@ -56,7 +44,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
     match format {
         Format::Text => text(&migrations, &layout, &from),
         Format::Json if migrations.is_empty() => {
-            json_line(&EmptyList { migrations: 0, layout: &layout, from: &from })
+            json_line(&json!({"migrations": 0, "layout": layout, "from": from}))
         }
         Format::Json => json_lines(&migrations),
     }

@@ -20,13 +20,13 @@ fn text(status: &Status) -> String {
     let names = status.migrations.iter().map(|migration| migration.migration.chars().count());
     let width = names.max().unwrap_or_default();
     let mut text = String::new();
-    for MigrationLine { migration, state, applied_at, seconds_ago } in &status.migrations {
+    for MigrationLine { migration, state, time } in &status.migrations {
         let _ = write!(text, "{migration:width$}  {}", state_text(*state));
-        if let Some(applied_at) = applied_at {
+        if let Some(applied_at) = &time.applied_at {
             let _ = write!(text, "  {applied_at}");
         }
-        if let Some(seconds) = seconds_ago {
-            let _ = write!(text, "  ({} ago)", age_text(*seconds));
+        if let Some(seconds) = time.seconds_ago {
+            let _ = write!(text, "  ({} ago)", age_text(seconds));
         }
         text.push('\n');
     }
@@ -72,14 +72,16 @@ fn age_text(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::status::RowLine;
+    use crate::commands::status::{AppliedTime, RowLine};
 
     fn status() -> Status {
         let line = |migration: &str, state, seconds_ago: Option<u64>| MigrationLine {
             migration: migration.to_owned(),
             state,
-            applied_at: seconds_ago.map(|_| "2026-11-22T18:01:27+00:00".to_owned()),
-            seconds_ago,
+            time: AppliedTime {
+                applied_at: seconds_ago.map(|_| "2026-11-22T18:01:27+00:00".to_owned()),
+                seconds_ago,
+            },
         };
         let migrations = vec![
             line("1_a", MigrationState::Applied, Some(7_300)),

@@ -1,0 +1,157 @@
+//! The environment, with what a `.env` file adds to it, and the database that it names.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::Path;
+
+use crate::cli::dotenv;
+use crate::cli::error::ConfigError;
+use crate::postgres::conninfo::{self, Secret, Target};
+
+/// The variables that name a database. If one of them is set, `.env` is not read.
+const DATABASE_VARIABLES: [&str; 8] = [
+    "MIGRATION_DATABASE_URL",
+    "MIGRATION_DATABASE_URL_FILE",
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGDATABASE",
+    "PGSERVICE",
+];
+
+/// The variables that `NAME_FILE` can replace.
+const SECRETS: [&str; 3] = ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWORD"];
+
+/// The environment at the start of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    /// The `.env` file, if it has a variable for the database that is not UTF-8.
+    not_text: Option<String>,
+}
+
+impl Environment {
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+        Environment { variables: variables.into_iter().collect(), not_text: None }
+    }
+
+    /// An empty variable counts as unset, because Compose's `${NAME:-}` makes one.
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.get_even_empty(name).filter(|value| !value.is_empty())
+    }
+
+    pub fn get_even_empty(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().filter_map(|name| name.to_str())
+    }
+
+    pub fn bool_var(&self, variable: &str) -> Result<bool, ConfigError> {
+        match self.get(variable).map(OsStr::to_str) {
+            None | Some(Some("0" | "false")) => Ok(false),
+            Some(Some("1" | "true")) => Ok(true),
+            Some(_) => Err(ConfigError::Value {
+                name: variable.to_owned(),
+                must_be: "1, true, 0, false or empty",
+            }),
+        }
+    }
+
+    /// Whether it names a database. If so, `.env` is not read.
+    fn names_database(&self) -> bool {
+        DATABASE_VARIABLES.iter().any(|name| self.get(name).is_some())
+    }
+
+    /// Adds our variables from a `.env` file, unless the environment names a database. `name` is the
+    /// flag or variable that names the file; without one, `.env` may be missing.
+    pub fn add_env_file(&mut self, named: Option<(String, &Path)>) -> Result<(), ConfigError> {
+        let names_database = self.names_database();
+        let is_named = named.is_some();
+        if names_database && !is_named {
+            return Ok(());
+        }
+        let (name, path) = named.unwrap_or_else(|| (".env".to_owned(), Path::new(".env")));
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            // An unreadable directory counts as having no `.env`.
+            Err(_) if !is_named && fs::symlink_metadata(path).is_err() => return Ok(()),
+            Err(error) => return Err(ConfigError::File { name, path: path.to_owned(), error }),
+        };
+        if names_database {
+            return Ok(());
+        }
+        let is_text = str::from_utf8(&bytes).is_ok();
+        for (variable, value) in dotenv::parse(&String::from_utf8_lossy(&bytes)) {
+            let is_for_database = variable.contains("DATABASE_URL") || variable.starts_with("PG");
+            let is_ours = is_for_database || variable.starts_with("PREMIGRATE_");
+            if !is_ours || self.get(&variable).is_some() {
+                continue;
+            }
+            if is_text || !value.contains(char::REPLACEMENT_CHARACTER) {
+                self.variables.insert(variable.into(), value.into());
+            } else if is_for_database {
+                // Only an error for a command that connects.
+                self.not_text = Some(name.clone());
+            } else {
+                return Err(ConfigError::NotText(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The database that the environment names.
+    pub fn target(&self) -> Result<Target, ConfigError> {
+        if let Some(file) = &self.not_text {
+            return Err(ConfigError::NotText(file.clone()));
+        }
+        let is_set = |name: &str| self.get(name).is_some();
+        let is_both = |name: &&str| is_set(name) && is_set(&format!("{name}_FILE"));
+        if let Some(name) = SECRETS.iter().find(|name| is_both(name)) {
+            return Err(ConfigError::Both((*name).to_owned()));
+        }
+        let [migration_url, app_url, password] = SECRETS;
+        let url = match self.secret_or_file(migration_url)? {
+            Some(url) => Some((migration_url, url)),
+            None => self.secret_or_file(app_url)?.map(|url| (app_url, url)),
+        };
+        let password = self.secret_or_file(password)?;
+        let lookup = |name: &str| match (name, &password) {
+            ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
+            _ => self.get(name).and_then(OsStr::to_str).map(str::to_owned),
+        };
+        let mut names = DATABASE_VARIABLES.iter().filter(|name| name.starts_with("PG"));
+        if url.is_none() && !names.any(|name| lookup(name).is_some()) {
+            return Err(ConfigError::NoDatabase);
+        }
+        let (text, source) = match &url {
+            Some((name, value)) => (Some(value.expose()), *name),
+            None => (None, "the PG* variables"),
+        };
+        conninfo::resolve(text, source, &lookup).map_err(ConfigError::Connection)
+    }
+
+    /// The value of a variable, or of the file that its `_FILE` names. As in docker-library's images,
+    /// trailing newlines are dropped, and an empty file counts as unset.
+    fn secret_or_file(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+        let file = format!("{name}_FILE");
+        let not_text = |name: &str| ConfigError::NotText(name.to_owned());
+        match (self.get(name), self.get(&file)) {
+            (Some(value), _) => {
+                let value = value.to_str().ok_or_else(|| not_text(name))?;
+                Ok(Some(Secret::new(value.to_owned())))
+            }
+            (None, Some(path)) => {
+                let bytes = fs::read(path)
+                    .map_err(|error| ConfigError::SecretFile { name: file.clone(), error })?;
+                let text = String::from_utf8(bytes).map_err(|_| not_text(&file))?;
+                let text = text.trim_end_matches(['\n', '\r']);
+                Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is wrong with a command line or a configuration.
+
+use std::path::PathBuf;
+use std::{fmt, io};
+
+use crate::postgres::conninfo;
+
+/// What is wrong with a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageError {
+    /// Nothing follows `--`.
+    NoApp,
+    /// An app was given, and this command starts none.
+    AppNotUsed(&'static str),
+    /// This command needs a name.
+    NoName(&'static str),
+    /// `new` needs a folder.
+    NoFolder,
+    /// An argument may hold a password.
+    ConnectionString,
+    UnknownCommand(String),
+    UnexpectedWord(String),
+    UnknownOption(String),
+    Repeated(&'static str),
+    NoValue(&'static str),
+    TakesNoValue(&'static str),
+    /// The command does not use this flag.
+    NotUsed {
+        flag: &'static str,
+        command: &'static str,
+    },
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UsageError::NoApp => f.write_str(
+                "nothing follows `--`: put the app there, or remove `--`. A Dockerfile that sets \
+                 ENTRYPOINT loses the CMD of its base image, so set CMD too",
+            ),
+            UsageError::AppNotUsed(command) => {
+                write!(f, "`{command}` does not start an app: remove `--` and what follows it")
+            }
+            UsageError::NoName("accept") => f.write_str("`accept` needs names, or --all"),
+            UsageError::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
+            UsageError::NoFolder => f.write_str("`new` needs a folder: --dir DIR"),
+            UsageError::ConnectionString => f.write_str(
+                "a connection string is not accepted as an argument, because everyone on the host \
+                 can read a command line: set DATABASE_URL",
+            ),
+            UsageError::UnknownCommand(word) => {
+                write!(f, "unknown command `{word}`; put the app after `--`")
+            }
+            UsageError::UnexpectedWord(word) => {
+                write!(f, "unexpected argument `{word}`; put the app after `--`")
+            }
+            UsageError::UnknownOption(flag) => write!(f, "unknown option `{flag}`"),
+            UsageError::Repeated(flag) => write!(f, "{flag} was given twice"),
+            UsageError::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
+            UsageError::TakesNoValue(flag) => write!(f, "{flag} does not take a value"),
+            UsageError::NotUsed { flag, command } => {
+                write!(f, "{flag} cannot be used with `{command}`")
+            }
+        }
+    }
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// Only with the environment is it known that the command line is incomplete.
+    Usage(UsageError),
+    UnknownVariable(String),
+    /// `PREMIGRATE_MIGRATIONS` is for building.
+    BuildVariable,
+    /// `name` is the flag or variable.
+    Value {
+        name: String,
+        must_be: &'static str,
+    },
+    /// Both a variable and its `_FILE` are set.
+    Both(String),
+    /// `name` is the flag or variable that names the file.
+    File {
+        name: String,
+        path: PathBuf,
+        error: io::Error,
+    },
+    /// The file of a `NAME_FILE` cannot be read. Its path is not shown: it may be the secret itself.
+    SecretFile {
+        name: String,
+        error: io::Error,
+    },
+    /// A file or variable is not UTF-8.
+    NotText(String),
+    NoDatabase,
+    Connection(conninfo::ConninfoError),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Usage(error) => error.fmt(f),
+            ConfigError::UnknownVariable(name) => {
+                write!(f, "unknown variable {name}; see --help, or unset it")
+            }
+            ConfigError::BuildVariable => f.write_str(
+                "PREMIGRATE_MIGRATIONS is only used to build premigrate; unset it, or set \
+                 PREMIGRATE_DIR to use a folder at run time",
+            ),
+            ConfigError::Value { name, must_be } => write!(f, "{name} must be {must_be}"),
+            ConfigError::Both(name) => {
+                write!(f, "both {name} and {name}_FILE are set; unset one of them")
+            }
+            ConfigError::File { name, path, error } => {
+                write!(f, "{name}: {} cannot be read ({error})", path.display())
+            }
+            ConfigError::SecretFile { name, error } => {
+                write!(f, "the file that {name} names cannot be read ({error})")
+            }
+            ConfigError::NotText(name) => write!(f, "{name} is not valid UTF-8"),
+            ConfigError::NoDatabase => f.write_str(
+                "no database is named; set DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE, \
+                 or PGHOST and PGUSER",
+            ),
+            ConfigError::Connection(error) => error.fmt(f),
+        }
+    }
+}

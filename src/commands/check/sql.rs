@@ -1,0 +1,222 @@
+//! What a check finds in the SQL of one migration.
+
+use super::finding::Findings;
+use super::{BOM, text};
+use crate::history::table::Table;
+use crate::migrations::migration::Migration;
+use crate::migrations::prepared::{self, Reason};
+use crate::migrations::steps::Steps;
+use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Script, Touch};
+
+/// Checks the SQL of one migration, for a history in this table.
+pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
+    let file = migration.file.as_str();
+    if let Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) = migration.sql()
+    {
+        let before = migration.content().get(..offset).unwrap_or_default();
+        let before = String::from_utf8_lossy(before);
+        let position = LineColumn::at(&before, before.len());
+        findings.not_runnable(file, position, &reason);
+    }
+    let text = text(migration);
+    if text.starts_with(BOM) {
+        findings.byte_order_mark(file);
+    }
+    let script = Script::parse(&text);
+    let steps = Steps::split(&script);
+    for (position, reason) in prepared::reasons(&text, &script, &steps) {
+        findings.not_runnable(file, position, &reason);
+    }
+    let mut check = Check { file, text: &text, script: &script, steps: &steps, findings };
+    check.split();
+    check.unterminated();
+    check.markers();
+    check.settings();
+    check.enum_values();
+    check.set_transaction();
+    check.history_changes(table);
+}
+
+impl Findings {
+    fn not_runnable(&mut self, file: &str, position: LineColumn, reason: &Reason) {
+        self.error(file, Some(position), reason.code(), format!("the file {reason}"));
+    }
+}
+
+struct Check<'a> {
+    file: &'a str,
+    text: &'a str,
+    script: &'a Script<'a>,
+    steps: &'a Steps,
+    findings: &'a mut Findings,
+}
+
+impl Check<'_> {
+    fn error_at(&mut self, offset: usize, rule: &'static str, message: String) {
+        let position = LineColumn::at(self.text, offset);
+        self.findings.error(self.file, Some(position), rule, message);
+    }
+
+    fn warning_at(&mut self, offset: usize, rule: &'static str, message: String) {
+        let position = LineColumn::at(self.text, offset);
+        self.findings.warning(self.file, Some(position), rule, message);
+    }
+
+    fn split(&mut self) {
+        let Some((reason, index)) = self.steps.split else { return };
+        let message = format!(
+            "the file runs in {} steps, each recorded when it is done, because {reason}",
+            self.steps.all().len()
+        );
+        match index.and_then(|index| self.script.statements().get(index)) {
+            Some(first) => self.warning_at(first.start, "split", message),
+            None => self.findings.warning(self.file, None, "split", message),
+        }
+    }
+
+    fn unterminated(&mut self) {
+        if let Some((token, offset)) = self.script.unterminated() {
+            let message = format!("this {token} is never closed; close it");
+            self.error_at(offset, "unterminated", message);
+        }
+    }
+
+    /// Markers at which drizzle-orm splits and premigrate does not, and what only resembles one.
+    fn markers(&mut self) {
+        let mut inside = Vec::new();
+        // After a quote that is never closed, everything is inside it.
+        let end = self.script.unterminated().map_or(usize::MAX, |(_, offset)| offset);
+        let markers = self.script.ignored_markers().iter();
+        for &(offset, marker) in markers.filter(|(offset, _)| *offset < end) {
+            match marker {
+                IgnoredMarker::AlmostMarker => {
+                    let message = format!(
+                        "this resembles `{MARKER}`, but neither premigrate nor Drizzle splits here; \
+                         write it exactly so or remove it, unless the file is applied already"
+                    );
+                    self.warning_at(offset, "almost_marker", message);
+                }
+                IgnoredMarker::Inside(token) => inside.push((offset, token)),
+            }
+        }
+        if let Some((&(offset, token), more)) = inside.split_first() {
+            let more = match more.len() {
+                0 => String::new(),
+                count => format!(" ({count} more in the file)"),
+            };
+            let message = format!(
+                "this `{MARKER}` is inside {token}{more}: premigrate ignores it, but drizzle-orm \
+                 splits there and fails; remove it unless the file is applied already"
+            );
+            self.warning_at(offset, "marker_inside", message);
+        }
+    }
+
+    fn set_transaction(&mut self) {
+        for (index, statement) in self.script.statements().iter().enumerate() {
+            if statement.kind == Kind::SetTransaction
+                && self.steps.rejects_set_transaction(self.script, index)
+            {
+                let message = format!(
+                    "`{}` cannot work here, because the transaction begins with a query and ends \
+                     by writing the history row; remove it",
+                    statement.first_line()
+                );
+                self.error_at(statement.start, "set_transaction", message);
+            }
+        }
+    }
+
+    fn history_changes(&mut self, table: &Table) {
+        for statement in self.script.statements() {
+            for change in statement.changes() {
+                let Some(object) = history_object(&change, table) else { continue };
+                let message = match change.touch {
+                    Touch::Create => format!(
+                        "this statement creates {object}, which holds the history; remove it, \
+                         because premigrate and Drizzle create it themselves"
+                    ),
+                    Touch::Alter => format!(
+                        "this statement alters {object}, which holds the history; remove it"
+                    ),
+                    Touch::Drop => {
+                        format!("this statement drops {object}, which holds the history; remove it")
+                    }
+                    Touch::Write => format!(
+                        "this statement writes to the history, {object}; remove it and use \
+                         `baseline` or `accept`"
+                    ),
+                };
+                self.warning_at(statement.start, "changes_history", message);
+            }
+        }
+    }
+
+    /// Settings that are set and not reset.
+    fn settings(&mut self) {
+        let mut leftover: Vec<(String, usize)> = Vec::new();
+        let statements = self.script.statements().iter();
+        for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
+            let Some(set) = statement.set_statement() else { continue };
+            if !set.resets {
+                if !leftover.iter().any(|(name, _)| *name == set.name) {
+                    leftover.push((set.name, statement.start));
+                }
+            } else if set.name == "all" {
+                // RESET ALL resets neither of these.
+                leftover.retain(|(name, _)| matches!(name.as_str(), "role" | "authorization"));
+            } else {
+                leftover.retain(|(name, _)| *name != set.name);
+            }
+        }
+        if let Some(&(_, offset)) = leftover.first() {
+            let names: Vec<_> = leftover.into_iter().map(|(name, _)| name).collect();
+            let message = format!(
+                "the file leaves {} set, but no migration inherits settings from another; use SET \
+                 LOCAL in each migration that needs them",
+                names.join(", ")
+            );
+            self.warning_at(offset, "leftover_settings", message);
+        }
+    }
+
+    /// Statements that name a value after the same transaction has added it to an enum. PostgreSQL
+    /// 17 and later accept that if the transaction has also created the enum; others never do.
+    fn enum_values(&mut self) {
+        for step in self.steps.all() {
+            let mut added: Vec<(usize, &str)> = Vec::new();
+            let statements = self.script.statements().get(step.statements.clone());
+            for statement in statements.unwrap_or_default() {
+                if statement.kind == Kind::AddEnumValue {
+                    added.extend(statement.enum_value().map(|literal| (statement.start, literal)));
+                    continue;
+                }
+                added.retain(|&(offset, literal)| {
+                    let is_used = statement.text.contains(literal);
+                    if is_used {
+                        let message = format!(
+                            "line {} adds {literal} to an enum, and the value cannot be used before \
+                             that is committed (55P04); if this statement uses it, move the \
+                             statement to the next migration",
+                            LineColumn::at(self.text, offset).line
+                        );
+                        self.warning_at(statement.start, "new_enum_value", message);
+                    }
+                    !is_used
+                });
+            }
+        }
+    }
+}
+
+/// The history's table or schema, if that is what the statement changes. An unqualified name counts
+/// only if the history is in `public`: elsewhere it is more likely another table's.
+fn history_object(change: &Change, table: &Table) -> Option<String> {
+    let (schema, name) = (table.schema(), table.name());
+    let is = |parts: &[&str]| change.name.iter().rev().zip(parts).all(|(a, b)| a == b);
+    if change.schema {
+        return is(&[schema]).then(|| format!("the schema {schema}"));
+    }
+    let is_qualified = change.name.len() > 1 || schema == "public";
+    (is_qualified && is(&[name, schema])).then(|| format!("the table {table}"))
+}

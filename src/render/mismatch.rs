@@ -1,0 +1,88 @@
+//! The text of a history that does not match the migrations.
+
+use std::fmt::Write as _;
+
+use crate::cli::args::shell_word;
+use crate::history::plan::{EditedMigration, HistoryMismatch};
+
+use super::{is_or_are, list, plural};
+
+pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
+    match mismatch {
+        HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran),
+        HistoryMismatch::Ambiguous { rows, migrations } => format!(
+            "ambiguous history: {} could belong to {}; {nothing_ran}. Restore the applied files; \
+             give new migrations a unique timestamp and content",
+            rows.join(", "),
+            migrations.join(" or ")
+        ),
+        HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
+            "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
+             database, --dir and --table are right. If the migrations were squashed, run \
+             `premigrate baseline` to record them as applied. To run them all, set --apply-older",
+            plural(*row_count, "row"),
+            plural(*migration_count, "migration")
+        ),
+        HistoryMismatch::OlderThanHistory { migrations, first_applied } => {
+            let last = migrations.last().map(String::as_str).unwrap_or_default();
+            let them = if migrations.len() == 1 { "it" } else { "them" };
+            format!(
+                "{} {} older than {first_applied}, the first migration in the history; \
+                 {nothing_ran}. Run `premigrate baseline --through {}` to record {them} as applied, \
+                 or set --apply-older to run {them}",
+                migrations.join(", "),
+                is_or_are(migrations.len()),
+                shell_word(last)
+            )
+        }
+        HistoryMismatch::PossiblyApplied { migrations, rows } => format!(
+            "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
+             `premigrate accept NAME` for a migration that was applied; its old row can then be \
+             deleted. To run everything that is pending, set --apply-older",
+            migrations.join(" or "),
+            rows.join(" or "),
+        ),
+        HistoryMismatch::NotUpgradable { rows } => format!(
+            "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
+             migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
+             Restore the migrations of these rows. If they were squashed or replaced, delete the \
+             rows, and record what replaces them with `premigrate baseline`",
+            rows.join(", ")
+        ),
+        HistoryMismatch::Strict { migrations, rows } => {
+            let mut reasons = Vec::new();
+            if !migrations.is_empty() {
+                reasons.push(format!("{} out of order", migrations.join(", ")));
+            }
+            if !rows.is_empty() {
+                reasons.push(format!("{} not in this set", rows.join(", ")));
+            }
+            format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
+        }
+    }
+}
+
+fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
+    let mut text = list(
+        &format!("migrations were edited after they were applied; {nothing_ran}:"),
+        migrations.iter().map(|edited| {
+            format!(
+                "{}\n      applied  {}\n      now      {}",
+                edited.file, edited.recorded_hash, edited.current_hash
+            )
+        }),
+    );
+    let names: Vec<_> = migrations.iter().map(|edited| edited.migration.as_str()).collect();
+    let words: Vec<_> = names.iter().map(|name| shell_word(name)).collect();
+    let _ = write!(
+        text,
+        "\n\n  Restore the files, and make the change in a new migration. If the database already \
+         matches\n  the edited files, run `premigrate accept {}`",
+        words.join(" ")
+    );
+    // In the variable, a comma ends a name, and blanks around a name do not count.
+    if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
+        let _ = write!(text, ", or set PREMIGRATE_ACCEPT={}", names.join(","));
+    }
+    text
+}
