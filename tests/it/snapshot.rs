@@ -100,7 +100,7 @@ pub fn masked(text: &str) -> String {
     }
     text = replaced(&text, "ms\": ", |c| c.is_ascii_digit(), "", "TIME");
     text = replaced(&text, "/* premigrate ", |c| c.is_ascii_hexdigit(), " */", "TAG");
-    for host in ["127.0.0.1:", "localhost:", "[::1]:"] {
+    for host in ["127.0.0.1:", "localhost:", "[::1]:", "\"port\": "] {
         // The ports that tests fix are below all that the kernel lends.
         let is_lent = |digits: &str| digits.len() == 5;
         text = replaced_if(&text, host, |c| c.is_ascii_digit(), "", "PORT", is_lent);
