@@ -3,6 +3,22 @@
 //!
 //! Another runner, a history that changed, a lost connection: each ends the round, and the next one
 //! loads the history again and decides with the same pure function.
+//!
+//! A round:
+//! - `load` reads the history and the progress; `state` keeps both up to date after that.
+//! - `next_action` decides what to do next.
+//! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `retry`
+//!   sends it, `resume` finds where an incomplete migration goes on.
+//! - `interrupt` is why a round ends early.
+//!
+//! A statement outside a transaction:
+//! - `standalone` runs it, `lock_session` holds the lock meanwhile, `session_settings` prepares the
+//!   session.
+//! - `recovery` finds out what became of one after a crash, with the queries of `catalog_state`.
+//!
+//! Both:
+//! - `lock` is the advisory lock, `blockers` finds the session that we wait for.
+//! - `event`, `failure` and `error` are what is reported.
 
 pub mod blockers;
 pub mod catalog_state;
@@ -36,7 +52,7 @@ use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
 use self::error::{ApplyError, RunFailure};
 use self::event::{Applied, Event, Holder, InProgress, RecordKind, RetryReason};
-use self::failure::Broken;
+use self::failure::LostConnection;
 use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
 use self::next_action::{NextAction, next_action};
@@ -161,7 +177,7 @@ struct Runner<'a> {
     /// The migration of several steps that is under way.
     in_progress: Option<InProgress>,
     /// The last connection that was lost in a transaction, and how often that happened in a row.
-    lost_connection: Option<(Box<Broken>, u32)>,
+    lost_connection: Option<(Box<LostConnection>, u32)>,
     lock_wait: Option<LockWait<'a>>,
     /// How often in a row the history had changed under the plan.
     history_changes: u32,
@@ -299,7 +315,7 @@ impl<'a> Runner<'a> {
 
     /// The next round reads in the history what became of the transaction. The old backend holds
     /// the lock until it is gone, and so is waited for.
-    fn wait_after_lost_connection(&mut self, lost: Box<Broken>) -> Result<(), ApplyError> {
+    fn wait_after_lost_connection(&mut self, lost: Box<LostConnection>) -> Result<(), ApplyError> {
         let times = match &self.lost_connection {
             Some((before, times))
                 if before.migration == lost.migration && before.step == lost.step =>
@@ -309,12 +325,12 @@ impl<'a> Runner<'a> {
             _ => 1,
         };
         if times > 2 * MAX_LOST_CONNECTIONS {
-            let error = QueryError::Client(lost.trouble);
+            let error = QueryError::Client(lost.cause);
             return Err(ApplyError::Unreachable { attempts: vec![Attempt::at_query(error)] });
         }
         (self.emit)(Event::Retrying {
             migration: lost.migration.clone(),
-            reason: RetryReason::ConnectionLost { cause: lost.trouble.clone() },
+            reason: RetryReason::ConnectionLost { cause: lost.cause.clone() },
             pause: RETRY_PAUSE,
             attempt: times + 1,
         });
@@ -324,7 +340,11 @@ impl<'a> Runner<'a> {
 
     /// The last loss of this transaction's connection, if it came too often for another attempt.
     /// Then only its guards are sent, to learn whether it was committed.
-    fn lost_too_often(&self, migration: Option<&str>, step: Option<usize>) -> Option<Box<Broken>> {
+    fn lost_too_often(
+        &self,
+        migration: Option<&str>,
+        step: Option<usize>,
+    ) -> Option<Box<LostConnection>> {
         let (lost, times) = self.lost_connection.as_ref()?;
         let is_same = lost.migration.as_deref() == migration && lost.step == step;
         (*times >= MAX_LOST_CONNECTIONS && is_same).then(|| lost.clone())
@@ -417,7 +437,7 @@ impl LockWait<'_> {
             self.reported = Some(pid);
             emit(Event::LockedOut { holder, left });
         }
-        match self.deadline.sleep(lock::jittered(POLL.0, POLL.1).min(left)) {
+        match self.deadline.sleep(retry::jittered(POLL.0, POLL.1).min(left)) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }

@@ -13,6 +13,8 @@
 //!   └── process::exec: becomes the app
 //! ```
 //!
+//! The folders of `src` are its wings:
+//!
 //! - `cli`: the command line, the variables and `.env` become a `Config`.
 //! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split in steps.
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
@@ -24,7 +26,8 @@
 //! - `process`: signals, printing, and the app.
 //! - `sql`: reads, quotes and redacts SQL. Pure.
 //!
-//! A wing imports only from wings further down this table:
+//! A wing imports only from wings further down this table, which `tests/it/house.rs` checks. "Pure"
+//! means that a wing talks to no server, file or clock:
 //!
 //! ```text
 //! wing       imports
@@ -113,7 +116,7 @@ pub fn run(
         Err(error) => return Outcome::Exit(report_error(&error, hints.has_app, format, printer)),
     };
 
-    // 2. to 7. Read the migrations, connect to the database, and apply what is pending.
+    // Steps 2 to 7.
     let result = run_until_signal(&config, stop, printer);
 
     // 8. Become the app.
@@ -161,7 +164,7 @@ fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> R
         Command::Run(operation) => {
             // 2. Read the migrations.
             let (set, options) = prepare(config, &mut emit)?;
-            // 3. to 7. Wait for the database, read the history, decide, and apply what is pending.
+            // 3. to 7. Wait for the database, decide, and apply what is pending.
             apply::run(operation, &set, &options, stop, &mut emit)?;
             return Ok(0);
         }

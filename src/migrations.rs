@@ -1,4 +1,8 @@
 //! From files to an ordered, checked set of migrations, each split into steps. Needs no database.
+//!
+//! - `source` reads files, from this executable or a folder.
+//! - `layout` finds the migrations among them, and their order: by `folder_time` and `collation`.
+//! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
 
 pub mod collation;
 pub mod folder_time;

@@ -1,4 +1,10 @@
 //! Connecting to the server and querying it, by blocking calls.
+//!
+//! - `conninfo`: connection strings, and the variables that complete them.
+//! - `login`: from a target to a session, by `dns`, `socket` and `tls`; `wait` decides whether to
+//!   try again, and `known_messages` recognizes what poolers say.
+//! - `session`: queries and batches over `simple_query`; `backend_pid` is whom a cancel request ends.
+//! - `result`, `server_error` and `error`: what comes back.
 
 pub mod backend_pid;
 pub mod conninfo;

@@ -1,4 +1,8 @@
 //! Reading and writing SQL text. Pure, and knows nothing of migrations or connections.
+//!
+//! - `lexer` and `tokens` read text; `script` splits it into statements.
+//! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
+//! - `quote` writes names and values; `redact` masks passwords.
 
 mod lexer;
 pub mod quote;

@@ -15,7 +15,7 @@ use crate::process::signals::Signal;
 use crate::sql::LineColumn;
 
 use super::event::{Blocker, Holder, InProgress, as_text};
-use super::failure::{Broken, Failure, line_and_column};
+use super::failure::{Failure, LostConnection, line_and_column};
 
 /// Why the database could not be read or changed.
 #[derive(Debug, Serialize)]
@@ -82,7 +82,7 @@ pub enum ApplyError {
     },
     Failed(Box<Failure>),
     /// The connection was lost in every attempt at the same transaction.
-    ConnectionLost(Box<Broken>),
+    ConnectionLost(Box<LostConnection>),
     /// The history was a different one each time that something was to be written.
     HistoryKeepsChanging(Table),
     HistoryTimeout(Table),

@@ -41,6 +41,8 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// A statement of ours, before the step, that repairs what an earlier one has left.
+    Repair,
     /// BEGIN, our settings or our guards.
     Begin,
     /// A setting of an earlier step that is repeated for this one.
@@ -119,7 +121,7 @@ fn masked_column(text: &str, line: usize, column: usize) -> usize {
 
 /// A transaction whose connection was lost, so that its outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Broken {
+pub struct LostConnection {
     /// `None` if only rows were written.
     pub migration: Option<String>,
     /// From 1; `None` if only rows were written.
@@ -129,7 +131,7 @@ pub struct Broken {
     /// How many statements the file has.
     pub statements: usize,
     #[serde(rename = "cause")]
-    pub trouble: ConnectionError,
+    pub cause: ConnectionError,
 }
 
 /// A position as two fields of the object that has it.

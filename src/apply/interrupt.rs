@@ -5,7 +5,7 @@ use crate::process::signals::Signal;
 
 use super::error::ApplyError;
 use super::event::Holder;
-use super::failure::Broken;
+use super::failure::LostConnection;
 use super::transaction::{self, StepRef};
 
 /// Ends a round of work. `?` carries it up to the loop in [`super::run`].
@@ -23,7 +23,7 @@ pub(super) enum Setback {
     /// The history or the progress is not what the plan was made from.
     HistoryChanged,
     /// The connection was lost, and with it the server's reply.
-    ConnectionLost(Box<Broken>),
+    ConnectionLost(Box<LostConnection>),
 }
 
 impl From<ApplyError> for Interrupt {
@@ -50,12 +50,12 @@ pub(super) fn connection_lost(
     completed: usize,
     error: ConnectionError,
 ) -> Setback {
-    Setback::ConnectionLost(Box::new(Broken {
+    Setback::ConnectionLost(Box::new(LostConnection {
         migration: step.map(|step| step.migration.name.clone()),
         step: step.map(|step| step.number.step),
         completed,
         statements: step.map_or(0, |step| step.script.statements().len()),
-        trouble: error,
+        cause: error,
     }))
 }
 

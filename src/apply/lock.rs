@@ -4,7 +4,6 @@
 //! with the work, through every pooler. Nothing waits in the server for it: the snapshot of a waiting
 //! session would hold up the holder's `CREATE INDEX CONCURRENTLY` forever.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::apply::event::Holder;
@@ -60,13 +59,6 @@ pub(super) fn milliseconds(text: Option<&str>) -> Option<Duration> {
     text?.parse().ok().map(Duration::from_millis)
 }
 
-/// A random time in this range, so that runners that started together do not retry together.
-pub fn jittered(from: Duration, to: Duration) -> Duration {
-    let random = RandomState::new().hash_one(std::process::id());
-    let span = u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX);
-    from + Duration::from_millis(random % span.saturating_add(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,13 +67,5 @@ mod tests {
     fn the_key_is_the_one_that_is_documented() {
         assert_eq!(KEY, 8_102_650_200_187_171_425);
         assert_eq!((i64::from(CLASS) << 32) | i64::from(OBJECT), KEY);
-    }
-
-    #[test]
-    fn jitter_stays_in_its_range_and_varies() {
-        let (from, to) = (Duration::from_secs(1), Duration::from_secs(5));
-        let times: Vec<_> = (0..50).map(|_| jittered(from, to)).collect();
-        assert!(times.iter().all(|time| (from..=to).contains(time)));
-        assert!(times.windows(2).any(|pair| pair[0] != pair[1]));
     }
 }

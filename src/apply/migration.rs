@@ -44,7 +44,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Applies a migration: the steps behind those that an earlier start has done.
+    /// Applies a migration: the steps after those that an earlier run has done.
     fn apply_one(
         &mut self,
         session: &Session,
@@ -73,7 +73,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Applies a step, unless an earlier start has begun and done it. Without `runs_step`, only its
+    /// Applies a step, unless an earlier run has begun and done it. Without `runs_step`, only its
     /// record is written.
     fn apply_step(
         &mut self,

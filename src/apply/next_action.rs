@@ -43,7 +43,7 @@ pub(super) fn next_action(
         }
         Operation::Up { accept } => {
             if !accept.is_empty() {
-                // What an earlier start has accepted is not edited any more.
+                // What an earlier run has accepted is not edited any more.
                 let plan = accept_plan(set, Some(accept), history)?;
                 if let Some(record) = record(plan, RecordKind::Accept) {
                     return Ok(record);

@@ -1,4 +1,4 @@
-//! What became of a statement outside a transaction that was begun by an earlier start, or round:
+//! What became of a statement outside a transaction that was begun by an earlier run, or round:
 //! found out before anything else is done for its migration.
 
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl Runner<'_> {
         self.run_repair(session, step, rest)
     }
 
-    /// Ends the backend that may still run a statement of an earlier start, and waits until it is
+    /// Ends the backend that may still run a statement of an earlier run, and waits until it is
     /// gone.
     fn end_stale_backend(
         &mut self,

@@ -1,4 +1,4 @@
-//! Where a migration goes on that an earlier start has left after some of its steps: the file and
+//! Where a migration goes on that an earlier run has left after some of its steps: the file and
 //! its progress, compared. Pure.
 
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! One transaction, sent again after a lock timeout.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::postgres::server_error::ServerError;
@@ -82,7 +83,7 @@ impl<'a> Runner<'a> {
                 Reply::SettingRefused => continue,
                 Reply::Blocked(failure) => failure,
             };
-            let reason = lock_timeout(&failure.error, blocker.as_ref(), false);
+            let reason = lock_conflict(&failure.error, blocker.as_ref(), false);
             if !self.pause_for_lock(&mut backoff, migration, reason)? {
                 return Err(ApplyError::LockTimeout { failure, blocker }.into());
             }
@@ -125,7 +126,7 @@ impl<'a> Runner<'a> {
                 self.unsupported_settings.push(setting);
                 Ok(Reply::SettingRefused)
             }
-            TransactionResult::Failed(failure) if is_temporary(&failure.error) => {
+            TransactionResult::Failed(failure) if is_lock_conflict(&failure.error) => {
                 Ok(Reply::Blocked(failure))
             }
             TransactionResult::Failed(failure) => Err(ApplyError::Failed(failure).into()),
@@ -192,7 +193,7 @@ impl<'a> Runner<'a> {
             return Ok(false);
         }
         backoff.attempt += 1;
-        let pause = lock::jittered(backoff.pause / 2, backoff.pause + backoff.pause / 2);
+        let pause = jittered(backoff.pause / 2, backoff.pause + backoff.pause / 2);
         backoff.pause = (backoff.pause * 2).min(MAX_LOCK_RETRY_PAUSE);
         (self.emit)(Event::Retrying {
             migration: migration.map(str::to_owned),
@@ -205,7 +206,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-pub(super) fn lock_timeout(
+pub(super) fn lock_conflict(
     error: &ServerError,
     blocker: Option<&Blocker>,
     outside_transaction: bool,
@@ -228,6 +229,26 @@ pub(super) fn stopped(signal: Signal, step: Option<StepRef<'_>>, confirmed: bool
 }
 
 /// A lock timeout, a deadlock, a serialization failure: only other sessions cause these.
-pub(super) fn is_temporary(error: &ServerError) -> bool {
+pub(super) fn is_lock_conflict(error: &ServerError) -> bool {
     ["55P03", "40P01", "40001"].contains(&error.code.as_str())
+}
+
+/// A random time in this range, so that runners that started together do not retry together.
+pub(super) fn jittered(from: Duration, to: Duration) -> Duration {
+    let random = RandomState::new().hash_one(std::process::id());
+    let span = u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX);
+    from + Duration::from_millis(random % span.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_in_its_range_and_varies() {
+        let (from, to) = (Duration::from_secs(1), Duration::from_secs(5));
+        let times: Vec<_> = (0..50).map(|_| jittered(from, to)).collect();
+        assert!(times.iter().all(|time| (from..=to).contains(time)));
+        assert!(times.windows(2).any(|pair| pair[0] != pair[1]));
+    }
 }

@@ -22,7 +22,7 @@ use super::lock_session::{
     CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
 };
 use super::recovery::STALE_BACKEND_TIMEOUT;
-use super::retry::{Backoff, is_temporary, lock_timeout, stopped};
+use super::retry::{Backoff, is_lock_conflict, lock_conflict, stopped};
 use super::state::DatabaseState;
 use super::transaction::{self, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
@@ -251,7 +251,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Names the INVALID indexes that a statement has left, now or at an earlier start: they block
+    /// Names the INVALID indexes that a statement has left, now or in an earlier run: they block
     /// nothing, but cost time at each write.
     fn report_leftover_indexes(&mut self, session: &Session, statement: &Statement<'_>) {
         let Some(question) = catalog_state::leftover_indexes_sql(statement) else { return };
@@ -299,10 +299,10 @@ impl Runner<'_> {
                 return Err(NotDone::failed(stopped(signal, Some(step), true)));
             }
             let failure = Box::new((sending.failure)(&error, tag.chars().count()));
-            if !is_temporary(&error) || !sending.repeats {
+            if !is_lock_conflict(&error) || !sending.repeats {
                 return Err(NotDone::failed(ApplyError::Failed(failure)));
             }
-            let reason = lock_timeout(&error, blocker.as_ref(), true);
+            let reason = lock_conflict(&error, blocker.as_ref(), true);
             let migration = Some(step.migration.name.as_str());
             let has_attempt = self.pause_for_lock(&mut backoff, migration, reason);
             if !has_attempt.map_err(NotDone::failed)? {

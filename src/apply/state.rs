@@ -1,4 +1,4 @@
-//! What the database holds as far as we know, and the one place where a commit changes that.
+//! What the database holds as far as we know, and how a commit of ours changes that.
 
 use crate::history::progress::Progress;
 use crate::history::table::History;

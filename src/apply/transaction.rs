@@ -3,7 +3,7 @@
 //! The messages are: BEGIN with our settings and the guards; the settings of earlier steps; the
 //! file, or its step, as it is; the reset with the history row and the progress; COMMIT. They leave
 //! in one round trip. A guard that does not hold raises an error, and the server skips everything
-//! behind an error. So lock, guards, work and rows live and die together, whenever a process is
+//! after an error. So lock, guards, work and rows live and die together, whenever a process is
 //! killed.
 
 mod result;
@@ -48,6 +48,10 @@ pub(super) struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatementRole {
     Begin,
+    /// The cursor that ends with the transaction.
+    Mark,
+    /// Lets the locks of the guards go.
+    Savepoint,
     TableLock,
     Setting(&'static str),
     Lock,
@@ -135,7 +139,7 @@ impl Expected<'_> {
 }
 
 /// Stands before each message of a file that is sent together with the BEGIN. An error, a cancel or
-/// a time limit can end the first message before the server has begun anything; the messages behind
+/// a time limit can end the first message before the server has begun anything; the messages after
 /// it would then be a transaction of their own, without lock, guards or row, and commit. Outside a
 /// transaction block a savepoint is an error (25P01); inside, one that is released leaves nothing.
 const IN_TRANSACTION: &str = "savepoint premigrate; release premigrate; ";
@@ -146,7 +150,7 @@ const IN_TRANSACTION_STATEMENTS: usize = 2;
 struct FileMessage<'a> {
     piece: Piece<'a>,
     phase: Phase,
-    /// The piece behind [`IN_TRANSACTION`]; `None` where it is sent only after the replies to all
+    /// The piece after [`IN_TRANSACTION`]; `None` where it is sent only after the replies to all
     /// before it.
     guarded: Option<String>,
 }
@@ -303,10 +307,10 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     }
     statements.push((StatementRole::Lock, lock::take_sql()));
     if spec.runs_step {
-        statements.push((StatementRole::Begin, lock::MARK_SQL.to_owned()));
+        statements.push((StatementRole::Mark, lock::MARK_SQL.to_owned()));
     }
     if spec.holds_lock {
-        statements.push((StatementRole::Begin, "savepoint guarded".to_owned()));
+        statements.push((StatementRole::Savepoint, "savepoint guarded".to_owned()));
     }
     if history.table_version.has_table() && !progress.exists {
         // The common case; one query is faster than two.
@@ -319,7 +323,7 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     }
     if spec.holds_lock {
         // Gives the locks of the guards back.
-        statements.push((StatementRole::Begin, "rollback to savepoint guarded".to_owned()));
+        statements.push((StatementRole::Savepoint, "rollback to savepoint guarded".to_owned()));
     }
     statements.extend(spec.upgrade.iter().map(|sql| (StatementRole::Table, sql.clone())));
     if spec.creates_progress {

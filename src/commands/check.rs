@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use finding::{Finding, Severity};
 
-use self::finding::{Findings, Position};
+use self::finding::Findings;
 use crate::commands::new::PLAIN_TEXT;
 use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem};
@@ -282,7 +282,7 @@ fn text(migration: &Migration) -> Cow<'_, str> {
     String::from_utf8_lossy(migration.content())
 }
 
-fn position_of_tag(journal: &str, tag: &str) -> Position {
+fn position_of_tag(journal: &str, tag: &str) -> Option<LineColumn> {
     let tag = serde_json::to_string(tag).ok()?;
     Some(LineColumn::at(journal, journal.find(&tag)?))
 }

@@ -116,7 +116,9 @@ fn with_crlf(lf: &[u8]) -> Vec<u8> {
     lines.join(&b"\r\n"[..])
 }
 
-/// The layout of a migrations folder, which decides what identifies a migration.
+/// The layout of a migrations folder, which decides what identifies a migration. The compiler leads
+/// to what a new one needs: `layout` to recognize it, `history::table` and `history::matching` for
+/// its rows, `history::plan` for its order, `commands::check` and `commands::new`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `meta/_journal.json` beside `<tag>.sql`: drizzle-kit 0.x.

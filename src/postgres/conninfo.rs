@@ -137,7 +137,7 @@ pub enum RootCert {
     /// The only roots that are trusted.
     File(Pem),
     /// libpq's default file, which need not exist. If it does, [`SslMode::Require`] verifies too.
-    IfThere(PathBuf),
+    DefaultFile(PathBuf),
     /// `sslrootcert=system`.
     System,
 }

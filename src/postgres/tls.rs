@@ -80,7 +80,7 @@ impl Tls {
     fn verifies(&self) -> bool {
         match (self.mode, &self.roots) {
             (SslMode::VerifyCa | SslMode::VerifyFull, _) => true,
-            (SslMode::Require, Some(RootCert::IfThere(path))) => path.exists(),
+            (SslMode::Require, Some(RootCert::DefaultFile(path))) => path.exists(),
             _ => false,
         }
     }

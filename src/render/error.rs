@@ -9,7 +9,7 @@ use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{Blocker, InProgress, StepNumber};
-use crate::apply::failure::{Broken, Failure};
+use crate::apply::failure::{Failure, LostConnection};
 use crate::error::Error;
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
@@ -254,7 +254,7 @@ fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
     text
 }
 
-fn connection_lost_text(broken: &Broken) -> String {
+fn connection_lost_text(broken: &LostConnection) -> String {
     let completed = match broken.step {
         Some(_) => {
             format!(" after {} of {}", broken.completed, plural(broken.statements, "statement"))
@@ -264,7 +264,7 @@ fn connection_lost_text(broken: &Broken) -> String {
     format!(
         "connection lost in every attempt at {} ({}){completed}; it was not applied",
         subject(&broken.migration),
-        broken.trouble
+        broken.cause
     )
 }
 

@@ -13,7 +13,7 @@ use crate::apply::error::{
 use crate::apply::event::{
     Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
 };
-use crate::apply::failure::{Advice, Broken, Excerpt, Failure, Phase};
+use crate::apply::failure::{Advice, Excerpt, Failure, LostConnection, Phase};
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
@@ -195,12 +195,12 @@ fn apply_errors() -> Vec<ApplyError> {
         rename_sql: "update".to_owned(),
         forget_sql: "delete".to_owned(),
     };
-    let broken = Broken {
+    let broken = LostConnection {
         migration: Some(name()),
         step: Some(1),
         completed: 0,
         statements: 2,
-        trouble: ConnectionError::TimedOut,
+        cause: ConnectionError::TimedOut,
     };
     let unknown = UnknownOutcome {
         migration: name(),

@@ -222,7 +222,7 @@ fn a_dry_run_shows_what_would_be_accepted_and_changes_nothing() {
         run(&accept).exits(0).stdout_is(expect![[r#"
             would accept the current content of 1 migration, without running it:
               0001_two
-            would apply 0 migrations, each in its own transaction; 2 applied already
+            nothing to apply; 2 applied already
         "#]]);
         let json = run(&[accept[0], accept[1], "--format=json"]).exits(0);
         json.answers_are(expect![[r#"

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use premigrate::apply::error::ApplyError;
-use premigrate::apply::failure::Broken;
+use premigrate::apply::failure::LostConnection;
 use premigrate::cli::args::{self, CommandName, HELP, OPTIONS, Parsed};
 use premigrate::cli::config::Config;
 use premigrate::cli::environment::Environment;
@@ -410,8 +410,8 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
     let unreachable =
         |cause| Error::from(ApplyError::Unreachable { attempts: vec![Attempt::at_query(cause)] });
     let refusal = ServerError { code: "28P01".to_owned(), ..ServerError::default() };
-    let (table, trouble) = (Table::new("s", "t"), ConnectionError::TimedOut);
-    let broken = Broken { migration: None, step: None, completed: 0, statements: 0, trouble };
+    let (table, cause) = (Table::new("s", "t"), ConnectionError::TimedOut);
+    let broken = LostConnection { migration: None, step: None, completed: 0, statements: 0, cause };
     let app = |kind: io::ErrorKind| {
         let reason = ExecError { error: kind.into(), hint: None };
         Error::App { program: String::new(), reason }

@@ -495,7 +495,7 @@ fn finish(limit: Duration, mut child: Child, streams: [Option<Printed>; 2]) -> O
 }
 
 /// Waits for a program that is about to end; kills it if it does not.
-pub fn see_off(child: &mut Child) {
+pub fn kill_and_reap(child: &mut Child) {
     if ended_until(child, Instant::now() + LIMIT).is_none() {
         kill_with_children(child.id());
         let _ = child.wait();

@@ -162,7 +162,7 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
         RootCert::File(pem) => Some(pem.to_string()),
         RootCert::System => Some("system".to_owned()),
         // libpq's default too, which it does not name.
-        RootCert::IfThere(_) => None,
+        RootCert::DefaultFile(_) => None,
     });
     let cert = target.client_cert.as_ref();
     let cert = cert.map(|cert| (cert.cert.to_string(), cert.key.to_string()));

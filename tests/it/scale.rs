@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::container::{self, Image};
 use crate::harness::{
-    Database, Folder, Random, Running, needs, premigrate, see_off, unique, with_database,
+    Database, Folder, Random, Running, kill_and_reap, needs, premigrate, unique, with_database,
 };
 use crate::snapshot::masked;
 
@@ -45,7 +45,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        see_off(&mut self.child);
+        kill_and_reap(&mut self.child);
     }
 }
 

@@ -193,7 +193,7 @@ pub const STUBBORN: &str = "do $$ begin loop begin perform pg_sleep(60); \
 pub const CANCELLED: &str = "select from pg_stat_activity where datname = current_database() \
     and application_name = 'cancelled'";
 
-/// Less than the five seconds that a cancelled statement has.
+/// No more than the four seconds that a cancelled statement has.
 pub const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[test]

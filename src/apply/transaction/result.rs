@@ -288,7 +288,7 @@ pub(in crate::apply) fn record_failure(step: StepRef<'_>, error: &ServerError) -
 
 /// A statement of ours failed that repairs what an earlier one has left.
 pub(in crate::apply) fn repair_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
-    failure(Some(step), Phase::Begin, None, error, None)
+    failure(Some(step), Phase::Repair, None, error, None)
 }
 
 /// A place in a migration's file.
@@ -301,7 +301,7 @@ struct ErrorLocation {
 }
 
 impl ErrorLocation {
-    /// The place of an error in a piece of the file that was sent behind `prefix` characters of
+    /// The place of an error in a piece of the file that was sent after `prefix` characters of
     /// ours: the server's position, or else the beginning of the statement that has not completed.
     fn new(
         step: StepRef<'_>,

@@ -52,7 +52,7 @@ fn failed(completed: usize, code: &str) -> Response {
     Response { completed, row: None, error: Some(error("ERROR", code)) }
 }
 
-/// The answer to the file's only message, behind [`IN_TRANSACTION`].
+/// The answer to the file's only message, after [`IN_TRANSACTION`].
 fn ran(statements: usize) -> Response {
     done(IN_TRANSACTION_STATEMENTS + statements)
 }

@@ -9,16 +9,14 @@ use crate::migrations::layout::FolderScan;
 use crate::migrations::source::{Files, JOURNAL};
 use crate::sql::LineColumn;
 
-/// `None` where a finding is about the whole file.
-pub type Position = Option<LineColumn>;
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub severity: Severity,
     /// The file's path inside the migrations folder; null for the folder itself.
     pub file: Option<String>,
     #[serde(flatten, serialize_with = "line_and_column")]
-    pub position: Position,
+    /// `None` where a finding is about the whole file.
+    pub position: Option<LineColumn>,
     /// The rule's name, which stays the same when the message is reworded.
     pub rule: &'static str,
     /// What is wrong, and what to do about it.
@@ -47,7 +45,13 @@ impl Severity {
 pub struct Findings(pub Vec<Finding>);
 
 impl Findings {
-    pub fn error(&mut self, file: &str, position: Position, rule: &'static str, message: String) {
+    pub fn error(
+        &mut self,
+        file: &str,
+        position: Option<LineColumn>,
+        rule: &'static str,
+        message: String,
+    ) {
         let (severity, file) = (Severity::Error, Some(file.to_owned()));
         self.0.push(Finding { severity, file, position, rule, message });
     }
@@ -55,7 +59,7 @@ impl Findings {
     pub fn warning(
         &mut self,
         file: &str,
-        position: Position,
+        position: Option<LineColumn>,
         rule: &'static str,
         message: impl Into<String>,
     ) {

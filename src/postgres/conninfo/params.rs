@@ -283,7 +283,7 @@ impl Params<'_> {
         if mode < SslMode::Require {
             return Ok((mode, None));
         }
-        let default = || self.default_path("root.crt").map(RootCert::IfThere);
+        let default = || self.default_path("root.crt").map(RootCert::DefaultFile);
         Ok((mode, root.or_else(default)))
     }
 

@@ -593,7 +593,7 @@ fn certificates_and_keys_may_be_given_as_text() {
 fn certificates_and_keys_may_be_in_libpqs_default_files() {
     let home = [("HOME", "/home/app")];
     let root = |text| with(Some(text), &home).unwrap().root_cert;
-    let own = Some(RootCert::IfThere("/home/app/.postgresql/root.crt".into()));
+    let own = Some(RootCert::DefaultFile("/home/app/.postgresql/root.crt".into()));
     assert_eq!(root("postgres://u@h?sslmode=require"), own);
     assert_eq!(root("postgres://u@h?sslmode=verify-full"), own);
     assert_eq!(root("postgres://u@h?sslmode=no-verify"), None);

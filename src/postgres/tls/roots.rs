@@ -26,8 +26,10 @@ impl Roots {
     pub fn of(given: Option<&RootCert>) -> Result<Roots, TlsError> {
         match given {
             Some(RootCert::File(pem)) => Roots::from_pem(pem),
-            Some(RootCert::IfThere(path)) if path.exists() => Roots::from_pem(&path.clone().into()),
-            Some(RootCert::System | RootCert::IfThere(_)) | None => {
+            Some(RootCert::DefaultFile(path)) if path.exists() => {
+                Roots::from_pem(&path.clone().into())
+            }
+            Some(RootCert::System | RootCert::DefaultFile(_)) | None => {
                 if system_has_roots()? {
                     let description = "the system's roots".to_owned();
                     Ok(Roots { certificates: None, description })

@@ -23,12 +23,12 @@ struct Apply<'a> {
     statements: usize,
     /// Why it is split into steps; null if it is not.
     split_reason: Option<String>,
-    steps: Vec<Step>,
+    steps: Vec<PlannedStep>,
 }
 
 /// One transaction, or one statement outside any.
 #[derive(Serialize)]
-struct Step {
+struct PlannedStep {
     /// From 1.
     step: usize,
     /// The statement that runs outside a transaction, such as `VACUUM`; null for a transaction.
@@ -73,6 +73,10 @@ fn text(accepted: &[String], pending: &[Apply], applied: usize) -> String {
     for name in accepted {
         let _ = writeln!(text, "  {name}");
     }
+    if pending.is_empty() {
+        let _ = writeln!(text, "nothing to apply; {applied} applied already");
+        return clean(&text);
+    }
     let _ = writeln!(
         text,
         "would apply {}, each in its own transaction{}; {applied} applied already",
@@ -88,9 +92,9 @@ fn text(accepted: &[String], pending: &[Apply], applied: usize) -> String {
     clean(&text)
 }
 
-fn steps(prepared: &PreparedMigration<'_>) -> Vec<Step> {
+fn steps(prepared: &PreparedMigration<'_>) -> Vec<PlannedStep> {
     let steps = (1..).zip(prepared.steps.all());
-    let steps = steps.map(|(number, step)| Step {
+    let steps = steps.map(|(number, step)| PlannedStep {
         step: number,
         outside_transaction: step.outside_transaction,
         statements: step.statements.len(),
@@ -114,7 +118,7 @@ impl Apply<'_> {
     }
 }
 
-impl Step {
+impl PlannedStep {
     fn text(&self) -> String {
         let work = match (self.outside_transaction, self.statements) {
             (Some(statement), _) => format!("{statement}, outside a transaction"),
