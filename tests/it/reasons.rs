@@ -800,7 +800,7 @@ fn the_failures_of_all_hosts_are_reported_each_with_its_hint() {
             {
               "stage": "login",
               "host": "127.0.0.1",
-              "port": 40459,
+              "port": PORT,
               "address": "127.0.0.1",
               "tls": null,
               "message": "the database system is starting up (57P03)",
