@@ -109,6 +109,7 @@ pub fn run(
         applied: Vec::new(),
         pending: Vec::new(),
         recorded: None,
+        confirmed: Vec::new(),
         in_progress: None,
         lost_connection: None,
         lock_wait: None,
@@ -147,16 +148,19 @@ pub fn dry_run<'a>(
             NextAction::Record { rows, names, matches, .. } => {
                 history.set_upgraded(set.layout(), &matches.row_names(set));
                 history.add_unwritten(&rows);
-                accepted = names;
+                accepted.extend(names);
             }
-            NextAction::Nothing { plan: Some(plan) } => {
-                return Ok(DryRun { accepted, plan, prepared: Vec::new() });
+            NextAction::Nothing { plan } => {
+                return Ok(DryRun {
+                    accepted,
+                    plan: plan.unwrap_or_default(),
+                    prepared: Vec::new(),
+                });
             }
-            NextAction::Apply(plan) => {
-                let prepared = resume::prepare(set, &plan, &progress?, &options.table)?;
+            NextAction::Apply { plan, mut prepared } => {
+                resume::resume(set, &plan, &mut prepared, &progress?, &options.table)?;
                 return Ok(DryRun { accepted, plan, prepared });
             }
-            NextAction::Nothing { plan: None } => {}
         }
     }
 }
@@ -174,6 +178,8 @@ struct Runner<'a> {
     pending: Vec<String>,
     /// The migrations whose rows it has sent, by name.
     recorded: Option<Vec<String>>,
+    /// The migrations whose rows the server has committed last, by name.
+    confirmed: Vec<String>,
     /// The migration of several steps that is under way.
     in_progress: Option<InProgress>,
     /// The last connection that was lost in a transaction, and how often that happened in a row.
@@ -236,23 +242,40 @@ impl<'a> Runner<'a> {
 
     fn perform(
         &mut self,
-        action: NextAction,
+        action: NextAction<'_>,
         session: &Session,
         mut state: DatabaseState,
     ) -> Result<Round, Interrupt> {
         match action {
             NextAction::Nothing { .. } => Ok(Round::Finished),
-            NextAction::Apply(plan) => {
+            NextAction::Apply { plan, mut prepared } => {
                 let table = &self.options.table;
-                let prepared = resume::prepare(self.set, &plan, &state.progress, table)?;
+                let resumed =
+                    resume::resume(self.set, &plan, &mut prepared, &state.progress, table);
+                match resumed {
+                    Ok(()) => {}
+                    // Another runner may be at work on the migration, which is not in our set.
+                    Err(error @ ApplyError::AbandonedProgress { .. }) => {
+                        return Err(match self.holder(session) {
+                            Some(holder) => Setback::LockedOut(Some(holder)).into(),
+                            None => error.into(),
+                        });
+                    }
+                    Err(error) => return Err(error.into()),
+                }
                 state.row_names = plan.matches.row_names(self.set);
                 self.apply(session, &plan, &prepared, &mut state)?;
                 Ok(Round::Finished)
             }
             NextAction::Record { rows, names, kind, matches } => {
+                if self.confirmed == names {
+                    // A trigger or a rule keeps what is written from being read.
+                    return Err(ApplyError::HistoryKeepsChanging(self.options.table.clone()).into());
+                }
                 state.row_names = matches.row_names(self.set);
                 self.recorded = Some(names.clone());
                 self.record(session, rows, &names, &state)?;
+                self.confirmed = names.clone();
                 self.lost_connection = None;
                 (self.emit)(Event::Recorded { migrations: names, kind });
                 Ok(Round::Continue)
@@ -352,11 +375,13 @@ impl<'a> Runner<'a> {
 
     /// Remembers what is pending. A migration that lost its connection and is not pending any more
     /// was committed.
-    fn update_pending(&mut self, action: &NextAction) {
+    fn update_pending(&mut self, action: &NextAction<'_>) {
         let pending = match action {
             NextAction::Record { .. } => return,
             NextAction::Nothing { .. } => Vec::new(),
-            NextAction::Apply(plan) => plan.pending.iter().map(|pending| pending.index).collect(),
+            NextAction::Apply { plan, .. } => {
+                plan.pending.iter().map(|pending| pending.index).collect()
+            }
         };
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();

@@ -5,27 +5,29 @@ use crate::history::matching::Matches;
 use crate::history::plan::{self, Plan, Policy, RecordPlan};
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
+use crate::migrations::prepared::{self, PreparedMigration};
 
 use super::error::ApplyError;
 use super::event::RecordKind;
 
 /// What a round does.
-pub(super) enum NextAction {
+pub(super) enum NextAction<'a> {
     /// Everything is done. `up` has a plan without a pending migration.
     Nothing { plan: Option<Plan> },
     /// Write these rows.
     Record { rows: Vec<NewRow>, names: Vec<String>, kind: RecordKind, matches: Matches },
-    /// Run what is pending.
-    Apply(Plan),
+    /// Run what is pending, in the order of the plan.
+    Apply { plan: Plan, prepared: Vec<PreparedMigration<'a>> },
 }
 
-/// Decides what to do next; or refuses, where the history disagrees with the migrations.
-pub(super) fn next_action(
+/// Decides what to do next. Refuses a history that disagrees with the migrations, and a pending
+/// migration that cannot run as it is.
+pub(super) fn next_action<'a>(
     operation: &Operation,
-    set: &MigrationSet,
+    set: &'a MigrationSet,
     policy: Policy,
     history: &History,
-) -> Result<NextAction, ApplyError> {
+) -> Result<NextAction<'a>, ApplyError> {
     let nothing = NextAction::Nothing { plan: None };
     match operation {
         Operation::Baseline { through } => {
@@ -50,9 +52,13 @@ pub(super) fn next_action(
                 }
             }
             let plan = plan::plan_up(set, history, policy).map_err(ApplyError::HistoryMismatch)?;
-            match plan.pending.is_empty() {
-                true => Ok(NextAction::Nothing { plan: Some(plan) }),
-                false => Ok(NextAction::Apply(plan)),
+            if plan.pending.is_empty() {
+                return Ok(NextAction::Nothing { plan: Some(plan) });
+            }
+            let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
+            match prepared::prepare(pending) {
+                Ok(prepared) => Ok(NextAction::Apply { plan, prepared }),
+                Err(migrations) => Err(ApplyError::NotRunnable { migrations }),
             }
         }
     }
@@ -71,7 +77,7 @@ fn accept_plan(
     plan::plan_accept(set, history, named.as_deref()).map_err(ApplyError::HistoryMismatch)
 }
 
-fn record(plan: RecordPlan, kind: RecordKind) -> Option<NextAction> {
+fn record(plan: RecordPlan, kind: RecordKind) -> Option<NextAction<'static>> {
     let RecordPlan { matches, rows, migrations, .. } = plan;
     (!rows.is_empty()).then_some(NextAction::Record { rows, names: migrations, kind, matches })
 }

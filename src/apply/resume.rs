@@ -7,43 +7,36 @@ use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress, Record};
 use crate::history::table::Table;
 use crate::migrations::migration::{Migration, MigrationSet};
-use crate::migrations::prepared::{self, PreparedMigration};
+use crate::migrations::prepared::PreparedMigration;
 use crate::migrations::steps::{Step, Steps};
 use crate::sql::LineColumn;
 
 use super::error::{AbandonedProgress, ApplyError, ChangedStep};
 use super::event::StepsDone;
 
-/// Reads the SQL of what is pending, and finds the steps that are done. Refuses a migration that
-/// cannot run as it is, one that was edited in what is done of it, and progress of a migration that
-/// is not in the set.
-pub fn prepare<'a>(
-    set: &'a MigrationSet,
+/// Finds the steps of pending migrations that are done. Refuses a migration that was edited in what
+/// is done of it, and progress of a migration that is not in the set.
+pub fn resume(
+    set: &MigrationSet,
     plan: &Plan,
+    prepared: &mut [PreparedMigration<'_>],
     progress: &Progress,
     table: &Table,
-) -> Result<Vec<PreparedMigration<'a>>, ApplyError> {
-    let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
-    let mut prepared =
-        prepared::prepare(pending).map_err(|migrations| ApplyError::NotRunnable { migrations })?;
+) -> Result<(), ApplyError> {
     if progress.records.is_empty() {
-        return Ok(prepared);
+        return Ok(());
     }
     let abandoned = abandoned(set, progress, table);
     if !abandoned.is_empty() {
         return Err(ApplyError::AbandonedProgress { migrations: abandoned });
     }
     let mut changed = Vec::new();
-    for (pending, prepared) in plan.pending.iter().zip(&mut prepared) {
+    for (pending, prepared) in plan.pending.iter().zip(prepared) {
         let Some(migration) = set.get(pending.index) else { continue };
         split_as_before(migration, prepared, progress);
         changed.extend(changed_step(migration, prepared, progress));
     }
-    if changed.is_empty() {
-        Ok(prepared)
-    } else {
-        Err(ApplyError::ChangedSteps { migrations: changed })
-    }
+    if changed.is_empty() { Ok(()) } else { Err(ApplyError::ChangedSteps { migrations: changed }) }
 }
 
 /// How much of a migration is done, if it was begun.

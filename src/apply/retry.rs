@@ -139,7 +139,7 @@ impl<'a> Runner<'a> {
                 Err(self.permission_denied(error, of_progress, spec, state, session).into())
             }
             TransactionResult::Cancelled { signal, confirmed } => {
-                Err(stopped(signal, spec.step, confirmed).into())
+                Err(stopped(signal, spec.step, None, confirmed).into())
             }
         }
     }
@@ -154,7 +154,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The other runner, as far as our role may see it.
-    fn holder(&self, session: &Session) -> Option<Holder> {
+    pub(super) fn holder(&self, session: &Session) -> Option<Holder> {
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
         lock::parse_holder(&session.query_row(&lock::holder_sql(), deadline).ok()??)
     }
@@ -219,11 +219,17 @@ pub(super) fn lock_conflict(
     }
 }
 
-pub(super) fn stopped(signal: Signal, step: Option<StepRef<'_>>, confirmed: bool) -> ApplyError {
+/// A signal came during a transaction, or a statement outside of one.
+pub(super) fn stopped(
+    signal: Signal,
+    step: Option<StepRef<'_>>,
+    outside_transaction: Option<&'static str>,
+    confirmed: bool,
+) -> ApplyError {
     let rolled_back = RolledBack {
         migration: step.map(|step| step.migration.name.clone()),
         confirmed,
-        outside_transaction: step.and_then(|step| step.step.outside_transaction),
+        outside_transaction,
     };
     ApplyError::Stopped { signal, rolled_back: Some(rolled_back) }
 }

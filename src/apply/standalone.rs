@@ -143,10 +143,10 @@ impl Runner<'_> {
         let failure = |error: &ServerError, _| transaction::repair_failure(step, error);
         let sending = Sending { sql, repeats: true, failure: &failure };
         let sent = self.send_until_unblocked(session, step, sending, |_| Ok(()));
-        sent.map_err(|not_done| match not_done.interrupt {
+        sent.map_err(|not_done| match (not_done.completion, not_done.interrupt) {
             // Nothing of the step was running.
-            Interrupt::Fail(ApplyError::Stopped { signal, .. }) => signal.into(),
-            interrupt => interrupt,
+            (None, Interrupt::Fail(ApplyError::Stopped { signal, .. })) => signal.into(),
+            (_, interrupt) => interrupt,
         })
     }
 
@@ -296,7 +296,8 @@ impl Runner<'_> {
                 return Ok(());
             };
             if let Some(signal) = self.stop.raised().filter(|_| error.is("57014")) {
-                return Err(NotDone::failed(stopped(signal, Some(step), true)));
+                let statement = step.step.outside_transaction;
+                return Err(NotDone::failed(stopped(signal, Some(step), statement, true)));
             }
             let failure = Box::new((sending.failure)(&error, tag.chars().count()));
             if !is_lock_conflict(&error) || !sending.repeats {
@@ -337,7 +338,7 @@ impl Runner<'_> {
             // The signal came too late for it.
             (None, Some(QueryError::Stopped(_))) if is_completed => Ok(None),
             (_, Some(QueryError::Stopped(signal))) => {
-                Err(stopped(signal, Some(step), false).into())
+                Err(stopped(signal, Some(step), step.step.outside_transaction, false).into())
             }
             (Some(error), _) => Err(query_failed(step, QueryError::Server(error))),
             (None, Some(error)) => Err(query_failed(step, error)),

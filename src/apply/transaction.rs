@@ -48,8 +48,6 @@ pub(super) struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatementRole {
     Begin,
-    /// The cursor that ends with the transaction.
-    Mark,
     /// Lets the locks of the guards go.
     Savepoint,
     TableLock,
@@ -306,9 +304,6 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         statements.push((StatementRole::Setting(name), format!("set local {name} = {value}")));
     }
     statements.push((StatementRole::Lock, lock::take_sql()));
-    if spec.runs_step {
-        statements.push((StatementRole::Mark, lock::MARK_SQL.to_owned()));
-    }
     if spec.holds_lock {
         statements.push((StatementRole::Savepoint, "savepoint guarded".to_owned()));
     }
@@ -334,12 +329,12 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
 
 fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
     // Deferred constraints and triggers fail here, under the file's own settings.
-    let mut statements =
-        vec![(StatementRole::Deferred, "set constraints all immediate".to_owned())];
-    if spec.runs_step {
-        // If the file ended our transaction, the row must not be written in another one.
-        statements.push((StatementRole::StillLocked, lock::STILL_MARKED_SQL.to_owned()));
-    }
+    let mut statements = vec![
+        (StatementRole::Deferred, "set constraints all immediate".to_owned()),
+        // If the file ended our transaction, or a cancel came before its BEGIN, the row must not be
+        // written in another one.
+        (StatementRole::StillLocked, lock::still_held_sql()),
+    ];
     statements.extend(RESET.map(|sql| (StatementRole::Reset, sql.to_owned())));
     statements.push((StatementRole::Reset, "discard temp".to_owned()));
     // The reset took it away, and the history may be locked too.

@@ -37,7 +37,7 @@ pub enum RowStatus {
 }
 
 /// The status of every migration and of every row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matches {
     pub migrations: Vec<MigrationStatus>,
     pub rows: Vec<RowStatus>,

@@ -29,7 +29,7 @@ pub struct Pending {
 }
 
 /// What `up` does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub matches: Matches,
     /// How many migrations have been applied.

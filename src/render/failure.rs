@@ -47,19 +47,11 @@ pub fn text(failure: &Failure) -> String {
 
 /// Without the server's error, which is about a guard of ours.
 fn lost_transaction_text(failure: &Failure) -> String {
-    let mut text = format!(
+    format!(
         "{} ended its own transaction and was not recorded\n\n  Part of it may be committed: inspect \
          the database and repair it by hand.",
         subject(&failure.migration),
-    );
-    // Invalid cursor name.
-    if failure.error.is("34000") {
-        text.push_str(
-            "\n  If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which closes a cursor \
-             of ours too.",
-        );
-    }
-    text
+    )
 }
 
 /// The statement that failed, or else the part of the transaction.

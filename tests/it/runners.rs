@@ -262,21 +262,21 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
 }
 
 #[test]
-fn only_the_transaction_that_took_the_lock_still_has_its_mark() {
+fn only_the_transaction_that_took_the_lock_still_holds_it() {
     let database = Database::fresh();
-    let is_marked = |after: &str| {
-        let mut client = database.holding(&format!("{}; {}", lock::take_sql(), lock::MARK_SQL));
+    let is_held = |after: &str| {
+        let mut client = database.holding(&lock::take_sql());
         client.batch_execute(after).unwrap();
-        let is_marked = client.batch_execute(lock::STILL_MARKED_SQL).is_ok();
+        let is_held = client.batch_execute(&lock::still_held_sql()).is_ok();
         // A dropped client's session may outlive the next test's start.
         client.batch_execute("rollback").unwrap();
-        is_marked
+        is_held
     };
     for after in ["select", "savepoint a; release a", "savepoint a; rollback to a", "reset all"] {
-        assert!(is_marked(after), "{after}");
+        assert!(is_held(after), "{after}");
     }
-    for after in ["commit; begin", "rollback; begin", "commit and chain"] {
-        assert!(!is_marked(after), "{after}");
+    for after in ["commit", "commit; begin", "rollback; begin", "commit and chain"] {
+        assert!(!is_held(after), "{after}");
     }
 }
 
@@ -285,12 +285,12 @@ const FORGET: &str = "create function forget() returns void language plpgsql \
      as $$ begin execute 'Reset All'; end $$";
 
 #[test]
-fn a_migration_that_resets_all_settings_is_still_the_one_that_holds_the_lock() {
+fn a_migration_that_resets_all_settings_and_closes_all_cursors_still_holds_the_lock() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[
         ("0000_log", "reset all;\ncreate table log (what text)"),
         ("0001_forget", FORGET),
-        ("0002_call", "select forget()"),
+        ("0002_call", "select forget(); close all"),
     ]);
     premigrate(&database, &folder).run().exits(0);
     let files = ["0000_log.sql", "0001_forget.sql", "0002_call.sql"];

@@ -850,7 +850,6 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
         premigrate: 0000_a ended its own transaction and was not recorded
 
           Part of it may be committed: inspect the database and repair it by hand.
-          If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which closes a cursor of ours too.
 
           1 more is pending.
     "#]]);

@@ -140,7 +140,8 @@ impl Transaction<'_> {
             (Table | ProgressTable, "42P06" | "42P07" | "23505") => {
                 TransactionResult::HistoryChanged
             }
-            (Setting(name), _) => TransactionResult::UnsupportedSetting(name),
+            // A cancel says nothing about the setting.
+            (Setting(name), code) if code != "57014" => TransactionResult::UnsupportedSetting(name),
             (Progress | ProgressTable, "42501") => permission_denied(error, true),
             (Table | History | TableLock, "42501") => permission_denied(error, false),
             (Table | ProgressTable | History, _) => self.failure(Phase::Record, None, error),
@@ -176,6 +177,8 @@ impl Transaction<'_> {
             *advice != Advice::NoTransaction || self.may_leave_transaction(location.as_ref())
         });
         let failure = failure(self.spec.step, phase, location, error, advice);
+        // What belongs to a statement outside a transaction was rolled back, other than itself.
+        let failure = Failure { outside_transaction: None, ..failure };
         TransactionResult::Failed(Box::new(failure))
     }
 

@@ -202,6 +202,7 @@ fn each_guard_has_its_own_result() {
     assert_eq!(opening(StatementRole::History, "42501"), "permission denied");
     let setting = StatementRole::Setting("transaction_timeout");
     assert_eq!(opening(setting, "42704"), "unsupported transaction_timeout");
+    assert_eq!(opening(setting, "57014"), "failed Begin None");
     assert_eq!(opening(StatementRole::Begin, "0A000"), "lost after 0: 0A000");
     assert_eq!(opening(StatementRole::Begin, "57014"), "failed Begin None");
     assert_eq!(opening(StatementRole::Lock, "42501"), "failed Begin None");
@@ -255,7 +256,7 @@ fn each_statement_at_the_end_has_its_own_failure() {
     let before = [done(7), ran(3)];
     let closing = |completed, code| result_of(&skipped(failed(completed, code), &before), None);
     assert_eq!(closing(0, "23503"), "failed Deferred None");
-    assert_eq!(closing(1, "34000"), "failed LostTransaction None");
+    assert_eq!(closing(1, "22P02"), "failed LostTransaction None");
     assert_eq!(closing(6, "23502"), "failed Record None");
     assert_eq!(closing(6, "42501"), "permission denied");
     let commit = [done(7), ran(3), done(6), failed(0, "40001")];
