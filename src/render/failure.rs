@@ -55,8 +55,8 @@ fn lost_transaction_text(failure: &Failure) -> String {
     // Invalid cursor name.
     if failure.error.is("34000") {
         text.push_str(
-            "\n  If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which closes a cursor \
-             of ours too.",
+            "\n  If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which also closes \
+             premigrate's own cursor.",
         );
     }
     text

@@ -743,7 +743,7 @@ fn what_an_unknown_row_may_have_recorded_is_not_run_unasked() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0001_a may be applied already: row 2 (created_at 7) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
+        premigrate: 0001_a may be applied already: row 2 (created_at 7) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
     assert_eq!(logged(&database), ["a", "b", "a"]);
@@ -758,7 +758,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     let strict = || premigrate(&database, &folder).arg("--strict").run();
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_early out of order; nothing was run
+        premigrate: refused by --strict: 0001_early is out of order; nothing was run
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
     premigrate(&database, &folder).run().exits(0);
@@ -767,7 +767,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     record(&database, &[("of a newer version", 7)]);
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: row 3 (created_at 7) not in this set; nothing was run
+        premigrate: refused by --strict: row 3 (created_at 7) matches no migration; nothing was run
     "#]]);
     premigrate(&database, &folder).run().exits(0);
 }
@@ -850,7 +850,7 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
         premigrate: 0000_a ended its own transaction and was not recorded
 
           Part of it may be committed: inspect the database and repair it by hand.
-          If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which closes a cursor of ours too.
+          If it runs CLOSE ALL, nothing is committed: remove CLOSE ALL, which also closes premigrate's own cursor.
 
           1 more is pending.
     "#]]);

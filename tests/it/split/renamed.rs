@@ -34,7 +34,7 @@ fn statement(report: &str, kind: &str) -> String {
 fn nothing_runs_while_a_partly_applied_migration_is_not_in_the_set() {
     let (database, folder) = (partly_applied(), renamed());
     let run = premigrate(&database, &folder).run().exits(65);
-    run.says(&["some partly applied migrations are not in this set", "20261122180127_password"]);
+    run.says(&["some partly applied migrations are missing", "20261122180127_password"]);
     premigrate(&database, &folder).arg("--dry-run").run().exits(65);
     assert_eq!(database.rows("select what from log"), ["a"]);
 }
