@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the other scripts: where things are, how to say what is being done, Debian packages, and which image
-# engine works. The scripts write nothing in the project outside target/ and node_modules/.
+# The other scripts source this file: paths, messages, Debian packages, static builds, and the image engine that works.
+# In the project, the scripts write only to target/ and node_modules/.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=$root/target/tools
@@ -18,7 +18,7 @@ fail() {
 
 have() { command -v "$1" >/dev/null; }
 
-# Runs a command whose output matters only when it fails.
+# Runs a command, and shows its output only if it fails.
 quietly() {
     local log code=0
     log=$(mktemp)
@@ -51,7 +51,7 @@ postgres_bin() {
 # The target of a static executable for this machine.
 musl_target() { echo "$(uname -m)-unknown-linux-musl"; }
 
-# Whether the compiler on PATH brings its own library for musl: rustup's target.
+# Whether the compiler on PATH has its own library for musl, which is a target of rustup.
 has_musl() { [ -d "$(rustc --print target-libdir --target "$(musl_target)" 2>/dev/null)" ]; }
 
 # cargo build of static executables: with rustup's target, else with Debian's compiler. Needs `scripts/setup rust static`.
@@ -64,9 +64,9 @@ cargo_build_static() {
         cargo build --release --locked --target "$target" "$@"
         return
     fi
-    # Debian's compiler has no library for musl, but brings its source; RUSTC_BOOTSTRAP is what lets cargo compile it.
-    # A panic aborts and draws no backtrace, so nothing ever unwinds: the unwinder that is asked for may be an empty
-    # one. And with musl-gcc a position-independent executable would be a dynamically linked one.
+    # Debian's compiler has no library for musl, but brings its source, and RUSTC_BOOTSTRAP lets cargo compile it.
+    # A panic aborts without a backtrace, so nothing ever unwinds, and an empty library can stand for the unwinder. With
+    # musl-gcc, a position-independent executable would be dynamically linked.
     empty_unwinder=$tools/lib/libunwind.a
     mkdir -p "$tools/lib"
     [ -f "$empty_unwinder" ] || ar rc "$empty_unwinder"

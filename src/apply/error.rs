@@ -57,7 +57,7 @@ pub enum ApplyError {
     },
     /// The outcome of a statement outside any transaction is unknown.
     UnknownOutcome(Box<UnknownOutcome>),
-    /// A statement of an earlier run is still running and cannot be ended.
+    /// A statement of an earlier attempt is still running and cannot be ended.
     StaleBackend {
         migration: String,
         pid: String,
@@ -65,7 +65,7 @@ pub enum ApplyError {
         #[serde(rename = "server_error")]
         error: Option<ServerError>,
     },
-    /// Another session seems to be building an index that is to be built.
+    /// Another session seems to be building the same index.
     IndexBeingBuilt {
         migration: String,
         index: String,
@@ -83,7 +83,7 @@ pub enum ApplyError {
     Failed(Box<Failure>),
     /// The connection was lost in every attempt at the same transaction.
     ConnectionLost(Box<LostConnection>),
-    /// The history was a different one each time that something was to be written.
+    /// The history had changed before every write.
     HistoryKeepsChanging(Table),
     HistoryTimeout(Table),
     /// Our role lacks privileges on the history.
@@ -114,7 +114,7 @@ pub enum ApplyError {
     NoSuchMigration {
         name: String,
     },
-    /// Migrations to be accepted that are not applied yet.
+    /// The command line names migrations to accept that are not applied yet.
     NotApplied {
         migrations: Vec<String>,
     },
@@ -139,10 +139,10 @@ pub struct RolledBack {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AbandonedProgress {
     pub migration: String,
-    /// SQL that gives the progress to the migration's new name, which has to be filled in.
+    /// SQL that gives the progress to the migration's new name; `NEW NAME` stands for that.
     #[serde(rename = "sql_if_renamed")]
     pub rename_sql: String,
-    /// SQL after which the migration counts as never begun.
+    /// SQL that discards the progress.
     #[serde(rename = "sql_to_forget")]
     pub forget_sql: String,
 }
@@ -160,7 +160,7 @@ pub struct ChangedStep {
     pub done: usize,
 }
 
-/// A statement outside any transaction that was started, and of which nothing shows what it did.
+/// A statement outside any transaction that was started; nothing shows whether it finished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnknownOutcome {
     pub migration: String,
@@ -226,7 +226,7 @@ pub struct RunFailure {
     pub applied: Vec<String>,
     /// The migrations that are still pending, with the one that failed.
     pub pending: Vec<String>,
-    /// The migration that was or was not committed when its connection was lost.
+    /// The migration whose connection was lost, so that it is not known whether it was committed.
     pub uncertain: Option<String>,
     /// The migration with several steps that was not finished.
     pub in_progress: Option<InProgress>,

@@ -54,7 +54,7 @@ pub enum Event {
         /// Whether a migration after it is applied already.
         out_of_order: bool,
     },
-    /// An earlier run has done some steps of this migration.
+    /// Some steps of this migration are already done.
     Resuming {
         migration: String,
         #[serde(flatten)]
@@ -67,11 +67,11 @@ pub enum Event {
         step: StepNumber,
         /// The kind of its only statement, if that ran outside a transaction.
         outside_transaction: Option<&'static str>,
-        /// `None` if an earlier run did it.
+        /// `None` if an earlier attempt did it.
         #[serde(rename = "ms", serialize_with = "milliseconds_if_known")]
         took: Option<Duration>,
     },
-    /// A backend is terminated that still runs a statement of an earlier run.
+    /// A backend that still runs a statement of an earlier attempt is terminated.
     EndingBackend {
         migration: String,
         pid: String,

@@ -27,7 +27,7 @@ pub(super) enum Completion {
     Done,
     /// It did nothing, as far as the server and the catalogs say.
     NotDone,
-    /// The next start has to find out.
+    /// The next run has to find out.
     Unknown,
 }
 

@@ -1,5 +1,5 @@
-//! What became of a statement outside a transaction that was begun by an earlier run, or round:
-//! found out before anything else is done for its migration.
+//! Finds out what became of a statement outside a transaction that was begun by an earlier run, or
+//! earlier in this one, before anything else is done for its migration.
 
 use std::time::Duration;
 

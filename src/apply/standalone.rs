@@ -1,7 +1,7 @@
 //! A statement that PostgreSQL refuses inside a transaction block, and that nothing rolls back.
 //!
 //! A second session holds the lock for it, idle in a transaction. The progress table says that the
-//! statement has begun before it is sent. So the next start after a crash knows of
+//! statement has begun before it is sent. So the next run after a crash knows of
 //! it, ends the backend that may still run it, and finds out what became of it (`recovery`).
 
 use std::time::{Duration, Instant};

@@ -19,9 +19,9 @@ Usage: premigrate [COMMAND] [OPTION]... [-- APP [ARG]...]
 Commands:
   up                         wait for the database, apply pending migrations in
                              order, then become APP if one is given (default)
-  status                     show which migrations are applied, pending, edited
-  list                       list the migrations in this file or --dir
-  check                      report problems with these migrations
+  status                     show which migrations are applied, edited, pending
+  list                       list the migrations in --dir, or the embedded ones
+  check                      report problems in these migrations
   baseline [--through NAME]  record migrations as applied without running them
   accept NAME... | --all     record the current content of edited migrations
   new NAME --dir DIR         add an empty migration to a folder of plain files
@@ -29,7 +29,7 @@ Commands:
 Only up, status, baseline and accept connect to a database.
 
 Options:
-  --dir DIR              migrations folder [the migrations in this file]
+  --dir DIR              migrations folder [the embedded migrations]
   --schema S             schema of the history table [drizzle]
   --table T              history table [__drizzle_migrations]
   --wait D               how long to wait for the database; 0 = try once [60s]
@@ -50,15 +50,15 @@ Options:
 
 D is a duration: 250ms, 30s, 10m, 1h, or plain seconds. Every option has a
 variable, which the option overrides: --runner-wait is PREMIGRATE_RUNNER_WAIT.
-PREMIGRATE_SKIP=1 applies nothing and becomes APP.
+With PREMIGRATE_SKIP=1, up does not connect: it only becomes APP.
 
 The database is MIGRATION_DATABASE_URL, else DATABASE_URL, else PGHOST, PGUSER,
-PGPASSWORD, ... For each URL and for PGPASSWORD, NAME_FILE can name a file that
-holds the value.
+PGPASSWORD, ... For each URL and for PGPASSWORD, the variable NAME_FILE can name
+a file that holds the value.
 
 Exit codes: 0 done; 64 command line; 65 migrations or history; 69 database
 unreachable; 70 a migration failed; 75 try again; 77 refused; 78 configuration;
-126, 127 APP cannot be executed, is not there; 128+n ended by signal n.
+126, 127 APP cannot be executed, does not exist; 128+n ended by signal n.
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl CommandName {
     }
 }
 
-/// An option, which is both a flag and a variable.
+/// An option: a flag and the variable that stands for it.
 #[derive(Debug)]
 pub struct Opt {
     /// With its dashes.

@@ -55,7 +55,7 @@ impl fmt::Display for UsageError {
                 write!(f, "unexpected argument `{word}`; put the app after `--`")
             }
             UsageError::UnknownOption(flag) => write!(f, "unknown option `{flag}`"),
-            UsageError::Repeated(flag) => write!(f, "{flag} was given twice"),
+            UsageError::Repeated(flag) => write!(f, "{flag} was given more than once"),
             UsageError::NoValue(flag) => write!(f, "{flag} needs a value: {flag} VALUE"),
             UsageError::TakesNoValue(flag) => write!(f, "{flag} does not take a value"),
             UsageError::NotUsed { flag, command } => {

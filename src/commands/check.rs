@@ -1,6 +1,6 @@
-//! `check`: all that is wrong, or suspicious, in a migrations folder, found without a database.
+//! `check` finds everything wrong or suspicious in a migrations folder, without a database.
 //!
-//! Pure. What `up` refuses is decided by `layout` and `prepared`, not here.
+//! Pure. `layout` and `prepared` decide what `up` refuses; this module does not.
 
 mod finding;
 mod sql;
@@ -79,7 +79,7 @@ impl Findings {
                 None,
                 "missing_journal",
                 "the journal is missing, so these files run as plain migrations although they look \
-                 like drizzle-kit's; restore it (is it copied into the image?)",
+                 like drizzle-kit's; restore it, and check that it is copied into the image",
             );
         }
     }
@@ -89,8 +89,8 @@ impl Findings {
             file,
             None,
             "bom",
-            "the file begins with a byte order mark, at which Drizzle fails; save it without one \
-             unless it is applied already",
+            "the file begins with a byte order mark, which makes Drizzle fail; save it without \
+             one unless it is applied already",
         );
     }
 
@@ -149,8 +149,8 @@ impl Findings {
                  migration made by `drizzle-kit generate --custom`, or remove it"
             ),
             Layout::Drizzle1 => {
-                "the file is never run, because only the migration.sql of a folder like \
-                 20260131093000_name is; move it into one, or remove it"
+                "the file is never run, because only the migration.sql in a folder like \
+                 20260131093000_name is run; move its SQL into one, or remove it"
             }
             Layout::Plain => {
                 "the file is never run, because it is in a subfolder; move it up, or remove it"

@@ -2,7 +2,7 @@
 //! only while such a migration is incomplete.
 //!
 //! A row is a finished step, or a statement outside any transaction that has started: whether it
-//! finished, the next start has to find out.
+//! finished, the next run has to find out.
 
 use serde::Deserialize;
 

@@ -85,8 +85,8 @@ impl fmt::Display for LayoutProblem {
             ),
             LayoutProblem::MissingFile { tag, file } => write!(
                 f,
-                "{} is missing, but {JOURNAL} lists {tag}; restore the file (was it copied into the \
-                 image?)",
+                "{} is missing, but {JOURNAL} lists {tag}; restore the file, and check that it is \
+                 copied into the image",
                 name_of(file)
             ),
             LayoutProblem::DuplicateName(name) => {

@@ -68,7 +68,7 @@ const KNOWN: &[KnownMessage] = &[
     message(
         &["bouncer config error"],
         REJECTED,
-        "see the pooler's log for its configuration error",
+        "check the pooler's log for its configuration error",
     ),
     message(&["no more connections allowed"], "53300", "raise the pooler's max_client_conn"),
     // What PgBouncer passes on from its server, without the SQLSTATE.

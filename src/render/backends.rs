@@ -1,4 +1,4 @@
-//! Sessions of others: the runner that holds our lock, and what a statement of ours waits for.
+//! The text of other sessions: the runner that holds our lock, and the one that blocks a statement.
 
 use std::fmt::Write as _;
 

@@ -151,12 +151,12 @@ fn apply_error_text(run: &RunFailure) -> String {
         ApplyError::ChangedSteps { migrations } => list(
             &format!(
                 "migrations were edited in steps that are already done; {nothing_ran}. Restore these \
-                 steps, and put the change after them or into a new migration:"
+                 steps, and make the change after them or in a new migration:"
             ),
             migrations.iter().map(changed_step_text),
         ),
         ApplyError::AbandonedProgress { migrations } => list(
-            &format!("some partly applied migrations are not in this set; {nothing_ran}:"),
+            &format!("some partly applied migrations are missing; {nothing_ran}:"),
             migrations.iter().map(abandoned_text),
         ),
         ApplyError::BadProgressTable { table, problem } => format!(
@@ -196,11 +196,11 @@ fn apply_error_text(run: &RunFailure) -> String {
             holder_text(holder.as_ref())
         ),
         ApplyError::HistoryKeepsChanging(table) => format!(
-            "the history table {table} kept changing while migrations ran; is another tool writing \
-             to it?"
+            "the history table {table} kept changing while migrations ran; check whether another \
+             tool writes to it"
         ),
         ApplyError::HistoryTimeout(table) => {
-            format!("timed out reading the history table {table}; is it locked?")
+            format!("timed out reading the history table {table}; check whether it is locked")
         }
         ApplyError::Stopped { signal, rolled_back: Some(rolled_back) } => {
             interrupted_text(*signal, rolled_back)
@@ -268,7 +268,7 @@ fn connection_lost_text(broken: &LostConnection) -> String {
     )
 }
 
-/// What a signal that interrupted nothing has kept from being started.
+/// The step or migration that would have come next when a signal interrupted nothing.
 fn not_started(run: &RunFailure) -> Option<String> {
     match (&run.uncertain, &run.in_progress) {
         // It may have been run.
@@ -318,16 +318,16 @@ fn changed_step_text(changed: &ChangedStep) -> String {
 fn abandoned_text(abandoned: &AbandonedProgress) -> String {
     let AbandonedProgress { migration, rename_sql, forget_sql } = abandoned;
     format!(
-        "{migration}\n\n    If it was renamed, run this with its new name:\n\n      {rename_sql};\n\n    \
-         If its steps are to run again, run:\n\n      {forget_sql};"
+        "{migration}\n\n    If it was renamed, replace NEW NAME with its name and run:\n\n      {rename_sql};\n\n    \
+         To discard its progress, so that its steps run again, run:\n\n      {forget_sql};"
     )
 }
 
 fn unknown_outcome_text(unknown: &UnknownOutcome, nothing_ran: &str) -> String {
     format!(
-        "{}: an earlier attempt started a statement outside a transaction, and it is not known whether \
+        "{}: an earlier attempt started a statement outside a transaction, and nothing shows whether \
          it finished; {nothing_ran}\n\n    {}\n\n  Inspect the database. If the statement finished, \
-         or you finish it by hand, run:\n\n    {};\n\n  To have it run again:\n\n    {};",
+         or you finish it by hand, run:\n\n    {};\n\n  To let premigrate run it again, run:\n\n    {};",
         unknown.migration,
         indented(&unknown.statement),
         unknown.done,

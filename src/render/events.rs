@@ -17,7 +17,10 @@ pub fn text(event: &Event) -> String {
             format!("waiting up to {} for the database: {}", seconds(*left), tried.join("; "))
         }
         Event::WaitingForPrimary { left } => {
-            format!("waiting up to {}: the server is a read-only standby", seconds(*left))
+            format!(
+                "waiting up to {} for the primary: the server is a read-only standby",
+                seconds(*left)
+            )
         }
         Event::LockedOut { holder, left } => format!(
             "waiting up to {} for another runner to finish: {}",
@@ -25,10 +28,10 @@ pub fn text(event: &Event) -> String {
             holder_text(holder.as_ref())
         ),
         Event::UnknownRows { rows } => format!(
-            "the database has {} not in this set ({}): ignored",
+            "ignoring {} no migration: {}",
             match rows.len() {
-                1 => "1 migration that is".to_owned(),
-                count => format!("{count} migrations that are"),
+                1 => "1 row of the history that matches".to_owned(),
+                count => format!("{count} rows of the history that match"),
             },
             rows.join(", ")
         ),
@@ -105,10 +108,10 @@ fn nothing_to_record_text(kind: RecordKind, named: &[String]) -> String {
             "nothing to record: every migration up to {} is in the history already",
             names.join(", ")
         ),
-        (RecordKind::Accept, []) => "nothing to accept: no migration has changed".to_owned(),
-        (RecordKind::Accept, [name]) => format!("nothing to accept: {name} has not changed"),
+        (RecordKind::Accept, []) => "nothing to accept: no migration is edited".to_owned(),
+        (RecordKind::Accept, [name]) => format!("nothing to accept: {name} is not edited"),
         (RecordKind::Accept, names) => {
-            format!("nothing to accept: none of {} has changed", names.join(", "))
+            format!("nothing to accept: none of {} is edited", names.join(", "))
         }
     }
 }

@@ -58,7 +58,7 @@ fn lost_transaction_text(failure: &Failure) -> String {
 fn statement_text(failure: &Failure) -> String {
     match (failure.statement, failure.phase) {
         (Some(statement), _) => format!("statement {statement} of {}", failure.statements),
-        (None, Phase::Repair) => "at the repair of what an earlier run left".to_owned(),
+        (None, Phase::Repair) => "while repairing what an earlier attempt left".to_owned(),
         (None, Phase::Begin) => "at the start of its transaction".to_owned(),
         (None, Phase::Replay) => "at a setting of an earlier step".to_owned(),
         (None, Phase::Statement) => format!("in one of {} statements", failure.statements),

@@ -1,4 +1,4 @@
-//! What to do where a database cannot be reached or rejects us: a hint for each reason.
+//! A hint for each reason why a database cannot be reached, or rejects the login.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -67,7 +67,7 @@ fn connect_hint(kind: ErrorKind, attempt: &Attempt) -> Option<&'static str> {
     Some(match kind {
         _ if is_unreachable_ipv6(attempt) && is_supabase => {
             "use the URL of Supabase's session pooler (port 5432 at ....pooler.supabase.com), or \
-             buy the IPv4 address: the direct host has only an IPv6 address, and this network has \
+             enable the IPv4 add-on: the direct host has only an IPv6 address, and this network has \
              no route to it"
         }
         _ if is_unreachable_ipv6(attempt) => {
@@ -153,7 +153,7 @@ fn server_error_hint(error: &ServerError) -> Option<&'static str> {
         "53100" => "free space on the server's disk",
         "53200" => "find out what uses up the server's memory",
         _ if code.starts_with("58") => {
-            "see the server's log: its operating system reports an error"
+            "check the server's log: its operating system reports an error"
         }
         _ => return None,
     })

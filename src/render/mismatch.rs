@@ -11,8 +11,8 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
     match mismatch {
         HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran),
         HistoryMismatch::Ambiguous { rows, migrations } => format!(
-            "ambiguous history: {} could belong to {}; {nothing_ran}. Restore the applied files; \
-             give new migrations a unique timestamp and content",
+            "ambiguous history: {} could record {}; {nothing_ran}. Restore the files as they \
+             were applied, and give each new migration its own timestamp and content",
             rows.join(", "),
             migrations.join(" or ")
         ),
@@ -36,14 +36,14 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
             )
         }
         HistoryMismatch::PossiblyApplied { migrations, rows } => format!(
-            "{} may be applied already: {} may have recorded an earlier version; {nothing_ran}. Run \
-             `premigrate accept NAME` for a migration that was applied; its old row can then be \
-             deleted. To run everything that is pending, set --apply-older",
+            "{} may be applied already: {} may record an earlier version; {nothing_ran}. Run \
+             `premigrate accept NAME` for a migration that was applied; you can then delete its old \
+             row. To run all pending migrations, set --apply-older",
             migrations.join(" or "),
             rows.join(" or "),
         ),
         HistoryMismatch::NotUpgradable { rows } => format!(
-            "the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no \
+            "the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no \
              migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
              Restore the migrations of these rows. If they were squashed or replaced, delete the \
              rows, and record what replaces them with `premigrate baseline`",
@@ -52,10 +52,15 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
         HistoryMismatch::Strict { migrations, rows } => {
             let mut reasons = Vec::new();
             if !migrations.is_empty() {
-                reasons.push(format!("{} out of order", migrations.join(", ")));
+                reasons.push(format!(
+                    "{} {} out of order",
+                    migrations.join(", "),
+                    is_or_are(migrations.len())
+                ));
             }
             if !rows.is_empty() {
-                reasons.push(format!("{} not in this set", rows.join(", ")));
+                let verb = if rows.len() == 1 { "matches" } else { "match" };
+                reasons.push(format!("{} {verb} no migration", rows.join(", ")));
             }
             format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
         }

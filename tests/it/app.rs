@@ -75,7 +75,7 @@ fn an_app_that_is_not_there_is_127() {
     skipping(&["no-such-app"]).run().exits(127).stderr_is(expect![[r#"
         premigrate: PREMIGRATE_SKIP is set: no migrations were checked or applied
         premigrate: starting no-such-app
-        premigrate: could not start no-such-app: No such file or directory (os error 2) (it is in no folder of PATH)
+        premigrate: could not start no-such-app: No such file or directory (os error 2) (no directory in PATH contains it)
     "#]]);
     skipping(&["/no/such/app"]).run().exits(127).says(&["could not start /no/such/app"]);
     skipping(&["/etc/hostname/app"]).run().exits(127);

@@ -119,7 +119,7 @@ fn an_app_that_cannot_be_executed_is_reported_with_the_reason() {
         ("/dynamic", 127, "its interpreter or loader does not"),
         ("/", 126, "it is a directory"),
         ("/nothing", 127, "cannot start /nothing"),
-        ("nothing", 127, "it is in no folder of PATH"),
+        ("nothing", 127, "no directory in PATH contains it"),
     ] {
         root.run(&database, &["/premigrate", "--", app], "").exits(code).says(&[words]);
     }

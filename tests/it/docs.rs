@@ -433,7 +433,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("permission", ApplyError::PermissionDenied { error: refusal, statements: vec![] }.into()),
         ("the configuration is wrong", Error::Config(ConfigError::NoDatabase)),
         ("the app cannot be executed", app(io::ErrorKind::PermissionDenied)),
-        ("is not there", app(io::ErrorKind::NotFound)),
+        ("does not exist", app(io::ErrorKind::NotFound)),
     ] {
         let (codes, said) = readme.iter().find(|(_, said)| said.contains(words)).expect(words);
         // Where one row has two codes, it has as many halves.

@@ -30,10 +30,12 @@ fn the_app_starts_on_a_standby_if_nothing_is_pending_and_waits_for_the_primary_o
     folder.add("0002_index", "create index concurrently log_what on log (what)");
     let run = premigrate(&standby.database(), &folder).args(&["--wait", "2s"]).run().exits(69);
     run.says(&[
-        "waiting up to 2.0 s: the server is a read-only standby",
+        "waiting up to 2.0 s for the primary: the server is a read-only standby",
         "the server is a read-only standby; connect to the primary",
     ]);
 
+    let impossible = Folder::drizzle0(&[("0000_a", "\\connect other")]);
+    premigrate(&standby.database(), &impossible).args(&["--wait", "60s"]).run().exits(65);
     let waiting = premigrate(&standby.database(), &folder).args(&["--wait", "60s"]).start();
     waiting.wait_to_say("standby");
     standby.promote();

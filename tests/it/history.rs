@@ -35,6 +35,22 @@ fn up(database: &Database, folder: &Folder) -> Run {
     premigrate(database, folder).run()
 }
 
+#[test]
+fn rows_that_cannot_be_read_back_are_not_written_again_and_again() {
+    let (database, folder) = (Database::fresh(), abc());
+    up(&database, &Folder::drizzle0(&[])).exits(0);
+    command(&database, &folder, &["baseline", "--through", "0000_a"]).exits(0);
+    database.execute(
+        "create function hide() returns trigger language plpgsql as \
+         $$ begin update drizzle.__drizzle_migrations set hash = 'hidden', created_at = null where id = new.id; \
+         return null; end $$; \
+         create trigger hide after insert on drizzle.__drizzle_migrations \
+         for each row execute function hide()",
+    );
+    command(&database, &folder, &["baseline"]).exits(75).says(&["kept changing"]);
+    assert_eq!(database.history().len(), 3);
+}
+
 fn command(database: &Database, folder: &Folder, command: &[&str]) -> Run {
     premigrate(database, folder).args(command).run()
 }
@@ -103,15 +119,12 @@ fn status_shows_ambiguous_rows_and_up_refuses_them() {
     history_of_0x(&database, &[("neither", 5000)]);
     let shown = status(&database, &folder);
     assert!(shown.contains("0000_a  ambiguous\n0001_b  ambiguous\n"), "{shown}");
-    assert!(
-        shown.contains("row 1 (created_at 5000) could belong to several migrations\n"),
-        "{shown}"
-    );
+    assert!(shown.contains("row 1 (created_at 5000) could record several migrations\n"), "{shown}");
     assert!(shown.ends_with("0 applied, 0 edited, 0 pending, 2 ambiguous\n"), "{shown}");
     command(&database, &folder, &["status", "--exit-code"]).exits(65);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: ambiguous history: row 1 (created_at 5000) could belong to 0000_a or 0001_b; nothing was run. Restore the applied files; give new migrations a unique timestamp and content
+        premigrate: ambiguous history: row 1 (created_at 5000) could record 0000_a or 0001_b; nothing was run. Restore the files as they were applied, and give each new migration its own timestamp and content
     "#]]);
     command(&database, &folder, &["baseline"]).exits(65);
     command(&database, &folder, &["accept", "--all"]).exits(65);
@@ -420,12 +433,12 @@ fn accept_records_the_named_or_all_edited_migrations() {
     up(&database, &folder).exits(0);
     let nothing = |names: &[&str], told| {
         let run = command(&database, &folder, &[&["accept"], names].concat());
-        run.exits(0).says(&[&format!("nothing to accept: {told} changed\n")]);
+        run.exits(0).says(&[&format!("nothing to accept: {told} edited\n")]);
     };
-    nothing(&["--all"], "no migration has");
+    nothing(&["--all"], "no migration is");
     folder.write("0000_a.sql", "once more");
-    nothing(&["0001_b"], "0001_b has not");
-    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c has");
+    nothing(&["0001_b"], "0001_b is not");
+    nothing(&["0001_b", "0002_c"], "none of 0001_b, 0002_c is");
     assert_eq!(database.history().len(), 6);
 }
 
@@ -573,14 +586,14 @@ fn an_older_image_reports_unknown_rows_and_starts() {
     let run = premigrate(&database, &older).args(&["--", "echo", "started"]).run().exits(0);
     let run = run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: the database has 2 migrations that are not in this set (row 2 (created_at 1700000001000), row 3 (created_at 1700000002000)): ignored
+        premigrate: ignoring 2 rows of the history that match no migration: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000)
         premigrate: up to date, 1 applied
         premigrate: starting echo
     "#]]);
     assert_eq!(run.stdout, "started\n");
     command(&database, &older, &["--strict"]).exits(65).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000) not in this set; nothing was run
+        premigrate: refused by --strict: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000) match no migration; nothing was run
     "#]]);
 }
 
@@ -594,7 +607,7 @@ fn what_was_merged_late_is_applied_and_reported() {
     let strict = command(&database, &folder, &["--strict"]).exits(65);
     strict.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_b out of order; nothing was run
+        premigrate: refused by --strict: 0001_b is out of order; nothing was run
     "#]]);
     let strict = premigrate(&database, &folder).env("PREMIGRATE_STRICT", "1").run();
     strict.exits(65);
@@ -655,7 +668,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0002_c may be applied already: row 3 (created_at 1700000002500) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
+        premigrate: 0002_c may be applied already: row 3 (created_at 1700000002500) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
@@ -665,7 +678,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     folder.add_at("0003_d", "create table d ()", WHEN[2] + 200);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0003_d may be applied already: row 3 (created_at 1700000002500) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
+        premigrate: 0003_d may be applied already: row 3 (created_at 1700000002500) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     database.execute("delete from drizzle.__drizzle_migrations where id = 3");
     up(&database, &folder).exits(0).says(&["applied 0003_d"]);
@@ -789,14 +802,14 @@ fn a_0x_table_with_an_unknown_row_is_not_upgraded_and_an_older_app_starts() {
         let run = premigrate(&database, &folder).args(command).run().exits(65);
         run.stderr_is(expect![[r#"
             premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-            premigrate: the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
+            premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
         "#]]);
     }
     // Neither `baseline` nor --apply-older could write a row, so neither is suggested here.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-        premigrate: the history table is that of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
+        premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
     "#]]);
     database.execute(&format!(
         "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",

@@ -209,7 +209,7 @@ fn an_invalid_command_line_is_explained_in_one_line() {
         (&["up", "now"], "unexpected argument `now`; put the app after `--`"),
         (&["--"], "nothing follows `--`"),
         (&["--wait"], "--wait needs a value"),
-        (&["--wait", "1s", "--wait=2s"], "--wait was given twice"),
+        (&["--wait", "1s", "--wait=2s"], "--wait was given more than once"),
         (&["--strict=yes"], "--strict does not take a value"),
         (&["list", "--wait", "1s"], "--wait cannot be used with `list`"),
         (&["list", "--", "node"], "`list` does not start an app"),

@@ -188,7 +188,7 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
                 premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
                 premigrate: could not connect to the database: 127.0.0.1:PORT: could not read block 0: Input/output error (58030)
-                  hint: see the server's log: its operating system reports an error
+                  hint: check the server's log: its operating system reports an error
             "#]],
         ),
         // PgBouncer's
@@ -301,7 +301,7 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
                 premigrate: could not log in to the database: 127.0.0.1:PORT: bouncer config error (08P01)
-                  hint: see the pooler's log for its configuration error
+                  hint: check the pooler's log for its configuration error
             "#]],
         ),
         // The server's own words, which PgBouncer passes on without the SQLSTATE

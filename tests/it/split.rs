@@ -473,7 +473,7 @@ fn what_stands_before_a_failure_stays_and_the_next_start_goes_on_behind_it() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: migrations were edited in steps that are already done; nothing was run. Restore these steps, and put the change after them or into a new migration:
+        premigrate: migrations were edited in steps that are already done; nothing was run. Restore these steps, and make the change after them or in a new migration:
 
           - 0000_a.sql:3:1, step 2 (2 steps are done)
 
@@ -702,7 +702,7 @@ fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_password
         premigrate: 0000_password: terminating backend PID, which still runs a statement of an earlier attempt
-        premigrate: 0000_password: an earlier attempt started a statement outside a transaction, and it is not known whether it finished; nothing was run
+        premigrate: 0000_password: an earlier attempt started a statement outside a transaction, and nothing shows whether it finished; nothing was run
 
             do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; insert into log values (1); end $$
 
@@ -710,7 +710,7 @@ fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
 
             update "drizzle"."__drizzle_migrations_progress" set finished = true, statement = null, pid = null, backend_start = null where migration = '0000_password' and step = 1 and not finished;
 
-          To have it run again:
+          To let premigrate run it again, run:
 
             delete from "drizzle"."__drizzle_migrations_progress" where migration = '0000_password' and step = 1 and not finished;
 
@@ -906,7 +906,7 @@ fn a_procedure_that_has_committed_a_part_of_its_work_is_not_run_again() {
     let folder = Folder::drizzle0(&[("0000_a", "-- premigrate: no-transaction\ncall p()")]);
     let run = premigrate(&database, &folder).run().exits(70).says(&["40P01"]);
     run.does_not_say("rolled back");
-    premigrate(&database, &folder).run().exits(70).says(&["it is not known whether it finished"]);
+    premigrate(&database, &folder).run().exits(70).says(&["nothing shows whether it finished"]);
     assert_eq!(database.value("select count(*) from log"), "1");
 }
 

@@ -230,7 +230,7 @@ fn with_an_unknown_authority_every_mode_works_as_in_libpq() {
     scene.matrix(false);
     let more = format!("sslmode=verify-ca sslrootcert={}", scene.root.display());
     let (_, run) = scene.premigrate("either", &more, &[]);
-    let root = format!("trusted are the roots in {}", scene.root.display());
+    let root = format!("premigrate trusts the roots in {}", scene.root.display());
     run.exits(77).says(&["an untrusted authority CN=Stranger; ", &root]);
 }
 
@@ -421,7 +421,7 @@ fn roots_that_are_given_are_used_and_must_exist() {
     let (outcome, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", &root)]);
     assert_eq!(outcome, Outcome::Encrypted, "{}", run.stderr);
     let (_, run) = scene.premigrate("either", system, &[]);
-    run.exits(77).says(&["an untrusted authority CN=Tests; trusted are "]);
+    run.exits(77).says(&["an untrusted authority CN=Tests; premigrate trusts "]);
     let (_, run) = scene.premigrate("either", system, &[("SSL_CERT_FILE", "/no/such")]);
     run.exits(78).says(&["SSL_CERT_FILE (/no/such) does not exist"]);
     let (folder, hashed) = (scene.folder.path.display(), scene.folder.path.join("hashed"));
@@ -450,7 +450,7 @@ fn roots_that_are_given_are_the_only_ones() {
         for named in [&other, &stranger] {
             let env = [("SSL_CERT_FILE", &*trusted), ("PGSSLROOTCERT", named)];
             let (_, run) = scene.premigrate("either", &format!("sslmode={mode}"), &env);
-            run.exits(77).says(&["an untrusted authority CN=Tests; trusted are the roots "]);
+            run.exits(77).says(&["an untrusted authority CN=Tests; premigrate trusts the roots "]);
         }
     }
     // Without it, the connection succeeds.

@@ -276,6 +276,14 @@ fn an_existing_history_is_used_as_it_is_and_no_create_is_sent() {
 }
 
 #[test]
+fn a_table_may_be_filled_by_copy_with_freeze() {
+    let database = Database::fresh();
+    let sql = "create table seed (a int); copy seed from program 'echo 1' with (freeze)";
+    premigrate(&database, &Folder::drizzle0(&[("0000_a", sql)])).run().exits(0);
+    assert_eq!(database.rows("select a::text from seed"), ["1"]);
+}
+
+#[test]
 fn an_existing_schema_is_used_as_it_is() {
     let database = Database::fresh();
     let (role, url) = database.role();
@@ -743,7 +751,7 @@ fn what_an_unknown_row_may_have_recorded_is_not_run_unasked() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0001_a may be applied already: row 2 (created_at 7) may have recorded an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; its old row can then be deleted. To run everything that is pending, set --apply-older
+        premigrate: 0001_a may be applied already: row 2 (created_at 7) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
     assert_eq!(logged(&database), ["a", "b", "a"]);
@@ -758,7 +766,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     let strict = || premigrate(&database, &folder).arg("--strict").run();
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_early out of order; nothing was run
+        premigrate: refused by --strict: 0001_early is out of order; nothing was run
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
     premigrate(&database, &folder).run().exits(0);
@@ -767,7 +775,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     record(&database, &[("of a newer version", 7)]);
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: row 3 (created_at 7) not in this set; nothing was run
+        premigrate: refused by --strict: row 3 (created_at 7) matches no migration; nothing was run
     "#]]);
     premigrate(&database, &folder).run().exits(0);
 }

@@ -246,7 +246,7 @@ fn reading_the_history_is_retried_when_a_timeout_of_the_role_cancels_it() {
         holder.batch_execute("lock table drizzle.__drizzle_migrations").unwrap();
         for args in [&["--wait=0"][..], &["--wait=400ms", "--runner-wait=400ms"]] {
             let run = start().args(args).run().exits(75);
-            run.says(&["timed out reading the history table", "is it locked?"]);
+            run.says(&["timed out reading the history table", "check whether it is locked"]);
         }
         let waits = start().start();
         waits.wait_to_say(code);

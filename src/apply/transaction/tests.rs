@@ -209,6 +209,14 @@ fn each_guard_has_its_own_result() {
 }
 
 #[test]
+fn a_transaction_without_a_file_makes_sure_of_the_lock_too() {
+    let (table, state) = (Table::new("s", "t"), state(TableVersion::V1, false));
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let closing = closing(&TransactionSpec::default(), &expected, &timeouts());
+    assert!(closing.iter().any(|(role, _)| *role == StatementRole::StillLocked));
+}
+
+#[test]
 fn one_query_guards_an_existing_history_and_a_missing_progress_table() {
     let guards = |version, exists| {
         let (table, state) = (Table::new("s", "t"), state(version, exists));

@@ -92,7 +92,7 @@ impl Check<'_> {
                 IgnoredMarker::AlmostMarker => {
                     let message = format!(
                         "this resembles `{MARKER}`, but neither premigrate nor Drizzle splits here; \
-                         write it exactly so or remove it, unless the file is applied already"
+                         write it exactly like that or remove it, unless the file is applied already"
                     );
                     self.warning_at(offset, "almost_marker", message);
                 }
@@ -195,7 +195,7 @@ impl Check<'_> {
                     let is_used = statement.text.contains(literal);
                     if is_used {
                         let message = format!(
-                            "line {} adds {literal} to an enum, and the value cannot be used before \
+                            "line {} adds {literal} to an enum, and the value cannot be used until \
                              that is committed (55P04); if this statement uses it, move the \
                              statement to the next migration",
                             LineColumn::at(self.text, offset).line

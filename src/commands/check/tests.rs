@@ -105,10 +105,10 @@ fn findings_are_sorted_by_file_in_the_order_of_the_set() {
 meta/_journal.json:3:17: warning: the `when` of 0000_a (4) is not later than that of 0001_b: where \
 0001_b is applied, drizzle-orm 0.x skips 0000_a, and premigrate does not; raise it unless 0000_a is \
 applied already
-gone.sql: error: the file is missing, but meta/_journal.json lists gone; restore the file (was it \
-copied into the image?)
+gone.sql: error: the file is missing, but meta/_journal.json lists gone; restore the file, and \
+check that it is copied into the image
 0001_b.sql:2:1: warning: this resembles `--> statement-breakpoint`, but neither premigrate nor Drizzle \
-splits here; write it exactly so or remove it, unless the file is applied already
+splits here; write it exactly like that or remove it, unless the file is applied already
 0001_b.sql:3:8: error: this quoted string is never closed; close it
 0000_a.sql:2:3: warning: the file runs in 3 steps, each recorded when it is done, because VACUUM \
 cannot run inside a transaction block

@@ -49,7 +49,7 @@ impl fmt::Display for ConninfoError {
                  use postgres://USER:PASSWORD@HOST:PORT/DATABASE"
             }
             Problem::Ambiguous => {
-                "an @ follows a /, so that the host is ambiguous; in the user, the password and the \
+                "an @ follows a /, so the host is ambiguous; in the user, the password and the \
                  database, write %40 for @ and %2F for /"
             }
             Problem::Bracket => {

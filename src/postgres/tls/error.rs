@@ -240,15 +240,15 @@ impl fmt::Display for Unverified {
             }
             VerifyError::UnknownAuthority => write!(
                 f,
-                "the server's certificate was issued by an untrusted authority{}; trusted are \
-                 {trusted_roots}; set sslrootcert or PGSSLROOTCERT to the root certificate of the \
+                "the server's certificate was issued by an untrusted authority{}; premigrate \
+                 trusts {trusted_roots}; set sslrootcert or PGSSLROOTCERT to the root certificate of the \
                  authority",
                 name(|certificate| &certificate.issuer),
             ),
             VerifyError::SelfSigned => write!(
                 f,
-                "the server's certificate{} is self-signed and not trusted; trusted are \
-                 {trusted_roots}; set sslrootcert or PGSSLROOTCERT to this certificate",
+                "the server's certificate{} is self-signed and not trusted; premigrate \
+                 trusts {trusted_roots}; set sslrootcert or PGSSLROOTCERT to this certificate",
                 name(|certificate| &certificate.subject),
             ),
             VerifyError::Other(reason) => {

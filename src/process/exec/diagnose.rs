@@ -17,7 +17,7 @@ pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<String> {
         (io::ErrorKind::NotFound, _) => match file {
             Some(file) => return Some(missing_loader(&file)),
             None if has_slash(app) => return None,
-            None => "it is in no folder of PATH",
+            None => "no directory in PATH contains it",
         },
         (io::ErrorKind::PermissionDenied, _) => {
             let metadata = fs::metadata(file?).ok()?;
@@ -29,7 +29,7 @@ pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<String> {
             }
         }
         (_, Some(EXEC_FORMAT)) => match head(&file?)?.starts_with(ELF) {
-            true => "it was built for another kind of machine",
+            true => "it was built for another architecture",
             false => {
                 "it is neither a program nor a script whose first line names an interpreter, such as \
                  #!/bin/sh"
@@ -75,7 +75,7 @@ fn missing_loader(file: &Path) -> String {
     }
 }
 
-/// As much of a file as the kernel looks at (BINPRM_BUF_SIZE).
+/// As much of a file as the kernel reads (BINPRM_BUF_SIZE).
 fn head(file: &Path) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     File::open(file).ok()?.take(256).read_to_end(&mut head).ok()?;

@@ -33,7 +33,7 @@ fn text(status: &Status) -> String {
     for row in &status.rows {
         let state = match row.state {
             RowState::Duplicate => "records the same migration as another row",
-            RowState::Ambiguous => "could belong to several migrations",
+            RowState::Ambiguous => "could record several migrations",
             RowState::Unknown => "matches no migration",
         };
         let _ = writeln!(text, "{} {state}", row.label);

@@ -177,7 +177,7 @@ fn a_procedure_in_which_something_was_refused_leaves_a_doubt() {
         database.execute("create table log (a int)");
         premigrate(&database, &folder).run().exits(70).says(&["42"]);
         let run = premigrate(&database, &folder).run().exits(70);
-        run.says(&["it is not known whether it finished"]);
+        run.says(&["nothing shows whether it finished"]);
         assert_eq!(database.value("select count(*) from log"), "1");
     }
 }

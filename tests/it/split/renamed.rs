@@ -1,5 +1,7 @@
 //! Progress of migrations that are not in the set any more: renamed or removed.
 
+use premigrate::apply::lock;
+
 use super::PROGRESS;
 use crate::harness::{Database, Folder, premigrate};
 
@@ -34,9 +36,18 @@ fn statement(report: &str, kind: &str) -> String {
 fn nothing_runs_while_a_partly_applied_migration_is_not_in_the_set() {
     let (database, folder) = (partly_applied(), renamed());
     let run = premigrate(&database, &folder).run().exits(65);
-    run.says(&["some partly applied migrations are not in this set", "20261122180127_password"]);
+    run.says(&["some partly applied migrations are missing", "20261122180127_password"]);
     premigrate(&database, &folder).arg("--dry-run").run().exits(65);
     assert_eq!(database.rows("select what from log"), ["a"]);
+}
+
+#[test]
+fn a_migration_that_is_not_in_the_set_may_be_the_work_of_another_runner() {
+    let (database, folder) = (partly_applied(), renamed());
+    let other = database.holding(&lock::take_sql());
+    let run = premigrate(&database, &folder).args(&["--runner-wait", "0"]).run().exits(75);
+    run.does_not_say("partly applied");
+    drop(other);
 }
 
 #[test]
