@@ -144,20 +144,18 @@ pub fn dry_run<'a>(
     let operation = Operation::Up { accept: accept.to_vec() };
     let mut accepted = Vec::new();
     loop {
-        match next_action(&operation, set, options.policy, &history)? {
+        let action = next_action(&operation, set, options.policy, &history)?;
+        let mut prepared = action.prepare(set)?;
+        match action {
             NextAction::Record { rows, names, matches, .. } => {
                 history.set_upgraded(set.layout(), &matches.row_names(set));
                 history.add_unwritten(&rows);
                 accepted.extend(names);
             }
             NextAction::Nothing { plan } => {
-                return Ok(DryRun {
-                    accepted,
-                    plan: plan.unwrap_or_default(),
-                    prepared: Vec::new(),
-                });
+                return Ok(DryRun { accepted, plan: plan.unwrap_or_default(), prepared });
             }
-            NextAction::Apply { plan, mut prepared } => {
+            NextAction::Apply(plan) => {
                 resume::resume(set, &plan, &mut prepared, &progress?, &options.table)?;
                 return Ok(DryRun { accepted, plan, prepared });
             }
@@ -212,6 +210,7 @@ impl<'a> Runner<'a> {
                 load::load(self.options, self.stop, self.emit)?;
             let action = next_action(self.operation, self.set, self.options.policy, &history)?;
             self.update_pending(&action);
+            let prepared = action.prepare(self.set)?;
             if let NextAction::Nothing { plan } = action {
                 self.report_nothing_left(plan.as_ref(), &history);
                 return Ok(());
@@ -228,7 +227,7 @@ impl<'a> Runner<'a> {
             }
             let state = DatabaseState { history, progress: progress?, row_names: Vec::new() };
             let applied = self.applied.len();
-            match self.perform(action, &session, state) {
+            match self.perform(action, prepared, &session, state) {
                 Ok(Round::Finished) => return Ok(()),
                 Ok(Round::Continue) => {}
                 Err(Interrupt::Fail(error)) => return Err(error),
@@ -242,13 +241,14 @@ impl<'a> Runner<'a> {
 
     fn perform(
         &mut self,
-        action: NextAction<'_>,
+        action: NextAction,
+        mut prepared: Vec<PreparedMigration<'_>>,
         session: &Session,
         mut state: DatabaseState,
     ) -> Result<Round, Interrupt> {
         match action {
             NextAction::Nothing { .. } => Ok(Round::Finished),
-            NextAction::Apply { plan, mut prepared } => {
+            NextAction::Apply(plan) => {
                 let table = &self.options.table;
                 let resumed =
                     resume::resume(self.set, &plan, &mut prepared, &state.progress, table);
@@ -375,13 +375,11 @@ impl<'a> Runner<'a> {
 
     /// Remembers what is pending. A migration that lost its connection and is not pending any more
     /// was committed.
-    fn update_pending(&mut self, action: &NextAction<'_>) {
+    fn update_pending(&mut self, action: &NextAction) {
         let pending = match action {
             NextAction::Record { .. } => return,
             NextAction::Nothing { .. } => Vec::new(),
-            NextAction::Apply { plan, .. } => {
-                plan.pending.iter().map(|pending| pending.index).collect()
-            }
+            NextAction::Apply(plan) => plan.pending.iter().map(|pending| pending.index).collect(),
         };
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();

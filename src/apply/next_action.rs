@@ -11,23 +11,35 @@ use super::error::ApplyError;
 use super::event::RecordKind;
 
 /// What a round does.
-pub(super) enum NextAction<'a> {
+pub(super) enum NextAction {
     /// Everything is done. `up` has a plan without a pending migration.
     Nothing { plan: Option<Plan> },
     /// Write these rows.
     Record { rows: Vec<NewRow>, names: Vec<String>, kind: RecordKind, matches: Matches },
-    /// Run what is pending, in the order of the plan.
-    Apply { plan: Plan, prepared: Vec<PreparedMigration<'a>> },
+    /// Run what is pending.
+    Apply(Plan),
 }
 
-/// Decides what to do next. Refuses a history that disagrees with the migrations, and a pending
-/// migration that cannot run as it is.
-pub(super) fn next_action<'a>(
+impl NextAction {
+    /// Reads the SQL of the migrations to run, in the order of the plan. Refuses what cannot run as
+    /// it is.
+    pub(super) fn prepare<'a>(
+        &self,
+        set: &'a MigrationSet,
+    ) -> Result<Vec<PreparedMigration<'a>>, ApplyError> {
+        let NextAction::Apply(plan) = self else { return Ok(Vec::new()) };
+        let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
+        prepared::prepare(pending).map_err(|migrations| ApplyError::NotRunnable { migrations })
+    }
+}
+
+/// Decides what to do next; or refuses, where the history disagrees with the migrations.
+pub(super) fn next_action(
     operation: &Operation,
-    set: &'a MigrationSet,
+    set: &MigrationSet,
     policy: Policy,
     history: &History,
-) -> Result<NextAction<'a>, ApplyError> {
+) -> Result<NextAction, ApplyError> {
     let nothing = NextAction::Nothing { plan: None };
     match operation {
         Operation::Baseline { through } => {
@@ -52,13 +64,9 @@ pub(super) fn next_action<'a>(
                 }
             }
             let plan = plan::plan_up(set, history, policy).map_err(ApplyError::HistoryMismatch)?;
-            if plan.pending.is_empty() {
-                return Ok(NextAction::Nothing { plan: Some(plan) });
-            }
-            let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
-            match prepared::prepare(pending) {
-                Ok(prepared) => Ok(NextAction::Apply { plan, prepared }),
-                Err(migrations) => Err(ApplyError::NotRunnable { migrations }),
+            match plan.pending.is_empty() {
+                true => Ok(NextAction::Nothing { plan: Some(plan) }),
+                false => Ok(NextAction::Apply(plan)),
             }
         }
     }
@@ -77,7 +85,7 @@ fn accept_plan(
     plan::plan_accept(set, history, named.as_deref()).map_err(ApplyError::HistoryMismatch)
 }
 
-fn record(plan: RecordPlan, kind: RecordKind) -> Option<NextAction<'static>> {
+fn record(plan: RecordPlan, kind: RecordKind) -> Option<NextAction> {
     let RecordPlan { matches, rows, migrations, .. } = plan;
     (!rows.is_empty()).then_some(NextAction::Record { rows, names: migrations, kind, matches })
 }
