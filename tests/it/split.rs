@@ -1,4 +1,4 @@
-//! Migrations that one transaction cannot hold: units, progress, resuming.
+//! Migrations that one transaction cannot hold: steps, progress, resuming.
 
 mod judged;
 mod killed;
@@ -45,6 +45,22 @@ fn several_concurrent_indexes_in_one_file_work_and_leave_no_progress() {
     ]);
     assert_concurrent_is_applied(&database);
     premigrate(&database, &folder).run().exits(0).says(&["up to date"]);
+}
+
+#[test]
+fn a_progress_table_that_cannot_be_created_is_not_a_failed_index() {
+    let database = Database::fresh();
+    database.execute(
+        "create table t (a int); \
+         create function refuse() returns event_trigger language plpgsql as \
+         'begin raise exception ''no tables today''; end'; \
+         create event trigger refuse on ddl_command_start when tag in ('CREATE TABLE') \
+         execute function refuse()",
+    );
+    let folder = Folder::drizzle0(&[("0000_a", "create index concurrently t_a on t (a)")]);
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["no tables today", "and was rolled back"]).does_not_say("invalid index");
+    assert_eq!(database.value("select to_regclass('t_a')"), "");
 }
 
 #[test]
