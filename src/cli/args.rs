@@ -34,10 +34,10 @@ Options:
   --table T              history table [__drizzle_migrations]
   --wait D               how long to wait for the database; 0 = try once [60s]
   --runner-wait D        how long to wait for another runner; 0 = try once [10m]
-  --lock-timeout D       how long to wait for a table lock; 0 = no limit [5s]
+  --lock-timeout D       how long to wait for a lock; 0 = no limit [5s]
   --lock-retries N       how often to retry after a lock timeout; 0 = never [8]
   --statement-timeout D  how long a statement may run; 0 = no limit [server's]
-  --apply-older          up: apply pending migrations older than the history
+  --apply-older          up: run pending migrations that may be applied already
   --accept NAME,...      up: accept these edited migrations first
   --dry-run              up: show what would run, without running it or APP
   --strict               up: refuse unknown rows and out-of-order migrations

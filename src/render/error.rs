@@ -160,7 +160,8 @@ fn apply_error_text(run: &RunFailure) -> String {
             migrations.iter().map(abandoned_text),
         ),
         ApplyError::BadProgressTable { table, problem } => format!(
-            "the table {} is not a progress table of premigrate ({problem}); {nothing_ran}",
+            "the table {} is not a progress table of premigrate ({problem}); {nothing_ran}. \
+             If another program made it, rename it, or choose another --table",
             progress::qualified(table)
         ),
         ApplyError::UnknownOutcome(unknown) => unknown_outcome_text(unknown, nothing_ran),
@@ -200,7 +201,10 @@ fn apply_error_text(run: &RunFailure) -> String {
              tool writes to it"
         ),
         ApplyError::HistoryTimeout(table) => {
-            format!("timed out reading the history table {table}; check whether it is locked")
+            format!(
+                "timed out reading the history table {table}; check whether it is locked, \
+                 and whether the pooler has a free connection"
+            )
         }
         ApplyError::Stopped { signal, rolled_back: Some(rolled_back) } => {
             interrupted_text(*signal, rolled_back)

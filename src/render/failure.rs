@@ -93,7 +93,10 @@ pub fn left_by(kind: &str) -> &'static str {
             "It cannot be rolled back. It may leave invalid indexes named ..._ccnew or ..._ccold, \
              which the next run lists once it has repeated the statement"
         }
-        _ => "It cannot be rolled back; the next run checks whether it finished",
+        _ => {
+            "It cannot be rolled back. The next run repeats it if that is safe, and otherwise stops \
+             and prints SQL for both cases"
+        }
     }
 }
 

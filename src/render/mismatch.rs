@@ -19,7 +19,8 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
         HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
             "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
              database, --dir and --table are right. If the migrations were squashed, run \
-             `premigrate baseline` to record them as applied. To run them all, set --apply-older",
+             `premigrate baseline --through NAME`, where NAME is the last one whose changes the \
+             database has. To run them all, set --apply-older",
             plural(*row_count, "row"),
             plural(*migration_count, "migration")
         ),
@@ -46,7 +47,7 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
             "the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no \
              migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
              Restore the migrations of these rows. If they were squashed or replaced, delete the \
-             rows, and record what replaces them with `premigrate baseline`",
+             rows, and record what replaces them with `premigrate baseline --through NAME`",
             rows.join(", ")
         ),
         HistoryMismatch::Strict { migrations, rows } => {

@@ -627,7 +627,7 @@ fn a_history_of_something_else_is_refused_with_hints() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no row of the history matches a migration (2 rows, 3 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline` to record them as applied. To run them all, set --apply-older
+        premigrate: no row of the history matches a migration (2 rows, 3 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline --through NAME`, where NAME is the last one whose changes the database has. To run them all, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
@@ -802,14 +802,14 @@ fn a_0x_table_with_an_unknown_row_is_not_upgraded_and_an_older_app_starts() {
         let run = premigrate(&database, &folder).args(command).run().exits(65);
         run.stderr_is(expect![[r#"
             premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-            premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
+            premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline --through NAME`
         "#]]);
     }
     // Neither `baseline` nor --apply-older could write a row, so neither is suggested here.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-        premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline`
+        premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline --through NAME`
     "#]]);
     database.execute(&format!(
         "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",

@@ -712,7 +712,7 @@ fn a_history_of_something_else_stops_everything() {
     let folder = Folder::drizzle0(&[LOG, ("0001_a", &log("a"))]);
     premigrate(&database, &folder).run().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no row of the history matches a migration (2 rows, 2 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline` to record them as applied. To run them all, set --apply-older
+        premigrate: no row of the history matches a migration (2 rows, 2 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline --through NAME`, where NAME is the last one whose changes the database has. To run them all, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
