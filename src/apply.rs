@@ -250,19 +250,8 @@ impl<'a> Runner<'a> {
             NextAction::Nothing { .. } => Ok(Round::Finished),
             NextAction::Apply(plan) => {
                 let table = &self.options.table;
-                let resumed =
-                    resume::resume(self.set, &plan, &mut prepared, &state.progress, table);
-                match resumed {
-                    Ok(()) => {}
-                    // Another runner may be at work on the migration, which is not in our set.
-                    Err(error @ ApplyError::AbandonedProgress { .. }) => {
-                        return Err(match self.holder(session) {
-                            Some(holder) => Setback::LockedOut(Some(holder)).into(),
-                            None => error.into(),
-                        });
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+                resume::resume(self.set, &plan, &mut prepared, &state.progress, table)
+                    .map_err(|error| self.not_resumed(error, session))?;
                 state.row_names = plan.matches.row_names(self.set);
                 self.apply(session, &plan, &prepared, &mut state)?;
                 Ok(Round::Finished)
@@ -280,6 +269,15 @@ impl<'a> Runner<'a> {
                 (self.emit)(Event::Recorded { migrations: names, kind });
                 Ok(Round::Continue)
             }
+        }
+    }
+
+    /// Progress of a migration that is not in our set may be the work of another runner.
+    fn not_resumed(&self, error: ApplyError, session: &Session) -> Interrupt {
+        let may_be_another = matches!(error, ApplyError::AbandonedProgress { .. });
+        match may_be_another.then(|| self.holder(session)).flatten() {
+            Some(holder) => Setback::LockedOut(Some(holder)).into(),
+            None => error.into(),
         }
     }
 
