@@ -328,11 +328,13 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
 }
 
 fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
-    // Deferred constraints and triggers fail here, under the file's own settings.
     let mut statements = vec![
+        // A cancel may have come before our BEGIN, so that there is no transaction block.
+        (StatementRole::StillLocked, "savepoint premigrate".to_owned()),
+        (StatementRole::StillLocked, "release premigrate".to_owned()),
+        // Deferred constraints and triggers fail here, under the file's own settings.
         (StatementRole::Deferred, "set constraints all immediate".to_owned()),
-        // If the file ended our transaction, or a cancel came before its BEGIN, the row must not be
-        // written in another one.
+        // If the file ended our transaction, the row must not be written in another one.
         (StatementRole::StillLocked, lock::still_held_sql()),
     ];
     statements.extend(RESET.map(|sql| (StatementRole::Reset, sql.to_owned())));
@@ -353,15 +355,10 @@ fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     statements
 }
 
+/// DEFERRABLE has no effect in a transaction that writes: it marks ours, see [`lock::still_held_sql`].
 fn begin_sql(modes: &Modes) -> String {
     let level = modes.isolation.unwrap_or("read committed");
-    let mut begin = format!("begin isolation level {level} read write");
-    match modes.deferrable {
-        Some(true) => begin.push_str(" deferrable"),
-        Some(false) => begin.push_str(" not deferrable"),
-        None => {}
-    }
-    begin
+    format!("begin isolation level {level} read write deferrable")
 }
 
 fn joined(statements: &Statements) -> String {

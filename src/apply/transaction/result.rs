@@ -156,7 +156,9 @@ impl Transaction<'_> {
     ) -> TransactionResult {
         match role {
             Some(StatementRole::Deferred) => self.failure(Phase::Deferred, None, error),
-            Some(StatementRole::StillLocked) => self.failure(Phase::LostTransaction, None, error),
+            Some(StatementRole::StillLocked) if error.is("25P01") || error.is("22P02") => {
+                self.failure(Phase::LostTransaction, None, error)
+            }
             Some(StatementRole::ProgressRow) if error.is("42501") => permission_denied(error, true),
             _ if error.is("42501") => permission_denied(error, false),
             _ => self.failure(Phase::Record, None, error),

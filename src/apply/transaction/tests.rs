@@ -263,11 +263,13 @@ fn statements_are_counted_across_messages() {
 fn each_statement_at_the_end_has_its_own_failure() {
     let before = [done(7), ran(3)];
     let closing = |completed, code| result_of(&skipped(failed(completed, code), &before), None);
-    assert_eq!(closing(0, "23503"), "failed Deferred None");
-    assert_eq!(closing(1, "22P02"), "failed LostTransaction None");
-    assert_eq!(closing(6, "23502"), "failed Record None");
-    assert_eq!(closing(6, "42501"), "permission denied");
-    let commit = [done(7), ran(3), done(6), failed(0, "40001")];
+    assert_eq!(closing(0, "25P01"), "failed LostTransaction None");
+    assert_eq!(closing(2, "23503"), "failed Deferred None");
+    assert_eq!(closing(3, "22P02"), "failed LostTransaction None");
+    assert_eq!(closing(3, "57014"), "failed Record None");
+    assert_eq!(closing(8, "23502"), "failed Record None");
+    assert_eq!(closing(8, "42501"), "permission denied");
+    let commit = [done(7), ran(3), done(8), failed(0, "40001")];
     assert_eq!(result_of(&commit, None), "failed Commit None");
 }
 
