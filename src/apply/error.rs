@@ -98,7 +98,7 @@ pub enum ApplyError {
     LockedOut {
         holder: Option<Holder>,
     },
-    /// Every attempt at a migration ran into a lock.
+    /// Every attempt at a migration ran into a lock or another conflict with a session.
     LockTimeout {
         #[serde(flatten)]
         failure: Box<Failure>,

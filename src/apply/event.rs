@@ -145,7 +145,7 @@ pub enum RecordKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum RetryReason {
-    /// A lock timeout, a deadlock or a serialization failure.
+    /// A lock timeout, a deadlock, or another conflict with a session.
     Lock {
         sqlstate: String,
         message: String,

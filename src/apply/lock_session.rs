@@ -9,7 +9,7 @@ use crate::process::signals::Deadline;
 
 use super::error::ApplyError;
 use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
-use super::retry::{Backoff, Reply, lock_conflict};
+use super::retry::{Backoff, Reply, conflict};
 use super::state::DatabaseState;
 use super::transaction::{self, StepRef, Transaction, TransactionResult, TransactionSpec};
 use super::{QUERY_TIMEOUT, Runner};
@@ -184,7 +184,7 @@ impl Runner<'_> {
             };
             let _ = lock_session.query_row("rollback", Deadline::after(QUERY_TIMEOUT, self.stop));
             let Some(failure) = failure else { continue };
-            let reason = lock_conflict(&failure.error, None, false);
+            let reason = conflict(&failure.error, None, false);
             if !self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason)? {
                 return Err(ApplyError::LockTimeout { failure, blocker: None }.into());
             }

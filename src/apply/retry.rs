@@ -1,4 +1,4 @@
-//! One transaction, sent again after a lock timeout.
+//! One transaction, sent again after a lock timeout or a conflict with another session.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl<'a> Runner<'a> {
                 Reply::SettingRefused => continue,
                 Reply::Blocked(failure) => failure,
             };
-            let reason = lock_conflict(&failure.error, blocker.as_ref(), false);
+            let reason = conflict(&failure.error, blocker.as_ref(), false);
             if !self.pause_for_lock(&mut backoff, migration, reason)? {
                 return Err(ApplyError::LockTimeout { failure, blocker }.into());
             }
@@ -126,7 +126,7 @@ impl<'a> Runner<'a> {
                 self.unsupported_settings.push(setting);
                 Ok(Reply::SettingRefused)
             }
-            TransactionResult::Failed(failure) if is_lock_conflict(&failure.error) => {
+            TransactionResult::Failed(failure) if is_conflict(&failure.error) => {
                 Ok(Reply::Blocked(failure))
             }
             TransactionResult::Failed(failure) => Err(ApplyError::Failed(failure).into()),
@@ -206,7 +206,7 @@ impl<'a> Runner<'a> {
     }
 }
 
-pub(super) fn lock_conflict(
+pub(super) fn conflict(
     error: &ServerError,
     blocker: Option<&Blocker>,
     outside_transaction: bool,
@@ -234,9 +234,18 @@ pub(super) fn stopped(
     ApplyError::Stopped { signal, rolled_back: Some(rolled_back) }
 }
 
-/// A lock timeout, a deadlock, a serialization failure: only other sessions cause these.
-pub(super) fn is_lock_conflict(error: &ServerError) -> bool {
-    ["55P03", "40P01", "40001"].contains(&error.code.as_str())
+/// Whether only other sessions cause this error, so that the next attempt may succeed.
+pub(super) fn is_conflict(error: &ServerError) -> bool {
+    match error.code.as_str() {
+        // A lock timeout, a deadlock, a serialization failure.
+        "55P03" | "40P01" | "40001" => true,
+        // Another session changed or dropped the same object. The server does not translate these.
+        "XX000" => ["tuple concurrently updated", "tuple concurrently deleted"]
+            .contains(&error.message.as_str()),
+        // Another session created an object of the same name, which neither could see.
+        "23505" => error.schema.as_deref() == Some("pg_catalog"),
+        _ => false,
+    }
 }
 
 /// A random time in this range, so that runners that started together do not retry together.
@@ -249,6 +258,32 @@ pub(super) fn jittered(from: Duration, to: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_another_session_causes_is_a_conflict() {
+        let error = |code: &str, message: &str, schema: Option<&str>| ServerError {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            schema: schema.map(str::to_owned),
+            ..ServerError::default()
+        };
+        for (code, message, schema, expected) in [
+            ("55P03", "", None, true),
+            ("40P01", "", None, true),
+            ("40001", "", None, true),
+            ("XX000", "tuple concurrently updated", None, true),
+            ("XX000", "tuple concurrently deleted", None, true),
+            ("XX000", "tuple already updated by self", None, false),
+            ("XX000", "cache lookup failed for type 1", None, false),
+            ("23505", "", Some("pg_catalog"), true),
+            ("23505", "", Some("public"), false),
+            ("23505", "", None, false),
+            ("42P07", "", None, false),
+            ("57P04", "", None, false),
+        ] {
+            assert_eq!(is_conflict(&error(code, message, schema)), expected, "{code} {message}");
+        }
+    }
 
     #[test]
     fn jitter_stays_in_its_range_and_varies() {

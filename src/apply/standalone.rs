@@ -22,7 +22,7 @@ use super::lock_session::{
     CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
 };
 use super::recovery::STALE_BACKEND_TIMEOUT;
-use super::retry::{Backoff, is_lock_conflict, lock_conflict, stopped};
+use super::retry::{Backoff, conflict, is_conflict, stopped};
 use super::state::DatabaseState;
 use super::transaction::{self, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
@@ -47,7 +47,7 @@ impl NotDone {
 /// How a statement is sent.
 struct Sending<'s> {
     sql: &'s str,
-    /// Whether it may be sent again after a lock timeout. What may have done half of its work must
+    /// Whether it may be sent again after a lock timeout or a conflict. What may have done half of its work must
     /// not be.
     repeats: bool,
     /// Makes a failure of the server's error and the number of characters of ours before `sql`.
@@ -300,10 +300,10 @@ impl Runner<'_> {
                 return Err(NotDone::failed(stopped(signal, Some(step), statement, true)));
             }
             let failure = Box::new((sending.failure)(&error, tag.chars().count()));
-            if !is_lock_conflict(&error) || !sending.repeats {
+            if !is_conflict(&error) || !sending.repeats {
                 return Err(NotDone::failed(ApplyError::Failed(failure)));
             }
-            let reason = lock_conflict(&error, blocker.as_ref(), true);
+            let reason = conflict(&error, blocker.as_ref(), true);
             let migration = Some(step.migration.name.as_str());
             let has_attempt = self.pause_for_lock(&mut backoff, migration, reason);
             if !has_attempt.map_err(NotDone::failed)? {

@@ -251,7 +251,10 @@ fn stale_backend_text(migration: &str, pid: &str, error: Option<&ServerError>) -
 
 fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
     let mut text = failure::text(failure);
-    text.push_str("\n\n  Every attempt ran into a lock.");
+    text.push_str(match failure.error.code.as_str() {
+        "55P03" => "\n\n  Every attempt ran into a lock.",
+        _ => "\n\n  Every attempt ran into a conflict with another session.",
+    });
     if let Some(blocker) = blocker {
         let _ = write!(text, " Last seen: {}.", lock_text(blocker));
     }

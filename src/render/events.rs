@@ -128,7 +128,8 @@ fn retrying_text(
             let kind = match sqlstate.as_str() {
                 "40P01" => "deadlock",
                 "40001" => "serialization failure",
-                _ => "lock timeout",
+                "55P03" => "lock timeout",
+                _ => "conflict with another session",
             };
             let blocker = blocker.as_ref().map(|blocker| format!("; {}", lock_text(blocker)));
             format!(

@@ -6,7 +6,7 @@ use std::thread;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, Run, WAITING_FOR_LOCK, premigrate};
+use crate::harness::{Database, Folder, Run, WAITING_FOR_LOCK, premigrate, unique};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Message, Proxy, Side};
 
@@ -377,6 +377,67 @@ fn a_serialization_failure_is_retried() {
     let run = premigrate(&database, &folder).run().exits(0);
     run.says(&["40001 not yet", "(attempt 2)", "(attempt 3)", "applied 0000_a"]);
     assert_eq!(database.rows("select what from log"), ["a"]);
+}
+
+/// Runs a migration in a database with the schema `s`, in which another session meanwhile does
+/// something that the migration waits for. The first attempt fails with these words.
+#[track_caller]
+fn succeeds_after_conflict(before: &str, meanwhile: &str, sql: &str, words: &str) {
+    let database = Database::fresh();
+    database.execute(&format!("create schema s; {before}"));
+    let mut other = database.holding(meanwhile);
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the migration", WAITING_FOR_LOCK);
+    other.batch_execute("commit").unwrap();
+    let said = format!("0000_a rolled back: conflict with another session ({words}");
+    running.finish().exits(0).says(&[&said, "(attempt 2)", "applied 0000_a"]);
+}
+
+#[test]
+fn an_object_that_another_session_changed_meanwhile_is_tried_again() {
+    let function = |value: u8| {
+        format!("create or replace function s.f() returns int language sql as 'select {value}'")
+    };
+    let updated = "XX000 tuple concurrently updated";
+    succeeds_after_conflict(&function(0), &function(1), &function(2), updated);
+    let grant = "grant usage on schema s to public";
+    succeeds_after_conflict("", grant, grant, updated);
+}
+
+#[test]
+fn an_object_that_another_session_dropped_meanwhile_is_tried_again() {
+    let function = "create or replace function s.f() returns int language sql as 'select 1'";
+    let deleted = "XX000 tuple concurrently deleted";
+    succeeds_after_conflict(function, "drop function s.f()", function, deleted);
+}
+
+#[test]
+fn an_object_that_another_session_created_meanwhile_is_tried_again() {
+    let table = "create table if not exists s.t ()";
+    succeeds_after_conflict("", table, table, "23505 duplicate key");
+    let role = unique("role");
+    let role = format!(
+        "do $$ begin if to_regrole('{role}') is null then create role {role}; end if; end $$"
+    );
+    succeeds_after_conflict("", &role, &role, "23505 duplicate key");
+}
+
+#[test]
+fn a_conflict_in_every_attempt_is_75_and_a_duplicate_in_a_table_of_the_user_is_70() {
+    let database = Database::fresh();
+    database
+        .execute("create schema s; create table t (a int primary key); insert into t values (1)");
+    let retries = ["--lock-retries", "0"];
+    let mut other = database.holding("create table s.t ()");
+    let folder = Folder::drizzle0(&[("0000_a", "create table if not exists s.t ()")]);
+    let running = premigrate(&database, &folder).args(&retries).start();
+    database.wait_for("the migration", WAITING_FOR_LOCK);
+    other.batch_execute("commit").unwrap();
+    running.finish().exits(75).says(&["Every attempt ran into a conflict with another session."]);
+
+    let folder = Folder::drizzle0(&[("0000_a", "insert into t values (1)")]);
+    premigrate(&database, &folder).run().exits(70).does_not_say("retrying");
 }
 
 #[test]
