@@ -207,11 +207,12 @@ fn is_being_built_sql(table: &str) -> String {
 }
 
 /// Terminates the backends that run a statement of ours that begins with `tag`, and the backend of
-/// the earlier session. Selects the process id of one that still exists.
+/// the earlier session. Selects the process id of one that still exists. What our role may not see
+/// of a backend is NULL: such a backend is not known to be ours, since process ids are used again.
 pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
     let earlier_session = match (pid, backend_start) {
         (Some(pid), Some(start)) => {
-            format!("or pid = {pid} and coalesce(backend_start = {}, true)", quote::literal(start))
+            format!("or pid = {pid} and backend_start = {}", quote::literal(start))
         }
         _ => String::new(),
     };

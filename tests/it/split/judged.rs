@@ -3,7 +3,7 @@
 
 use super::killed::killed_at;
 use super::{PROGRESS, VALID};
-use crate::harness::{Database, Folder, premigrate};
+use crate::harness::{Database, Folder, premigrate, rows};
 use crate::proxy::{Action, Side};
 
 /// Killed before the server has the statement that begins so.
@@ -21,6 +21,33 @@ fn killed_behind(database: &Database, folder: &Folder, done: &'static str) {
         message.from == Side::Server && message.tag == b'C' && message.text.starts_with(done)
     });
     assert_eq!(run.code, -9, "{}", run.stderr);
+}
+
+/// A runner that was killed before its statement had begun, and whose process number another role's
+/// backend has now.
+#[test]
+fn the_backend_of_another_role_with_the_same_process_number_is_left_alone() {
+    for may_terminate in [false, true] {
+        let database = Database::fresh();
+        let (role, url) = database.role();
+        database.execute(&format!(
+            "grant create on database {} to {role}; create schema s authorization {role}; \
+             create table s.t (a int); alter table s.t owner to {role}",
+            database.name
+        ));
+        if may_terminate {
+            database.execute(&format!("grant pg_signal_backend to {role}"));
+        }
+        let ours = Database { name: database.name.clone(), url };
+        let (_, url) = database.role();
+        let mut stranger = Database { name: database.name.clone(), url }.client();
+        let folder = Folder::drizzle0(&[("0000_a", "vacuum s.t")]);
+        killed_before(&ours, &folder, "vacuum");
+        let pid = rows(&mut stranger, "select pg_backend_pid()").join("");
+        database.execute(&format!("update drizzle.__drizzle_migrations_progress set pid = {pid}"));
+        premigrate(&ours, &folder).run().exits(0).does_not_say("terminating");
+        assert_eq!(rows(&mut stranger, "select 1"), ["1"], "{may_terminate}");
+    }
 }
 
 /// With their schemas.
