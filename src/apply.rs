@@ -18,12 +18,15 @@
 //!
 //! Both:
 //! - `lock` is the advisory lock, `blockers` finds the session that we wait for.
-//! - `event`, `failure` and `error` are what is reported.
+//! - `event`, `failure` and `error` are what is reported; `advice` is what to do about a failure,
+//!   with the `extensions` that we know.
 
+mod advice;
 pub mod blockers;
 pub mod catalog_state;
 pub mod error;
 pub mod event;
+mod extensions;
 pub mod failure;
 mod interrupt;
 pub mod load;
@@ -111,6 +114,7 @@ pub fn run(
         recorded: None,
         confirmed: Vec::new(),
         in_progress: None,
+        has_unknown_rows: false,
         lost_connection: None,
         lock_wait: None,
         history_changes: 0,
@@ -180,6 +184,8 @@ struct Runner<'a> {
     confirmed: Vec<String>,
     /// The migration of several steps that is under way.
     in_progress: Option<InProgress>,
+    /// Whether the history has rows that match no migration.
+    has_unknown_rows: bool,
     /// The last connection that was lost in a transaction, and how often that happened in a row.
     lost_connection: Option<(Box<LostConnection>, u32)>,
     lock_wait: Option<LockWait<'a>>,
@@ -230,7 +236,7 @@ impl<'a> Runner<'a> {
             match self.perform(action, prepared, &session, state) {
                 Ok(Round::Finished) => return Ok(()),
                 Ok(Round::Continue) => {}
-                Err(Interrupt::Fail(error)) => return Err(error),
+                Err(Interrupt::Fail(error)) => return Err(self.with_advice(error, &session)),
                 Err(Interrupt::Retry(setback)) => {
                     drop(session);
                     self.wait_after(setback, self.applied.len() > applied)?;
@@ -377,7 +383,10 @@ impl<'a> Runner<'a> {
         let pending = match action {
             NextAction::Record { .. } => return,
             NextAction::Nothing { .. } => Vec::new(),
-            NextAction::Apply(plan) => plan.pending.iter().map(|pending| pending.index).collect(),
+            NextAction::Apply(plan) => {
+                self.has_unknown_rows = !plan.unknown.is_empty();
+                plan.pending.iter().map(|pending| pending.index).collect()
+            }
         };
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();

@@ -59,19 +59,82 @@ pub enum Phase {
 }
 
 /// What we know and the server does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advice {
-    /// The history is empty, and the first migration's objects exist.
+    /// The object exists, and no migration that was applied has made it.
     Baseline,
+    /// The object exists, and a later migration that was applied seems to have made it.
+    Superseded { migration: String, later: String, skipped_by_drizzle: bool },
+    /// The role exists: all databases of the server share their roles.
+    SharedRole,
+    /// The object exists in many a new database.
+    IfNotExists,
     /// The statement cannot run inside a transaction block, which its text does not show.
     NoTransaction,
+    /// A time limit ended the statement.
+    TimeLimit {
+        /// Such as `500ms`; `None` where the file has it.
+        limit: Option<String>,
+        source: LimitSource,
+    },
+    /// Another session ended the statement.
+    Cancelled,
+    /// Deferred checks of the table's rows are due.
+    PendingTriggers { no_transaction: bool },
+    /// The role lacks privileges on a schema.
+    Grant { sql: String },
+    /// A schema does not exist.
+    CreateSchema { sql: String },
+    /// No schema in `search_path` exists, or may be used.
+    NoSchema {
+        /// `None` where the file sets it.
+        search_path: Option<String>,
+    },
+    /// What the statement needs belongs to an extension.
+    Extension { extension: String, state: ExtensionState },
+}
+
+/// Who has set `statement_timeout`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitSource {
+    File,
+    /// `--statement-timeout`.
+    Option,
+    Role(String),
+    Database(String),
+    Connection,
+    Server,
+    /// The settings of this role or of its server, which no option overrides for a statement
+    /// outside a transaction behind a pooler.
+    PastPooler(String),
+}
+
+/// Why what an extension has is not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtensionState {
+    /// The server has no such extension.
+    NotAvailable,
+    /// The database does not have it yet.
+    NotCreated,
+    /// The database has it in this schema, which is not in `search_path`.
+    InSchema(String),
 }
 
 impl Advice {
-    pub fn code(self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Advice::Baseline => "baseline",
+            Advice::Superseded { .. } => "superseded",
+            Advice::SharedRole => "shared_role",
+            Advice::IfNotExists => "if_not_exists",
             Advice::NoTransaction => "no_transaction",
+            Advice::TimeLimit { .. } => "time_limit",
+            Advice::Cancelled => "cancelled",
+            Advice::PendingTriggers { .. } => "pending_triggers",
+            Advice::Grant { .. } => "grant",
+            Advice::CreateSchema { .. } => "create_schema",
+            Advice::NoSchema { .. } => "no_schema",
+            Advice::Extension { .. } => "extension",
         }
     }
 }

@@ -167,8 +167,6 @@ impl<'a> FileMessage<'a> {
 /// A transaction, ready to be sent.
 pub(super) struct Transaction<'a> {
     spec: &'a TransactionSpec<'a>,
-    /// Whether the history is empty, so that objects that exist already ask for `baseline`.
-    first_ever: bool,
     opening: Statements,
     file: Vec<FileMessage<'a>>,
     closing: Statements,
@@ -186,7 +184,6 @@ impl<'a> Transaction<'a> {
         let closing = closing(spec, expected, timeouts);
         Transaction {
             spec,
-            first_ever: expected.state.history.rows.is_empty(),
             begin: joined(&opening),
             end: joined(&closing),
             opening,

@@ -30,6 +30,9 @@ pub struct ServerError {
     pub column: Option<String>,
     pub datatype: Option<String>,
     pub constraint: Option<String>,
+    /// The function of the server that raised it, whatever `lc_messages` is.
+    #[serde(skip)]
+    pub routine: Option<String>,
 }
 
 /// Where an error is, in characters, from 1.
@@ -46,6 +49,25 @@ pub enum Position {
 impl ServerError {
     pub fn is(&self, code: &str) -> bool {
         self.code == code
+    }
+
+    /// Whether this function of the server raised it.
+    pub fn is_from(&self, routine: &str) -> bool {
+        self.routine.as_deref() == Some(routine)
+    }
+
+    /// The first name that the message quotes, in whatever language.
+    pub fn quoted_name(&self) -> Option<&str> {
+        const QUOTES: [(char, char); 6] =
+            [('"', '"'), ('«', '»'), ('»', '«'), ('„', '“'), ('“', '”'), ('「', '」')];
+        let opening = |(at, c)| {
+            let (open, close) = QUOTES.into_iter().find(|(open, _)| *open == c)?;
+            Some((at + open.len_utf8(), close))
+        };
+        let (start, close) = self.message.char_indices().find_map(opening)?;
+        let rest = self.message.get(start..)?;
+        let name = rest.get(..rest.find(close)?)?.trim();
+        (!name.is_empty()).then_some(name)
     }
 
     /// Whether the server closes the connection after it.
@@ -125,6 +147,27 @@ impl From<&DbError> for ServerError {
             column: name(error.column()),
             datatype: name(error.datatype()),
             constraint: name(error.constraint()),
+            routine: name(error.routine()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_name_is_found_in_the_quotes_of_any_language() {
+        for (message, name) in [
+            ("column \"a\" of relation \"t\" already exists", Some("a")),
+            ("Typ »vector« existiert nicht", Some("vector")),
+            ("le type « vector » n'existe pas", Some("vector")),
+            ("类型 \"vector\" 不存在", Some("vector")),
+            ("an unclosed \"name", None),
+            ("division by zero", None),
+        ] {
+            let error = ServerError { message: message.to_owned(), ..ServerError::default() };
+            assert_eq!(error.quoted_name(), name, "{message}");
         }
     }
 }

@@ -6,9 +6,10 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::apply::event::StepNumber;
-use crate::apply::failure::{Advice, Excerpt, Failure, Phase};
+use crate::apply::failure::{Advice, Excerpt, ExtensionState, Failure, LimitSource, Phase};
+use crate::cli::args::shell_word;
 use crate::postgres::server_error::{Position, ServerError};
-use crate::sql::LineColumn;
+use crate::sql::{LineColumn, quote};
 
 use super::{indented, subject};
 
@@ -36,7 +37,7 @@ pub fn text(failure: &Failure) -> String {
     if let Some(excerpt) = &failure.excerpt {
         let _ = write!(text, "\n{}", excerpt_text(excerpt));
     }
-    if let Some(advice) = failure.advice {
+    if let Some(advice) = &failure.advice {
         let _ = write!(text, "\n{}", advice_text(advice));
     }
     if let Some(kind @ "CREATE INDEX CONCURRENTLY") = failure.outside_transaction {
@@ -68,17 +69,122 @@ fn statement_text(failure: &Failure) -> String {
     }
 }
 
-fn advice_text(advice: Advice) -> &'static str {
+/// Paragraphs, and SQL on lines of its own.
+fn advice_text(advice: &Advice) -> String {
     match advice {
-        Advice::Baseline => {
-            "  The history is empty, but the objects exist already. If the database was created by \
-             other means,\n  run `premigrate baseline --through NAME` to record what it has.\n"
+        Advice::Baseline => "  No migration that was applied has created it. If the database was made \
+             by other means, such as drizzle-kit push,\n  run `premigrate baseline --through NAME` \
+             to record what it has. NAME is the last migration whose changes it has.\n"
+            .to_owned(),
+        Advice::Superseded { migration, later, skipped_by_drizzle } => {
+            superseded_text(migration, later, *skipped_by_drizzle)
         }
-        Advice::NoTransaction => {
-            "  This statement cannot share a transaction with the others. Add the line\n\n    \
-             -- premigrate: no-transaction\n\n  to the file. Each statement then runs, and is \
-             recorded, on its own.\n"
+        Advice::SharedRole => "  All databases of a server share their roles, so another database may \
+             have created it. Create it only if it is missing:\n\n    \
+             DO $$ BEGIN CREATE ROLE ...; EXCEPTION WHEN duplicate_object THEN NULL; END $$;\n"
+            .to_owned(),
+        Advice::IfNotExists => {
+            "  A new database may have it already. Write IF NOT EXISTS in this statement.\n"
+                .to_owned()
         }
+        Advice::NoTransaction => "  This statement cannot share a transaction with the others. Add the \
+             line\n\n    -- premigrate: no-transaction\n\n  to the file. Each statement then runs, and \
+             is recorded, on its own.\n"
+            .to_owned(),
+        Advice::TimeLimit { limit, source } => time_limit_text(limit.as_deref(), source),
+        Advice::Cancelled => "  Another session cancelled the statement, with pg_cancel_backend for \
+             example. Find out which, and run premigrate again.\n"
+            .to_owned(),
+        Advice::PendingTriggers { no_transaction } => pending_triggers_text(*no_transaction),
+        Advice::Grant { sql } => format!("  Ask the owner of the schema to run:\n\n    {sql};\n"),
+        Advice::CreateSchema { sql } => format!(
+            "  Create the schema before this statement, or correct its name:\n\n    {sql};\n"
+        ),
+        Advice::NoSchema { search_path } => {
+            let value = search_path.as_ref().map(|value| format!(" ({value})"));
+            format!(
+                "  No schema in search_path{} exists and can be used by this role. Create one with \
+                 CREATE SCHEMA, or write the name of another schema in the statement.\n",
+                value.unwrap_or_default()
+            )
+        }
+        Advice::Extension { extension, state } => extension_text(extension, state),
+    }
+}
+
+fn superseded_text(migration: &str, later: &str, skipped_by_drizzle: bool) -> String {
+    let skipped = match skipped_by_drizzle {
+        true => "drizzle-orm skips a migration that is older than the last one applied, and a",
+        false => "A",
+    };
+    format!(
+        "  {skipped} later migration, {later}, seems to have done this one's work. If the database has \
+         all that it would change,\n  run `premigrate baseline --through {}` to record it without \
+         running it.\n",
+        shell_word(migration)
+    )
+}
+
+fn time_limit_text(limit: Option<&str>, source: &LimitSource) -> String {
+    let limit = limit.unwrap_or_default();
+    let whose = match source {
+        LimitSource::File => {
+            return "  The file itself sets statement_timeout. Raise it there, or remove it.\n"
+                .to_owned();
+        }
+        LimitSource::Option => {
+            return format!(
+                "  --statement-timeout is {limit}. Raise it, or set it to 0 for no limit; its variable \
+                 is PREMIGRATE_STATEMENT_TIMEOUT.\n"
+            );
+        }
+        LimitSource::PastPooler(role) => {
+            return format!(
+                "  statement_timeout is {limit}, and a pooler keeps premigrate from changing it for a \
+                 statement outside a transaction. Connect directly to the server, or run:\n\n    \
+                 alter role {} set statement_timeout = 0;\n",
+                quote::ident(role)
+            );
+        }
+        LimitSource::Role(role) => format!("for the role {role}"),
+        LimitSource::Database(database) => format!("for the database {database}"),
+        LimitSource::Connection => "for this connection".to_owned(),
+        LimitSource::Server => "in the server's configuration".to_owned(),
+    };
+    format!(
+        "  statement_timeout is {limit} {whose}. To lift it for migrations, pass --statement-timeout 0, \
+         or set PREMIGRATE_STATEMENT_TIMEOUT=0.\n"
+    )
+}
+
+fn pending_triggers_text(no_transaction: bool) -> String {
+    let line = match no_transaction {
+        true => "add the line `-- premigrate: no-transaction` to the file, or ",
+        false => "",
+    };
+    format!(
+        "  Earlier statements changed rows of this table, and deferred constraints have still to check \
+         them. Check them now, with this line before the statement:\n\n    SET CONSTRAINTS ALL \
+         IMMEDIATE;\n\n  Or {line}make two migrations of it.\n"
+    )
+}
+
+fn extension_text(extension: &str, state: &ExtensionState) -> String {
+    let sql = format!("    CREATE EXTENSION IF NOT EXISTS {};\n", quote::ident(extension));
+    match state {
+        ExtensionState::NotCreated => format!(
+            "  This statement needs the extension {extension}, which this database does not have. Create \
+             it before this statement, or have an administrator do so:\n\n{sql}"
+        ),
+        ExtensionState::NotAvailable => format!(
+            "  This statement needs the extension {extension}, which is not installed on this server. Use \
+             a server or an image that has it, then create it before this statement:\n\n{sql}"
+        ),
+        ExtensionState::InSchema(schema) => format!(
+            "  This statement needs the extension {extension}, which this database has in the schema \
+             {schema}. Add that schema to search_path, or write {}. before the name.\n",
+            quote::ident(schema)
+        ),
     }
 }
 
@@ -155,7 +261,8 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
 impl Serialize for Advice {
     /// A code for programs, and the sentence, which is kept here.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let words: Vec<_> = advice_text(*self).split_whitespace().collect();
+        let text = advice_text(self);
+        let words: Vec<_> = text.split_whitespace().collect();
         json!({"code": self.code(), "message": words.join(" ")}).serialize(serializer)
     }
 }

@@ -13,7 +13,9 @@ use crate::apply::error::{
 use crate::apply::event::{
     Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
 };
-use crate::apply::failure::{Advice, Excerpt, Failure, LostConnection, Phase};
+use crate::apply::failure::{
+    Advice, Excerpt, ExtensionState, Failure, LimitSource, LostConnection, Phase,
+};
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
@@ -92,6 +94,42 @@ fn bare_failure() -> Failure {
         excerpt: None,
         advice: None,
     }
+}
+
+fn all_advice() -> Vec<Advice> {
+    let sql = "grant usage on schema \"app\" to \"shop\"".to_owned();
+    let limited = |source| Advice::TimeLimit { limit: Some("500ms".to_owned()), source };
+    let extension = |state| Advice::Extension { extension: "vector".to_owned(), state };
+    let superseded = |skipped_by_drizzle| Advice::Superseded {
+        migration: name(),
+        later: "0001_b".to_owned(),
+        skipped_by_drizzle,
+    };
+    vec![
+        Advice::Baseline,
+        superseded(true),
+        superseded(false),
+        Advice::SharedRole,
+        Advice::IfNotExists,
+        Advice::NoTransaction,
+        Advice::TimeLimit { limit: None, source: LimitSource::File },
+        limited(LimitSource::Option),
+        limited(LimitSource::Role("shop".to_owned())),
+        limited(LimitSource::Database("shop".to_owned())),
+        limited(LimitSource::Connection),
+        limited(LimitSource::Server),
+        limited(LimitSource::PastPooler("shop".to_owned())),
+        Advice::Cancelled,
+        Advice::PendingTriggers { no_transaction: true },
+        Advice::PendingTriggers { no_transaction: false },
+        Advice::Grant { sql },
+        Advice::CreateSchema { sql: "create schema \"app\"".to_owned() },
+        Advice::NoSchema { search_path: Some("\"$user\", public".to_owned()) },
+        Advice::NoSchema { search_path: None },
+        extension(ExtensionState::NotCreated),
+        extension(ExtensionState::NotAvailable),
+        extension(ExtensionState::InSchema("extensions".to_owned())),
+    ]
 }
 
 fn blocker() -> Blocker {
@@ -248,6 +286,10 @@ fn apply_errors() -> Vec<ApplyError> {
         ApplyError::NoSuchMigration { name: name() },
         ApplyError::NotApplied { migrations: names() },
     ];
+    errors.extend(all_advice().into_iter().map(|advice| {
+        let advice = Some(advice);
+        ApplyError::Failed(Box::new(Failure { advice, ..bare_failure() }))
+    }));
     errors.extend(mismatches().into_iter().map(ApplyError::HistoryMismatch));
     errors
 }

@@ -493,8 +493,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | create table documents (id int primary key, title text not null);
 
-                  The history is empty, but the objects exist already. If the database was created by other means,
-                  run `premigrate baseline --through NAME` to record what it has.
+                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
+                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -510,8 +510,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | create type mood as enum ('sad')
 
-                  The history is empty, but the objects exist already. If the database was created by other means,
-                  run `premigrate baseline --through NAME` to record what it has.
+                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
+                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -527,8 +527,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | create schema app
 
-                  The history is empty, but the objects exist already. If the database was created by other means,
-                  run `premigrate baseline --through NAME` to record what it has.
+                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
+                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -544,8 +544,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | alter table t add column b int; create index i on t (b)
 
-                  The history is empty, but the objects exist already. If the database was created by other means,
-                  run `premigrate baseline --through NAME` to record what it has.
+                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
+                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -561,8 +561,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | alter table t add column a int
 
-                  The history is empty, but the objects exist already. If the database was created by other means,
-                  run `premigrate baseline --through NAME` to record what it has.
+                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
+                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -578,8 +578,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
 
                     1 | create function f() returns int language sql as 'select 1'
 
-                  The history is empty, but the objects exist already. If the database was created by other means,
-                  run `premigrate baseline --through NAME` to record what it has.
+                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
+                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
             "#]],
         ),
     ] {

@@ -1,10 +1,10 @@
 //! What became of a transaction, read from the server's responses. Pure.
 
-use crate::apply::failure::{Advice, Excerpt, Failure, Phase};
+use crate::apply::failure::{Excerpt, Failure, Phase};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
 use crate::process::signals::Signal;
-use crate::sql::{self, Kind, LineColumn, Piece};
+use crate::sql::{self, LineColumn, Piece};
 
 use super::{
     FileMessage, IN_TRANSACTION, IN_TRANSACTION_STATEMENTS, StatementRole, Statements, StepRef,
@@ -171,27 +171,10 @@ impl Transaction<'_> {
         location: Option<ErrorLocation>,
         error: &ServerError,
     ) -> TransactionResult {
-        let advice = match phase {
-            Phase::LostTransaction => None,
-            _ => advice(error, self.first_ever && phase == Phase::Statement),
-        };
-        let advice = advice.filter(|advice| {
-            *advice != Advice::NoTransaction || self.may_leave_transaction(location.as_ref())
-        });
-        let failure = failure(self.spec.step, phase, location, error, advice);
+        let failure = failure(self.spec.step, phase, location, error);
         // What belongs to a statement outside a transaction was rolled back, other than itself.
         let failure = Failure { outside_transaction: None, ..failure };
         TransactionResult::Failed(Box::new(failure))
-    }
-
-    /// Whether the `no-transaction` line is a cure: the file does not have it already, and what
-    /// failed is not a `SET TRANSACTION`, which has no effect outside a transaction.
-    fn may_leave_transaction(&self, location: Option<&ErrorLocation>) -> bool {
-        let Some(script) = self.spec.step.map(|step| step.script) else { return true };
-        let index = location.and_then(|location| location.statement.checked_sub(1));
-        let statement = index.and_then(|index| script.statements().get(index));
-        !script.no_transaction()
-            && statement.is_none_or(|statement| statement.kind != Kind::SetTransaction)
     }
 }
 
@@ -232,22 +215,11 @@ fn ended_by(error: &ServerError) -> ConnectionError {
     ConnectionError::Lost(error.message.clone(), Some(error.clone()))
 }
 
-fn advice(error: &ServerError, first_ever: bool) -> Option<Advice> {
-    match error.code.as_str() {
-        // Duplicate table, object, schema, column, function.
-        "42P07" | "42710" | "42P06" | "42701" | "42723" if first_ever => Some(Advice::Baseline),
-        // What refuses a transaction block, a procedure that commits, a new value of an enum.
-        "25001" | "2D000" | "55P04" => Some(Advice::NoTransaction),
-        _ => None,
-    }
-}
-
 fn failure(
     step: Option<StepRef<'_>>,
     phase: Phase,
     location: Option<ErrorLocation>,
     error: &ServerError,
-    advice: Option<Advice>,
 ) -> Failure {
     Failure {
         migration: step.map(|step| step.migration.name.clone()),
@@ -258,7 +230,7 @@ fn failure(
         position: location.as_ref().map(|location| location.position),
         excerpt: location.map(|location| location.excerpt),
         error: error.clone(),
-        advice,
+        advice: None,
         step: step.map(|step| step.number).filter(|number| number.of > 1),
         outside_transaction: step.and_then(|step| step.step.outside_transaction),
     }
@@ -273,7 +245,7 @@ pub(in crate::apply) fn standalone_failure(
 ) -> Failure {
     let piece = step.script.piece(step.step.statements.start);
     let location = piece.and_then(|piece| ErrorLocation::new(step, &piece, prefix, 0, error));
-    failure(Some(step), Phase::Statement, location, error, None)
+    failure(Some(step), Phase::Statement, location, error)
 }
 
 /// A setting of an earlier step failed before a statement outside a transaction.
@@ -283,17 +255,17 @@ pub(in crate::apply) fn replay_failure(
     error: &ServerError,
 ) -> Failure {
     let location = ErrorLocation::new(step, setting, 0, 0, error);
-    failure(Some(step), Phase::Replay, location, error, None)
+    failure(Some(step), Phase::Replay, location, error)
 }
 
 /// A query or a write of ours failed that a statement outside a transaction needs.
 pub(in crate::apply) fn record_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
-    failure(Some(step), Phase::Record, None, error, None)
+    failure(Some(step), Phase::Record, None, error)
 }
 
 /// A statement of ours failed that repairs what an earlier one has left.
 pub(in crate::apply) fn repair_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
-    failure(Some(step), Phase::Repair, None, error, None)
+    failure(Some(step), Phase::Repair, None, error)
 }
 
 /// A place in a migration's file.
