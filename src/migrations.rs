@@ -2,9 +2,11 @@
 //!
 //! - `source` reads files, from this executable or a folder.
 //! - `layout` finds the migrations among them, and their order: by `folder_time` and `collation`.
+//! - `down` recognizes what takes a migration back, which other tools keep beside it.
 //! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
 
 pub mod collation;
+pub mod down;
 pub mod folder_time;
 pub mod layout;
 pub mod migration;

@@ -106,6 +106,7 @@ impl Findings {
                 (Some(JOURNAL.to_owned()), position_of_tag(journal, tag))
             }
             LayoutProblem::MissingFile { file, .. } => (Some(file.clone()), None),
+            LayoutProblem::DownFiles { first, .. } => (Some(first.file.clone()), None),
             LayoutProblem::FolderName(folder) | LayoutProblem::UnsortableName(folder) => {
                 (Some(format!("{folder}/migration.sql")), None)
             }

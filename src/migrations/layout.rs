@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::migrations::collation;
+use crate::migrations::down::{self, DownFile};
 use crate::migrations::folder_time::folder_time;
 use crate::migrations::migration::{Layout, Migration, MigrationSet};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
@@ -34,6 +35,9 @@ pub enum LayoutProblem {
     FolderName(String),
     /// A folder of 1.x with the same timestamp as another, and characters that `collation` lacks.
     UnsortableName(String),
+    /// Plain files that another tool runs only to take a migration back: the first one, and how many
+    /// more there are.
+    DownFiles { first: DownFile, others: usize },
 }
 
 impl LayoutProblem {
@@ -49,6 +53,7 @@ impl LayoutProblem {
             LayoutProblem::DuplicateName(_) => "duplicate_name",
             LayoutProblem::FolderName(_) => "invalid_folder_name",
             LayoutProblem::UnsortableName(_) => "unsortable_name",
+            LayoutProblem::DownFiles { .. } => "down_files",
         }
     }
 }
@@ -102,6 +107,20 @@ impl fmt::Display for LayoutProblem {
                 "the folder {name} does not begin with a timestamp, as in 20260131093000_{name}; \
                  rename it"
             ),
+            LayoutProblem::DownFiles { first: DownFile { file, tool }, others } => {
+                let others = match others {
+                    0 => String::new(),
+                    1 => " (so is 1 other file)".to_owned(),
+                    count => format!(" (so are {count} other files)"),
+                };
+                let tool = tool.map(|tool| format!(", as of {tool}")).unwrap_or_default();
+                write!(
+                    f,
+                    "{} is a down migration by its name{tool}{others}, but each plain file would run \
+                     as a migration; copy only the other files to a folder for premigrate",
+                    name_of(file)
+                )
+            }
         }
     }
 }
@@ -146,6 +165,10 @@ impl FolderScan {
                 scan.migrations = plain(files);
                 if scan.migrations.is_empty() {
                     scan.problems.push(LayoutProblem::Unrecognized);
+                }
+                let mut down = down::down_files(&scan.migrations).into_iter();
+                if let Some(first) = down.next() {
+                    scan.problems.push(LayoutProblem::DownFiles { first, others: down.len() });
                 }
             }
         }
@@ -472,6 +495,26 @@ mod tests {
         ];
         let order = ["002_a", "2_b", "10_z", "20260101000000_long", "readme"];
         assert_eq!(names(&files).unwrap(), order);
+    }
+
+    #[test]
+    fn a_plain_folder_with_a_down_migration_is_refused() {
+        let files =
+            [("1_a.up.sql", ""), ("1_a.down.sql", ""), ("2_b.up.sql", ""), ("2_b.down.sql", "")];
+        let problems = names(&files).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!(
+            problem.to_string(),
+            "1_a.down.sql is a down migration by its name, as of golang-migrate or sqlx (so is 1 \
+             other file), but each plain file would run as a migration; copy only the other files \
+             to a folder for premigrate"
+        );
+        // drizzle-down keeps such files beside the migrations, and the journal does not list them.
+        let journal = journal(r#"{"when":1,"tag":"0000_a"}"#);
+        let files = [(JOURNAL, journal.as_str()), ("0000_a.sql", ""), ("0000_a.down.sql", "")];
+        assert_eq!(names(&files), Ok(vec!["0000_a".to_owned()]));
+        let files = [("20261122180128_b/migration.sql", ""), ("20261122180128_b/down.sql", "")];
+        assert_eq!(names(&files), Ok(vec!["20261122180128_b".to_owned()]));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::migrations::down::DownSection;
 use crate::migrations::migration::Migration;
 use crate::migrations::steps::Steps;
 use crate::sql::{Kind, LineColumn, Script};
@@ -33,6 +34,8 @@ pub enum Reason {
     HasNul {
         offset: usize,
     },
+    /// This part of the file is another tool's way back.
+    DownSection(DownSection),
     /// This statement rolls back the transaction, or prepares it for someone else to commit.
     RollsBack(String),
     /// What this statement creates exists only in its session, and later steps may run in another.
@@ -50,6 +53,7 @@ impl Reason {
         match self {
             Reason::NotUtf8 { .. } => "not_utf8",
             Reason::HasNul { .. } => "has_nul",
+            Reason::DownSection(_) => "down_section",
             Reason::RollsBack(_) => "rolls_back",
             Reason::NeedsSession(_) => "needs_session",
             Reason::CopyData => "copy_data",
@@ -69,6 +73,11 @@ impl fmt::Display for Reason {
             Reason::HasNul { offset } => write!(
                 f,
                 "contains a NUL byte (byte {offset}), which PostgreSQL does not accept; remove it"
+            ),
+            Reason::DownSection(section) => write!(
+                f,
+                "contains a down section ({section}), which would run too; copy the file without \
+                 it to a folder for premigrate"
             ),
             Reason::RollsBack(statement) => write!(
                 f,
@@ -139,24 +148,31 @@ impl PreparedMigration<'_> {
     }
 }
 
-/// Every reason why a text cannot be run as it is, in the order of the text.
+/// Every reason why a text cannot be run as it is: a down section, then those of statements, in the
+/// order of the text.
 pub fn reasons(
     text: &str,
     script: &Script<'_>,
     steps: &Steps,
 ) -> impl Iterator<Item = (LineColumn, Reason)> {
     let last_step = steps.all().last().map_or(0, |last| last.statements.start);
-    script.statements().iter().enumerate().filter_map(move |(index, statement)| {
-        let reason = match statement.kind {
-            Kind::Rollback | Kind::PrepareTransaction => Reason::RollsBack(statement.first_line()),
-            Kind::CopyFromClient | Kind::CopyToClient => Reason::CopyData,
-            Kind::PsqlCommand => Reason::PsqlCommand(statement.first_line()),
-            Kind::LexingSetting(setting) => Reason::ChangesLexing(setting),
-            Kind::SessionBound(what) if index < last_step => Reason::NeedsSession(what),
-            _ => return None,
-        };
-        Some((LineColumn::at(text, statement.start), reason))
-    })
+    let down = DownSection::first_in(script);
+    let down = down.map(|down| (LineColumn::at(text, down.offset), Reason::DownSection(down)));
+    let of_statements =
+        script.statements().iter().enumerate().filter_map(move |(index, statement)| {
+            let reason = match statement.kind {
+                Kind::Rollback | Kind::PrepareTransaction => {
+                    Reason::RollsBack(statement.first_line())
+                }
+                Kind::CopyFromClient | Kind::CopyToClient => Reason::CopyData,
+                Kind::PsqlCommand => Reason::PsqlCommand(statement.first_line()),
+                Kind::LexingSetting(setting) => Reason::ChangesLexing(setting),
+                Kind::SessionBound(what) if index < last_step => Reason::NeedsSession(what),
+                _ => return None,
+            };
+            Some((LineColumn::at(text, statement.start), reason))
+        });
+    down.into_iter().chain(of_statements)
 }
 
 #[cfg(test)]

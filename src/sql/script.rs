@@ -24,6 +24,8 @@ pub struct Script<'a> {
     terminators: Vec<usize>,
     ignored_markers: Vec<(usize, IgnoredMarker)>,
     no_transaction: bool,
+    /// Byte ranges of the line comments that have a line to themselves.
+    comment_lines: Vec<Range<usize>>,
     unterminated: Option<(&'static str, usize)>,
 }
 
@@ -130,6 +132,11 @@ impl<'a> Script<'a> {
     /// Whether the script has the line `-- premigrate: no-transaction`.
     pub fn no_transaction(&self) -> bool {
         self.no_transaction
+    }
+
+    /// The line comments that have a line to themselves, each with its byte offset.
+    pub fn comment_lines(&self) -> impl Iterator<Item = (usize, &'a str)> {
+        self.comment_lines.iter().map(|line| (line.start, slice(self.text, line.clone())))
     }
 
     /// What is opened and never closed, in PostgreSQL's words, and its byte offset.
@@ -276,6 +283,7 @@ impl<'a> Parser<'a> {
                 terminators: Vec::new(),
                 ignored_markers: Vec::new(),
                 no_transaction: false,
+                comment_lines: Vec::new(),
                 unterminated: None,
             },
             piece_start: 0,
@@ -291,9 +299,11 @@ impl<'a> Parser<'a> {
             self.add_ignored_markers(&token);
             match token.kind {
                 TokenKind::Space | TokenKind::BlockComment => {}
-                TokenKind::LineComment => {
-                    self.script.no_transaction |= is_directive(self.script.text, &token);
+                TokenKind::LineComment if begins_line(self.script.text, &token) => {
+                    self.script.no_transaction |= is_directive(&token);
+                    self.script.comment_lines.push(token.start..token.end());
                 }
+                TokenKind::LineComment => {}
                 TokenKind::Marker => self.marker(&token),
                 _ => self.token(token),
             }
@@ -388,18 +398,19 @@ fn resembles_marker(comment: &Token) -> bool {
         && !comment.text.contains(MARKER)
 }
 
-/// Whether a line comment is `-- premigrate: no-transaction`, alone on its line except for a marker.
-fn is_directive(text: &str, comment: &Token) -> bool {
+/// Whether nothing but blanks comes before a line comment on its line.
+fn begins_line(text: &str, comment: &Token) -> bool {
+    let before = slice(text, 0..comment.start).trim_end_matches([' ', '\t', BOM]);
+    before.bytes().next_back().is_none_or(is_newline)
+}
+
+/// Whether a line comment is `-- premigrate: no-transaction`, except for a marker after it.
+fn is_directive(comment: &Token) -> bool {
     let Some(content) = comment.text.strip_prefix("--") else { return false };
     content
         .trim_start()
         .strip_prefix("premigrate:")
         .is_some_and(|directive| directive.trim() == "no-transaction")
-        && slice(text, 0..comment.start)
-            .trim_end_matches([' ', '\t', BOM])
-            .bytes()
-            .next_back()
-            .is_none_or(is_newline)
 }
 
 /// The length of the data after a `COPY ... FROM STDIN`: as in psql, from the next line to the line

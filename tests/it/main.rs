@@ -28,6 +28,7 @@ mod docs;
 mod drizzle;
 mod failover;
 mod failures;
+mod folders;
 mod handover;
 mod history;
 mod house;
