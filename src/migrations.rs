@@ -4,6 +4,7 @@
 //! - `layout` finds the migrations among them, and their order: by `folder_time` and `collation`.
 //! - `down` recognizes what takes a migration back, which other tools keep beside it.
 //! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
+//!   `replay`: what a step finds of the settings of those before it.
 
 pub mod collation;
 pub mod down;
@@ -11,5 +12,6 @@ pub mod folder_time;
 pub mod layout;
 pub mod migration;
 pub mod prepared;
+pub mod replay;
 pub mod source;
 pub mod steps;

@@ -1,6 +1,7 @@
 //! Reading and writing SQL text. Pure, and knows nothing of migrations or connections.
 //!
 //! - `lexer` and `tokens` read text; `script` splits it into statements.
+//! - `settings`: what a statement sets for its session.
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
 //! - `quote` writes names and values; `redact` masks passwords.
 
@@ -8,6 +9,7 @@ mod lexer;
 pub mod quote;
 pub mod redact;
 mod script;
+pub mod settings;
 mod statement_kind;
 mod statement_target;
 mod tokens;
@@ -15,4 +17,4 @@ mod tokens;
 pub use self::lexer::MARKER;
 pub use self::script::{IgnoredMarker, LineColumn, Piece, Script, Statement, offset_of};
 pub use self::statement_kind::Kind;
-pub use self::statement_target::{Change, Index, Modes, SetStatement, Touch};
+pub use self::statement_target::{Change, Index, Modes, Touch};

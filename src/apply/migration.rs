@@ -24,7 +24,7 @@ impl Runner<'_> {
         prepared: &[PreparedMigration<'_>],
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
-        self.check_settings(session, plan, prepared)?;
+        self.check_settings(session, plan, prepared, state)?;
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
             let Some(migration) = self.set.get(pending.index) else { continue };
             self.check_signal()?;
@@ -52,22 +52,23 @@ impl Runner<'_> {
         prepared: &PreparedMigration<'_>,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
-        let (script, steps, done) = (&prepared.script, prepared.steps.all(), prepared.done);
+        let (script, steps, done) = (&prepared.script, &prepared.steps, prepared.done);
+        let of = steps.all().len();
         if done > 0 {
             (self.emit)(Event::Resuming {
                 migration: migration.name.clone(),
-                done: StepsDone { done, of: steps.len() },
+                done: StepsDone { done, of },
             });
         }
-        for (number, step) in (1..).zip(steps).skip(done) {
-            let number = StepNumber { step: number, of: steps.len() };
-            let step = StepRef { migration, script, step, number };
+        for (number, step) in (1..).zip(steps.all()).skip(done) {
+            let number = StepNumber { step: number, of };
+            let step = StepRef { migration, script, steps, step, number };
             self.apply_step(session, step, true, state)?;
         }
-        if let Some(step) = steps.last().filter(|_| done >= steps.len()) {
+        if let Some(step) = steps.all().last().filter(|_| done >= of) {
             // The file had more steps when these were done. Only the history row is missing.
             let number = StepNumber { step: done + 1, of: done + 1 };
-            let step = StepRef { migration, script, step, number };
+            let step = StepRef { migration, script, steps, step, number };
             self.apply_step(session, step, false, state)?;
         }
         Ok(())
@@ -123,7 +124,8 @@ impl Runner<'_> {
         let migration = step.migration.name.clone();
         let is_last = step.number.step == step.number.of;
         let progress = if !is_last {
-            Some(ProgressChange::Finish(step.record()))
+            let saved_settings = step.steps.saved_settings.clone();
+            Some(ProgressChange::Finish { record: step.record(), saved_settings })
         } else {
             // An empty progress table was left by an interrupted run.
             let is_left = state.progress.owned && state.progress.records.is_empty();

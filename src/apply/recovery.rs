@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::history::progress::{self, Record};
+use crate::history::progress::{self, Progress, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
 use crate::sql::redact;
@@ -31,13 +31,12 @@ impl Runner<'_> {
         begun: &Record,
         state: &mut DatabaseState,
     ) -> Result<bool, Interrupt> {
-        let completion =
-            self.with_lock_session(session, step, state, |runner, _, _| {
-                match runner.recover(session, step, begun) {
-                    Ok(completion) => (completion, Ok(())),
-                    Err(interrupt) => (Completion::Unknown, Err(interrupt)),
-                }
-            })?;
+        let completion = self.with_lock_session(session, step, state, |runner, _, state| {
+            match runner.recover(session, step, begun, &state.progress) {
+                Ok(completion) => (completion, Ok(())),
+                Err(interrupt) => (Completion::Unknown, Err(interrupt)),
+            }
+        })?;
         Ok(completion == Completion::Done)
     }
 
@@ -46,9 +45,10 @@ impl Runner<'_> {
         session: &Session,
         step: StepRef<'_>,
         begun: &Record,
+        progress: &Progress,
     ) -> Result<Completion, Interrupt> {
         self.end_stale_backend(session, step, begun)?;
-        self.apply_session_settings(session, step)?;
+        self.apply_session_settings(session, step, progress)?;
         let state = match begun.statement.as_deref() {
             Some(sql) => self.inspect(session, step, sql)?.state,
             // There is no way to tell whether it ran, and running it again is harmless.

@@ -1,15 +1,17 @@
 //! What a session is set to before a statement outside any transaction.
 
 use crate::history::plan::Plan;
+use crate::history::progress::Progress;
 use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
 use crate::process::signals::Deadline;
-use crate::sql::{Piece, Script, Statement, redact};
+use crate::sql::{Kind, Piece, redact};
 
 use super::error::ApplyError;
 use super::event::{Event, StepNumber};
 use super::interrupt::{Interrupt, query_failed};
 use super::lock_session::{SECOND_SESSION_TIMEOUT, no_second_connection};
+use super::state::DatabaseState;
 use super::transaction::{self, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
 
@@ -21,17 +23,21 @@ impl Runner<'_> {
         session: &Session,
         plan: &Plan,
         prepared: &[PreparedMigration<'_>],
+        state: &DatabaseState,
     ) -> Result<(), Interrupt> {
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
             let Some(migration) = self.set.get(pending.index) else { continue };
-            let (script, steps) = (&prepared.script, prepared.steps.all());
-            for (number, step) in (1..).zip(steps).skip(prepared.done) {
-                let needed = needed_settings(&step.replay(script));
-                if step.outside_transaction.is_none() || needed.is_empty() {
+            let (script, steps) = (&prepared.script, &prepared.steps);
+            for (number, step) in (1..).zip(steps.all()).skip(prepared.done) {
+                if step.outside_transaction.is_none() {
                     continue;
                 }
-                let number = StepNumber { step: number, of: steps.len() };
-                let step = StepRef { migration, script, step, number };
+                let number = StepNumber { step: number, of: steps.all().len() };
+                let step = StepRef { migration, script, steps, step, number };
+                let needed = needed_settings(step, &state.progress);
+                if needed.is_empty() {
+                    continue;
+                }
                 return match self.is_direct(session, step)? {
                     true => Ok(()),
                     false => Err(lost_in_pooler(step, needed).into()),
@@ -48,13 +54,13 @@ impl Runner<'_> {
         &mut self,
         session: &Session,
         step: StepRef<'_>,
+        progress: &Progress,
     ) -> Result<(), Interrupt> {
-        let replay = step.step.replay(step.script);
         if self.is_direct(session, step)? {
             self.settings_left = true;
-            return self.set(session, step, &replay);
+            return self.set(session, step, &step.replay(progress));
         }
-        let needed = needed_settings(&replay);
+        let needed = needed_settings(step, progress);
         if !needed.is_empty() {
             return Err(lost_in_pooler(step, needed).into());
         }
@@ -88,7 +94,7 @@ impl Runner<'_> {
     ) -> Result<(), Interrupt> {
         let timeouts = self.timeouts(session);
         let deadline = || Deadline::after(QUERY_TIMEOUT, self.stop);
-        let statement = step.step.standalone(step.script).map(|statement| statement.text);
+        let statement = step.standalone().map(|statement| statement.text);
         for sql in transaction::session_timeouts_sql(&timeouts, statement.unwrap_or_default()) {
             match session.query_row(&sql, deadline()) {
                 // Not supported by this server: skip.
@@ -110,19 +116,19 @@ impl Runner<'_> {
     }
 }
 
-/// The settings that a statement cannot do without: all but time limits and message levels.
-fn needed_settings(replay: &[Piece<'_>]) -> Vec<String> {
-    let is_needed = |setting: &&Piece<'_>| {
-        let script = Script::parse(&setting.text);
-        let set = script.statements().first().and_then(Statement::set_statement);
-        let harmless = |name: &str| name.ends_with("_timeout") || name.ends_with("_messages");
-        !set.is_some_and(|set| set.resets || harmless(&set.name))
+/// The settings that a statement cannot do without: all but time limits, message levels, and what
+/// only code reads.
+fn needed_settings(step: StepRef<'_>, progress: &Progress) -> Vec<String> {
+    let runs_code = step.standalone().is_some_and(|statement| statement.kind == Kind::Plain);
+    let is_harmless = |name: &str| {
+        name.ends_with("_timeout")
+            || name.ends_with("_messages")
+            || (name.contains('.') && !runs_code)
     };
-    replay
-        .iter()
-        .filter(is_needed)
-        .map(|setting| redact::passwords(&setting.text).into_owned())
-        .collect()
+    let saved = progress.saved_settings(&step.migration.name);
+    let changed = step.steps.changed_settings(step.script, step.step, saved);
+    let needed = changed.into_iter().filter(|(name, _)| !name.as_deref().is_some_and(is_harmless));
+    needed.map(|(_, piece)| redact::passwords(&piece.text).into_owned()).collect()
 }
 
 fn lost_in_pooler(step: StepRef<'_>, settings: Vec<String>) -> ApplyError {

@@ -76,7 +76,7 @@ impl Runner<'_> {
         step: StepRef<'_>,
         state: &mut DatabaseState,
     ) -> (Completion, Result<(), Interrupt>) {
-        let Some(statement) = step.step.standalone(step.script) else {
+        let Some(statement) = step.standalone() else {
             return (Completion::Done, Ok(()));
         };
         match self.prepare_statement(session, step, statement, state) {
@@ -96,7 +96,7 @@ impl Runner<'_> {
         {
             return Err(ApplyError::ConnectionLost(lost).into());
         }
-        self.apply_session_settings(session, step)?;
+        self.apply_session_settings(session, step, &state.progress)?;
         let identifying_sql = self.drop_leftover_index(session, step, statement)?;
         self.record_started(session, step, identifying_sql, state)
     }

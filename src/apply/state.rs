@@ -1,6 +1,6 @@
 //! What the database holds as far as we know, and how a commit of ours changes that.
 
-use crate::history::progress::Progress;
+use crate::history::progress::{Progress, ProgressChange, Record};
 use crate::history::table::History;
 use crate::migrations::migration::Layout;
 
@@ -32,8 +32,19 @@ impl DatabaseState {
         if !spec.upgrade.is_empty() {
             self.history.set_upgraded(layout, &self.row_names);
         }
-        if let Some(change) = &spec.progress {
-            self.progress.set_changed(change);
+        match &spec.progress {
+            Some(ProgressChange::Finish { record, saved_settings })
+                if !saved_settings.is_empty() =>
+            {
+                let settings = returned.first().and_then(Option::as_deref);
+                let settings = settings.and_then(|json| serde_json::from_str(json).ok());
+                let settings = Some(settings.ok_or(Setback::HistoryChanged)?);
+                let record = Record { settings, ..record.clone() };
+                let saved_settings = Vec::new();
+                self.progress.set_changed(&ProgressChange::Finish { record, saved_settings });
+            }
+            Some(change) => self.progress.set_changed(change),
+            None => {}
         }
         match spec.rows.as_slice() {
             [] => Ok(()),

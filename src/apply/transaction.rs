@@ -15,11 +15,11 @@ use std::time::Duration;
 use crate::apply::event::StepNumber;
 use crate::apply::failure::Phase;
 use crate::apply::lock;
-use crate::history::progress::{self, ProgressChange, Record};
+use crate::history::progress::{self, Progress, ProgressChange, Record};
 use crate::history::table::{self, NewRow, Table, TableVersion};
 use crate::migrations::migration::{Layout, Migration};
-use crate::migrations::steps::Step;
-use crate::sql::{Modes, Piece, Script};
+use crate::migrations::steps::{Step, Steps};
+use crate::sql::{Modes, Piece, Script, Statement};
 
 use super::state::DatabaseState;
 
@@ -59,6 +59,7 @@ enum StatementRole {
     ProgressTable,
     Deferred,
     StillLocked,
+    ReadSettings,
     Reset,
     Row,
     ProgressRow,
@@ -73,6 +74,7 @@ type Statements = Vec<(StatementRole, String)>;
 pub(super) struct StepRef<'a> {
     pub migration: &'a Migration,
     pub script: &'a Script<'a>,
+    pub steps: &'a Steps,
     pub step: &'a Step,
     pub number: StepNumber,
 }
@@ -81,6 +83,19 @@ impl<'a> StepRef<'a> {
     /// The row that records the step as finished.
     pub(super) fn record(&self) -> Record {
         Record::finished(&self.migration.name, self.number.step, self.step.hash.as_str())
+    }
+
+    /// What earlier steps have left in the session, as SQL that makes it again.
+    pub(super) fn replay(&self, progress: &Progress) -> Vec<Piece<'a>> {
+        let saved = progress.saved_settings(&self.migration.name);
+        self.steps.replay(self.script, self.step, saved)
+    }
+
+    /// The statement of a step that runs outside a transaction.
+    pub(super) fn standalone(&self) -> Option<&'a Statement<'a>> {
+        self.step
+            .outside_transaction
+            .and_then(|_| self.script.statements().get(self.step.statements.start))
     }
 
     fn pieces(&self) -> Vec<Piece<'a>> {
@@ -113,6 +128,14 @@ impl<'a> TransactionSpec<'a> {
 
     fn modes(&self) -> Modes {
         self.running().map(|step| step.step.modes.clone()).unwrap_or_default()
+    }
+
+    /// The settings whose values are recorded with the step.
+    fn saved_settings(&self) -> &[String] {
+        match &self.progress {
+            Some(ProgressChange::Finish { saved_settings, .. }) => saved_settings,
+            _ => &[],
+        }
     }
 
     /// Whether it takes a lock on the history table, which needs a privilege of its own.
@@ -187,7 +210,7 @@ impl<'a> Transaction<'a> {
             begin: joined(&opening),
             end: joined(&closing),
             opening,
-            file: spec.running().map(file_messages).unwrap_or_default(),
+            file: file_messages(spec, &expected.state.progress),
             closing,
         }
     }
@@ -223,11 +246,12 @@ impl<'a> Transaction<'a> {
     }
 }
 
-fn file_messages(step: StepRef<'_>) -> Vec<FileMessage<'_>> {
+fn file_messages<'a>(spec: &TransactionSpec<'a>, progress: &Progress) -> Vec<FileMessage<'a>> {
+    let Some(step) = spec.running() else { return Vec::new() };
     let pieces = step.pieces();
     let waits = pieces.len() > 1;
     let message = |phase| move |piece| FileMessage::new(piece, phase, waits);
-    let replay = step.step.replay(step.script).into_iter().map(message(Phase::Replay));
+    let replay = step.replay(progress).into_iter().map(message(Phase::Replay));
     replay.chain(pieces.into_iter().map(message(Phase::Statement))).collect()
 }
 
@@ -334,7 +358,21 @@ fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         // If the file ended our transaction, the row must not be written in another one.
         (StatementRole::StillLocked, lock::still_held_sql()),
     ];
-    statements.extend(RESET.map(|sql| (StatementRole::Reset, sql.to_owned())));
+    let change = spec.progress.as_ref();
+    let progress = &expected.state.progress;
+    let change = change.and_then(|change| progress.change_sql(expected.table, change));
+    let mut change = change.map(|sql| (StatementRole::ProgressRow, sql));
+    let [user, role, all] = RESET.map(|sql| (StatementRole::Reset, sql.to_owned()));
+    match spec.saved_settings() {
+        [] => statements.extend([user, role, all]),
+        names => {
+            statements.push((StatementRole::ReadSettings, progress::read_settings_sql(names)));
+            // The values are kept in a setting, which the last of these removes.
+            statements.extend([user, role]);
+            statements.extend(change.take());
+            statements.push(all);
+        }
+    }
     statements.push((StatementRole::Reset, "discard temp".to_owned()));
     // The reset took it away, and the history may be locked too.
     let lock_timeout = milliseconds(timeouts.lock_timeout);
@@ -345,10 +383,7 @@ fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     let version = expected.table_version();
     let insert = |row| (StatementRole::Row, expected.table.insert_sql(row, version));
     statements.extend(spec.rows.iter().map(insert));
-    let change = spec.progress.as_ref();
-    let progress = &expected.state.progress;
-    let change = change.and_then(|change| progress.change_sql(expected.table, change));
-    statements.extend(change.map(|sql| (StatementRole::ProgressRow, sql)));
+    statements.extend(change);
     statements
 }
 

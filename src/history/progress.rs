@@ -7,8 +7,10 @@
 use serde::Deserialize;
 
 use crate::history::table::{self, Table};
+use crate::migrations::replay::Saved;
 use crate::postgres::result::ResultRow;
 use crate::sql::quote;
+use crate::sql::settings::SettingValues;
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,6 +28,8 @@ pub struct Record {
     pub pid: Option<i32>,
     /// As the server wrote it; tells the backend from a later one with the same process id.
     pub backend_start: Option<String>,
+    /// The settings that a finished step has left for the next one, if their values are computed.
+    pub settings: Option<SettingValues>,
 }
 
 impl Record {
@@ -38,6 +42,7 @@ impl Record {
             statement: None,
             pid: None,
             backend_start: None,
+            settings: None,
         }
     }
 }
@@ -95,7 +100,7 @@ pub fn create_sql(table: &Table) -> String {
     format!(
         "create table {} (migration text not null, step integer not null, hash text not null, \
          finished boolean not null, statement text, pid integer, \
-         backend_start timestamp with time zone, primary key (migration, step))",
+         backend_start timestamp with time zone, settings json, primary key (migration, step))",
         qualified(table)
     )
 }
@@ -135,8 +140,8 @@ pub fn guard_sql(table: &Table, progress: &Progress) -> String {
 pub enum ProgressChange {
     /// The statement of this step is about to start in this session.
     Start { record: Record, handshake_pid: i32 },
-    /// This step is finished.
-    Finish(Record),
+    /// This step is finished, and these settings have been read with [`read_settings_sql`].
+    Finish { record: Record, saved_settings: Vec<String> },
     /// This step had started, and is finished.
     FinishStarted(Record),
     /// This step had started, and its statement did nothing.
@@ -145,10 +150,30 @@ pub enum ProgressChange {
     Close { migrations: Vec<String> },
 }
 
-fn insert_finished_sql(table: &Table, record: &Record) -> String {
-    let Record { migration, step, hash, .. } = record;
+/// Where the values of settings are kept between the end of a step and its record.
+const KEPT_SETTINGS: &str = "'premigrate.settings'";
+
+/// Reads the values of settings, keeps them for the record, and returns them. Must run in the
+/// session as the step has left it.
+pub fn read_settings_sql(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| quote::literal(name)).collect();
     format!(
-        "insert into {} (migration, step, hash, finished) values ({}, {step}, {}, true)",
+        "select pg_catalog.set_config({KEPT_SETTINGS}, (select pg_catalog.json_object_agg(name, \
+         pg_catalog.current_setting(name, true))::pg_catalog.text \
+         from pg_catalog.unnest(array[{}]::pg_catalog.text[]) name), true)",
+        names.join(", ")
+    )
+}
+
+fn insert_finished_sql(table: &Table, record: &Record, has_settings: bool) -> String {
+    let Record { migration, step, hash, .. } = record;
+    let settings = match has_settings {
+        true => format!("pg_catalog.current_setting({KEPT_SETTINGS})::pg_catalog.json"),
+        false => "null".to_owned(),
+    };
+    format!(
+        "insert into {} (migration, step, hash, finished, settings) \
+         values ({}, {step}, {}, true, {settings})",
         qualified(table),
         quote::literal(migration),
         quote::literal(hash)
@@ -213,7 +238,9 @@ impl Progress {
             ProgressChange::Start { record, handshake_pid } => {
                 Some(insert_started_sql(table, record, *handshake_pid))
             }
-            ProgressChange::Finish(record) => Some(insert_finished_sql(table, record)),
+            ProgressChange::Finish { record, saved_settings } => {
+                Some(insert_finished_sql(table, record, !saved_settings.is_empty()))
+            }
             ProgressChange::FinishStarted(record) => {
                 Some(set_finished_sql(table, &record.migration, record.step))
             }
@@ -238,11 +265,19 @@ impl Progress {
         Some(format!("delete from {} where migration in ({names})", qualified(table)))
     }
 
+    /// The values that the last step which saved any has left, with its number.
+    pub fn saved_settings(&self, migration: &str) -> Option<Saved<'_>> {
+        let saved = self.of(migration).filter_map(|record| {
+            Some(Saved { step: record.step, values: record.settings.as_ref()? })
+        });
+        saved.max_by_key(|saved| saved.step)
+    }
+
     /// Follows the statement of [`Progress::change_sql`].
     pub fn set_changed(&mut self, change: &ProgressChange) {
         match change {
             ProgressChange::Start { record, .. }
-            | ProgressChange::Finish(record)
+            | ProgressChange::Finish { record, .. }
             | ProgressChange::FinishStarted(record) => {
                 self.remove_step(&record.migration, record.step);
                 self.records.push(record.clone());

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::migrations::down::DownSection;
 use crate::migrations::migration::Migration;
-use crate::migrations::steps::Steps;
-use crate::sql::{Kind, LineColumn, Script};
+use crate::migrations::steps::{Step, Steps};
+use crate::sql::{Kind, LineColumn, Script, Statement};
 
 #[derive(Debug)]
 pub struct PreparedMigration<'a> {
@@ -158,21 +158,46 @@ pub fn reasons(
     let last_step = steps.all().last().map_or(0, |last| last.statements.start);
     let down = DownSection::first_in(script);
     let down = down.map(|down| (LineColumn::at(text, down.offset), Reason::DownSection(down)));
-    let of_statements =
-        script.statements().iter().enumerate().filter_map(move |(index, statement)| {
-            let reason = match statement.kind {
-                Kind::Rollback | Kind::PrepareTransaction => {
-                    Reason::RollsBack(statement.first_line())
-                }
-                Kind::CopyFromClient | Kind::CopyToClient => Reason::CopyData,
-                Kind::PsqlCommand => Reason::PsqlCommand(statement.first_line()),
-                Kind::LexingSetting(setting) => Reason::ChangesLexing(setting),
-                Kind::SessionBound(what) if index < last_step => Reason::NeedsSession(what),
-                _ => return None,
-            };
-            Some((LineColumn::at(text, statement.start), reason))
-        });
+    let numbered = script.statements().iter().enumerate();
+    let of_statements = numbered.filter_map(move |(index, statement)| {
+        let reason = statement_reason(statement, index, steps, index < last_step)?;
+        Some((LineColumn::at(text, statement.start), reason))
+    });
     down.into_iter().chain(of_statements)
+}
+
+fn statement_reason(
+    statement: &Statement<'_>,
+    index: usize,
+    steps: &Steps,
+    is_before_last_step: bool,
+) -> Option<Reason> {
+    match statement.kind {
+        Kind::Rollback | Kind::PrepareTransaction => {
+            Some(Reason::RollsBack(statement.first_line()))
+        }
+        Kind::CopyFromClient | Kind::CopyToClient => Some(Reason::CopyData),
+        Kind::PsqlCommand => Some(Reason::PsqlCommand(statement.first_line())),
+        Kind::LexingSetting(setting) => Some(Reason::ChangesLexing(setting)),
+        Kind::SessionBound(what) if is_before_last_step => Some(Reason::NeedsSession(what)),
+        Kind::Setting => None,
+        _ if is_before_last_step => {
+            unsaved_setting(steps, index, statement).map(Reason::NeedsSession)
+        }
+        _ => None,
+    }
+}
+
+/// A setting that the statement computes and that cannot be saved for the next step.
+fn unsaved_setting(steps: &Steps, index: usize, statement: &Statement<'_>) -> Option<&'static str> {
+    let computed = statement.computed_settings();
+    if computed.unnamed {
+        return Some("set_config of a setting whose name is computed");
+    }
+    let is_outside =
+        |step: &Step| step.outside_transaction.is_some() && step.statements.contains(&index);
+    let sets_outside = !computed.names.is_empty() && steps.all().iter().any(is_outside);
+    sets_outside.then_some("code that sets something for the session outside a transaction")
 }
 
 #[cfg(test)]
@@ -210,6 +235,8 @@ mod tests {
             "-- premigrate: no-transaction\ncall p()",
             "create temp table t ()",
             "vacuum; create temp table t ()",
+            "select set_config('a', b, false); vacuum; select 1",
+            "-- premigrate: no-transaction\nselect set_config('a', f(), false); select 1",
         ] {
             assert_eq!(error(sql), None, "{sql}");
         }
@@ -231,8 +258,17 @@ mod tests {
             ("prepare p as select 1; commit; select 1", "PREPARE"),
             ("listen a; commit; select 1", "LISTEN"),
             ("declare c cursor with hold for select 1; vacuum", "DECLARE CURSOR WITH HOLD"),
+            (
+                "do $$ begin perform set_config(a, b, false) from c; end $$; vacuum; select 1",
+                "set_config of a setting whose name is computed",
+            ),
+            (
+                "-- premigrate: no-transaction\ndo $$ begin set a = b; end $$; select 1",
+                "code that sets something for the session outside a transaction",
+            ),
         ] {
-            assert_eq!(error(sql), at(1, 1, Reason::NeedsSession(what)), "{sql}");
+            let line = sql.matches('\n').count() + 1;
+            assert_eq!(error(sql), at(line, 1, Reason::NeedsSession(what)), "{sql}");
         }
         assert_eq!(error("create temp table t () on commit drop; vacuum"), None);
     }

@@ -7,7 +7,8 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::migrations::migration::Hash;
-use crate::sql::{Kind, Modes, Piece, Script, Statement};
+use crate::migrations::replay;
+use crate::sql::{Kind, Modes, Script, Statement};
 
 #[derive(Debug)]
 pub struct Steps {
@@ -15,6 +16,9 @@ pub struct Steps {
     /// Why there is more than one step: the first reason, and the index of the statement it is
     /// about. [`SplitReason::Directive`] is about no statement.
     pub split: Option<(SplitReason, Option<usize>)>,
+    /// The settings whose values each step but the last saves for the next one: all that the file
+    /// sets, if one of them is computed. The others can be read from the text.
+    pub saved_settings: Vec<String>,
 }
 
 /// One transaction, or one statement outside any transaction.
@@ -107,20 +111,6 @@ impl Step {
         let end = script.statements().len();
         let hash = Hash::of(b"");
         Step { statements: end..end, outside_transaction: None, modes: Modes::default(), hash }
-    }
-
-    /// The settings made by the statements of earlier steps, to be made again in another session.
-    pub fn replay<'a>(&self, script: &Script<'a>) -> Vec<Piece<'a>> {
-        // A step without statements needs no settings.
-        let start = if self.statements.is_empty() { 0 } else { self.statements.start };
-        let before = script.statements().iter().take(start).enumerate();
-        let settings = before.filter(|(_, statement)| is_setting(statement));
-        settings.filter_map(|(index, _)| script.piece(index)).collect()
-    }
-
-    /// The only statement of a step that runs outside a transaction.
-    pub fn standalone<'s, 'a>(&self, script: &'s Script<'a>) -> Option<&'s Statement<'a>> {
-        self.outside_transaction.and_then(|_| script.statements().get(self.statements.start))
     }
 }
 
@@ -252,8 +242,10 @@ impl<'s, 'a> Splitter<'s, 'a> {
         } else if self.steps.last().is_some_and(|last| last.outside_transaction.is_some()) {
             self.steps.push(Step::record_only(self.script));
         }
-        let split = self.split.filter(|_| self.steps.len() > 1);
-        Steps { steps: self.steps, split }
+        let is_split = self.steps.len() > 1;
+        let saved_settings =
+            if is_split { replay::saved_settings(self.script) } else { Vec::new() };
+        Steps { steps: self.steps, split: self.split.filter(|_| is_split), saved_settings }
     }
 
     fn add_reason(&mut self, reason: SplitReason, index: usize) {
@@ -379,9 +371,9 @@ mod tests {
         assert_eq!(split(sql), ["3"]);
         let script = Script::parse(sql);
         let steps = Steps::split(&script);
-        let replay = steps.all()[0].replay(&script);
+        let replay = steps.replay(&script, &steps.all()[0], None);
         assert_eq!(replay.iter().map(|piece| &*piece.text).collect::<Vec<_>>(), ["set a = b"]);
-        assert_eq!(Step::record_only(&script).replay(&script), []);
+        assert_eq!(steps.replay(&script, &Step::record_only(&script), None), []);
     }
 
     #[test]

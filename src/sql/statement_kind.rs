@@ -31,7 +31,7 @@ pub enum Kind {
     PsqlCommand,
     /// `ALTER TYPE ... ADD VALUE`: the value cannot be used before it is committed (55P04).
     AddEnumValue,
-    /// Changes a setting or the role beyond the transaction.
+    /// Changes a setting or the role beyond the transaction, or loads a library.
     Setting,
     /// Sets the named setting, which changes how the server reads the SQL of later messages:
     /// `standard_conforming_strings`, `client_encoding`.
@@ -68,6 +68,8 @@ pub(super) fn classify(statement: &str) -> Kind {
         "prepare" => Kind::SessionBound("PREPARE"),
         "set" => set_kind(tokens),
         "reset" => Kind::Setting,
+        // What a library sets up lasts as long as the session, as a setting does.
+        "load" => Kind::Setting,
         "listen" => Kind::SessionBound("LISTEN"),
         "declare" if tokens.skip_past("cursor", "with") && tokens.accept("hold") => {
             Kind::SessionBound("DECLARE CURSOR WITH HOLD")
@@ -150,12 +152,9 @@ fn select_kind(mut tokens: Tokens) -> Kind {
 }
 
 fn is_set_config(mut tokens: Tokens) -> bool {
-    if tokens.accept("pg_catalog") {
-        tokens.accept(".");
-    }
     let literal =
         |tokens: &mut Tokens| tokens.next_if(|token| token.kind == TokenKind::Literal).is_some();
-    tokens.accept("set_config")
+    accept_set_config(&mut tokens)
         && tokens.accept("(")
         && literal(&mut tokens)
         && tokens.accept(",")
@@ -164,6 +163,13 @@ fn is_set_config(mut tokens: Tokens) -> bool {
         && tokens.accept("false")
         && tokens.accept(")")
         && tokens.is_at_end()
+}
+
+fn accept_set_config(tokens: &mut Tokens) -> bool {
+    if tokens.accept("pg_catalog") {
+        tokens.accept(".");
+    }
+    tokens.accept("set_config")
 }
 
 fn copy_kind(tokens: Tokens) -> Kind {
@@ -340,6 +346,9 @@ impl Statement<'_> {
         if tokens.accept("create") {
             // Extensions with self-refreshing views (TimescaleDB) need to commit.
             return tokens.accept("materialized");
+        }
+        if tokens.accept("select") {
+            return !accept_set_config(&mut tokens);
         }
         !tokens.accept_any(&NEVER)
     }

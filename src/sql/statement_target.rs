@@ -1,5 +1,5 @@
-//! What a statement is about, read from its own text: tables, schemas, indexes, a setting, an enum,
-//! the modes of a transaction.
+//! What a statement is about, read from its own text: tables, schemas, indexes, an enum, the
+//! modes of a transaction.
 
 use super::lexer::{Token, TokenKind};
 use super::script::Statement;
@@ -22,15 +22,6 @@ pub enum Touch {
     Drop,
     /// INSERT, UPDATE, DELETE, TRUNCATE
     Write,
-}
-
-/// `SET`, `RESET` or `set_config`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetStatement {
-    /// The setting in lower case; `all` for `RESET ALL`.
-    pub name: String,
-    /// Whether the setting goes back to the value that the session began with.
-    pub resets: bool,
 }
 
 /// The modes of a transaction that must be known when it begins.
@@ -72,29 +63,6 @@ impl Statement<'_> {
             }
         }
         changes
-    }
-
-    /// For [`Kind::Setting`](super::Kind::Setting).
-    pub fn set_statement(&self) -> Option<SetStatement> {
-        let mut tokens = Tokens::new(self.text);
-        if tokens.accept("set") {
-            tokens.accept("session");
-            let name = setting_name(&mut tokens)?;
-            tokens.accept_any(&["to", "="]);
-            let resets = tokens.accept_any(&["default", "none", "local"]) && tokens.is_at_end();
-            Some(SetStatement { name, resets })
-        } else if tokens.accept("reset") {
-            tokens.accept("session");
-            Some(SetStatement { name: setting_name(&mut tokens)?, resets: true })
-        } else {
-            while let Some(token) = tokens.next() {
-                if token.is("set_config") && tokens.accept("(") {
-                    let name = tokens.next()?.text.trim_matches('\'').to_ascii_lowercase();
-                    return Some(SetStatement { name, resets: false });
-                }
-            }
-            None
-        }
     }
 
     /// The value that [`Kind::AddEnumValue`](super::Kind::AddEnumValue) adds, in quotes.
@@ -215,15 +183,6 @@ fn touch_and_target(tokens: &mut Tokens) -> Option<(Touch, bool)> {
     Some((touch, schema))
 }
 
-fn setting_name(tokens: &mut Tokens) -> Option<String> {
-    if tokens.accept("time") {
-        tokens.accept("zone");
-        return Some("timezone".to_owned());
-    }
-    let name = name(tokens).join(".").to_ascii_lowercase();
-    (!name.is_empty()).then_some(name)
-}
-
 /// A name, unless it has a part with Unicode escapes (`U&"..."`), which we do not decode.
 fn whole_name(tokens: &mut Tokens) -> Option<Vec<String>> {
     let name = name(tokens);
@@ -232,7 +191,7 @@ fn whole_name(tokens: &mut Tokens) -> Option<Vec<String>> {
 }
 
 /// The parts of the name that comes next; empty if there is none.
-fn name(tokens: &mut Tokens) -> Vec<String> {
+pub(super) fn name(tokens: &mut Tokens) -> Vec<String> {
     let mut parts = Vec::new();
     while let Some(part) = tokens.next_if(|token| part(token).is_some()) {
         parts.extend(self::part(&part));
@@ -287,32 +246,6 @@ mod tests {
         for text in ["", "create index a on b (c)", "create temp table a ()", "drop type a"] {
             assert_eq!(statement(text).changes(), [], "{text}");
         }
-    }
-
-    #[test]
-    fn a_set_statement_names_its_setting_and_whether_it_resets_it() {
-        for (text, name, resets) in [
-            ("set search_path = a, b", "search_path", false),
-            ("SET SESSION Work_Mem TO '1MB'", "work_mem", false),
-            ("set a.b to c", "a.b", false),
-            ("set a to default", "a", true),
-            ("set a to default_, b", "a", false),
-            ("set time zone 'UTC'", "timezone", false),
-            ("set time zone local", "timezone", true),
-            ("reset time zone", "timezone", true),
-            ("set role a", "role", false),
-            ("set role none", "role", true),
-            ("reset role", "role", true),
-            ("set session authorization a", "authorization", false),
-            ("reset session authorization", "authorization", true),
-            ("reset all", "all", true),
-            ("select pg_catalog.set_config('Search_path', '', false)", "search_path", false),
-        ] {
-            let expected = Some(SetStatement { name: name.to_owned(), resets });
-            assert_eq!(statement(text).set_statement(), expected, "{text}");
-        }
-        assert_eq!(statement("set").set_statement(), None);
-        assert_eq!(statement("select 1").set_statement(), None);
     }
 
     #[test]

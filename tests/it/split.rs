@@ -1,5 +1,6 @@
 //! Migrations that one transaction cannot hold: steps, progress, resuming.
 
+mod carried;
 mod judged;
 mod killed;
 mod locks;

@@ -89,7 +89,7 @@ fn result_of_sql(
     let steps = Steps::split(&script);
     let step = &steps.all()[0];
     let number = StepNumber { step: 1, of: 1 };
-    let step = StepRef { migration: &migration, script: &script, step, number };
+    let step = StepRef { migration: &migration, script: &script, steps: &steps, step, number };
     let spec = running(Some(step));
     let mut transaction = transaction(&spec);
     let pieces = script.pieces(0..script.statements().len(), piece);
@@ -313,7 +313,8 @@ fn guards_alone_have_the_same_results() {
 #[test]
 fn each_statement_of_ours_is_one_statement() {
     let row = NewRow::new(&Migration::new("m", "m.sql", Some(1), Vec::new()), Layout::Drizzle0);
-    let change = ProgressChange::Finish(Record::finished("m", 1, "h"));
+    let saved_settings = vec!["a".to_owned()];
+    let change = ProgressChange::Finish { record: Record::finished("m", 1, "h"), saved_settings };
     for version in [TableVersion::NoSchema, TableVersion::NoTable, TableVersion::V0] {
         for layout in [Layout::Drizzle0, Layout::Plain] {
             for holds_lock in [false, true] {

@@ -6,6 +6,7 @@ use crate::history::table::Table;
 use crate::migrations::migration::Migration;
 use crate::migrations::prepared::{self, Reason};
 use crate::migrations::steps::Steps;
+use crate::sql::settings::SettingsInEffect;
 use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Script, Touch};
 
 /// Checks the SQL of one migration, for a history in this table.
@@ -154,21 +155,13 @@ impl Check<'_> {
 
     /// Settings that are set and not reset.
     fn settings(&mut self) {
-        let mut leftover: Vec<(String, usize)> = Vec::new();
+        let mut in_effect = SettingsInEffect::none();
         let statements = self.script.statements().iter();
         for statement in statements.filter(|statement| statement.kind == Kind::Setting) {
-            let Some(set) = statement.set_statement() else { continue };
-            if !set.resets {
-                if !leftover.iter().any(|(name, _)| *name == set.name) {
-                    leftover.push((set.name, statement.start));
-                }
-            } else if set.name == "all" {
-                // RESET ALL resets neither of these.
-                leftover.retain(|(name, _)| matches!(name.as_str(), "role" | "authorization"));
-            } else {
-                leftover.retain(|(name, _)| *name != set.name);
-            }
+            in_effect.add(statement.set_statement(), statement.start);
         }
+        let leftover = in_effect.changed().filter_map(|(set, &offset)| Some((&*set?.name, offset)));
+        let leftover: Vec<(&str, usize)> = leftover.collect();
         if let Some(&(_, offset)) = leftover.first() {
             let names: Vec<_> = leftover.into_iter().map(|(name, _)| name).collect();
             let message = format!(

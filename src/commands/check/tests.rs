@@ -381,7 +381,7 @@ fn settings_that_are_not_reset_are_reported_by_name() {
         ("set role a; select 1; reset role", ""),
         ("set role a; select 1; reset all", "role"),
         ("set a.b = 1; set work_mem = 2; set a.b = 3; reset all", ""),
-        ("set a.b = 1; set work_mem = 2; set a.b = 3", "a.b, work_mem"),
+        ("set a.b = 1; set work_mem = 2; set a.b = 3", "work_mem, a.b"),
         ("select pg_catalog.set_config('search_path', '', false)", "search_path"),
         ("select set_config('search_path', '', true)", ""),
         ("set time zone 'UTC'; set time zone default", ""),

@@ -1,0 +1,210 @@
+//! What earlier steps of a migration leave in the session, for a step that may run in another one: the
+//! settings in their text, and the values that were saved at the end of a step. Pure.
+
+use crate::migrations::steps::{Step, Steps};
+use crate::sql::settings::{self, SettingValues, SettingsInEffect};
+use crate::sql::{Kind, Piece, Script};
+
+/// The values that a finished step has saved.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// The step, from 1.
+    pub step: usize,
+    pub values: &'a SettingValues,
+}
+
+/// The settings to save at the end of each step: none if all can be read from the text.
+pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
+    let mut computed = Vec::new();
+    let mut set = Vec::new();
+    for statement in script.statements() {
+        match statement.kind {
+            Kind::Setting => set.extend(statement.set_statement().map(|set| set.name)),
+            _ => computed.extend(statement.computed_settings().names),
+        }
+    }
+    if computed.is_empty() {
+        return Vec::new();
+    }
+    computed.extend(set.into_iter().filter(|name| settings::has_value(name)));
+    computed.sort();
+    computed.dedup();
+    computed
+}
+
+impl Steps {
+    /// The settings that a step needs and that earlier ones have made, in this order.
+    pub fn replay<'a>(
+        &self,
+        script: &Script<'a>,
+        step: &Step,
+        saved: Option<Saved<'_>>,
+    ) -> Vec<Piece<'a>> {
+        self.settings_before(script, step, saved).to_repeat().collect()
+    }
+
+    /// The settings that are not as the session began with them when a step runs, each with the SQL
+    /// that makes it. What is not computed yet is there with the SQL that computes it.
+    pub fn changed_settings<'a>(
+        &self,
+        script: &Script<'a>,
+        step: &Step,
+        saved: Option<Saved<'_>>,
+    ) -> Vec<(Option<String>, Piece<'a>)> {
+        let in_effect = self.settings_before(script, step, saved);
+        let changed = in_effect.changed().map(|(set, piece)| {
+            let piece = Piece { text: piece.text.clone(), ..*piece };
+            (set.map(|set| set.name.clone()), piece)
+        });
+        let before = script.statements().iter().enumerate().take(step.statements.start);
+        let unsaved = before.skip(self.saved_end(saved));
+        let computing = unsaved.filter(|(_, statement)| statement.kind != Kind::Setting);
+        let computed = computing.flat_map(|(index, statement)| {
+            let names = statement.computed_settings().names.into_iter();
+            names.filter_map(move |name| Some((Some(name), script.piece(index)?)))
+        });
+        changed.chain(computed).collect()
+    }
+
+    fn settings_before<'a>(
+        &self,
+        script: &Script<'a>,
+        step: &Step,
+        saved: Option<Saved<'_>>,
+    ) -> SettingsInEffect<Piece<'a>> {
+        let mut in_effect = SettingsInEffect::none();
+        // A step without statements needs no settings.
+        let end = if step.statements.is_empty() { 0 } else { step.statements.start };
+        let saved_end = self.saved_end(saved).min(end);
+        for index in 0..saved_end {
+            add_statement(&mut in_effect, script, index, &self.saved_settings);
+        }
+        if let (Some(saved), Some(last)) = (saved, saved_end.checked_sub(1)) {
+            add_saved(&mut in_effect, script, last, saved.values);
+        }
+        for index in saved_end..end {
+            add_statement(&mut in_effect, script, index, &[]);
+        }
+        in_effect
+    }
+
+    /// The index of the first statement whose settings are not saved.
+    fn saved_end(&self, saved: Option<Saved<'_>>) -> usize {
+        let index = saved.and_then(|saved| saved.step.checked_sub(1));
+        index.and_then(|index| self.all().get(index)).map_or(0, |step| step.statements.end)
+    }
+}
+
+fn add_statement<'a>(
+    in_effect: &mut SettingsInEffect<Piece<'a>>,
+    script: &Script<'a>,
+    index: usize,
+    saved: &[String],
+) {
+    let Some(statement) = script.statements().get(index) else { return };
+    if statement.kind == Kind::NoTransactionBlock("DISCARD ALL") {
+        *in_effect = SettingsInEffect::none();
+    }
+    let set = statement.set_statement();
+    let is_saved = set.as_ref().is_some_and(|set| saved.contains(&set.name));
+    if statement.kind == Kind::Setting
+        && !is_saved
+        && let Some(piece) = script.piece(index)
+    {
+        in_effect.add(set, piece);
+    }
+}
+
+/// Adds the values that the step with this last statement has saved.
+fn add_saved<'a>(
+    in_effect: &mut SettingsInEffect<Piece<'a>>,
+    script: &Script<'a>,
+    last: usize,
+    values: &SettingValues,
+) {
+    let mut values: Vec<_> = values.iter().collect();
+    // The role comes last: under it, other settings may be refused.
+    values.sort_by_key(|(name, _)| (name.as_str() == "role", settings::is_role(name)));
+    for (name, value) in values {
+        if let (Some(value), Some(piece)) = (value, script.piece(last)) {
+            let (set, sql) = settings::set_value(name, value);
+            in_effect.add(Some(set), Piece { text: sql.into(), ..piece });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQL: &str = "set search_path = a; load 'b'; \
+        select set_config('x.y', current_setting('search_path'), false); commit; \
+        vacuum; set role c; select 1; commit; select 2; vacuum";
+
+    /// What is sent before the step with this number.
+    fn replay(sql: &str, step: usize, saved: Option<(usize, &[(&str, &str)])>) -> Vec<String> {
+        let script = Script::parse(sql);
+        let steps = Steps::split(&script);
+        let values = |(step, values): (usize, &[(&str, &str)])| {
+            let value = |(name, value): &(&str, &str)| (name.to_string(), Some(value.to_string()));
+            (step, values.iter().map(value).collect::<SettingValues>())
+        };
+        let saved = saved.map(values);
+        let saved = saved.as_ref().map(|(step, values)| Saved { step: *step, values });
+        let replay = steps.replay(&script, &steps.all()[step - 1], saved);
+        replay.into_iter().map(|piece| piece.text.into_owned()).collect()
+    }
+
+    #[test]
+    fn only_a_file_that_computes_a_setting_saves_what_it_sets() {
+        let saved = |sql| Steps::split(&Script::parse(sql)).saved_settings;
+        assert_eq!(saved(SQL), ["role", "search_path", "x.y"]);
+        assert_eq!(saved("set search_path = a; select 1; vacuum"), [""; 0]);
+        assert_eq!(saved("select set_config('a', b, false)"), [""; 0], "one step");
+    }
+
+    #[test]
+    fn the_values_of_the_last_step_that_saved_them_come_before_the_settings_after_it() {
+        assert_eq!(replay(SQL, 1, None), [""; 0]);
+        let first: &[_] = &[("role", "none"), ("search_path", "a"), ("x.y", "a, it's")];
+        let values = [
+            "load 'b'",
+            "select pg_catalog.set_config('search_path', 'a', false)",
+            "select pg_catalog.set_config('x.y', 'a, it''s', false)",
+        ];
+        assert_eq!(replay(SQL, 2, Some((1, first))), values);
+        let mut with_role = values.to_vec();
+        with_role.push("set role c");
+        assert_eq!(replay(SQL, 4, Some((1, first))), with_role);
+        let third: &[_] = &[("role", "c"), ("search_path", "d")];
+        let values = [
+            "load 'b'",
+            "select pg_catalog.set_config('search_path', 'd', false)",
+            "select pg_catalog.set_config('role', 'c', false)",
+        ];
+        assert_eq!(replay(SQL, 4, Some((3, third))), values);
+    }
+
+    #[test]
+    fn settings_before_discard_all_are_not_repeated() {
+        let sql = "set a = b; create table c (); discard all; set d = e; create table f ()";
+        assert_eq!(replay(sql, 3, None), [""; 0], "it is part of the step");
+        let sql = "set a = b; create table c (); discard all; set d = e; vacuum";
+        assert_eq!(replay(sql, 3, None), ["set d = e"]);
+    }
+
+    #[test]
+    fn a_setting_that_is_still_to_be_computed_counts_as_changed() {
+        let changed = |sql: &str| -> Vec<_> {
+            let script = Script::parse(sql);
+            let steps = Steps::split(&script);
+            let alone = steps.all().iter().find(|step| step.outside_transaction.is_some());
+            let changed = steps.changed_settings(&script, alone.unwrap(), None);
+            changed.into_iter().filter_map(|(name, _)| name).collect()
+        };
+        assert_eq!(changed("set search_path = a; set role b; reset role; vacuum"), ["search_path"]);
+        assert_eq!(changed("set search_path = a; reset search_path; vacuum"), [""; 0]);
+        let computed = "do $$ begin perform set_config('search_path', f(), false); end $$; vacuum";
+        assert_eq!(changed(computed), ["search_path"]);
+    }
+}

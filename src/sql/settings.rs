@@ -1,0 +1,343 @@
+//! What statements set for their session: by their own text, or by code in them that computes it.
+
+use std::collections::BTreeMap;
+
+use super::lexer::{Token, TokenKind};
+use super::quote;
+use super::script::Statement;
+use super::statement_target::name;
+use super::tokens::Tokens;
+
+/// `SET`, `RESET` or `set_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetStatement {
+    /// The setting in lower case; `all` for `RESET ALL`.
+    pub name: String,
+    /// Whether the setting goes back to the value that the session began with.
+    pub resets: bool,
+}
+
+impl SetStatement {
+    /// Whether it decides who the session acts as, and so what later statements may set.
+    fn is_about_role(&self) -> bool {
+        is_role(&self.name)
+    }
+}
+
+/// The values of settings, by name, at one moment. `None` for a setting that does not exist.
+pub type SettingValues = BTreeMap<String, Option<String>>;
+
+/// The settings to which a statement gives values that its text does not show.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ComputedSettings {
+    pub names: Vec<String>,
+    /// Whether there may be others, whose names are computed too.
+    pub unnamed: bool,
+}
+
+/// How deep strings of code in strings of code are read.
+const MAX_NESTING: usize = 4;
+
+impl Statement<'_> {
+    /// For [`Kind::Setting`](super::Kind::Setting).
+    pub fn set_statement(&self) -> Option<SetStatement> {
+        let mut tokens = Tokens::new(self.text);
+        if tokens.accept("set") {
+            let name = setting_name(&mut tokens)?;
+            tokens.accept_any(&["to", "="]);
+            let resets = tokens.accept_any(&["default", "none", "local"]) && tokens.is_at_end();
+            Some(SetStatement { name, resets })
+        } else if tokens.accept("reset") {
+            Some(SetStatement { name: setting_name(&mut tokens)?, resets: true })
+        } else {
+            while let Some(token) = tokens.next() {
+                if token.is("set_config") && tokens.accept("(") {
+                    let name = tokens.next()?.text.trim_matches('\'').to_ascii_lowercase();
+                    return Some(SetStatement { name, resets: false });
+                }
+            }
+            None
+        }
+    }
+
+    /// The settings that the statement may change for the session without being a
+    /// [`Kind::Setting`](super::Kind::Setting): `set_config` of what is computed, also in the code
+    /// of a DO block. The code of a function counts too, since a later statement may call it.
+    pub fn computed_settings(&self) -> ComputedSettings {
+        if !self.text.as_bytes().windows(3).any(|word| word.eq_ignore_ascii_case(b"set")) {
+            return ComputedSettings::default();
+        }
+        let mut tokens = Tokens::new(self.text);
+        let is_do = tokens.accept("do");
+        let creates = tokens.accept("create");
+        if creates && tokens.accept("or") {
+            tokens.accept("replace");
+        }
+        let creates_routine = creates && tokens.accept_any(&["function", "procedure"]);
+        let nesting = if is_do || creates_routine { MAX_NESTING } else { 0 };
+        let mut computed = ComputedSettings::default();
+        computed.read(self.text, nesting);
+        // The names of a function's settings may be its arguments.
+        computed.unnamed &= !creates_routine;
+        computed
+    }
+}
+
+impl ComputedSettings {
+    /// Reads code, and the code in its strings down to this depth.
+    fn read(&mut self, code: &str, nesting: usize) {
+        let mut tokens = Tokens::new(code);
+        let mut previous: Option<Token> = None;
+        // For each open parenthesis, the name in it where it belongs to a set_config; the name is
+        // empty where it is computed.
+        let mut open: Vec<Option<String>> = Vec::new();
+        while let Some(token) = tokens.next() {
+            let begins = previous.is_none_or(|token| ends_statement(&token));
+            if token.is("(") {
+                let is_call = previous.is_some_and(|token| token.is("set_config"));
+                open.push(is_call.then(|| literal_argument(tokens.clone()).unwrap_or_default()));
+            } else if token.is(")") {
+                let is_local = previous.is_some_and(|token| token.is("true"));
+                if let Some(name) = open.pop().flatten().filter(|_| !is_local) {
+                    self.add(name);
+                }
+            } else if begins && (token.is("set") || token.is("reset")) {
+                let mut tokens = tokens.clone();
+                let name = setting_name(&mut tokens);
+                let sets = token.is("reset") || tokens.accept_any(&["to", "="]);
+                if let Some(name) = name.filter(|name| has_value(name) && (sets || is_role(name))) {
+                    self.add(name);
+                }
+            } else if token.kind == TokenKind::Literal && nesting > 0 {
+                self.read(&unquoted(token.text), nesting - 1);
+            }
+            previous = Some(token);
+        }
+    }
+
+    fn add(&mut self, name: String) {
+        if name.is_empty() {
+            self.unnamed = true;
+        } else if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
+}
+
+pub fn is_role(name: &str) -> bool {
+    matches!(name, "role" | "session_authorization")
+}
+
+/// Whether a statement begins after this token of PL/pgSQL.
+fn ends_statement(token: &Token) -> bool {
+    token.is(";") || ["begin", "then", "else", "loop"].iter().any(|word| token.is(word))
+}
+
+/// The lower-case content of a plain string that is the whole next argument.
+fn literal_argument(mut tokens: Tokens) -> Option<String> {
+    let literal = tokens.next_if(|token| token.kind == TokenKind::Literal)?;
+    let content = literal.text.strip_prefix('\'')?.strip_suffix('\'')?;
+    tokens.accept(",").then(|| content.to_ascii_lowercase())
+}
+
+/// The content of a string. Backslashes are left as they are.
+fn unquoted(literal: &str) -> String {
+    if let Some(tag) = super::lexer::dollar_tag(literal) {
+        let body = literal.get(tag.len()..).unwrap_or_default();
+        return body.strip_suffix(tag).unwrap_or(body).to_owned();
+    }
+    let content = literal.split_once('\'').map_or("", |(_, content)| content);
+    content.strip_suffix('\'').unwrap_or(content).replace("''", "'")
+}
+
+/// The name after SET or RESET, in lower case and as `current_setting` has it. `None` for what ends
+/// with the transaction, or is no setting.
+fn setting_name(tokens: &mut Tokens) -> Option<String> {
+    if tokens.accept("local") {
+        return None;
+    }
+    if tokens.accept("session") && tokens.accept("authorization") {
+        return Some("session_authorization".to_owned());
+    }
+    if tokens.accept("time") {
+        tokens.accept("zone");
+        return Some("timezone".to_owned());
+    }
+    let name = name(tokens).join(".").to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Whether a value of this setting can be read and set again.
+pub fn has_value(name: &str) -> bool {
+    !matches!(name, "all" | "characteristics" | "names" | "seed" | "xml")
+}
+
+/// SQL that sets a setting for the session to a value that was read in another one.
+pub fn set_value(name: &str, value: &str) -> (SetStatement, String) {
+    let resets = name == "role" && value == "none";
+    let sql = match resets {
+        true => "reset role".to_owned(),
+        false => {
+            let (name, value) = (quote::literal(name), quote::literal(value));
+            format!("select pg_catalog.set_config({name}, {value}, false)")
+        }
+    };
+    (SetStatement { name: name.to_owned(), resets }, sql)
+}
+
+/// Settings made one after the other, less those that a later one has made void.
+#[derive(Debug)]
+pub struct SettingsInEffect<T> {
+    made: Vec<(Option<SetStatement>, T)>,
+}
+
+impl<T> SettingsInEffect<T> {
+    pub fn none() -> SettingsInEffect<T> {
+        SettingsInEffect { made: Vec::new() }
+    }
+
+    /// Adds a setting. `None` stands for another command that lasts as long as the session.
+    pub fn add(&mut self, set: Option<SetStatement>, what: T) {
+        match &set {
+            Some(set) if set.name == "all" => {
+                // RESET ALL resets no role.
+                let stays = |made: &Option<SetStatement>| {
+                    made.as_ref().is_none_or(SetStatement::is_about_role)
+                };
+                self.made.retain(|(made, _)| stays(made));
+                return;
+            }
+            // What was set under another role may need that role again: only a role that nothing
+            // was set under is void.
+            Some(set) if set.is_about_role() => {
+                let is_same = |made: &(Option<SetStatement>, T)| {
+                    made.0.as_ref().is_some_and(|made| made.name == set.name)
+                };
+                self.made.pop_if(|made| is_same(made));
+                if set.resets && !self.made.iter().any(is_same) {
+                    return;
+                }
+            }
+            Some(set) => {
+                self.made
+                    .retain(|(made, _)| made.as_ref().is_none_or(|made| made.name != set.name));
+                if set.resets {
+                    return;
+                }
+            }
+            None => {}
+        }
+        self.made.push((set, what));
+    }
+
+    /// What has to be made again, in this order, to have the same settings.
+    pub fn to_repeat(self) -> impl Iterator<Item = T> {
+        self.made.into_iter().map(|(_, what)| what)
+    }
+
+    /// Those whose values are not the ones that the session began with.
+    pub fn changed(&self) -> impl Iterator<Item = (Option<&SetStatement>, &T)> {
+        let later = |set: &SetStatement, at: usize| {
+            let mut later = self.made.iter().skip(at + 1).filter_map(|(made, _)| made.as_ref());
+            later.any(|made| made.name == set.name)
+        };
+        let made = self.made.iter().enumerate().filter(move |(at, (set, _))| {
+            set.as_ref().is_none_or(|set| !set.resets && !later(set, *at))
+        });
+        made.map(|(_, (set, what))| (set.as_ref(), what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Kind;
+
+    fn statement(text: &str) -> Statement<'_> {
+        Statement { text, start: 0, piece: 0..text.len(), kind: Kind::Plain }
+    }
+
+    #[test]
+    fn a_set_statement_names_its_setting_and_whether_it_resets_it() {
+        for (text, name, resets) in [
+            ("set search_path = a, b", "search_path", false),
+            ("SET SESSION Work_Mem TO '1MB'", "work_mem", false),
+            ("set a.b to c", "a.b", false),
+            ("set a to default", "a", true),
+            ("set a to default_, b", "a", false),
+            ("set time zone 'UTC'", "timezone", false),
+            ("set time zone local", "timezone", true),
+            ("reset time zone", "timezone", true),
+            ("set role a", "role", false),
+            ("set role none", "role", true),
+            ("reset role", "role", true),
+            ("set session authorization a", "session_authorization", false),
+            ("reset session authorization", "session_authorization", true),
+            ("reset all", "all", true),
+            ("select pg_catalog.set_config('Search_path', '', false)", "search_path", false),
+        ] {
+            let expected = Some(SetStatement { name: name.to_owned(), resets });
+            assert_eq!(statement(text).set_statement(), expected, "{text}");
+        }
+        assert_eq!(statement("set").set_statement(), None);
+        assert_eq!(statement("select 1").set_statement(), None);
+    }
+
+    #[test]
+    fn what_code_may_set_for_the_session_is_named() {
+        for (text, names) in [
+            ("select set_config('A.b', current_setting('c'), false)", "a.b"),
+            (
+                "select set_config('a', set_config('b', now()::text, false), is_local => false)",
+                "b a",
+            ),
+            ("select set_config('a', 'b', true), set_config('c', 'd', f)", "c"),
+            ("insert into t select set_config('a' , x, false) from y", "a"),
+            ("do $$ begin perform set_config('a', (select b from c), false); end $$", "a"),
+            ("do $$ begin set search_path to a; set local b = c; reset d; end $$", "search_path d"),
+            ("do $$ begin if a then set session role b; end if; end $$", "role"),
+            ("do 'begin execute ''set a to '' || b; end'", "a"),
+            ("create or replace function f() as $$ begin set a = b; end $$", "a"),
+            ("do $$ begin update t set role = 'a'; set constraints all deferred; end $$", ""),
+            ("create function f() set search_path = a as $$ select 1 $$", ""),
+            ("create function f(a text) as $$ select set_config(a, 'b', false) $$", ""),
+            ("insert into t values ('set a = b; select set_config(''a'', x, false)')", ""),
+            ("update t set a = b", ""),
+            ("select set_config(a, 'b', false)", "?"),
+            ("do $$ begin perform set_config('a.' || b, 'c', false); end $$", "?"),
+        ] {
+            let ComputedSettings { names: found, unnamed } = statement(text).computed_settings();
+            let found = if unnamed { "?".to_owned() } else { found.join(" ") };
+            assert_eq!(found, names, "{text}");
+        }
+    }
+
+    /// What is to be repeated, and after `|` the settings that are changed.
+    fn in_effect(sql: &str) -> String {
+        let mut settings = SettingsInEffect::none();
+        let texts: Vec<&str> = sql.split("; ").collect();
+        for text in texts {
+            settings.add(statement(text).set_statement(), text);
+        }
+        let changed: Vec<&str> =
+            settings.changed().filter_map(|(set, _)| Some(&*set?.name)).collect();
+        let changed = changed.join(" ");
+        format!("{} | {changed}", settings.to_repeat().collect::<Vec<_>>().join("; "))
+    }
+
+    #[test]
+    fn a_setting_that_was_made_void_is_not_repeated() {
+        for (sql, expected) in [
+            ("set a = b; reset a", " | "),
+            ("set a = b; set c = d; set a = e", "set c = d; set a = e | c a"),
+            ("set a = b; set role c; reset all", "set role c | role"),
+            ("set role a; reset role; set b = c", "set b = c | b"),
+            ("set role a; set role b", "set role b | role"),
+            ("set role a; set b = c; reset b; reset role", " | "),
+            ("set role a; set b = c; reset role", "set role a; set b = c; reset role | b"),
+            ("load 'a'; reset all", "load 'a' | "),
+        ] {
+            assert_eq!(in_effect(sql), expected, "{sql}");
+        }
+    }
+}
