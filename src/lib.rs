@@ -77,7 +77,7 @@ use crate::cli::error::UsageError;
 use crate::commands::{check, new, status};
 use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::source::{self, Origin};
+use crate::migrations::source::{self, MigrationFolder, Origin};
 use crate::postgres::tls;
 use crate::process::exec::App;
 use crate::process::printer::Printer;
@@ -163,30 +163,30 @@ fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> R
         }
         Command::Run(operation) => {
             // 2. Read the migrations.
-            let (set, options) = prepare(config, &mut emit)?;
+            let (set, options) = prepare(config, stop, &mut emit)?;
             // 3. to 7. Wait for the database, decide, and apply what is pending.
             apply::run(operation, &set, &options, stop, &mut emit)?;
             return Ok(0);
         }
         Command::DryRun { accept } => {
-            let (set, options) = prepare(config, &mut emit)?;
+            let (set, options) = prepare(config, stop, &mut emit)?;
             let dry_run = apply::dry_run(&set, accept, &options, stop, &mut emit)?;
             (render::dry_run_of(&set, &dry_run, format), 0)
         }
         Command::Status { exit_code } => {
-            let (set, options) = prepare(config, &mut emit)?;
+            let (set, options) = prepare(config, stop, &mut emit)?;
             let status = status::load(&set, &options, stop, &mut emit)?;
             let code = if *exit_code { status.exit_code() } else { 0 };
             (render::status_of(&status, format), code)
         }
-        Command::List => (render::list_of(&read_migrations(origin)?, origin, format), 0),
+        Command::List => (render::list_of(&read_migrations(origin, stop)?, origin, format), 0),
         Command::Check => {
-            let report = check::check(&source::load(origin)?, &config.table, now());
+            let report = check::check(&load(origin, stop)?, &config.table, now());
             let code = if report.has_errors() { 65 } else { 0 };
             (render::check_of(&report, format), code)
         }
         Command::New { name, dir } => {
-            let path = new::add(dir, &source::load(origin)?, name, now()).map_err(Error::New)?;
+            let path = new::add(dir, &load(origin, stop)?, name, now()).map_err(Error::New)?;
             (render::created(&path, format), 0)
         }
     };
@@ -195,8 +195,12 @@ fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> R
 }
 
 /// Reads and checks everything that a run needs before it connects.
-fn prepare(config: &Config, emit: &mut dyn FnMut(Event)) -> Result<(MigrationSet, Options), Error> {
-    let set = read_migrations(&config.origin)?;
+fn prepare(
+    config: &Config,
+    stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
+) -> Result<(MigrationSet, Options), Error> {
+    let set = read_migrations(&config.origin, stop)?;
     let options = config.options()?;
     emit(Event::Loaded {
         origin: config.origin.clone(),
@@ -209,9 +213,17 @@ fn prepare(config: &Config, emit: &mut dyn FnMut(Event)) -> Result<(MigrationSet
     Ok((set, options))
 }
 
-fn read_migrations(origin: &Origin) -> Result<MigrationSet, Error> {
-    MigrationSet::from_folder(&source::load(origin)?)
+fn read_migrations(origin: &Origin, stop: &StopFlag) -> Result<MigrationSet, Error> {
+    MigrationSet::from_folder(&load(origin, stop)?)
         .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
+}
+
+/// Reads the files, which may take long, until a signal comes.
+fn load(origin: &Origin, stop: &StopFlag) -> Result<MigrationFolder, Error> {
+    source::load(origin, &|| stop.raised().is_some()).map_err(|error| match stop.raised() {
+        Some(signal) => ApplyError::from(signal).into(),
+        None => error.into(),
+    })
 }
 
 /// Unix milliseconds.

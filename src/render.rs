@@ -1,7 +1,8 @@
 //! Text for people and JSON for programs, of the same values.
 //!
 //! Serde writes the JSON from the fields of a value. Its sentence is here, or in a `Display` beside
-//! its type. Control characters are escaped here, once, at the end.
+//! its type. A name or a message of others stays on the line where we write it: [`one_line`] escapes
+//! its line ends, so that it cannot look like a line of ours.
 
 mod answers;
 mod attempts;
@@ -29,7 +30,7 @@ pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
 /// An event, as one line or more for stderr.
 pub fn event(event: &Event, format: Format) -> String {
     match format {
-        Format::Text => clean(&format!("premigrate: {}\n", events::text(event))),
+        Format::Text => lines(events::lines(event)),
         Format::Json => json_line(event),
     }
 }
@@ -41,7 +42,7 @@ pub fn ended(error: &Error, with_app: bool, format: Format) -> String {
             let mut text = format!("premigrate: {}\n", error::text(error));
             let summary = error::summary(error, with_app);
             if !summary.is_empty() {
-                let _ = write!(text, "\n  {summary}\n");
+                let _ = write!(text, "\n  {}\n", one_line(&summary));
             }
             clean(&text)
         }
@@ -62,11 +63,37 @@ pub(crate) fn json_line(value: &impl Serialize) -> String {
     line + "\n"
 }
 
-/// Without the control characters by which a server or a file could drive a terminal. What a server
-/// quotes from a function keeps the line endings of the file that made it.
+/// Text of several lines, without the characters by which a server or a file could drive a terminal.
+/// What a server quotes from a function keeps the line endings of the file that made it.
 fn clean(text: &str) -> String {
-    text.replace("\r\n", "\n")
-        .replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}")
+    escape(&text.replace("\r\n", "\n"), |c| is_unsafe(c) && c != '\n' && c != '\t')
+}
+
+/// Text that is one line, whatever the names in it contain.
+fn one_line(text: &str) -> String {
+    escape(text, is_unsafe)
+}
+
+/// Lines, each of which stays one.
+fn lines(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().map(|line| one_line(&line) + "\n").collect()
+}
+
+/// As in Rust, such as `\n` and `\u{1b}`.
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_escaped(c) {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A control character, or one that ends a line or changes the direction of writing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn plural(count: usize, one: &str) -> String {
@@ -77,9 +104,9 @@ fn is_or_are(count: usize) -> &'static str {
     if count == 1 { "is" } else { "are" }
 }
 
-/// A title, and a line for each item below it.
+/// A title, and the items below it, each of which may have several lines.
 fn list(title: &str, items: impl Iterator<Item = String>) -> String {
-    let mut text = format!("{title}\n");
+    let mut text = one_line(title) + "\n";
     for item in items {
         let _ = write!(text, "\n  - {item}");
     }
@@ -102,14 +129,15 @@ fn indented(text: &str) -> String {
 }
 
 /// A migration, or the rows that were written without one.
-fn subject(migration: &Option<String>) -> &str {
-    migration.as_deref().unwrap_or("the history update")
+fn subject(migration: &Option<String>) -> String {
+    one_line(migration.as_deref().unwrap_or("the history update"))
 }
 
 /// A file, with the line and column in it.
 fn place_text(file: &str, position: Option<LineColumn>) -> String {
+    let file = one_line(file);
     match position {
         Some(position) => format!("{file}:{position}"),
-        None => file.to_owned(),
+        None => file,
     }
 }

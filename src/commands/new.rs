@@ -59,7 +59,7 @@ impl fmt::Display for NewError {
             ),
             NewError::Set(problems) => {
                 let sentences: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                f.write_str(&sentences.join("\n"))
+                f.write_str(&sentences.join("; "))
             }
             NewError::Exists(file) => {
                 write!(f, "{file} already exists; choose another name, or remove that file")

@@ -2,9 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::{DirEntry, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use nix::libc;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 
@@ -76,13 +81,14 @@ impl fmt::Display for Unreadable {
     }
 }
 
-pub fn load(origin: &Origin) -> Result<MigrationFolder, Unreadable> {
+/// Reads all files; ends with an error soon after `is_stopped` becomes true.
+pub fn load(origin: &Origin, is_stopped: &dyn Fn() -> bool) -> Result<MigrationFolder, Unreadable> {
     match origin {
         Origin::Executable => embedded(),
         Origin::Folder(path) => {
-            let mut folder = MigrationFolder::default();
-            walk(path, "", &mut folder)?;
-            Ok(folder)
+            let mut walk = Walk { folder: MigrationFolder::default(), is_stopped };
+            walk.directory(path, "", false)?;
+            Ok(walk.folder)
         }
     }
 }
@@ -99,46 +105,102 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
     }
 }
 
-/// The deepest level at which a tag's file is found. It also ends a loop of symbolic links.
+/// The deepest level at which a tag's file is found.
 const MAX_DEPTH: usize = 8;
 
-fn walk(dir: &Path, prefix: &str, folder: &mut MigrationFolder) -> Result<(), Unreadable> {
-    let unreadable =
-        |path: &Path, error| Unreadable::Path { path: path.display().to_string(), error };
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(_) if may_be_unreadable(prefix.trim_end_matches('/')) => return Ok(()),
-        Err(error) => return Err(unreadable(dir, error)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|error| unreadable(dir, error))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Includes Kubernetes' `..data`, where every file of a ConfigMap would be found again.
-        if name.starts_with('.') {
-            continue;
+/// How much of a file is read between two looks for a signal.
+const CHUNK: u64 = 1 << 20;
+
+struct Walk<'a> {
+    folder: MigrationFolder,
+    is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl Walk<'_> {
+    /// Reads a folder; `is_linked` if a link leads to it.
+    fn directory(&mut self, dir: &Path, prefix: &str, is_linked: bool) -> Result<(), Unreadable> {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(_) if may_be_unreadable(prefix.trim_end_matches('/')) => return Ok(()),
+            Err(error) => return Err(unreadable(dir, error)),
+        };
+        for entry in entries {
+            self.check_stop().map_err(|error| unreadable(dir, error))?;
+            let entry = entry.map_err(|error| unreadable(dir, error))?;
+            let name = entry.file_name();
+            // Includes Kubernetes' `..data`, where every file of a ConfigMap would be found again.
+            if name.as_bytes().starts_with(b".") {
+                continue;
+            }
+            match name.to_str() {
+                Some(name) => self.entry(&entry, &format!("{prefix}{name}"), is_linked)?,
+                None if may_be_unreadable(&format!("{prefix}{}", name.display())) => {}
+                None => {
+                    let error = invalid("its name is not valid UTF-8; rename it");
+                    return Err(unreadable(&entry.path(), error));
+                }
+            }
         }
-        let (path, inside) = (entry.path(), format!("{prefix}{name}"));
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &DirEntry, inside: &str, in_linked: bool) -> Result<(), Unreadable> {
+        let path = entry.path();
         // Follows links, since the files of a ConfigMap are links. For anything else the listing
         // has the type, without another system call.
-        let kind = match entry.file_type() {
-            Ok(kind) if !kind.is_symlink() => kind,
+        let (kind, is_link) = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => (kind, false),
             _ => match fs::metadata(&path) {
-                Ok(metadata) => metadata.file_type(),
-                Err(_) if may_be_unreadable(&inside) => continue,
+                Ok(metadata) => (metadata.file_type(), true),
+                Err(_) if may_be_unreadable(inside) => return Ok(()),
                 Err(error) => return Err(unreadable(&path, error)),
             },
         };
         if kind.is_dir() {
-            folder.has_meta |= inside == META;
-            if inside.matches('/').count() < MAX_DEPTH && name != "node_modules" {
-                walk(&path, &format!("{inside}/"), folder)?;
+            self.folder.has_meta |= inside == META;
+            let depth = inside.matches('/').count();
+            // Links to folders may lead in a circle, or out to everything else.
+            let leads_away = in_linked || (is_link && depth > 0);
+            if depth < MAX_DEPTH && !leads_away && entry.file_name() != "node_modules" {
+                self.directory(&path, &format!("{inside}/"), is_link)?;
             }
         } else if inside.ends_with(".sql") || inside == JOURNAL {
-            let content = fs::read(&path).map_err(|error| unreadable(&path, error))?;
-            folder.files.insert(inside, Cow::Owned(content));
+            let content = self.content(&path).map_err(|error| unreadable(&path, error))?;
+            self.folder.files.insert(inside.to_owned(), Cow::Owned(content));
+        }
+        Ok(())
+    }
+
+    /// The content of a regular file. Anything else may never end, or never begin: opening a pipe
+    /// would wait for its writer.
+    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(invalid("it is not a regular file"));
+        }
+        let mut content = Vec::new();
+        content.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
+        while file.by_ref().take(CHUNK).read_to_end(&mut content)? as u64 == CHUNK {
+            self.check_stop()?;
+        }
+        Ok(content)
+    }
+
+    fn check_stop(&self) -> io::Result<()> {
+        match (self.is_stopped)() {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
         }
     }
-    Ok(())
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Unreadable {
+    Unreadable::Path { path: path.display().to_string(), error }
+}
+
+fn invalid(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, problem)
 }
 
 /// Whether a path that cannot be read is ignored, such as a volume's `lost+found` or a stray link.
@@ -176,6 +238,17 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_ends_the_reading_of_a_folder() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let asked = std::cell::Cell::new(0);
+        let stop_later = || asked.replace(asked.get() + 1) > 2;
+        let Err(Unreadable::Path { error, .. }) = load(&Origin::Folder(path), &stop_later) else {
+            panic!("it was read to the end");
+        };
+        assert_eq!((error.kind(), asked.get()), (io::ErrorKind::Interrupted, 4));
+    }
+
+    #[test]
     fn only_sql_and_the_journal_are_embedded() {
         let MigrationFolder { files, .. } = embedded().unwrap();
         assert!(files.contains_key(JOURNAL));
@@ -187,7 +260,7 @@ mod tests {
     #[test]
     fn a_folder_and_the_executable_load_the_same_files() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-        let folder = load(&Origin::Folder(path)).unwrap();
+        let folder = load(&Origin::Folder(path), &|| false).unwrap();
         assert!(folder.has_meta);
         assert_eq!(folder, embedded().unwrap());
     }

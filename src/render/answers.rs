@@ -16,14 +16,14 @@ pub use self::dry_run::dry_run_of;
 pub use self::list::list_of;
 pub use self::status::status_of;
 
-use super::{clean, json_line};
+use super::{json_line, lines};
 use crate::cli::config::Format;
 
 /// The file that `new` made.
 pub fn created(path: &Path, format: Format) -> String {
     let path = path.display().to_string();
     match format {
-        Format::Text => format!("{}\n", clean(&path)),
+        Format::Text => lines([path]),
         Format::Json => json_line(&json!({"created": path})),
     }
 }

@@ -11,6 +11,7 @@ use crate::apply::error::{
 use crate::apply::event::{Blocker, InProgress, StepNumber};
 use crate::apply::failure::{Failure, LostConnection};
 use crate::error::Error;
+use crate::history::plan::HistoryMismatch;
 use crate::history::progress;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
@@ -23,7 +24,9 @@ use crate::sql::redact;
 
 use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
-use super::{failure, hints, indented, is_or_are, list, mismatch, place_text, plural, subject};
+use super::{
+    failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural, subject,
+};
 
 /// An error as JSON.
 #[derive(Serialize)]
@@ -111,14 +114,14 @@ fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
 
 /// The sentence of an error.
 pub fn text(error: &Error) -> String {
-    match error {
+    let text = match error {
         // It may quote an argument that has a password in it.
         Error::Usage(usage) => format!("{} (see --help)", redact::passwords(&usage.to_string())),
         Error::Config(problem) => problem.to_string(),
         Error::Unreadable(error) => error.to_string(),
         Error::InvalidSet { origin, problems } => {
             let title = format!("the migrations in {origin} are invalid:");
-            list(&title, problems.iter().map(ToString::to_string))
+            list(&title, problems.iter().map(|problem| one_line(&problem.to_string())))
         }
         Error::New(problem) => problem.to_string(),
         Error::Signals(error) => format!("could not install the signal handlers: {error}"),
@@ -127,7 +130,29 @@ pub fn text(error: &Error) -> String {
             format!("could not start {program}: {error}{}", hint.unwrap_or_default())
         }
         Error::Run(run) => apply_error_text(run),
-    }
+    };
+    if has_paragraphs(error) { text } else { one_line(&text) }
+}
+
+/// Whether the text has several lines. All others are one, whatever the names in them contain.
+fn has_paragraphs(error: &Error) -> bool {
+    let run = match error {
+        Error::InvalidSet { .. } => return true,
+        Error::Run(run) => run,
+        _ => return false,
+    };
+    matches!(
+        run.error,
+        ApplyError::NotRunnable { .. }
+            | ApplyError::HistoryMismatch(HistoryMismatch::Edited { .. })
+            | ApplyError::Unreachable { .. }
+            | ApplyError::Failed(_)
+            | ApplyError::ChangedSteps { .. }
+            | ApplyError::AbandonedProgress { .. }
+            | ApplyError::UnknownOutcome(_)
+            | ApplyError::LockTimeout { .. }
+            | ApplyError::PermissionDenied { .. }
+    )
 }
 
 fn apply_error_text(run: &RunFailure) -> String {
@@ -189,7 +214,7 @@ fn apply_error_text(run: &RunFailure) -> String {
         ApplyError::PermissionDenied { error, statements } => format!(
             "permission denied for the history table ({} {}). Ask an owner to run:\n\n    {}",
             error.code,
-            error.message,
+            indented(&error.message),
             statements.join("\n    ")
         ),
         ApplyError::LockedOut { holder } => format!(
@@ -228,9 +253,10 @@ fn unreachable_text(attempts: &[Attempt]) -> String {
     let is_rejection =
         |attempt: &Attempt| wait::is_rejection(&attempt.cause) && !attempt.cause.is_config_error();
     let verb = if attempts.iter().any(is_rejection) { "log in" } else { "connect" };
+    let text_of = |attempt: &Attempt| one_line(&attempt_text(attempt));
     let mut text = match attempts {
-        [only] => format!("could not {verb} to the database: {}", attempt_text(only)),
-        all => list(&format!("could not {verb} to the database:"), all.iter().map(attempt_text)),
+        [only] => format!("could not {verb} to the database: {}", text_of(only)),
+        all => list(&format!("could not {verb} to the database:"), all.iter().map(text_of)),
     };
     for hint in hints::hints(attempts) {
         let _ = write!(text, "\n  hint: {hint}");
@@ -256,7 +282,7 @@ fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
         _ => "\n\n  Every attempt ran into a conflict with another session.",
     });
     if let Some(blocker) = blocker {
-        let _ = write!(text, " Last seen: {}.", lock_text(blocker));
+        let _ = write!(text, " Last seen: {}.", one_line(&lock_text(blocker)));
     }
     text
 }
@@ -324,6 +350,8 @@ fn changed_step_text(changed: &ChangedStep) -> String {
 
 fn abandoned_text(abandoned: &AbandonedProgress) -> String {
     let AbandonedProgress { migration, rename_sql, forget_sql } = abandoned;
+    let [migration, rename_sql, forget_sql] =
+        [migration, rename_sql, forget_sql].map(|text| one_line(text));
     format!(
         "{migration}\n\n    If it was renamed, replace NEW NAME with its name and run:\n\n      {rename_sql};\n\n    \
          To discard its progress, so that its steps run again, run:\n\n      {forget_sql};"
@@ -335,15 +363,16 @@ fn unknown_outcome_text(unknown: &UnknownOutcome, nothing_ran: &str) -> String {
         "{}: an earlier attempt started a statement outside a transaction, and nothing shows whether \
          it finished; {nothing_ran}\n\n    {}\n\n  Inspect the database. If the statement finished, \
          or you finish it by hand, run:\n\n    {};\n\n  To let premigrate run it again, run:\n\n    {};",
-        unknown.migration,
+        one_line(&unknown.migration),
         indented(&unknown.statement),
-        unknown.done,
-        unknown.again
+        one_line(&unknown.done),
+        one_line(&unknown.again)
     )
 }
 
 fn not_runnable_text(migration: &NotRunnable) -> String {
-    format!("{} {}", place_text(&migration.file, migration.position), migration.reason)
+    let place = place_text(&migration.file, migration.position);
+    format!("{place} {}", one_line(&migration.reason.to_string()))
 }
 
 impl Serialize for NotRunnable {

@@ -6,7 +6,17 @@ use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
 use super::{plural, seconds, subject};
 
-pub fn text(event: &Event) -> String {
+/// One line, or a line and the names that belong to it.
+pub fn lines(event: &Event) -> Vec<String> {
+    let names: &[String] = match event {
+        Event::Recorded { migrations, .. } => migrations,
+        _ => &[],
+    };
+    let names = names.iter().map(|name| format!("  {name}"));
+    [format!("premigrate: {}", text(event))].into_iter().chain(names).collect()
+}
+
+fn text(event: &Event) -> String {
     match event {
         Event::Loaded { origin, layout, migrations } => {
             format!("{} in {origin} ({layout})", plural(*migrations, "migration"))
@@ -76,15 +86,10 @@ pub fn text(event: &Event) -> String {
             format!("{migration} was applied (the reply to COMMIT was lost)")
         }
         Event::Recorded { migrations, kind } => {
-            let names = migrations.join("\n  ");
             let count = plural(migrations.len(), "migration");
             match kind {
-                RecordKind::Baseline => {
-                    format!("recorded {count} as applied (not run):\n  {names}")
-                }
-                RecordKind::Accept => {
-                    format!("accepted the current content of {count} (not run):\n  {names}")
-                }
+                RecordKind::Baseline => format!("recorded {count} as applied (not run):"),
+                RecordKind::Accept => format!("accepted the current content of {count} (not run):"),
             }
         }
         Event::NothingToRecord { kind, named } => nothing_to_record_text(*kind, named),

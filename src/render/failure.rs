@@ -9,9 +9,9 @@ use crate::apply::event::StepNumber;
 use crate::apply::failure::{Advice, Excerpt, ExtensionState, Failure, LimitSource, Phase};
 use crate::cli::args::shell_word;
 use crate::postgres::server_error::{Position, ServerError};
-use crate::sql::{LineColumn, quote};
+use crate::sql::quote;
 
-use super::{indented, subject};
+use super::{indented, one_line, place_text, subject};
 
 pub fn text(failure: &Failure) -> String {
     if failure.phase == Phase::LostTransaction {
@@ -28,10 +28,10 @@ pub fn text(failure: &Failure) -> String {
     text.push_str(&server_text(&failure.error));
     let statement = statement_text(failure);
     let _ = match (&failure.file, failure.position) {
-        (Some(file), Some(LineColumn { line, column })) => {
-            writeln!(text, "  at {file}:{line}:{column}, {statement}")
+        (Some(file), position @ Some(_)) => {
+            writeln!(text, "  at {}, {statement}", place_text(file, position))
         }
-        (Some(file), None) => writeln!(text, "  {file}, {statement}"),
+        (Some(file), None) => writeln!(text, "  {}, {statement}", one_line(file)),
         (None, _) => writeln!(text, "  {statement}"),
     };
     if let Some(excerpt) = &failure.excerpt {
@@ -117,11 +117,12 @@ fn superseded_text(migration: &str, later: &str, skipped_by_drizzle: bool) -> St
         true => "drizzle-orm skips a migration that is older than the last one applied, and a",
         false => "A",
     };
+    let later = one_line(later);
     format!(
         "  {skipped} later migration, {later}, seems to have done this one's work. If the database has \
          all that it would change,\n  run `premigrate baseline --through {}` to record it without \
          running it.\n",
-        shell_word(migration)
+        one_line(&shell_word(migration))
     )
 }
 

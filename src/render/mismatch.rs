@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::cli::args::shell_word;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
 
-use super::{is_or_are, list, plural};
+use super::{is_or_are, list, one_line, plural};
 
 pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
     match mismatch {
@@ -74,7 +74,9 @@ fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
         migrations.iter().map(|edited| {
             format!(
                 "{}\n      applied  {}\n      now      {}",
-                edited.file, edited.recorded_hash, edited.current_hash
+                one_line(&edited.file),
+                one_line(&edited.recorded_hash),
+                edited.current_hash
             )
         }),
     );
@@ -84,10 +86,11 @@ fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
         text,
         "\n\n  Restore the files, and make the change in a new migration. If the database already \
          matches\n  the edited files, run `premigrate accept {}`",
-        words.join(" ")
+        one_line(&words.join(" "))
     );
     // In the variable, a comma ends a name, and blanks around a name do not count.
-    if names.iter().all(|name| !name.contains(',') && name.trim() == *name) {
+    let is_plain = |name: &str| !name.contains(|c: char| c == ',' || c.is_control());
+    if names.iter().all(|name| is_plain(name) && name.trim() == *name) {
         let _ = write!(text, ", or set PREMIGRATE_ACCEPT={}", names.join(","));
     }
     text

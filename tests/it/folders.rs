@@ -1,7 +1,13 @@
 //! Folders of other tools, and what else may stand in a folder: nothing is run that its author did
 //! not mean to run.
 
-use crate::harness::{Database, Folder, bare, premigrate};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{Database, Folder, Run, bare, premigrate, status_of};
 
 /// A table with rows, which a way back would drop.
 fn database_with_users() -> Database {
@@ -98,4 +104,139 @@ fn a_name_or_a_comment_that_is_only_similar_runs() {
     folder.write("U_turns.sql", "create table c (t text default '\n-- migrate:down\n');");
     premigrate(&database, &folder).run().exits(0);
     assert_eq!(database.tables(), ["a", "b", "c"]);
+}
+
+// What may stand in a folder beside files.
+
+/// A run that would be stuck without the code under test.
+#[track_caller]
+fn list_within_seconds(folder: &Folder) -> Run {
+    let list = bare().args(&["list", "--dir"]).arg(&folder.path);
+    list.start().finish_within(Duration::from_secs(20))
+}
+
+#[track_caller]
+fn is_listed(folder: &Folder, words: &str) {
+    let run = list_within_seconds(folder).exits(0);
+    assert!(run.stdout.contains(words), "{}", run.stdout);
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    let folder = Folder::empty();
+    folder.write("0001_a.sql", "create table a ();");
+    let other = folder.path.join("0002_b.sql");
+    assert!(status_of(Command::new("mkfifo").arg(&other)).success());
+    let not_a_file = format!("could not read {}: it is not a regular file", other.display());
+    list_within_seconds(&folder).exits(65).says(&[&not_a_file]);
+    for device in ["/dev/zero", "/dev/null"] {
+        std::fs::remove_file(&other).unwrap();
+        symlink(device, &other).unwrap();
+        list_within_seconds(&folder).exits(65).says(&[&not_a_file]);
+    }
+    std::fs::remove_file(&other).unwrap();
+    symlink("0001_a.sql", &other).unwrap();
+    is_listed(&folder, "2  0002_b");
+}
+
+#[test]
+fn links_in_a_circle_take_no_time() {
+    let folder = Folder::empty();
+    folder.write("0001_a.sql", "create table a ();");
+    let names: Vec<_> = (0..10).map(|number| format!("sub{number}")).collect();
+    for name in &names {
+        std::fs::create_dir(folder.path.join(name)).unwrap();
+        for other in &names {
+            symlink(folder.path.join(other), folder.path.join(name).join(other)).unwrap();
+        }
+    }
+    symlink(".", folder.path.join("self")).unwrap();
+    is_listed(&folder, "1 migration in");
+}
+
+#[test]
+fn a_file_in_a_linked_folder_is_found_as_in_a_config_map() {
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    std::fs::create_dir(folder.path.join("..data")).unwrap();
+    std::fs::rename(folder.path.join("meta"), folder.path.join("..data/meta")).unwrap();
+    symlink("..data/meta", folder.path.join("meta")).unwrap();
+    is_listed(&folder, "1  0000_a");
+}
+
+#[test]
+fn a_migration_whose_name_is_not_utf8_is_refused() {
+    let folder = Folder::empty();
+    for name in [&b"0001_\xff.sql"[..], b"0001_\xfe.sql"] {
+        std::fs::write(folder.path.join(OsStr::from_bytes(name)), "select 1").unwrap();
+    }
+    list_within_seconds(&folder).exits(65).says(&["0001_", "its name is not valid UTF-8"]);
+    let folder = Folder::empty();
+    folder.write("0001_a.sql", "create table a ();");
+    std::fs::write(folder.path.join(OsStr::from_bytes(b"n\xf6tes.txt")), "").unwrap();
+    is_listed(&folder, "1 migration in");
+}
+
+// Names and words of others.
+
+const FORGED: &str = "premigrate: up to date, 9 applied";
+
+#[track_caller]
+fn has_no_forged_line(run: &Run) {
+    for line in run.stdout.lines().chain(run.stderr.lines()) {
+        assert!(!line.trim_start().starts_with(FORGED), "{}{}", run.stdout, run.stderr);
+    }
+}
+
+#[test]
+fn a_line_end_in_a_name_makes_no_line_of_its_own() {
+    let name = format!("0001_a\n{FORGED}\u{1b}[2K");
+    let plain = Folder::empty();
+    plain.write(&format!("{name}.sql"), "create table a ();");
+    let drizzle0 = Folder::drizzle0(&[(&name, "create table a ();")]);
+    for folder in [plain, drizzle0] {
+        folder.write("sub/\npremigrate: up to date, 9 applied.sql", "");
+        let database = Database::fresh();
+        let shown = "0001_a\\npremigrate: up to date, 9 applied\\u{1b}[2K";
+        for command in ["--dry-run", "list", "status", "up", "status"] {
+            let run = premigrate(&database, &folder).arg(command).run().exits(0);
+            has_no_forged_line(&run);
+            assert!((run.stdout + &run.stderr).contains(shown), "{command}");
+        }
+        has_no_forged_line(&bare().args(&["check", "--dir"]).arg(&folder.path).run());
+        folder.write(&format!("{name}.sql"), "create table edited ();");
+        has_no_forged_line(&premigrate(&database, &folder).run().exits(65));
+        let accept = premigrate(&database, &folder).args(&["accept", "--all"]);
+        has_no_forged_line(&accept.run().exits(0).says(&[shown]));
+        folder.write(&format!("{name}.sql"), "abort; vacuum");
+        has_no_forged_line(&premigrate(&Database::fresh(), &folder).run().exits(65));
+        has_no_forged_line(&bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65));
+        folder.write(&format!("{name}.sql"), "create table no.such ();");
+        has_no_forged_line(&premigrate(&Database::fresh(), &folder).run().exits(70));
+    }
+}
+
+#[test]
+fn a_line_end_in_a_row_of_the_history_makes_no_line_of_its_own() {
+    let database = Database::fresh();
+    let folder = Folder::empty();
+    folder.write("0001_a.sql", "create table a ();");
+    premigrate(&database, &folder).run().exits(0);
+    database.execute(&format!(
+        "insert into drizzle.__drizzle_migrations (hash, created_at, name)
+         values ('x', 1, e'b\\n{FORGED}')"
+    ));
+    for (args, code) in [(&["status"][..], 0), (&["up"], 0), (&["up", "--strict"], 65)] {
+        let run = premigrate(&database, &folder).args(args).run().exits(code);
+        has_no_forged_line(&run);
+        assert!((run.stdout + &run.stderr).contains("(b\\npremigrate: up"), "{args:?}");
+    }
+}
+
+#[test]
+fn a_line_end_in_a_message_of_the_server_makes_no_line_at_the_margin() {
+    let folder = Folder::empty();
+    let sql = format!("do $$ begin raise exception e'no\\n{FORGED}'; end $$");
+    folder.write("0001_a.sql", sql);
+    let run = premigrate(&Database::fresh(), &folder).run().exits(70);
+    assert!(run.stderr.lines().all(|line| !line.starts_with(FORGED)), "{}", run.stderr);
 }

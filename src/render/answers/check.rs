@@ -1,11 +1,9 @@
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
 use crate::commands::check::{CheckReport, Finding, Severity};
-use crate::render::{clean, json_line, place_text, plural};
+use crate::render::{json_line, lines, place_text, plural};
 
 pub fn check_of(report: &CheckReport, format: Format) -> String {
     match format {
@@ -18,24 +16,24 @@ pub fn check_of(report: &CheckReport, format: Format) -> String {
 }
 
 fn text(report: &CheckReport) -> String {
-    let mut text: String = report.findings.iter().map(finding_text).collect();
+    let mut findings: Vec<_> = report.findings.iter().map(finding_text).collect();
     let migrations = plural(report.migrations, "migration");
     let counts =
         [Severity::Error, Severity::Warning].map(|severity| (severity, report.count(severity)));
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
     let counts: Vec<_> = counts.map(|(severity, count)| plural(count, severity.as_str())).collect();
-    let _ = match counts.is_empty() {
-        true => writeln!(text, "{migrations}, no problems found"),
-        false => writeln!(text, "\n{} in {migrations}", counts.join(", ")),
-    };
-    clean(&text)
+    match counts.is_empty() {
+        true => findings.push(format!("{migrations}, no problems found")),
+        false => findings.extend([String::new(), format!("{} in {migrations}", counts.join(", "))]),
+    }
+    lines(findings)
 }
 
 fn finding_text(finding: &Finding) -> String {
     let Finding { severity, file, position, message, .. } = finding;
     let severity = severity.as_str();
     match file {
-        Some(file) => format!("{}: {severity}: {message}\n", place_text(file, *position)),
-        None => format!("{severity}: {message}\n"),
+        Some(file) => format!("{}: {severity}: {message}", place_text(file, *position)),
+        None => format!("{severity}: {message}"),
     }
 }

@@ -8,7 +8,7 @@ use crate::apply::DryRun;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
-use crate::render::{clean, json_line, plural};
+use crate::render::{json_line, lines, plural};
 
 /// A pending migration that would be applied.
 #[derive(Serialize)]
@@ -65,31 +65,27 @@ pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> S
 }
 
 fn text(accepted: &[String], pending: &[Apply], applied: usize) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     if !accepted.is_empty() {
         let count = plural(accepted.len(), "migration");
-        let _ = writeln!(text, "would accept the current content of {count}, without running it:");
+        text.push(format!("would accept the current content of {count}, without running it:"));
     }
-    for name in accepted {
-        let _ = writeln!(text, "  {name}");
-    }
+    text.extend(accepted.iter().map(|name| format!("  {name}")));
     if pending.is_empty() {
-        let _ = writeln!(text, "nothing to apply; {applied} applied already");
-        return clean(&text);
+        text.push(format!("nothing to apply; {applied} applied already"));
+        return lines(text);
     }
-    let _ = writeln!(
-        text,
+    text.push(format!(
         "would apply {}, each in its own transaction{}; {applied} applied already",
         plural(pending.len(), "migration"),
         if pending.iter().any(Apply::is_split) { " or in the steps shown" } else { "" },
-    );
+    ));
     for apply in pending {
-        let _ = writeln!(text, "  {}", apply.text());
-        for step in apply.steps.iter().filter(|_| apply.is_split()) {
-            let _ = writeln!(text, "    {}", step.text());
-        }
+        text.push(format!("  {}", apply.text()));
+        let steps = apply.steps.iter().filter(|_| apply.is_split());
+        text.extend(steps.map(|step| format!("    {}", step.text())));
     }
-    clean(&text)
+    lines(text)
 }
 
 fn steps(prepared: &PreparedMigration<'_>) -> Vec<PlannedStep> {

@@ -1,5 +1,3 @@
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use serde_json::json;
 
@@ -7,7 +5,7 @@ use super::json_lines;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::Origin;
-use crate::render::{clean, json_line, plural};
+use crate::render::{json_line, lines, plural};
 
 #[derive(Serialize)]
 struct ListedMigration<'a> {
@@ -53,10 +51,11 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
 fn text(migrations: &[ListedMigration<'_>], layout: &str, from: &str) -> String {
     let names = migrations.iter().map(|migration| migration.migration.chars().count());
     let width = names.max().unwrap_or_default();
-    let mut text = format!("{} in {from} ({layout})\n", plural(migrations.len(), "migration"));
-    for ListedMigration { migration, position, hash, bytes, .. } in migrations {
+    let title = format!("{} in {from} ({layout})", plural(migrations.len(), "migration"));
+    let rows = migrations.iter().map(|listed| {
+        let ListedMigration { migration, position, hash, bytes, .. } = listed;
         let size = plural(*bytes, "byte");
-        let _ = writeln!(text, "{position:>4}  {migration:width$}  {hash}  {size:>9}");
-    }
-    clean(&text)
+        format!("{position:>4}  {migration:width$}  {hash}  {size:>9}")
+    });
+    lines([title].into_iter().chain(rows))
 }

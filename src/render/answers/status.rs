@@ -4,7 +4,7 @@ use super::json_lines;
 use crate::apply::event::StepsDone;
 use crate::cli::config::Format;
 use crate::commands::status::{Counts, MigrationLine, MigrationState, RowState, Status};
-use crate::render::{clean, json_line, plural};
+use crate::render::{json_line, lines, plural};
 
 pub fn status_of(status: &Status, format: Format) -> String {
     match format {
@@ -19,32 +19,37 @@ pub fn status_of(status: &Status, format: Format) -> String {
 fn text(status: &Status) -> String {
     let names = status.migrations.iter().map(|migration| migration.migration.chars().count());
     let width = names.max().unwrap_or_default();
-    let mut text = String::new();
-    for MigrationLine { migration, state, time } in &status.migrations {
-        let _ = write!(text, "{migration:width$}  {}", state_text(*state));
-        if let Some(applied_at) = &time.applied_at {
-            let _ = write!(text, "  {applied_at}");
-        }
-        if let Some(seconds) = time.seconds_ago {
-            let _ = write!(text, "  ({} ago)", age_text(seconds));
-        }
-        text.push('\n');
-    }
-    for row in &status.rows {
+    let migrations = status.migrations.iter().map(|line| migration_text(line, width));
+    let rows = status.rows.iter().map(|row| {
         let state = match row.state {
             RowState::Duplicate => "records the same migration as another row",
             RowState::Ambiguous => "could record several migrations",
             RowState::Unknown => "matches no migration",
         };
-        let _ = writeln!(text, "{} {state}", row.label);
+        format!("{} {state}", row.label)
+    });
+    lines(migrations.chain(rows).chain([counts_text(&status.counts())]))
+}
+
+fn migration_text(line: &MigrationLine, width: usize) -> String {
+    let MigrationLine { migration, state, time } = line;
+    let mut text = format!("{migration:width$}  {}", state_text(*state));
+    if let Some(applied_at) = &time.applied_at {
+        let _ = write!(text, "  {applied_at}");
     }
-    let Counts { applied, edited, pending, ambiguous } = status.counts();
-    let _ = write!(text, "{applied} applied, {edited} edited, {pending} pending");
-    if ambiguous > 0 {
+    if let Some(seconds) = time.seconds_ago {
+        let _ = write!(text, "  ({} ago)", age_text(seconds));
+    }
+    text
+}
+
+fn counts_text(counts: &Counts) -> String {
+    let Counts { applied, edited, pending, ambiguous } = counts;
+    let mut text = format!("{applied} applied, {edited} edited, {pending} pending");
+    if *ambiguous > 0 {
         let _ = write!(text, ", {ambiguous} ambiguous");
     }
-    text.push('\n');
-    clean(&text)
+    text
 }
 
 fn state_text(state: MigrationState) -> String {
@@ -106,7 +111,7 @@ mod tests {
             "1_a   applied  2026-11-22T18:01:27+00:00  (2 hours ago)\n\
              2_bb  partial (2 of 4)\n\
              3_c   pending, out of order\n\
-             row 7 (\u{fffd}x) matches no migration\n\
+             row 7 (\\u{1b}x) matches no migration\n\
              1 applied, 0 edited, 2 pending\n"
         );
     }
