@@ -12,6 +12,7 @@ pub mod dns;
 mod error;
 pub mod known_messages;
 mod login;
+mod relay;
 pub mod result;
 pub mod server_error;
 pub mod session;

@@ -107,7 +107,7 @@ impl<'a> Runner<'a> {
             session.send_batch(&transaction.guards_only(), false, deadline, &mut watch)
         } else {
             let messages = transaction.messages();
-            session.send_batch(&messages, transaction.is_large(), deadline, &mut watch)
+            session.send_batch(&messages, transaction.waits(), deadline, &mut watch)
         };
         (transaction.result(&batch), observer.close())
     }

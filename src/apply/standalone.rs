@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::history::progress::{ProgressChange, Record};
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{ConnectionError, QueryError, Response, Responses, Session};
+use crate::postgres::session::{
+    ConnectionError, Message, QueryError, Response, Responses, Session,
+};
 use crate::process::signals::Deadline;
 use crate::sql::{Script, Statement};
 
@@ -188,8 +190,12 @@ impl Runner<'_> {
             state.progress.change_sql(table, &change).unwrap_or_default()
         );
         let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
-        let Responses { responses, end } =
-            session.send_batch(&[&write, "commit"], false, deadline, &mut |_| {});
+        let Responses { responses, end } = session.send_batch(
+            &[write.as_str().into(), "commit".into()],
+            false,
+            deadline,
+            &mut |_| {},
+        );
         match end {
             None => {}
             Some(QueryError::Client(ConnectionError::TimedOut)) => {
@@ -329,7 +335,9 @@ impl Runner<'_> {
         let emit = &mut *self.emit;
         let deadline = Deadline::never(self.stop);
         let mut watch = |responses: &[Response]| observer.look(responses, emit);
-        let Responses { responses, end } = session.send_batch(&[sql], false, deadline, &mut watch);
+        let message = Message { discards_rows: true, ..Message::from(sql) };
+        let Responses { responses, end } =
+            session.send_batch(&[message], false, deadline, &mut watch);
         let blocker = observer.close();
         let is_completed = responses.iter().any(|response| response.completed > 0);
         match (responses.into_iter().find_map(|response| response.error), end) {

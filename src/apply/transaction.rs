@@ -19,6 +19,7 @@ use crate::history::progress::{self, Progress, ProgressChange, Record};
 use crate::history::table::{self, NewRow, Table, TableVersion};
 use crate::migrations::migration::{Layout, Migration};
 use crate::migrations::steps::{Step, Steps};
+use crate::postgres::session::Message;
 use crate::sql::{Modes, Piece, Script, Statement};
 
 use super::state::DatabaseState;
@@ -182,8 +183,9 @@ impl<'a> FileMessage<'a> {
         FileMessage { piece, phase, guarded }
     }
 
-    fn text(&self) -> &str {
-        self.guarded.as_deref().unwrap_or(&self.piece.text)
+    fn message(&self) -> Message<'_> {
+        let sql = self.guarded.as_deref().unwrap_or(&self.piece.text);
+        Message { sql, data: self.piece.data, discards_rows: true }
     }
 }
 
@@ -216,32 +218,33 @@ impl<'a> Transaction<'a> {
     }
 
     /// The whole transaction.
-    pub(super) fn messages(&self) -> Vec<&str> {
-        let mut messages = vec![self.begin.as_str()];
-        messages.extend(self.file.iter().map(FileMessage::text));
-        messages.extend([self.end.as_str(), "commit"]);
+    pub(super) fn messages(&self) -> Vec<Message<'_>> {
+        let mut messages = vec![self.begin.as_str().into()];
+        messages.extend(self.file.iter().map(FileMessage::message));
+        messages.extend(self.release());
         messages
     }
 
     /// The guards alone: tells whether the transaction could run, and changes nothing. The result
     /// is that of the whole transaction, where `Committed` means that every guard holds.
-    pub(super) fn guards_only(&self) -> [&str; 2] {
-        [self.begin.as_str(), "rollback"]
+    pub(super) fn guards_only(&self) -> [Message<'_>; 2] {
+        [self.begin.as_str().into(), "rollback".into()]
     }
 
     /// Begins the transaction that holds the lock. The result is as of [`Self::guards_only`].
-    pub(super) fn hold(&self) -> [&str; 1] {
-        [self.begin.as_str()]
+    pub(super) fn hold(&self) -> [Message<'_>; 1] {
+        [self.begin.as_str().into()]
     }
 
     /// Ends the transaction that holds the lock. The result is read from the responses to
     /// [`Self::hold`] and to these together.
-    pub(super) fn release(&self) -> [&str; 2] {
-        [self.end.as_str(), "commit"]
+    pub(super) fn release(&self) -> [Message<'_>; 2] {
+        [self.end.as_str().into(), "commit".into()]
     }
 
-    /// Whether each message has to wait for the reply to the one before, since the file is long.
-    pub(super) fn is_large(&self) -> bool {
+    /// Whether each message has to wait for the reply to the one before: the file is long, or it has
+    /// data for a COPY, as which the server would read the next message.
+    pub(super) fn waits(&self) -> bool {
         self.file.iter().any(|message| message.guarded.is_none())
     }
 }
@@ -249,7 +252,7 @@ impl<'a> Transaction<'a> {
 fn file_messages<'a>(spec: &TransactionSpec<'a>, progress: &Progress) -> Vec<FileMessage<'a>> {
     let Some(step) = spec.running() else { return Vec::new() };
     let pieces = step.pieces();
-    let waits = pieces.len() > 1;
+    let waits = pieces.len() > 1 || pieces.iter().any(|piece| piece.data.is_some());
     let message = |phase| move |piece| FileMessage::new(piece, phase, waits);
     let replay = step.replay(progress).into_iter().map(message(Phase::Replay));
     replay.chain(pieces.into_iter().map(message(Phase::Statement))).collect()

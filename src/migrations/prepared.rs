@@ -40,8 +40,10 @@ pub enum Reason {
     RollsBack(String),
     /// What this statement creates exists only in its session, and later steps may run in another.
     NeedsSession(&'static str),
-    /// COPY from or to the client.
-    CopyData,
+    /// COPY from the client, with more SQL where its data has to begin in the next line.
+    CopyWithoutData,
+    /// COPY to the client.
+    CopyToClient,
     PsqlCommand(String),
     /// Setting this changes how the server reads SQL that is parsed already.
     ChangesLexing(&'static str),
@@ -56,7 +58,8 @@ impl Reason {
             Reason::DownSection(_) => "down_section",
             Reason::RollsBack(_) => "rolls_back",
             Reason::NeedsSession(_) => "needs_session",
-            Reason::CopyData => "copy_data",
+            Reason::CopyWithoutData => "copy_without_data",
+            Reason::CopyToClient => "copy_to_client",
             Reason::PsqlCommand(_) => "psql_command",
             Reason::ChangesLexing(_) => "changes_lexing",
         }
@@ -90,8 +93,12 @@ impl fmt::Display for Reason {
                  file may run in another session; move it, and the statements that need it, to a \
                  migration of their own"
             ),
-            Reason::CopyData => f.write_str(
-                "contains COPY from or to the client, which is not supported; use INSERT",
+            Reason::CopyWithoutData => f.write_str(
+                "has SQL in the same line after COPY ... FROM STDIN, whose data begins in the next \
+                 line; move that SQL below the data",
+            ),
+            Reason::CopyToClient => f.write_str(
+                "contains COPY ... TO STDOUT, whose output no one would read; remove it",
             ),
             Reason::PsqlCommand(line) => {
                 write!(f, "contains `{line}`, which only psql understands; remove it")
@@ -105,7 +112,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Prepares all migrations, or lists each one that cannot be run.
+/// Prepares all migrations, or lists every reason why some of them cannot be run.
 pub fn prepare<'a>(
     migrations: impl Iterator<Item = &'a Migration>,
 ) -> Result<Vec<PreparedMigration<'a>>, Vec<NotRunnable>> {
@@ -114,7 +121,7 @@ pub fn prepare<'a>(
     for migration in migrations {
         match PreparedMigration::parse(migration) {
             Ok(migration) => prepared.push(migration),
-            Err(error) => not_runnable.push(error),
+            Err(reasons) => not_runnable.extend(reasons),
         }
     }
     if not_runnable.is_empty() { Ok(prepared) } else { Err(not_runnable) }
@@ -133,17 +140,20 @@ impl Migration {
 }
 
 impl PreparedMigration<'_> {
-    /// Fails with the first reason.
-    pub fn parse(migration: &Migration) -> Result<PreparedMigration<'_>, NotRunnable> {
+    /// Fails with every reason.
+    pub fn parse(migration: &Migration) -> Result<PreparedMigration<'_>, Vec<NotRunnable>> {
         let not_runnable =
             |position, reason| NotRunnable { file: migration.file.clone(), position, reason };
-        let text = migration.sql().map_err(|reason| not_runnable(None, reason))?;
+        let text = migration.sql().map_err(|reason| vec![not_runnable(None, reason)])?;
         let script = Script::parse(text);
         let steps = Steps::split(&script);
-        let first_reason = reasons(text, &script, &steps).next();
-        match first_reason {
-            Some((position, reason)) => Err(not_runnable(Some(position), reason)),
-            None => Ok(PreparedMigration { script, steps, done: 0 }),
+        let reasons: Vec<_> = reasons(text, &script, &steps)
+            .map(|(position, reason)| not_runnable(Some(position), reason))
+            .collect();
+        if reasons.is_empty() {
+            Ok(PreparedMigration { script, steps, done: 0 })
+        } else {
+            Err(reasons)
         }
     }
 }
@@ -160,23 +170,27 @@ pub fn reasons(
     let down = down.map(|down| (LineColumn::at(text, down.offset), Reason::DownSection(down)));
     let numbered = script.statements().iter().enumerate();
     let of_statements = numbered.filter_map(move |(index, statement)| {
-        let reason = statement_reason(statement, index, steps, index < last_step)?;
+        let reason = statement_reason(script, index, steps, index < last_step)?;
         Some((LineColumn::at(text, statement.start), reason))
     });
     down.into_iter().chain(of_statements)
 }
 
 fn statement_reason(
-    statement: &Statement<'_>,
+    script: &Script<'_>,
     index: usize,
     steps: &Steps,
     is_before_last_step: bool,
 ) -> Option<Reason> {
+    let statement = script.statements().get(index)?;
     match statement.kind {
         Kind::Rollback | Kind::PrepareTransaction => {
             Some(Reason::RollsBack(statement.first_line()))
         }
-        Kind::CopyFromClient | Kind::CopyToClient => Some(Reason::CopyData),
+        Kind::CopyFromClient => {
+            script.copy_data(index).is_none().then_some(Reason::CopyWithoutData)
+        }
+        Kind::CopyToClient => Some(Reason::CopyToClient),
         Kind::PsqlCommand => Some(Reason::PsqlCommand(statement.first_line())),
         Kind::LexingSetting(setting) => Some(Reason::ChangesLexing(setting)),
         Kind::SessionBound(what) if is_before_last_step => Some(Reason::NeedsSession(what)),
@@ -208,9 +222,12 @@ mod tests {
         Migration::new("a", "a.sql", None, sql.as_ref().to_vec())
     }
 
+    /// The only error.
     fn error(sql: &str) -> Option<(LineColumn, Reason)> {
-        let error = PreparedMigration::parse(&migration(sql)).err()?;
-        Some((error.position.unwrap(), error.reason))
+        let [error] = &PreparedMigration::parse(&migration(sql)).err()?[..] else {
+            panic!("{sql}")
+        };
+        Some((error.position.unwrap(), error.reason.clone()))
     }
 
     fn at(line: usize, column: usize, reason: Reason) -> Option<(LineColumn, Reason)> {
@@ -237,6 +254,7 @@ mod tests {
             "vacuum; create temp table t ()",
             "select set_config('a', b, false); vacuum; select 1",
             "-- premigrate: no-transaction\nselect set_config('a', f(), false); select 1",
+            "\\restrict key\ncopy t from stdin;\n1\n\\.\n\\unrestrict key",
         ] {
             assert_eq!(error(sql), None, "{sql}");
         }
@@ -246,9 +264,11 @@ mod tests {
     fn a_file_that_rolls_back_or_needs_the_client_is_not_runnable() {
         let rolls_back = Reason::RollsBack("rollback".to_owned());
         assert_eq!(error("select 1;\n  rollback;"), at(2, 3, rolls_back));
-        assert_eq!(error("copy t from stdin;\n1\n\\.\n"), at(1, 1, Reason::CopyData));
-        let command = Reason::PsqlCommand("\\restrict key".to_owned());
-        assert_eq!(error("\\restrict key\nselect 1"), at(1, 1, command));
+        assert_eq!(error("copy t to stdout"), at(1, 1, Reason::CopyToClient));
+        let same_line = "copy t from stdin; select 1;\n1\n";
+        assert_eq!(error(same_line), at(1, 1, Reason::CopyWithoutData));
+        let command = Reason::PsqlCommand("\\connect a".to_owned());
+        assert_eq!(error("\\connect a\nselect 1"), at(1, 1, command));
     }
 
     #[test]
@@ -305,12 +325,13 @@ mod tests {
     }
 
     #[test]
-    fn every_migration_that_is_not_runnable_is_listed() {
-        let migrations = [migration("abort"), migration("select 1"), migration(b"ab\xff")];
+    fn every_reason_why_a_migration_is_not_runnable_is_listed() {
+        let migrations =
+            [migration("abort; copy t to stdout"), migration("select 1"), migration(b"ab\xff")];
         let errors = prepare(migrations.iter()).unwrap_err();
         let reasons: Vec<_> = errors.into_iter().map(|error| error.reason).collect();
         let rolls_back = Reason::RollsBack("abort".to_owned());
-        assert_eq!(reasons, [rolls_back, Reason::NotUtf8 { offset: 2 }]);
+        assert_eq!(reasons, [rolls_back, Reason::CopyToClient, Reason::NotUtf8 { offset: 2 }]);
         assert_eq!(prepare(migrations[1..2].iter()).unwrap().len(), 1);
     }
 }

@@ -30,7 +30,7 @@ pub struct Step {
     pub outside_transaction: Option<&'static str>,
     /// The modes in which the transaction begins.
     pub modes: Modes,
-    /// Hash of the statements, ignoring comments and white space between them.
+    /// Hash of the statements with the data of COPY, ignoring comments and white space between them.
     pub hash: Hash,
 }
 
@@ -219,9 +219,10 @@ impl<'s, 'a> Splitter<'s, 'a> {
     fn push(&mut self, range: Range<usize>, outside_transaction: Option<&'static str>) {
         let statements = self.script.statements().get(range.clone()).unwrap_or_default();
         let mut text = String::new();
-        for statement in statements {
+        for (index, statement) in range.clone().zip(statements) {
             text.push_str(&statement.text.replace("\r\n", "\n"));
             text.push(';');
+            text.push_str(&self.script.copy_data(index).unwrap_or_default().replace("\r\n", "\n"));
         }
         let mut modes = std::mem::take(&mut self.modes);
         let first = statements.iter().find(|statement| !is_setting(statement));
@@ -396,6 +397,10 @@ mod tests {
         );
         assert_eq!(split(&sql), ["1", "outside 2", "3-4"]);
         assert_eq!(reason(&sql), Some(SplitReason::Directive));
+        assert_eq!(
+            split(&format!("{directive}copy t from stdin;\n1\n\\.\nselect 1")),
+            ["1", "outside 2", "row"]
+        );
         let sql = format!("{directive}begin; select 1; select 2; commit; select 3");
         assert_eq!(split(&sql), ["2-3", "outside 5", "row"]);
     }
@@ -409,6 +414,9 @@ mod tests {
         let plain = hashes("select 1;\nvacuum;\nselect 'a\nb'");
         assert_eq!(hashes("-- a\r\nselect 1 ; /* b */ vacuum;;\r\nselect 'a\r\nb';"), plain);
         assert_ne!(hashes("select 2;\nvacuum;\nselect 'a\nb'")[0], plain[0]);
+        let copied = hashes("copy t from stdin;\n1\n\\.\nvacuum");
+        assert_eq!(hashes("copy t from stdin; -- a\r\n1\r\n\\.\r\nvacuum"), copied);
+        assert_ne!(hashes("copy t from stdin;\n2\n\\.\nvacuum")[0], copied[0]);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio_postgres::Client;
 use tokio_postgres::config::SslMode as DriverSslMode;
 
 use super::dns;
 use super::error::{ConnectionError, QueryError, cause};
+use super::relay::{Awaited, Relay};
 use super::session::{Attempt, CancelHandle, Connected, Session, blocking};
+use super::simple_query::Sender;
 use crate::postgres::conninfo::{Host, HostName, Secret, SessionAttrs, SslMode, Target, passfile};
 use crate::postgres::socket::{Address, Socket};
 use crate::postgres::tls::{Certificate, Tls, TlsError};
@@ -121,7 +122,7 @@ struct Login<'a> {
     connected: Cell<bool>,
 }
 
-type LoggedIn = (Client, Connected, Tls);
+type LoggedIn = (Sender, Connected, Tls);
 
 struct LoginError {
     /// Whether the TLS handshake had succeeded.
@@ -138,7 +139,7 @@ impl<'a> Login<'a> {
     fn open(&self, deadline: Deadline<'_>, left: usize) -> Result<Session, Vec<Attempt>> {
         let runtime = new_runtime().map_err(|cause| vec![self.failed(None, cause)])?;
         let login_deadline = split_deadline(deadline, left).at_most(timeout(self.target));
-        let (client, connection, tls) = match blocking(&runtime, login_deadline, self.run()) {
+        let (sender, connection, tls) = match blocking(&runtime, login_deadline, self.run()) {
             Ok(result) => result?,
             Err(interrupted) => {
                 let at_timeout = match self.connected.get() {
@@ -149,13 +150,13 @@ impl<'a> Login<'a> {
             }
         };
         let cancel_handle = CancelHandle {
-            token: client.cancel_token(),
+            token: sender.cancel_token(),
             address: self.address.clone(),
             tcp_options: self.target.tcp,
             tls,
         };
         let stop = deadline.stop.clone();
-        let session = Session::start(runtime, client, connection, cancel_handle, stop);
+        let session = Session::start(runtime, sender, connection, cancel_handle, stop);
         let deadline = deadline.at_most(timeout(self.target));
         match check_session_attrs(&session, self.target.target_session_attrs, deadline) {
             Ok(()) => Ok(session),
@@ -193,10 +194,13 @@ impl<'a> Login<'a> {
         let mut socket = socket
             .map_err(|error| LoginError { encrypted: false, cause: connect_error(&error) })?;
         self.connected.set(true);
-        if mode != DriverSslMode::Disable {
+        let asks_for_tls = mode != DriverSslMode::Disable;
+        if asks_for_tls {
             socket = socket.asking_for_tls();
         }
         let pre_auth = socket.pre_auth();
+        let awaited = Awaited::default();
+        let relay = Relay::new(socket, awaited.clone(), asks_for_tls);
         let tls = Tls {
             mode: self.target.sslmode_for(self.host),
             host: self.host.name.to_string(),
@@ -204,10 +208,10 @@ impl<'a> Login<'a> {
             identity: self.target.client_cert.clone(),
             agreed: Arc::default(),
         };
-        match self.driver_config(mode).connect_raw(socket, tls.clone()).await {
+        match self.driver_config(mode).connect_raw(relay, tls.clone()).await {
             Ok((client, connection)) => {
                 pre_auth.store(false, Ordering::Relaxed);
-                Ok((client, connection, tls))
+                Ok((Sender::new(client, awaited), connection, tls))
             }
             Err(error) => {
                 let encrypted = tls.agreed.load(Ordering::Relaxed);

@@ -91,6 +91,18 @@ impl ServerError {
         matches!(self.position, Some(Position::InStatement(_))) && self.context.is_none()
     }
 
+    /// The line of a COPY's data that it is about, from 1. The context ends with
+    /// `COPY table, line 2: "..."`, or with the same in the server's language.
+    pub fn copy_line(&self) -> Option<usize> {
+        self.context.as_deref()?.lines().rev().find_map(|line| {
+            let mut parts = line.strip_prefix("COPY ")?.split(", ").skip(1);
+            parts.find_map(|part| {
+                let number = part.split(':').next()?.rsplit(' ').next()?;
+                number.parse().ok()
+            })
+        })
+    }
+
     /// Whether the SQLSTATE is of this class, its first two characters.
     pub fn is_class(&self, class: &str) -> bool {
         self.code.starts_with(class)

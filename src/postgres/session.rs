@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection};
+use tokio_postgres::{AsyncMessage, CancelToken, Connection};
 
 use crate::postgres::conninfo::{Host, TcpOptions};
 use crate::postgres::result::ResultSet;
@@ -26,7 +26,8 @@ use crate::process::signals::{Deadline, Interrupted, POLL_INTERVAL, StopFlag};
 
 use super::backend_pid::handshake_pid;
 use super::error::cause;
-use super::simple_query::{MAX_ROWS_BYTES, query_rows, send_messages};
+use super::relay::{Awaited, Relay};
+use super::simple_query::{MAX_ROWS_BYTES, Sender};
 
 /// A failed attempt to connect to one address, or to use a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +63,28 @@ impl Attempt {
     }
 }
 
+/// A message to the server, with any number of statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    pub sql: &'a str,
+    /// The data for its `COPY ... FROM STDIN`.
+    pub data: Option<&'a str>,
+    /// Whether its rows are passed over, however long they are.
+    pub discards_rows: bool,
+}
+
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(sql: &'a str) -> Message<'a> {
+        Message { sql, data: None, discards_rows: false }
+    }
+}
+
 /// The response to one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The number of its statements that completed.
     pub completed: usize,
-    /// The last row.
+    /// The last row, unless the message discards them.
     pub row: Option<Vec<Option<String>>>,
     pub error: Option<ServerError>,
 }
@@ -94,7 +111,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A session with the server. Dropping it sends Terminate.
 pub struct Session {
     // Dropped first: then the connection has nothing more to send, and ends.
-    client: Client,
+    sender: Sender,
     connection: RunningConnection,
     last_notice: LastNotice,
     cancel_handle: CancelHandle,
@@ -138,7 +155,7 @@ pub(super) struct CancelHandle {
 impl Session {
     pub(super) fn start(
         runtime: Runtime,
-        client: Client,
+        sender: Sender,
         connection: Connected,
         cancel_handle: CancelHandle,
         stop: StopFlag,
@@ -151,7 +168,7 @@ impl Session {
         let last_notice = LastNotice::default();
         let task = runtime.spawn(run_connection(connection, last_notice.clone()));
         let connection = RunningConnection { runtime, task, stop };
-        Session { client, connection, last_notice, cancel_handle, server_version }
+        Session { sender, connection, last_notice, cancel_handle, server_version }
     }
 
     /// The major version of the server, from the login; 0 if unknown.
@@ -170,7 +187,7 @@ impl Session {
 
     /// Runs statements, and returns the rows of each.
     pub fn query(&self, sql: &str, deadline: Deadline<'_>) -> Result<Vec<ResultSet>, QueryError> {
-        let mut sent = pin!(query_rows(&self.client, sql));
+        let mut sent = pin!(self.sender.query_rows(sql));
         match self.connection.run(deadline, sent.as_mut()) {
             Ok(Ok(Some(answer))) => Ok(answer),
             Ok(Ok(None)) => {
@@ -193,7 +210,7 @@ impl Session {
         sql: &str,
         deadline: Deadline<'_>,
     ) -> Option<Vec<Option<String>>> {
-        let sent = query_rows(&self.client, sql);
+        let sent = self.sender.query_rows(sql);
         let Ok(answer) = self.connection.run(deadline, sent) else {
             self.cancel(self.connection.cleanup_deadline(CANCEL_INTERVAL));
             return None;
@@ -209,13 +226,13 @@ impl Session {
     /// Meanwhile, `watch` gets the responses once a second.
     pub fn send_batch(
         &self,
-        messages: &[&str],
+        messages: &[Message<'_>],
         one_by_one: bool,
         deadline: Deadline<'_>,
         watch: &mut dyn FnMut(&[Response]),
     ) -> Responses {
         let responses = RefCell::new(Vec::new());
-        let mut sent = pin!(send_messages(&self.client, messages, one_by_one, &responses));
+        let mut sent = pin!(self.sender.send_messages(messages, one_by_one, &responses));
         let end = loop {
             match self.connection.run(deadline.at_most(WATCH_INTERVAL), sent.as_mut()) {
                 Ok(result) => break result.err().map(|error| self.cause(&error)),
@@ -257,7 +274,8 @@ impl Session {
         let CancelHandle { token, address, tcp_options, tls } = &self.cancel_handle;
         let request = async {
             let socket = Socket::dial(address, *tcp_options).await.ok()?.expecting_peer_to_close();
-            token.cancel_query_raw(socket, tls.clone()).await.ok()
+            let relay = Relay::new(socket, Awaited::default(), true);
+            token.cancel_query_raw(relay, tls.clone()).await.ok()
         };
         // The caller notices if it was lost.
         let _ = self.connection.run(deadline, request);
@@ -270,7 +288,7 @@ impl Session {
     }
 }
 
-pub(super) type Connected = Connection<Socket, EncryptedStream>;
+pub(super) type Connected = Connection<Relay<Socket>, Relay<EncryptedStream>>;
 
 /// Runs the future until the deadline.
 pub(super) fn blocking<F: Future>(

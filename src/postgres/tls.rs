@@ -22,6 +22,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use crate::postgres::conninfo::{ClientCert, RootCert, SslMode};
 use crate::postgres::error::ConnectionError;
+use crate::postgres::relay::Relay;
 use crate::postgres::socket::{self, Socket};
 
 /// TLS with one host.
@@ -86,13 +87,14 @@ impl Tls {
     }
 }
 
-impl TlsConnect<Socket> for Tls {
-    type Stream = EncryptedStream;
+impl TlsConnect<Relay<Socket>> for Tls {
+    type Stream = Relay<EncryptedStream>;
     type Error = ConnectionError;
-    type Future = Pin<Box<dyn Future<Output = Result<EncryptedStream, ConnectionError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, ConnectionError>> + Send>>;
 
-    fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(self.handshake(socket))
+    fn connect(self, relay: Relay<Socket>) -> Self::Future {
+        let (socket, awaited) = relay.into_parts();
+        Box::pin(async { Ok(Relay::new(self.handshake(socket).await?, awaited, false)) })
     }
 }
 

@@ -225,7 +225,7 @@ fn apply_errors() -> Vec<ApplyError> {
     let signal = stop.raised().unwrap();
     let table = Table::new("drizzle", "t");
     let not_runnable =
-        NotRunnable { file: "a.sql".to_owned(), position: None, reason: Reason::CopyData };
+        NotRunnable { file: "a.sql".to_owned(), position: None, reason: Reason::CopyToClient };
     let position = Some(LineColumn { line: 1, column: 2 });
     let changed = ChangedStep { file: "a.sql".to_owned(), step: 1, position, done: 2 };
     let abandoned = AbandonedProgress {

@@ -20,8 +20,11 @@ const TERMINATOR: &str = "\n;                      ";
 pub struct Script<'a> {
     text: &'a str,
     statements: Vec<Statement<'a>>,
-    /// Byte offsets of the markers that must be sent as `;`, since the server takes them for comments.
-    terminators: Vec<usize>,
+    /// What the server must not see: markers, which are sent as `;` since it takes them for comments,
+    /// and lines for psql, which are sent as spaces.
+    substituted: Vec<Range<usize>>,
+    /// The data of each `COPY ... FROM STDIN`, with the index of the statement.
+    copy_data: Vec<(usize, Range<usize>)>,
     ignored_markers: Vec<(usize, IgnoredMarker)>,
     no_transaction: bool,
     /// Byte ranges of the line comments that have a line to themselves.
@@ -67,6 +70,8 @@ pub struct Piece<'a> {
     pub first_char: usize,
     /// How many statements of the file come before it.
     pub first_statement: usize,
+    /// The data of its last statement, a `COPY ... FROM STDIN`.
+    pub data: Option<&'a str>,
 }
 
 impl<'a> Script<'a> {
@@ -81,9 +86,9 @@ impl<'a> Script<'a> {
     }
 
     /// The text to send for some statements, in pieces of at most `limit` bytes of the file, or of
-    /// one statement if that is longer; none for an empty range. The server splits them as we do,
-    /// and they have as many characters as the file. A file without a statement is one piece: it
-    /// may be malformed.
+    /// one statement if that is longer; none for an empty range. A piece ends at the data of a COPY.
+    /// The server splits them as we do, and they have as many characters as the file. A file without
+    /// a statement is one piece: it may be malformed.
     pub fn pieces(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
         let bytes = if self.statements.is_empty() {
             0..self.text.len()
@@ -96,32 +101,60 @@ impl<'a> Script<'a> {
         };
         let mut pieces: Vec<Piece<'a>> = Vec::new();
         let mut part = bytes.start..bytes.start;
-        let mut first_char = slice(self.text, 0..bytes.start).chars().count();
         let mut first_statement = statements.start;
+        let (mut counted, mut first_char) = (0, 0);
         let mut push = |part: Range<usize>, next_statement: usize| {
+            first_char += slice(self.text, counted..part.start).chars().count();
+            counted = part.start;
+            let data = next_statement.checked_sub(1).and_then(|index| self.copy_data(index));
             let text = self.sendable_part(part);
-            let chars = text.chars().count();
-            pieces.push(Piece { text, first_char, first_statement });
-            first_char += chars;
+            pieces.push(Piece { text, first_char, first_statement, data });
             first_statement = next_statement;
         };
         let numbered = self.statements.iter().enumerate();
         for (index, statement) in numbered.take(statements.end).skip(statements.start) {
-            if !part.is_empty() && statement.piece.end - part.start > limit {
+            let data = self.copy_data_range(index);
+            let end = data.as_ref().map_or(statement.piece.end, |data| data.start);
+            if !part.is_empty() && end - part.start > limit {
                 push(part.clone(), index);
                 part.start = part.end;
             }
-            part.end = statement.piece.end;
+            part.end = end;
+            if data.is_some() {
+                push(part.clone(), index + 1);
+                part = statement.piece.end..statement.piece.end;
+            }
         }
-        push(part.start..bytes.end, statements.end);
+        let rest = part.start..bytes.end.max(part.start);
+        if !part.is_empty() || statements.is_empty() {
+            push(rest, statements.end);
+        }
         pieces
+    }
+
+    /// The data that follows a `COPY ... FROM STDIN`, which is empty if there is none. `None` for any
+    /// other statement, and for one with more SQL in its line.
+    pub fn copy_data(&self, statement: usize) -> Option<&'a str> {
+        self.copy_data_range(statement).map(|data| slice(self.text, data))
+    }
+
+    fn copy_data_range(&self, statement: usize) -> Option<Range<usize>> {
+        let found = self.copy_data.binary_search_by_key(&statement, |(index, _)| *index).ok()?;
+        self.copy_data.get(found).map(|(_, data)| data.clone())
+    }
+
+    /// The byte offset of a line of the data of a COPY, as the server counts them: from 1.
+    pub fn copy_line(&self, statement: usize, line: usize) -> Option<usize> {
+        let data = self.copy_data_range(statement)?;
+        let lines = slice(self.text, data.clone()).split_inclusive('\n');
+        Some(data.start + lines.take(line.saturating_sub(1)).map(str::len).sum::<usize>())
     }
 
     /// One statement, without what surrounds it.
     pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
         let statement = self.statements.get(index)?;
         let first_char = slice(self.text, 0..statement.start).chars().count();
-        Some(Piece { text: statement.text.into(), first_char, first_statement: index })
+        Some(Piece { text: statement.text.into(), first_char, first_statement: index, data: None })
     }
 
     /// With their byte offsets.
@@ -151,18 +184,21 @@ impl<'a> Script<'a> {
     }
 
     fn sendable_part(&self, part: Range<usize>) -> Cow<'a, str> {
-        let first = self.terminators.partition_point(|&at| at < part.start);
-        let markers = self.terminators.iter().skip(first).take_while(|&&at| at < part.end);
+        let first = self.substituted.partition_point(|range| range.start < part.start);
+        let substituted = self.substituted.iter().skip(first);
         let mut sent = String::new();
         let mut done = part.start;
         if done == 0 && self.text.starts_with(BOM) {
             sent.push(' ');
             done = BOM.len_utf8();
         }
-        for &at in markers {
-            sent.push_str(slice(self.text, done..at));
-            sent.push_str(TERMINATOR);
-            done = at + MARKER.len();
+        for range in substituted.take_while(|range| range.start < part.end) {
+            sent.push_str(slice(self.text, done..range.start));
+            match slice(self.text, range.clone()) {
+                MARKER => sent.push_str(TERMINATOR),
+                line => sent.extend(line.chars().map(|_| ' ')),
+            }
+            done = range.end;
         }
         if sent.is_empty() {
             return Cow::Borrowed(slice(self.text, part));
@@ -280,7 +316,8 @@ impl<'a> Parser<'a> {
             script: Script {
                 text,
                 statements: Vec::new(),
-                terminators: Vec::new(),
+                substituted: Vec::new(),
+                copy_data: Vec::new(),
                 ignored_markers: Vec::new(),
                 no_transaction: false,
                 comment_lines: Vec::new(),
@@ -343,43 +380,68 @@ impl<'a> Parser<'a> {
         let rest = self.lexer.rest();
         let blank = rest.trim_start_matches([' ', '\t', '\x0b', '\x0c']);
         if self.open.is_some() || !(blank.is_empty() || blank.starts_with(['\n', '\r'])) {
-            self.script.terminators.push(marker.start);
+            self.script.substituted.push(marker.start..marker.end());
         }
         self.finish();
     }
 
     fn token(&mut self, token: Token<'a>) {
         match &mut self.open {
+            // The server accepts a backslash only inside of quotes.
+            _ if token.is("\\") => self.psql_line(token),
             Some(open) if token.is(";") && open.inside().is_none() => self.finish(),
             Some(open) => open.add(token, self.script.text),
             None if token.is(";") => {}
-            None if token.is("\\") => self.psql_line(token),
             None => self.open = Some(OpenStatement::new(token)),
         }
     }
 
-    /// A backslash that begins a statement makes its whole line a command of psql.
+    /// A backslash makes the rest of its line a command of psql.
     fn psql_line(&mut self, backslash: Token<'a>) {
         let line = self.lexer.rest().split(['\n', '\r']).next().unwrap_or_default();
         let end = backslash.end() + line.trim_end().len();
+        if self.open.is_none() && is_passed_over(line) {
+            self.lexer.advance(line.len());
+            return self.script.substituted.push(backslash.start..end);
+        }
+        self.finish_at(backslash.start);
         self.lexer.advance(line.len());
         let text = slice(self.script.text, backslash.start..end);
         self.open = Some(OpenStatement::new(Token { text, ..backslash }));
-        self.finish();
+        self.finish_at(self.lexer.at());
     }
 
-    /// Ends the open statement, if there is one, at the lexer's position.
+    /// Ends the open statement, if there is one, at the lexer's position or after its data.
     fn finish(&mut self) {
-        let Some(OpenStatement { start, last, .. }) = self.open.take() else { return };
-        let text = slice(self.script.text, start..last.end());
-        let kind = classify(text);
-        if kind == Kind::CopyFromClient {
-            self.lexer.advance(copy_data_length(self.lexer.rest()));
+        let start = self.lexer.at();
+        if self.finish_at(start) != Some(Kind::CopyFromClient) {
+            return;
         }
-        let piece = self.piece_start..self.lexer.at();
-        self.piece_start = piece.end;
-        self.script.statements.push(Statement { text, start, piece, kind });
+        let Some((data, length)) = copy_data(self.lexer.rest()) else { return };
+        self.lexer.advance(length);
+        self.piece_start = self.lexer.at();
+        if let Some(last) = self.script.statements.last_mut() {
+            last.piece.end = self.piece_start;
+        }
+        let index = self.script.statements.len() - 1;
+        self.script.copy_data.push((index, start + data.start..start + data.end));
     }
+
+    /// Ends the open statement, and returns its kind.
+    fn finish_at(&mut self, end: usize) -> Option<Kind> {
+        let OpenStatement { start, last, .. } = self.open.take()?;
+        let text = slice(self.script.text, start..last.end());
+        let (kind, piece) = (classify(text), self.piece_start..end);
+        self.piece_start = end;
+        self.script.statements.push(Statement { text, start, piece, kind });
+        Some(kind)
+    }
+}
+
+/// Whether a command of psql says nothing to a server: pg_dump puts its output between these two.
+fn is_passed_over(command: &str) -> bool {
+    let name = command.split_ascii_whitespace().next().unwrap_or_default();
+    command.starts_with(name) && ["restrict", "unrestrict"].contains(&name)
 }
 
 fn unterminated(token: &Token) -> &'static str {
@@ -413,23 +475,24 @@ fn is_directive(comment: &Token) -> bool {
         .is_some_and(|directive| directive.trim() == "no-transaction")
 }
 
-/// The length of the data after a `COPY ... FROM STDIN`: as in psql, from the next line to the line
-/// `\.` or to the end. If more SQL follows on the same line, there is no data.
-fn copy_data_length(rest: &str) -> usize {
+/// The data after a `COPY ... FROM STDIN`, and the length up to what follows it: as in psql, from the
+/// next line to the line `\.` or to the end. `None` if more SQL follows on the same line.
+fn copy_data(rest: &str) -> Option<(Range<usize>, usize)> {
     // Checked before the line is split off: a long line of nothing but COPY must stay linear.
     let comment = rest.trim_start_matches([' ', '\t', '\r']);
     if !(comment.is_empty() || comment.starts_with('\n') || comment.starts_with("--")) {
-        return 0;
+        return None;
     }
     let mut lines = rest.split_inclusive('\n');
-    let mut length = lines.next().map_or(0, str::len);
+    let start = lines.next().map_or(0, str::len);
+    let mut end = start;
     for line in lines {
-        length += line.len();
-        if line.trim_end_matches(['\n', '\r']) == "\\." {
-            break;
+        if ["\\.\n", "\\.\r\n", "\\."].contains(&line) {
+            return Some((start..end, end + line.len()));
         }
+        end += line.len();
     }
-    length
+    Some((start..end, end))
 }
 
 #[cfg(test)]

@@ -338,9 +338,9 @@ impl Statement<'_> {
     /// does not show it: a procedure that commits, a partitioned table, an extension's command.
     /// It never does for the listed ones, except for forms of [`Kind::NoTransactionBlock`].
     pub fn may_refuse_transaction_block(&self) -> bool {
-        const NEVER: [&str; 15] = [
-            "alter", "analyze", "comment", "declare", "delete", "drop", "grant", "insert", "lock",
-            "merge", "reset", "revoke", "set", "truncate", "update",
+        const NEVER: [&str; 16] = [
+            "alter", "analyze", "comment", "copy", "declare", "delete", "drop", "grant", "insert",
+            "lock", "merge", "reset", "revoke", "set", "truncate", "update",
         ];
         let mut tokens = Tokens::new(self.text);
         if tokens.accept("create") {

@@ -23,6 +23,7 @@ mod app;
 mod bare;
 mod breaks;
 mod check;
+mod copy;
 mod cures;
 mod docs;
 mod drizzle;

@@ -85,9 +85,16 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
     if !script.statements().is_empty() && joined != text {
         return Err("the pieces put together are not the text".to_owned());
     }
+    let chars: Vec<char> = text.chars().collect();
+    // With the data of COPY, which is sent apart.
     let joined = |limit| -> String {
-        let pieces = script.pieces(0..script.statements().len(), limit);
-        pieces.into_iter().map(|piece| piece.text).collect()
+        let mut sent = Vec::new();
+        for piece in script.pieces(0..script.statements().len(), limit) {
+            sent.extend(chars.get(sent.len()..piece.first_char).unwrap_or_default());
+            sent.extend(piece.text.chars());
+        }
+        sent.extend(chars.get(sent.len()..).unwrap_or_default());
+        sent.into_iter().collect()
     };
     let sent = joined(usize::MAX);
     if sent.chars().count() != text.chars().count() {

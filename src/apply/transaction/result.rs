@@ -279,7 +279,8 @@ struct ErrorLocation {
 
 impl ErrorLocation {
     /// The place of an error in a piece of the file that was sent after `prefix` characters of
-    /// ours: the server's position, or else the beginning of the statement that has not completed.
+    /// ours: the server's position; or else the line of the data of a COPY; or else the beginning of
+    /// the statement that has not completed.
     fn new(
         step: StepRef<'_>,
         piece: &Piece<'_>,
@@ -296,7 +297,9 @@ impl ErrorLocation {
             }
             Some(Position::InInternalQuery { .. }) | None => {
                 let statement = piece.first_statement + completed;
-                (statement, script.statements().get(statement)?.start, false)
+                let line = error.copy_line().and_then(|line| script.copy_line(statement, line));
+                let start = script.statements().get(statement)?.start;
+                (statement, line.unwrap_or(start), false)
             }
         };
         let position = LineColumn::at(text, offset);

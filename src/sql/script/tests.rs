@@ -4,11 +4,22 @@ fn texts(script: &str) -> Vec<&str> {
     Script::parse(script).statements().iter().map(|statement| statement.text).collect()
 }
 
-fn sendable(text: &str) -> Cow<'_, str> {
+/// What is sent, with the data of COPY in its place.
+fn sendable(text: &str) -> String {
+    joined(text, usize::MAX)
+}
+
+fn joined(text: &str, limit: usize) -> String {
     let script = Script::parse(text);
-    let mut pieces = script.pieces(0..script.statements().len(), usize::MAX);
-    assert_eq!(pieces.len(), 1, "{text:?}");
-    pieces.remove(0).text
+    let chars: Vec<char> = text.chars().collect();
+    let (mut sent, mut count) = (String::new(), 0);
+    for piece in script.pieces(0..script.statements().len(), limit) {
+        sent.extend(&chars[count..piece.first_char]);
+        sent.push_str(&piece.text);
+        count = piece.first_char + piece.text.chars().count();
+    }
+    sent.extend(&chars[count..]);
+    sent
 }
 
 /// Each text is one statement, by itself and between two others.
@@ -259,7 +270,9 @@ fn only_markers_that_the_server_would_ignore_are_replaced() {
         assert_eq!(file.chars().count(), sent.chars().count());
     }
     for file in ["", "a;--> statement-breakpoint\nb;\n--> statement-breakpoint \t\r\nc", "a;b"] {
-        assert!(matches!(sendable(file), Cow::Borrowed(text) if text == file), "{file:?}");
+        let script = Script::parse(file);
+        let piece = script.pieces(0..script.statements().len(), usize::MAX).remove(0);
+        assert!(matches!(piece.text, Cow::Borrowed(text) if text == file), "{file:?}");
     }
 }
 
@@ -300,9 +313,10 @@ fn pieces_are_split_between_statements() {
 fn psql_commands_end_with_their_line_and_copy_data_with_its_last_line() {
     check_split(&[
         (
-            "\\restrict a'b \r\nselect 1;\n\\unrestrict",
-            &["\\restrict a'b", "select 1", "\\unrestrict"],
+            "\\set a'b \r\nselect 1 \\g\n\\restricted",
+            &["\\set a'b", "select 1", "\\g", "\\restricted"],
         ),
+        ("\\restrict a'b \r\nselect '\n\\restrict';\n\\unrestrict", &["select '\n\\restrict'"]),
         ("copy t from stdin;\nit's\t(\n\\.\nselect 1;", &["copy t from stdin", "select 1"]),
         ("copy t from stdin; -- a\r\n1\r\n\\.\r\nselect 1;", &["copy t from stdin", "select 1"]),
         ("copy t from stdin--> statement-breakpoint\n'\n\\.\nb", &["copy t from stdin", "b"]),
@@ -313,6 +327,51 @@ fn psql_commands_end_with_their_line_and_copy_data_with_its_last_line() {
     let script = Script::parse("copy t from stdin;\n1\n\\.\nselect 1;");
     assert_eq!(script.statements()[0].piece, 0..24);
     assert_eq!(script.statements()[0].kind, Kind::CopyFromClient);
+}
+
+#[test]
+fn the_data_of_copy_is_sent_apart_and_lines_for_psql_as_spaces() {
+    let text = "\\restrict é\nselect 1; copy t from stdin; --> statement-breakpoint\n\\restrict\né\n\\.\n\
+        select 2;copy u from stdin;\n\\unrestrict";
+    let script = Script::parse(text);
+    let sent: Vec<_> = script
+        .pieces(0..script.statements().len(), 1000)
+        .into_iter()
+        .map(|piece| (piece.text.into_owned(), piece.data, piece.first_char, piece.first_statement))
+        .collect();
+    let first = "           \nselect 1; copy t from stdin; --> statement-breakpoint\n";
+    let second = "select 2;copy u from stdin;\n";
+    let before = first.chars().count() + "\\restrict\né\n\\.\n".chars().count();
+    assert_eq!(
+        sent,
+        [
+            (first.to_owned(), Some("\\restrict\né\n"), 0, 0),
+            (second.to_owned(), Some("\\unrestrict"), before, 2),
+        ]
+    );
+    assert_eq!(script.copy_line(1, 2).map(|at| LineColumn::at(text, at).line), Some(4));
+    assert_eq!(script.copy_line(0, 1), None);
+    assert_eq!(script.pieces(2..4, 0).len(), 2);
+    let statement = Script::parse("select 1; copy t from stdin;\n1\n\\.\n").pieces(1..2, 0);
+    assert_eq!(statement.iter().map(|piece| piece.data).collect::<Vec<_>>(), [Some("1\n")]);
+}
+
+#[test]
+fn the_data_of_copy_ends_where_psql_ends_it() {
+    for (text, data) in [
+        ("copy t from stdin;\n\\.\n", Some("")),
+        ("copy t from stdin", Some("")),
+        ("copy t from stdin;", Some("")),
+        ("copy t from stdin;\r\na\r\n\\.\r\nb", Some("a\r\n")),
+        ("copy t from stdin;\na\n\\.", Some("a\n")),
+        ("copy t from stdin;\n \\.\n\\. \na\\.\nb", Some(" \\.\n\\. \na\\.\nb")),
+        ("copy t from stdin csv;\n\"a\n\\.\nb\"", Some("\"a\n")),
+        ("copy t from stdin; select 1;\na", None),
+        ("copy t from stdin; /* a */\na", None),
+        ("copy t from program 'a';\na", None),
+    ] {
+        assert_eq!(Script::parse(text).copy_data(0), data, "{text:?}");
+    }
 }
 
 #[test]
@@ -465,9 +524,7 @@ fn the_text_to_send_keeps_characters_and_statements() {
         assert_eq!(statements(&sent_script), statements(&script), "{text:?} sent as {sent:?}");
         assert_eq!(sendable(&sent), sent, "{text:?}");
         for limit in [0, 9, 40] {
-            let pieces = script.pieces(0..script.statements().len(), limit);
-            let joined: String = pieces.iter().map(|piece| &*piece.text).collect();
-            assert_eq!(joined, sent, "{text:?}");
+            assert_eq!(joined(&text, limit), sent, "{text:?}");
         }
     }
 }

@@ -297,13 +297,6 @@ fn what_no_runner_can_make_sense_of_ends_the_run_before_or_without_leaving_anyth
         ),
         ("a NUL byte", b"create table t (a text);\0", "08P01", 65, "NUL"),
         ("a command of psql's", b"\\set a b\ncreate table t (a int);", "42601", 65, "\\set a b"),
-        (
-            "data for COPY",
-            b"create table t (a int); copy t from stdin;\n1\n\\.\n",
-            "42601",
-            65,
-            "contains COPY from or to the client",
-        ),
     ];
     for (what, file, refusal, code, says) in cases {
         for drizzle in [V0, V1] {

@@ -1,0 +1,373 @@
+//! A stream between the driver and the server, for what the driver has no way to do: it sends the
+//! data that a COPY in a simple query asks for, and it passes over rows that nobody reads, which the
+//! driver would hold whole.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
+
+/// What is to be done with the reply to one message.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// The data for `COPY ... FROM STDIN`.
+    pub data: Option<mpsc::Receiver<CopyData>>,
+    /// Whether nobody reads its rows.
+    pub discards_rows: bool,
+}
+
+/// A part of the data for a COPY, or its end. Without an end, the COPY fails.
+#[derive(Debug)]
+pub enum CopyData {
+    Part(Vec<u8>),
+    End,
+}
+
+/// The messages that have no complete reply yet, in the order in which they were sent.
+#[derive(Clone, Debug, Default)]
+pub struct Awaited(Arc<Mutex<VecDeque<Expected>>>);
+
+impl Awaited {
+    /// To be called right before the message is sent.
+    pub fn push(&self, expected: Expected) {
+        self.with(|awaited| awaited.push_back(expected));
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<Expected>) -> T) -> Option<T> {
+        self.0.lock().ok().map(|mut awaited| change(&mut awaited))
+    }
+}
+
+/// Passes on what the server sends, except for the messages that it takes care of itself.
+#[derive(Debug)]
+pub struct Relay<S> {
+    stream: S,
+    awaited: Awaited,
+    reading: Reading,
+    copying: Option<Copying>,
+}
+
+/// Where in the server's messages the next byte is.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// At the one byte that answers a request for TLS.
+    TlsAnswer,
+    /// At the type of a message.
+    Type,
+    /// In the length of a message: the bytes that were read, and how many.
+    Length(Message, [u8; 4], usize),
+    /// So many bytes before the end of a message.
+    Body(Message, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    tag: u8,
+    is_passed_on: bool,
+}
+
+/// A COPY that reads data from us.
+#[derive(Debug)]
+struct Copying {
+    /// `None` once the last frame has been taken from it.
+    data: Option<mpsc::Receiver<CopyData>>,
+    frame: Vec<u8>,
+    /// How many bytes of the frame the stream has taken.
+    written: usize,
+}
+
+const COPY_IN_RESPONSE: u8 = b'G';
+const DATA_ROW: u8 = b'D';
+const ERROR_RESPONSE: u8 = b'E';
+const READY_FOR_QUERY: u8 = b'Z';
+
+impl<S> Relay<S> {
+    /// `asks_for_tls` says that the first byte answers a request for TLS.
+    pub fn new(stream: S, awaited: Awaited, asks_for_tls: bool) -> Relay<S> {
+        let reading = if asks_for_tls { Reading::TlsAnswer } else { Reading::Type };
+        Relay { stream, awaited, reading, copying: None }
+    }
+
+    pub fn into_parts(self) -> (S, Awaited) {
+        (self.stream, self.awaited)
+    }
+
+    /// Moves what is passed on to the front of the bytes, and returns its length.
+    fn filter(&mut self, bytes: &mut [u8]) -> usize {
+        let (mut at, mut passed_on) = (0, 0);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let (length, is_passed_on) = self.advance(rest);
+            if is_passed_on {
+                bytes.copy_within(at..at + length, passed_on);
+                passed_on += length;
+            }
+            at += length;
+        }
+        passed_on
+    }
+
+    /// Goes on to the next part of a message. Returns its length in these bytes, of which there is at
+    /// least one, and whether it is passed on.
+    fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let first = bytes.first().copied().unwrap_or_default();
+        match self.reading {
+            Reading::TlsAnswer => {
+                self.reading = Reading::Type;
+                (1, true)
+            }
+            Reading::Type => {
+                let message = self.begin_message(first);
+                self.reading = Reading::Length(message, [0; 4], 0);
+                (1, message.is_passed_on)
+            }
+            Reading::Length(message, mut length, read) => {
+                if let Some(byte) = length.get_mut(read) {
+                    *byte = first;
+                }
+                self.reading = Reading::Length(message, length, read + 1);
+                if read + 1 == length.len() {
+                    let whole = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                    self.read_to(message, whole.saturating_sub(length.len()));
+                }
+                (1, message.is_passed_on)
+            }
+            Reading::Body(message, left) => {
+                let length = left.min(bytes.len());
+                self.read_to(message, left - length);
+                (length, message.is_passed_on)
+            }
+        }
+    }
+
+    fn begin_message(&mut self, tag: u8) -> Message {
+        let discards_rows = || {
+            let discards = |awaited: &mut VecDeque<Expected>| {
+                awaited.front().is_some_and(|expected| expected.discards_rows)
+            };
+            self.awaited.with(discards).unwrap_or_default()
+        };
+        let is_passed_on = match tag {
+            COPY_IN_RESPONSE => false,
+            DATA_ROW => !discards_rows(),
+            _ => true,
+        };
+        if let (ERROR_RESPONSE, Some(copying)) = (tag, &mut self.copying) {
+            // The server reads no more data. Only a frame that has begun is finished.
+            copying.data = None;
+        }
+        Message { tag, is_passed_on }
+    }
+
+    fn read_to(&mut self, message: Message, left: usize) {
+        if left > 0 {
+            self.reading = Reading::Body(message, left);
+            return;
+        }
+        self.reading = Reading::Type;
+        match message.tag {
+            COPY_IN_RESPONSE => {
+                let take = |awaited: &mut VecDeque<Expected>| awaited.front_mut()?.data.take();
+                // Without data, it fails.
+                let data = self.awaited.with(take).flatten().unwrap_or_else(|| mpsc::channel(1).1);
+                self.copying = Some(Copying { data: Some(data), frame: Vec::new(), written: 0 });
+            }
+            READY_FOR_QUERY => {
+                self.awaited.with(VecDeque::pop_front);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Relay<S> {
+    /// Sends data for the COPY, until it has all of it.
+    fn poll_copy(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(copying) = &mut self.copying else { return Poll::Ready(()) };
+        // What a connection that breaks has to say is read from it.
+        let _ = ready!(copying.poll_send(&mut self.stream, cx));
+        self.copying = None;
+        Poll::Ready(())
+    }
+}
+
+impl Copying {
+    fn poll_send(
+        &mut self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            while let Some(rest) = self.frame.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => self.written += written,
+                }
+            }
+            let Some(data) = &mut self.data else { return Pin::new(stream).poll_flush(cx) };
+            self.frame = match ready!(data.poll_recv(cx)) {
+                Some(CopyData::Part(part)) => frame(b'd', &part),
+                Some(CopyData::End) => {
+                    self.data = None;
+                    frame(b'c', &[])
+                }
+                None => {
+                    self.data = None;
+                    frame(b'f', b"there is no data for it\0")
+                }
+            };
+            self.written = 0;
+        }
+    }
+}
+
+fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(5 + body.len());
+    frame.push(tag);
+    frame.extend_from_slice(&u32::try_from(4 + body.len()).unwrap_or(u32::MAX).to_be_bytes());
+    frame.extend_from_slice(body);
+    frame
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Relay<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            let _ = self.poll_copy(cx);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let passed_on = self.filter(read);
+            buffer.set_filled(before + passed_on);
+            // Nothing would mean that the connection is closed.
+            if passed_on > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Relay<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_copy(cx));
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsStream for Relay<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    /// What is passed on of what the server sends, if it arrives in parts of this length.
+    fn passed_on(discards_rows: &[bool], mut sent: Vec<u8>, part: usize) -> Vec<u8> {
+        let awaited = Awaited::default();
+        for &discards_rows in discards_rows {
+            awaited.push(Expected { data: None, discards_rows });
+        }
+        // No to TLS.
+        sent.insert(0, b'N');
+        block_on(async {
+            let (ours, mut server) = duplex(part);
+            let server = tokio::spawn(async move { server.write_all(&sent).await });
+            let mut passed_on = Vec::new();
+            Relay::new(ours, awaited, true).read_to_end(&mut passed_on).await.unwrap();
+            server.await.unwrap().unwrap();
+            passed_on.split_off(1)
+        })
+    }
+
+    #[test]
+    fn only_the_rows_of_a_message_that_discards_them_are_passed_over() {
+        let [row, done, ready] = [frame(b'D', b"row"), frame(b'C', b""), frame(b'Z', b"I")];
+        let (reply, without) = ([&row[..], &done, &ready].concat(), [done, ready].concat());
+        for part in [1, 2, 7, 1000] {
+            let passed_on = passed_on(&[false, true], reply.repeat(3), part);
+            assert_eq!(passed_on, [&reply[..], &without, &reply].concat(), "{part}");
+        }
+    }
+
+    /// What a COPY and the next message send. The server replies after the last of these bytes.
+    fn sent(data: Vec<CopyData>, last: &'static [u8]) -> Vec<u8> {
+        block_on(async {
+            let (ours, mut server) = duplex(64);
+            let (sender, receiver) = mpsc::channel(data.len());
+            for data in data {
+                sender.send(data).await.unwrap();
+            }
+            drop(sender);
+            let awaited = Awaited::default();
+            awaited.push(Expected { data: Some(receiver), discards_rows: false });
+            let mut relay = Relay::new(ours, awaited, false);
+            let server = tokio::spawn(async move {
+                let mut received = Vec::new();
+                server.write_all(&frame(b'G', b"\0\0\0")).await.unwrap();
+                while !received.ends_with(last) {
+                    received.push(server.read_u8().await.unwrap());
+                }
+                server.write_all(&frame(b'E', b"\0")).await.unwrap();
+                server.read_to_end(&mut received).await.unwrap();
+                received
+            });
+            let mut reply = [0; 6];
+            relay.read_exact(&mut reply).await.unwrap();
+            assert_eq!(reply, *frame(b'E', b"\0"));
+            relay.write_all(b"next").await.unwrap();
+            drop(relay);
+            server.await.unwrap()
+        })
+    }
+
+    #[test]
+    fn the_data_of_copy_ends_with_copy_done_and_without_its_end_the_copy_fails() {
+        let part = || CopyData::Part(b"1\n".to_vec());
+        let framed = frame(b'd', b"1\n");
+        let whole = sent(vec![part(), part(), CopyData::End], &[b'c', 0, 0, 0, 4]);
+        assert_eq!(whole, [&framed[..], &framed, &frame(b'c', b""), b"next"].concat());
+        let cut = sent(vec![part()], b"it\0");
+        assert_eq!(
+            cut,
+            [&framed[..], &frame(b'f', b"there is no data for it\0"), b"next"].concat()
+        );
+    }
+
+    #[test]
+    fn after_an_error_only_the_frame_that_has_begun_is_sent() {
+        let long = || CopyData::Part(vec![b'x'; 500]);
+        let sent = sent(vec![long(), long(), CopyData::End], b"xxx");
+        assert_eq!(sent, [&frame(b'd', &[b'x'; 500])[..], b"next"].concat());
+    }
+}
