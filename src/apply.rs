@@ -128,8 +128,8 @@ pub fn run(
 /// What `up` would do.
 #[derive(Debug)]
 pub struct DryRun<'a> {
-    /// The edited migrations that it would accept, by name.
-    pub accepted: Vec<String>,
+    /// The migrations that it would record first, by name.
+    pub recorded: Vec<(RecordKind, Vec<String>)>,
     pub plan: Plan,
     /// The pending migrations, in the order of the plan.
     pub prepared: Vec<PreparedMigration<'a>>,
@@ -137,31 +137,30 @@ pub struct DryRun<'a> {
 
 /// What `up` would do with this set; changes nothing.
 pub fn dry_run<'a>(
+    operation: &Operation,
     set: &'a MigrationSet,
-    accept: &[String],
     options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<DryRun<'a>, ApplyError> {
     let Loaded { session, mut history, progress } = load::load(options, stop, emit)?;
     drop(session);
-    let operation = Operation::Up { accept: accept.to_vec() };
-    let mut accepted = Vec::new();
+    let mut recorded = Vec::new();
     loop {
-        let action = next_action(&operation, set, options.policy, &history)?;
+        let action = next_action(operation, set, options.policy, &history)?;
         let mut prepared = action.prepare(set)?;
         match action {
-            NextAction::Record { rows, names, matches, .. } => {
+            NextAction::Record { rows, names, kind, matches } => {
                 history.set_upgraded(set.layout(), &matches.row_names(set));
                 history.add_unwritten(&rows);
-                accepted.extend(names);
+                recorded.push((kind, names));
             }
             NextAction::Nothing { plan } => {
-                return Ok(DryRun { accepted, plan: plan.unwrap_or_default(), prepared });
+                return Ok(DryRun { recorded, plan: plan.unwrap_or_default(), prepared });
             }
             NextAction::Apply(plan) => {
                 resume::resume(set, &plan, &mut prepared, &progress?, &options.table)?;
-                return Ok(DryRun { accepted, plan, prepared });
+                return Ok(DryRun { recorded, plan, prepared });
             }
         }
     }

@@ -70,7 +70,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
-use crate::cli::args::{self, Invocation, Parsed};
+use crate::cli::args::{self, Commands, Invocation, Parsed};
 use crate::cli::config::{Command, Config, Format, Options};
 use crate::cli::environment::Environment;
 use crate::cli::error::UsageError;
@@ -108,12 +108,18 @@ pub fn run(
         Ok(Parsed::Run(invocation)) => invocation,
         Err(error) => {
             let has_app = hints.has_app && !matches!(error, UsageError::AppNotUsed(_));
-            return Outcome::Exit(report_error(&Error::Usage(error), has_app, format, printer));
+            let error = Error::Usage(error);
+            let commands = Commands::default();
+            return Outcome::Exit(report_error(&error, has_app, format, &commands, printer));
         }
     };
+    let commands = invocation.commands();
     let config = match configure(invocation, environment, stop) {
         Ok(config) => config,
-        Err(error) => return Outcome::Exit(report_error(&error, hints.has_app, format, printer)),
+        Err(error) => {
+            let code = report_error(&error, hints.has_app, format, &commands, printer);
+            return Outcome::Exit(code);
+        }
     };
 
     // Steps 2 to 7.
@@ -124,7 +130,8 @@ pub fn run(
         (Ok(_), Some(app)) => Outcome::Exec(app, config.format),
         (Ok(code), None) => Outcome::Exit(code),
         (Err(error), _) => {
-            Outcome::Exit(report_error(&error, hints.has_app, config.format, printer))
+            let code = report_error(&error, hints.has_app, config.format, &commands, printer);
+            Outcome::Exit(code)
         }
     }
 }
@@ -168,9 +175,9 @@ fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> R
             apply::run(operation, &set, &options, stop, &mut emit)?;
             return Ok(0);
         }
-        Command::DryRun { accept } => {
+        Command::DryRun(operation) => {
             let (set, options) = prepare(config, stop, &mut emit)?;
-            let dry_run = apply::dry_run(&set, accept, &options, stop, &mut emit)?;
+            let dry_run = apply::dry_run(operation, &set, &options, stop, &mut emit)?;
             (render::dry_run_of(&set, &dry_run, format), 0)
         }
         Command::Status { exit_code } => {
@@ -242,7 +249,13 @@ fn answer(text: &str, printer: &mut Printer<'_>) -> Outcome {
 }
 
 /// Reports why the run failed, and returns the exit code.
-pub fn report_error(error: &Error, has_app: bool, format: Format, printer: &mut Printer<'_>) -> u8 {
-    printer.last_report(&render::ended(error, has_app, format));
+pub fn report_error(
+    error: &Error,
+    has_app: bool,
+    format: Format,
+    commands: &Commands,
+    printer: &mut Printer<'_>,
+) -> u8 {
+    printer.last_report(&render::ended(error, has_app, format, commands));
     error.exit_code()
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use premigrate::apply::event::Event;
+use premigrate::cli::args::Commands;
 use premigrate::cli::environment::Environment;
 use premigrate::error::Error;
 use premigrate::process::exec;
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
             let program = app.program.to_string_lossy().into_owned();
             printer.report(&render::event(&Event::Starting { app: program.clone() }, format));
             let reason = exec::exec(&app);
-            report_error(&Error::App { program, reason }, true, format, &mut printer)
+            let error = Error::App { program, reason };
+            report_error(&error, true, format, &Commands::default(), &mut printer)
         }
     };
     ExitCode::from(code)

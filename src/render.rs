@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::apply::event::Event;
+use crate::cli::args::Commands;
 use crate::cli::config::Format;
 use crate::error::Error;
 use crate::sql::LineColumn;
@@ -36,17 +37,17 @@ pub fn event(event: &Event, format: Format) -> String {
 }
 
 /// The error that ended a run, for stderr.
-pub fn ended(error: &Error, with_app: bool, format: Format) -> String {
+pub fn ended(error: &Error, with_app: bool, format: Format, commands: &Commands) -> String {
     match format {
         Format::Text => {
-            let mut text = format!("premigrate: {}\n", error::text(error));
+            let mut text = format!("premigrate: {}\n", error::text(error, commands));
             let summary = error::summary(error, with_app);
             if !summary.is_empty() {
                 let _ = write!(text, "\n  {}\n", one_line(&summary));
             }
             clean(&text)
         }
-        Format::Json => json_line(&error::Report::new(error, with_app)),
+        Format::Json => json_line(&error::Report::new(error, with_app, commands)),
     }
 }
 

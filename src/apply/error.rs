@@ -181,6 +181,14 @@ impl From<Signal> for ApplyError {
 }
 
 impl ApplyError {
+    /// The migration's failure, if that is what it is about.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            ApplyError::Failed(failure) | ApplyError::LockTimeout { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
+
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         use ApplyError::*;
@@ -236,14 +244,11 @@ impl RunFailure {
     /// How many are pending beside the one that failed.
     pub fn pending_after_failure(&self) -> usize {
         let failed = match &self.error {
-            ApplyError::Failed(failure) | ApplyError::LockTimeout { failure, .. } => {
-                failure.migration.as_ref()
-            }
             ApplyError::ConnectionLost(broken) => broken.migration.as_ref(),
             ApplyError::Stopped { rolled_back: Some(rolled_back), .. } => {
                 rolled_back.migration.as_ref()
             }
-            _ => None,
+            error => error.failure().and_then(|failure| failure.migration.as_ref()),
         };
         self.pending
             .iter()

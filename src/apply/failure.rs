@@ -34,6 +34,8 @@ pub struct Failure {
     pub error: ServerError,
     #[serde(flatten)]
     pub excerpt: Option<Excerpt>,
+    /// Its sentences are written where the failure is.
+    #[serde(skip)]
     pub advice: Option<Advice>,
 }
 

@@ -55,7 +55,14 @@ pub(super) fn next_action(
             }
             Ok(record(plan, RecordKind::Accept).unwrap_or(nothing))
         }
-        Operation::Up { accept } => {
+        Operation::Up { accept, baseline_through } => {
+            if let Some(name) = baseline_through {
+                let plan = plan::plan_first_baseline(set, history, index_of(set, name)?)
+                    .map_err(ApplyError::HistoryMismatch)?;
+                if let Some(record) = record(plan, RecordKind::Baseline) {
+                    return Ok(record);
+                }
+            }
             if !accept.is_empty() {
                 // What an earlier run has accepted is not edited any more.
                 let plan = accept_plan(set, Some(accept), history)?;

@@ -29,24 +29,25 @@ Commands:
 Only up, status, baseline and accept connect to a database.
 
 Options:
-  --dir DIR              migrations folder [the embedded migrations]
-  --schema S             schema of the history table [drizzle]
-  --table T              history table [__drizzle_migrations]
-  --wait D               how long to wait for the database; 0 = try once [60s]
-  --runner-wait D        how long to wait for another runner; 0 = try once [10m]
-  --lock-timeout D       how long to wait for a lock; 0 = no limit [5s]
-  --lock-retries N       how often to retry after a lock timeout; 0 = never [8]
-  --statement-timeout D  how long a statement may run; 0 = no limit [server's]
-  --apply-older          up: run pending migrations that may be applied already
-  --accept NAME,...      up: accept these edited migrations first
-  --dry-run              up: show what would run, without running it or APP
-  --strict               up: refuse unknown rows and out-of-order migrations
-  --exit-code            status: 10 if something is pending, 65 if edited
-  --through NAME         baseline: up to and including this migration [all]
-  --all                  accept: all edited migrations
-  --format text|json     text, or one JSON object per line [text]
-  --env-file FILE        file with variables for development; '' = none [.env]
-  --help, --version      print this help, or the version
+  --dir DIR                migrations folder [the embedded migrations]
+  --schema S               schema of the history table [drizzle]
+  --table T                history table [__drizzle_migrations]
+  --wait D                 how long to wait for the database; 0 = once [60s]
+  --runner-wait D          how long to wait for another runner; 0 = once [10m]
+  --lock-timeout D         how long to wait for a lock; 0 = no limit [5s]
+  --lock-retries N         how often to retry after a lock timeout; 0 = none [8]
+  --statement-timeout D    how long a statement may run; 0 = no limit [server's]
+  --apply-older            up: run pending ones that may be applied already
+  --accept NAME,...        up: accept these edited migrations first
+  --baseline-through NAME  up: first record migrations up to NAME as applied
+  --dry-run                up: show what would run, without running it or APP
+  --strict                 up: refuse unknown rows and out-of-order migrations
+  --exit-code              status: 10 if something is pending, 65 if edited
+  --through NAME           baseline: up to and including this migration [all]
+  --all                    accept: all edited migrations
+  --format text|json       text, or one JSON object per line [text]
+  --env-file FILE          file with variables for development; '' = none [.env]
+  --help, --version        print this help, or the version
 
 D is a duration: 250ms, 30s, 10m, 1h, or plain seconds. Every option has a
 variable, which the option overrides: --runner-wait is PREMIGRATE_RUNNER_WAIT.
@@ -119,7 +120,7 @@ const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
 
-pub const OPTIONS: [Opt; 17] = [
+pub const OPTIONS: [Opt; 18] = [
     value("--dir", ALL),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -130,6 +131,7 @@ pub const OPTIONS: [Opt; 17] = [
     value("--statement-timeout", &[Up]),
     switch("--apply-older", &[Up]),
     value("--accept", &[Up]),
+    value("--baseline-through", &[Up]),
     switch("--dry-run", &[Up]),
     switch("--strict", &[Up]),
     switch("--exit-code", &[Status]),
@@ -148,6 +150,37 @@ pub struct Invocation {
     /// By flag. A switch has an empty value.
     pub options: BTreeMap<&'static str, OsString>,
     pub app: Option<App>,
+}
+
+/// Command lines that a message can suggest: they name the same migrations and the same history as
+/// this run's command line does.
+#[derive(Clone, Debug, Default)]
+pub struct Commands {
+    options: Vec<(&'static Opt, String)>,
+}
+
+impl Commands {
+    pub fn line(&self, command: CommandName, words: &str) -> String {
+        let mut line = format!("premigrate {}", command.as_str());
+        if !words.is_empty() {
+            line = format!("{line} {words}");
+        }
+        for (opt, value) in self.options.iter().filter(|(opt, _)| opt.commands.contains(&command)) {
+            line = format!("{line} {} {}", opt.flag, shell_word(value));
+        }
+        line
+    }
+}
+
+impl Invocation {
+    pub fn commands(&self) -> Commands {
+        let names = ["--dir", "--schema", "--table"];
+        let options = OPTIONS.iter().filter(|opt| names.contains(&opt.flag));
+        let given = options.filter_map(|opt| {
+            Some((opt, self.options.get(opt.flag)?.to_string_lossy().into_owned()))
+        });
+        Commands { options: given.collect() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -345,6 +378,15 @@ mod tests {
         assert_eq!(app.program, "node");
         assert_eq!(app.args, ["--dir", "--", "--help"]);
         assert!(!invocation.options.contains_key("--dir"));
+    }
+
+    #[test]
+    fn a_suggested_command_has_the_options_of_this_run_that_it_takes() {
+        let commands = run(&["--dir", "a b", "--wait=1s", "--table", "t"]).commands();
+        let baseline = commands.line(Baseline, "--through NAME");
+        assert_eq!(baseline, "premigrate baseline --through NAME --dir 'a b' --table t");
+        assert_eq!(commands.line(List, ""), "premigrate list --dir 'a b'");
+        assert_eq!(Commands::default().line(List, ""), "premigrate list");
     }
 
     #[test]

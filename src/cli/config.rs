@@ -29,10 +29,8 @@ pub enum Command {
     /// `up` with `PREMIGRATE_SKIP`: only become the app.
     Skip,
     Run(Operation),
-    /// `up --dry-run`, with the edited migrations to accept.
-    DryRun {
-        accept: Vec<String>,
-    },
+    /// `up --dry-run`.
+    DryRun(Operation),
     Status {
         exit_code: bool,
     },
@@ -47,8 +45,9 @@ pub enum Command {
 /// A command that changes the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Apply what is pending, after accepting these edited migrations.
-    Up { accept: Vec<String> },
+    /// Apply what is pending, after recording migrations up to and including one as applied, and
+    /// after accepting these edited migrations.
+    Up { accept: Vec<String>, baseline_through: Option<String> },
     /// Record migrations without running them: all, or up to and including this one.
     Baseline { through: Option<String> },
     /// Record edited migrations as they are now: these, or all that were edited.
@@ -156,13 +155,14 @@ fn resolve_command(
         let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
         names.iter().all(|name| !name.is_empty()).then_some(names)
     })?;
-    let accept = accept.unwrap_or_default();
+    let baseline_through = raw.name("--baseline-through")?;
+    let up = Operation::Up { accept: accept.unwrap_or_default(), baseline_through };
     let through = raw.name("--through")?;
     let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
     Ok(match command {
         CommandName::Up if skip => Command::Skip,
-        CommandName::Up if dry_run => Command::DryRun { accept },
-        CommandName::Up => Command::Run(Operation::Up { accept }),
+        CommandName::Up if dry_run => Command::DryRun(up),
+        CommandName::Up => Command::Run(up),
         CommandName::Status => Command::Status { exit_code },
         CommandName::List => Command::List,
         CommandName::Check => Command::Check,
@@ -365,13 +365,14 @@ mod tests {
             config(args, &[&[URL], variables].concat()).map(|config| config.command)
         };
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let up = |accept: &[&str], baseline_through: Option<&str>| Operation::Up {
+            accept: names(accept),
+            baseline_through: baseline_through.map(str::to_owned),
+        };
         for (args, variables, expected) in [
-            (&[][..], &[][..], Command::Run(Operation::Up { accept: vec![] })),
-            (
-                &["--dry-run", "--accept", "a, b"],
-                &[],
-                Command::DryRun { accept: names(&["a", "b"]) },
-            ),
+            (&[][..], &[][..], Command::Run(up(&[], None))),
+            (&["--dry-run", "--accept", "a, b"], &[], Command::DryRun(up(&["a", "b"], None))),
+            (&[], &[("PREMIGRATE_BASELINE_THROUGH", "a")], Command::Run(up(&[], Some("a")))),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
             (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),

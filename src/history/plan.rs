@@ -118,6 +118,21 @@ pub fn plan_baseline(
     comparison.record(records, Vec::new())
 }
 
+/// What `up --baseline-through` records first. Nothing once the history has that migration, since what
+/// is pending then came later; and nothing in a new database, which has none of it.
+pub fn plan_first_baseline(
+    set: &MigrationSet,
+    history: &History,
+    through: usize,
+) -> Result<RecordPlan, HistoryMismatch> {
+    let plan = plan_baseline(set, history, Some(through))?;
+    let is_pending = plan.matches.migrations.get(through) == Some(&MigrationStatus::Pending);
+    Ok(match is_pending && history.has_objects {
+        true => plan,
+        false => RecordPlan { rows: Vec::new(), migrations: Vec::new(), ..plan },
+    })
+}
+
 /// What `accept` records: those of the chosen migrations, or of all, that were edited, each with
 /// the identity of its row; and those of the chosen ones that an unknown row may have recorded.
 pub fn plan_accept(

@@ -55,6 +55,9 @@ impl TableVersion {
     }
 }
 
+/// The server gives smaller object IDs only to what `initdb` creates.
+const FIRST_USER_OID: u32 = 16384;
+
 /// The history at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
@@ -63,6 +66,8 @@ pub struct History {
     pub rows: Vec<Row>,
     /// Whether the server is a standby, which applies nothing.
     pub in_recovery: bool,
+    /// Whether the database has tables or the like, of which there are none before the first migration.
+    pub has_objects: bool,
 }
 
 /// Where the history is kept.
@@ -105,11 +110,16 @@ impl Table {
         format!("select pg_catalog.pg_is_in_recovery(); select xmin, * from {}", self.qualified())
     }
 
-    /// Reads whether there is a schema, for a missing table; see [`Table::parse_schema_exists`].
+    /// Reads whether there is a schema, for a missing table, and whether the database has relations
+    /// that belong neither to the system nor to an extension; see [`Table::parse_schema_exists`].
     pub fn schema_exists_sql(&self) -> String {
         format!(
             "select pg_catalog.pg_is_in_recovery(), \
-             exists (select from pg_catalog.pg_namespace where nspname = {})",
+             exists (select from pg_catalog.pg_namespace where nspname = {}), \
+             exists (select from pg_catalog.pg_class where oid operator(pg_catalog.>=) {FIRST_USER_OID} \
+             and not exists (select from pg_catalog.pg_depend \
+             where classid operator(pg_catalog.=) pg_class.tableoid \
+             and objid operator(pg_catalog.=) pg_class.oid and deptype operator(pg_catalog.=) 'e'))",
             quote::literal(&self.schema)
         )
     }
@@ -137,6 +147,7 @@ impl Table {
             table_version: if has_column("name") { TableVersion::V1 } else { TableVersion::V0 },
             rows,
             in_recovery: ResultRow::all(in_recovery).any(|row| row.at(0) == Some("t")),
+            has_objects: true,
         })
     }
 
@@ -147,6 +158,7 @@ impl Table {
             table_version: if is_true(1) { TableVersion::NoTable } else { TableVersion::NoSchema },
             rows: Vec::new(),
             in_recovery: is_true(0),
+            has_objects: is_true(2),
         }
     }
 

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{Blocker, InProgress, StepNumber};
 use crate::apply::failure::{Failure, LostConnection};
+use crate::cli::args::{CommandName, Commands};
 use crate::error::Error;
 use crate::history::plan::HistoryMismatch;
 use crate::history::progress;
@@ -37,6 +38,9 @@ pub struct Report<'a> {
     /// Our sentence; a failed migration has the server's message.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    /// Only of a failed migration; null where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<Option<Value>>,
     exit_code: u8,
     /// Only where there is an app.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,13 +48,19 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    pub fn new(error: &Error, with_app: bool) -> Report<'_> {
-        let is_failure = matches!(error, Error::Run(run)
-            if matches!(run.error, ApplyError::Failed(_) | ApplyError::LockTimeout { .. }));
+    pub fn new<'a>(error: &'a Error, with_app: bool, commands: &Commands) -> Report<'a> {
+        let failure = match error {
+            Error::Run(run) => run.error.failure(),
+            _ => None,
+        };
+        let is_failure = failure.is_some();
+        let advice = failure.map(|failure| failure.advice.as_ref());
         Report {
             event: if is_failure { "failed" } else { "error" },
             error,
-            message: (!is_failure).then(|| text(error)),
+            message: (!is_failure).then(|| text(error, commands)),
+            advice: advice
+                .map(|advice| advice.map(|advice| failure::advice_json(advice, commands))),
             exit_code: error.exit_code(),
             app_started: with_app.then_some(false),
         }
@@ -113,7 +123,7 @@ fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
 }
 
 /// The sentence of an error.
-pub fn text(error: &Error) -> String {
+pub fn text(error: &Error, commands: &Commands) -> String {
     let text = match error {
         // It may quote an argument that has a password in it.
         Error::Usage(usage) => format!("{} (see --help)", redact::passwords(&usage.to_string())),
@@ -129,7 +139,7 @@ pub fn text(error: &Error) -> String {
             let hint = hint.as_ref().map(|hint| format!(" ({hint})"));
             format!("could not start {program}: {error}{}", hint.unwrap_or_default())
         }
-        Error::Run(run) => apply_error_text(run),
+        Error::Run(run) => apply_error_text(run, commands),
     };
     if has_paragraphs(error) { text } else { one_line(&text) }
 }
@@ -155,7 +165,7 @@ fn has_paragraphs(error: &Error) -> bool {
     )
 }
 
-fn apply_error_text(run: &RunFailure) -> String {
+fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
     let nothing_ran =
         if run.applied.is_empty() { "nothing was run" } else { "nothing more was run" };
     match &run.error {
@@ -163,7 +173,7 @@ fn apply_error_text(run: &RunFailure) -> String {
             &format!("some pending migrations cannot be run; {nothing_ran}:"),
             migrations.iter().map(not_runnable_text),
         ),
-        ApplyError::HistoryMismatch(mismatch) => mismatch::text(mismatch, nothing_ran),
+        ApplyError::HistoryMismatch(mismatch) => mismatch::text(mismatch, nothing_ran, commands),
         ApplyError::NotHistoryTable { table, problem } => format!(
             "the table {table} is not a history table of Drizzle: it {problem}; {nothing_ran}. \
              Name the right table with --schema and --table"
@@ -172,7 +182,7 @@ fn apply_error_text(run: &RunFailure) -> String {
         ApplyError::ReadOnly => {
             "the server is a read-only standby; connect to the primary".to_owned()
         }
-        ApplyError::Failed(failure) => failure::text(failure),
+        ApplyError::Failed(failure) => failure::text(failure, commands),
         ApplyError::ChangedSteps { migrations } => list(
             &format!(
                 "migrations were edited in steps that are already done; {nothing_ran}. Restore these \
@@ -208,7 +218,7 @@ fn apply_error_text(run: &RunFailure) -> String {
             settings.join("; ")
         ),
         ApplyError::LockTimeout { failure, blocker } => {
-            lock_timeout_text(failure, blocker.as_ref())
+            lock_timeout_text(failure, blocker.as_ref(), commands)
         }
         ApplyError::ConnectionLost(broken) => connection_lost_text(broken),
         ApplyError::PermissionDenied { error, statements } => format!(
@@ -239,12 +249,15 @@ fn apply_error_text(run: &RunFailure) -> String {
             format!("interrupted by {}{}", signal.name(), next.unwrap_or_default())
         }
         ApplyError::NoSuchMigration { name } => {
-            format!("no migration is named {name}; run `premigrate list` to see the names")
+            format!(
+                "no migration is named {name}; run `{}` to see the names",
+                commands.line(CommandName::List, "")
+            )
         }
         ApplyError::NotApplied { migrations } => format!(
-            "cannot accept {}: not applied yet. Use `baseline` to record migrations without \
-             running them",
-            migrations.join(", ")
+            "cannot accept {}: not applied yet. To record migrations without running them, run `{}`",
+            migrations.join(", "),
+            commands.line(CommandName::Baseline, "--through NAME")
         ),
     }
 }
@@ -275,8 +288,8 @@ fn stale_backend_text(migration: &str, pid: &str, error: Option<&ServerError>) -
     )
 }
 
-fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>) -> String {
-    let mut text = failure::text(failure);
+fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>, commands: &Commands) -> String {
+    let mut text = failure::text(failure, commands);
     text.push_str(match failure.error.code.as_str() {
         "55P03" => "\n\n  Every attempt ran into a lock.",
         _ => "\n\n  Every attempt ran into a conflict with another session.",

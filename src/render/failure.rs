@@ -2,18 +2,17 @@
 
 use std::fmt::Write as _;
 
-use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::apply::event::StepNumber;
 use crate::apply::failure::{Advice, Excerpt, ExtensionState, Failure, LimitSource, Phase};
-use crate::cli::args::shell_word;
+use crate::cli::args::{CommandName, Commands, shell_word};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::sql::quote;
 
 use super::{indented, one_line, place_text, subject};
 
-pub fn text(failure: &Failure) -> String {
+pub fn text(failure: &Failure, commands: &Commands) -> String {
     if failure.phase == Phase::LostTransaction {
         return lost_transaction_text(failure);
     }
@@ -38,7 +37,7 @@ pub fn text(failure: &Failure) -> String {
         let _ = write!(text, "\n{}", excerpt_text(excerpt));
     }
     if let Some(advice) = &failure.advice {
-        let _ = write!(text, "\n{}", advice_text(advice));
+        let _ = write!(text, "\n{}", advice_text(advice, commands));
     }
     if let Some(kind @ "CREATE INDEX CONCURRENTLY") = failure.outside_transaction {
         let _ = write!(text, "\n  {}.\n", left_by(kind));
@@ -70,14 +69,16 @@ fn statement_text(failure: &Failure) -> String {
 }
 
 /// Paragraphs, and SQL on lines of its own.
-fn advice_text(advice: &Advice) -> String {
+fn advice_text(advice: &Advice, commands: &Commands) -> String {
     match advice {
-        Advice::Baseline => "  No migration that was applied has created it. If the database was made \
-             by other means, such as drizzle-kit push,\n  run `premigrate baseline --through NAME` \
-             to record what it has. NAME is the last migration whose changes it has.\n"
-            .to_owned(),
+        Advice::Baseline => format!(
+            "  No migration that was applied has created it. If the database was made by other means, \
+             such as drizzle-kit push,\n  record what it has: run `{}`, or set \
+             PREMIGRATE_BASELINE_THROUGH=NAME,\n  where NAME is the last migration whose changes it has.\n",
+            one_line(&commands.line(CommandName::Baseline, "--through NAME"))
+        ),
         Advice::Superseded { migration, later, skipped_by_drizzle } => {
-            superseded_text(migration, later, *skipped_by_drizzle)
+            superseded_text(migration, later, *skipped_by_drizzle, commands)
         }
         Advice::SharedRole => "  All databases of a server share their roles, so another database may \
              have created it. Create it only if it is missing:\n\n    \
@@ -96,12 +97,15 @@ fn advice_text(advice: &Advice) -> String {
              example. Find out which, and run premigrate again.\n"
             .to_owned(),
         Advice::PendingTriggers { no_transaction } => pending_triggers_text(*no_transaction),
-        Advice::Grant { sql } => format!("  Ask the owner of the schema to run:\n\n    {sql};\n"),
+        Advice::Grant { sql } => {
+            format!("  Ask the owner of the schema to run:\n\n    {};\n", one_line(sql))
+        }
         Advice::CreateSchema { sql } => format!(
-            "  Create the schema before this statement, or correct its name:\n\n    {sql};\n"
+            "  Create the schema before this statement, or correct its name:\n\n    {};\n",
+            one_line(sql)
         ),
         Advice::NoSchema { search_path } => {
-            let value = search_path.as_ref().map(|value| format!(" ({value})"));
+            let value = search_path.as_ref().map(|value| format!(" ({})", one_line(value)));
             format!(
                 "  No schema in search_path{} exists and can be used by this role. Create one with \
                  CREATE SCHEMA, or write the name of another schema in the statement.\n",
@@ -112,17 +116,23 @@ fn advice_text(advice: &Advice) -> String {
     }
 }
 
-fn superseded_text(migration: &str, later: &str, skipped_by_drizzle: bool) -> String {
+fn superseded_text(
+    migration: &str,
+    later: &str,
+    skipped_by_drizzle: bool,
+    commands: &Commands,
+) -> String {
     let skipped = match skipped_by_drizzle {
         true => "drizzle-orm skips a migration that is older than the last one applied, and a",
         false => "A",
     };
-    let later = one_line(later);
+    let through = format!("--through {}", shell_word(migration));
+    let (migration, later) = (one_line(migration), one_line(later));
     format!(
         "  {skipped} later migration, {later}, seems to have done this one's work. If the database has \
-         all that it would change,\n  run `premigrate baseline --through {}` to record it without \
-         running it.\n",
-        one_line(&shell_word(migration))
+         all that it would change,\n  record it without running it: run `{}`, or set \
+         PREMIGRATE_BASELINE_THROUGH={migration}\n",
+        one_line(&commands.line(CommandName::Baseline, &through))
     )
 }
 
@@ -144,11 +154,11 @@ fn time_limit_text(limit: Option<&str>, source: &LimitSource) -> String {
                 "  statement_timeout is {limit}, and a pooler keeps premigrate from changing it for a \
                  statement outside a transaction. Connect directly to the server, or run:\n\n    \
                  alter role {} set statement_timeout = 0;\n",
-                quote::ident(role)
+                one_line(&quote::ident(role))
             );
         }
-        LimitSource::Role(role) => format!("for the role {role}"),
-        LimitSource::Database(database) => format!("for the database {database}"),
+        LimitSource::Role(role) => format!("for the role {}", one_line(role)),
+        LimitSource::Database(database) => format!("for the database {}", one_line(database)),
         LimitSource::Connection => "for this connection".to_owned(),
         LimitSource::Server => "in the server's configuration".to_owned(),
     };
@@ -183,8 +193,9 @@ fn extension_text(extension: &str, state: &ExtensionState) -> String {
         ),
         ExtensionState::InSchema(schema) => format!(
             "  This statement needs the extension {extension}, which this database has in the schema \
-             {schema}. Add that schema to search_path, or write {}. before the name.\n",
-            quote::ident(schema)
+             {}. Add that schema to search_path, or write {}. before the name.\n",
+            one_line(schema),
+            one_line(&quote::ident(schema))
         ),
     }
 }
@@ -259,11 +270,9 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
     text
 }
 
-impl Serialize for Advice {
-    /// A code for programs, and the sentence, which is kept here.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = advice_text(self);
-        let words: Vec<_> = text.split_whitespace().collect();
-        json!({"code": self.code(), "message": words.join(" ")}).serialize(serializer)
-    }
+/// A code for programs, and the sentences.
+pub fn advice_json(advice: &Advice, commands: &Commands) -> Value {
+    let text = advice_text(advice, commands);
+    let words: Vec<_> = text.split_whitespace().collect();
+    json!({"code": advice.code(), "message": words.join(" ")})
 }

@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::args::shell_word;
+use crate::cli::args::{CommandName, Commands, shell_word};
 use crate::history::plan::{EditedMigration, HistoryMismatch};
 
 use super::{is_or_are, list, one_line, plural};
 
-pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
+pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str, commands: &Commands) -> String {
+    let baseline = |name| commands.line(CommandName::Baseline, &format!("--through {name}"));
     match mismatch {
-        HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran),
+        HistoryMismatch::Edited { migrations } => edited_text(migrations, nothing_ran, commands),
         HistoryMismatch::Ambiguous { rows, migrations } => format!(
             "ambiguous history: {} could record {}; {nothing_ran}. Restore the files as they \
              were applied, and give each new migration its own timestamp and content",
@@ -19,36 +20,39 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
         HistoryMismatch::NothingMatches { row_count, migration_count } => format!(
             "no row of the history matches a migration ({}, {}); {nothing_ran}. Check that the \
              database, --dir and --table are right. If the migrations were squashed, run \
-             `premigrate baseline --through NAME`, where NAME is the last one whose changes the \
-             database has. To run them all, set --apply-older",
+             `{}`, where NAME is the last one whose changes the database has. To run them all, set \
+             --apply-older",
             plural(*row_count, "row"),
-            plural(*migration_count, "migration")
+            plural(*migration_count, "migration"),
+            baseline("NAME")
         ),
         HistoryMismatch::OlderThanHistory { migrations, first_applied } => {
             let last = migrations.last().map(String::as_str).unwrap_or_default();
             let them = if migrations.len() == 1 { "it" } else { "them" };
             format!(
                 "{} {} older than {first_applied}, the first migration in the history; \
-                 {nothing_ran}. Run `premigrate baseline --through {}` to record {them} as applied, \
+                 {nothing_ran}. Run `{}` to record {them} as applied, \
                  or set --apply-older to run {them}",
                 migrations.join(", "),
                 is_or_are(migrations.len()),
-                shell_word(last)
+                baseline(&shell_word(last))
             )
         }
         HistoryMismatch::PossiblyApplied { migrations, rows } => format!(
             "{} may be applied already: {} may record an earlier version; {nothing_ran}. Run \
-             `premigrate accept NAME` for a migration that was applied; you can then delete its old \
+             `{}` for a migration that was applied; you can then delete its old \
              row. To run all pending migrations, set --apply-older",
             migrations.join(" or "),
             rows.join(" or "),
+            commands.line(CommandName::Accept, "NAME")
         ),
         HistoryMismatch::NotUpgradable { rows } => format!(
             "the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no \
              migration ({}); {nothing_ran}. Check that the database, --dir and --table are right. \
              Restore the migrations of these rows. If they were squashed or replaced, delete the \
-             rows, and record what replaces them with `premigrate baseline --through NAME`",
-            rows.join(", ")
+             rows, and record what replaces them with `{}`",
+            rows.join(", "),
+            baseline("NAME")
         ),
         HistoryMismatch::Strict { migrations, rows } => {
             let mut reasons = Vec::new();
@@ -68,7 +72,7 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str) -> String {
     }
 }
 
-fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
+fn edited_text(migrations: &[EditedMigration], nothing_ran: &str, commands: &Commands) -> String {
     let mut text = list(
         &format!("migrations were edited after they were applied; {nothing_ran}:"),
         migrations.iter().map(|edited| {
@@ -85,8 +89,8 @@ fn edited_text(migrations: &[EditedMigration], nothing_ran: &str) -> String {
     let _ = write!(
         text,
         "\n\n  Restore the files, and make the change in a new migration. If the database already \
-         matches\n  the edited files, run `premigrate accept {}`",
-        one_line(&words.join(" "))
+         matches\n  the edited files, run `{}`",
+        one_line(&commands.line(CommandName::Accept, &words.join(" ")))
     );
     // In the variable, a comma ends a name, and blanks around a name do not count.
     let is_plain = |name: &str| !name.contains(|c: char| c == ',' || c.is_control());

@@ -16,6 +16,7 @@ use crate::apply::event::{
 use crate::apply::failure::{
     Advice, Excerpt, ExtensionState, Failure, LimitSource, LostConnection, Phase,
 };
+use crate::cli::args::Commands;
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::new::NewError;
@@ -332,7 +333,7 @@ fn every_event_is_an_object_with_its_name() {
 fn every_error_is_an_object_with_a_code_and_a_message() {
     for error in errors() {
         for with_app in [false, true] {
-            let value = parsed(&super::ended(&error, with_app, Format::Json));
+            let value = parsed(&super::ended(&error, with_app, Format::Json, &Commands::default()));
             for field in ["event", "error", "message"] {
                 assert!(value[field].is_string(), "{field} of {error:?}: {value}");
             }
@@ -350,8 +351,8 @@ fn every_message_is_the_one_in_messages_txt() {
         text + &json
     });
     let errors = errors().into_iter().map(|error| {
-        let text = super::ended(&error, true, Format::Text);
-        text + &super::ended(&error, true, Format::Json)
+        let text = super::ended(&error, true, Format::Text, &Commands::default());
+        text + &super::ended(&error, true, Format::Json, &Commands::default())
     });
     let messages: Vec<String> = events.chain(errors).collect();
     let messages = messages.join("\n");
@@ -379,7 +380,8 @@ fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
         uncertain: None,
         in_progress: Some(in_progress),
     };
-    let mut value = parsed(&super::ended(&Error::from(run), true, Format::Json));
+    let mut value =
+        parsed(&super::ended(&Error::from(run), true, Format::Json, &Commands::default()));
     let message = value.as_object_mut().unwrap().remove("message").unwrap();
     assert!(message.as_str().unwrap().contains("nothing more was run"), "{message}");
     assert_eq!(

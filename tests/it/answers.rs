@@ -301,7 +301,7 @@ fn a_dry_run_refuses_what_a_run_refuses() {
               now      3cf988cc782b44bc24ceb17e445d9c3cfd06b6c848ecfff949e1bfdb9f705a61
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0002_vacuum`, or set PREMIGRATE_ACCEPT=0002_vacuum
+          the edited files, run `premigrate accept 0002_vacuum --dir FOLDER`, or set PREMIGRATE_ACCEPT=0002_vacuum
     "#]]);
     assert_eq!(run.stdout, "");
 }

@@ -391,7 +391,7 @@ fn the_readme_the_reference_and_the_help_have_the_same_exit_codes() {
     assert_eq!(readme, exit_codes("docs/reference.md"));
     // The help has that one beside its option.
     readme.retain(|(code, _)| code != "10");
-    assert!(HELP.contains("--exit-code            status: 10 if something is pending"));
+    assert!(HELP.contains("--exit-code              status: 10 if something is pending"));
     let help = exit_codes_of_help();
     let codes =
         |rows: &[(String, String)]| rows.iter().map(|(code, _)| code.clone()).collect::<Vec<_>>();

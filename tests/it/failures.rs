@@ -494,7 +494,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create table documents (id int primary key, title text not null);
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
-                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
+                  record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
+                  where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -511,7 +512,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create type mood as enum ('sad')
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
-                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
+                  record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
+                  where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -528,7 +530,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create schema app
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
-                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
+                  record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
+                  where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -545,7 +548,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | alter table t add column b int; create index i on t (b)
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
-                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
+                  record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
+                  where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -562,7 +566,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | alter table t add column a int
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
-                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
+                  record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
+                  where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -579,7 +584,8 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create function f() returns int language sql as 'select 1'
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
-                  run `premigrate baseline --through NAME` to record what it has. NAME is the last migration whose changes it has.
+                  record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
+                  where NAME is the last migration whose changes it has.
             "#]],
         ),
     ] {
@@ -670,7 +676,6 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
             }
           ],
           "caret": 12,
-          "advice": null,
           "applied": [
             "0000_documents"
           ],
@@ -680,6 +685,7 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
           ],
           "uncertain": null,
           "in_progress": null,
+          "advice": null,
           "exit_code": 70,
           "app_started": false
         }
@@ -716,7 +722,6 @@ fn json_has_every_field_that_the_server_sends() {
                   "column_name": null,
                   "datatype": null,
                   "constraint": "notes_document_fkey",
-                  "advice": null,
                   "applied": [
                     "0000_documents"
                   ],
@@ -726,6 +731,7 @@ fn json_has_every_field_that_the_server_sends() {
                   ],
                   "uncertain": null,
                   "in_progress": null,
+                  "advice": null,
                   "exit_code": 70
                 }
             "#]],
@@ -764,7 +770,6 @@ fn json_has_every_field_that_the_server_sends() {
                     }
                   ],
                   "caret": null,
-                  "advice": null,
                   "applied": [
                     "0000_documents"
                   ],
@@ -774,6 +779,7 @@ fn json_has_every_field_that_the_server_sends() {
                   ],
                   "uncertain": null,
                   "in_progress": null,
+                  "advice": null,
                   "exit_code": 70
                 }
             "#]],
@@ -812,7 +818,6 @@ fn json_has_every_field_that_the_server_sends() {
                     }
                   ],
                   "caret": null,
-                  "advice": null,
                   "applied": [
                     "0000_documents"
                   ],
@@ -822,6 +827,7 @@ fn json_has_every_field_that_the_server_sends() {
                   ],
                   "uncertain": null,
                   "in_progress": null,
+                  "advice": null,
                   "exit_code": 70
                 }
             "#]],
@@ -871,16 +877,16 @@ fn json_has_our_advice_too() {
             }
           ],
           "caret": null,
-          "advice": {
-            "code": "no_transaction",
-            "message": "This statement cannot share a transaction with the others. Add the line -- premigrate: no-transaction to the file. Each statement then runs, and is recorded, on its own."
-          },
           "applied": [],
           "pending": [
             "0000_a"
           ],
           "uncertain": null,
           "in_progress": null,
+          "advice": {
+            "code": "no_transaction",
+            "message": "This statement cannot share a transaction with the others. Add the line -- premigrate: no-transaction to the file. Each statement then runs, and is recorded, on its own."
+          },
           "exit_code": 70
         }
     "#]]);
@@ -912,7 +918,7 @@ fn json_names_the_edited_migrations_with_both_hashes() {
           "pending": [],
           "uncertain": null,
           "in_progress": null,
-          "message": "migrations were edited after they were applied; nothing was run:\n\n  - 0000_a.sql\n      applied  BEFORE\n      now      NOW\n\n  Restore the files, and make the change in a new migration. If the database already matches\n  the edited files, run `premigrate accept 0000_a`, or set PREMIGRATE_ACCEPT=0000_a",
+          "message": "migrations were edited after they were applied; nothing was run:\n\n  - 0000_a.sql\n      applied  BEFORE\n      now      NOW\n\n  Restore the files, and make the change in a new migration. If the database already matches\n  the edited files, run `premigrate accept 0000_a --dir FOLDER`, or set PREMIGRATE_ACCEPT=0000_a",
           "exit_code": 65
         }
     "#]]);

@@ -285,7 +285,7 @@ fn baseline_through_an_unknown_name_changes_nothing() {
     let run = command(&database, &folder, &["baseline", "--through", "0001_x"]);
     run.exits(64).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no migration is named 0001_x; run `premigrate list` to see the names
+        premigrate: no migration is named 0001_x; run `premigrate list --dir FOLDER` to see the names
     "#]]);
     assert_eq!(database.rows("select 1 from pg_namespace where nspname = 'drizzle'"), [""; 0]);
 }
@@ -324,7 +324,7 @@ fn baseline_adds_rows_only_where_there_are_none() {
               now      ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
+          the edited files, run `premigrate accept 0001_b --dir FOLDER`, or set PREMIGRATE_ACCEPT=0001_b
     "#]]);
 }
 
@@ -341,12 +341,12 @@ fn a_baseline_written_by_hand_is_corrected_in_three_steps() {
               now      ae470381f7dac6740ad365aa8e26d60a5845932813e09de8080ad742adce72ce
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
+          the edited files, run `premigrate accept 0001_b --dir FOLDER`, or set PREMIGRATE_ACCEPT=0001_b
     "#]]);
     command(&database, &folder, &["accept", "0001_b"]).exits(0);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0000_a is older than 0001_b, the first migration in the history; nothing was run. Run `premigrate baseline --through 0000_a` to record it as applied, or set --apply-older to run it
+        premigrate: 0000_a is older than 0001_b, the first migration in the history; nothing was run. Run `premigrate baseline --through 0000_a --dir FOLDER` to record it as applied, or set --apply-older to run it
     "#]]);
     command(&database, &folder, &["baseline", "--through", "0000_a"]).exits(0);
     up(&database, &folder).exits(0).says(&["applied 0002_c"]);
@@ -424,7 +424,7 @@ fn accept_records_the_named_or_all_edited_migrations() {
               now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0001_b 0002_c`, or set PREMIGRATE_ACCEPT=0001_b,0002_c
+          the edited files, run `premigrate accept 0001_b 0002_c --dir FOLDER`, or set PREMIGRATE_ACCEPT=0001_b,0002_c
     "#]]);
     left.does_not_say("0000_a");
     command(&database, &folder, &["accept", "--all"])
@@ -451,11 +451,11 @@ fn accept_of_an_unknown_or_pending_name_records_nothing() {
     let accept = |name| command(&database, &folder, &["accept", "0000_a", name]);
     accept("0009_x").exits(64).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no migration is named 0009_x; run `premigrate list` to see the names
+        premigrate: no migration is named 0009_x; run `premigrate list --dir FOLDER` to see the names
     "#]]);
     accept("0003_d").exits(64).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: cannot accept 0003_d: not applied yet. Use `baseline` to record migrations without running them
+        premigrate: cannot accept 0003_d: not applied yet. To record migrations without running them, run `premigrate baseline --through NAME --dir FOLDER`
     "#]]);
     command(&database, &folder, &["accept"]).exits(64).stderr_is(expect![[r#"
         premigrate: `accept` needs names, or --all (see --help)
@@ -483,7 +483,7 @@ fn up_with_accept_accepts_first_and_then_applies() {
               now      1fb9f4097256db2d7b1e13aff79cee44339891a31c556b9cf6093885773b3618
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0001_b`, or set PREMIGRATE_ACCEPT=0001_b
+          the edited files, run `premigrate accept 0001_b --dir FOLDER`, or set PREMIGRATE_ACCEPT=0001_b
     "#]]);
     assert_eq!(database.tables(), ["a", "b", "c"]);
     let run = premigrate(&database, &folder).arg("--accept=0000_a,0001_b").run().exits(0);
@@ -531,9 +531,90 @@ fn up_with_accept_of_an_unknown_name_is_an_error() {
     let run = premigrate(&database, &folder).arg("--accept=0009_x").run();
     run.exits(64).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no migration is named 0009_x; run `premigrate list` to see the names
+        premigrate: no migration is named 0009_x; run `premigrate list --dir FOLDER` to see the names
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn up_with_baseline_through_records_first_and_then_applies() {
+    let (database, folder) = (Database::fresh(), abc());
+    database.execute("create table a (); create table b ()");
+    let start = || {
+        let run = premigrate(&database, &folder).env("PREMIGRATE_BASELINE_THROUGH", "0001_b");
+        run.args(&["--", "echo", "started"]).run().exits(0)
+    };
+    start().stderr_is(expect![[r#"
+        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+        premigrate: recorded 2 migrations as applied (not run):
+          0000_a
+          0001_b
+        premigrate: applying 0002_c
+        premigrate: applied 0002_c in TIME
+        premigrate: starting echo
+    "#]]);
+    // The variable can stay set.
+    let again = start().says(&["up to date, 3 applied"]).does_not_say("recorded");
+    assert_eq!(again.stdout, "started\n");
+    assert_eq!(database.history().len(), 3);
+}
+
+#[test]
+fn a_baseline_that_is_done_skips_no_migration_that_comes_late() {
+    let (database, folder) = (Database::fresh(), abc());
+    database.execute("create table a (); create table b ()");
+    let start = || premigrate(&database, &folder).arg("--baseline-through=0001_b").run().exits(0);
+    start();
+    folder.add_at("0003_late", "create table late ()", WHEN[0] + 1);
+    folder.edit_journal(|entries| entries.swap(1, 3));
+    start().says(&["applied 0003_late"]).does_not_say("recorded");
+    assert_eq!(database.tables(), ["a", "b", "c", "late"]);
+}
+
+#[test]
+fn a_new_database_has_nothing_to_record_and_gets_every_migration() {
+    let database = Database::fresh();
+    // An extension's tables are not the application's.
+    database.execute("create extension pg_stat_statements");
+    let run = premigrate(&database, &abc()).arg("--baseline-through=0002_c").run().exits(0);
+    run.says(&["applied 0000_a", "applied 0002_c"]).does_not_say("recorded");
+    assert_eq!(database.tables(), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_dry_run_shows_what_a_baseline_would_record_first() {
+    let (database, folder) = (Database::fresh(), abc());
+    database.execute("create table a ()");
+    let run = |args: &[&str]| {
+        let run = premigrate(&database, &folder).args(&["--baseline-through", "0000_a"]);
+        run.arg("--dry-run").args(args).run()
+    };
+    run(&[]).exits(0).stdout_is(expect![[r#"
+        would record 1 migration as applied, without running:
+          0000_a
+        would apply 2 migrations, each in its own transaction; 1 applied already
+          0001_b (1 statement)
+          0002_c (1 statement)
+    "#]]);
+    let first = run(&["--format=json"]).exits(0).stdout;
+    assert!(first.starts_with("{\"action\":\"baseline\",\"migration\":\"0000_a\"}\n"), "{first}");
+    assert_eq!(database.tables(), ["a"]);
+}
+
+#[test]
+fn up_with_baseline_through_an_unknown_name_is_an_error() {
+    let (database, folder) = (Database::fresh(), abc());
+    let run = premigrate(&database, &folder).arg("--baseline-through=0009_x").run();
+    run.exits(64).says(&["no migration is named 0009_x"]);
+    assert_eq!(database.tables(), Vec::<String>::new());
+}
+
+#[test]
+fn two_runners_with_a_baseline_record_once() {
+    let (database, folder) = (Database::fresh(), abc());
+    database.execute("create table a (); create table b ()");
+    at_once(|| premigrate(&database, &folder).arg("--baseline-through=0001_b"));
+    assert_eq!(database.history().len(), 3);
 }
 
 #[test]
@@ -570,7 +651,7 @@ fn all_edits_are_reported_with_both_hashes_and_nothing_runs() {
               now      95eecdd7474ee5a25b39698b841aa89c630bae685975d47ee2deafacaf7e811c
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0000_a 0002_c`, or set PREMIGRATE_ACCEPT=0000_a,0002_c
+          the edited files, run `premigrate accept 0000_a 0002_c --dir FOLDER`, or set PREMIGRATE_ACCEPT=0000_a,0002_c
 
           The app was not started.
     "#]]);
@@ -627,7 +708,7 @@ fn a_history_of_something_else_is_refused_with_hints() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no row of the history matches a migration (2 rows, 3 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline --through NAME`, where NAME is the last one whose changes the database has. To run them all, set --apply-older
+        premigrate: no row of the history matches a migration (2 rows, 3 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline --through NAME --dir FOLDER`, where NAME is the last one whose changes the database has. To run them all, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["baseline", "--through", "0001_b"]).exits(0);
@@ -642,7 +723,7 @@ fn migrations_older_than_a_trimmed_history_run_only_with_apply_older() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0000_a, 0001_b are older than 0002_c, the first migration in the history; nothing was run. Run `premigrate baseline --through 0001_b` to record them as applied, or set --apply-older to run them
+        premigrate: 0000_a, 0001_b are older than 0002_c, the first migration in the history; nothing was run. Run `premigrate baseline --through 0001_b --dir FOLDER` to record them as applied, or set --apply-older to run them
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["--apply-older"]).exits(0);
@@ -668,7 +749,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     let run = up(&database, &folder).exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0002_c may be applied already: row 3 (created_at 1700000002500) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
+        premigrate: 0002_c may be applied already: row 3 (created_at 1700000002500) may record an earlier version; nothing was run. Run `premigrate accept NAME --dir FOLDER` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     command(&database, &folder, &["accept", "0002_c"]).exits(0);
@@ -678,7 +759,7 @@ fn a_migration_edited_after_another_runner_applied_it_does_not_run_again() {
     folder.add_at("0003_d", "create table d ()", WHEN[2] + 200);
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0003_d may be applied already: row 3 (created_at 1700000002500) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
+        premigrate: 0003_d may be applied already: row 3 (created_at 1700000002500) may record an earlier version; nothing was run. Run `premigrate accept NAME --dir FOLDER` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     database.execute("delete from drizzle.__drizzle_migrations where id = 3");
     up(&database, &folder).exits(0).says(&["applied 0003_d"]);
@@ -802,14 +883,14 @@ fn a_0x_table_with_an_unknown_row_is_not_upgraded_and_an_older_app_starts() {
         let run = premigrate(&database, &folder).args(command).run().exits(65);
         run.stderr_is(expect![[r#"
             premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-            premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline --through NAME`
+            premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline --through NAME --dir FOLDER`
         "#]]);
     }
     // Neither `baseline` nor --apply-older could write a row, so neither is suggested here.
     database.execute("update drizzle.__drizzle_migrations set hash = 'x', created_at = 1");
     up(&database, &folder).exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-        premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline --through NAME`
+        premigrate: the history table has the columns of Drizzle 0.x and cannot be upgraded: some rows match no migration (row 1 (created_at 1), row 2 (created_at 1)); nothing was run. Check that the database, --dir and --table are right. Restore the migrations of these rows. If they were squashed or replaced, delete the rows, and record what replaces them with `premigrate baseline --through NAME --dir FOLDER`
     "#]]);
     database.execute(&format!(
         "update drizzle.__drizzle_migrations set hash = '{a}', created_at = {} where id = 1",
@@ -1136,7 +1217,7 @@ fn accept_records_one_migration_per_unknown_row() {
     let accept = |names: &[&str]| premigrate(&database, &merged).arg("accept").args(names).run();
     accept(&["0001_b", "0002_c"]).exits(64).stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: cannot accept 0001_b, 0002_c: not applied yet. Use `baseline` to record migrations without running them
+        premigrate: cannot accept 0001_b, 0002_c: not applied yet. To record migrations without running them, run `premigrate baseline --through NAME --dir FOLDER`
     "#]]);
     assert_eq!(database.history().len(), 3);
     accept(&["0001_b"]).exits(0);

@@ -503,7 +503,7 @@ fn random_rows_in_the_history_cause_no_panic() {
             strict: random.below(2) == 0,
         };
         let table_version = if random.below(2) == 0 { TableVersion::V1 } else { TableVersion::V0 };
-        let history = History { table_version, rows, in_recovery: false };
+        let history = History { table_version, rows, in_recovery: false, has_objects: true };
         let _ = premigrate::history::plan::plan_baseline(&set, &history, Some(random.below(4)));
         let _ = premigrate::history::plan::plan_accept(&set, &history, Some(&[random.below(4)]));
         if let Ok(plan) = premigrate::history::plan::plan_up(&set, &history, policy) {

@@ -105,7 +105,12 @@ fn running(step: Option<StepRef<'_>>) -> TransactionSpec<'_> {
 
 fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
     DatabaseState {
-        history: History { table_version: version, rows: vec![], in_recovery: false },
+        history: History {
+            table_version: version,
+            rows: vec![],
+            in_recovery: false,
+            has_objects: true,
+        },
         progress: Progress { exists: progress_exists, ..Progress::default() },
         row_names: vec![],
     }

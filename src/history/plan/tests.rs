@@ -52,7 +52,7 @@ fn rows(items: &str) -> History {
         .collect();
     let named = rows.iter().any(|row| row.name.is_some());
     let table_version = if named { TableVersion::V1 } else { TableVersion::V0 };
-    History { table_version, rows, in_recovery: false }
+    History { table_version, rows, in_recovery: false, has_objects: true }
 }
 
 /// The history once these rows are written.

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::json_lines;
 use crate::apply::DryRun;
+use crate::apply::event::RecordKind;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
@@ -40,7 +41,7 @@ struct PlannedStep {
 }
 
 pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> String {
-    let DryRun { accepted, plan, prepared } = dry_run;
+    let DryRun { recorded, plan, prepared } = dry_run;
     let pending = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
         let migration = set.get(pending.index)?;
         Some(Apply {
@@ -54,23 +55,31 @@ pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> S
     });
     let pending: Vec<_> = pending.collect();
     if format == Format::Text {
-        return text(accepted, &pending, plan.applied);
+        return text(recorded, &pending, plan.applied);
     }
-    let accept = |name| json_line(&json!({"action": "accept", "migration": name}));
-    let accepted: String = accepted.iter().map(accept).collect();
+    let mut lines = String::new();
+    for (kind, names) in recorded {
+        let record = |name| json_line(&json!({"action": kind, "migration": name}));
+        lines.extend(names.iter().map(record));
+    }
     match pending.is_empty() {
-        true => accepted + &json_line(&json!({"applied": plan.applied, "pending": 0})),
-        false => accepted + &json_lines(&pending),
+        true => lines + &json_line(&json!({"applied": plan.applied, "pending": 0})),
+        false => lines + &json_lines(&pending),
     }
 }
 
-fn text(accepted: &[String], pending: &[Apply], applied: usize) -> String {
+fn text(recorded: &[(RecordKind, Vec<String>)], pending: &[Apply], applied: usize) -> String {
     let mut text = Vec::new();
-    if !accepted.is_empty() {
-        let count = plural(accepted.len(), "migration");
-        text.push(format!("would accept the current content of {count}, without running it:"));
+    for (kind, names) in recorded {
+        let count = plural(names.len(), "migration");
+        text.push(match kind {
+            RecordKind::Baseline => format!("would record {count} as applied, without running:"),
+            RecordKind::Accept => {
+                format!("would accept the current content of {count}, without running it:")
+            }
+        });
+        text.extend(names.iter().map(|name| format!("  {name}")));
     }
-    text.extend(accepted.iter().map(|name| format!("  {name}")));
     if pending.is_empty() {
         text.push(format!("nothing to apply; {applied} applied already"));
         return lines(text);

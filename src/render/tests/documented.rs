@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{errors, events, parsed};
+use crate::cli::args::Commands;
 use crate::cli::config::Format;
 
 #[path = "../../../tests/it/reference.rs"]
@@ -57,7 +58,8 @@ fn the_reference_has_every_field_of_every_error_with_its_exit_code() {
     // The progress table is parsed from what a server answers.
     names.insert("bad_progress_table".to_owned());
     for error in errors() {
-        let object = object(&crate::render::ended(&error, true, Format::Json));
+        let object =
+            object(&crate::render::ended(&error, true, Format::Json, &Commands::default()));
         let name = object["error"].as_str().unwrap();
         let mut sections = vec![("Errors", name), EVERY_ERROR];
         if object.contains_key("applied") {

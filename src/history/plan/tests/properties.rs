@@ -91,7 +91,7 @@ fn some_history(random: &mut Random, set: &MigrationSet) -> History {
         }
     });
     let rows: Vec<Row> = rows.collect();
-    History { table_version, rows, in_recovery: false }
+    History { table_version, rows, in_recovery: false, has_objects: true }
 }
 
 /// Prints the case when a check fails.
@@ -370,7 +370,12 @@ fn migrations_of_another_runner_never_run_again_whatever_its_time_stamps() {
             });
         }
         let set = MigrationSet::new(Layout::Drizzle0, migrations).unwrap();
-        let history = History { table_version: TableVersion::V0, rows, in_recovery: false };
+        let history = History {
+            table_version: TableVersion::V0,
+            rows,
+            in_recovery: false,
+            has_objects: true,
+        };
         let _case = Case(seed, &set, &history);
         if let Ok(plan) = plan_up(&set, &history, Policy::default()) {
             assert!(
@@ -444,7 +449,11 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         row.id = id;
     }
     let set = MigrationSet::new(layout, migrations).unwrap();
-    Past { set, history: History { table_version, rows, in_recovery: false }, recorded }
+    Past {
+        set,
+        history: History { table_version, rows, in_recovery: false, has_objects: true },
+        recorded,
+    }
 }
 
 struct Past {
