@@ -3,7 +3,7 @@
 //! - `lexer` and `tokens` read text; `script` splits it into statements.
 //! - `settings`: what a statement sets for its session.
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
-//! - `quote` writes names and values; `redact` masks passwords.
+//! - `quote` writes names and values; `redact` masks secrets.
 
 mod lexer;
 pub mod quote;

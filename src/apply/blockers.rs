@@ -119,8 +119,7 @@ fn parse(row: &[Option<String>]) -> Option<Blocker> {
         role: text(2),
         state: text(3),
         open_for: milliseconds(row.at(4)),
-        // It may be cut in the middle of a password.
-        query: row.at(5).map(|query| redact::passwords(query).into_owned()),
+        query: row.at(5).map(|query| redact::query(query).into_owned()),
         table: text(6),
         others: row.at(7).and_then(|others| others.parse().ok()).unwrap_or_default(),
     })

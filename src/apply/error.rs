@@ -1,7 +1,7 @@
 //! Why a run failed, and the exit code for each reason.
 //!
 //! Serde writes the JSON of an error from its fields: `error` is a stable code for programs. Texts
-//! of a server or a file have their passwords masked before they get here; SQL to be run is ours.
+//! of a server or a file have their secrets masked before they get here; SQL to be run is ours.
 
 use serde::{Serialize, Serializer};
 

@@ -1,13 +1,15 @@
 //! How a migration failed: the server's error, the position in the file, and what it means.
 //!
-//! Serde writes the JSON of a failure from its fields; `render::failure` writes its text. The
-//! excerpt has its passwords masked here, the server's error where it is received.
+//! Serde writes the JSON of a failure from its fields; `render::failure` writes its text.
+
+use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::ConnectionError;
-use crate::sql::{LineColumn, redact};
+use crate::sql::LineColumn;
+use crate::sql::redact::Passage;
 
 use super::event::StepNumber;
 
@@ -158,30 +160,31 @@ pub struct ExcerptLine {
 }
 
 impl Excerpt {
-    /// The line with this number, from 1, and the one before it. A password may begin in an earlier
-    /// line, so the whole text is masked.
-    pub fn of(text: &str, line: usize, caret: Option<usize>) -> Excerpt {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let masked = redact::passwords(text);
-        let first = line.saturating_sub(1).max(1);
-        let numbered = (1..).zip(masked.split('\n')).skip(first - 1).take(line + 1 - first);
-        let lines = numbered.map(|(number, line)| {
+    /// The line of this offset, which has this number, and the one before it.
+    pub fn of(passage: &Passage<'_, '_>, offset: usize, line: usize, has_caret: bool) -> Excerpt {
+        let bytes = excerpt_bytes(passage.text(), offset);
+        let (shown, offset) = passage.shown(bytes, offset);
+        let first = line.saturating_sub(shown.matches('\n').count());
+        let lines = (first..).zip(shown.split('\n')).map(|(number, line)| {
             let text = line.strip_suffix('\r').unwrap_or(line).to_owned();
             ExcerptLine { number, text }
         });
-        let caret = caret.map(|column| masked_column(text, line, column));
+        let before = shown.get(..offset).unwrap_or(&shown).rsplit('\n').next();
+        let caret = has_caret.then(|| before.unwrap_or_default().chars().count() + 1);
         Excerpt { lines: lines.collect(), caret }
     }
 }
 
-/// Where a column of a line is once passwords are masked.
-fn masked_column(text: &str, line: usize, column: usize) -> usize {
-    let before = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let (before, rest) = text.split_at_checked(before).unwrap_or((text, ""));
-    let in_line = rest.chars().take(column.saturating_sub(1));
-    let before: String = before.chars().chain(in_line).collect();
-    let masked = redact::passwords(&before);
-    masked.rsplit('\n').next().unwrap_or_default().chars().count() + 1
+/// The line of an offset and the one before it, without the last newline.
+pub fn excerpt_bytes(text: &str, offset: usize) -> Range<usize> {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = |before: &str| before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = line_start(before);
+    let start = line.checked_sub(1).and_then(|end| before.get(..end)).map_or(0, line_start);
+    let rest = text.get(before.len()..).unwrap_or_default();
+    let end = before.len() + rest.find('\n').unwrap_or(rest.len());
+    let bom = if start == 0 && text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    (start + bom)..end.max(start + bom)
 }
 
 /// A transaction whose connection was lost, so that its outcome is unknown.
@@ -217,15 +220,36 @@ pub fn line_and_column<S: Serializer>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Script;
+
+    fn excerpt(text: &str, at: &str) -> Excerpt {
+        let script = Script::parse(text);
+        let offset = text.find(at).unwrap();
+        let passage = Passage::of(&script, excerpt_bytes(text, offset), false);
+        let line = LineColumn::at(text, offset).line;
+        Excerpt::of(&passage, offset, line, true)
+    }
+
+    fn lines(excerpt: &Excerpt) -> Vec<(usize, &str)> {
+        excerpt.lines.iter().map(|line| (line.number, line.text.as_str())).collect()
+    }
 
     #[test]
-    fn an_excerpt_masks_passwords_and_keeps_its_caret_in_place() {
+    fn an_excerpt_masks_secrets_and_keeps_its_caret_in_place() {
         let text = "create role a password\n'longer than its mask' nonsense;\nselect 1";
-        let excerpt = Excerpt::of(text, 2, Some(24));
+        let secret = excerpt(text, "nonsense");
         let line = "'***' nonsense;";
-        let lines = excerpt.lines.iter().map(|line| (line.number, line.text.as_str()));
-        assert_eq!(lines.collect::<Vec<_>>(), [(1, "create role a password"), (2, line)]);
-        assert_eq!(excerpt.caret, line.find("nonsense").map(|at| at + 1));
-        assert_eq!(Excerpt::of("a\r\nb c", 2, Some(3)).caret, Some(3));
+        assert_eq!(lines(&secret), [(1, "create role a password"), (2, line)]);
+        assert_eq!(secret.caret, line.find("nonsense").map(|at| at + 1));
+    }
+
+    #[test]
+    fn an_excerpt_is_a_line_and_the_one_before() {
+        let both = excerpt("a\r\nb c\nd", "c");
+        assert_eq!((lines(&both), both.caret), (vec![(1, "a"), (2, "b c")], Some(3)));
+        let first = excerpt("\u{feff}a\nb", "a");
+        assert_eq!((lines(&first), first.caret), (vec![(1, "a")], Some(1)));
+        let last = excerpt("a\n\nb é'c'd", "d");
+        assert_eq!((lines(&last), last.caret), (vec![(2, ""), (3, "b é'c'd")], Some(7)));
     }
 }

@@ -129,7 +129,7 @@ impl Runner<'_> {
         let table = &self.options.table;
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: step.migration.name.clone(),
-            statement: redact::passwords(begun.statement.as_deref().unwrap_or_default()).into(),
+            statement: redact::sql(begun.statement.as_deref().unwrap_or_default()).into(),
             done: progress::set_finished_sql(table, &begun.migration, begun.step),
             again: progress::delete_started_sql(table, &begun.migration, begun.step),
         }))

@@ -128,7 +128,7 @@ fn needed_settings(step: StepRef<'_>, progress: &Progress) -> Vec<String> {
     let saved = progress.saved_settings(&step.migration.name);
     let changed = step.steps.changed_settings(step.script, step.step, saved);
     let needed = changed.into_iter().filter(|(name, _)| !name.as_deref().is_some_and(is_harmless));
-    needed.map(|(_, piece)| redact::passwords(&piece.text).into_owned()).collect()
+    needed.map(|(_, piece)| redact::sql(&piece.text).into_owned()).collect()
 }
 
 fn lost_in_pooler(step: StepRef<'_>, settings: Vec<String>) -> ApplyError {

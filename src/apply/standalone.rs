@@ -309,7 +309,7 @@ impl Runner<'_> {
             if !is_conflict(&error) || !sending.repeats {
                 return Err(NotDone::failed(ApplyError::Failed(failure)));
             }
-            let reason = conflict(&error, blocker.as_ref(), true);
+            let reason = conflict(&failure.error, blocker.as_ref(), true);
             let migration = Some(step.migration.name.as_str());
             let has_attempt = self.pause_for_lock(&mut backoff, migration, reason);
             if !has_attempt.map_err(NotDone::failed)? {

@@ -1,10 +1,13 @@
 //! The server's errors and notices, as data.
 
+use std::borrow::Cow;
+
 use postgres::error::{DbError, ErrorPosition};
 use serde::{Serialize, Serializer};
 
 use crate::postgres::known_messages;
-use crate::sql::redact;
+use crate::sql::offset_of;
+use crate::sql::redact::{self, Passage, Words};
 
 /// An error or notice of the server, with every field that helps a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,6 +36,10 @@ pub struct ServerError {
     /// The function of the server that raised it, whatever `lc_messages` is.
     #[serde(skip)]
     pub routine: Option<String>,
+    /// Whether a word beside which secrets stand occurs in it. Its texts are masked, and may not
+    /// have that word any more.
+    #[serde(skip)]
+    pub tells_secret: bool,
 }
 
 /// Where an error is, in characters, from 1.
@@ -56,7 +63,7 @@ impl ServerError {
         self.routine.as_deref() == Some(routine)
     }
 
-    /// The first name that the message quotes, in whatever language.
+    /// The first name that the message quotes, in whatever language, unless it is masked.
     pub fn quoted_name(&self) -> Option<&str> {
         const QUOTES: [(char, char); 6] =
             [('"', '"'), ('«', '»'), ('»', '«'), ('„', '“'), ('“', '”'), ('「', '」')];
@@ -67,7 +74,7 @@ impl ServerError {
         let (start, close) = self.message.char_indices().find_map(opening)?;
         let rest = self.message.get(start..)?;
         let name = rest.get(..rest.find(close)?)?.trim();
-        (!name.is_empty()).then_some(name)
+        (!name.is_empty() && name != redact::MASK).then_some(name)
     }
 
     /// Whether the server closes the connection after it.
@@ -103,6 +110,40 @@ impl ServerError {
         })
     }
 
+    /// Masks what it tells of a secret in the passage of the file that it is about.
+    pub fn hide_secrets(&mut self, passage: &Passage<'_, '_>) {
+        if !passage.is_secret() {
+            return;
+        }
+        let query = match &self.position {
+            Some(Position::InInternalQuery { query, position }) => Some((query, *position)),
+            Some(Position::InStatement(_)) | None => None,
+        };
+        let texts = [Some(&self.message), self.detail.as_ref(), self.hint.as_ref()];
+        let more = [self.context.as_ref(), query.map(|(query, _)| query)];
+        let texts: Vec<&str> =
+            texts.into_iter().chain(more).flatten().map(String::as_str).collect();
+        let names = [&self.schema, &self.table, &self.column, &self.datatype, &self.constraint];
+        let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+        let words = Words::of(&texts, &names, passage);
+        if let Some((query, position)) = query {
+            self.position = Some(in_query(words.query(query, offset_of(query, position))));
+        }
+        self.message = words.message(&self.message);
+        self.detail = self.detail.as_deref().map(|detail| words.detail(detail));
+        self.hint = self.hint.as_deref().map(|hint| words.prose(hint));
+        self.context = self.context.as_deref().map(|context| words.context(context));
+        for name in [
+            &mut self.schema,
+            &mut self.table,
+            &mut self.column,
+            &mut self.datatype,
+            &mut self.constraint,
+        ] {
+            *name = name.as_deref().map(|name| words.prose(name));
+        }
+    }
+
     /// Whether the SQLSTATE is of this class, its first two characters.
     pub fn is_class(&self, class: &str) -> bool {
         self.code.starts_with(class)
@@ -130,29 +171,26 @@ fn internal_query<S: Serializer>(
 }
 
 impl From<&DbError> for ServerError {
-    /// Masks the passwords in what the server quotes.
+    /// Masks what may be a secret, as far as the error alone shows it.
     fn from(error: &DbError) -> ServerError {
-        let masked = |text: &str| redact::passwords(text).into_owned();
-        let text = |field: Option<&str>| field.map(masked);
+        let text = |field: Option<&str>| field.map(|text| shortened(&redact::text(text)));
         let name = |field: Option<&str>| field.map(str::to_owned);
+        let position = error.position();
+        let query = match position {
+            Some(ErrorPosition::Internal { query, .. }) => Some(query.as_str()),
+            Some(ErrorPosition::Original(_)) | None => None,
+        };
+        let texts = [Some(error.message()), error.detail(), error.hint(), error.where_(), query];
         ServerError {
             severity: match error.parsed_severity() {
                 Some(severity) => severity.to_string(),
                 None => error.severity().to_owned(),
             },
             code: error.code().code().to_owned(),
-            message: masked(error.message()),
+            message: shortened(&redact::text(error.message())),
             detail: text(error.detail()),
             hint: text(error.hint()),
-            position: error.position().map(|position| match position {
-                ErrorPosition::Original(position) => Position::InStatement(*position as usize),
-                ErrorPosition::Internal { position, query } => {
-                    let before: String =
-                        query.chars().take((*position as usize).saturating_sub(1)).collect();
-                    let position = masked(&before).chars().count() + 1;
-                    Position::InInternalQuery { query: masked(query), position }
-                }
-            }),
+            position: position.map(Position::from),
             context: text(error.where_()),
             schema: name(error.schema()),
             table: name(error.table()),
@@ -160,8 +198,35 @@ impl From<&DbError> for ServerError {
             datatype: name(error.datatype()),
             constraint: name(error.constraint()),
             routine: name(error.routine()),
+            tells_secret: texts.into_iter().flatten().any(redact::holds_word),
         }
     }
+}
+
+impl From<&ErrorPosition> for Position {
+    fn from(position: &ErrorPosition) -> Position {
+        match position {
+            ErrorPosition::Original(position) => Position::InStatement(*position as usize),
+            ErrorPosition::Internal { position, query } => {
+                in_query(redact::sql_at(query, offset_of(query, *position as usize)))
+            }
+        }
+    }
+}
+
+/// A position in the query of a function, from its byte offset.
+fn in_query((query, offset): (Cow<'_, str>, usize)) -> Position {
+    let position = query.get(..offset).unwrap_or(&query).chars().count() + 1;
+    Position::InInternalQuery { query: query.into_owned(), position }
+}
+
+/// The most of a text that is kept, in bytes. A value in it may be of any length.
+const MAX_TEXT: usize = 1 << 16;
+
+fn shortened(text: &str) -> String {
+    let kept = text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default();
+    let dropped = text.len() - kept.len();
+    if dropped == 0 { text.to_owned() } else { format!("{kept}... ({dropped} more bytes)") }
 }
 
 #[cfg(test)]
@@ -181,5 +246,12 @@ mod tests {
             let error = ServerError { message: message.to_owned(), ..ServerError::default() };
             assert_eq!(error.quoted_name(), name, "{message}");
         }
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_shortened() {
+        assert_eq!(shortened("é"), "é");
+        let long = shortened(&"é".repeat(MAX_TEXT));
+        assert!(long.ends_with(&format!("é... ({MAX_TEXT} more bytes)")), "{}", long.len());
     }
 }

@@ -126,7 +126,7 @@ fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
 pub fn text(error: &Error, commands: &Commands) -> String {
     let text = match error {
         // It may quote an argument that has a password in it.
-        Error::Usage(usage) => format!("{} (see --help)", redact::passwords(&usage.to_string())),
+        Error::Usage(usage) => format!("{} (see --help)", redact::text(&usage.to_string())),
         Error::Config(problem) => problem.to_string(),
         Error::Unreadable(error) => error.to_string(),
         Error::InvalidSet { origin, problems } => {

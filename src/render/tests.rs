@@ -14,7 +14,7 @@ use crate::apply::event::{
     Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
 };
 use crate::apply::failure::{
-    Advice, Excerpt, ExtensionState, Failure, LimitSource, LostConnection, Phase,
+    Advice, Excerpt, ExcerptLine, ExtensionState, Failure, LimitSource, LostConnection, Phase,
 };
 use crate::cli::args::Commands;
 use crate::cli::config::Format;
@@ -71,9 +71,14 @@ fn failure() -> Failure {
         outside_transaction: None,
         phase: Phase::Statement,
         error: ServerError { position, ..server_error() },
-        excerpt: Some(Excerpt::of("select 1;\nselect a", 2, Some(5))),
+        excerpt: Some(excerpt()),
         advice: Some(Advice::NoTransaction),
     }
+}
+
+fn excerpt() -> Excerpt {
+    let line = |number, text: &str| ExcerptLine { number, text: text.to_owned() };
+    Excerpt { lines: vec![line(1, "select 1;"), line(2, "select a")], caret: Some(5) }
 }
 
 fn lost_transaction() -> ApplyError {

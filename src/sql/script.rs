@@ -9,7 +9,7 @@ use super::lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
 use super::redact;
 use super::statement_kind::{Kind, classify, is_routine};
 
-const BOM: char = '\u{feff}';
+pub(super) const BOM: char = '\u{feff}';
 
 /// Replaces a marker by as many characters, so that positions stay those of the file. The newline
 /// ends the line comment that the marker may be in.
@@ -57,8 +57,8 @@ pub struct Statement<'a> {
 impl Statement<'_> {
     /// At most 60 characters, for a message.
     pub fn first_line(&self) -> String {
-        let line: String = self.text.lines().next().unwrap_or_default().chars().take(60).collect();
-        redact::passwords(&line).into_owned()
+        let text = redact::statement(self);
+        text.lines().next().unwrap_or_default().chars().take(60).collect()
     }
 }
 
@@ -78,6 +78,10 @@ impl<'a> Script<'a> {
     /// Accepts any text. A leading byte order mark belongs to no statement.
     pub fn parse(text: &'a str) -> Script<'a> {
         Parser::new(text).parse()
+    }
+
+    pub fn text(&self) -> &'a str {
+        self.text
     }
 
     /// The statements that the server counts: empty ones are not among them.
@@ -138,7 +142,7 @@ impl<'a> Script<'a> {
         self.copy_data_range(statement).map(|data| slice(self.text, data))
     }
 
-    fn copy_data_range(&self, statement: usize) -> Option<Range<usize>> {
+    pub(super) fn copy_data_range(&self, statement: usize) -> Option<Range<usize>> {
         let found = self.copy_data.binary_search_by_key(&statement, |(index, _)| *index).ok()?;
         self.copy_data.get(found).map(|(_, data)| data.clone())
     }

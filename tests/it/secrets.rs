@@ -1,6 +1,8 @@
 //! A password planted wherever one can come from, then searched for in everything that failing runs
 //! print, in text and in JSON.
 
+mod ways;
+
 use std::io::{Read, Write};
 
 use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, unique};

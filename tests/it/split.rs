@@ -810,7 +810,7 @@ fn a_table_that_an_idle_transaction_locks_is_waited_for_longer_than_one_attempt(
     run.says(&[
         "0000_a is waiting for a lock on t held by backend",
         "of shop, role postgres, idle in transaction for ",
-        ": set application_name = 'shop'; begin; select 'secret of shop' from t",
+        ": set application_name = '***'; begin; select '***' from t",
         "0000_a rolled back: lock timeout (55P03 canceling statement due to lock timeout; lock on t held by",
     ]);
 }

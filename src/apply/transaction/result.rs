@@ -1,9 +1,10 @@
 //! What became of a transaction, read from the server's responses. Pure.
 
-use crate::apply::failure::{Excerpt, Failure, Phase};
+use crate::apply::failure::{Excerpt, Failure, Phase, excerpt_bytes};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
 use crate::process::signals::Signal;
+use crate::sql::redact::Passage;
 use crate::sql::{self, LineColumn, Piece};
 
 use super::{
@@ -168,7 +169,7 @@ impl Transaction<'_> {
     fn failure(
         &self,
         phase: Phase,
-        location: Option<ErrorLocation>,
+        location: Option<ErrorLocation<'_>>,
         error: &ServerError,
     ) -> TransactionResult {
         let failure = failure(self.spec.step, phase, location, error);
@@ -185,12 +186,12 @@ impl FileMessage<'_> {
         of_message.saturating_sub(ours)
     }
 
-    fn failed(
+    fn failed<'s>(
         &self,
-        step: StepRef<'_>,
+        step: StepRef<'s>,
         completed: usize,
         error: &ServerError,
-    ) -> (Phase, Option<ErrorLocation>) {
+    ) -> (Phase, Option<ErrorLocation<'s>>) {
         let mut prefix = 0;
         if self.guarded.is_some() {
             if completed < IN_TRANSACTION_STATEMENTS && error.is("25P01") {
@@ -218,9 +219,15 @@ fn ended_by(error: &ServerError) -> ConnectionError {
 fn failure(
     step: Option<StepRef<'_>>,
     phase: Phase,
-    location: Option<ErrorLocation>,
+    location: Option<ErrorLocation<'_>>,
     error: &ServerError,
 ) -> Failure {
+    let mut error = error.clone();
+    if let Some(step) = step {
+        let whole = || Passage::whole(step.script, error.tells_secret);
+        let passage = location.as_ref().map_or_else(whole, |location| location.passage.clone());
+        error.hide_secrets(&passage);
+    }
     Failure {
         migration: step.map(|step| step.migration.name.clone()),
         file: step.map(|step| step.migration.file.clone()),
@@ -229,7 +236,7 @@ fn failure(
         statements: step.map_or(0, |step| step.script.statements().len()),
         position: location.as_ref().map(|location| location.position),
         excerpt: location.map(|location| location.excerpt),
-        error: error.clone(),
+        error,
         advice: None,
         step: step.map(|step| step.number).filter(|number| number.of > 1),
         outside_transaction: step.and_then(|step| step.step.outside_transaction),
@@ -270,24 +277,26 @@ pub(in crate::apply) fn repair_failure(step: StepRef<'_>, error: &ServerError) -
 
 /// A place in a migration's file.
 #[derive(Debug)]
-struct ErrorLocation {
+struct ErrorLocation<'s> {
     /// From 1.
     statement: usize,
     position: LineColumn,
+    /// What the excerpt is of.
+    passage: Passage<'s, 's>,
     excerpt: Excerpt,
 }
 
-impl ErrorLocation {
+impl<'s> ErrorLocation<'s> {
     /// The place of an error in a piece of the file that was sent after `prefix` characters of
     /// ours: the server's position; or else the line of the data of a COPY; or else the beginning of
     /// the statement that has not completed.
     fn new(
-        step: StepRef<'_>,
+        step: StepRef<'s>,
         piece: &Piece<'_>,
         prefix: usize,
         completed: usize,
         error: &ServerError,
-    ) -> Option<ErrorLocation> {
+    ) -> Option<ErrorLocation<'s>> {
         let (script, text) = (step.script, step.migration.sql().unwrap_or_default());
         let (statement, offset, is_exact) = match error.position {
             Some(Position::InStatement(position)) => {
@@ -303,7 +312,8 @@ impl ErrorLocation {
             }
         };
         let position = LineColumn::at(text, offset);
-        let excerpt = Excerpt::of(text, position.line, is_exact.then_some(position.column));
-        Some(ErrorLocation { statement: statement + 1, position, excerpt })
+        let passage = Passage::of(script, excerpt_bytes(text, offset), error.tells_secret);
+        let excerpt = Excerpt::of(&passage, offset, position.line, is_exact);
+        Some(ErrorLocation { statement: statement + 1, position, passage, excerpt })
     }
 }
