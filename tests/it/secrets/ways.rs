@@ -138,7 +138,8 @@ fn a_secret_that_a_trigger_or_a_retry_tells_is_in_no_output() {
                    raise exception 'not %', password using errcode = '40001'; end $$";
     let alone = "-- premigrate: no-transaction\n\
                  create index concurrently on users ((password::int + 'hunter2'::int))";
-    for (file, code) in [(deferred, 70), (retried, 75), (alone, 70)] {
+    let data = "copy users (password) from stdin;\na\nhunter2\tb\n\\.\n";
+    for (file, code) in [(deferred, 70), (retried, 75), (alone, 70), (data, 70)] {
         for format in ["text", "json"] {
             let folder = Folder::drizzle0(&[("0000_a", file)]);
             let run = premigrate(&database, &folder);
