@@ -42,7 +42,7 @@ mod standalone;
 mod state;
 mod transaction;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::config::{Operation, Options};
 use crate::history::plan::Plan;
@@ -58,6 +58,7 @@ use self::event::{Applied, Event, Holder, InProgress, RecordKind, RetryReason};
 use self::failure::LostConnection;
 use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
+use self::lock_session::HeldLock;
 use self::next_action::{NextAction, next_action};
 use self::state::DatabaseState;
 use self::transaction::{Expected, TransactionSpec};
@@ -111,12 +112,15 @@ pub fn run(
         emit,
         applied: Vec::new(),
         pending: Vec::new(),
+        announced: None,
         recorded: None,
         confirmed: Vec::new(),
         in_progress: None,
         has_unknown_rows: false,
         lost_connection: None,
         lock_wait: None,
+        held_lock: None,
+        stale_backend: None,
         history_changes: 0,
         unsupported_settings: Vec::new(),
         pooler_noted: false,
@@ -177,6 +181,8 @@ struct Runner<'a> {
     applied: Vec<String>,
     /// What it has still to apply, by name.
     pending: Vec<String>,
+    /// The migration that it was last reported to apply: not again in each round.
+    announced: Option<String>,
     /// The migrations whose rows it has sent, by name.
     recorded: Option<Vec<String>>,
     /// The migrations whose rows the server has committed last, by name.
@@ -188,6 +194,10 @@ struct Runner<'a> {
     /// The last connection that was lost in a transaction, and how often that happened in a row.
     lost_connection: Option<(Box<LostConnection>, u32)>,
     lock_wait: Option<LockWait<'a>>,
+    /// While a statement runs outside a transaction.
+    held_lock: Option<HeldLock<'a>>,
+    /// The backend that still runs a statement of an earlier attempt, and since when it is known.
+    stale_backend: Option<(String, Instant)>,
     /// How often in a row the history had changed under the plan.
     history_changes: u32,
     /// Settings that the server refused.
@@ -328,6 +338,7 @@ impl<'a> Runner<'a> {
                 if self.history_changes > 1 { self.pause(RETRY_PAUSE) } else { Ok(()) }
             }
             Setback::ConnectionLost(lost) => self.wait_after_lost_connection(lost),
+            Setback::BackendRuns { pause } => self.pause(pause),
             Setback::LockedOut(holder) => {
                 if has_applied {
                     self.lock_wait = None;

@@ -206,10 +206,17 @@ fn is_being_built_sql(table: &str) -> String {
     )
 }
 
-/// Terminates the backends that run a statement of ours that begins with `tag`, and the backend of
-/// the earlier session. Selects the process id of one that still exists. What our role may not see
-/// of a backend is NULL: such a backend is not known to be ours, since process ids are used again.
+/// Terminates the backends that [`backend_sql`] finds. Selects the process id of one that still
+/// exists.
 pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
+    let backend = backend_sql(tag, pid, backend_start);
+    format!("select pid, pg_catalog.pg_terminate_backend(pid) from ({backend}) backend")
+}
+
+/// Selects the process ids of the backends that run a statement of ours that begins with `tag`, and
+/// of the backend of the earlier session. What our role may not see of a backend is NULL: such a
+/// backend is not known to be ours, since process ids are used again.
+pub fn backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
     let earlier_session = match (pid, backend_start) {
         (Some(pid), Some(start)) => {
             format!("or pid = {pid} and backend_start = {}", quote::literal(start))
@@ -217,7 +224,7 @@ pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>)
         _ => String::new(),
     };
     format!(
-        "select pid, pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+        "select pid from pg_catalog.pg_stat_activity \
          where pid <> pg_catalog.pg_backend_pid() and datname = pg_catalog.current_database() \
          and (state = 'active' and pg_catalog.starts_with(query, {}) {earlier_session})",
         quote::literal(tag)

@@ -71,6 +71,17 @@ pub enum Event {
         #[serde(rename = "ms", serialize_with = "milliseconds_if_known")]
         took: Option<Duration>,
     },
+    /// The session that holds the lock was lost while a statement ran outside a transaction.
+    LockLost {
+        migration: String,
+    },
+    /// A backend still runs a statement of an earlier attempt, whose runner may be alive.
+    BackendRuns {
+        migration: String,
+        pid: String,
+        #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
+        left: Duration,
+    },
     /// A backend that still runs a statement of an earlier attempt is terminated.
     EndingBackend {
         migration: String,

@@ -1,5 +1,7 @@
 //! Why work was left before it was done: to start over from the history, or for good.
 
+use std::time::Duration;
+
 use crate::postgres::session::{ConnectionError, QueryError};
 use crate::process::signals::Signal;
 
@@ -22,6 +24,8 @@ pub(super) enum Setback {
     LockedOut(Option<Holder>),
     /// The history or the progress is not what the plan was made from.
     HistoryChanged,
+    /// A backend runs a statement of an earlier attempt, whose runner may be alive.
+    BackendRuns { pause: Duration },
     /// The connection was lost, and with it the server's reply.
     ConnectionLost(Box<LostConnection>),
 }

@@ -1,13 +1,17 @@
 //! The second session, which holds the lock while a statement runs outside any transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::history::progress::ProgressChange;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Responses, Session, Stage};
+use crate::postgres::conninfo::Target;
+use crate::postgres::session::{
+    Attempt, ConnectionError, Message, QueryError, Responses, Session, Stage,
+};
 use crate::postgres::wait;
-use crate::process::signals::Deadline;
+use crate::process::signals::{Deadline, StopFlag};
 
 use super::error::ApplyError;
+use super::event::Event;
 use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
 use super::retry::{Backoff, Reply, conflict};
 use super::state::DatabaseState;
@@ -21,6 +25,66 @@ pub(super) const SECOND_SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 /// gives ten seconds for all of it.
 pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often the second session is used. Poolers and proxies end one that is idle for long.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may take to connect and to take the lock again.
+const RETAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a runner that has lost the lock has tried to take it again: one that has not is gone.
+pub(super) const RUNNER_TIMEOUT: Duration = Duration::from_secs(15);
+/// An empty query, as drivers send to look after a connection. Any other might take a snapshot, for
+/// which a `CREATE INDEX CONCURRENTLY` would wait until the end of the transaction.
+const KEEPALIVE: &str = "-- premigrate holds its lock";
+
+/// The second session, and with it the lock.
+pub(super) struct HeldLock<'a> {
+    target: &'a Target,
+    stop: &'a StopFlag,
+    migration: String,
+    /// Takes the lock again.
+    retake: String,
+    /// `None` where it was lost, and with it the lock.
+    session: Option<Session>,
+    /// The server's responses when the lock was taken.
+    taken: Responses,
+    used: Instant,
+}
+
+impl HeldLock<'_> {
+    /// Uses the session from time to time. Where it was lost, takes the lock again, if no other
+    /// runner has it.
+    pub(super) fn keep(&mut self, emit: &mut dyn FnMut(Event)) {
+        if self.session.is_some() && self.used.elapsed() < KEEPALIVE_INTERVAL {
+            return;
+        }
+        self.used = Instant::now();
+        if self.is_alive() || self.stop.raised().is_some() {
+            return;
+        }
+        if self.session.take().is_some() {
+            emit(Event::LockLost { migration: self.migration.clone() });
+        }
+        self.take_again();
+    }
+
+    /// Whether the lock is held, as far as we know.
+    fn is_alive(&self) -> bool {
+        let deadline = Deadline::after(KEEPALIVE_TIMEOUT, self.stop);
+        let query = |session: &Session| session.query_row_nowait(KEEPALIVE, deadline);
+        self.session.as_ref().and_then(query).is_some()
+    }
+
+    fn take_again(&mut self) {
+        let deadline = Deadline::after(RETAKE_TIMEOUT, self.stop);
+        let Ok(session) = Session::open(self.target, deadline) else { return };
+        let retake = Message::from(self.retake.as_str());
+        let taken = session.send_batch(&[retake], false, deadline, &mut |_| {});
+        if taken.end.is_none() && taken.responses.iter().all(|response| response.error.is_none()) {
+            (self.session, self.taken) = (Some(session), taken);
+        }
+    }
+}
+
 /// What is known of a statement that was to run outside a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Completion {
@@ -31,7 +95,7 @@ pub(super) enum Completion {
     Unknown,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
     /// Holds the lock on a second session while `act` runs, and records there what `act` says of the
     /// step's statement.
     pub(super) fn with_lock_session(
@@ -39,11 +103,12 @@ impl Runner<'_> {
         session: &Session,
         step: StepRef<'_>,
         state: &mut DatabaseState,
-        act: impl FnOnce(&mut Self, &Session, &mut DatabaseState) -> (Completion, Result<(), Interrupt>),
+        act: impl FnOnce(&mut Self, &mut DatabaseState) -> (Completion, Result<(), Interrupt>),
     ) -> Result<Completion, Interrupt> {
         let lock_session = self.open_lock_session(session, step)?;
-        let held = self.acquire(&lock_session, session, step, state)?;
-        let (completion, result) = act(self, &lock_session, state);
+        self.held_lock = Some(self.acquire(lock_session, session, step, state)?);
+        let (completion, result) = act(self, state);
+        let held = self.held_lock.take();
         self.reset_settings(session, completion, &result);
         let spec = TransactionSpec {
             step: Some(step),
@@ -52,7 +117,7 @@ impl Runner<'_> {
             ..TransactionSpec::default()
         };
         if spec.progress.is_some() {
-            self.commit_and_release(lock_session, held, session, &spec, state)?;
+            self.commit_and_release(held, session, &spec, state)?;
         }
         result.map(|()| completion)
     }
@@ -61,21 +126,22 @@ impl Runner<'_> {
     /// session was lost, the result is recorded on the main session.
     fn commit_and_release(
         &mut self,
-        lock_session: Session,
-        held: Responses,
+        held: Option<HeldLock<'_>>,
         session: &Session,
         spec: &TransactionSpec<'_>,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
         let transaction = Transaction::new(spec, &self.expected(state), &self.timeouts(session));
-        let cleanup = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
-        let end = lock_session.send_batch(&transaction.release(), false, cleanup, &mut |_| {});
-        drop(lock_session);
-        let mut responses = held.responses;
-        responses.extend(end.responses);
-        let result = transaction.result(&Responses { responses, end: end.end });
-        if matches!(result, TransactionResult::Committed(_)) {
-            return Ok(state.committed(spec, self.set.layout(), &[])?);
+        if let Some(HeldLock { session: Some(lock_session), taken, .. }) = held {
+            let cleanup = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+            let end = lock_session.send_batch(&transaction.release(), false, cleanup, &mut |_| {});
+            drop(lock_session);
+            let mut responses = taken.responses;
+            responses.extend(end.responses);
+            let result = transaction.result(&Responses { responses, end: end.end });
+            if matches!(result, TransactionResult::Committed(_)) {
+                return Ok(state.committed(spec, self.set.layout(), &[])?);
+            }
         }
         if self.stop.raised().is_some() {
             let cleanup = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
@@ -101,11 +167,19 @@ impl Runner<'_> {
     }
 
     /// Makes sure that the lock is still held: without it, nothing is begun.
-    pub(super) fn check_lock_held(&self, lock_session: &Session) -> Result<(), Interrupt> {
-        match lock_session.query_row("select 1", Deadline::after(QUERY_TIMEOUT, self.stop)) {
-            Ok(_) => Ok(()),
-            Err(QueryError::Stopped(signal)) => Err(signal.into()),
-            Err(_) => Err(Setback::HistoryChanged.into()),
+    pub(super) fn check_lock_held(&self, step: StepRef<'_>) -> Result<(), Interrupt> {
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        let lock_session = self.held_lock.as_ref().and_then(|held| held.session.as_ref());
+        match lock_session.map(|session| session.query_row(KEEPALIVE, deadline)) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(QueryError::Stopped(signal))) => Err(signal.into()),
+            Some(Err(error)) => {
+                Err(connection_lost(Some(step), 0, as_connection_error(error)).into())
+            }
+            None => {
+                let lost = "the connection that holds the lock was lost".to_owned();
+                Err(connection_lost(Some(step), 0, ConnectionError::Lost(lost, None)).into())
+            }
         }
     }
 
@@ -149,21 +223,20 @@ impl Runner<'_> {
         matches!(session.query_row(LIMIT, deadline), Ok(Some(_)))
     }
 
-    /// Takes the lock on the second session, in a transaction that stays open. Returns the server's
-    /// responses.
+    /// Takes the lock on the second session, in a transaction that stays open.
     fn acquire(
         &mut self,
-        lock_session: &Session,
+        lock_session: Session,
         session: &Session,
         step: StepRef<'_>,
         state: &DatabaseState,
-    ) -> Result<Responses, Interrupt> {
+    ) -> Result<HeldLock<'a>, Interrupt> {
         let spec =
             TransactionSpec { step: Some(step), holds_lock: true, ..TransactionSpec::default() };
         let mut backoff = Backoff::default();
         loop {
-            let transaction =
-                Transaction::new(&spec, &self.expected(state), &self.timeouts(lock_session));
+            let timeouts = self.timeouts(&lock_session);
+            let transaction = Transaction::new(&spec, &self.expected(state), &timeouts);
             let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
             let held = lock_session.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
             if held.end.as_ref().is_some_and(is_timeout) {
@@ -178,7 +251,17 @@ impl Runner<'_> {
                 result => result,
             };
             let failure = match self.reply(result, session, &spec, state)? {
-                Reply::Committed(_) => return Ok(held),
+                Reply::Committed(_) => {
+                    return Ok(HeldLock {
+                        target: &self.options.target,
+                        stop: self.stop,
+                        migration: step.migration.name.clone(),
+                        retake: transaction::retake_lock_sql(&timeouts),
+                        session: Some(lock_session),
+                        taken: held,
+                        used: Instant::now(),
+                    });
+                }
                 Reply::SettingRefused => None,
                 Reply::Blocked(failure) => Some(failure),
             };

@@ -31,7 +31,8 @@ impl Runner<'_> {
             if state.history.needs_reload() {
                 return Err(Setback::HistoryChanged.into());
             }
-            if self.lost_connection.is_none() {
+            if self.announced.as_ref() != Some(&migration.name) {
+                self.announced = Some(migration.name.clone());
                 (self.emit)(Event::Applying {
                     migration: migration.name.clone(),
                     out_of_order: pending.out_of_order,

@@ -1,25 +1,27 @@
 //! Finds out what became of a statement outside a transaction that was begun by an earlier run, or
 //! earlier in this one, before anything else is done for its migration.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::history::progress::{self, Progress, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
 use crate::sql::redact;
 
-use super::Runner;
 use super::catalog_state::{self, CatalogState};
 use super::error::{ApplyError, ChangedStep, UnknownOutcome};
 use super::event::Event;
-use super::interrupt::{Interrupt, query_failed};
-use super::lock_session::Completion;
+use super::interrupt::{Interrupt, Setback, query_failed};
+use super::lock_session::{Completion, RUNNER_TIMEOUT};
 use super::standalone::{index_being_built, tag};
 use super::state::DatabaseState;
 use super::transaction::StepRef;
+use super::{POLL, QUERY_TIMEOUT, Runner};
 
 /// How long a backend may take to end, or another session to build an index.
 pub(super) const STALE_BACKEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before a backend is looked for again: the server may just be ending it.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Runner<'_> {
     /// Finds out what became of a statement that was begun, and records that it is done or never
@@ -31,12 +33,14 @@ impl Runner<'_> {
         begun: &Record,
         state: &mut DatabaseState,
     ) -> Result<bool, Interrupt> {
-        let completion = self.with_lock_session(session, step, state, |runner, _, state| {
-            match runner.recover(session, step, begun, &state.progress) {
-                Ok(completion) => (completion, Ok(())),
-                Err(interrupt) => (Completion::Unknown, Err(interrupt)),
-            }
-        })?;
+        self.wait_for_its_runner(session, step, begun)?;
+        let completion =
+            self.with_lock_session(session, step, state, |runner, state| {
+                match runner.recover(session, step, begun, &state.progress) {
+                    Ok(completion) => (completion, Ok(())),
+                    Err(interrupt) => (Completion::Unknown, Err(interrupt)),
+                }
+            })?;
         Ok(completion == Completion::Done)
     }
 
@@ -82,6 +86,43 @@ impl Runner<'_> {
         let migration = step.migration.name.clone();
         (self.emit)(Event::Finishing { migration, sql: rest.to_owned() });
         self.run_repair(session, step, rest)
+    }
+
+    /// Leaves a statement that still runs to its runner, which may be alive and have lost only the
+    /// lock: then it takes it again soon.
+    fn wait_for_its_runner(
+        &mut self,
+        session: &Session,
+        step: StepRef<'_>,
+        begun: &Record,
+    ) -> Result<(), Interrupt> {
+        let (pid, start) = (begun.pid, begun.backend_start.as_deref());
+        let sql = catalog_state::backend_sql(&tag(&begun.hash), pid, start);
+        let row = session.query_row(&sql, Deadline::after(QUERY_TIMEOUT, self.stop));
+        let row = row.map_err(|error| query_failed(step, error))?;
+        let Some(pid) = row.and_then(|row| row.into_iter().next().flatten()) else {
+            self.stale_backend = None;
+            return Ok(());
+        };
+        if let Some(holder) = self.holder(session) {
+            self.stale_backend = None;
+            return Err(Setback::LockedOut(Some(holder)).into());
+        }
+        let since = match &self.stale_backend {
+            Some((known, since)) if *known == pid => *since,
+            _ => {
+                let (migration, left) = (step.migration.name.clone(), RUNNER_TIMEOUT);
+                (self.emit)(Event::BackendRuns { migration, pid: pid.clone(), left });
+                let now = Instant::now();
+                self.stale_backend = Some((pid, now));
+                now
+            }
+        };
+        let waited = since.elapsed();
+        if waited >= RUNNER_TIMEOUT {
+            return Ok(());
+        }
+        Err(Setback::BackendRuns { pause: waited.clamp(FIRST_PAUSE, POLL.0) }.into())
     }
 
     /// Ends the backend that may still run a statement of an earlier run, and waits until it is

@@ -65,8 +65,8 @@ impl Runner<'_> {
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
         self.create_tables(session, step, true, state)?;
-        self.with_lock_session(session, step, state, |runner, lock_session, state| {
-            runner.run_under_lock(session, lock_session, step, state)
+        self.with_lock_session(session, step, state, |runner, state| {
+            runner.run_under_lock(session, step, state)
         })?;
         Ok(())
     }
@@ -74,7 +74,6 @@ impl Runner<'_> {
     fn run_under_lock(
         &mut self,
         session: &Session,
-        lock_session: &Session,
         step: StepRef<'_>,
         state: &mut DatabaseState,
     ) -> (Completion, Result<(), Interrupt>) {
@@ -82,7 +81,7 @@ impl Runner<'_> {
             return (Completion::Done, Ok(()));
         };
         match self.prepare_statement(session, step, statement, state) {
-            Ok(()) => self.execute(session, lock_session, step, statement),
+            Ok(()) => self.execute(session, step, statement),
             Err(interrupt) => (Completion::NotDone, Err(interrupt)),
         }
     }
@@ -222,11 +221,10 @@ impl Runner<'_> {
     fn execute(
         &mut self,
         session: &Session,
-        lock_session: &Session,
         step: StepRef<'_>,
         statement: &Statement<'_>,
     ) -> (Completion, Result<(), Interrupt>) {
-        if let Err(interrupt) = self.check_lock_held(lock_session) {
+        if let Err(interrupt) = self.check_lock_held(step) {
             return (Completion::NotDone, Err(interrupt));
         }
         let failure =
@@ -236,7 +234,7 @@ impl Runner<'_> {
         let sent = self.send_until_unblocked(session, step, sending, |runner| {
             let dropped = runner.drop_leftover_index(session, step, statement);
             dropped.map_err(NotDone::with(Completion::Unknown))?;
-            runner.check_lock_held(lock_session).map_err(NotDone::with(Completion::NotDone))
+            runner.check_lock_held(step).map_err(NotDone::with(Completion::NotDone))
         });
         let has_reply = sent.as_ref().err().is_none_or(|not_done| not_done.completion.is_none());
         if has_reply {
@@ -332,9 +330,14 @@ impl Runner<'_> {
         let target = &self.options.target;
         let waiting = Waiting::Running(tag);
         let mut observer = Observer::new(target, self.stop, Some(migration), waiting);
-        let emit = &mut *self.emit;
+        let (emit, mut held_lock) = (&mut *self.emit, self.held_lock.as_mut());
         let deadline = Deadline::never(self.stop);
-        let mut watch = |responses: &[Response]| observer.look(responses, emit);
+        let mut watch = |responses: &[Response]| {
+            if let Some(held_lock) = &mut held_lock {
+                held_lock.keep(emit);
+            }
+            observer.look(responses, emit);
+        };
         let message = Message { discards_rows: true, ..Message::from(sql) };
         let Responses { responses, end } =
             session.send_batch(&[message], false, deadline, &mut watch);

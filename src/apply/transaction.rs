@@ -351,6 +351,15 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     statements
 }
 
+/// Begins a transaction that takes the lock again, for a statement that runs: what the guards of the
+/// one before have proved holds for it.
+pub(super) fn retake_lock_sql(timeouts: &Timeouts) -> String {
+    let settings = transaction_settings(timeouts).into_iter();
+    let settings: String =
+        settings.map(|(name, value)| format!("set local {name} = {value};\n")).collect();
+    format!("{};\n{settings}{}", begin_sql(&Modes::default()), lock::take_sql())
+}
+
 fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
     let mut statements = vec![
         // A cancel may have come before our BEGIN, so that there is no transaction block.

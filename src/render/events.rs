@@ -61,6 +61,15 @@ fn text(event: &Event) -> String {
                 None => format!("{migration}: step {step} of {of}{kind} is already done"),
             }
         }
+        Event::LockLost { migration } => format!(
+            "{migration}: lost the connection that holds the lock; its statement goes on, and the \
+             lock is taken again"
+        ),
+        Event::BackendRuns { migration, pid, left } => format!(
+            "{migration}: backend {pid} still runs a statement of an earlier attempt; waiting up to \
+             {} for its runner to take the lock again",
+            seconds(*left)
+        ),
         Event::EndingBackend { migration, pid } => format!(
             "{migration}: terminating backend {pid}, which still runs a statement of an earlier attempt"
         ),

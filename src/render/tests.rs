@@ -181,6 +181,8 @@ fn events() -> Vec<Event> {
         Event::Resuming { migration: name(), done },
         Event::Step { migration: name(), step, outside_transaction: Some("VACUUM"), took: None },
         Event::Step { migration: name(), step, outside_transaction: None, took: Some(left) },
+        Event::LockLost { migration: name() },
+        Event::BackendRuns { migration: name(), pid: "7".to_owned(), left },
         Event::EndingBackend { migration: name(), pid: "7".to_owned() },
         Event::Rebuilding { migration: name(), index: "i".to_owned() },
         Event::Finishing { migration: name(), sql: "select 1".to_owned() },

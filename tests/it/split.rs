@@ -1,6 +1,7 @@
 //! Migrations that one transaction cannot hold: steps, progress, resuming.
 
 mod carried;
+mod held;
 mod judged;
 mod killed;
 mod locks;
@@ -226,6 +227,8 @@ fn an_orphan_that_runs_on_behind_a_pooler_is_ended_by_the_next_runner() {
     killed.child.kill().unwrap();
     killed.finish();
     let next = premigrate(&database, &folder).start();
+    next.wait_to_say("waiting up to 15.0 s for its runner");
+    next.wait_to_say("terminating backend");
     database.wait_for("the drop", DROPPING);
     writer.batch_execute("commit").unwrap();
     next.finish().exits(0).says(&["applied 0000_a"]);
@@ -718,7 +721,7 @@ fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_password
-        premigrate: 0000_password: terminating backend PID, which still runs a statement of an earlier attempt
+        premigrate: 0000_password: backend PID still runs a statement of an earlier attempt; waiting up to TIME for its runner to take the lock again
         premigrate: 0000_password: an earlier attempt started a statement outside a transaction, and nothing shows whether it finished; nothing was run
 
             do $$ begin if nextval('tries') = 1 then perform pg_sleep(60); end if; insert into log values (1); end $$

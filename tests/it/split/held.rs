@@ -1,0 +1,111 @@
+//! The session that holds the lock while a statement runs outside a transaction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{BUILD, BUILDING, VALID, with_writer};
+use crate::harness::{Database, Folder, premigrate};
+use crate::proxy::{Action, Proxy};
+
+const HOLDERS: &str = "select pid from pg_locks where locktype = 'advisory' \
+    and database = (select oid from pg_database where datname = current_database())";
+
+fn folder() -> Folder {
+    Folder::drizzle0(&[("0000_a", BUILD)])
+}
+
+/// Ends the session that holds the lock; returns its process number.
+fn end_holder(database: &Database) -> String {
+    let holder = database.value(HOLDERS);
+    database.execute(&format!("select pg_terminate_backend({holder})"));
+    database.wait_for_no("holder", &format!("{HOLDERS} and pid = {holder}"));
+    holder
+}
+
+#[test]
+fn the_session_that_holds_the_lock_is_used_now_and_then_and_takes_no_snapshot() {
+    let database = Database::fresh();
+    let mut writer = with_writer(&database);
+    let folder = folder();
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the build", BUILDING);
+    let holder = format!("select from pg_stat_activity where pid = {}", database.value(HOLDERS));
+    let used = |after: &str| {
+        let used =
+            format!("{holder} and state_change > '{after}' and state = 'idle in transaction'");
+        database.wait_for("its use", &used);
+        let state = holder.replace("from", "state_change, backend_xmin from");
+        let state = database.value(&state);
+        state.strip_suffix('|').expect("no snapshot").to_owned()
+    };
+    let once = used("-infinity");
+    used(&used(&once));
+    writer.batch_execute("commit").unwrap();
+    running.finish().exits(0).says(&["applied 0000_a"]);
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn a_lock_that_was_lost_during_a_statement_is_taken_again() {
+    let database = Database::fresh();
+    let mut writer = with_writer(&database);
+    let folder = folder();
+    let first = premigrate(&database, &folder).start();
+    database.wait_for("the build", BUILDING);
+    let lost = end_holder(&database);
+    database.wait_for("the new holder", &format!("{HOLDERS} and pid <> {lost}"));
+    let second = premigrate(&database, &folder).start();
+    second.wait_to_say("for another runner to finish");
+    writer.batch_execute("commit").unwrap();
+    let first = first.finish().exits(0);
+    first.says(&["0000_a: lost the connection that holds the lock", "applied 0000_a"]);
+    second.finish().exits(0);
+    assert_eq!(database.rows(VALID), ["t_a true false"]);
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn a_statement_whose_runner_has_lost_only_the_lock_is_left_to_it() {
+    let database = Database::fresh();
+    let mut writer = with_writer(&database);
+    let folder = folder();
+    let is_cut_off = Arc::new(AtomicBool::new(false));
+    let cut_off = is_cut_off.clone();
+    let proxy = Proxy::start(move |message| {
+        // No new connection gets through.
+        let is_new = message.tag == 0 && cut_off.load(Ordering::SeqCst);
+        if is_new { Action::Cut } else { Action::Pass }
+    });
+    let first = premigrate(&proxy.to(&database), &folder).start();
+    database.wait_for("the build", BUILDING);
+    is_cut_off.store(true, Ordering::SeqCst);
+    end_holder(&database);
+    first.wait_to_say("lost the connection that holds the lock");
+    let second = premigrate(&database, &folder).start();
+    second.wait_to_say("still runs a statement of an earlier attempt; waiting");
+    is_cut_off.store(false, Ordering::SeqCst);
+    second.wait_to_say("for another runner to finish");
+    writer.batch_execute("commit").unwrap();
+    first.finish().exits(0).says(&["applied 0000_a"]);
+    second.finish().exits(0).does_not_say("terminating");
+    assert_eq!(database.rows(VALID), ["t_a true false"]);
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn a_lock_that_another_took_during_a_statement_does_not_undo_what_the_statement_did() {
+    let database = Database::fresh();
+    let mut writer = with_writer(&database);
+    let folder = folder();
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the build", BUILDING);
+    end_holder(&database);
+    let mut other = database.holding("select pg_advisory_xact_lock(8102650200187171425)");
+    running.wait_to_say("lost the connection that holds the lock");
+    writer.batch_execute("commit").unwrap();
+    running.wait_to_say("for another runner to finish");
+    other.batch_execute("commit").unwrap();
+    running.finish().exits(0).says(&["step 1 of 2 (CREATE INDEX CONCURRENTLY) is already done"]);
+    assert_eq!(database.rows(VALID), ["t_a true false"]);
+    assert_eq!(database.leftovers(), [] as [String; 0]);
+}
