@@ -97,8 +97,8 @@ impl Runner<'_> {
         let statement = step.standalone().map(|statement| statement.text);
         for sql in transaction::session_timeouts_sql(&timeouts, statement.unwrap_or_default()) {
             match session.query_row(&sql, deadline()) {
-                // Not supported by this server: skip.
-                Ok(_) | Err(QueryError::Server(_)) => {}
+                Ok(_) => {}
+                Err(QueryError::Server(error)) if transaction::is_unsupported(&error) => {}
                 Err(error) => return Err(query_failed(step, error)),
             }
         }

@@ -25,7 +25,8 @@ use crate::sql::{Modes, Piece, Script, Statement};
 use super::state::DatabaseState;
 
 pub(super) use self::result::{
-    TransactionResult, record_failure, repair_failure, replay_failure, standalone_failure,
+    TransactionResult, is_unsupported, record_failure, repair_failure, replay_failure,
+    standalone_failure,
 };
 
 /// The longest message of a file. A longer file is sent in pieces, so that the server need not hold

@@ -141,8 +141,9 @@ impl Transaction<'_> {
             (Table | ProgressTable, "42P06" | "42P07" | "23505") => {
                 TransactionResult::HistoryChanged
             }
-            // A cancel says nothing about the setting.
-            (Setting(name), code) if code != "57014" => TransactionResult::UnsupportedSetting(name),
+            (Setting(name), _) if is_unsupported(error) => {
+                TransactionResult::UnsupportedSetting(name)
+            }
             (Progress | ProgressTable, "42501") => permission_denied(error, true),
             (Table | History | TableLock, "42501") => permission_denied(error, false),
             (Table | ProgressTable | History, _) => self.failure(Phase::Record, None, error),
@@ -202,6 +203,13 @@ impl FileMessage<'_> {
         let completed = self.completed(completed);
         (self.phase, ErrorLocation::new(step, &self.piece, prefix, completed, error))
     }
+}
+
+/// Whether this error at a SET says that the server does not have the setting, or does not let us use
+/// it. Any other, such as a cancel or a want of memory, says nothing about the setting.
+pub(in crate::apply) fn is_unsupported(error: &ServerError) -> bool {
+    // Unknown, forbidden, fixed, not implemented, not possible on this system.
+    ["42704", "42501", "55P02", "0A000", "22023"].contains(&error.code.as_str())
 }
 
 fn role_of(statements: &Statements, index: usize) -> Option<StatementRole> {

@@ -207,7 +207,12 @@ fn each_guard_has_its_own_result() {
     assert_eq!(opening(StatementRole::History, "42501"), "permission denied");
     let setting = StatementRole::Setting("transaction_timeout");
     assert_eq!(opening(setting, "42704"), "unsupported transaction_timeout");
-    assert_eq!(opening(setting, "57014"), "failed Begin None");
+    for code in ["42501", "55P02", "0A000", "22023"] {
+        assert_eq!(opening(setting, code), "unsupported transaction_timeout", "{code}");
+    }
+    for code in ["57014", "53200", "XX000", "54000", "25P02"] {
+        assert_eq!(opening(setting, code), "failed Begin None", "{code}");
+    }
     assert_eq!(opening(StatementRole::Begin, "0A000"), "lost after 0: 0A000");
     assert_eq!(opening(StatementRole::Begin, "57014"), "failed Begin None");
     assert_eq!(opening(StatementRole::Lock, "42501"), "failed Begin None");
