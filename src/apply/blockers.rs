@@ -1,7 +1,7 @@
-//! Which session blocks a statement that waits for a lock. A second connection, opened only then,
-//! asks for it. If it fails, nothing changes, and it is not tried again.
+//! Which session blocks a statement that waits for a lock. A second connection asks for it, less and
+//! less often, and is closed each time. If it fails, nothing changes, and it is not tried again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::apply::event::{Blocker, Event};
 use crate::apply::lock::milliseconds;
@@ -13,6 +13,9 @@ use crate::sql::{quote, redact};
 
 /// How long connecting and each query may take. The waiting statement is not polled during this time.
 const BLOCKER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause between two looks; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// How the waiting backend is found.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +31,8 @@ pub struct Observer<'a> {
     stop: &'a StopFlag,
     migration: Option<&'a str>,
     waiting: Waiting<'a>,
-    session: Option<Session>,
+    next_look: Instant,
+    pause: Duration,
     has_failed: bool,
     /// The blocker that was seen last.
     seen: Option<Blocker>,
@@ -41,16 +45,26 @@ impl<'a> Observer<'a> {
         migration: Option<&'a str>,
         waiting: Waiting<'a>,
     ) -> Observer<'a> {
-        let (session, has_failed, seen) = (None, false, None);
-        Observer { target, stop, migration, waiting, session, has_failed, seen }
+        Observer {
+            target,
+            stop,
+            migration,
+            waiting,
+            next_look: Instant::now(),
+            pause: FIRST_PAUSE,
+            has_failed: false,
+            seen: None,
+        }
     }
 
     /// Looks for a blocker, and reports one that was not reported before.
     pub fn look(&mut self, responses: &[Response], emit: &mut dyn FnMut(Event)) {
-        if self.has_failed {
+        if self.has_failed || Instant::now() < self.next_look {
             return;
         }
         let Some(waiting) = self.waiting(responses) else { return };
+        self.next_look = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
         let Some(answer) = self.query_row(&blocker_sql(&waiting)) else {
             self.has_failed = true;
             return;
@@ -64,36 +78,34 @@ impl<'a> Observer<'a> {
         self.seen = Some(blocker);
     }
 
-    /// Closes the connection, and returns the blocker that was seen last.
-    pub fn close(self) -> Option<Blocker> {
+    /// Returns the blocker that was seen last.
+    pub fn finish(self) -> Option<Blocker> {
         self.seen
     }
 
+    /// The condition for the waiting backend.
     fn waiting(&self, responses: &[Response]) -> Option<String> {
         match self.waiting {
             Waiting::Answered => {
                 let pid = responses.first()?.row.as_ref()?.get(1)?.as_ref()?;
-                pid.parse::<i32>().ok().map(|pid| pid.to_string())
+                pid.parse::<i32>().ok().map(|pid| format!("pid = {pid}"))
             }
             Waiting::Running(beginning) => Some(format!(
-                "(select pid from pg_catalog.pg_stat_activity where state = 'active' \
-                 and datname = pg_catalog.current_database() \
-                 and pg_catalog.starts_with(query, {}) limit 1)",
+                "state = 'active' and datname = pg_catalog.current_database() \
+                 and pg_catalog.starts_with(query, {})",
                 quote::literal(beginning)
             )),
         }
     }
 
-    fn query_row(&mut self, sql: &str) -> Option<Vec<Option<String>>> {
+    fn query_row(&self, sql: &str) -> Option<Vec<Option<String>>> {
         let deadline = Deadline::after(BLOCKER_TIMEOUT, self.stop);
-        if self.session.is_none() {
-            self.session = Some(Session::open(self.target, deadline).ok()?);
-        }
-        self.session.as_ref()?.query_row_nowait(sql, deadline)
+        Session::open(self.target, deadline).ok()?.query_row_nowait(sql, deadline)
     }
 }
 
-/// Selects a session that blocks this backend, preferably one that does not wait itself.
+/// Selects a session that blocks this backend, preferably one that does not wait itself. Only for a
+/// backend that waits for a lock is anything asked of the lock manager, which holds up everybody.
 fn blocker_sql(waiting: &str) -> String {
     format!(
         "select blocker, nullif(application_name, ''), usename, state, \
@@ -103,7 +115,8 @@ fn blocker_sql(waiting: &str) -> String {
          (select pg_catalog.string_agg(distinct relation::pg_catalog.regclass::text, ', ') \
          from pg_catalog.pg_locks where pg_locks.pid = waiting.pid and not granted), \
          count(*) over () - 1 \
-         from (select {waiting} as pid) waiting, \
+         from (select pid from pg_catalog.pg_stat_activity \
+         where {waiting} and wait_event_type = 'Lock' limit 1) waiting, \
          lateral pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) blocker \
          left join pg_catalog.pg_stat_activity on pg_stat_activity.pid = blocker \
          order by wait_event_type is not distinct from 'Lock', xact_start limit 1"

@@ -109,7 +109,7 @@ impl<'a> Runner<'a> {
             let messages = transaction.messages();
             session.send_batch(&messages, transaction.waits(), deadline, &mut watch)
         };
-        (transaction.result(&batch), observer.close())
+        (transaction.result(&batch), observer.finish())
     }
 
     /// What a result means for the round.

@@ -341,7 +341,7 @@ impl Runner<'_> {
         let message = Message { discards_rows: true, ..Message::from(sql) };
         let Responses { responses, end } =
             session.send_batch(&[message], false, deadline, &mut watch);
-        let blocker = observer.close();
+        let blocker = observer.finish();
         let is_completed = responses.iter().any(|response| response.completed > 0);
         match (responses.into_iter().find_map(|response| response.error), end) {
             (Some(error), _) if !error.ends_session() => Ok(Some((error, blocker))),

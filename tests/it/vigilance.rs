@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
 use crate::proxy::{Action, Proxy, Side};
@@ -78,6 +78,25 @@ fn probes_after(end: &End, seconds: u64) -> bool {
     let (kind, when) = end.timer;
     // Part of the time may have passed; a retransmission has another kind.
     kind == 2 && when <= seconds * 100 + 10
+}
+
+#[test]
+fn a_long_statement_is_looked_after_less_and_less_often_and_by_no_lasting_connection() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_slow", "select pg_sleep(60)")]);
+    let proxy = Proxy::start(|_| Action::Pass);
+    let running = premigrate(&proxy.to(&database), &folder).start();
+    database.wait_for("the migration", SLEEPING);
+    let started = Instant::now();
+    let others = "select from pg_stat_activity where datname = current_database() \
+         and application_name = 'premigrate' and query not like '%pg_sleep%'";
+    // After one second, after two and after four.
+    for looks in 1..=3 {
+        eventually("a look", || proxy.connections() > looks);
+        database.wait_for_no("other session", others);
+    }
+    assert!(started.elapsed() > Duration::from_secs(3), "{:?}", started.elapsed());
+    running.end_by("TERM").exits(143);
 }
 
 /// Dropped packets are tested by scripts/names, which needs a network of its own.
