@@ -54,7 +54,7 @@ use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
 use self::error::{ApplyError, RunFailure};
-use self::event::{Applied, Event, Holder, InProgress, RecordKind, RetryReason};
+use self::event::{Applied, Event, InProgress, RecordKind, RetryReason};
 use self::failure::LostConnection;
 use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
@@ -119,6 +119,7 @@ pub fn run(
         has_unknown_rows: false,
         lost_connection: None,
         lock_wait: None,
+        slot_wait: None,
         held_lock: None,
         stale_backend: None,
         history_changes: 0,
@@ -193,7 +194,10 @@ struct Runner<'a> {
     has_unknown_rows: bool,
     /// The last connection that was lost in a transaction, and how often that happened in a row.
     lost_connection: Option<(Box<LostConnection>, u32)>,
-    lock_wait: Option<LockWait<'a>>,
+    /// For another runner; with the process number of its backend.
+    lock_wait: Option<PollingWait<'a, Option<String>>>,
+    /// For a free connection; with the attempts to get one.
+    slot_wait: Option<PollingWait<'a, Vec<Attempt>>>,
     /// While a statement runs outside a transaction.
     held_lock: Option<HeldLock<'a>>,
     /// The backend that still runs a statement of an earlier attempt, and since when it is known.
@@ -339,15 +343,53 @@ impl<'a> Runner<'a> {
             }
             Setback::ConnectionLost(lost) => self.wait_after_lost_connection(lost),
             Setback::BackendRuns { pause } => self.pause(pause),
+            Setback::NoSecondConnection { migration, second } => {
+                self.wait_for_slot(second, has_applied, self.options.wait, |_| {
+                    ApplyError::NoSecondConnection { migration }
+                })
+            }
+            Setback::PoolerFull(attempt) => {
+                self.wait_for_slot(attempt, has_applied, self.options.runner_wait, |attempts| {
+                    ApplyError::Unreachable { attempts }
+                })
+            }
             Setback::LockedOut(holder) => {
                 if has_applied {
                     self.lock_wait = None;
                 }
-                let deadline = Deadline::after(self.options.runner_wait, self.stop);
-                let wait = LockWait { deadline, reported: None };
-                self.lock_wait.get_or_insert(wait).wait(holder, self.emit)
+                let limit = Deadline::after(self.options.runner_wait, self.stop);
+                let wait = self.lock_wait.get_or_insert(PollingWait::until(limit));
+                let pid = holder.as_ref().map(|holder| holder.pid.clone());
+                let seen = holder.clone();
+                wait.pause(
+                    pid,
+                    |left| (self.emit)(Event::LockedOut { holder: seen, left }),
+                    || ApplyError::LockedOut { holder },
+                )
             }
         }
+    }
+
+    /// Waits for a free connection, or ends the run with this error.
+    fn wait_for_slot(
+        &mut self,
+        attempt: Attempt,
+        has_applied: bool,
+        limit: Duration,
+        error: impl FnOnce(Vec<Attempt>) -> ApplyError,
+    ) -> Result<(), ApplyError> {
+        if has_applied {
+            self.slot_wait = None;
+        }
+        let limit = Deadline::after(limit, self.stop);
+        let wait = self.slot_wait.get_or_insert(PollingWait::until(limit));
+        let attempts = vec![attempt];
+        let failed = attempts.clone();
+        wait.pause(
+            attempts.clone(),
+            |left| (self.emit)(Event::Waiting { attempts, left }),
+            || error(failed),
+        )
     }
 
     /// The next round reads in the history what became of the transaction. The old backend holds
@@ -454,28 +496,33 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Waiting for another runner to finish.
-struct LockWait<'a> {
+/// Waiting for something outside, which is looked at again and again.
+struct PollingWait<'a, T> {
     deadline: Deadline<'a>,
-    /// The process number of the backend that was reported last.
-    reported: Option<Option<String>>,
+    /// What was reported last.
+    reported: Option<T>,
 }
 
-impl LockWait<'_> {
+impl<'a, T: PartialEq> PollingWait<'a, T> {
+    fn until(deadline: Deadline<'a>) -> PollingWait<'a, T> {
+        PollingWait { deadline, reported: None }
+    }
+
     /// Waits for a moment, or ends the run when the time is up. The last look is at the very end.
-    fn wait(
+    /// Reports what was seen, if it is something else than before.
+    fn pause(
         &mut self,
-        holder: Option<Holder>,
-        emit: &mut dyn FnMut(Event),
+        seen: T,
+        report: impl FnOnce(Duration),
+        timed_out: impl FnOnce() -> ApplyError,
     ) -> Result<(), ApplyError> {
         let left = self.deadline.remaining().unwrap_or_default();
         if left.is_zero() {
-            return Err(ApplyError::LockedOut { holder });
+            return Err(timed_out());
         }
-        let pid = holder.as_ref().map(|holder| holder.pid.clone());
-        if self.reported.as_ref() != Some(&pid) {
-            self.reported = Some(pid);
-            emit(Event::LockedOut { holder, left });
+        if self.reported.as_ref() != Some(&seen) {
+            self.reported = Some(seen);
+            report(left);
         }
         match self.deadline.sleep(retry::jittered(POLL.0, POLL.1).min(left)) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),

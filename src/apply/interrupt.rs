@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::postgres::session::{ConnectionError, QueryError};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError};
+use crate::postgres::wait;
 use crate::process::signals::Signal;
 
 use super::error::ApplyError;
@@ -26,6 +27,10 @@ pub(super) enum Setback {
     HistoryChanged,
     /// A backend runs a statement of an earlier attempt, whose runner may be alive.
     BackendRuns { pause: Duration },
+    /// The second connection, for a statement outside a transaction, could not be opened yet.
+    NoSecondConnection { migration: String, second: Attempt },
+    /// A pooler had no connection to the server for us, so that nothing was run.
+    PoolerFull(Attempt),
     /// The connection was lost, and with it the server's reply.
     ConnectionLost(Box<LostConnection>),
 }
@@ -54,6 +59,12 @@ pub(super) fn connection_lost(
     completed: usize,
     error: ConnectionError,
 ) -> Setback {
+    if let ConnectionError::Lost(_, Some(cause)) = &error {
+        let cause = QueryError::Server(cause.clone());
+        if completed == 0 && wait::is_full(&cause) {
+            return Setback::PoolerFull(Attempt::at_query(cause));
+        }
+    }
     Setback::ConnectionLost(Box::new(LostConnection {
         migration: step.map(|step| step.migration.name.clone()),
         step: step.map(|step| step.number.step),

@@ -12,7 +12,7 @@ use crate::process::signals::{Deadline, StopFlag};
 
 use super::error::ApplyError;
 use super::event::Event;
-use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
+use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost, query_failed};
 use super::retry::{Backoff, Reply, conflict};
 use super::state::DatabaseState;
 use super::transaction::{self, StepRef, Transaction, TransactionResult, TransactionSpec};
@@ -105,7 +105,7 @@ impl<'a> Runner<'a> {
         state: &mut DatabaseState,
         act: impl FnOnce(&mut Self, &mut DatabaseState) -> (Completion, Result<(), Interrupt>),
     ) -> Result<Completion, Interrupt> {
-        let lock_session = self.open_lock_session(session, step)?;
+        let lock_session = self.open_lock_session(session, step, state)?;
         self.held_lock = Some(self.acquire(lock_session, session, step, state)?);
         let (completion, result) = act(self, state);
         let held = self.held_lock.take();
@@ -183,47 +183,77 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// Opens the second session while the first one holds the lock. So only one runner at a time waits
+    /// for a second connection, and those that are locked out give back their first, which may be the
+    /// last of a pool.
     fn open_lock_session(
         &mut self,
         session: &Session,
         step: StepRef<'_>,
+        state: &DatabaseState,
     ) -> Result<Session, Interrupt> {
+        self.hold(session, session, step, state)?;
         let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
-        let attempts = match Session::open(&self.options.target, deadline) {
-            Ok(lock_session) => return Ok(lock_session),
-            Err(attempts) => attempts,
-        };
+        let opened =
+            Session::open(&self.options.target, deadline).and_then(
+                |lock_session| match lock_session.query_row("select 1", deadline) {
+                    Ok(_) => Ok(lock_session),
+                    Err(cause) => Err(vec![Attempt::at_query(cause)]),
+                },
+            );
+        let lock_session = opened.map_err(|attempts| self.not_opened(session, step, attempts))?;
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        let released = session.query_row("rollback", deadline);
+        released.map_err(|error| query_failed(step, error))?;
+        Ok(lock_session)
+    }
+
+    /// What it means that the second session could not be opened.
+    fn not_opened(
+        &self,
+        session: &Session,
+        step: StepRef<'_>,
+        attempts: Vec<Attempt>,
+    ) -> Interrupt {
         if let Some(signal) = self.stop.raised() {
-            return Err(signal.into());
+            return signal.into();
         }
-        if attempts.iter().any(|attempt| wait::is_full(&attempt.cause)) {
-            if self.is_limited_to_one(session) {
-                return Err(no_second_connection(step).into());
-            }
-            return Err(Setback::LockedOut(None).into());
+        let full = attempts.iter().find(|attempt| wait::is_full(&attempt.cause));
+        let Some(first) = full.or(attempts.first()).cloned() else {
+            return no_second_connection(step, QueryError::Client(ConnectionError::TimedOut))
+                .into();
+        };
+        let second = Attempt { stage: Stage::SecondLogin, ..first };
+        if full.is_none() && !is_timeout(&second.cause) {
+            return match wait::is_temporary(&second.cause) {
+                true => connection_lost(Some(step), 0, as_connection_error(second.cause)).into(),
+                false => ApplyError::Unreachable { attempts: vec![second] }.into(),
+            };
         }
-        match attempts.into_iter().next() {
-            Some(first) if wait::is_temporary(&first.cause) && !is_timeout(&first.cause) => {
-                Err(connection_lost(Some(step), 0, as_connection_error(first.cause)).into())
-            }
-            Some(first) if !is_timeout(&first.cause) => {
-                let second = Attempt { stage: Stage::SecondLogin, ..first };
-                Err(ApplyError::Unreachable { attempts: vec![second] }.into())
-            }
-            _ => Err(no_second_connection(step).into()),
+        let migration = step.migration.name.clone();
+        // PostgreSQL says itself that it is full; a pooler lets us wait, or has words of its own.
+        let is_of_server = matches!(&second.cause, QueryError::Server(error) if error.is("53300"));
+        match self.is_limited_to_one(session, !is_of_server) {
+            true => ApplyError::NoSecondConnection { migration }.into(),
+            false => Setback::NoSecondConnection { migration, second }.into(),
         }
     }
 
-    /// Whether the role or the database is limited to one connection, so that waiting is useless.
-    fn is_limited_to_one(&self, session: &Session) -> bool {
+    /// Whether the role or the database is limited to one connection, or the pool, so that waiting is
+    /// useless. A pool of more connections opens another one, unless others use them.
+    fn is_limited_to_one(&self, session: &Session, may_be_pool: bool) -> bool {
         const LIMIT: &str = "select from pg_catalog.pg_roles, pg_catalog.pg_database \
              where rolname = session_user and datname = pg_catalog.current_database() \
-             and 1 in (rolconnlimit, datconnlimit)";
+             and (1 in (rolconnlimit, datconnlimit)";
+        const ALONE: &str = "or not exists (select from pg_catalog.pg_stat_activity \
+             where usename = rolname and pg_stat_activity.datname = pg_database.datname \
+             and pid <> pg_catalog.pg_backend_pid())";
+        let alone = if may_be_pool { ALONE } else { "" };
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
-        matches!(session.query_row(LIMIT, deadline), Ok(Some(_)))
+        matches!(session.query_row(&format!("{LIMIT} {alone})"), deadline), Ok(Some(_)))
     }
 
-    /// Takes the lock on the second session, in a transaction that stays open.
+    /// Takes the lock on the second session.
     fn acquire(
         &mut self,
         lock_session: Session,
@@ -231,16 +261,37 @@ impl<'a> Runner<'a> {
         step: StepRef<'_>,
         state: &DatabaseState,
     ) -> Result<HeldLock<'a>, Interrupt> {
+        let taken = self.hold(&lock_session, session, step, state)?;
+        Ok(HeldLock {
+            target: &self.options.target,
+            stop: self.stop,
+            migration: step.migration.name.clone(),
+            retake: transaction::retake_lock_sql(&self.timeouts(&lock_session)),
+            session: Some(lock_session),
+            taken,
+            used: Instant::now(),
+        })
+    }
+
+    /// Takes the lock on one of the sessions, in a transaction that stays open. Returns the server's
+    /// responses.
+    fn hold(
+        &mut self,
+        holding: &Session,
+        session: &Session,
+        step: StepRef<'_>,
+        state: &DatabaseState,
+    ) -> Result<Responses, Interrupt> {
         let spec =
             TransactionSpec { step: Some(step), holds_lock: true, ..TransactionSpec::default() };
         let mut backoff = Backoff::default();
         loop {
-            let timeouts = self.timeouts(&lock_session);
-            let transaction = Transaction::new(&spec, &self.expected(state), &timeouts);
+            let transaction =
+                Transaction::new(&spec, &self.expected(state), &self.timeouts(holding));
             let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
-            let held = lock_session.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
-            if held.end.as_ref().is_some_and(is_timeout) {
-                return Err(no_second_connection(step).into());
+            let held = holding.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
+            if let Some(end) = held.end.clone().filter(is_timeout) {
+                return Err(no_second_connection(step, end).into());
             }
             let result = match transaction.result(&held) {
                 // Nothing of the step was running.
@@ -250,23 +301,15 @@ impl<'a> Runner<'a> {
                 }
                 result => result,
             };
+            if !matches!(result, TransactionResult::Committed(_)) {
+                let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+                let _ = holding.query_row("rollback", deadline);
+            }
             let failure = match self.reply(result, session, &spec, state)? {
-                Reply::Committed(_) => {
-                    return Ok(HeldLock {
-                        target: &self.options.target,
-                        stop: self.stop,
-                        migration: step.migration.name.clone(),
-                        retake: transaction::retake_lock_sql(&timeouts),
-                        session: Some(lock_session),
-                        taken: held,
-                        used: Instant::now(),
-                    });
-                }
-                Reply::SettingRefused => None,
-                Reply::Blocked(failure) => Some(failure),
+                Reply::Committed(_) => return Ok(held),
+                Reply::SettingRefused => continue,
+                Reply::Blocked(failure) => failure,
             };
-            let _ = lock_session.query_row("rollback", Deadline::after(QUERY_TIMEOUT, self.stop));
-            let Some(failure) = failure else { continue };
             let reason = conflict(&failure.error, None, false);
             if !self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason)? {
                 return Err(ApplyError::LockTimeout { failure, blocker: None }.into());
@@ -291,6 +334,8 @@ fn recorded(step: StepRef<'_>, completion: Completion) -> Option<ProgressChange>
     }
 }
 
-pub(super) fn no_second_connection(step: StepRef<'_>) -> ApplyError {
-    ApplyError::NoSecondConnection { migration: step.migration.name.clone() }
+/// One of the two sessions got no answer: a pooler has no connection to the server for it.
+pub(super) fn no_second_connection(step: StepRef<'_>, cause: QueryError) -> Setback {
+    let second = Attempt { stage: Stage::SecondLogin, ..Attempt::at_query(cause) };
+    Setback::NoSecondConnection { migration: step.migration.name.clone(), second }
 }

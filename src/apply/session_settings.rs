@@ -79,8 +79,8 @@ impl Runner<'_> {
                 let pid = row.and_then(|row| row.into_iter().next().flatten());
                 Ok(pid == Some(session.handshake_pid().to_string()))
             }
-            Err(QueryError::Client(ConnectionError::TimedOut)) => {
-                Err(no_second_connection(step).into())
+            Err(end @ QueryError::Client(ConnectionError::TimedOut)) => {
+                Err(no_second_connection(step, end).into())
             }
             Err(error) => Err(query_failed(step, error)),
         }

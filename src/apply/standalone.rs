@@ -197,8 +197,8 @@ impl Runner<'_> {
         );
         match end {
             None => {}
-            Some(QueryError::Client(ConnectionError::TimedOut)) => {
-                return Err(no_second_connection(step).into());
+            Some(end @ QueryError::Client(ConnectionError::TimedOut)) => {
+                return Err(no_second_connection(step, end).into());
             }
             Some(error) => return Err(query_failed(step, error)),
         }

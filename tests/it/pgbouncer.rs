@@ -50,7 +50,8 @@ impl PgBouncer {
         pooler
     }
 
-    fn with(settings: &str) -> PgBouncer {
+    /// With these lines in its configuration.
+    pub fn with(settings: &str) -> PgBouncer {
         needs("PgBouncer");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();

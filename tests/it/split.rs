@@ -12,6 +12,7 @@ use expect_test::expect;
 
 use crate::harness::{Database, Folder, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
+use crate::proxy::{Action, Proxy};
 
 /// As Drizzle's users write it.
 const CONCURRENT: &str = "create table t (a int, b int);\n--> statement-breakpoint\n\
@@ -149,6 +150,63 @@ fn a_pool_of_one_is_recognised_and_named() {
         premigrate(&database, &folder).run().exits(0);
         assert_concurrent_is_applied(&database);
     }
+}
+
+/// Each runner needs one connection, and the one that builds the index two.
+#[test]
+fn runners_behind_a_pooler_with_few_connections_for_sessions_do_not_wait_for_each_other() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start_in("session", 3);
+    let folder = Folder::drizzle0(&[("0000_a", CONCURRENT)]);
+    let through = pooler.to(&database);
+    let runs: Vec<_> = (0..12).map(|_| premigrate(&through, &folder).start()).collect();
+    for run in runs {
+        run.finish().exits(0);
+    }
+    assert_concurrent_is_applied(&database);
+    assert_eq!(database.history().len(), 1);
+}
+
+#[test]
+fn a_second_connection_is_waited_for_while_others_use_the_pooler() {
+    for mode in ["transaction", "session"] {
+        let database = Database::fresh();
+        let pooler = PgBouncer::start_in(mode, 2);
+        let through = pooler.to(&database);
+        let mut other = through.holding("select 1");
+        let folder = Folder::drizzle0(&[("0000_a", BUILD)]);
+        database.execute("create table t (a int)");
+        let running = premigrate(&through, &folder).start();
+        running.wait_to_say("for the database: second connection: timed out");
+        other.batch_execute("commit").unwrap();
+        drop(other);
+        running.finish().exits(0).says(&["applied 0000_a"]);
+    }
+}
+
+#[test]
+fn a_pooler_that_gives_up_waiting_for_a_connection_has_not_broken_the_migration() {
+    let database = Database::fresh();
+    let pooler =
+        PgBouncer::with("pool_mode = transaction\ndefault_pool_size = 1\nquery_wait_timeout = 1");
+    let through = pooler.to(&database);
+    let folder = Folder::drizzle0(&[("0000_a", "create table t (a int)")]);
+    let taken = std::sync::Mutex::new(None);
+    let (other, pool) = (through.url.clone(), std::sync::Arc::new(taken));
+    let slot = pool.clone();
+    // Once the history is read, another client takes the only connection.
+    let proxy = Proxy::before(pooler.port, move |message| {
+        if message.text.starts_with("begin isolation level") && slot.lock().unwrap().is_none() {
+            let mut client = postgres::Client::connect(&other, postgres::NoTls).unwrap();
+            client.batch_execute("begin").unwrap();
+            *slot.lock().unwrap() = Some(client);
+        }
+        Action::Pass
+    });
+    let running = premigrate(&proxy.to(&database), &folder).start();
+    running.wait_to_say("after login: query_wait_timeout");
+    pool.lock().unwrap().as_mut().unwrap().batch_execute("commit").unwrap();
+    running.finish().exits(0).says(&["applied 0000_a"]).does_not_say("connection lost");
 }
 
 /// A migration whose index build waits for whoever has written to `t` and is not done.
