@@ -2,7 +2,6 @@
 //!
 //! [`next_file`] decides its name from the folder's files alone; [`add`] writes it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -122,7 +121,7 @@ fn next_file(folder: &MigrationFolder, name: &str, now: i64) -> Result<String, N
     let file = format!("{migration}.sql");
 
     let mut folder = folder.clone();
-    if folder.files.insert(file.clone(), Cow::Borrowed(PLAIN_TEXT.as_bytes())).is_some() {
+    if folder.files.insert(file.clone(), PLAIN_TEXT.as_bytes().into()).is_some() {
         return Err(NewError::Exists(file));
     }
     let set = MigrationSet::from_folder(&folder).map_err(NewError::Set)?;
@@ -158,7 +157,7 @@ mod tests {
     const NOW: i64 = 1_795_379_860_500;
 
     fn folder(names: &[&str]) -> MigrationFolder {
-        let empty = |name: &&str| ((*name).to_owned(), Cow::Borrowed(&b""[..]));
+        let empty = |name: &&str| ((*name).to_owned(), (&b""[..]).into());
         names.iter().map(empty).collect::<Files>().into()
     }
 
@@ -214,7 +213,7 @@ mod tests {
     #[test]
     fn in_a_folder_of_drizzles_the_command_of_drizzle_kit_is_named() {
         let mut drizzle0 = folder(&[JOURNAL]);
-        drizzle0.files.insert(JOURNAL.to_owned(), Cow::Borrowed(br#"{"entries": []}"#));
+        drizzle0.files.insert(JOURNAL.to_owned(), (&br#"{"entries": []}"#[..]).into());
         for files in [drizzle0, folder(&["20260131093000_a/migration.sql"])] {
             assert_eq!(
                 refusal(&files, "fill it"),

@@ -1,7 +1,6 @@
 //! Recognizes the layout of a migrations folder (Drizzle 0.x, Drizzle 1.x or plain), and finds its
 //! migrations, their order, and everything that is wrong with it. Pure.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -11,7 +10,7 @@ use serde_json::Value;
 use crate::migrations::collation;
 use crate::migrations::down::{self, DownFile};
 use crate::migrations::folder_time::folder_time;
-use crate::migrations::migration::{Layout, Migration, MigrationSet};
+use crate::migrations::migration::{Content, Layout, Migration, MigrationSet};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 
 /// What is wrong with a migrations folder.
@@ -176,7 +175,7 @@ impl FolderScan {
     }
 
     /// Drizzle 0.x: the entries in the order of the journal, whatever their timestamps.
-    fn add_drizzle0(&mut self, journal: Option<&Cow<'_, [u8]>>, files: &Files) {
+    fn add_drizzle0(&mut self, journal: Option<&Content>, files: &Files) {
         self.layout = Layout::Drizzle0;
         let missing = || "is missing".to_owned();
         let entries = match journal.ok_or_else(missing).and_then(|text| journal_entries(text)) {
@@ -331,9 +330,8 @@ mod tests {
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> MigrationFolder {
-        let file = |&(path, content): &(&str, &str)| {
-            (path.to_owned(), Cow::Owned(content.as_bytes().to_vec()))
-        };
+        let file =
+            |&(path, content): &(&str, &str)| (path.to_owned(), content.as_bytes().to_vec().into());
         MigrationFolder::from(files.iter().map(file).collect::<Files>())
     }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -19,9 +21,30 @@ impl Hash {
             Ok(_) => Sha256::digest(bytes),
             Err(_) => Sha256::digest(String::from_utf8_lossy(bytes).as_bytes()),
         };
+        Hash::hex(&digest)
+    }
+
+    /// Of parts that stand one after the other, each with its line ends replaced by this one.
+    pub fn of_parts<'p>(parts: impl IntoIterator<Item = &'p [u8]>, line_end: &str) -> Hash {
+        let mut digest = Sha256::new();
+        for part in parts {
+            for line in part.split_inclusive(|&byte| byte == b'\n') {
+                match line.strip_suffix(b"\n") {
+                    Some(text) => {
+                        digest.update(text.strip_suffix(b"\r").unwrap_or(text));
+                        digest.update(line_end);
+                    }
+                    None => digest.update(line),
+                }
+            }
+        }
+        Hash::hex(&digest.finalize())
+    }
+
+    fn hex(digest: &[u8]) -> Hash {
         let digit = |digit: u8| char::from(if digit < 10 { b'0' + digit } else { b'W' + digit });
         let mut hex = String::with_capacity(2 * digest.len());
-        for byte in digest {
+        for &byte in digest {
             hex.push(digit(byte >> 4));
             hex.push(digit(byte & 15));
         }
@@ -40,6 +63,36 @@ impl fmt::Display for Hash {
     }
 }
 
+/// The content of a file, which is held once, however often it is cloned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content(Arc<Cow<'static, [u8]>>);
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Cow<'static, [u8]>> for Content {
+    fn from(bytes: Cow<'static, [u8]>) -> Content {
+        Content(Arc::new(bytes))
+    }
+}
+
+impl From<&'static [u8]> for Content {
+    fn from(bytes: &'static [u8]) -> Content {
+        Cow::Borrowed(bytes).into()
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Content {
+        Cow::<[u8]>::Owned(bytes).into()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Migration {
     /// The journal's tag, the name of the folder, or the name of the file without `.sql`.
@@ -49,7 +102,7 @@ pub struct Migration {
     /// When it was generated, in Unix milliseconds. `None` for a plain file.
     pub when: Option<i64>,
     pub hash: Hash,
-    content: Cow<'static, [u8]>,
+    content: Content,
     /// The hashes of the all-LF and the all-CRLF form, computed on demand.
     other_line_ends: OnceCell<[Hash; 2]>,
 }
@@ -59,7 +112,7 @@ impl Migration {
         name: impl Into<String>,
         file: impl Into<String>,
         when: Option<i64>,
-        content: impl Into<Cow<'static, [u8]>>,
+        content: impl Into<Content>,
     ) -> Migration {
         let content = content.into();
         Migration {
@@ -76,8 +129,8 @@ impl Migration {
     /// line endings since, so the hashes of the all-LF and the all-CRLF form match too.
     pub fn matches_hash(&self, recorded: &str) -> bool {
         let other_line_ends = || {
-            let lf = with_lf(&self.content);
-            [Hash::of(&lf), Hash::of(&with_crlf(&lf))]
+            let text = String::from_utf8_lossy(&self.content);
+            ["\n", "\r\n"].map(|line_end| Hash::of_parts([text.as_bytes()], line_end))
         };
         self.hash.as_str() == recorded
             || self
@@ -95,25 +148,6 @@ impl Migration {
     pub fn content(&self) -> &[u8] {
         &self.content
     }
-}
-
-fn with_lf(bytes: &[u8]) -> Vec<u8> {
-    let mut lf = Vec::with_capacity(bytes.len());
-    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-        match line.strip_suffix(b"\r\n") {
-            Some(text) => {
-                lf.extend_from_slice(text);
-                lf.push(b'\n');
-            }
-            None => lf.extend_from_slice(line),
-        }
-    }
-    lf
-}
-
-fn with_crlf(lf: &[u8]) -> Vec<u8> {
-    let lines: Vec<_> = lf.split(|&byte| byte == b'\n').collect();
-    lines.join(&b"\r\n"[..])
 }
 
 /// The layout of a migrations folder, which decides what identifies a migration. The compiler leads

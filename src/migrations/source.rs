@@ -1,6 +1,5 @@
 //! Reads migration files from this executable or from a folder. `layout` interprets them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{DirEntry, File};
 use std::io::Read;
@@ -13,8 +12,10 @@ use nix::libc;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 
+use crate::migrations::migration::Content;
+
 /// Path inside the migrations folder, with `/`, to the file's content.
-pub type Files = BTreeMap<String, Cow<'static, [u8]>>;
+pub type Files = BTreeMap<String, Content>;
 
 /// drizzle-kit 0.x's journal, and its folder.
 pub const JOURNAL: &str = "meta/_journal.json";
@@ -95,7 +96,7 @@ pub fn load(origin: &Origin, is_stopped: &dyn Fn() -> bool) -> Result<MigrationF
 
 fn embedded() -> Result<MigrationFolder, Unreadable> {
     let files: Files = Embedded::iter()
-        .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data)))
+        .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data.into())))
         .collect();
     // Of `meta`, only the journal is embedded.
     let has_meta = env!("EMBEDDED_META") == "true";
@@ -166,7 +167,7 @@ impl Walk<'_> {
             }
         } else if inside.ends_with(".sql") || inside == JOURNAL {
             let content = self.content(&path).map_err(|error| unreadable(&path, error))?;
-            self.folder.files.insert(inside.to_owned(), Cow::Owned(content));
+            self.folder.files.insert(inside.to_owned(), content.into());
         }
         Ok(())
     }

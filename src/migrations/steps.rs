@@ -218,18 +218,16 @@ impl<'s, 'a> Splitter<'s, 'a> {
 
     fn push(&mut self, range: Range<usize>, outside_transaction: Option<&'static str>) {
         let statements = self.script.statements().get(range.clone()).unwrap_or_default();
-        let mut text = String::new();
-        for (index, statement) in range.clone().zip(statements) {
-            text.push_str(&statement.text.replace("\r\n", "\n"));
-            text.push(';');
-            text.push_str(&self.script.copy_data(index).unwrap_or_default().replace("\r\n", "\n"));
-        }
+        let parts = range.clone().zip(statements).flat_map(|(index, statement)| {
+            let data = self.script.copy_data(index).unwrap_or_default();
+            [statement.text, ";", data].map(str::as_bytes)
+        });
+        let hash = Hash::of_parts(parts, "\n");
         let mut modes = std::mem::take(&mut self.modes);
         let first = statements.iter().find(|statement| !is_setting(statement));
         if let Some(first) = first.filter(|first| first.kind == Kind::SetTransaction) {
             modes = first.modes();
         }
-        let hash = Hash::of(text.as_bytes());
         self.steps.push(Step { statements: range, outside_transaction, modes, hash });
     }
 

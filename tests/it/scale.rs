@@ -49,6 +49,43 @@ impl Drop for Server {
     }
 }
 
+/// The most memory that a run has needed, in bytes.
+fn peak_memory(mut running: Running) -> usize {
+    let status = format!("/proc/{}/status", running.pid());
+    let mut peak = 0;
+    while running.child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = kilobytes.and_then(|line| line.trim().strip_suffix(" kB"));
+        peak = peak.max(kilobytes.map_or(0, |number| number.parse::<usize>().unwrap()));
+        thread::sleep(Duration::from_millis(2));
+    }
+    running.finish().exits(0);
+    peak * 1024
+}
+
+/// How much more memory this migration needs than one that does nothing.
+fn memory_for(sql: &str) -> usize {
+    let memory = |sql| {
+        let folder = Folder::drizzle0(&[("0000_sql", sql)]);
+        peak_memory(premigrate(&Database::fresh(), &folder).start())
+    };
+    memory(sql).saturating_sub(memory("select 1"))
+}
+
+#[test]
+fn rows_that_nobody_reads_need_no_memory() {
+    let memory = memory_for("select repeat('x', 100000000); select repeat('y', 60000000)");
+    assert!(memory < 8 << 20, "{memory}");
+}
+
+#[test]
+fn a_file_is_held_once_while_its_data_is_copied() {
+    let data = "a line of data that says nothing\n".repeat(1_000_000);
+    let memory = memory_for(&format!("create table t (a text);\ncopy t from stdin;\n{data}"));
+    assert!(memory < data.len() + (8 << 20), "{memory} of {}", data.len());
+}
+
 const RUNNERS: usize = 100;
 
 /// As long as one of them may wait.

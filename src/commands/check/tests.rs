@@ -1,5 +1,3 @@
-use std::borrow::Cow;
-
 use super::*;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
@@ -16,7 +14,7 @@ fn table() -> Table {
 type Folder<'a> = &'a [(&'a str, &'a [u8])];
 
 fn files(files: Folder) -> MigrationFolder {
-    let file = |(path, content): &(&str, &[u8])| ((*path).to_owned(), Cow::Owned(content.to_vec()));
+    let file = |(path, content): &(&str, &[u8])| ((*path).to_owned(), content.to_vec().into());
     files.iter().map(file).collect::<Files>().into()
 }
 
@@ -250,7 +248,7 @@ fn rules_for_times(whens: &[i64]) -> Vec<String> {
     let entries: Vec<_> = tags.iter().map(String::as_str).zip(whens.iter().copied()).collect();
     let mut folder = files(&[(JOURNAL, journal(&entries).as_bytes())]);
     for tag in &tags {
-        folder.files.insert(format!("{tag}.sql"), Cow::Owned(format!("-- {tag}").into_bytes()));
+        folder.files.insert(format!("{tag}.sql"), format!("-- {tag}").into_bytes().into());
     }
     rules(&check(&folder, &table(), NOW))
 }
@@ -497,7 +495,7 @@ fn random_folders() -> impl Iterator<Item = MigrationFolder> {
         let mut files = Files::new();
         for _ in 0..=random.below(4) {
             let sql = random.soup(SQL, 12);
-            files.insert(random.one(PATHS).to_owned(), Cow::Owned(sql));
+            files.insert(random.one(PATHS).to_owned(), sql.into());
         }
         let journal = match random.below(4) {
             0 => Some(random.soup(JSON, 20)),
@@ -512,7 +510,7 @@ fn random_folders() -> impl Iterator<Item = MigrationFolder> {
             }
             _ => None,
         };
-        files.extend(journal.map(|journal| (JOURNAL.to_owned(), Cow::Owned(journal))));
+        files.extend(journal.map(|journal| (JOURNAL.to_owned(), journal.into())));
         files.into()
     })
 }
