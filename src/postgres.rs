@@ -4,6 +4,7 @@
 //! - `login`: from a target to a session, by `dns`, `socket` and `tls`; `wait` decides whether to
 //!   try again, and `known_messages` recognizes what poolers say.
 //! - `session`: queries and batches over `simple_query`; `backend_pid` is whom a cancel request ends.
+//! - `server_settings`: what the server makes of the settings of the connection string.
 //! - `result`, `server_error` and `error`: what comes back.
 
 pub mod backend_pid;
@@ -15,6 +16,7 @@ mod login;
 mod relay;
 pub mod result;
 pub mod server_error;
+pub mod server_settings;
 pub mod session;
 mod simple_query;
 pub mod socket;

@@ -77,8 +77,17 @@ pub enum ApplyError {
     /// A statement outside a transaction needs settings, which a pooler does not keep.
     PooledSettings {
         migration: String,
-        /// As the file has them.
+        /// As the file or the connection string has them.
         settings: Vec<String>,
+    },
+    /// A file gives a setting the server's own value, and so loses that of the connection string.
+    SettingReset {
+        file: String,
+        #[serde(flatten, serialize_with = "line_and_column")]
+        position: Option<LineColumn>,
+        setting: String,
+        /// What the value comes from, such as `search_path in DATABASE_URL`.
+        origin: String,
     },
     Failed(Box<Failure>),
     /// The connection was lost in every attempt at the same transaction.
@@ -219,7 +228,7 @@ impl ApplyError {
             | HistoryKeepsChanging(_)
             | HistoryTimeout(_) => 75,
             PermissionDenied { .. } => 77,
-            PooledSettings { .. } => 78,
+            PooledSettings { .. } | SettingReset { .. } => 78,
             Stopped { signal, .. } => signal.exit_code(),
         }
     }

@@ -5,6 +5,7 @@ use crate::history::progress::{self, Progress};
 use crate::history::table::{History, Table, TableVersion};
 use crate::postgres::result::ResultSet;
 use crate::postgres::server_error::ServerError;
+use crate::postgres::server_settings;
 use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::postgres::wait::{self, ConnectError, WaitLimits};
 use crate::process::signals::{Deadline, StopFlag};
@@ -28,7 +29,10 @@ pub fn load(
     emit: &mut dyn FnMut(Event),
 ) -> Result<Loaded, ApplyError> {
     let limits = WaitLimits { server: options.wait, slot: options.runner_wait };
-    let ask = |session: &Session, deadline: Deadline<'_>| Answers::ask(session, options, deadline);
+    let ask = |session: &Session, deadline: Deadline<'_>| {
+        server_settings::check(session, &options.target.settings, deadline)?;
+        Answers::ask(session, options, deadline)
+    };
     let mut on_wait =
         |attempts: &[Attempt], left| emit(Event::Waiting { attempts: attempts.to_vec(), left });
     let connected = wait::connect(&options.target, limits, stop, &mut on_wait, ask);
@@ -79,8 +83,9 @@ impl Answers {
         deadline: Deadline<'_>,
     ) -> Result<Answers, QueryError> {
         let table = &options.table;
+        let as_role = |sql: &str| options.target.settings.under_role_sql(sql);
         let both = format!("select {}; {}", progress::is_missing_sql(table), table.select_sql());
-        let (history, may_have_progress) = match session.query(&both, deadline) {
+        let (history, may_have_progress) = match session.query(&as_role(&both), deadline) {
             Ok(sets) => {
                 let mut sets = sets.into_iter();
                 let missing = sets.next().and_then(|set| set.rows.into_iter().next());
@@ -88,7 +93,7 @@ impl Answers {
                 (HistoryAnswer::Read(sets.collect()), exists)
             }
             Err(QueryError::Server(error)) if error.is("42P01") => {
-                let row = session.query_row(&table.schema_exists_sql(), deadline)?;
+                let row = session.query_row(&as_role(&table.schema_exists_sql()), deadline)?;
                 let row = row.unwrap_or_default();
                 let has_schema =
                     Table::parse_schema_exists(&row).table_version != TableVersion::NoSchema;
@@ -103,7 +108,7 @@ impl Answers {
             Err(error) => return Err(error),
         };
         let progress = match may_have_progress {
-            true => ProgressAnswer::ask(session, table, deadline)?,
+            true => ProgressAnswer::ask(session, options, deadline)?,
             false => ProgressAnswer::NoTable,
         };
         Ok(Answers { history, progress })
@@ -117,7 +122,7 @@ impl Answers {
                 .map_err(|problem| ApplyError::NotHistoryTable { table: table.clone(), problem }),
             HistoryAnswer::NoTable(row) => Ok(Table::parse_schema_exists(row)),
             HistoryAnswer::Denied { error, table_exists } => {
-                let role = &options.target.user;
+                let role = options.target.role();
                 let statements = match table_exists {
                     true => table.read_grants_sql(role),
                     false => table.grants_sql(TableVersion::NoTable, &[], &[], role),
@@ -135,7 +140,7 @@ impl Answers {
                 .map_err(|problem| ApplyError::BadProgressTable { table: table.clone(), problem }),
             ProgressAnswer::Denied(error) => Err(ApplyError::PermissionDenied {
                 error: error.clone(),
-                statements: table.progress_grants_sql(true, &options.target.user),
+                statements: table.progress_grants_sql(true, options.target.role()),
             }),
         }
     }
@@ -144,12 +149,14 @@ impl Answers {
 impl ProgressAnswer {
     fn ask(
         session: &Session,
-        table: &Table,
+        options: &Options,
         deadline: Deadline<'_>,
     ) -> Result<ProgressAnswer, QueryError> {
-        let owned = session.query_row(&progress::exists_sql(table), deadline)?;
+        let table = &options.table;
+        let as_role = |sql: &str| options.target.settings.under_role_sql(sql);
+        let owned = session.query_row(&as_role(&progress::exists_sql(table)), deadline)?;
         let Some([Some(owned)]) = owned.as_deref() else { return Ok(ProgressAnswer::NoTable) };
-        match session.query_row(&progress::select_sql(table), deadline) {
+        match session.query_row(&as_role(&progress::select_sql(table)), deadline) {
             Ok(row) => {
                 Ok(ProgressAnswer::Read { owned: owned == "t", row: row.unwrap_or_default() })
             }

@@ -148,6 +148,7 @@ impl<'a> Runner<'a> {
         Timeouts {
             lock_timeout: self.options.lock_timeout,
             statement_timeout: self.options.statement_timeout,
+            server_settings: self.options.target.settings.clone(),
             server_version: session.server_version(),
             unsupported_settings: self.unsupported_settings.clone(),
         }
@@ -167,14 +168,16 @@ impl<'a> Runner<'a> {
         state: &DatabaseState,
         session: &Session,
     ) -> ApplyError {
-        let (table, role) = (&self.options.table, &self.options.target.user);
+        let (table, target) = (&self.options.table, &self.options.target);
+        let role = target.role();
         if of_progress {
             let statements = table.progress_grants_sql(state.progress.exists, role);
             return ApplyError::PermissionDenied { error, statements };
         }
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
         // Where there is no table yet, there is no answer, and nothing to grant.
-        let missing = session.query_row(&table.missing_privileges_sql(), deadline).ok().flatten();
+        let sql = target.settings.under_role_sql(&table.missing_privileges_sql());
+        let missing = session.query_row(&sql, deadline).ok().flatten();
         let missing = missing.unwrap_or_default();
         let mut statements =
             table.grants_sql(state.history.table_version, &spec.upgrade, &missing, role);

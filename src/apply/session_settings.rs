@@ -3,9 +3,11 @@
 use crate::history::plan::Plan;
 use crate::history::progress::Progress;
 use crate::migrations::prepared::PreparedMigration;
+use crate::postgres::conninfo::ServerSetting;
+use crate::postgres::server_settings;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
 use crate::process::signals::Deadline;
-use crate::sql::{Kind, Piece, redact};
+use crate::sql::{Kind, LineColumn, Piece, Statement, redact};
 
 use super::error::ApplyError;
 use super::event::{Event, StepNumber};
@@ -17,7 +19,7 @@ use super::{QUERY_TIMEOUT, Runner};
 
 impl Runner<'_> {
     /// Checks, before anything runs, that no pending statement needs settings that a pooler would
-    /// lose.
+    /// lose, and that no file resets a setting of the connection string to the server's own.
     pub(super) fn check_settings(
         &self,
         session: &Session,
@@ -25,23 +27,37 @@ impl Runner<'_> {
         prepared: &[PreparedMigration<'_>],
         state: &DatabaseState,
     ) -> Result<(), Interrupt> {
+        // Asked only where it matters.
+        let (mut is_direct, mut differing) = (None, None);
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
             let Some(migration) = self.set.get(pending.index) else { continue };
             let (script, steps) = (&prepared.script, &prepared.steps);
             for (number, step) in (1..).zip(steps.all()).skip(prepared.done) {
-                if step.outside_transaction.is_none() {
-                    continue;
-                }
                 let number = StepNumber { step: number, of: steps.all().len() };
                 let step = StepRef { migration, script, steps, step, number };
-                let needed = needed_settings(step, &state.progress);
-                if needed.is_empty() {
+                let resets = resets(step);
+                let is_outside = step.step.outside_transaction.is_some();
+                if resets.is_empty() && !is_outside {
                     continue;
                 }
-                return match self.is_direct(session, step)? {
-                    true => Ok(()),
-                    false => Err(lost_in_pooler(step, needed).into()),
+                let differing = match &differing {
+                    Some(differing) => differing,
+                    None => differing.insert(self.differing_settings(session, step)?),
                 };
+                if let Some(error) = lost_by_reset(step, &resets, differing) {
+                    return Err(error.into());
+                }
+                let needed = needed_settings(step, &state.progress, differing);
+                if !is_outside || needed.is_empty() {
+                    continue;
+                }
+                let is_direct = match is_direct {
+                    Some(is_direct) => is_direct,
+                    None => *is_direct.insert(self.is_direct(session, step)?),
+                };
+                if !is_direct {
+                    return Err(lost_in_pooler(step, needed).into());
+                }
             }
         }
         Ok(())
@@ -60,7 +76,8 @@ impl Runner<'_> {
             self.settings_left = true;
             return self.set(session, step, &step.replay(progress));
         }
-        let needed = needed_settings(step, progress);
+        let differing = self.differing_settings(session, step)?;
+        let needed = needed_settings(step, progress, &differing);
         if !needed.is_empty() {
             return Err(lost_in_pooler(step, needed).into());
         }
@@ -86,6 +103,18 @@ impl Runner<'_> {
         }
     }
 
+    /// The settings of the connection string that the session does not have by itself.
+    fn differing_settings(
+        &self,
+        session: &Session,
+        step: StepRef<'_>,
+    ) -> Result<Vec<ServerSetting>, Interrupt> {
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        let settings = &self.options.target.settings;
+        let differing = server_settings::differing(session, settings, deadline);
+        differing.map_err(|error| query_failed(step, error))
+    }
+
     fn set(
         &mut self,
         session: &Session,
@@ -94,13 +123,17 @@ impl Runner<'_> {
     ) -> Result<(), Interrupt> {
         let timeouts = self.timeouts(session);
         let deadline = || Deadline::after(QUERY_TIMEOUT, self.stop);
-        let statement = step.standalone().map(|statement| statement.text);
-        for sql in transaction::session_timeouts_sql(&timeouts, statement.unwrap_or_default()) {
+        let statement = step.standalone().map(|statement| statement.text).unwrap_or_default();
+        for sql in transaction::session_timeouts_sql(&timeouts, statement) {
             match session.query_row(&sql, deadline()) {
                 Ok(_) => {}
                 Err(QueryError::Server(error)) if transaction::is_unsupported(&error) => {}
                 Err(error) => return Err(query_failed(step, error)),
             }
+        }
+        for sql in transaction::session_settings_sql(&timeouts, statement) {
+            let set = session.query_row(&sql, deadline());
+            set.map_err(|error| query_failed(step, error))?;
         }
         for setting in replay {
             match session.query_row(&setting.text, deadline()) {
@@ -118,7 +151,11 @@ impl Runner<'_> {
 
 /// The settings that a statement cannot do without: all but time limits, message levels, and what
 /// only code reads.
-fn needed_settings(step: StepRef<'_>, progress: &Progress) -> Vec<String> {
+fn needed_settings(
+    step: StepRef<'_>,
+    progress: &Progress,
+    differing: &[ServerSetting],
+) -> Vec<String> {
     let runs_code = step.standalone().is_some_and(|statement| statement.kind == Kind::Plain);
     let is_harmless = |name: &str| {
         name.ends_with("_timeout")
@@ -127,10 +164,43 @@ fn needed_settings(step: StepRef<'_>, progress: &Progress) -> Vec<String> {
     };
     let saved = progress.saved_settings(&step.migration.name);
     let changed = step.steps.changed_settings(step.script, step.step, saved);
-    let needed = changed.into_iter().filter(|(name, _)| !name.as_deref().is_some_and(is_harmless));
-    needed.map(|(_, piece)| redact::sql(&piece.text).into_owned()).collect()
+    let of_file = changed.into_iter().filter(|(name, _)| !name.as_deref().is_some_and(is_harmless));
+    let of_file = of_file.map(|(_, piece)| redact::sql(&piece.text).into_owned());
+    let others = differing.iter().filter(|setting| !is_harmless(&setting.name));
+    of_file.chain(others.map(|setting| setting.origin.clone())).collect()
 }
 
 fn lost_in_pooler(step: StepRef<'_>, settings: Vec<String>) -> ApplyError {
     ApplyError::PooledSettings { migration: step.migration.name.clone(), settings }
+}
+
+/// The statements of a step that give settings the server's own values, with the settings' names.
+fn resets<'a>(step: StepRef<'a>) -> Vec<(&'a Statement<'a>, String)> {
+    let statements = step.script.statements().get(step.step.statements.clone());
+    let resets = statements.unwrap_or_default().iter().filter_map(|statement| {
+        let set = statement.set_statement().filter(|set| set.resets)?;
+        // NONE is a value.
+        let is_none = statement.text.to_ascii_lowercase().ends_with("none");
+        (!is_none).then_some((statement, set.name))
+    });
+    resets.collect()
+}
+
+fn lost_by_reset(
+    step: StepRef<'_>,
+    resets: &[(&Statement<'_>, String)],
+    differing: &[ServerSetting],
+) -> Option<ApplyError> {
+    let lost = resets.iter().find_map(|(statement, name)| {
+        let setting = differing.iter().find(|setting| name == "all" || setting.name == *name)?;
+        Some((statement, setting))
+    });
+    let (statement, setting) = lost?;
+    let text = step.migration.sql().unwrap_or_default();
+    Some(ApplyError::SettingReset {
+        file: step.migration.file.clone(),
+        position: Some(LineColumn::at(text, statement.start)),
+        setting: setting.name.clone(),
+        origin: setting.origin.clone(),
+    })
 }

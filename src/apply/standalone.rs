@@ -183,10 +183,11 @@ impl Runner<'_> {
         let record = Record { finished: false, statement: identifying_sql, ..step.record() };
         let change = ProgressChange::Start { record, handshake_pid: session.handshake_pid() };
         // Under a role that the file has set, the table may be out of reach.
+        let change_sql = state.progress.change_sql(table, &change).unwrap_or_default();
         let write = format!(
             "begin isolation level read committed read write;\n\
              set local session authorization default;\nset local role none;\n{}",
-            state.progress.change_sql(table, &change).unwrap_or_default()
+            self.options.target.settings.under_role_sql(&change_sql)
         );
         let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
         let Responses { responses, end } = session.send_batch(
@@ -211,7 +212,7 @@ impl Runner<'_> {
                 Err(Setback::HistoryChanged.into())
             }
             Some(error) if error.is("42501") => {
-                let statements = table.progress_grants_sql(true, &self.options.target.user);
+                let statements = table.progress_grants_sql(true, self.options.target.role());
                 Err(ApplyError::PermissionDenied { error, statements }.into())
             }
             Some(error) => Err(query_failed(step, QueryError::Server(error))),

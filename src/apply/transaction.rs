@@ -19,6 +19,7 @@ use crate::history::progress::{self, Progress, ProgressChange, Record};
 use crate::history::table::{self, NewRow, Table, TableVersion};
 use crate::migrations::migration::{Layout, Migration};
 use crate::migrations::steps::{Step, Steps};
+use crate::postgres::conninfo::{ServerSetting, ServerSettings};
 use crate::postgres::session::Message;
 use crate::sql::{Modes, Piece, Script, Statement};
 
@@ -33,13 +34,14 @@ pub(super) use self::result::{
 /// it whole.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// Time limits for the statements of a migration.
+/// Time limits and other settings for the statements of a migration.
 #[derive(Clone, Debug)]
 pub(super) struct Timeouts {
     /// Zero means no limit.
     pub lock_timeout: Duration,
     /// `None` keeps the server's setting, zero means no limit.
     pub statement_timeout: Option<Duration>,
+    pub server_settings: ServerSettings,
     /// The server's major version.
     pub server_version: u32,
     /// Settings that this server refused.
@@ -54,6 +56,8 @@ enum StatementRole {
     Savepoint,
     TableLock,
     Setting(&'static str),
+    /// A setting of the connection string, or one that our lexer depends on.
+    ServerSetting,
     Lock,
     History,
     Progress,
@@ -279,7 +283,7 @@ const KEEPALIVES: [(&str, &str); 3] = [
 /// has no `lock_timeout`.
 pub(super) fn session_timeouts_sql(timeouts: &Timeouts, statement: &str) -> Vec<String> {
     let mut settings = Vec::new();
-    if !statement.to_ascii_lowercase().contains("concurrently") {
+    if !is_concurrent(statement) {
         settings.push(format!("set lock_timeout = {}", milliseconds(timeouts.lock_timeout)));
     }
     if let Some(timeout) = timeouts.statement_timeout {
@@ -290,6 +294,18 @@ pub(super) fn session_timeouts_sql(timeouts: &Timeouts, statement: &str) -> Vec<
     }
     settings.push(KEEPALIVES.map(|(name, value)| format!("set {name} = {value}")).join("; "));
     settings
+}
+
+/// The settings of the connection string for a statement outside a transaction.
+pub(super) fn session_settings_sql(timeouts: &Timeouts, statement: &str) -> Vec<String> {
+    let settings = timeouts.server_settings.all();
+    let is_wanted =
+        |setting: &&ServerSetting| setting.name != "lock_timeout" || !is_concurrent(statement);
+    settings.filter(is_wanted).map(ServerSetting::set_sql).collect()
+}
+
+fn is_concurrent(statement: &str) -> bool {
+    statement.to_ascii_lowercase().contains("concurrently")
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -319,6 +335,7 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     let Expected { table, state: DatabaseState { history, progress, .. }, .. } = *expected;
     let modes = spec.modes();
     let mut statements = vec![(StatementRole::Begin, begin_sql(&modes))];
+    statements.extend(role_statement(timeouts));
     if spec.locks_table() {
         // The snapshot of this transaction is that of its first query, and must have what the last
         // holder of our lock committed. LOCK TABLE takes no snapshot, and fails while a runner
@@ -349,6 +366,12 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     if spec.creates_progress {
         statements.push((StatementRole::ProgressTable, progress::create_sql(table)));
     }
+    if spec.runs_step {
+        // The last, so that they hold for the file alone.
+        let settings = &timeouts.server_settings.others;
+        let sql = |setting: &ServerSetting| (StatementRole::ServerSetting, setting.set_local_sql());
+        statements.extend(settings.iter().map(sql));
+    }
     statements
 }
 
@@ -359,6 +382,11 @@ pub(super) fn retake_lock_sql(timeouts: &Timeouts) -> String {
     let settings: String =
         settings.map(|(name, value)| format!("set local {name} = {value};\n")).collect();
     format!("{};\n{settings}{}", begin_sql(&Modes::default()), lock::take_sql())
+}
+
+/// The role of the connection string works on the history too, as with the app's driver.
+fn role_statement(timeouts: &Timeouts) -> Option<(StatementRole, String)> {
+    timeouts.server_settings.role_sql().map(|sql| (StatementRole::ServerSetting, sql))
 }
 
 fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
@@ -376,14 +404,14 @@ fn closing(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     let change = change.and_then(|change| progress.change_sql(expected.table, change));
     let mut change = change.map(|sql| (StatementRole::ProgressRow, sql));
     let [user, role, all] = RESET.map(|sql| (StatementRole::Reset, sql.to_owned()));
+    // `RESET ALL` leaves the role as it is.
+    let roles = [user, role].into_iter().chain(role_statement(timeouts));
     match spec.saved_settings() {
-        [] => statements.extend([user, role, all]),
+        [] => statements.extend(roles.chain([all])),
         names => {
             statements.push((StatementRole::ReadSettings, progress::read_settings_sql(names)));
             // The values are kept in a setting, which the last of these removes.
-            statements.extend([user, role]);
-            statements.extend(change.take());
-            statements.push(all);
+            statements.extend(roles.chain(change.take()).chain([all]));
         }
     }
     statements.push((StatementRole::Reset, "discard temp".to_owned()));

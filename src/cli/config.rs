@@ -84,6 +84,10 @@ pub struct Options {
     pub policy: Policy,
 }
 
+/// The options that have a setting of the server in the connection string beside them.
+const TIME_LIMITS: [(&str, &str); 2] =
+    [("--lock-timeout", "lock_timeout"), ("--statement-timeout", "statement_timeout")];
+
 const COUNT: &str = "a whole number of at most 4294967295";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
@@ -124,8 +128,15 @@ impl Config {
             Ok::<_, ConfigError>(raw.parsed(flag, DURATION, duration)?.unwrap_or(default))
         };
         let count = |value: &str| value.parse().ok();
+        let mut target = raw.environment.target()?;
+        // An option overrides the connection string.
+        for (flag, setting) in TIME_LIMITS {
+            if raw.lookup(flag).is_some() {
+                target.settings.remove(setting);
+            }
+        }
         Ok(Options {
-            target: raw.environment.target()?,
+            target,
             table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,

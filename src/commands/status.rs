@@ -13,7 +13,7 @@ use crate::cli::config::Options;
 use crate::history::matching::{self, Matches, MigrationStatus, RowStatus};
 use crate::history::plan::{self, Pending};
 use crate::history::progress::Progress;
-use crate::history::table::{History, Row, Table, TableVersion};
+use crate::history::table::{History, Row, TableVersion};
 use crate::migrations::migration::MigrationSet;
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::{Deadline, StopFlag};
@@ -139,7 +139,7 @@ pub fn load(
 ) -> Result<Status, ApplyError> {
     let Loaded { session, history, progress } = load::load(options, stop, emit)?;
     let times = match history.table_version {
-        TableVersion::V1 => applied_times(&session, &options.table, stop)?,
+        TableVersion::V1 => applied_times(&session, options, stop)?,
         _ => HashMap::new(),
     };
     let matches = matching::match_rows(set, &history.rows);
@@ -158,11 +158,12 @@ pub fn load(
 /// The times by the `id` of their rows. Without them the status is still worth showing.
 fn applied_times(
     session: &Session,
-    table: &Table,
+    options: &Options,
     stop: &StopFlag,
 ) -> Result<HashMap<i64, AppliedTime>, ApplyError> {
     let deadline = Deadline::after(QUERY_TIMEOUT, stop);
-    let answer = match session.query(&table.applied_times_sql(), deadline) {
+    let sql = options.target.settings.under_role_sql(&options.table.applied_times_sql());
+    let answer = match session.query(&sql, deadline) {
         Ok(answer) => answer,
         Err(QueryError::Stopped(signal)) => return Err(signal.into()),
         Err(_) => return Ok(HashMap::new()),

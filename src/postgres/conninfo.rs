@@ -8,11 +8,13 @@ mod keywords;
 mod params;
 pub mod passfile;
 mod pem;
+mod settings;
 mod url;
 
 pub use error::ConninfoError;
 pub use params::resolve;
 pub use pem::Pem;
+pub use settings::{ServerSetting, ServerSettings};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -59,8 +61,9 @@ pub struct Target {
     pub passfile: Option<PathBuf>,
     pub dbname: String,
     pub application_name: String,
-    /// Such as `-c search_path=app`.
+    /// The part of `options` that is for a proxy, such as Neon's `endpoint=NAME`.
     pub options: Option<String>,
+    pub settings: ServerSettings,
     /// For TCP; see [`Target::sslmode_for`].
     pub sslmode: SslMode,
     /// Instead of the system's roots; only with a mode that verifies certificates.
@@ -76,6 +79,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// The role that works in the database.
+    pub fn role(&self) -> &str {
+        self.settings.role.as_ref().map_or(&self.user, |role| &role.value)
+    }
+
     /// A Unix socket never uses TLS.
     pub fn sslmode_for(&self, host: &Host) -> SslMode {
         match host.name {

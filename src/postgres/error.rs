@@ -29,6 +29,11 @@ pub enum ConnectionError {
     NoPassword,
     /// With the last notice before it, which has the reason.
     Lost(String, Option<ServerError>),
+    /// The server rejects a setting that the connection string asks for.
+    Setting {
+        origin: String,
+        error: ServerError,
+    },
     /// The server does not satisfy `target_session_attrs`.
     ReadOnly,
     TimedOut,
@@ -43,7 +48,12 @@ pub enum ConnectionError {
 impl QueryError {
     /// Whether our configuration is wrong, and not the server.
     pub fn is_config_error(&self) -> bool {
-        matches!(self, QueryError::Client(ConnectionError::Tls(TlsError::Unusable { .. })))
+        matches!(
+            self,
+            QueryError::Client(
+                ConnectionError::Tls(TlsError::Unusable { .. }) | ConnectionError::Setting { .. }
+            )
+        )
     }
 
     pub fn is_timeout(&self) -> bool {
@@ -84,6 +94,10 @@ impl fmt::Display for ConnectionError {
             ConnectionError::Tls(error) => return error.fmt(f),
             ConnectionError::Login(reason) => return write!(f, "login failed ({reason})"),
             ConnectionError::NoPassword => "the server requires a password, but none was given",
+            ConnectionError::Setting { origin, error } => {
+                let ServerError { message, code, .. } = error;
+                return write!(f, "the server rejects {origin}: {message} ({code})");
+            }
             ConnectionError::ReadOnly => {
                 "the server is read-only, but target_session_attrs requires one that is not"
             }

@@ -134,6 +134,7 @@ pub fn is_temporary(cause: &QueryError) -> bool {
             ConnectionError::Tls(error) => error.is_temporary(),
             ConnectionError::Login(_)
             | ConnectionError::NoPassword
+            | ConnectionError::Setting { .. }
             | ConnectionError::NotPostgres
             | ConnectionError::Protocol(_) => false,
         },

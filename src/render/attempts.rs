@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::postgres::conninfo::Host;
-use crate::postgres::session::{Attempt, QueryError, Stage};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Stage};
 use crate::postgres::socket::Address;
 
 use super::hints;
@@ -62,7 +62,8 @@ impl Serialize for Attempt {
             tls: self.tls,
             message: self.cause.to_string(),
             sqlstate: match &self.cause {
-                QueryError::Server(error) => Some(&error.code),
+                QueryError::Server(error)
+                | QueryError::Client(ConnectionError::Setting { error, .. }) => Some(&error.code),
                 QueryError::Client(_) | QueryError::Stopped(_) => None,
             },
             hint: hints::hint(self),
@@ -77,7 +78,6 @@ mod tests {
 
     use super::*;
     use crate::postgres::conninfo::HostName;
-    use crate::postgres::session::ConnectionError;
 
     fn attempt(name: &str, address: Option<&str>) -> Attempt {
         let host = Host { name: HostName::Tcp(name.to_owned()), addr: None, port: 5432 };

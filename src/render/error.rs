@@ -212,10 +212,16 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
              or a connection limit of one: allow two, or connect directly to the server"
         ),
         ApplyError::PooledSettings { migration, settings } => format!(
-            "{migration} runs `{}` for a statement that runs outside a transaction, and a pooler \
-             does not keep settings for it. Connect directly to the server, or change the statement \
-             so that it needs no settings",
+            "{migration} needs `{}` for a statement that runs outside a transaction, and a pooler \
+             does not keep settings for it; {nothing_ran}. Connect directly to the server, make it \
+             the default with `alter role ... set ...`, or change the statement so that it needs \
+             no settings",
             settings.join("; ")
+        ),
+        ApplyError::SettingReset { file, position, setting, origin } => format!(
+            "{} resets {setting}, and so loses {origin}; {nothing_ran}. Set it to a value instead, \
+             or make the value the default with `alter role ... set ...`",
+            place_text(file, *position)
         ),
         ApplyError::LockTimeout { failure, blocker } => {
             lock_timeout_text(failure, blocker.as_ref(), commands)

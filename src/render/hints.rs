@@ -124,6 +124,7 @@ fn connection_error_hint(error: &ConnectionError) -> Option<&'static str> {
         | ConnectionError::Lost(..)
         | ConnectionError::Tls(_)
         | ConnectionError::Login(_)
+        | ConnectionError::Setting { .. }
         | ConnectionError::ReadOnly
         | ConnectionError::Protocol(_) => return None,
     })

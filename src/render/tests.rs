@@ -277,6 +277,12 @@ fn apply_errors() -> Vec<ApplyError> {
             migration: name(),
             settings: vec!["set maintenance_work_mem = '1GB'".to_owned()],
         },
+        ApplyError::SettingReset {
+            file: "0000_a.sql".to_owned(),
+            position: Some(LineColumn { line: 3, column: 1 }),
+            setting: "search_path".to_owned(),
+            origin: "schema in DATABASE_URL".to_owned(),
+        },
         ApplyError::Failed(Box::new(failure())),
         lost_transaction(),
         ApplyError::ConnectionLost(Box::new(broken)),

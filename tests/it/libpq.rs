@@ -172,6 +172,10 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
         SessionAttrs::ReadWrite => "read-write",
         SessionAttrs::Primary => "primary",
     };
+    let settings = target.settings.of_connection_string();
+    let settings = settings.map(|setting| format!("-c {}={}", setting.name, setting.value));
+    let options: Vec<String> = target.options.clone().into_iter().chain(settings).collect();
+    let options = Some(options.join(" ")).filter(|options| !options.is_empty());
     let number = |number: Option<u128>| number.map_or("system".to_owned(), |n| n.to_string());
     let seconds = |time: Option<Duration>| number(time.map(|time| u128::from(time.as_secs())));
     let keepalives = match target.tcp.keepalives {
@@ -189,7 +193,7 @@ fn resolved_by_us(target: &Target) -> Vec<String> {
         format!("sslmode {mode}"),
         format!("sslrootcert {root:?}"),
         format!("sslcert {cert:?}"),
-        format!("options {:?}", target.options),
+        format!("options {options:?}"),
         format!("application_name {}", target.application_name),
         format!("channel_binding {binding}"),
         format!("attrs {attrs}"),

@@ -16,6 +16,7 @@ mod proxy;
 #[allow(dead_code, reason = "src/render/tests/documented.rs uses the rest")]
 mod reference;
 mod server;
+mod server_settings;
 mod snapshot;
 
 mod answers;

@@ -119,7 +119,7 @@ fn a_setting_that_a_pooler_does_not_keep_is_refused_before_anything_runs() {
     let run = premigrate(&pooler.to(&database), &folder).run().exits(78);
     run.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0001_b runs `set maintenance_work_mem = '64MB'` for a statement that runs outside a transaction, and a pooler does not keep settings for it. Connect directly to the server, or change the statement so that it needs no settings
+        premigrate: 0001_b needs `set maintenance_work_mem = '64MB'` for a statement that runs outside a transaction, and a pooler does not keep settings for it; nothing was run. Connect directly to the server, make it the default with `alter role ... set ...`, or change the statement so that it needs no settings
 
           2 are pending.
     "#]]);

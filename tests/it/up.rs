@@ -838,20 +838,16 @@ fn what_is_deferred_to_the_end_fails_the_migration() {
 #[test]
 fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
     let database = Database::fresh();
-    let (role, url) = database.role();
-    // Where backslashes escape, this string ends earlier than it does to us, and COMMIT is none of
-    // its text.
-    database.execute(&format!(
-        "alter role {role} set standard_conforming_strings = off; \
-         alter role {role} set escape_string_warning = off; \
-         grant all on database {} to {role}; grant all on schema public to {role}",
-        database.name
-    ));
+    // A longer file is sent in pieces. In the second one backslashes escape, so that this string
+    // ends earlier than it does to us, and COMMIT is none of its text.
+    let first =
+        "do $$ begin perform set_config('standard_conforming_strings', 'off', true); end $$";
+    let long = format!("{first}; select '{}'", "x".repeat(1 << 20));
     let folder = Folder::drizzle0(&[
-        ("0000_a", "create table a (); select '\\''; commit; --'"),
+        ("0000_a", &format!("{long}; create table a (); select '\\''; commit; --'")),
         ("0001_b", "create table b ()"),
     ]);
-    let run = premigrate_as(&url, &folder).run().exits(70);
+    let run = premigrate(&database, &folder).run().exits(70);
     let run = run.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a

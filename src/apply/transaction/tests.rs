@@ -126,6 +126,7 @@ fn timeouts() -> Timeouts {
     Timeouts {
         lock_timeout: Duration::from_secs(5),
         statement_timeout: None,
+        server_settings: ServerSettings::default(),
         server_version: 18,
         unsupported_settings: vec![],
     }

@@ -24,6 +24,7 @@ pub enum Problem {
     NoValue(Option<String>),
     UnknownKey(Option<String>),
     Unsupported(&'static str, &'static [&'static str]),
+    Options,
     Choice(&'static str, Vec<&'static str>),
     Number(&'static str),
     Port,
@@ -73,18 +74,33 @@ impl fmt::Display for ConninfoError {
             Problem::UnknownKey(Some(key)) => {
                 return write!(
                     f,
-                    "{key} is not a connection parameter; remove it or correct its spelling"
+                    "{key} is not a connection parameter; remove it, correct its spelling, or, for \
+                     a setting of the server, write options=-c%20{key}%3DVALUE"
                 );
             }
             Problem::UnknownKey(None) => {
                 "unknown connection parameter; if it is part of the password, percent-encode \
                  the password in a URL (%26 for &, %3D for =), or quote it in key='value'"
             }
+            Problem::Unsupported("session_authorization", _) => {
+                "session_authorization is not supported; use role"
+            }
+            Problem::Unsupported(key @ "default_transaction_isolation", _) => {
+                return write!(
+                    f,
+                    "{key} is supported only as read committed; begin the file of a migration that \
+                     needs another level with SET TRANSACTION ISOLATION LEVEL"
+                );
+            }
             Problem::Unsupported(key, []) => {
                 return write!(f, "{key} is not supported; remove it");
             }
             Problem::Unsupported(key, values) => {
                 return write!(f, "{key} is supported only as {}", values.join(" or "));
+            }
+            Problem::Options => {
+                "options must be settings of the server, each as -c NAME=VALUE or --NAME=VALUE; in \
+                 a URL, write %20 for a space and %3D for ="
             }
             Problem::Choice("target_session_attrs", _) => {
                 "target_session_attrs must be any, read-write or primary, since migrations write"

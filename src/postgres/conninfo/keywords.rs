@@ -1,8 +1,9 @@
 //! The keywords of connection strings, and the key=value format. What libpq knows is understood,
-//! harmless, or rejected, so that nothing a user relies on is dropped silently. What other programs
-//! keep in the same URL is ignored with a note.
+//! harmless, or rejected, so that nothing a user relies on is dropped silently, nor is a setting of
+//! the server. What other programs keep for themselves in the same URL is ignored with a note.
 
 use super::error::Problem;
+use super::settings;
 
 /// A keyword and its value, as written.
 pub struct Param {
@@ -35,6 +36,8 @@ pub fn mentions_password(text: &str) -> bool {
 pub enum Keyword {
     /// libpq's, by the name that it has there.
     Libpq(&'static str),
+    /// For a setting of the server, which is named.
+    Setting(&'static str),
     /// Of other programs, which are named.
     Foreign(&'static str),
 }
@@ -50,6 +53,9 @@ pub fn lookup(key: &str) -> Option<Keyword> {
     let mut all = understood.chain(unsupported).chain(HARMLESS.iter().copied());
     if let Some(name) = all.find(|name| *name == key) {
         return Some(Keyword::Libpq(name));
+    }
+    if let Some(name) = settings::name_of(key) {
+        return Some(Keyword::Setting(name));
     }
     let owner = FOREIGN.iter().find(|(_, keys)| keys.contains(&key))?;
     Some(Keyword::Foreign(owner.0))
@@ -144,25 +150,10 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "max_idle_connection_lifetime",
             "pgbouncer",
             "pool_timeout",
-            "schema",
             "single_use_connections",
             "socket_timeout",
             "sslidentity",
             "statement_cache_size",
-        ],
-    ),
-    (
-        "drivers that set session parameters",
-        &[
-            "DateStyle",
-            "TimeZone",
-            "datestyle",
-            "idle_in_transaction_session_timeout",
-            "lock_timeout",
-            "role",
-            "search_path",
-            "statement_timeout",
-            "timezone",
         ],
     ),
     (
@@ -196,7 +187,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "binary_parameters",
             "command_timeout",
             "connectTimeout",
-            "currentSchema",
             "default_query_exec_mode",
             "description_cache_capacity",
             "fetch_types",

@@ -9,8 +9,8 @@ use tokio_postgres::config::ChannelBinding;
 use super::error::Problem;
 use super::keywords::{self, Keyword};
 use super::{
-    ClientCert, ConninfoError, Host, HostName, Keepalives, Pem, RootCert, Secret, SessionAttrs,
-    SslMode, Target, TcpOptions, format,
+    ClientCert, ConninfoError, Host, HostName, Keepalives, Pem, RootCert, Secret, ServerSetting,
+    ServerSettings, SessionAttrs, SslMode, Target, TcpOptions, format, settings,
 };
 
 const DEFAULT_PORT: u16 = 5432;
@@ -27,7 +27,7 @@ pub fn resolve(
     source: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Target, ConninfoError> {
-    let mut params = Params { given: BTreeMap::new(), source, env };
+    let mut params = Params { given: BTreeMap::new(), settings: Vec::new(), source, env };
     let mut notes = match text {
         Some(text) => params.read(text).map_err(|problem| params.error(problem))?,
         None => Vec::new(),
@@ -40,6 +40,7 @@ pub fn resolve(
     let default_passfile = || params.variable("HOME").map(|home| format!("{home}/.pgpass"));
     let passfile = params.text("passfile").or_else(default_passfile).map(PathBuf::from);
     let (sslmode, root_cert) = params.tls(&mut notes)?;
+    let (settings, options) = params.server_settings()?;
     Ok(Target {
         hosts,
         passfile: passfile.filter(|_| password.is_none()),
@@ -50,7 +51,8 @@ pub fn resolve(
             .text("application_name")
             .or_else(|| params.text("fallback_application_name"))
             .unwrap_or_else(|| APPLICATION_NAME.to_owned()),
-        options: params.text("options"),
+        options,
+        settings,
         sslmode,
         root_cert,
         client_cert: params.client_cert(&mut notes)?,
@@ -99,9 +101,15 @@ const SSL: &[(&str, SslMode)] = &[
     ("no-verify", SslMode::NoVerify),
 ];
 
+/// libpq's variables for settings of the server.
+const SETTING_VARIABLES: [(&str, &str); 3] =
+    [("PGDATESTYLE", "datestyle"), ("PGGEQO", "geqo"), ("PGTZ", "timezone")];
+
 /// The parameters of the text, with defaults from the environment.
 struct Params<'a> {
     given: BTreeMap<&'static str, String>,
+    /// Settings of the server, in the order of the text.
+    settings: Vec<ServerSetting>,
     source: &'a str,
     env: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -119,6 +127,11 @@ impl Params<'_> {
                 Some(Keyword::Libpq(key)) => {
                     self.given.insert(key, param.value);
                 }
+                Some(Keyword::Setting(name)) => self.settings.push(ServerSetting {
+                    name: name.to_owned(),
+                    value: settings::value_of(&param.key, &param.value),
+                    origin: format!("{} in {}", param.key, self.source),
+                }),
                 Some(Keyword::Foreign(owner)) => notes.push(format!(
                     "{}: ignoring {}, a parameter of {owner}",
                     self.source, param.key
@@ -133,11 +146,14 @@ impl Params<'_> {
         ConninfoError { source: self.source.to_owned(), problem }
     }
 
-    /// An error in the value of a keyword, by its source: the text or a variable.
     fn value_error(&self, key: &str, problem: Problem) -> ConninfoError {
+        ConninfoError { source: self.source_of(key).to_owned(), problem }
+    }
+
+    /// Where the value of a keyword comes from: the text or a variable.
+    fn source_of(&self, key: &str) -> &str {
         let default = keywords::variable(key).filter(|name| self.variable(name).is_some());
-        let variable = default.filter(|_| !self.given.contains_key(key));
-        ConninfoError { source: variable.unwrap_or(self.source).to_owned(), problem }
+        default.filter(|_| !self.given.contains_key(key)).unwrap_or(self.source)
     }
 
     /// An empty variable counts as unset, since Compose files set them so.
@@ -199,6 +215,33 @@ impl Params<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The settings of the server, and what of `options` is for a proxy. As in libpq, keys of their
+    /// own win over `options`, and both over variables.
+    fn server_settings(&self) -> Result<(ServerSettings, Option<String>), ConninfoError> {
+        let mut all = ServerSettings::default();
+        let mut set = |setting: ServerSetting| {
+            let checked = settings::check(&setting.name, &setting.value);
+            checked.map_err(|problem| self.error(problem))?;
+            all.set(setting);
+            Ok(())
+        };
+        for (variable, name) in SETTING_VARIABLES {
+            if let Some(value) = self.variable(variable) {
+                set(ServerSetting { name: name.to_owned(), value, origin: variable.to_owned() })?;
+            }
+        }
+        let options = self.text("options").unwrap_or_default();
+        let (options, for_proxy) = settings::parse_options(&options)
+            .map_err(|problem| self.value_error("options", problem))?;
+        let source = self.source_of("options");
+        for (name, value) in options {
+            let origin = format!("{name} in {source}");
+            set(ServerSetting { name, value, origin })?;
+        }
+        self.settings.iter().cloned().try_for_each(set)?;
+        Ok((all, Some(for_proxy).filter(|words| !words.is_empty())))
     }
 
     fn hosts(&self) -> Result<Vec<Host>, ConninfoError> {

@@ -80,7 +80,7 @@ fn a_url_is_parsed_as_in_libpq() {
         ("postgres://u@h/d?&sslmode=disable&", "u@h:5432/d"),
         ("postgres://u@h/d?", "u@h:5432/d"),
     ]);
-    assert_eq!(target("postgres://u@h?options=-c a=b").options.as_deref(), Some("-c a=b"));
+    assert_eq!(settings("postgres://u@h?options=-c a=b"), ["a=b (a in DATABASE_URL)"]);
 }
 
 #[test]
@@ -290,7 +290,8 @@ fn libpqs_variables_complete_the_text() {
     let alone = from_env(&env);
     assert_eq!(summary(&alone), "eu:ep@eh:6000/ed");
     assert_eq!(alone.application_name, "ea");
-    assert_eq!(alone.options.as_deref(), Some("-c x=y"));
+    let settings: Vec<_> = alone.settings.of_connection_string().map(described).collect();
+    assert_eq!(settings, ["x=y (x in PGOPTIONS)"]);
     assert_eq!(alone.sslmode, SslMode::VerifyCa);
     assert_eq!(alone.root_cert, Some(RootCert::File("/ca.pem".into())));
     let client =
@@ -688,16 +689,14 @@ fn without_a_password_there_is_a_password_file() {
 
 #[test]
 fn parameters_of_other_programs_are_ignored_with_a_note() {
-    let query = "schema=app&pgbouncer=true&search_path=x&pool_max_conns=3&currentSchema=y&supa=z";
+    let query = "connection_limit=5&pgbouncer=true&pool_max_conns=3&supa=z";
     assert_eq!(
         target(&format!("postgresql+asyncpg://u:p@h/d?{query}")).notes,
         [
             "DATABASE_URL: ignoring the driver in the URL's scheme",
-            "DATABASE_URL: ignoring schema, a parameter of Prisma",
+            "DATABASE_URL: ignoring connection_limit, a parameter of Prisma",
             "DATABASE_URL: ignoring pgbouncer, a parameter of Prisma",
-            "DATABASE_URL: ignoring search_path, a parameter of drivers that set session parameters",
             "DATABASE_URL: ignoring pool_max_conns, a parameter of connection pools",
-            "DATABASE_URL: ignoring currentSchema, a parameter of other drivers",
             "DATABASE_URL: ignoring supa, a parameter of connection pools",
         ]
     );
@@ -707,7 +706,87 @@ fn parameters_of_other_programs_are_ignored_with_a_note() {
         let notes = target(&format!("postgres://u@h?{key}=1")).notes;
         assert!(notes.len() == 1 && notes[0].contains(key), "{notes:?}");
     }
-    assert_eq!(target("host=h user=u schema=app").notes.len(), 1);
+    assert_eq!(target("host=h user=u supa=app").notes.len(), 1);
+}
+
+fn described(setting: &ServerSetting) -> String {
+    format!("{}={} ({})", setting.name, setting.value, setting.origin)
+}
+
+/// The settings of the server that a text asks for.
+fn settings(text: &str) -> Vec<String> {
+    target(text).settings.of_connection_string().map(described).collect()
+}
+
+#[test]
+fn settings_of_the_server_are_keys_of_their_own_or_in_options() {
+    for (query, expected) in [
+        ("search_path=a,b", &["search_path=a,b (search_path in DATABASE_URL)"][..]),
+        ("schema=my%20app", &[r#"search_path="my app" (schema in DATABASE_URL)"#]),
+        ("currentSchema=a,b", &["search_path=a,b (currentSchema in DATABASE_URL)"]),
+        ("TimeZone=UTC", &["timezone=UTC (TimeZone in DATABASE_URL)"]),
+        (
+            "role=owner&lock_timeout=2s",
+            &[
+                "role=owner (role in DATABASE_URL)",
+                "lock_timeout=2s (lock_timeout in DATABASE_URL)",
+            ],
+        ),
+        (
+            "standard_conforming_strings=on&default_transaction_isolation=Read%20Committed",
+            &[
+                "default_transaction_isolation=Read Committed (default_transaction_isolation in DATABASE_URL)",
+            ],
+        ),
+        (
+            "options=-csearch_path%3Da%5C%20b%20--work-mem=1MB%20-c%20App.x%3D",
+            &[
+                "search_path=a b (search_path in DATABASE_URL)",
+                "work_mem=1MB (work_mem in DATABASE_URL)",
+                "app.x= (app.x in DATABASE_URL)",
+            ],
+        ),
+        ("work_mem=2MB&options=-c work_mem=1MB", &["work_mem=2MB (work_mem in DATABASE_URL)"]),
+        ("search_path=a&search_path=b", &["search_path=b (search_path in DATABASE_URL)"]),
+    ] {
+        assert_eq!(settings(&format!("postgres://u@h?{query}")), expected);
+    }
+    let zone = [("PGHOST", "h"), ("PGUSER", "u"), ("PGTZ", "UTC"), ("PGOPTIONS", "-c timezone=x")];
+    let zones = |env: &[(&'static str, &'static str)]| {
+        from_env(env).settings.of_connection_string().map(described).collect::<Vec<_>>()
+    };
+    assert_eq!(zones(&zone[..3]), ["timezone=UTC (PGTZ)"]);
+    assert_eq!(zones(&zone), ["timezone=x (timezone in PGOPTIONS)"]);
+}
+
+#[test]
+fn what_a_proxy_takes_out_of_options_stays_in_the_startup_packet() {
+    let neon = target("postgres://u@h?options=endpoint%3Dep-x -c work_mem=1MB project%3Dy");
+    assert_eq!(neon.options.as_deref(), Some("endpoint=ep-x project=y"));
+    assert_eq!(target("postgres://u@h?options=-c a=b").options, None);
+}
+
+#[test]
+fn settings_that_premigrate_itself_decides_about_are_refused() {
+    for (query, words) in [
+        ("standard_conforming_strings=off", "standard_conforming_strings is supported only as on"),
+        ("options=-c standard_conforming_strings=0", "is supported only as on or true"),
+        ("options=-c client_encoding=latin1", "client_encoding is supported only as utf8"),
+        ("options=--session-authorization=x", "session_authorization is not supported; use role"),
+        ("default_transaction_isolation=serializable", "SET TRANSACTION ISOLATION LEVEL"),
+        ("default_transaction_read_only=on", "is supported only as off"),
+        ("options=-S 1", "each as -c NAME=VALUE"),
+        ("options=-c", "each as -c NAME=VALUE"),
+        ("options=-c search_path", "each as -c NAME=VALUE"),
+        ("options=x", "each as -c NAME=VALUE"),
+        ("options=-c a;b=c", "each as -c NAME=VALUE"),
+        ("app.x=1", "it is part of the password"),
+        ("enable_seqscan=off", "write options=-c%20enable_seqscan%3DVALUE"),
+    ] {
+        let text = format!("postgres://u@h?{query}");
+        let error = error(&text);
+        assert!(error.contains(words), "{query}: {error}");
+    }
 }
 
 #[test]
