@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use crate::apply::event::{Blocker, Event};
-use crate::apply::lock::milliseconds;
+use crate::apply::lock::{age_sql, milliseconds};
 use crate::postgres::conninfo::Target;
 use crate::postgres::result::ResultRow;
 use crate::postgres::session::{Response, Session};
 use crate::process::signals::{Deadline, StopFlag};
-use crate::sql::{quote, redact};
+use crate::sql::quote::{self, EQ};
+use crate::sql::redact;
 
 /// How long connecting and each query may take. The waiting statement is not polled during this time.
 const BLOCKER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -88,10 +89,10 @@ impl<'a> Observer<'a> {
         match self.waiting {
             Waiting::Answered => {
                 let pid = responses.first()?.row.as_ref()?.get(1)?.as_ref()?;
-                pid.parse::<i32>().ok().map(|pid| format!("pid = {pid}"))
+                pid.parse::<i32>().ok().map(|pid| format!("pid {EQ} {pid}"))
             }
             Waiting::Running(beginning) => Some(format!(
-                "state = 'active' and datname = pg_catalog.current_database() \
+                "state {EQ} 'active' and datname {EQ} pg_catalog.current_database() \
                  and pg_catalog.starts_with(query, {})",
                 quote::literal(beginning)
             )),
@@ -108,31 +109,29 @@ impl<'a> Observer<'a> {
 /// backend that waits for a lock is anything asked of the lock manager, which holds up everybody.
 fn blocker_sql(waiting: &str) -> String {
     format!(
-        "select blocker, nullif(application_name, ''), usename, state, \
-         (extract(epoch from pg_catalog.clock_timestamp() \
-         - coalesce(xact_start, query_start)) * 1000)::int8, \
-         nullif(pg_catalog.left(query, 200), ''), \
-         (select pg_catalog.string_agg(distinct relation::pg_catalog.regclass::text, ', ') \
-         from pg_catalog.pg_locks where pg_locks.pid = waiting.pid and not granted), \
-         count(*) over () - 1 \
+        "select blocker, application_name, usename, state, {}, pg_catalog.left(query, 200), \
+         (select pg_catalog.string_agg(distinct relation::pg_catalog.regclass::pg_catalog.text, ', ') \
+         from pg_catalog.pg_locks where pg_locks.pid {EQ} waiting.pid and not granted), \
+         pg_catalog.count(*) over () operator(pg_catalog.-) 1 \
          from (select pid from pg_catalog.pg_stat_activity \
-         where {waiting} and wait_event_type = 'Lock' limit 1) waiting, \
+         where {waiting} and wait_event_type {EQ} 'Lock' limit 1) waiting, \
          lateral pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) blocker \
-         left join pg_catalog.pg_stat_activity on pg_stat_activity.pid = blocker \
-         order by wait_event_type is not distinct from 'Lock', xact_start limit 1"
+         left join pg_catalog.pg_stat_activity on pg_stat_activity.pid {EQ} blocker \
+         order by coalesce(wait_event_type {EQ} 'Lock', false), xact_start limit 1",
+        age_sql("coalesce(xact_start, query_start)")
     )
 }
 
 fn parse(row: &[Option<String>]) -> Option<Blocker> {
     let row = ResultRow::from(row);
-    let text = |index| row.at(index).map(str::to_owned);
+    let text = |index| row.at(index).filter(|text| !text.is_empty()).map(str::to_owned);
     Some(Blocker {
         pid: text(0)?,
         application: text(1),
         role: text(2),
         state: text(3),
         open_for: milliseconds(row.at(4)),
-        query: row.at(5).map(|query| redact::query(query).into_owned()),
+        query: text(5).map(|query| redact::query(&query).into_owned()),
         table: text(6),
         others: row.at(7).and_then(|others| others.parse().ok()).unwrap_or_default(),
     })

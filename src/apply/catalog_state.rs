@@ -2,7 +2,7 @@
 //! queries, and what their answers mean.
 
 use crate::postgres::result::ResultRow;
-use crate::sql::quote;
+use crate::sql::quote::{self, EQ};
 use crate::sql::{Index, Kind, Statement};
 
 /// What the catalogs say of a statement.
@@ -74,14 +74,14 @@ fn created_index_sql(name: &[String], table: &[String]) -> String {
          case when indexrelid is not null \
          then pg_catalog.format('%I.%I', nspname, its_index.relname) end, \
          pg_catalog.format('create index concurrently %I on %I.%I', \
-         {name}::name, nspname, its_table.relname) \
+         {name}::pg_catalog.name, nspname, its_table.relname) \
          from pg_catalog.pg_class its_table \
-         join pg_catalog.pg_namespace on pg_namespace.oid = its_table.relnamespace \
+         join pg_catalog.pg_namespace on pg_namespace.oid {EQ} its_table.relnamespace \
          left join (pg_catalog.pg_index \
-         join pg_catalog.pg_class its_index on its_index.oid = indexrelid \
-         and its_index.relkind = 'i') \
-         on indrelid = its_table.oid and its_index.relname = {name}::name \
-         where its_table.oid = pg_catalog.to_regclass({})",
+         join pg_catalog.pg_class its_index on its_index.oid {EQ} indexrelid \
+         and its_index.relkind {EQ} 'i') \
+         on indrelid {EQ} its_table.oid and its_index.relname {EQ} {name}::pg_catalog.name \
+         where its_table.oid {EQ} pg_catalog.to_regclass({})",
         is_being_built_sql("its_table.oid"),
         quote::literal(&qualified(table))
     )
@@ -92,8 +92,8 @@ fn dropped_index_sql(name: &[String]) -> String {
     format!(
         "select pg_catalog.format('drop index concurrently %I.%I', nspname, relname) \
          from pg_catalog.pg_class \
-         join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-         where pg_class.oid = pg_catalog.to_regclass({})",
+         join pg_catalog.pg_namespace on pg_namespace.oid {EQ} relnamespace \
+         where pg_class.oid {EQ} pg_catalog.to_regclass({})",
         quote::literal(&qualified(name))
     )
 }
@@ -105,21 +105,22 @@ fn detached_partition_sql(names: &[Vec<String>; 2]) -> String {
     let detach = |how| {
         format!(
             "pg_catalog.format('alter table %I.%I detach partition %I.%I {how}', \
-             (select nspname from pg_catalog.pg_namespace where oid = one.relnamespace), \
+             (select nspname from pg_catalog.pg_namespace where oid {EQ} one.relnamespace), \
              one.relname, \
-             (select nspname from pg_catalog.pg_namespace where oid = other.relnamespace), \
+             (select nspname from pg_catalog.pg_namespace where oid {EQ} other.relnamespace), \
              other.relname)"
         )
     };
     // PostgreSQL 13 has neither the column nor the statement.
     format!(
         "select inhrelid is not null, \
-         case when (pg_catalog.to_jsonb(pg_inherits) ->> 'inhdetachpending')::boolean \
+         case when (pg_catalog.to_jsonb(pg_inherits) \
+         operator(pg_catalog.->>) 'inhdetachpending')::boolean \
          then {} end, {} \
          from pg_catalog.pg_class one cross join pg_catalog.pg_class other \
-         left join pg_catalog.pg_inherits on inhparent = one.oid and inhrelid = other.oid \
-         where one.oid = pg_catalog.to_regclass({table}) \
-         and other.oid = pg_catalog.to_regclass({partition})",
+         left join pg_catalog.pg_inherits on inhparent {EQ} one.oid and inhrelid {EQ} other.oid \
+         where one.oid {EQ} pg_catalog.to_regclass({table}) \
+         and other.oid {EQ} pg_catalog.to_regclass({partition})",
         detach("finalize"),
         detach("concurrently")
     )
@@ -174,20 +175,20 @@ pub fn leftover_indexes_sql(statement: &Statement<'_>) -> Option<String> {
     let condition = match (statement.kind, statement.index()) {
         // The new index, or the old one if only the last phase is missing.
         (Kind::NoTransactionBlock(what), _) if what.starts_with("REINDEX") => {
-            "relname ~ '_cc(new|old)[0-9]*$'".to_owned()
+            "relname operator(pg_catalog.~) '_cc(new|old)[0-9]*$'".to_owned()
         }
         // The server chooses another name the next time.
         (_, Some(Index { name: None, table: Some(table) })) => {
-            format!("indrelid = pg_catalog.to_regclass({})", quote::literal(&qualified(&table)))
+            format!("indrelid {EQ} pg_catalog.to_regclass({})", quote::literal(&qualified(&table)))
         }
         _ => return None,
     };
     Some(format!(
         "select pg_catalog.string_agg(pg_catalog.format(\
          'drop index concurrently %I.%I;', nspname, relname), ' ' order by nspname, relname) \
-         from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid = indexrelid \
-         join pg_catalog.pg_namespace on pg_namespace.oid = relnamespace \
-         where not indisvalid and relkind = 'i' and {condition} and not {}",
+         from pg_catalog.pg_index join pg_catalog.pg_class on pg_class.oid {EQ} indexrelid \
+         join pg_catalog.pg_namespace on pg_namespace.oid {EQ} relnamespace \
+         where not indisvalid and relkind {EQ} 'i' and {condition} and not {}",
         is_being_built_sql("indrelid")
     ))
 }
@@ -197,12 +198,12 @@ pub fn leftover_indexes_sql(statement: &Statement<'_>) -> Option<String> {
 /// off.
 fn is_being_built_sql(table: &str) -> String {
     format!(
-        "exists (select from pg_catalog.pg_locks where locktype = 'relation' \
-         and database = (select oid from pg_catalog.pg_database \
-         where datname = pg_catalog.current_database()) and relation = {table} \
-         and mode = 'ShareUpdateExclusiveLock' and pid <> pg_catalog.pg_backend_pid() \
-         and (pg_catalog.current_setting('track_activities') = 'off' \
-         or pid in (select pid from pg_catalog.pg_stat_progress_create_index)))"
+        "exists (select from pg_catalog.pg_locks where locktype {EQ} 'relation' \
+         and database {EQ} (select oid from pg_catalog.pg_database \
+         where datname {EQ} pg_catalog.current_database()) and relation {EQ} {table} \
+         and mode {EQ} 'ShareUpdateExclusiveLock' and not pid {EQ} pg_catalog.pg_backend_pid() \
+         and (pg_catalog.current_setting('track_activities') {EQ} 'off' \
+         or pid {EQ} any (select pid from pg_catalog.pg_stat_progress_create_index)))"
     )
 }
 
@@ -219,14 +220,15 @@ pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>)
 pub fn backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
     let earlier_session = match (pid, backend_start) {
         (Some(pid), Some(start)) => {
-            format!("or pid = {pid} and backend_start = {}", quote::literal(start))
+            format!("or pid {EQ} {pid} and backend_start {EQ} {}", quote::literal(start))
         }
         _ => String::new(),
     };
     format!(
         "select pid from pg_catalog.pg_stat_activity \
-         where pid <> pg_catalog.pg_backend_pid() and datname = pg_catalog.current_database() \
-         and (state = 'active' and pg_catalog.starts_with(query, {}) {earlier_session})",
+         where not pid {EQ} pg_catalog.pg_backend_pid() \
+         and datname {EQ} pg_catalog.current_database() \
+         and (state {EQ} 'active' and pg_catalog.starts_with(query, {}) {earlier_session})",
         quote::literal(tag)
     )
 }

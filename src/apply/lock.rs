@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::apply::event::Holder;
 use crate::history::table;
 use crate::postgres::result::ResultRow;
+use crate::sql::quote::EQ;
 
 /// The advisory lock's key, the same for every release: `premigra` in ASCII.
 const KEY: i64 = i64::from_be_bytes(*b"premigra");
@@ -31,18 +32,20 @@ pub fn still_held_sql() -> String {
 /// Whether a row of `pg_locks` is our lock, and somebody has it.
 fn is_held_sql() -> String {
     format!(
-        "locktype = 'advisory' and classid = {CLASS} and objid = {OBJECT} and objsubid = 1 and granted"
+        "locktype {EQ} 'advisory' and classid {EQ} {CLASS} and objid {EQ} {OBJECT} \
+         and objsubid {EQ} 1 and granted"
     )
 }
 
 /// Selects the session that holds the lock. What our role may not see is NULL.
 pub fn holder_sql() -> String {
     format!(
-        "select pid, nullif(application_name, ''), client_addr, \
-         (extract(epoch from pg_catalog.clock_timestamp() - xact_start) * 1000)::int8 \
-         from pg_catalog.pg_locks join pg_catalog.pg_stat_activity using (pid) \
-         where {} and database = \
-         (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())",
+        "select activity.pid, application_name, client_addr, {} \
+         from pg_catalog.pg_locks join pg_catalog.pg_stat_activity activity \
+         on activity.pid {EQ} pg_locks.pid \
+         where {} and database {EQ} (select oid from pg_catalog.pg_database \
+         where datname {EQ} pg_catalog.current_database())",
+        age_sql("xact_start"),
         is_held_sql()
     )
 }
@@ -53,10 +56,18 @@ pub fn parse_holder(row: &[Option<String>]) -> Option<Holder> {
     let text = |index| row.at(index).map(str::to_owned);
     Some(Holder {
         pid: text(0)?,
-        application: text(1),
+        application: text(1).filter(|name| !name.is_empty()),
         address: text(2),
         open_for: milliseconds(row.at(3)),
     })
+}
+
+/// How many milliseconds ago that was.
+pub(super) fn age_sql(time: &str) -> String {
+    format!(
+        "(extract(epoch from pg_catalog.clock_timestamp() operator(pg_catalog.-) {time}) \
+         operator(pg_catalog.*) 1000)::bigint"
+    )
 }
 
 pub(super) fn milliseconds(text: Option<&str>) -> Option<Duration> {

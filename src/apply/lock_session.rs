@@ -9,6 +9,7 @@ use crate::postgres::session::{
 };
 use crate::postgres::wait;
 use crate::process::signals::{Deadline, StopFlag};
+use crate::sql::quote::EQ;
 
 use super::error::ApplyError;
 use super::event::Event;
@@ -242,15 +243,19 @@ impl<'a> Runner<'a> {
     /// Whether the role or the database is limited to one connection, or the pool, so that waiting is
     /// useless. A pool of more connections opens another one, unless others use them.
     fn is_limited_to_one(&self, session: &Session, may_be_pool: bool) -> bool {
-        const LIMIT: &str = "select from pg_catalog.pg_roles, pg_catalog.pg_database \
-             where rolname = session_user and datname = pg_catalog.current_database() \
-             and (1 in (rolconnlimit, datconnlimit)";
-        const ALONE: &str = "or not exists (select from pg_catalog.pg_stat_activity \
-             where usename = rolname and pg_stat_activity.datname = pg_database.datname \
-             and pid <> pg_catalog.pg_backend_pid())";
-        let alone = if may_be_pool { ALONE } else { "" };
+        let alone = format!(
+            "or not exists (select from pg_catalog.pg_stat_activity \
+             where usename {EQ} rolname and pg_stat_activity.datname {EQ} pg_database.datname \
+             and not pid {EQ} pg_catalog.pg_backend_pid())"
+        );
+        let query = format!(
+            "select from pg_catalog.pg_roles, pg_catalog.pg_database \
+             where rolname {EQ} session_user and datname {EQ} pg_catalog.current_database() \
+             and (rolconnlimit {EQ} 1 or datconnlimit {EQ} 1 {})",
+            if may_be_pool { &alone } else { "" }
+        );
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
-        matches!(session.query_row(&format!("{LIMIT} {alone})"), deadline), Ok(Some(_)))
+        matches!(session.query_row(&query, deadline), Ok(Some(_)))
     }
 
     /// Takes the lock on the second session.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::history::progress::{self, Progress, Record};
 use crate::postgres::session::{QueryError, Session};
 use crate::process::signals::Deadline;
-use crate::sql::redact;
+use crate::sql::{quote, redact};
 
 use super::catalog_state::{self, CatalogState};
 use super::error::{ApplyError, ChangedStep, UnknownOutcome};
@@ -168,11 +168,13 @@ impl Runner<'_> {
 
     fn unknown_outcome(&self, step: StepRef<'_>, begun: &Record) -> ApplyError {
         let table = &self.options.table;
+        let done = progress::set_finished_sql(table, &begun.migration, begun.step);
+        let again = progress::delete_started_sql(table, &begun.migration, begun.step);
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: step.migration.name.clone(),
             statement: redact::sql(begun.statement.as_deref().unwrap_or_default()).into(),
-            done: progress::set_finished_sql(table, &begun.migration, begun.step),
-            again: progress::delete_started_sql(table, &begun.migration, begun.step),
+            done: quote::readable(&done),
+            again: quote::readable(&again),
         }))
     }
 }

@@ -3,7 +3,7 @@
 use crate::history::progress;
 use crate::history::table::{Table, TableVersion};
 use crate::postgres::result::ResultRow;
-use crate::sql::quote;
+use crate::sql::quote::{self, EQ};
 
 impl Table {
     /// Reads what else an INSERT needs: USAGE on the sequences in the default of `id` (an identity
@@ -14,13 +14,13 @@ impl Table {
             "select pg_catalog.string_agg(distinct pg_catalog.format('%I.%I', place.nspname, \
              sequence.relname), ', '), pg_catalog.row_security_active({table}) \
              from pg_catalog.pg_attribute \
-             join pg_catalog.pg_attrdef on adrelid = attrelid and adnum = attnum \
-             join pg_catalog.pg_depend on pg_depend.objid = pg_attrdef.oid \
-             and classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
-             and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-             join pg_catalog.pg_class sequence on sequence.oid = refobjid and relkind = 'S' \
-             join pg_catalog.pg_namespace place on place.oid = sequence.relnamespace \
-             where attname = 'id' and attrelid = {table}::pg_catalog.regclass"
+             join pg_catalog.pg_attrdef on adrelid {EQ} attrelid and adnum {EQ} attnum \
+             join pg_catalog.pg_depend on pg_depend.objid {EQ} pg_attrdef.oid \
+             and classid {EQ} 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+             and refclassid {EQ} 'pg_catalog.pg_class'::pg_catalog.regclass \
+             join pg_catalog.pg_class sequence on sequence.oid {EQ} refobjid and relkind {EQ} 'S' \
+             join pg_catalog.pg_namespace place on place.oid {EQ} sequence.relnamespace \
+             where attname {EQ} 'id' and attrelid {EQ} {table}::pg_catalog.regclass"
         )
     }
 

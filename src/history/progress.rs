@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::history::table::{self, Table};
 use crate::migrations::replay::Saved;
 use crate::postgres::result::ResultRow;
-use crate::sql::quote;
+use crate::sql::quote::{self, EQ};
 use crate::sql::settings::SettingValues;
 
 /// A row of the table.
@@ -77,7 +77,7 @@ pub fn qualified(history: &Table) -> String {
 pub fn exists_sql(table: &Table) -> String {
     format!(
         "select pg_catalog.pg_has_role(relowner, 'usage') from pg_catalog.pg_class \
-         where oid = pg_catalog.to_regclass({})",
+         where oid {EQ} pg_catalog.to_regclass({})",
         quote::literal(&qualified(table))
     )
 }
@@ -98,9 +98,10 @@ pub fn parse(owned: bool, answer: &[Option<String>]) -> Result<Progress, serde_j
 
 pub fn create_sql(table: &Table) -> String {
     format!(
-        "create table {} (migration text not null, step integer not null, hash text not null, \
-         finished boolean not null, statement text, pid integer, \
-         backend_start timestamp with time zone, settings json, primary key (migration, step))",
+        "create table {} (migration pg_catalog.text not null, step integer not null, \
+         hash pg_catalog.text not null, finished boolean not null, statement pg_catalog.text, \
+         pid integer, backend_start timestamp with time zone, settings pg_catalog.json, \
+         primary key (migration, step))",
         qualified(table)
     )
 }
@@ -127,7 +128,8 @@ pub fn guard_sql(table: &Table, progress: &Progress) -> String {
     let mut lines: Vec<_> = progress.records.iter().map(line).collect();
     lines.sort();
     table::guard_sql(&format!(
-        "{} = (select coalesce(pg_catalog.string_agg(line, e'\\n' order by line collate \"C\"), '') \
+        "{} {EQ} (select coalesce(pg_catalog.string_agg(line, e'\\n' \
+         order by line collate pg_catalog.\"C\"), '') \
          from (select pg_catalog.format('%s %s %s %s', step, hash, migration, finished) as line \
          from {}) lines)",
         quote::literal(&lines.join("\n")),
@@ -187,10 +189,10 @@ fn insert_started_sql(table: &Table, record: &Record, handshake_pid: i32) -> Str
     format!(
         "insert into {} (migration, step, hash, finished, statement, pid, backend_start) \
          values ({}, {step}, {}, false, {}, \
-         (select pid from pg_catalog.pg_stat_activity where pid = {handshake_pid} \
-         and pid = pg_catalog.pg_backend_pid()), \
-         (select backend_start from pg_catalog.pg_stat_activity where pid = {handshake_pid} \
-         and pid = pg_catalog.pg_backend_pid())) returning pid, backend_start",
+         (select pid from pg_catalog.pg_stat_activity where pid {EQ} {handshake_pid} \
+         and pid {EQ} pg_catalog.pg_backend_pid()), \
+         (select backend_start from pg_catalog.pg_stat_activity where pid {EQ} {handshake_pid} \
+         and pid {EQ} pg_catalog.pg_backend_pid())) returning pid, backend_start",
         qualified(table),
         quote::literal(migration),
         quote::literal(hash),
@@ -202,7 +204,7 @@ fn insert_started_sql(table: &Table, record: &Record, handshake_pid: i32) -> Str
 pub fn set_finished_sql(table: &Table, migration: &str, step: usize) -> String {
     format!(
         "update {} set finished = true, statement = null, pid = null, backend_start = null \
-         where migration = {} and step = {step} and not finished",
+         where migration {EQ} {} and step {EQ} {step} and not finished",
         qualified(table),
         quote::literal(migration)
     )
@@ -211,18 +213,19 @@ pub fn set_finished_sql(table: &Table, migration: &str, step: usize) -> String {
 /// Forgets a started step, whose statement did nothing.
 pub fn delete_started_sql(table: &Table, migration: &str, step: usize) -> String {
     format!(
-        "delete from {} where migration = {} and step = {step} and not finished",
+        "delete from {} where migration {EQ} {} and step {EQ} {step} and not finished",
         qualified(table),
         quote::literal(migration)
     )
 }
 
+/// For a person to run.
 pub fn rename_sql(table: &Table, from: &str, to: &str) -> String {
     let (from, to) = (quote::literal(from), quote::literal(to));
     format!("update {} set migration = {to} where migration = {from}", qualified(table))
 }
 
-/// Forgets all steps of a migration.
+/// Forgets all steps of a migration. For a person to run.
 pub fn delete_sql(table: &Table, migration: &str) -> String {
     format!("delete from {} where migration = {}", qualified(table), quote::literal(migration))
 }
@@ -262,7 +265,7 @@ impl Progress {
         }
         let names: Vec<_> = migrations.iter().map(|name| quote::literal(name)).collect();
         let names = names.join(", ");
-        Some(format!("delete from {} where migration in ({names})", qualified(table)))
+        Some(format!("delete from {} where migration {EQ} any (array[{names}])", qualified(table)))
     }
 
     /// The values that the last step which saved any has left, with its number.

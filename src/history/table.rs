@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::migrations::folder_time::folder_prefix;
 use crate::migrations::migration::{Layout, Migration};
 use crate::postgres::result::{ResultRow, ResultSet};
-use crate::sql::quote;
+use crate::sql::quote::{self, EQ};
 
 /// A row: a migration that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,11 +115,11 @@ impl Table {
     pub fn schema_exists_sql(&self) -> String {
         format!(
             "select pg_catalog.pg_is_in_recovery(), \
-             exists (select from pg_catalog.pg_namespace where nspname = {}), \
-             exists (select from pg_catalog.pg_class where oid operator(pg_catalog.>=) {FIRST_USER_OID} \
-             and not exists (select from pg_catalog.pg_depend \
-             where classid operator(pg_catalog.=) pg_class.tableoid \
-             and objid operator(pg_catalog.=) pg_class.oid and deptype operator(pg_catalog.=) 'e'))",
+             exists (select from pg_catalog.pg_namespace where nspname {EQ} {}), \
+             exists (select from pg_catalog.pg_class \
+             where oid operator(pg_catalog.>=) {FIRST_USER_OID} \
+             and not exists (select from pg_catalog.pg_depend where classid {EQ} pg_class.tableoid \
+             and objid {EQ} pg_class.oid and deptype {EQ} 'e'))",
             quote::literal(&self.schema)
         )
     }
@@ -167,7 +167,7 @@ impl Table {
     pub fn history_guard_sql(&self, history: &History) -> String {
         match history.table_version {
             TableVersion::NoSchema => guard_sql(&format!(
-                "not exists (select from pg_catalog.pg_namespace where nspname = {})",
+                "not exists (select from pg_catalog.pg_namespace where nspname {EQ} {})",
                 quote::literal(&self.schema)
             )),
             TableVersion::NoTable => {
@@ -187,7 +187,7 @@ impl Table {
         let has_duplicate_id = pairs.any(|pair| matches!(pair, [a, b] if a.id == b.id));
         let order = if has_duplicate_id { "id, ctid" } else { "id" };
         format!(
-            "array(select xmin from {} order by {order}) = '{{{}}}'",
+            "array(select xmin from {} order by {order}) {EQ} '{{{}}}'",
             self.qualified(),
             versions.join(",")
         )
@@ -215,20 +215,24 @@ impl Table {
                     statements.push(format!("create schema {}", quote::ident(&self.schema)));
                 }
                 let columns = if needs_name(layout) {
-                    ", name text, applied_at timestamp with time zone default now()"
+                    ", name pg_catalog.text, \
+                     applied_at timestamp with time zone default pg_catalog.now()"
                 } else {
                     ""
                 };
                 statements.push(format!(
                     "create table {table} \
-                     (id serial primary key, hash text not null, created_at bigint{columns})"
+                     (id serial primary key, hash pg_catalog.text not null, \
+                     created_at bigint{columns})"
                 ));
             }
             TableVersion::V0 if needs_name(layout) => {
-                statements.push(format!("alter table {table} add column if not exists name text"));
+                statements.push(format!(
+                    "alter table {table} add column if not exists name pg_catalog.text"
+                ));
                 statements.push(format!(
                     "alter table {table} add column if not exists applied_at \
-                     timestamp with time zone default now()"
+                     timestamp with time zone default pg_catalog.now()"
                 ));
                 // Nobody knows when these rows were applied; the default would claim to.
                 statements.push(format!("update {table} set applied_at = null"));
@@ -236,7 +240,7 @@ impl Table {
                     if let Some(name) = name {
                         let name = quote::literal(name);
                         statements.push(format!(
-                            "update {table} set name = {name} where id = {}",
+                            "update {table} set name = {name} where id {EQ} {}",
                             row.id
                         ));
                     }
@@ -252,7 +256,8 @@ impl Table {
         let (created_at, returned) = match row.created_at {
             Some(when) => (when.to_string(), ""),
             None => (
-                "(extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint".to_owned(),
+                "(extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::bigint"
+                    .to_owned(),
                 ", (select created_at from written)",
             ),
         };
@@ -263,7 +268,7 @@ impl Table {
         // A trigger may drop the row without an error; then the cast raises one.
         format!(
             "with written as (insert into {} (hash, created_at{column}) \
-             values ({}, {created_at}{name}) returning id::text, created_at) \
+             values ({}, {created_at}{name}) returning id::pg_catalog.text, created_at) \
              select coalesce((select id from written), \
              'premigrate: a trigger keeps rows out of the history')::bigint, \
              pg_catalog.pg_current_xact_id()::pg_catalog.xid{returned}",
@@ -276,8 +281,9 @@ impl Table {
     /// no column `applied_at`, the name means the outer NULL, and no row is returned.
     pub fn applied_times_sql(&self) -> String {
         format!(
-            "select id, pg_catalog.to_json(pg_catalog.date_trunc('second', applied)) #>> '{{}}', \
-             pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - applied)) \
+            "select id, pg_catalog.to_json(pg_catalog.date_trunc('second', applied)) \
+             operator(pg_catalog.#>>) '{{}}', pg_catalog.floor(extract(epoch from \
+             pg_catalog.clock_timestamp() operator(pg_catalog.-) applied)) \
              from (select null::pg_catalog.timestamptz as applied_at) unknown, \
              lateral (select id, applied_at as applied from {}) known where applied is not null",
             self.qualified()
@@ -374,7 +380,7 @@ impl History {
 pub(super) fn table_exists_sql(schema: &str, name: &str) -> String {
     format!(
         "exists (select from pg_catalog.pg_class join pg_catalog.pg_namespace \
-         on pg_namespace.oid = relnamespace where nspname = {} and relname = {})",
+         on pg_namespace.oid {EQ} relnamespace where nspname {EQ} {} and relname {EQ} {})",
         quote::literal(schema),
         quote::literal(name)
     )

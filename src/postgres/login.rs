@@ -278,7 +278,9 @@ fn check_session_attrs(
 ) -> Result<(), QueryError> {
     let query = match wanted {
         SessionAttrs::Any => return Ok(()),
-        SessionAttrs::ReadWrite => "select current_setting('transaction_read_only')::bool",
+        SessionAttrs::ReadWrite => {
+            "select pg_catalog.current_setting('transaction_read_only')::boolean"
+        }
         SessionAttrs::Primary => "select pg_catalog.pg_is_in_recovery()",
     };
     match session.query_row(query, deadline)?.as_deref() {

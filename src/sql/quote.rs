@@ -1,4 +1,16 @@
 //! Quotes names and values for SQL. The only module that does.
+//!
+//! In SQL of ours, every name that `search_path` could resolve is qualified: whoever may create an
+//! operator or a function in a schema of that path would otherwise act as the role that migrates.
+
+/// The operator `=`. An operator without a schema is looked up in `search_path`, and so are those
+/// behind IN, NULLIF, IS DISTINCT FROM, CASE with an operand, and JOIN USING.
+pub const EQ: &str = "operator(pg_catalog.=)";
+
+/// SQL of ours for a person to read and type.
+pub fn readable(sql: &str) -> String {
+    sql.replace(EQ, "=")
+}
 
 /// Quotes an identifier, also where `quote_ident` would leave the quotes out.
 pub fn ident(name: &str) -> String {

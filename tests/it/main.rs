@@ -38,6 +38,7 @@ mod input;
 mod libpq;
 mod new;
 mod pid1;
+mod planted;
 mod quoting;
 mod reasons;
 mod runners;
