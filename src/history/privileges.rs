@@ -41,7 +41,7 @@ impl Table {
             TableVersion::NoTable => vec![create],
             TableVersion::V0 | TableVersion::V1 => {
                 let mut statements: Vec<String> =
-                    upgrade.iter().map(|statement| format!("{statement};")).collect();
+                    upgrade.iter().map(|sql| format!("{};", quote::readable(sql))).collect();
                 statements.extend(self.read_grants_sql(role));
                 statements.push(format!("grant insert on {} to {grantee};", self.qualified()));
                 let missing = ResultRow::from(missing);

@@ -9,7 +9,7 @@ pub const EQ: &str = "operator(pg_catalog.=)";
 
 /// SQL of ours for a person to read and type.
 pub fn readable(sql: &str) -> String {
-    sql.replace(EQ, "=")
+    sql.replace(EQ, "=").replace(" pg_catalog.", " ")
 }
 
 /// Quotes an identifier, also where `quote_ident` would leave the quotes out.
