@@ -178,7 +178,7 @@ fn no_sql_of_ours_calls_what_is_planted() {
     running.child.kill().unwrap();
     running.finish();
     let running = premigrate(database, &folder).start();
-    running.wait_to_say("terminating backend");
+    running.wait_to_say("still runs a statement of an earlier attempt");
     superuser.wait_for_no("build", BUILDING);
     superuser.wait_for("a build", BUILDING);
     writer.batch_execute("rollback").unwrap();

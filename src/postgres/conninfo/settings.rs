@@ -37,8 +37,8 @@ impl ServerSetting {
     /// What a session has for it; for a search path, the schemas of it that exist.
     pub fn current_sql(&self) -> String {
         match self.name.as_str() {
-            "search_path" => "pg_catalog.current_schemas(true)::text".to_owned(),
-            "role" => "current_user::text".to_owned(),
+            "search_path" => "pg_catalog.current_schemas(true)::pg_catalog.text".to_owned(),
+            "role" => "current_user::pg_catalog.text".to_owned(),
             name => format!("pg_catalog.current_setting({}, true)", quote::literal(name)),
         }
     }
