@@ -105,6 +105,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(4);
 const CANCEL_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two calls of the `watch` callback.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the connection of a cancel request is kept for the server to close it.
+const CANCEL_CLOSE_TIMEOUT: Duration = Duration::from_secs(6);
 /// The limit for sending Terminate.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -122,6 +124,8 @@ pub struct Session {
 struct RunningConnection {
     runtime: Runtime,
     task: JoinHandle<()>,
+    /// The cancel request that was sent last.
+    cancel_request: RefCell<Option<JoinHandle<()>>>,
     stop: StopFlag,
 }
 
@@ -139,17 +143,33 @@ impl Drop for RunningConnection {
     fn drop(&mut self) {
         let deadline = Deadline::ignoring_signals(CLOSE_TIMEOUT, &self.stop);
         let _ = blocking(&self.runtime, deadline, &mut self.task);
+        // PgBouncer 1.18 crashes if this connection is closed before the request was passed on.
+        if let Some(request) = self.cancel_request.get_mut().as_mut().filter(|it| !it.is_finished())
+        {
+            let deadline = Deadline::ignoring_signals(CANCEL_CLOSE_TIMEOUT, &self.stop);
+            let _ = blocking(&self.runtime, deadline, request);
+        }
     }
 }
 
 /// The last notice about the connection, or the error that ended it.
 type LastNotice = Arc<Mutex<Option<ServerError>>>;
 
+#[derive(Clone)]
 pub(super) struct CancelHandle {
     pub(super) token: CancelToken,
     pub(super) address: Address,
     pub(super) tcp_options: TcpOptions,
     pub(super) tls: Tls,
+}
+
+impl CancelHandle {
+    /// Sends a cancel request, and waits until the server has closed the connection.
+    async fn send_request(self) {
+        let Ok(socket) = Socket::dial(&self.address, self.tcp_options).await else { return };
+        let relay = Relay::new(socket.expecting_peer_to_close(), Awaited::default(), true);
+        let _ = self.token.cancel_query_raw(relay, self.tls).await;
+    }
 }
 
 impl Session {
@@ -167,7 +187,8 @@ impl Session {
             .unwrap_or_default();
         let last_notice = LastNotice::default();
         let task = runtime.spawn(run_connection(connection, last_notice.clone()));
-        let connection = RunningConnection { runtime, task, stop };
+        let connection =
+            RunningConnection { runtime, task, cancel_request: RefCell::default(), stop };
         Session { sender, connection, last_notice, cancel_handle, server_version }
     }
 
@@ -269,16 +290,17 @@ impl Session {
         self.connection.task.abort();
     }
 
-    /// Sends a cancel request, to which there is no response.
+    /// Sends a cancel request, to which there is no response, unless one is still under way.
     fn cancel(&self, deadline: Deadline<'_>) {
-        let CancelHandle { token, address, tcp_options, tls } = &self.cancel_handle;
-        let request = async {
-            let socket = Socket::dial(address, *tcp_options).await.ok()?.expecting_peer_to_close();
-            let relay = Relay::new(socket, Awaited::default(), true);
-            token.cancel_query_raw(relay, tls.clone()).await.ok()
-        };
-        // The caller notices if it was lost.
-        let _ = self.connection.run(deadline, request);
+        let mut request = self.connection.cancel_request.borrow_mut();
+        if request.as_ref().is_none_or(JoinHandle::is_finished) {
+            let sent = self.cancel_handle.clone().send_request();
+            *request = Some(self.connection.runtime.spawn(sent));
+        }
+        if let Some(request) = request.as_mut() {
+            // The caller notices if it was lost.
+            let _ = self.connection.run(deadline, request);
+        }
     }
 
     fn cause(&self, error: &tokio_postgres::Error) -> QueryError {

@@ -241,6 +241,26 @@ fn a_lost_cancel_request_is_sent_again() {
     assert_eq!(database.leftovers(), Vec::<String>::new());
 }
 
+/// PgBouncer 1.18 can crash where the connection ends before the request was passed on.
+#[test]
+fn a_cancel_request_keeps_its_connection_until_the_server_has_taken_it() {
+    let database = Database::fresh();
+    let folder = slow();
+    let requests = Arc::new(Mutex::new(0));
+    let seen = requests.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.tag == 0 && !message.text.contains("user") {
+            *seen.lock().unwrap() += 1;
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        Action::Pass
+    });
+    let running = start_slow(&proxy.to(&database), &folder);
+    running.signal("TERM");
+    running.finish().exits(143).says(&["0001_slow was rolled back"]);
+    assert_eq!(*requests.lock().unwrap(), 1);
+}
+
 /// Cancels so many runs, all of which PgBouncer 1.18 has to survive: where a cancel request did not
 /// wait for its answer, it died within ten of them in six series of seven.
 fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
