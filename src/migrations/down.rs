@@ -36,8 +36,17 @@ enum Direction {
 struct Marker {
     direction: Direction,
     tool: Option<&'static str>,
-    /// Whether it could be an ordinary comment: the file must have both directions.
-    needs_both: bool,
+    doubt: Doubt,
+}
+
+/// Whether a marker could be an ordinary comment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// A line of nothing but `Down`: one, unless it comes after other statements.
+    Bare,
+    /// One, unless the file also has the marker of the other direction.
+    Loose,
 }
 
 impl DownSection {
@@ -48,9 +57,14 @@ impl DownSection {
         let markers: Vec<_> = markers.collect();
         let has_up = markers.iter().any(|(_, _, marker)| marker.direction == Direction::Up);
         let ends = markers.iter().skip(1).map(|(offset, ..)| *offset).chain([usize::MAX]);
+        let is_meant = |offset: usize, marker: &Marker| match marker.doubt {
+            Doubt::None => true,
+            Doubt::Bare => has_up || has_statement(script, 0, offset),
+            Doubt::Loose => has_up,
+        };
         let down = markers.iter().zip(ends).find(|((offset, _, marker), end)| {
             marker.direction == Direction::Down
-                && (has_up || !marker.needs_both)
+                && is_meant(*offset, marker)
                 && has_statement(script, *offset, *end)
         });
         let ((offset, line, marker), _) = down?;
@@ -60,16 +74,17 @@ impl DownSection {
 }
 
 fn has_statement(script: &Script<'_>, from: usize, to: usize) -> bool {
-    let mut statements = script.statements().iter();
-    statements
-        .any(|statement| statement.start < to && statement.start + statement.text.len() > from)
+    let statements = script.statements();
+    let count = statements.partition_point(|statement| statement.start < to);
+    let last = count.checked_sub(1).and_then(|last| statements.get(last));
+    last.is_some_and(|last| last.start + last.text.len() > from)
 }
 
 /// What a comment line is to the tools that know it; upper and lower case do not matter.
 fn marker(line: &str) -> Option<Marker> {
     let text = line.trim_start_matches('-').trim().to_ascii_lowercase();
     let words: Vec<&str> = text.split_whitespace().collect();
-    let sure = |direction, tool| Some(Marker { direction, tool: Some(tool), needs_both: false });
+    let sure = |direction, tool| Some(Marker { direction, tool: Some(tool), doubt: Doubt::None });
     let direction = |word: &str| match word {
         "up" => Some(Direction::Up),
         "down" => Some(Direction::Down),
@@ -88,15 +103,15 @@ fn marker(line: &str) -> Option<Marker> {
         ["!downs"] => sure(Direction::Down, "Play"),
         ["migration.sql", "--"] => sure(Direction::Up, "Atlas"),
         ["down.sql", "--"] => sure(Direction::Down, "Atlas"),
-        [word, migration, ..] if migration.starts_with("migration") => Some(Marker {
+        [word, migration, ref more @ ..] if migration.starts_with("migration") => Some(Marker {
             direction: direction(word)?,
             tool: Some("node-pg-migrate"),
-            needs_both: true,
+            doubt: if more.is_empty() { Doubt::Bare } else { Doubt::Loose },
         }),
         _ => {
             // shmig's `-- ==== DOWN ====`, and the plain `-- Down` of several others.
             let word = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-            Some(Marker { direction: direction(word)?, tool: None, needs_both: true })
+            Some(Marker { direction: direction(word)?, tool: None, doubt: Doubt::Bare })
         }
     }
 }
@@ -216,7 +231,11 @@ mod tests {
             let line = up.matches('\n').count() + 3;
             assert_eq!(section(&sql), Some((Some(tool), line)), "{sql}");
         }
-        for (up, down) in [("-- ====  UP  ====", "-- ==== DOWN ===="), ("-- up", "-- Down:")] {
+        for (up, down) in [
+            ("-- ====  UP  ====", "-- ==== DOWN ===="),
+            ("-- up", "-- Down:"),
+            ("-- users", "-- DOWN"),
+        ] {
             let sql = format!("{up}\ncreate table a ();\n{down}\ndrop table a;\n");
             assert_eq!(section(&sql), Some((None, 3)), "{sql}");
         }
@@ -241,6 +260,7 @@ mod tests {
             "-- up\ncreate table a ();\n-- scale down\nselect 1",
             "-- down migration: none\ncreate table a ();",
             "-- Down\nselect 1",
+            "select 1;\n-- down migration: by hand\nselect 2",
             "-- rollback\ndrop table b;",
             "-- migrate:downtown\nselect 1",
             "-- rollback plan: see down.sql\nselect 1",
