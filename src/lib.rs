@@ -214,6 +214,9 @@ fn prepare(
         layout: set.layout(),
         migrations: set.migrations().len(),
     });
+    if !set.unlisted().is_empty() {
+        emit(Event::UnlistedFiles { files: set.unlisted().to_vec() });
+    }
     for note in &options.target.notes {
         emit(Event::Note { message: note.clone() });
     }

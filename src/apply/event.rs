@@ -23,6 +23,10 @@ pub enum Event {
         layout: Layout,
         migrations: usize,
     },
+    /// SQL files beside the migrations that the journal does not list.
+    UnlistedFiles {
+        files: Vec<String>,
+    },
     /// A remark on the configuration.
     Note {
         message: String,
@@ -53,6 +57,10 @@ pub enum Event {
         migration: String,
         /// Whether a migration after it is applied already.
         out_of_order: bool,
+    },
+    /// The file of the migration that is being applied has nothing to run.
+    NoStatement {
+        migration: String,
     },
     /// Some steps of this migration are already done.
     Resuming {

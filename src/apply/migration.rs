@@ -37,6 +37,9 @@ impl Runner<'_> {
                     migration: migration.name.clone(),
                     out_of_order: pending.out_of_order,
                 });
+                if prepared.script.statements().is_empty() {
+                    (self.emit)(Event::NoStatement { migration: migration.name.clone() });
+                }
             }
             let started = Instant::now();
             self.apply_one(session, migration, prepared, state)?;

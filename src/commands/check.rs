@@ -3,17 +3,18 @@
 //! Pure. `layout` and `prepared` decide what `up` refuses; this module does not.
 
 mod finding;
+mod names;
 mod sql;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 pub use finding::{Finding, Severity};
 
 use self::finding::Findings;
 use crate::commands::new::PLAIN_TEXT;
 use crate::history::table::Table;
-use crate::migrations::layout::{FolderScan, LayoutProblem};
+use crate::migrations::layout::{FolderScan, LayoutProblem, others_text};
 use crate::migrations::migration::{Hash, Layout, Migration};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use crate::sql::{LineColumn, MARKER};
@@ -53,6 +54,9 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let journal = String::from_utf8_lossy(journal);
     findings.folder(files, &journal, &scan);
     findings.times(&journal, &scan, now);
+    if scan.layout == Layout::Plain && scan.problems.is_empty() {
+        findings.names(&scan.migrations);
+    }
     findings.contents(&scan.migrations);
     findings.line_endings(&scan.migrations);
     for migration in &scan.migrations {
@@ -70,7 +74,7 @@ impl Findings {
             self.layout_problem(journal, problem);
         }
         self.case_collisions(files, &scan.problems);
-        self.unused_files(files, scan);
+        self.unused_files(scan);
 
         let has_marker = |migration: &Migration| text(migration).contains(MARKER);
         if scan.layout == Layout::Plain && scan.migrations.iter().any(has_marker) {
@@ -96,7 +100,9 @@ impl Findings {
 
     fn layout_problem(&mut self, journal: &str, problem: &LayoutProblem) {
         let (file, position) = match problem {
-            LayoutProblem::Unrecognized => (None, None),
+            LayoutProblem::Unrecognized
+            | LayoutProblem::OtherLayout { .. }
+            | LayoutProblem::Subfolder(_) => (None, None),
             LayoutProblem::TwoLayouts | LayoutProblem::Journal(_) => {
                 (Some(JOURNAL.to_owned()), None)
             }
@@ -105,9 +111,11 @@ impl Findings {
             | LayoutProblem::DuplicateName(tag) => {
                 (Some(JOURNAL.to_owned()), position_of_tag(journal, tag))
             }
-            LayoutProblem::MissingFile { file, .. } => (Some(file.clone()), None),
+            LayoutProblem::MissingFile { file, .. }
+            | LayoutProblem::VersionOrder { second: file, .. } => (Some(file.clone()), None),
             LayoutProblem::DownFiles { first, .. } => (Some(first.file.clone()), None),
-            LayoutProblem::FolderName(folder) | LayoutProblem::UnsortableName(folder) => {
+            LayoutProblem::FolderNames { first: folder, .. }
+            | LayoutProblem::UnsortableName(folder) => {
                 (Some(format!("{folder}/migration.sql")), None)
             }
         };
@@ -140,28 +148,44 @@ impl Findings {
         }
     }
 
-    fn unused_files(&mut self, files: &Files, scan: &FolderScan) {
-        if scan.problems.iter().any(|problem| matches!(problem, LayoutProblem::Journal(_))) {
+    fn unused_files(&mut self, scan: &FolderScan) {
+        // Then all files are unused, and the problem says more.
+        let explains = |problem: &LayoutProblem| {
+            matches!(
+                problem,
+                LayoutProblem::Journal(_)
+                    | LayoutProblem::OtherLayout { .. }
+                    | LayoutProblem::Subfolder(_)
+            )
+        };
+        if scan.problems.iter().any(explains) {
             return;
         }
-        let message = match scan.layout {
-            Layout::Drizzle0 => &format!(
-                "the file is never run, because {JOURNAL} does not name it; move its SQL into a \
-                 migration made by `drizzle-kit generate --custom`, or remove it"
-            ),
+        let why = match scan.layout {
+            Layout::Drizzle0 => &format!("because {JOURNAL} does not list it"),
             Layout::Drizzle1 => {
-                "the file is never run, because only the migration.sql in a folder like \
-                 20260131093000_name is run; move its SQL into one, or remove it"
+                "because only the migration.sql in a folder like 20260131093000_name is run"
             }
-            Layout::Plain => {
-                "the file is never run, because it is in a subfolder; move it up, or remove it"
-            }
+            Layout::Plain => "because only the files at the top of the folder are run",
         };
-        let migrations = scan.migrations.iter().map(|migration| migration.file.as_str());
-        let migrations: HashSet<&str> = migrations.collect();
-        let others = files.keys().filter(|file| !migrations.contains(file.as_str()));
-        for file in others.filter(|file| file.ends_with(".sql")) {
+        let cure = match scan.layout {
+            Layout::Drizzle0 => "in one made by `drizzle-kit generate --custom`",
+            Layout::Drizzle1 | Layout::Plain => "in a file that is",
+        };
+        let (inside, top): (Vec<_>, Vec<_>) =
+            scan.unused.iter().partition(|file| file.contains('/'));
+        for file in top {
+            let message =
+                format!("the file is never run, {why}; if it is a migration, put its SQL {cure}");
             self.warning(file, None, "unused_file", message);
+        }
+        // A subfolder often has many, of one kind: that is one finding.
+        if let Some((first, others)) = inside.split_first() {
+            let others = others_text(others.len(), ["nor is", "nor are"], "file");
+            let message = format!(
+                "the file is in a subfolder{others} and never run, {why}; if it is a migration, put its SQL {cure}"
+            );
+            self.warning(first, None, "unused_file", message);
         }
     }
 
@@ -211,8 +235,7 @@ impl Findings {
         for migration in migrations {
             let file = migration.file.as_str();
             let text = text(migration);
-            let text = text.trim_start_matches(BOM).trim();
-            if text.is_empty() {
+            if is_blank(&text) {
                 self.warning(
                     file,
                     None,
@@ -222,7 +245,7 @@ impl Findings {
                 );
                 continue;
             }
-            if text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim() {
+            if is_template(&text) {
                 self.warning(
                     file,
                     None,
@@ -264,11 +287,7 @@ impl Findings {
         }
         // A checkout converts all files at once: that is one finding.
         if let Some((first, others)) = crlf.split_first() {
-            let others = match others.len() {
-                0 => String::new(),
-                1 => " (so does 1 other file)".to_owned(),
-                count => format!(" (so do {count} other files)"),
-            };
+            let others = others_text(others.len(), ["so does", "so do"], "file");
             let message = format!(
                 "the file has CRLF line endings{others}, so its hash depends on the checkout; \
                  {GIT_ATTRIBUTES}"
@@ -281,6 +300,15 @@ impl Findings {
 /// The file as text, also if it is not valid UTF-8, so that the rest of it is checked.
 fn text(migration: &Migration) -> Cow<'_, str> {
     String::from_utf8_lossy(migration.content())
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim_start_matches(BOM).trim().is_empty()
+}
+
+fn is_template(text: &str) -> bool {
+    let text = text.trim_start_matches(BOM).trim();
+    text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim()
 }
 
 fn position_of_tag(journal: &str, tag: &str) -> Option<LineColumn> {

@@ -68,8 +68,9 @@ pub enum HistoryMismatch {
     PossiblyApplied { migrations: Vec<String>, rows: Vec<String> },
     /// The table of Drizzle 0.x has to be upgraded, but no migration gives these rows a name.
     NotUpgradable { rows: Vec<String> },
-    /// `--strict` refuses these migrations, which are out of order, and these unknown rows.
-    Strict { migrations: Vec<String>, rows: Vec<String> },
+    /// `--strict` refuses these migrations, which are out of order, these unknown rows, and these
+    /// files, which the journal does not list.
+    Strict { migrations: Vec<String>, rows: Vec<String>, files: Vec<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -261,10 +262,11 @@ impl<'a> Comparison<'a> {
     fn check_strict(&self) -> Result<(), HistoryMismatch> {
         let out_of_order = self.pending.iter().filter(|pending| pending.out_of_order);
         let migrations = self.names(out_of_order.map(|pending| pending.index));
-        if migrations.is_empty() && self.unknown.is_empty() {
+        let (rows, files) = (self.labels(&self.unknown), self.set.unlisted().to_vec());
+        if migrations.is_empty() && rows.is_empty() && files.is_empty() {
             return Ok(());
         }
-        Err(HistoryMismatch::Strict { migrations, rows: self.labels(&self.unknown) })
+        Err(HistoryMismatch::Strict { migrations, rows, files })
     }
 
     fn applied(&self) -> Vec<usize> {

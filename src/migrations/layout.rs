@@ -18,6 +18,10 @@ use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 pub enum LayoutProblem {
     /// No known layout.
     Unrecognized,
+    /// SQL files in subfolders only, such as this one, as another tool has them.
+    OtherLayout { tool: &'static str, file: String },
+    /// SQL files in this subfolder only.
+    Subfolder(String),
     /// The journal of 0.x and folders of 1.x.
     TwoLayouts,
     /// The journal is not as drizzle-kit writes it.
@@ -30,29 +34,36 @@ pub enum LayoutProblem {
     MissingFile { tag: String, file: String },
     /// Two migrations have this name.
     DuplicateName(String),
-    /// A folder of 1.x whose name does not begin with a timestamp.
-    FolderName(String),
+    /// Folders with a `migration.sql` whose names do not begin with a timestamp: the first one, and
+    /// how many more there are.
+    FolderNames { first: String, others: usize },
     /// A folder of 1.x with the same timestamp as another, and characters that `collation` lacks.
     UnsortableName(String),
     /// Plain files that another tool runs only to take a migration back: the first one, and how many
     /// more there are.
     DownFiles { first: DownFile, others: usize },
+    /// Plain files with versions of Flyway's that would run in another order: `first` comes first by
+    /// name, `second` by version.
+    VersionOrder { first: String, second: String },
 }
 
 impl LayoutProblem {
     /// Its name in JSON, which is also that of the rule of `check`.
     pub fn code(&self) -> &'static str {
         match self {
-            LayoutProblem::Unrecognized => "no_migrations",
+            LayoutProblem::Unrecognized
+            | LayoutProblem::OtherLayout { .. }
+            | LayoutProblem::Subfolder(_) => "no_migrations",
             LayoutProblem::TwoLayouts => "two_layouts",
             LayoutProblem::Journal(_) => "invalid_journal",
             LayoutProblem::Tag(_) => "invalid_tag",
             LayoutProblem::When(_) => "invalid_when",
             LayoutProblem::MissingFile { .. } => "missing_file",
             LayoutProblem::DuplicateName(_) => "duplicate_name",
-            LayoutProblem::FolderName(_) => "invalid_folder_name",
+            LayoutProblem::FolderNames { .. } => "invalid_folder_name",
             LayoutProblem::UnsortableName(_) => "unsortable_name",
             LayoutProblem::DownFiles { .. } => "down_files",
+            LayoutProblem::VersionOrder { .. } => "version_order",
         }
     }
 }
@@ -67,6 +78,16 @@ impl fmt::Display for LayoutProblem {
                 f,
                 "no migrations found: the folder contains neither {JOURNAL}, nor a folder like \
                  20260131093000_name/migration.sql, nor a file *.sql"
+            ),
+            LayoutProblem::OtherLayout { tool, file } => write!(
+                f,
+                "no migrations found: {file} is in a folder, as {tool} has it; leave it as it is for \
+                 {tool}, and copy the SQL to a folder for premigrate, into files like 0001_name.sql"
+            ),
+            LayoutProblem::Subfolder(folder) => write!(
+                f,
+                "no migrations found: all SQL files are in the subfolder {folder}; name that one \
+                 instead"
             ),
             LayoutProblem::TwoLayouts => write!(
                 f,
@@ -101,37 +122,51 @@ impl fmt::Display for LayoutProblem {
                 "the folder {name} has the same timestamp as another and cannot be ordered by name; \
                  rename it with ASCII letters"
             ),
-            LayoutProblem::FolderName(name) => write!(
+            LayoutProblem::FolderNames { first, others } => write!(
                 f,
-                "the folder {name} does not begin with a timestamp, as in 20260131093000_{name}; \
-                 rename it"
+                "the folder {first} has no name that drizzle-kit 1.x gives{}, such as \
+                 20260131093000_name; if it is Prisma's, leave it as it is for Prisma, and copy the \
+                 SQL to a folder for premigrate, into files like 0001_name.sql",
+                others_text(*others, ["nor has", "nor have"], "folder")
             ),
-            LayoutProblem::DownFiles { first: DownFile { file, tool }, others } => {
-                let others = match others {
-                    0 => String::new(),
-                    1 => " (so is 1 other file)".to_owned(),
-                    count => format!(" (so are {count} other files)"),
-                };
-                let tool = tool.map(|tool| format!(", as of {tool}")).unwrap_or_default();
-                write!(
-                    f,
-                    "{} is a down migration by its name{tool}{others}, but each plain file would run \
-                     as a migration; copy only the other files to a folder for premigrate",
-                    name_of(file)
-                )
-            }
+            LayoutProblem::DownFiles { first: DownFile { file, tool }, others } => write!(
+                f,
+                "{} is a down migration by its name{}{}, but each plain file would run as a \
+                 migration; copy only the other files to a folder for premigrate",
+                name_of(file),
+                tool.map(|tool| format!(", as of {tool}")).unwrap_or_default(),
+                others_text(*others, ["so is", "so are"], "file")
+            ),
+            LayoutProblem::VersionOrder { first, second } => write!(
+                f,
+                "{} would run after {first}, because only a number at the start of a name counts; \
+                 write all versions with as many digits, such as V02__ and V10__, which are the same \
+                 versions to Flyway",
+                name_of(second)
+            ),
         }
+    }
+}
+
+/// In how many other places a problem is, such as ` (so are 2 other files)`; nothing for none.
+pub fn others_text(count: usize, verb: [&str; 2], what: &str) -> String {
+    let [one, many] = verb;
+    match count {
+        0 => String::new(),
+        1 => format!(" ({one} 1 other {what})"),
+        count => format!(" ({many} {count} other {what}s)"),
     }
 }
 
 impl MigrationSet {
     pub fn from_folder(folder: &MigrationFolder) -> Result<MigrationSet, Vec<LayoutProblem>> {
-        let FolderScan { layout, migrations, problems } = FolderScan::new(folder);
+        let FolderScan { layout, migrations, problems, unused } = FolderScan::new(folder);
         if !problems.is_empty() {
             return Err(problems);
         }
-        MigrationSet::new(layout, migrations)
-            .map_err(|name| vec![LayoutProblem::DuplicateName(name)])
+        let set = MigrationSet::new(layout, migrations)
+            .map_err(|name| vec![LayoutProblem::DuplicateName(name)])?;
+        Ok(set.with_unlisted(if layout == Layout::Drizzle0 { unused } else { Vec::new() }))
     }
 }
 
@@ -143,12 +178,18 @@ pub struct FolderScan {
     /// In order, without missing files. If the journal cannot be read, every file it could list.
     pub migrations: Vec<Migration>,
     pub problems: Vec<LayoutProblem>,
+    /// The SQL files that are never run, by name; none of those that take a migration back.
+    pub unused: Vec<String>,
 }
 
 impl FolderScan {
     pub fn new(folder: &MigrationFolder) -> FolderScan {
-        let mut scan =
-            FolderScan { layout: Layout::Plain, migrations: Vec::new(), problems: Vec::new() };
+        let mut scan = FolderScan {
+            layout: Layout::Plain,
+            migrations: Vec::new(),
+            problems: Vec::new(),
+            unused: Vec::new(),
+        };
         let files = &folder.files;
         let has_drizzle1 = files.keys().any(|path| folder_of(path).is_some());
         match files.get(JOURNAL) {
@@ -163,14 +204,16 @@ impl FolderScan {
             _ => {
                 scan.migrations = plain(files);
                 if scan.migrations.is_empty() {
-                    scan.problems.push(LayoutProblem::Unrecognized);
+                    scan.problems.push(without_migrations(files));
                 }
                 let mut down = down::down_files(&scan.migrations).into_iter();
                 if let Some(first) = down.next() {
                     scan.problems.push(LayoutProblem::DownFiles { first, others: down.len() });
                 }
+                scan.problems.extend(version_order(&scan.migrations));
             }
         }
+        scan.unused = unused(files, &scan.migrations);
         scan
     }
 
@@ -207,13 +250,18 @@ impl FolderScan {
     fn add_drizzle1(&mut self, files: &Files) {
         self.layout = Layout::Drizzle1;
         let mut migrations = Vec::new();
+        let mut without_time = Vec::new();
         for (path, content) in files {
             let Some(folder) = folder_of(path) else { continue };
             let when = folder_time(folder);
             if when.is_none() {
-                self.problems.push(LayoutProblem::FolderName(folder.to_owned()));
+                without_time.push(folder);
             }
             migrations.push(Migration::new(folder, path.clone(), when, content.clone()));
+        }
+        if let Some((first, others)) = without_time.split_first() {
+            let (first, others) = ((*first).to_owned(), others.len());
+            self.problems.push(LayoutProblem::FolderNames { first, others });
         }
         // `Files` are sorted by name, so only those with the same timestamp are still to be sorted.
         for same_time in migrations.chunk_by_mut(|a, b| a.name.get(..14) == b.name.get(..14)) {
@@ -228,6 +276,60 @@ impl FolderScan {
         }
         self.migrations.append(&mut migrations);
     }
+}
+
+/// Why there is no migration, as far as the files in subfolders tell.
+fn without_migrations(files: &Files) -> LayoutProblem {
+    let folders: Vec<_> = files.keys().filter_map(|file| file.rsplit_once('/')).collect();
+    let (Some(file), Some((first, _))) = (files.keys().next(), folders.first()) else {
+        return LayoutProblem::Unrecognized;
+    };
+    let is_up = |name: &str| matches!(name, "up.sql" | "down.sql");
+    let has = |folder| folders.iter().any(|(path, _)| *path == folder);
+    let tool = if let Some((folder, _)) = folders.iter().find(|(_, name)| is_up(name)) {
+        // Hasura begins its folders with milliseconds, Diesel with a date.
+        let name = folder.rsplit('/').next().unwrap_or_default();
+        let is_digit = |c: &char| c.is_ascii_digit();
+        if name.chars().take_while(is_digit).count() == 13 { "Hasura" } else { "Diesel" }
+    } else if has("deploy") && has("revert") {
+        "Sqitch"
+    } else if folders.iter().all(|(folder, _)| folder == first) {
+        return LayoutProblem::Subfolder((*first).to_owned());
+    } else {
+        return LayoutProblem::Unrecognized;
+    };
+    LayoutProblem::OtherLayout { tool, file: file.clone() }
+}
+
+/// The first two neighbours with versions as in `V1.2__name` that are not in the order of these.
+fn version_order(migrations: &[Migration]) -> Option<LayoutProblem> {
+    let versions = migrations.iter().filter_map(|migration| Some((version(migration)?, migration)));
+    let versions: Vec<_> = versions.collect();
+    let wrong = versions.windows(2).find(|pair| matches!(pair, [(a, _), (b, _)] if a > b))?;
+    let [(_, first), (_, second)] = wrong else { return None };
+    Some(LayoutProblem::VersionOrder { first: first.file.clone(), second: second.file.clone() })
+}
+
+fn version(migration: &Migration) -> Option<Vec<u64>> {
+    let (version, _) = migration.name.strip_prefix('V')?.split_once("__")?;
+    version.split(['.', '_']).map(|part| part.parse().ok()).collect()
+}
+
+/// The SQL files that are no migrations. Not those of drizzle-down, which are beside the migrations
+/// that they take back.
+fn unused(files: &Files, migrations: &[Migration]) -> Vec<String> {
+    let used: HashSet<&str> = migrations.iter().map(|migration| migration.file.as_str()).collect();
+    let takes_back = |file: &str| {
+        let up = match file.strip_suffix(".down.sql") {
+            Some(up) => Some(format!("{up}.sql")),
+            None => file.strip_suffix("/down.sql").map(|folder| format!("{folder}/migration.sql")),
+        };
+        up.is_some_and(|up| used.contains(up.as_str()))
+    };
+    let is_unused = |file: &&String| {
+        file.ends_with(".sql") && !used.contains(file.as_str()) && !takes_back(file)
+    };
+    files.keys().filter(is_unused).cloned().collect()
 }
 
 /// An entry of the journal, as far as we need it.
@@ -418,7 +520,7 @@ mod tests {
     #[test]
     fn a_scan_continues_after_a_problem() {
         let scan = |files: &[(&str, &str)]| {
-            let FolderScan { layout, migrations, problems } = FolderScan::new(&folder(files));
+            let FolderScan { layout, migrations, problems, .. } = FolderScan::new(&folder(files));
             let names: Vec<_> = migrations.into_iter().map(|migration| migration.name).collect();
             (layout, names.join(" "), problems.len())
         };
@@ -471,8 +573,11 @@ mod tests {
 
     #[test]
     fn a_folder_without_a_timestamp_is_refused() {
-        let problems = names(&[("0000_init/migration.sql", "")]).unwrap_err();
-        assert_eq!(problems, [LayoutProblem::FolderName("0000_init".to_owned())]);
+        let files = [("0_init/migration.sql", ""), ("1_a/migration.sql", "")];
+        let problems = names(&files).unwrap_err();
+        let first = "0_init".to_owned();
+        assert_eq!(problems, [LayoutProblem::FolderNames { first, others: 1 }]);
+        assert!(problems[0].to_string().contains("Prisma"), "{}", problems[0]);
     }
 
     #[test]
@@ -516,8 +621,60 @@ mod tests {
     }
 
     #[test]
+    fn versions_of_flyway_that_would_run_in_another_order_are_refused() {
+        for (first, second) in
+            [("V10__b", "V2__a"), ("V1.10__b", "V1.9__a"), ("V1_10__b", "V1_9__a")]
+        {
+            let files = [format!("{first}.sql"), format!("{second}.sql"), "V00__c.sql".to_owned()];
+            let [first, second, _] = &files;
+            let problem =
+                LayoutProblem::VersionOrder { first: first.clone(), second: second.clone() };
+            let files = [&files[0], &files[1], &files[2]].map(|file| (file.as_str(), ""));
+            assert_eq!(names(&files), Err(vec![problem]));
+        }
+        for versions in [["V02__a", "V10__b"], ["V1__a", "V2__b"], ["Vote10__b", "Vote2__a"]] {
+            let files = versions.map(|name| format!("{name}.sql"));
+            let files = [&files[0], &files[1]].map(|file| (file.as_str(), ""));
+            assert_eq!(names(&files).unwrap(), versions);
+        }
+    }
+
+    #[test]
     fn a_folder_without_migrations_is_refused() {
         assert_eq!(names(&[]), Err(vec![LayoutProblem::Unrecognized]));
-        assert_eq!(names(&[("deep/er/x.sql", "")]), Err(vec![LayoutProblem::Unrecognized]));
+        assert_eq!(
+            names(&[("a/x.sql", ""), ("b/x.sql", "")]),
+            Err(vec![LayoutProblem::Unrecognized])
+        );
+    }
+
+    #[test]
+    fn a_folder_of_another_tool_is_one_problem_that_names_it() {
+        for (files, words) in [
+            (["2023-01-01-000000_a/up.sql", "2023-01-02-000000_b/down.sql"], "Diesel"),
+            (["1680000000000_a/up.sql", "1680000000001_b/up.sql"], "Hasura"),
+            (["default/1680000000000_a/down.sql", "default/1680000000000_a/up.sql"], "Hasura"),
+            (["deploy/a.sql", "revert/a.sql"], "Sqitch"),
+            (["deep/er/a.sql", "deep/er/b.sql"], "the subfolder deep/er; name that one"),
+        ] {
+            let problems = names(&files.map(|file| (file, ""))).unwrap_err();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert!(problem.to_string().contains(words), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_set_knows_the_files_that_the_journal_does_not_list() {
+        let journal = journal(r#"{"when":1,"tag":"a"}"#);
+        let files = [
+            (JOURNAL, journal.as_str()),
+            ("a.sql", ""),
+            ("a.down.sql", ""),
+            ("b.down.sql", ""),
+            ("b.sql", ""),
+            ("sub/c.sql", ""),
+        ];
+        let set = MigrationSet::from_folder(&folder(&files)).unwrap();
+        assert_eq!(set.unlisted(), ["b.down.sql", "b.sql", "sub/c.sql"]);
     }
 }

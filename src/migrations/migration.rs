@@ -178,6 +178,7 @@ impl fmt::Display for Layout {
 pub struct MigrationSet {
     layout: Layout,
     migrations: Vec<Migration>,
+    unlisted: Vec<String>,
 }
 
 impl MigrationSet {
@@ -189,7 +190,16 @@ impl MigrationSet {
                 return Err(migration.name.clone());
             }
         }
-        Ok(MigrationSet { layout, migrations })
+        Ok(MigrationSet { layout, migrations, unlisted: Vec::new() })
+    }
+
+    pub fn with_unlisted(self, unlisted: Vec<String>) -> MigrationSet {
+        MigrationSet { unlisted, ..self }
+    }
+
+    /// The SQL files beside the migrations that the journal does not list.
+    pub fn unlisted(&self) -> &[String] {
+        &self.unlisted
     }
 
     pub fn layout(&self) -> Layout {

@@ -2,6 +2,8 @@
 
 use crate::apply::event::{Applied, Event, RecordKind, RetryReason, StepNumber};
 
+use crate::migrations::source::JOURNAL;
+
 use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
 use super::{plural, seconds, subject};
@@ -20,6 +22,9 @@ fn text(event: &Event) -> String {
     match event {
         Event::Loaded { origin, layout, migrations } => {
             format!("{} in {origin} ({layout})", plural(*migrations, "migration"))
+        }
+        Event::UnlistedFiles { files } => {
+            format!("never run, because {JOURNAL} does not list them: {}", files.join(", "))
         }
         Event::Note { message } => message.clone(),
         Event::Waiting { attempts, left } => {
@@ -49,6 +54,10 @@ fn text(event: &Event) -> String {
         Event::Applying { migration, out_of_order: true } => {
             format!("applying {migration} out of order: a later migration is already applied")
         }
+        Event::NoStatement { migration } => format!(
+            "warning: {migration} has no statement, only comments or nothing; it is recorded, and SQL \
+             that is added later does not run"
+        ),
         Event::Resuming { migration, done } => {
             format!("resuming {migration}: {} of {} steps already done", done.done, done.of)
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cli::args::{CommandName, Commands, shell_word};
 use crate::history::plan::{EditedMigration, HistoryMismatch};
+use crate::migrations::source::JOURNAL;
 
 use super::{is_or_are, list, one_line, plural};
 
@@ -54,7 +55,7 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str, commands: &Commands) 
             rows.join(", "),
             baseline("NAME")
         ),
-        HistoryMismatch::Strict { migrations, rows } => {
+        HistoryMismatch::Strict { migrations, rows, files } => {
             let mut reasons = Vec::new();
             if !migrations.is_empty() {
                 reasons.push(format!(
@@ -66,6 +67,9 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str, commands: &Commands) 
             if !rows.is_empty() {
                 let verb = if rows.len() == 1 { "matches" } else { "match" };
                 reasons.push(format!("{} {verb} no migration", rows.join(", ")));
+            }
+            if !files.is_empty() {
+                reasons.push(format!("{JOURNAL} does not list {}", files.join(", ")));
             }
             format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
         }

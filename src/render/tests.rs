@@ -151,6 +151,10 @@ fn blocker() -> Blocker {
     }
 }
 
+fn files() -> Vec<String> {
+    vec!["9999_a.sql".to_owned(), "sub/b.sql".to_owned()]
+}
+
 fn events() -> Vec<Event> {
     let (left, pause) = (Duration::from_millis(1500), Duration::from_millis(500));
     let (done, step) = (StepsDone { done: 1, of: 4 }, StepNumber { step: 2, of: 4 });
@@ -170,6 +174,7 @@ fn events() -> Vec<Event> {
     let lost = RetryReason::ConnectionLost { cause: ConnectionError::TimedOut };
     vec![
         Event::Loaded { origin: Origin::Executable, layout: Layout::Drizzle0, migrations: 2 },
+        Event::UnlistedFiles { files: files() },
         Event::Note { message: "a remark".to_owned() },
         Event::Waiting { attempts: vec![attempt()], left },
         Event::WaitingForPrimary { left },
@@ -189,6 +194,7 @@ fn events() -> Vec<Event> {
         Event::InvalidIndexes { sql: "drop index i".to_owned() },
         Event::NoTimeLimits,
         Event::Blocked { migration: None, blocker },
+        Event::NoStatement { migration: name() },
         Event::Applied(Applied { migration: name(), took: Some(left) }),
         Event::Applied(Applied { migration: name(), took: None }),
         Event::Recorded { migrations: names(), kind: RecordKind::Baseline },
@@ -223,7 +229,8 @@ fn mismatches() -> Vec<HistoryMismatch> {
         },
         HistoryMismatch::PossiblyApplied { migrations: vec![name()], rows: rows() },
         HistoryMismatch::NotUpgradable { rows: rows() },
-        HistoryMismatch::Strict { migrations: names(), rows: rows() },
+        HistoryMismatch::Strict { migrations: names(), rows: rows(), files: vec![] },
+        HistoryMismatch::Strict { migrations: vec![], rows: vec![], files: files() },
     ]
 }
 

@@ -106,6 +106,85 @@ fn a_name_or_a_comment_that_is_only_similar_runs() {
     assert_eq!(database.tables(), ["a", "b", "c"]);
 }
 
+#[test]
+fn a_folder_of_another_tool_gets_one_line_that_names_it() {
+    for (files, words) in [
+        (["0_init/migration.sql", "1_a/migration.sql", "20240101000000_b/migration.sql"], "Prisma"),
+        (["2023-01-01-000000_a/up.sql", "2023-01-01-000000_a/down.sql", "b/up.sql"], "Diesel"),
+        (
+            ["default/1680000000000_a/up.sql", "default/1680000000000_a/down.sql", "x/up.sql"],
+            "Hasura",
+        ),
+        (["deploy/a.sql", "revert/a.sql", "verify/a.sql"], "Sqitch"),
+        (
+            ["migrations/1_a.sql", "migrations/2_b.sql", "migrations/3_c.sql"],
+            "the subfolder migrations",
+        ),
+    ] {
+        let folder = Folder::empty();
+        for file in files {
+            folder.write(file, format!("select '{file}'"));
+        }
+        let run = premigrate(&Database::fresh(), &folder).run().exits(65).says(&[words]);
+        let check = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65);
+        assert_eq!(run.stderr.matches("\n  - ").count(), 1, "{}", run.stderr);
+        assert_eq!(check.stdout.lines().count(), 3, "{}", check.stdout);
+        for advice in ["rename", "move it up"] {
+            assert!(!(run.stderr.clone() + &check.stdout).contains(advice), "{}", check.stdout);
+        }
+    }
+}
+
+// What is not run as it was meant.
+
+#[test]
+fn versions_that_would_run_in_another_order_are_refused() {
+    let database = Database::fresh();
+    let folder = Folder::empty();
+    folder.write("V2__a.sql", "create table a ();");
+    folder.write("V10__b.sql", "create table b ();");
+    let run = premigrate(&database, &folder).run().exits(65);
+    run.says(&["V2__a.sql would run after V10__b.sql", "such as V02__ and V10__"]);
+    std::fs::rename(folder.path.join("V2__a.sql"), folder.path.join("V02__a.sql")).unwrap();
+    premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
+fn files_that_the_journal_does_not_list_are_named_at_each_start() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    folder.write("0001_b.sql", "create table b ();");
+    folder.write("sub/c.sql", "create table c ();");
+    let named = "never run, because meta/_journal.json does not list them: 0001_b.sql, sub/c.sql";
+    for _ in 0..2 {
+        premigrate(&database, &folder).run().exits(0).says(&[named]);
+    }
+    premigrate(&database, &folder).arg("status").run().exits(0).says(&[named]);
+    assert_eq!(database.tables(), ["a"]);
+    let strict = premigrate(&database, &folder).arg("--strict").run().exits(65);
+    strict.says(&["refused by --strict: meta/_journal.json does not list 0001_b.sql, sub/c.sql"]);
+}
+
+#[test]
+fn a_file_without_a_statement_is_recorded_with_a_warning() {
+    let database = Database::fresh();
+    let pulled =
+        "-- introspected\n/*\nCREATE TABLE a (b int);\n--> statement-breakpoint\nselect 1;\n*/\n";
+    let folder = Folder::drizzle0(&[("0000_pulled", pulled), ("0001_none", "-- later\n")]);
+    let run = premigrate(&database, &folder).run().exits(0);
+    run.says(&[
+        "warning: 0000_pulled has no statement",
+        "applied 0000_pulled",
+        "warning: 0001_none has no statement",
+    ]);
+    assert_eq!(database.history().len(), 2);
+    let check = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(0);
+    for file in ["0000_pulled.sql", "0001_none.sql"] {
+        let finding = format!("{file}: warning: the file has no statement");
+        assert!(check.stdout.contains(&finding), "{}", check.stdout);
+    }
+}
+
 // What may stand in a folder beside files.
 
 /// A run that would be stuck without the code under test.

@@ -1,7 +1,7 @@
 //! What a check finds in the SQL of one migration.
 
 use super::finding::Findings;
-use super::{BOM, text};
+use super::{BOM, is_blank, is_template, text};
 use crate::history::table::Table;
 use crate::migrations::migration::Migration;
 use crate::migrations::prepared::{self, Reason};
@@ -29,6 +29,7 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
         findings.not_runnable(file, position, &reason);
     }
     let mut check = Check { file, text: &text, script: &script, steps: &steps, findings };
+    check.no_statement();
     check.split();
     check.unterminated();
     check.markers();
@@ -72,6 +73,22 @@ impl Check<'_> {
         match index.and_then(|index| self.script.statements().get(index)) {
             Some(first) => self.warning_at(first.start, "split", message),
             None => self.findings.warning(self.file, None, "split", message),
+        }
+    }
+
+    fn no_statement(&mut self) {
+        // What is blank, a template or never closed has a finding of its own.
+        let is_known = is_blank(self.text) || is_template(self.text);
+        let is_open = self.script.unterminated().is_some();
+        if self.script.statements().is_empty() && !is_known && !is_open {
+            self.findings.warning(
+                self.file,
+                None,
+                "no_statement",
+                "the file has no statement, only comments, but is recorded as applied, and SQL that \
+                 is added later does not run; write its SQL first, or record it with `baseline` if \
+                 the database has all that it describes",
+            );
         }
     }
 

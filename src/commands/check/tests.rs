@@ -111,8 +111,8 @@ splits here; write it exactly like that or remove it, unless the file is applied
 cannot run inside a transaction block
 0000_a.sql:3:1: error: the file contains `rollback`, which would leave the migration's changes \
 uncommitted; remove it
-0002_c.sql: warning: the file is never run, because meta/_journal.json does not name it; move its SQL \
-into a migration made by `drizzle-kit generate --custom`, or remove it
+0002_c.sql: warning: the file is never run, because meta/_journal.json does not list it; if it is a \
+migration, put its SQL in one made by `drizzle-kit generate --custom`
 
 3 errors, 4 warnings in 2 migrations
 "
@@ -140,9 +140,12 @@ fn a_message_that_shows_a_statement_hides_its_password() {
 fn every_layout_problem_is_an_error() {
     let when = r#"{"entries":[{"tag":"a"}, {"tag":"../b","when":1}, {"when":1}]}"#;
     let twice = journal(&[("a", 1), ("a", 2), ("a", 3)]);
-    let cases: [(Folder, &[&str]); 7] = [
+    let cases: [(Folder, &[&str]); 10] = [
         (&[], &[" no_migrations!"]),
-        (&[("a/b.sql", b"")], &[" no_migrations!", "a/b.sql unused_file"]),
+        (&[("a/b.sql", b"")], &[" no_migrations!"]),
+        (&[("a/up.sql", b""), ("b/up.sql", b"")], &[" no_migrations!"]),
+        (&[("1.sql", b"select 1"), ("1.down.sql", b"select 2")], &["1.down.sql down_files!"]),
+        (&[("V10__b.sql", b"select 1"), ("V2__a.sql", b"select 2")], &["V2__a.sql version_order!"]),
         (
             &[(JOURNAL, b"{"), ("a.sql", b"abort")],
             &["meta/_journal.json invalid_journal!", "a.sql:1:1 rolls_back!"],
@@ -157,14 +160,14 @@ fn every_layout_problem_is_an_error() {
             ],
         ),
         (
-            &[(JOURNAL, twice.as_bytes()), ("a.sql", b"-- a")],
+            &[(JOURNAL, twice.as_bytes()), ("a.sql", b"select 1")],
             &["meta/_journal.json:2:17 duplicate_name!"],
         ),
         (
-            &[(JOURNAL, b"{\"entries\":[]}"), ("20261122000000_a/migration.sql", b"-- a")],
+            &[(JOURNAL, b"{\"entries\":[]}"), ("20261122000000_a/migration.sql", b"select 1")],
             &["meta/_journal.json two_layouts!"],
         ),
-        (&[("init/migration.sql", b"-- a")], &["init/migration.sql invalid_folder_name!"]),
+        (&[("init/migration.sql", b"select 1")], &["init/migration.sql invalid_folder_name!"]),
     ];
     for (folder, expected) in cases {
         assert_eq!(rules_in(folder), expected, "{folder:?}");
@@ -223,16 +226,33 @@ fn a_file_that_is_not_text_is_an_error_and_the_rest_of_it_is_checked() {
 #[test]
 fn an_unused_file_is_reported_in_every_layout() {
     let journal = journal(&[("a", 1)]);
-    let folder: [(&str, &[u8]); 4] =
-        [(JOURNAL, journal.as_bytes()), ("a.sql", b"-- a"), ("b.sql", b"commit"), ("c/d.sql", b"")];
+    let folder: [(&str, &[u8]); 4] = [
+        (JOURNAL, journal.as_bytes()),
+        ("a.sql", b"select 1"),
+        ("b.sql", b"commit"),
+        ("c/d.sql", b""),
+    ];
     assert_eq!(rules_in(&folder), ["b.sql unused_file", "c/d.sql unused_file"]);
+    // One finding for all subfolders, and none for what drizzle-down keeps beside a migration.
+    let folder = [
+        (JOURNAL, journal.as_bytes()),
+        ("a.sql", b"select 1"),
+        ("a.down.sql", b"select 2"),
+        ("c/d.sql", b""),
+        ("c/e.sql", b""),
+    ];
+    assert_eq!(rules_in(&folder), ["c/d.sql unused_file"]);
+    assert!(first_message(&folder).contains("(nor is 1 other file)"));
     let folder: [(&str, &[u8]); 3] = [
-        ("20261122000000_a/migration.sql", b"-- a"),
+        ("20261122000000_a/migration.sql", b"select 1"),
         ("20261122000000_a/more.sql", b""),
         ("b.sql", b""),
     ];
     assert_eq!(rules_in(&folder), ["20261122000000_a/more.sql unused_file", "b.sql unused_file"]);
-    assert_eq!(rules_in(&[("1.sql", b"-- a"), ("down/1.sql", b"")]), ["down/1.sql unused_file"]);
+    assert_eq!(
+        rules_in(&[("1.sql", b"select 1"), ("down/1.sql", b"")]),
+        ["down/1.sql unused_file"]
+    );
 }
 
 #[test]
@@ -248,7 +268,8 @@ fn rules_for_times(whens: &[i64]) -> Vec<String> {
     let entries: Vec<_> = tags.iter().map(String::as_str).zip(whens.iter().copied()).collect();
     let mut folder = files(&[(JOURNAL, journal(&entries).as_bytes())]);
     for tag in &tags {
-        folder.files.insert(format!("{tag}.sql"), format!("-- {tag}").into_bytes().into());
+        let sql = format!("select '{tag}'");
+        folder.files.insert(format!("{tag}.sql"), sql.into_bytes().into());
     }
     rules(&check(&folder, &table(), NOW))
 }
@@ -268,7 +289,7 @@ fn a_time_in_the_future_is_reported_once_and_not_for_later_entries() {
     assert!(one[0].starts_with("meta/_journal.json:3:"), "{one:?}");
     assert!(one[0].ends_with(" future_time"), "{one:?}");
     assert_eq!(rules_for_times(&[1, NOW + CLOCK_SKEW]), [""; 0], "a clock that is a little fast");
-    let folder = [("20991122000000_a/migration.sql", &b"-- a"[..])];
+    let folder = [("20991122000000_a/migration.sql", &b"select 1"[..])];
     assert_eq!(rules_in(&folder), ["20991122000000_a/migration.sql future_time"]);
 }
 
@@ -293,6 +314,7 @@ fn duplicate_content_empty_files_and_empty_templates_are_reported() {
             "5.sql empty_template",
             "6.sql empty_file",
             "7.sql empty_file",
+            "8.sql no_statement",
         ]
     );
     let written =
@@ -302,14 +324,34 @@ fn duplicate_content_empty_files_and_empty_templates_are_reported() {
 
 #[test]
 fn names_that_differ_only_in_case_are_reported_even_if_one_file_is_missing() {
-    let collision = rules_in(&[("A.sql", b"-- a"), ("a.sql", b"-- b")]);
+    let collision = rules_in(&[("A.sql", b"select 1"), ("a.sql", b"select 2")]);
     assert_eq!(collision, ["a.sql case_collision"]);
     let journal = journal(&[("0000_add", 1)]);
-    let folder = [(JOURNAL, journal.as_bytes()), ("0000_Add.sql", &b"-- a"[..])];
+    let folder = [(JOURNAL, journal.as_bytes()), ("0000_Add.sql", &b"select 1"[..])];
     assert_eq!(
         rules_in(&folder),
         ["0000_add.sql missing_file!", "0000_Add.sql case_collision", "0000_Add.sql unused_file"]
     );
+}
+
+#[test]
+fn names_whose_order_is_hardly_meant_are_reported() {
+    for (names, expected) in [
+        (&["step10", "step2"][..], &["step2.sql number_order"][..]),
+        (&["step1", "step2", "b10", "a2", "10x", "2y"], &[]),
+        (&["10_a", "010_b"], &["10_a.sql same_number"]),
+        (&["0001_a", "0001_b", "0002_c"], &["0001_b.sql same_number"]),
+        (&["0001_a", "20240101_b", "1700000000000_c"], &["20240101_b.sql mixed_numbers"]),
+        (&["1700000000_a", "20240101120000_b"], &["20240101120000_b.sql mixed_numbers"]),
+        (&["1_a", "2_b", "10_c", "100_d", "notes"], &[]),
+        (&["20240101_a", "20240102_b"], &[]),
+    ] {
+        let files: Vec<_> = names.iter().map(|name| format!("{name}.sql")).collect();
+        let texts: Vec<_> = (0..names.len()).map(|number| format!("select {number}")).collect();
+        let folder = files.iter().map(String::as_str).zip(texts.iter().map(String::as_bytes));
+        let folder: Vec<(&str, &[u8])> = folder.collect();
+        assert_eq!(rules_in(&folder), expected, "{names:?}");
+    }
 }
 
 #[test]
@@ -325,7 +367,7 @@ fn byte_order_marks_and_line_endings_are_reported() {
 #[test]
 fn crlf_in_many_files_is_one_finding() {
     let folder: [(&str, &[u8]); 3] =
-        [("1.sql", b"-- a\r\n"), ("2.sql", b"-- b\r\n"), ("3.sql", b"-- c\r\n")];
+        [("1.sql", b"select 1\r\n"), ("2.sql", b"select 2\r\n"), ("3.sql", b"select 3\r\n")];
     assert_eq!(rules_in(&folder), ["1.sql crlf"]);
     let message = first_message(&folder);
     assert!(message.contains("(so do 2 other files)"), "{message}");
@@ -338,7 +380,7 @@ fn ignored_markers_are_reported_once_per_file() {
     for (sql, expected) in [
         (format!("select '{marker}', $${marker}$$"), "1:9 marker_inside"),
         (format!("create table t ({marker}\na int)"), "1:17 marker_inside"),
-        (format!("/* {marker}\n{marker} */"), "1:4 marker_inside"),
+        (format!("/* {marker}\n{marker} */ select 1"), "1:4 marker_inside"),
         ("select 1;\n-->statement-breakpoint\nselect 2".to_owned(), "2:1 almost_marker"),
         (format!("select 'never closed; {marker}"), "1:8 unterminated!"),
     ] {
@@ -347,7 +389,7 @@ fn ignored_markers_are_reported_once_per_file() {
             [format!("20261122000000_a/migration.sql:{expected}")]
         );
     }
-    let sql = format!("/* {marker}\n{marker} */");
+    let sql = format!("/* {marker}\n{marker} */ select 1");
     let message = first_message(&[("20261122000000_a/migration.sql", sql.as_bytes())]);
     assert!(message.contains("inside a comment (1 more in the file)"), "{message}");
 }

@@ -91,8 +91,8 @@ fn shown(mismatch: HistoryMismatch) -> String {
         HistoryMismatch::NotUpgradable { rows } => {
             format!("not upgradable: {}", rows.join(" "))
         }
-        HistoryMismatch::Strict { migrations, rows } => {
-            format!("strict: {}", [migrations, rows].concat().join(" "))
+        HistoryMismatch::Strict { migrations, rows, files } => {
+            format!("strict: {}", [migrations, rows, files].concat().join(" "))
         }
     }
 }
