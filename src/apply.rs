@@ -73,7 +73,8 @@ const MAX_LOCK_RETRY_PAUSE: Duration = Duration::from_secs(30);
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the history may change under a plan before that is more than other runners do.
 const MAX_HISTORY_CHANGES: u32 = 20;
-/// How often a transaction may lose its connection before it is blamed for that.
+/// How often a transaction may lose its connection before it is blamed for that; twice at the same
+/// statement of the file is enough, since it may crash the server for everybody.
 const MAX_LOST_CONNECTIONS: u32 = 3;
 
 impl Operation {
@@ -192,8 +193,7 @@ struct Runner<'a> {
     in_progress: Option<InProgress>,
     /// Whether the history has rows that match no migration.
     has_unknown_rows: bool,
-    /// The last connection that was lost in a transaction, and how often that happened in a row.
-    lost_connection: Option<(Box<LostConnection>, u32)>,
+    lost_connection: Option<Losses>,
     /// For another runner; with the process number of its backend.
     lock_wait: Option<PollingWait<'a, Option<String>>>,
     /// For a free connection; with the attempts to get one.
@@ -210,6 +210,14 @@ struct Runner<'a> {
     pooler_noted: bool,
     /// Whether the session has settings that were made for a statement outside a transaction.
     settings_left: bool,
+}
+
+/// Connections that were lost in a row, in the same transaction.
+struct Losses {
+    last: Box<LostConnection>,
+    times: u32,
+    /// Whether there is no other attempt.
+    is_blamed: bool,
 }
 
 /// How a round ended that did not have to start over.
@@ -395,14 +403,13 @@ impl<'a> Runner<'a> {
     /// The next round reads in the history what became of the transaction. The old backend holds
     /// the lock until it is gone, and so is waited for.
     fn wait_after_lost_connection(&mut self, lost: Box<LostConnection>) -> Result<(), ApplyError> {
-        let times = match &self.lost_connection {
-            Some((before, times))
-                if before.migration == lost.migration && before.step == lost.step =>
-            {
-                times + 1
-            }
-            _ => 1,
-        };
+        let (migration, step) = (lost.migration.as_deref(), lost.step);
+        let before = self.lost_connection.as_ref().filter(|before| before.is_of(migration, step));
+        let times = before.map_or(0, |before| before.times) + 1;
+        let is_blamed = times >= MAX_LOST_CONNECTIONS
+            || before.is_some_and(|before| {
+                before.is_blamed || lost.began && before.last.completed == lost.completed
+            });
         if times > 2 * MAX_LOST_CONNECTIONS {
             let error = QueryError::Client(lost.cause);
             return Err(ApplyError::Unreachable { attempts: vec![Attempt::at_query(error)] });
@@ -413,7 +420,7 @@ impl<'a> Runner<'a> {
             pause: RETRY_PAUSE,
             attempt: times + 1,
         });
-        self.lost_connection = Some((lost, times));
+        self.lost_connection = Some(Losses { last: lost, times, is_blamed });
         self.pause(RETRY_PAUSE)
     }
 
@@ -424,9 +431,9 @@ impl<'a> Runner<'a> {
         migration: Option<&str>,
         step: Option<usize>,
     ) -> Option<Box<LostConnection>> {
-        let (lost, times) = self.lost_connection.as_ref()?;
-        let is_same = lost.migration.as_deref() == migration && lost.step == step;
-        (*times >= MAX_LOST_CONNECTIONS && is_same).then(|| lost.clone())
+        let losses =
+            self.lost_connection.as_ref().filter(|losses| losses.is_of(migration, step))?;
+        losses.is_blamed.then(|| losses.last.clone())
     }
 
     /// Remembers what is pending. A migration that lost its connection and is not pending any more
@@ -442,7 +449,7 @@ impl<'a> Runner<'a> {
         };
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();
-        let lost = self.lost_connection.as_ref().and_then(|(lost, _)| lost.migration.clone());
+        let lost = self.lost_connection.as_ref().and_then(|losses| losses.last.migration.clone());
         if let Some(migration) = lost.filter(|migration| !self.pending.contains(migration)) {
             self.record_applied(&migration, None);
         }
@@ -478,7 +485,7 @@ impl<'a> Runner<'a> {
     }
 
     fn failure(&mut self, error: ApplyError) -> RunFailure {
-        let lost = self.lost_connection.take().and_then(|(lost, _)| lost.migration);
+        let lost = self.lost_connection.take().and_then(|losses| losses.last.migration);
         RunFailure {
             uncertain: lost.filter(|_| !matches!(error, ApplyError::ConnectionLost(_))),
             applied: std::mem::take(&mut self.applied),
@@ -493,6 +500,12 @@ impl<'a> Runner<'a> {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),
         }
+    }
+}
+
+impl Losses {
+    fn is_of(&self, migration: Option<&str>, step: Option<usize>) -> bool {
+        self.last.migration.as_deref() == migration && self.last.step == step
     }
 }
 

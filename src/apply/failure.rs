@@ -194,6 +194,9 @@ pub struct LostConnection {
     pub migration: Option<String>,
     /// From 1; `None` if only rows were written.
     pub step: Option<usize>,
+    /// Whether the server had begun with the file.
+    #[serde(skip)]
+    pub began: bool,
     /// How many statements are known to have completed.
     pub completed: usize,
     /// How many statements the file has.

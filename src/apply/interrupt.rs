@@ -53,22 +53,24 @@ impl From<Setback> for Interrupt {
     }
 }
 
-/// The connection was lost after this many statements of the step's file had completed.
+/// The connection was lost after this many statements of the step's file had completed, or before
+/// the server had begun with it.
 pub(super) fn connection_lost(
     step: Option<StepRef<'_>>,
-    completed: usize,
+    completed: Option<usize>,
     error: ConnectionError,
 ) -> Setback {
     if let ConnectionError::Lost(_, Some(cause)) = &error {
         let cause = QueryError::Server(cause.clone());
-        if completed == 0 && wait::is_full(&cause) {
+        if wait::is_full(&cause) {
             return Setback::PoolerFull(Attempt::at_query(cause));
         }
     }
     Setback::ConnectionLost(Box::new(LostConnection {
         migration: step.map(|step| step.migration.name.clone()),
         step: step.map(|step| step.number.step),
-        completed,
+        began: completed.is_some(),
+        completed: completed.unwrap_or_default(),
         statements: step.map_or(0, |step| step.script.statements().len()),
         cause: error,
     }))
@@ -82,7 +84,7 @@ pub(super) fn query_failed(step: StepRef<'_>, error: QueryError) -> Interrupt {
             let failure = transaction::record_failure(step, &error);
             ApplyError::Failed(Box::new(failure)).into()
         }
-        error => connection_lost(Some(step), 0, as_connection_error(error)).into(),
+        error => connection_lost(Some(step), None, as_connection_error(error)).into(),
     }
 }
 

@@ -175,11 +175,11 @@ impl<'a> Runner<'a> {
             Some(Ok(_)) => Ok(()),
             Some(Err(QueryError::Stopped(signal))) => Err(signal.into()),
             Some(Err(error)) => {
-                Err(connection_lost(Some(step), 0, as_connection_error(error)).into())
+                Err(connection_lost(Some(step), None, as_connection_error(error)).into())
             }
             None => {
                 let lost = "the connection that holds the lock was lost".to_owned();
-                Err(connection_lost(Some(step), 0, ConnectionError::Lost(lost, None)).into())
+                Err(connection_lost(Some(step), None, ConnectionError::Lost(lost, None)).into())
             }
         }
     }
@@ -227,7 +227,7 @@ impl<'a> Runner<'a> {
         let second = Attempt { stage: Stage::SecondLogin, ..first };
         if full.is_none() && !is_timeout(&second.cause) {
             return match wait::is_temporary(&second.cause) {
-                true => connection_lost(Some(step), 0, as_connection_error(second.cause)).into(),
+                true => connection_lost(Some(step), None, as_connection_error(second.cause)).into(),
                 false => ApplyError::Unreachable { attempts: vec![second] }.into(),
             };
         }
@@ -302,7 +302,7 @@ impl<'a> Runner<'a> {
                 // Nothing of the step was running.
                 TransactionResult::Cancelled { signal, .. } => return Err(signal.into()),
                 TransactionResult::ConnectionLost { error, .. } => {
-                    return Err(connection_lost(Some(step), 0, error).into());
+                    return Err(connection_lost(Some(step), None, error).into());
                 }
                 result => result,
             };

@@ -19,7 +19,7 @@ use super::catalog_state::{self, CatalogState, Inspection};
 use super::error::ApplyError;
 use super::event::{Blocker, Event};
 use super::failure::Failure;
-use super::interrupt::{Interrupt, Setback, query_failed};
+use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost, query_failed};
 use super::lock_session::{
     CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
 };
@@ -352,10 +352,15 @@ impl Runner<'_> {
             (_, Some(QueryError::Stopped(signal))) => {
                 Err(stopped(signal, Some(step), step.step.outside_transaction, false).into())
             }
-            (Some(error), _) => Err(query_failed(step, QueryError::Server(error))),
-            (None, Some(error)) => Err(query_failed(step, error)),
+            (Some(error), _) => Err(statement_lost(step, QueryError::Server(error))),
+            (None, Some(error)) => Err(statement_lost(step, error)),
         }
     }
+}
+
+/// The connection was lost while the statement ran.
+fn statement_lost(step: StepRef<'_>, error: QueryError) -> Interrupt {
+    connection_lost(Some(step), Some(0), as_connection_error(error)).into()
 }
 
 /// Whether the server refused the statement before any of it ran.

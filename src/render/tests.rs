@@ -251,6 +251,7 @@ fn apply_errors() -> Vec<ApplyError> {
     let broken = LostConnection {
         migration: Some(name()),
         step: Some(1),
+        began: true,
         completed: 0,
         statements: 2,
         cause: ConnectionError::TimedOut,

@@ -198,7 +198,6 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
         premigrate: applying 0001_kills
         premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
         premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
-        premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
         premigrate: connection lost in every attempt at 0001_kills (terminating connection due to administrator command) after 1 of 2 statements; it was not applied
 
           1 migration applied in this run is kept; 1 more is pending. The app was not started.

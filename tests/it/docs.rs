@@ -411,7 +411,14 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         |cause| Error::from(ApplyError::Unreachable { attempts: vec![Attempt::at_query(cause)] });
     let refusal = ServerError { code: "28P01".to_owned(), ..ServerError::default() };
     let (table, cause) = (Table::new("s", "t"), ConnectionError::TimedOut);
-    let broken = LostConnection { migration: None, step: None, completed: 0, statements: 0, cause };
+    let broken = LostConnection {
+        migration: None,
+        step: None,
+        began: false,
+        completed: 0,
+        statements: 0,
+        cause,
+    };
     let app = |kind: io::ErrorKind| {
         let reason = ExecError { error: kind.into(), hint: None };
         Error::App { program: String::new(), reason }

@@ -29,8 +29,9 @@ pub(in crate::apply) enum TransactionResult {
     PermissionDenied { error: ServerError, of_progress: bool },
     /// The connection ended before the server replied to everything.
     ConnectionLost {
-        /// How many statements of the file are known to have completed.
-        completed: usize,
+        /// How many statements of the file are known to have completed; `None` if the server had not
+        /// begun with it.
+        completed: Option<usize>,
         error: ConnectionError,
     },
     /// A signal ended it.
@@ -52,7 +53,8 @@ impl Transaction<'_> {
         let fatal = failed.and_then(|(_, _, error)| error.ends_session().then_some(error));
         let is_complete = fatal.is_none() && self.is_complete(responses);
         let lost = |error| TransactionResult::ConnectionLost {
-            completed: self.completed(responses),
+            // The file is begun with once our own statements before it are done.
+            completed: (responses.len() > 1).then(|| self.completed(responses)),
             error,
         };
 
@@ -128,7 +130,7 @@ impl Transaction<'_> {
             // A standby: the history was read at another server, through a pooler or of several
             // hosts.
             (Begin, "0A000") => {
-                TransactionResult::ConnectionLost { completed: 0, error: ended_by(error) }
+                TransactionResult::ConnectionLost { completed: None, error: ended_by(error) }
             }
             (Lock, "22P02") => TransactionResult::LockedOut,
             // A runner that writes the history holds a lock on it.

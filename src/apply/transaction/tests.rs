@@ -24,10 +24,10 @@ fn words(result: &TransactionResult) -> String {
         }
         TransactionResult::PermissionDenied { .. } => "permission denied".to_owned(),
         TransactionResult::ConnectionLost { completed, error: ConnectionError::Lost(why, _) } => {
-            format!("lost after {completed}: {why}")
+            format!("lost {}: {why}", place(completed))
         }
         TransactionResult::ConnectionLost { completed, .. } => {
-            format!("lost after {completed}")
+            format!("lost {}", place(completed))
         }
         TransactionResult::Cancelled { confirmed, .. } => {
             format!("cancelled, confirmed: {confirmed}")
@@ -72,6 +72,11 @@ fn stopped() -> Option<QueryError> {
 }
 
 const SQL: &str = "insert into a values (1);\ninsert into a values (2);\nselect 3";
+
+/// Where in the file the connection was lost.
+fn place(completed: &Option<usize>) -> String {
+    completed.map_or("before the file".to_owned(), |completed| format!("after {completed}"))
+}
 
 /// The result of these replies to a migration of three statements, in one message.
 fn result_of(responses: &[Response], end: Option<QueryError>) -> String {
@@ -175,8 +180,8 @@ fn a_missing_reply_leaves_the_outcome_open() {
         // The answer to COMMIT came, but not whole.
         &[done(7), ran(3), done(6), done(1)],
     ] {
-        let completed = responses.get(1).map_or(0, |answer| answer.completed.saturating_sub(2));
-        assert_eq!(result_of(responses, lost()), format!("lost after {completed}: lost"));
+        let completed = responses.get(1).map(|answer| answer.completed.saturating_sub(2));
+        assert_eq!(result_of(responses, lost()), format!("lost {}: lost", place(&completed)));
     }
 }
 
@@ -188,8 +193,8 @@ fn an_error_that_ends_the_session_is_a_lost_connection() {
             let mut responses = vec![done(7), ran(3), done(6)];
             responses.truncate(at);
             responses.push(fatal.clone());
-            let completed = [0, 1, 3, 3][at];
-            let broken = format!("lost after {completed}: 57P01");
+            let place = place(&[None, Some(1), Some(3), Some(3)][at]);
+            let broken = format!("lost {place}: 57P01");
             assert_eq!(result_of(&responses, lost()), broken);
             assert_eq!(result_of(&responses, None), broken);
             assert_eq!(result_of(&responses, stopped()), "cancelled, confirmed: false");
@@ -214,7 +219,7 @@ fn each_guard_has_its_own_result() {
     for code in ["57014", "53200", "XX000", "54000", "25P02"] {
         assert_eq!(opening(setting, code), "failed Begin None", "{code}");
     }
-    assert_eq!(opening(StatementRole::Begin, "0A000"), "lost after 0: 0A000");
+    assert_eq!(opening(StatementRole::Begin, "0A000"), "lost before the file: 0A000");
     assert_eq!(opening(StatementRole::Begin, "57014"), "failed Begin None");
     assert_eq!(opening(StatementRole::Lock, "42501"), "failed Begin None");
 }
@@ -318,7 +323,7 @@ fn guards_alone_have_the_same_results() {
     assert_eq!(result_of(&[done(7), done(1)], None), "committed 0");
     let locked = [failed(before(StatementRole::Lock), "22P02"), done(1)];
     assert_eq!(result_of(&locked, None), "locked out");
-    assert_eq!(result_of(&[done(7)], lost()), "lost after 0: lost");
+    assert_eq!(result_of(&[done(7)], lost()), "lost before the file: lost");
 }
 
 #[test]
