@@ -455,6 +455,8 @@ fn a_statement_timeout_fails_the_migration() {
 
             1 | select 1;
             2 | select pg_sleep(60)
+
+          --statement-timeout is 200ms. Raise it, or set it to 0 for no limit; its variable is PREMIGRATE_STATEMENT_TIMEOUT.
     "#]]);
 }
 
