@@ -3,6 +3,7 @@
 //! - `signals`: the signal that ends a run, and deadlines. `printer`: standard output and error.
 //! - `exec`: becoming the app.
 
+mod dispositions;
 pub mod exec;
 pub mod printer;
 pub mod signals;

@@ -12,7 +12,7 @@ use crate::history::plan::Policy;
 use crate::history::table::Table;
 use crate::migrations::source::Origin;
 use crate::postgres::conninfo::Target;
-use crate::process::exec::App;
+use crate::process::exec::{self, App};
 
 /// The format of reports and answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -262,7 +262,7 @@ impl RawOptions {
         let known = |name: &str| {
             name == "PREMIGRATE_SKIP" || OPTIONS.iter().any(|opt| args::variable(opt.flag) == name)
         };
-        let ours = self.environment.names().filter(|name| name.starts_with("PREMIGRATE_"));
+        let ours = self.environment.names().filter(|name| exec::is_ours(name));
         match ours.into_iter().find(|name| !known(name)) {
             Some("PREMIGRATE_MIGRATIONS") => Err(ConfigError::BuildVariable),
             Some(name) => Err(ConfigError::UnknownVariable(name.to_owned())),
@@ -344,6 +344,7 @@ mod tests {
             (&[], &[("PREMIGRATE_WAIT", "soon")], "PREMIGRATE_WAIT must be a duration"),
             (&[], &[("PREMIGRATE_STRICT", "yes")], "PREMIGRATE_STRICT must be 1, true"),
             (&[], &[("PREMIGRATE_WIAT", "1s")], "unknown variable PREMIGRATE_WIAT"),
+            (&[], &[("PREMIGRATE_HOST", "h")], "unknown variable PREMIGRATE_HOST"),
             (&[], &[("PREMIGRATE_MIGRATIONS", "x")], "set PREMIGRATE_DIR"),
             (&["--format", "xml"], &[], "--format must be text or json"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),

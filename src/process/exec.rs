@@ -1,7 +1,6 @@
 //! Becoming the app: in the same process, with its arguments untouched, and without anything of ours.
 
 mod diagnose;
-mod signal_defaults;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
@@ -10,6 +9,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::sys::signal::SigSet;
 use nix::unistd::execvpe;
+
+use super::dispositions;
 
 /// The app: what follows `--` on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +21,37 @@ pub struct App {
 }
 
 /// Whether the app does not get this variable.
-pub fn is_private_variable(name: &OsStr) -> bool {
+fn is_private_variable(name: &OsStr) -> bool {
     name == "MIGRATION_DATABASE_URL"
         || name == "MIGRATION_DATABASE_URL_FILE"
-        || name.as_encoded_bytes().starts_with(b"PREMIGRATE_")
+        || name.to_str().map_or(name.as_encoded_bytes().starts_with(PREFIX.as_bytes()), is_ours)
+}
+
+const PREFIX: &str = "PREMIGRATE_";
+
+/// Whether a variable is meant for premigrate. Kubernetes sets others of this prefix in every pod of a namespace that has
+/// a service with such a name, and so does Docker for a link.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX) && !is_of_service(name)
+}
+
+/// Whether the name is `..._SERVICE_HOST`, `..._SERVICE_PORT`, `..._SERVICE_PORT_HTTP`, `..._PORT`, `..._PORT_80_TCP` or
+/// `..._PORT_80_TCP_ADDR`, where other names of ports, numbers and protocols are possible.
+fn is_of_service(name: &str) -> bool {
+    let is_port = |rest: &str| {
+        let mut words = rest.split('_');
+        let is_number = words.next().is_some_and(|word| word.parse::<u16>().is_ok());
+        let is_protocol = words.next().is_some_and(|word| ["TCP", "UDP", "SCTP"].contains(&word));
+        let last = words.next().is_none_or(|word| ["PROTO", "PORT", "ADDR"].contains(&word));
+        is_number && is_protocol && last && words.next().is_none()
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT")
+        || name
+            .match_indices("_PORT_")
+            .any(|(at, word)| name.get(at + word.len()..).is_some_and(is_port))
 }
 
 /// Why the app could not be executed.
@@ -48,10 +76,10 @@ impl ExecError {
 pub fn exec(app: &App) -> ExecError {
     // Signals may have been ignored or blocked before we started; with SIGCHLD ignored, Node would not learn that its
     // children have ended.
-    signal_defaults::reset_ignored();
+    dispositions::reset_ignored();
     let _ = SigSet::empty().thread_set_mask();
     let Err(error) = replace_process(app);
-    signal_defaults::ignore_broken_pipes();
+    dispositions::ignore_broken_pipes();
     ExecError { hint: diagnose::diagnose(app, &error), error }
 }
 
@@ -81,6 +109,33 @@ mod tests {
         }
         for theirs in ["DATABASE_URL", "DATABASE_URL_FILE", "PGPASSWORD", "PATH", "premigrate_x"] {
             assert!(!is_private_variable(OsStr::new(theirs)), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn the_variables_of_a_service_are_not_ours() {
+        for theirs in [
+            "PREMIGRATE_SERVICE_HOST",
+            "PREMIGRATE_SERVICE_PORT",
+            "PREMIGRATE_SERVICE_PORT_HTTP",
+            "PREMIGRATE_PORT",
+            "PREMIGRATE_PORT_5432_TCP",
+            "PREMIGRATE_PORT_5432_TCP_PROTO",
+            "PREMIGRATE_PORT_5432_TCP_PORT",
+            "PREMIGRATE_PORT_53_UDP_ADDR",
+            "PREMIGRATE_JOBS_SERVICE_HOST",
+            "PREMIGRATE_JOBS_PORT_80_TCP_ADDR",
+        ] {
+            assert!(!is_ours(theirs) && !is_private_variable(OsStr::new(theirs)), "{theirs}");
+        }
+        for ours in [
+            "PREMIGRATE_SERVICE",
+            "PREMIGRATE_PORTS",
+            "PREMIGRATE_PORT_HTTP",
+            "PREMIGRATE_PORT_5432_TCP_NAME",
+            "PREMIGRATE_HOST",
+        ] {
+            assert!(is_ours(ours), "{ours}");
         }
     }
 }

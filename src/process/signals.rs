@@ -3,20 +3,31 @@
 //! Every function that can block takes a [`Deadline`], which ends when the time is up or a signal has come. Handlers only
 //! raise a [`StopFlag`]. All cleanup after a signal shares one short deadline.
 
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::low_level::pipe;
+
+use super::dispositions;
 
 /// The signals that end a run.
 const ENDING_SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// The time for all cleanup after a signal, also when the network is gone. Docker kills after ten seconds.
 const GRACE: Duration = Duration::from_secs(6);
+
+/// Signals within this time of the first are the same wish to stop: npm, terminals and `timeout` send several.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
+/// What the thread needs that waits for the first signal.
+const THREAD_STACK: usize = 64 << 10;
 
 /// A signal that ends the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,25 +53,34 @@ impl Signal {
 #[derive(Clone, Debug, Default)]
 pub struct StopFlag {
     raised: Arc<AtomicUsize>,
-    /// When the signal was first noticed.
-    noticed: Arc<OnceLock<Instant>>,
+    /// The signal that was noticed first, and when.
+    noticed: Arc<OnceLock<(Signal, Instant)>>,
     /// Whether the next signal ends the process immediately.
     exit_on_next: Arc<AtomicBool>,
 }
 
 impl StopFlag {
     /// Installs handlers for SIGHUP, SIGINT, SIGQUIT and SIGTERM; without one, process 1 would not get
-    /// them. The first signal raises the flag. A second one ends the process immediately, and the
-    /// server rolls back.
+    /// them. The first signal raises the flag. One that comes a second later or more ends the process
+    /// immediately, and the server rolls back.
     pub fn listen(&self) -> io::Result<()> {
-        for signal in ENDING_SIGNALS {
-            // Handlers run in this order: the first signal finds `exit_on_next` unset, and sets it.
+        let (mut first, handler) = UnixStream::pair()?;
+        for signal in ENDING_SIGNALS.into_iter().filter(|&it| !dispositions::stays_ignored(it)) {
             flag::register_conditional_shutdown(signal, 128 + signal, self.exit_on_next.clone())?;
-            flag::register(signal, self.exit_on_next.clone())?;
             flag::register_usize(signal, self.raised.clone(), signal as usize)?;
+            pipe::register(signal, handler.try_clone()?)?;
         }
         // Our parent may have blocked them.
         SigSet::empty().thread_set_mask()?;
+        // A thread, since the run itself may be busy when the time is up.
+        let exit_on_next = self.exit_on_next.clone();
+        let wait = move || {
+            if first.read_exact(&mut [0]).is_ok() {
+                thread::sleep(ONE_WISH);
+                exit_on_next.store(true, Ordering::SeqCst);
+            }
+        };
+        thread::Builder::new().stack_size(THREAD_STACK).spawn(wait)?;
         Ok(())
     }
 
@@ -76,13 +96,13 @@ impl StopFlag {
         self.raised.store(signal, Ordering::SeqCst);
     }
 
-    /// The signal that has come, if any.
+    /// The signal that has come first, if any.
     pub fn raised(&self) -> Option<Signal> {
         match self.raised.load(Ordering::SeqCst) {
             0 => None,
             number => {
-                self.noticed.get_or_init(Instant::now);
-                Some(Signal(u8::try_from(number).unwrap_or(SIGTERM as u8)))
+                let signal = Signal(u8::try_from(number).unwrap_or(SIGTERM as u8));
+                Some(self.noticed.get_or_init(|| (signal, Instant::now())).0)
             }
         }
     }
@@ -90,7 +110,7 @@ impl StopFlag {
     /// When cleanup must end, if a signal has come.
     fn grace(&self) -> Option<Instant> {
         self.raised()?;
-        self.noticed.get().and_then(|noticed| noticed.checked_add(GRACE))
+        self.noticed.get().and_then(|(_, noticed)| noticed.checked_add(GRACE))
     }
 }
 
@@ -162,9 +182,7 @@ impl<'a> Deadline<'a> {
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(
-                left.min(POLL_INTERVAL).min(self.remaining().unwrap_or(POLL_INTERVAL)),
-            );
+            thread::sleep(left.min(POLL_INTERVAL).min(self.remaining().unwrap_or(POLL_INTERVAL)));
         }
     }
 }
@@ -185,7 +203,7 @@ mod tests {
         stop.raise(SIGTERM as usize);
         assert_eq!(deadline.check(), Ok(()));
         assert!(deadline.remaining().unwrap() <= GRACE);
-        std::thread::sleep(POLL_INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         let later = Deadline::ignoring_signals(GRACE, &stop);
         assert!(later.remaining().unwrap() <= GRACE - POLL_INTERVAL, "{:?}", later.remaining());
         assert_eq!(later.at_most(Duration::ZERO).check(), Err(Interrupted::TimeOut));

@@ -600,7 +600,7 @@ pub fn waits_for_room(pid: u32) -> bool {
 
 /// Waits until something is so.
 #[track_caller]
-pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");

@@ -415,11 +415,17 @@ fn the_app_is_process_1_and_starts_with_every_signal_at_its_default() {
 fn a_second_signal_ends_process_1_immediately() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
-    let (child, target) = Place::Process1.start(&database, &folder, Stdio::piped());
+    let (mut child, target) = Place::Process1.start(&database, &folder, Stdio::piped());
     database.wait_for("the migration", SLEEPING);
     target.signal("TERM");
     database.wait_for("the attempt to cancel it", CANCELLED);
-    target.signal("INT");
+    let process_1 = target.pid().unwrap().to_string();
+    eventually("its end", || {
+        // It may have ended, and its parent not yet.
+        let mut kill = Command::new("kill");
+        let _ = kill.args(["-s", "INT", &process_1]).stderr(Stdio::null()).status();
+        child.try_wait().unwrap().is_some()
+    });
     let output = output_within(AT_ONCE, child);
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(database.leftovers(), Vec::<String>::new());

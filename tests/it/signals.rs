@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, Run, Running, WAITING_FOR_LOCK, bare, premigrate};
+use crate::harness::{
+    Database, Folder, Run, Running, WAITING_FOR_LOCK, bare, eventually, premigrate,
+};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy};
 
@@ -211,13 +213,42 @@ fn a_statement_that_cannot_be_cancelled_does_not_prevent_the_end() {
 fn a_second_signal_ends_the_run_immediately() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
-    let running = premigrate(&database, &folder).start();
+    let mut running = premigrate(&database, &folder).start();
     database.wait_for("the migration", SLEEPING);
     running.signal("TERM");
     database.wait_for("the attempt to cancel it", CANCELLED);
-    running.signal("INT");
-    running.finish_within(AT_ONCE).exits(130);
+    eventually("its end", || {
+        running.signal("INT");
+        running.child.try_wait().unwrap().is_some()
+    });
+    running.finish_within(AT_ONCE).exits(130).does_not_say("interrupted");
     assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn signals_that_come_together_are_one_wish_to_stop() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", STUBBORN)]);
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the migration", SLEEPING);
+    for signal in ["TERM", "TERM", "INT", "HUP"] {
+        running.signal(signal);
+    }
+    running.finish().says(&["the server did not confirm in time"]);
+}
+
+#[test]
+fn a_signal_that_nohup_ignores_is_ignored() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_slow", "select pg_sleep(1)")]);
+    let program = env!("CARGO_BIN_EXE_premigrate");
+    let shell = format!("trap '' HUP; exec {program} --dir {}", folder.path.display());
+    let mut command = Command::new("sh");
+    command.args(["-c", &shell]).env("DATABASE_URL", &database.url);
+    let running = Running::start(command);
+    database.wait_for("the slow migration", SLEEPING);
+    running.signal("HUP");
+    running.finish().exits(0).says(&["applied 0000_slow"]);
 }
 
 #[test]
