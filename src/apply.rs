@@ -50,6 +50,7 @@ use crate::history::progress::ProgressChange;
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
+use crate::postgres::conninfo::SessionAttrs;
 use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
@@ -105,10 +106,12 @@ pub fn run(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), RunFailure> {
+    let options_on_primary = &Options { target: options.target.on_primary(), ..options.clone() };
     let mut runner = Runner {
         operation,
         set,
         options,
+        options_on_primary,
         stop,
         emit,
         applied: Vec::new(),
@@ -177,6 +180,8 @@ struct Runner<'a> {
     operation: &'a Operation,
     set: &'a MigrationSet,
     options: &'a Options,
+    /// For where the first server is a standby, and something is to be written.
+    options_on_primary: &'a Options,
     stop: &'a StopFlag,
     emit: &'a mut dyn FnMut(Event),
     /// What this run has applied, by name.
@@ -241,6 +246,12 @@ impl<'a> Runner<'a> {
             if let NextAction::Nothing { plan } = action {
                 self.report_nothing_left(plan.as_ref(), &history);
                 return Ok(());
+            }
+            let is_any = self.options.target.target_session_attrs == SessionAttrs::Any;
+            if history.in_recovery && is_any && !session.is_only_choice {
+                (self.emit)(Event::LookingForPrimary);
+                self.options = self.options_on_primary;
+                continue;
             }
             if history.in_recovery {
                 drop(session);

@@ -5,6 +5,7 @@
 //!   try again, and `known_messages` recognizes what poolers say.
 //! - `session`: queries and batches over `simple_query`; `backend_pid` is whom a cancel request ends.
 //! - `server_settings`: what the server makes of the settings of the connection string.
+//! - `server`: what the server is.
 //! - `result`, `server_error` and `error`: what comes back.
 
 pub mod backend_pid;
@@ -15,6 +16,7 @@ pub mod known_messages;
 mod login;
 mod relay;
 pub mod result;
+mod server;
 pub mod server_error;
 pub mod server_settings;
 pub mod session;

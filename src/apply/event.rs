@@ -37,6 +37,8 @@ pub enum Event {
         #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
         left: Duration,
     },
+    /// The server is a standby, something is pending, and the connection string names other servers.
+    LookingForPrimary,
     /// The server is a standby, and something is pending.
     WaitingForPrimary {
         #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]

@@ -30,6 +30,7 @@ pub fn load(
 ) -> Result<Loaded, ApplyError> {
     let limits = WaitLimits { server: options.wait, slot: options.runner_wait };
     let ask = |session: &Session, deadline: Deadline<'_>| {
+        session.check_server()?;
         server_settings::check(session, &options.target.settings, deadline)?;
         Answers::ask(session, options, deadline)
     };

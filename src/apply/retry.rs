@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::Session;
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
 use crate::process::signals::{Deadline, Signal};
 
 use super::blockers::{Observer, Waiting};
@@ -130,6 +130,11 @@ impl<'a> Runner<'a> {
                 Ok(Reply::Blocked(failure))
             }
             TransactionResult::Failed(failure) => Err(ApplyError::Failed(failure).into()),
+            TransactionResult::NoAdvisoryLocks => {
+                let server = "one without advisory locks".to_owned();
+                let cause = QueryError::Client(ConnectionError::Unsupported(server));
+                Err(ApplyError::Unreachable { attempts: vec![Attempt::at_query(cause)] }.into())
+            }
             TransactionResult::HistoryChanged => Err(Setback::HistoryChanged.into()),
             TransactionResult::LockedOut => Err(Setback::LockedOut(self.holder(session)).into()),
             TransactionResult::ConnectionLost { completed, error } => {

@@ -84,6 +84,15 @@ impl Target {
         self.settings.role.as_ref().map_or(&self.user, |role| &role.value)
     }
 
+    /// Only the primary, where any server was accepted.
+    pub fn on_primary(&self) -> Target {
+        let target_session_attrs = match self.target_session_attrs {
+            SessionAttrs::Any => SessionAttrs::Primary,
+            other => other,
+        };
+        Target { target_session_attrs, ..self.clone() }
+    }
+
     /// A Unix socket never uses TLS.
     pub fn sslmode_for(&self, host: &Host) -> SslMode {
         match host.name {

@@ -29,6 +29,8 @@ pub enum ConnectionError {
     NoPassword,
     /// With the last notice before it, which has the reason.
     Lost(String, Option<ServerError>),
+    /// Migrations cannot run on this server.
+    Unsupported(String),
     /// The server rejects a setting that the connection string asks for.
     Setting {
         origin: String,
@@ -51,7 +53,9 @@ impl QueryError {
         matches!(
             self,
             QueryError::Client(
-                ConnectionError::Tls(TlsError::Unusable { .. }) | ConnectionError::Setting { .. }
+                ConnectionError::Tls(TlsError::Unusable { .. })
+                    | ConnectionError::Setting { .. }
+                    | ConnectionError::Unsupported(_)
             )
         )
     }
@@ -94,12 +98,18 @@ impl fmt::Display for ConnectionError {
             ConnectionError::Tls(error) => return error.fmt(f),
             ConnectionError::Login(reason) => return write!(f, "login failed ({reason})"),
             ConnectionError::NoPassword => "the server requires a password, but none was given",
+            ConnectionError::Unsupported(server) => {
+                return write!(
+                    f,
+                    "the server is {server}; premigrate needs PostgreSQL 13 or later"
+                );
+            }
             ConnectionError::Setting { origin, error } => {
                 let ServerError { message, code, .. } = error;
                 return write!(f, "the server rejects {origin}: {message} ({code})");
             }
             ConnectionError::ReadOnly => {
-                "the server is read-only, but target_session_attrs requires one that is not"
+                "the server is read-only, but one that takes writes is required"
             }
             ConnectionError::TimedOut => "timed out",
             ConnectionError::LoginTimedOut => {

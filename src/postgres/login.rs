@@ -40,11 +40,15 @@ impl Session {
                     continue;
                 }
             };
+            let is_only = addresses.len() == 1;
             for (left, address) in (hosts_left..hosts_left + addresses.len()).rev().zip(addresses) {
                 let connected = Cell::new(false);
                 let login = Login { target, host, address: &address, connected };
                 match login.open(deadline, left) {
-                    Ok(session) => return Ok(session),
+                    Ok(mut session) => {
+                        session.is_only_choice = is_only && target.hosts.len() == 1;
+                        return Ok(session);
+                    }
                     Err(failed) => attempts.extend(failed),
                 }
             }

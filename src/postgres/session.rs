@@ -19,6 +19,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Connection};
 
 use crate::postgres::conninfo::{Host, TcpOptions};
 use crate::postgres::result::ResultSet;
+use crate::postgres::server::Server;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::socket::{Address, Socket};
 use crate::postgres::tls::{EncryptedStream, Tls};
@@ -117,7 +118,9 @@ pub struct Session {
     connection: RunningConnection,
     last_notice: LastNotice,
     cancel_handle: CancelHandle,
-    server_version: u32,
+    server: Server,
+    /// Whether the connection string names no other server than this one.
+    pub is_only_choice: bool,
 }
 
 /// The task that sends and receives for a client, and the runtime that it is on.
@@ -180,21 +183,25 @@ impl Session {
         cancel_handle: CancelHandle,
         stop: StopFlag,
     ) -> Session {
-        let server_version = connection
-            .parameter("server_version")
-            .and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next())
-            .and_then(|major| major.parse().ok())
-            .unwrap_or_default();
+        let server = Server::new(&|name| connection.parameter(name));
         let last_notice = LastNotice::default();
         let task = runtime.spawn(run_connection(connection, last_notice.clone()));
         let connection =
             RunningConnection { runtime, task, cancel_request: RefCell::default(), stop };
-        Session { sender, connection, last_notice, cancel_handle, server_version }
+        Session { sender, connection, last_notice, cancel_handle, server, is_only_choice: true }
     }
 
     /// The major version of the server, from the login; 0 if unknown.
     pub fn server_version(&self) -> u32 {
-        self.server_version
+        self.server.version
+    }
+
+    /// Fails if migrations cannot run on the server.
+    pub fn check_server(&self) -> Result<(), QueryError> {
+        match self.server.unsupported() {
+            Some(server) => Err(QueryError::Client(ConnectionError::Unsupported(server))),
+            None => Ok(()),
+        }
     }
 
     /// Runs statements, and returns the last row of the last one.

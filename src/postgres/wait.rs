@@ -135,6 +135,7 @@ pub fn is_temporary(cause: &QueryError) -> bool {
             ConnectionError::Login(_)
             | ConnectionError::NoPassword
             | ConnectionError::Setting { .. }
+            | ConnectionError::Unsupported(_)
             | ConnectionError::NotPostgres
             | ConnectionError::Protocol(_) => false,
         },

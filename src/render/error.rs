@@ -180,7 +180,9 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
         ),
         ApplyError::Unreachable { attempts } => unreachable_text(attempts),
         ApplyError::ReadOnly => {
-            "the server is a read-only standby; connect to the primary".to_owned()
+            "the server is a read-only standby; connect to the primary, or name all servers in the \
+             URL, with target_session_attrs=read-write"
+                .to_owned()
         }
         ApplyError::Failed(failure) => failure::text(failure, commands),
         ApplyError::ChangedSteps { migrations } => list(

@@ -31,6 +31,11 @@ fn text(event: &Event) -> String {
             let tried: Vec<_> = attempts.iter().map(attempt_text).collect();
             format!("waiting up to {} for the database: {}", seconds(*left), tried.join("; "))
         }
+        Event::LookingForPrimary => {
+            "the server is a read-only standby; looking for the primary among \
+             the other servers. With target_session_attrs=read-write, it is looked for at once"
+                .to_owned()
+        }
         Event::WaitingForPrimary { left } => {
             format!(
                 "waiting up to {} for the primary: the server is a read-only standby",

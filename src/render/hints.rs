@@ -125,6 +125,7 @@ fn connection_error_hint(error: &ConnectionError) -> Option<&'static str> {
         | ConnectionError::Tls(_)
         | ConnectionError::Login(_)
         | ConnectionError::Setting { .. }
+        | ConnectionError::Unsupported(_)
         | ConnectionError::ReadOnly
         | ConnectionError::Protocol(_) => return None,
     })

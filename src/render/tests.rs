@@ -177,6 +177,7 @@ fn events() -> Vec<Event> {
         Event::UnlistedFiles { files: files() },
         Event::Note { message: "a remark".to_owned() },
         Event::Waiting { attempts: vec![attempt()], left },
+        Event::LookingForPrimary,
         Event::WaitingForPrimary { left },
         Event::LockedOut { holder: Some(holder), left },
         Event::LockedOut { holder: None, left },

@@ -31,7 +31,7 @@ fn the_app_starts_on_a_standby_if_nothing_is_pending_and_waits_for_the_primary_o
     let run = premigrate(&standby.database(), &folder).args(&["--wait", "2s"]).run().exits(69);
     run.says(&[
         "waiting up to 2.0 s for the primary: the server is a read-only standby",
-        "the server is a read-only standby; connect to the primary",
+        "the server is a read-only standby; connect to the primary, or name all servers",
     ]);
 
     let impossible = Folder::drizzle0(&[("0000_a", "\\connect other")]);
@@ -41,6 +41,29 @@ fn the_app_starts_on_a_standby_if_nothing_is_pending_and_waits_for_the_primary_o
     standby.promote();
     waiting.finish().exits(0).says(&["applied 0001_more", "applied 0002_index"]);
     assert_eq!(standby.database().rows("select what from log"), ["more"]);
+}
+
+#[test]
+fn the_primary_is_looked_for_among_all_hosts_only_if_something_is_pending() {
+    let primary = Server::start("");
+    let folder = folder();
+    let standby = primary.standby();
+    let both = either(&standby, &primary);
+    folder.add("0001_index", "create index concurrently log_what on log (what)");
+    let run = premigrate(&both, &folder).args(&["--", "echo", "started"]).run().exits(0);
+    let run = run.says(&["looking for the primary", "target_session_attrs=read-write"]);
+    assert_eq!(run.stdout, "started\n");
+    assert_eq!(primary.database().history().len(), 2);
+
+    // The standby may not have received it yet.
+    standby.database().wait_for("the rows", "select from drizzle.__drizzle_migrations offset 1");
+    let run = premigrate(&both, &folder).args(&["--", "echo", "started"]).run().exits(0);
+    run.does_not_say("primary").says(&["up to date"]);
+
+    folder.add("0002_more", "create table more ()");
+    primary.down();
+    let run = premigrate(&both, &folder).args(&["--wait", "2s"]).run().exits(69);
+    run.says(&["looking for the primary", "the server is read-only", "1 is pending"]);
 }
 
 #[test]

@@ -827,3 +827,48 @@ fn a_host_that_does_not_answer_leaves_time_for_the_next() {
     // It ends well at all since the first host did not take all of the time.
     to(&url, &folder).args(&["--wait", "4s"]).run().exits(0);
 }
+
+/// Lets a client in as this version of PostgreSQL, and closes the connection at its first query.
+fn let_in(listener: &TcpListener, version: &str) {
+    let (mut client, _) = listener.accept().unwrap();
+    let mut startup = [0; 8];
+    client.read_exact(&mut startup).unwrap();
+    let mut rest = vec![0; u32::from_be_bytes(startup[..4].try_into().unwrap()) as usize - 8];
+    client.read_exact(&mut rest).unwrap();
+    let parameter = format!("server_version\0{version}\0");
+    let messages = [
+        (b'R', &[0, 0, 0, 0][..]),
+        (b'S', parameter.as_bytes()),
+        (b'K', &[0, 0, 0, 1, 0, 0, 0, 1]),
+        (b'Z', b"I"),
+    ];
+    for (tag, body) in messages {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        client.write_all(&[&[tag][..], &length, body].concat()).unwrap();
+    }
+    let _ = client.read(&mut [0; 1]);
+}
+
+#[test]
+fn a_server_that_is_too_old_is_named_before_anything_is_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || let_in(&listener, "12.22"));
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable");
+    let run = to(&url, &folder).args(&["--wait", "60s"]).run().exits(78);
+    run.says(&["the server is PostgreSQL 12; premigrate needs PostgreSQL 13 or later"]);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_without_advisory_locks_is_named_before_anything_runs() {
+    let database = Database::fresh();
+    database.execute(
+        "alter function pg_catalog.pg_try_advisory_xact_lock(bigint) rename to no_such_lock",
+    );
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    let run = to(&database.url, &folder).run().exits(78);
+    run.says(&["the server is one without advisory locks"]);
+    assert!(database.tables().is_empty());
+}

@@ -394,8 +394,8 @@ fn a_read_only_server_is_skipped_if_target_session_attrs_excludes_it() {
     };
     with("read-write").exits(69).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server is read-only, but target_session_attrs requires one that is not
-        premigrate: could not connect to the database: 127.0.0.1:PORT: the server is read-only, but target_session_attrs requires one that is not
+        premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server is read-only, but one that takes writes is required
+        premigrate: could not connect to the database: 127.0.0.1:PORT: the server is read-only, but one that takes writes is required
     "#]]);
     with("primary").exits(0);
 }

@@ -21,6 +21,8 @@ pub(in crate::apply) enum TransactionResult {
     LockedOut,
     /// The history or the progress is not what the plan was made from.
     HistoryChanged,
+    /// The server lacks advisory locks.
+    NoAdvisoryLocks,
     /// The server does not have this setting.
     UnsupportedSetting(&'static str),
     /// Rolled back.
@@ -133,6 +135,8 @@ impl Transaction<'_> {
                 TransactionResult::ConnectionLost { completed: None, error: ended_by(error) }
             }
             (Lock, "22P02") => TransactionResult::LockedOut,
+            // Undefined function, feature not supported.
+            (Lock, "42883" | "0A000") => TransactionResult::NoAdvisoryLocks,
             // A runner that writes the history holds a lock on it.
             (TableLock, "55P03") => TransactionResult::LockedOut,
             // 42P01: the table is gone.

@@ -18,6 +18,7 @@ fn words(result: &TransactionResult) -> String {
         TransactionResult::Committed(row) => format!("committed {}", row.len()),
         TransactionResult::LockedOut => "locked out".to_owned(),
         TransactionResult::HistoryChanged => "history changed".to_owned(),
+        TransactionResult::NoAdvisoryLocks => "no advisory locks".to_owned(),
         TransactionResult::UnsupportedSetting(name) => format!("unsupported {name}"),
         TransactionResult::Failed(failure) => {
             format!("failed {:?} {:?}", failure.phase, failure.statement)
@@ -208,6 +209,7 @@ fn an_error_that_ends_the_session_is_a_lost_connection() {
 fn each_guard_has_its_own_result() {
     let opening = |role, code| result_of(&skipped(failed(before(role), code), &[]), None);
     assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
+    assert_eq!(opening(StatementRole::Lock, "42883"), "no advisory locks");
     assert_eq!(opening(StatementRole::History, "22P02"), "history changed");
     assert_eq!(opening(StatementRole::History, "42P01"), "history changed");
     assert_eq!(opening(StatementRole::History, "42501"), "permission denied");
