@@ -31,6 +31,7 @@ pub enum Error {
     New(#[serde(skip)] NewError),
     /// The signal handlers cannot be set.
     Signals(#[serde(skip)] io::Error),
+    OutOfMemory,
     /// The app cannot be executed.
     #[serde(rename = "app_not_started")]
     App {
@@ -52,7 +53,7 @@ impl Error {
         match self {
             Error::Usage(_) | Error::New(NewError::Name(_)) => 64,
             Error::New(_) | Error::Unreadable(_) | Error::InvalidSet { .. } => 65,
-            Error::Signals(_) => 70,
+            Error::Signals(_) | Error::OutOfMemory => 70,
             Error::Config(_) => 78,
             Error::App { reason, .. } => reason.exit_code(),
             Error::Run(failure) => failure.error.exit_code(),

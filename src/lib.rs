@@ -79,6 +79,7 @@ use crate::error::Error;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::{self, MigrationFolder, Origin};
 use crate::postgres::tls;
+use crate::process::allocator;
 use crate::process::exec::App;
 use crate::process::printer::Printer;
 use crate::process::signals::StopFlag;
@@ -100,6 +101,9 @@ pub fn run(
 ) -> Outcome {
     let hints = args::output_hints(&args);
     let format = Config::format(hints.format, environment);
+    let out_of_memory = Error::OutOfMemory;
+    let report = render::ended(&out_of_memory, hints.has_app, format, &Commands::default());
+    allocator::set_last_words(report, out_of_memory.exit_code());
 
     // 1. Read the command line and the environment.
     let invocation = match args::parse(args) {

@@ -6,13 +6,14 @@ use premigrate::apply::event::Event;
 use premigrate::cli::args::Commands;
 use premigrate::cli::environment::Environment;
 use premigrate::error::Error;
+use premigrate::process::allocator::Allocator;
 use premigrate::process::exec;
 use premigrate::process::printer::Printer;
 use premigrate::process::signals::StopFlag;
 use premigrate::{Outcome, render, report_error, run};
 
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).collect();

@@ -1,8 +1,9 @@
 //! The process: its signals, what it prints, and the app that it becomes.
 //!
 //! - `signals`: the signal that ends a run, and deadlines. `printer`: standard output and error.
-//! - `exec`: becoming the app.
+//! - `exec`: becoming the app. `allocator`: what is reported when there is no memory left.
 
+pub mod allocator;
 mod dispositions;
 pub mod exec;
 pub mod printer;

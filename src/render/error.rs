@@ -135,6 +135,11 @@ pub fn text(error: &Error, commands: &Commands) -> String {
         }
         Error::New(problem) => problem.to_string(),
         Error::Signals(error) => format!("could not install the signal handlers: {error}"),
+        Error::OutOfMemory => {
+            "out of memory; what was not committed is rolled back. Raise the memory \
+             limit, which has to hold the largest migration"
+                .to_owned()
+        }
         Error::App { program, reason: ExecError { error, hint } } => {
             let hint = hint.as_ref().map(|hint| format!(" ({hint})"));
             format!("could not start {program}: {error}{}", hint.unwrap_or_default())

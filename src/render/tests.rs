@@ -329,6 +329,7 @@ fn errors() -> Vec<Error> {
         Error::InvalidSet { origin: Origin::Executable, problems },
         Error::New(NewError::Empty),
         Error::Signals(io::ErrorKind::NotFound.into()),
+        Error::OutOfMemory,
         Error::App { program: "node".to_owned(), reason },
     ];
     errors.extend(apply_errors().into_iter().map(Error::from));

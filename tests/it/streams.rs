@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{
-    Database, Folder, IN_TIME, LIMIT, PAGE, PIPE, eventually, output_within, pipe_with, premigrate,
-    read_within, waits_for_room,
+    Database, Folder, IN_TIME, LIMIT, PAGE, PIPE, Running, eventually, output_within, pipe_with,
+    premigrate, read_within, waits_for_room,
 };
 use crate::signals::SLEEPING;
 
@@ -41,6 +41,27 @@ fn started(folder: &Folder) -> PathBuf {
 fn exits(child: Child, code: i32, redirection: &str) {
     let status = output_within(LIMIT, child).status;
     assert_eq!(status.code(), Some(code), "{redirection}: {status}");
+}
+
+#[test]
+fn a_run_that_has_no_memory_left_says_so() {
+    let folder = Folder::drizzle0(&[("0000_large", "")]);
+    let large = std::fs::File::create(folder.path.join("0000_large.sql")).unwrap();
+    large.set_len(1 << 30).unwrap();
+    let run = |format: &str| {
+        let program = env!("CARGO_BIN_EXE_premigrate");
+        let folder = folder.path.display();
+        // In KiB.
+        let limit = "ulimit -v 500000";
+        let shell = format!("{limit}; exec {program} --dir {folder} --format {format} -- true");
+        let mut command = Command::new("sh");
+        command.args(["-c", &shell]).env("DATABASE_URL", "postgres://u@127.0.0.1:1/d");
+        Running::start(command).finish().exits(70)
+    };
+    run("text").says(&["premigrate: out of memory", "The app was not started."]);
+    let events = run("json").events();
+    let last = events.last().unwrap();
+    assert_eq!((&last["error"], &last["exit_code"]), (&"out_of_memory".into(), &70.into()));
 }
 
 #[test]
