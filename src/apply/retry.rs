@@ -137,6 +137,13 @@ impl<'a> Runner<'a> {
             }
             TransactionResult::HistoryChanged => Err(Setback::HistoryChanged.into()),
             TransactionResult::LockedOut => Err(Setback::LockedOut(self.holder(session)).into()),
+            TransactionResult::ConnectionLost {
+                error: ConnectionError::Lost(_, Some(error)),
+                ..
+            } if QueryError::Server(error.clone()).is_config_error() => {
+                let attempts = vec![Attempt::at_query(QueryError::Server(error))];
+                Err(ApplyError::Unreachable { attempts }.into())
+            }
             TransactionResult::ConnectionLost { completed, error } => {
                 Err(connection_lost(spec.step, completed, error).into())
             }

@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use serde::{Serialize, Serializer};
 
+use super::known_messages;
 use super::server_error::ServerError;
 use super::tls::TlsError;
 use crate::process::signals::{Interrupted, Signal};
@@ -50,14 +51,18 @@ pub enum ConnectionError {
 impl QueryError {
     /// Whether our configuration is wrong, and not the server.
     pub fn is_config_error(&self) -> bool {
-        matches!(
-            self,
-            QueryError::Client(
+        match self {
+            QueryError::Server(error) => {
+                error.is_class("08") && error.meant_code() == known_messages::NO_TRANSACTIONS
+            }
+            QueryError::Client(error) => matches!(
+                error,
                 ConnectionError::Tls(TlsError::Unusable { .. })
                     | ConnectionError::Setting { .. }
                     | ConnectionError::Unsupported(_)
-            )
-        )
+            ),
+            QueryError::Stopped(_) => false,
+        }
     }
 
     pub fn is_timeout(&self) -> bool {

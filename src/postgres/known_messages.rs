@@ -15,6 +15,9 @@ pub struct KnownMessage {
 /// The server rejected the login, for a reason that has no SQLSTATE of its own.
 pub const REJECTED: &str = "08004";
 
+/// The pooler runs in a mode that has no transactions.
+pub const NO_TRANSACTIONS: &str = "0A000";
+
 const fn message(
     texts: &'static [&'static str],
     meaning: &'static str,
@@ -69,6 +72,12 @@ const KNOWN: &[KnownMessage] = &[
         &["bouncer config error"],
         REJECTED,
         "check the pooler's log for its configuration error",
+    ),
+    message(
+        &["statement pooling mode"],
+        NO_TRANSACTIONS,
+        "set pool_mode of the pooler to transaction or session, or connect to the server directly: \
+         statement mode has no transactions",
     ),
     message(&["no more connections allowed"], "53300", "raise the pooler's max_client_conn"),
     // What PgBouncer passes on from its server, without the SQLSTATE.

@@ -872,3 +872,13 @@ fn a_server_without_advisory_locks_is_named_before_anything_runs() {
     run.says(&["the server is one without advisory locks"]);
     assert!(database.tables().is_empty());
 }
+
+#[test]
+fn a_pooler_in_statement_mode_is_named_and_not_tried_again() {
+    let database = Database::fresh();
+    let pooler = PgBouncer::start_in("statement", 5);
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    let run = to(&pooler.to(&database).url, &folder).args(&["--wait", "60s"]).run().exits(78);
+    run.says(&["statement pooling mode", "pool_mode"]).does_not_say("connection lost");
+    assert!(database.tables().is_empty());
+}
