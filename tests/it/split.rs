@@ -1054,3 +1054,13 @@ fn a_role_with_the_grants_of_the_hint_may_choose_its_isolation_level() {
     database.execute(grant);
     premigrate(&limited, &folder).run().exits(0);
 }
+
+#[test]
+fn a_pooler_that_lets_one_client_in_is_told_as_that_and_not_as_another_runner() {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    let pooler = PgBouncer::start_in("transaction\nmax_client_conn = 1", 5);
+    let folder = Folder::drizzle0(&[("0000_index", "create index concurrently t_a on t (a)")]);
+    let run = premigrate(&pooler.to(&database), &folder).args(&["--runner-wait", "4s"]).run();
+    run.exits(75).says(&["0000_index needs two connections"]).does_not_say("another runner");
+}
