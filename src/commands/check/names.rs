@@ -16,22 +16,23 @@ impl Findings {
         }
     }
 
-    /// Numbers that count differently have an order, but hardly the one that was meant.
+    /// Numbers that count differently have an order, but hardly the one that was meant: the first of
+    /// each kind.
     fn number_kinds(&mut self, migrations: &[Migration]) {
-        let mut first: Option<(NumberKind, &str)> = None;
+        let mut seen: Vec<(NumberKind, &str)> = Vec::new();
         for Migration { name, file, .. } in migrations {
-            let Some(kind) = NumberKind::of(name) else { continue };
-            let Some((first_kind, first_file)) = first else {
-                first = Some((kind, file));
+            let kind = NumberKind::of(name);
+            let Some(kind) = kind.filter(|kind| seen.iter().all(|(other, _)| other != kind)) else {
                 continue;
             };
-            if kind != first_kind {
+            if let Some((last_kind, last)) = seen.last() {
                 let message = format!(
-                    "the name begins with {kind}, but that of {first_file} with {first_kind}: they \
-                     run in the order of these numbers; begin each new name like the last one"
+                    "the name begins with {kind}, but that of {last} with {last_kind}: they run in \
+                     the order of these numbers; begin each new name like the last one"
                 );
-                return self.warning(file, None, "mixed_numbers", message);
+                self.warning(file, None, "mixed_numbers", message);
             }
+            seen.push((kind, file));
         }
     }
 
