@@ -17,7 +17,7 @@ use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem, others_text};
 use crate::migrations::migration::{Hash, Layout, Migration};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
-use crate::sql::{LineColumn, MARKER};
+use crate::sql::{LineColumn, MARKER, Positions};
 
 /// The content of an empty migration of drizzle-kit's.
 const DRIZZLE_TEXT: &str = "-- Custom SQL migration file, put your code below! --";
@@ -52,8 +52,9 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let mut findings = Findings::default();
     let journal = files.get(JOURNAL).map_or(&b""[..], |journal| journal);
     let journal = String::from_utf8_lossy(journal);
-    findings.folder(files, &journal, &scan);
-    findings.times(&journal, &scan, now);
+    let mut tags = Tags::of(&journal);
+    findings.folder(files, &journal, &scan, &mut tags);
+    findings.times(&scan, now, &mut tags);
     if scan.layout == Layout::Plain && scan.problems.is_empty() {
         findings.names(&scan.migrations);
     }
@@ -66,12 +67,12 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
 }
 
 impl Findings {
-    fn folder(&mut self, files: &Files, journal: &str, scan: &FolderScan) {
+    fn folder(&mut self, files: &Files, journal: &str, scan: &FolderScan, tags: &mut Tags<'_>) {
         if journal.starts_with(BOM) {
             self.byte_order_mark(JOURNAL);
         }
         for problem in &scan.problems {
-            self.layout_problem(journal, problem);
+            self.layout_problem(problem, tags);
         }
         self.case_collisions(files, &scan.problems);
         self.unused_files(scan);
@@ -98,7 +99,7 @@ impl Findings {
         );
     }
 
-    fn layout_problem(&mut self, journal: &str, problem: &LayoutProblem) {
+    fn layout_problem(&mut self, problem: &LayoutProblem, tags: &mut Tags<'_>) {
         let (file, position) = match problem {
             LayoutProblem::Unrecognized
             | LayoutProblem::OtherLayout { .. }
@@ -108,9 +109,7 @@ impl Findings {
             }
             LayoutProblem::Tag(tag)
             | LayoutProblem::When(tag)
-            | LayoutProblem::DuplicateName(tag) => {
-                (Some(JOURNAL.to_owned()), position_of_tag(journal, tag))
-            }
+            | LayoutProblem::DuplicateName(tag) => (Some(JOURNAL.to_owned()), tags.position(tag)),
             LayoutProblem::MissingFile { file, .. }
             | LayoutProblem::VersionOrder { second: file, .. } => (Some(file.clone()), None),
             LayoutProblem::DownFiles { first, .. } => (Some(first.file.clone()), None),
@@ -189,7 +188,7 @@ impl Findings {
         }
     }
 
-    fn times(&mut self, journal: &str, scan: &FolderScan, now: i64) {
+    fn times(&mut self, scan: &FolderScan, now: i64, tags: &mut Tags<'_>) {
         let is_in_journal = scan.layout == Layout::Drizzle0;
         let mut latest: Option<(i64, &str)> = None;
         for Migration { name, file, when, .. } in &scan.migrations {
@@ -201,7 +200,7 @@ impl Findings {
                          0.x skips every migration that is generated after it; lower it unless \
                          {name} is applied already"
                     );
-                    self.warning(JOURNAL, position_of_tag(journal, name), "future_time", message);
+                    self.warning(JOURNAL, tags.position(name), "future_time", message);
                 } else {
                     self.warning(
                         file,
@@ -222,7 +221,7 @@ impl Findings {
                              where {latest} is applied, drizzle-orm 0.x skips {name}, and \
                              premigrate does not; raise it unless {name} is applied already"
                         );
-                        self.warning(JOURNAL, position_of_tag(journal, name), "not_later", message);
+                        self.warning(JOURNAL, tags.position(name), "not_later", message);
                     }
                 }
                 _ => latest = Some((when, name)),
@@ -311,9 +310,37 @@ fn is_template(text: &str) -> bool {
     text == DRIZZLE_TEXT || text == PLAIN_TEXT.trim()
 }
 
-fn position_of_tag(journal: &str, tag: &str) -> Option<LineColumn> {
-    let tag = serde_json::to_string(tag).ok()?;
-    Some(LineColumn::at(journal, journal.find(&tag)?))
+/// Where the tags of a journal are.
+struct Tags<'a> {
+    /// Each string in it, with its quotes, and the offset of the first.
+    strings: HashMap<&'a str, usize>,
+    positions: Positions<'a>,
+}
+
+impl<'a> Tags<'a> {
+    fn of(journal: &'a str) -> Tags<'a> {
+        let mut strings = HashMap::new();
+        let mut start = None;
+        let mut is_escaped = false;
+        for (at, c) in journal.char_indices() {
+            match (c, start) {
+                _ if std::mem::take(&mut is_escaped) => {}
+                ('\\', Some(_)) => is_escaped = true,
+                ('"', Some(opening)) => {
+                    strings.entry(journal.get(opening..=at).unwrap_or_default()).or_insert(opening);
+                    start = None;
+                }
+                ('"', None) => start = Some(at),
+                _ => {}
+            }
+        }
+        Tags { strings, positions: Positions::new(journal) }
+    }
+
+    fn position(&mut self, tag: &str) -> Option<LineColumn> {
+        let tag = serde_json::to_string(tag).ok()?;
+        Some(self.positions.at(*self.strings.get(tag.as_str())?))
+    }
 }
 
 #[cfg(test)]

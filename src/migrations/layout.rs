@@ -229,16 +229,15 @@ impl FolderScan {
                 return;
             }
         };
-        let mut names = HashSet::new();
+        let (mut names, mut duplicates) = (HashSet::new(), HashSet::new());
         for (index, entry) in entries.iter().enumerate() {
             match drizzle0_entry(index, entry, files, &mut self.problems) {
                 Ok(migration) if names.insert(migration.name.clone()) => {
                     self.migrations.push(migration);
                 }
                 Ok(duplicate) => {
-                    let problem = LayoutProblem::DuplicateName(duplicate.name);
-                    if !self.problems.contains(&problem) {
-                        self.problems.push(problem);
+                    if duplicates.insert(duplicate.name.clone()) {
+                        self.problems.push(LayoutProblem::DuplicateName(duplicate.name));
                     }
                 }
                 Err(problem) => self.problems.push(problem),

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::migrations::down::DownSection;
 use crate::migrations::migration::Migration;
 use crate::migrations::steps::{Step, Steps};
-use crate::sql::{Kind, LineColumn, Script, Statement};
+use crate::sql::{Kind, LineColumn, Positions, Script, Statement};
 
 #[derive(Debug)]
 pub struct PreparedMigration<'a> {
@@ -168,10 +168,11 @@ pub fn reasons(
     let last_step = steps.all().last().map_or(0, |last| last.statements.start);
     let down = DownSection::first_in(script);
     let down = down.map(|down| (LineColumn::at(text, down.offset), Reason::DownSection(down)));
+    let mut positions = Positions::new(text);
     let numbered = script.statements().iter().enumerate();
     let of_statements = numbered.filter_map(move |(index, statement)| {
         let reason = statement_reason(script, index, steps, index < last_step)?;
-        Some((LineColumn::at(text, statement.start), reason))
+        Some((positions.at(statement.start), reason))
     });
     down.into_iter().chain(of_statements)
 }

@@ -222,11 +222,37 @@ pub struct LineColumn {
 impl LineColumn {
     /// The position of a byte offset.
     pub fn at(text: &str, offset: usize) -> LineColumn {
-        let before = slice(text, 0..text.floor_char_boundary(offset));
-        let before = before.strip_prefix(BOM).unwrap_or(before);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        LineColumn { line, column }
+        Positions::new(text).at(offset)
+    }
+}
+
+/// Finds the positions of many byte offsets. If they are in order, it goes through the text once.
+pub struct Positions<'a> {
+    text: &'a str,
+    /// The last one that was found.
+    offset: usize,
+    position: LineColumn,
+}
+
+impl<'a> Positions<'a> {
+    pub fn new(text: &'a str) -> Positions<'a> {
+        let offset = if text.starts_with(BOM) { BOM.len_utf8() } else { 0 };
+        Positions { text, offset, position: LineColumn { line: 1, column: 1 } }
+    }
+
+    pub fn at(&mut self, offset: usize) -> LineColumn {
+        let offset = self.text.floor_char_boundary(offset);
+        if offset < self.offset {
+            *self = Positions::new(self.text);
+        }
+        let passed = slice(self.text, self.offset..offset);
+        let newlines = passed.matches('\n').count();
+        let in_line = passed.rsplit('\n').next().unwrap_or_default().chars().count();
+        let LineColumn { line, column } = self.position;
+        let column = if newlines == 0 { column + in_line } else { 1 + in_line };
+        self.offset = self.offset.max(offset);
+        self.position = LineColumn { line: line + newlines, column };
+        self.position
     }
 }
 

@@ -7,7 +7,7 @@ use crate::migrations::migration::Migration;
 use crate::migrations::prepared::{self, Reason};
 use crate::migrations::steps::Steps;
 use crate::sql::settings::SettingsInEffect;
-use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Script, Touch};
+use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Positions, Script, Touch};
 
 /// Checks the SQL of one migration, for a history in this table.
 pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
@@ -28,7 +28,8 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     for (position, reason) in prepared::reasons(&text, &script, &steps) {
         findings.not_runnable(file, position, &reason);
     }
-    let mut check = Check { file, text: &text, script: &script, steps: &steps, findings };
+    let positions = Positions::new(&text);
+    let mut check = Check { file, positions, script: &script, steps: &steps, findings };
     check.no_statement();
     check.split();
     check.unterminated();
@@ -47,7 +48,7 @@ impl Findings {
 
 struct Check<'a> {
     file: &'a str,
-    text: &'a str,
+    positions: Positions<'a>,
     script: &'a Script<'a>,
     steps: &'a Steps,
     findings: &'a mut Findings,
@@ -55,12 +56,12 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn error_at(&mut self, offset: usize, rule: &'static str, message: String) {
-        let position = LineColumn::at(self.text, offset);
+        let position = self.positions.at(offset);
         self.findings.error(self.file, Some(position), rule, message);
     }
 
     fn warning_at(&mut self, offset: usize, rule: &'static str, message: String) {
-        let position = LineColumn::at(self.text, offset);
+        let position = self.positions.at(offset);
         self.findings.warning(self.file, Some(position), rule, message);
     }
 
@@ -78,7 +79,8 @@ impl Check<'_> {
 
     fn no_statement(&mut self) {
         // What is blank, a template or never closed has a finding of its own.
-        let is_known = is_blank(self.text) || is_template(self.text);
+        let text = self.script.text();
+        let is_known = is_blank(text) || is_template(text);
         let is_open = self.script.unterminated().is_some();
         if self.script.statements().is_empty() && !is_known && !is_open {
             self.findings.warning(
@@ -208,7 +210,7 @@ impl Check<'_> {
                             "line {} adds {literal} to an enum, and the value cannot be used until \
                              that is committed (55P04); if this statement uses it, move the \
                              statement to the next migration",
-                            LineColumn::at(self.text, offset).line
+                            self.positions.at(offset).line
                         );
                         self.warning_at(statement.start, "new_enum_value", message);
                     }

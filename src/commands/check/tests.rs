@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::*;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
@@ -558,4 +560,25 @@ fn random_folders() -> impl Iterator<Item = MigrationFolder> {
         files.extend(journal.map(|journal| (JOURNAL.to_owned(), journal.into())));
         files.into()
     })
+}
+
+/// With a pass over the text for each finding, this takes many minutes.
+#[test]
+fn a_hundred_thousand_findings_are_placed_in_one_pass() {
+    let began = Instant::now();
+    let sql = "rollback; ".repeat(100_000);
+    assert_eq!(rules_in_sql(sql).last().map(String::as_str), Some("1:999991 rolls_back!"));
+    let entries: Vec<_> = (0..20_000).map(|index| (format!("{index}"), -index)).collect();
+    let entries: Vec<_> = entries.iter().map(|(tag, when)| (tag.as_str(), *when)).collect();
+    let files: Files = entries
+        .iter()
+        .map(|(tag, _)| (format!("{tag}.sql"), Cow::Owned(format!("select {tag}").into_bytes())))
+        .chain([(JOURNAL.to_owned(), Cow::Owned(journal(&entries).into_bytes()))])
+        .collect();
+    let report = check(&files.into(), &table(), NOW);
+    assert_eq!(
+        rules(&report).last().map(String::as_str),
+        Some("meta/_journal.json:20001:22 not_later")
+    );
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
 }

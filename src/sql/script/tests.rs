@@ -528,3 +528,14 @@ fn the_text_to_send_keeps_characters_and_statements() {
         }
     }
 }
+
+#[test]
+fn positions_are_found_in_any_order() {
+    for text in ["a\né\r\n\nb", "\u{feff}a\n\u{feff}b", ""] {
+        let mut positions = Positions::new(text);
+        let offsets = (0..=text.len() + 1).chain((0..=text.len()).rev());
+        for offset in offsets {
+            assert_eq!(positions.at(offset), LineColumn::at(text, offset), "{text:?} {offset}");
+        }
+    }
+}
