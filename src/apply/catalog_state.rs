@@ -3,6 +3,7 @@
 
 use crate::postgres::result::ResultRow;
 use crate::sql::quote::{self, EQ};
+use crate::sql::redact;
 use crate::sql::{Index, Kind, Statement};
 
 /// What the catalogs say of a statement.
@@ -27,7 +28,7 @@ pub struct Inspection {
     pub state: CatalogState,
     /// Schema-qualified SQL that is stored in the progress table, so that a later run inspects the
     /// same object. `None` if the object already looks finished, since then its presence proves
-    /// nothing.
+    /// nothing, and if there is nothing to inspect since the statement may run again.
     pub identifying_sql: Option<String>,
 }
 
@@ -158,6 +159,13 @@ pub fn inspection(statement: &Statement<'_>, row: Option<&[Option<String>]>) -> 
     };
     let is_new = !matches!(state, CatalogState::Done | CatalogState::HalfDone(_));
     Inspection { state, identifying_sql: identifying_sql.filter(|_| is_new) }
+}
+
+/// A statement that the catalogs do not show. Whoever may read the progress table must not find more
+/// of it than what kind of statement it is.
+pub fn without_inspection(sql: &str, state: CatalogState) -> Inspection {
+    let is_unknown = state == CatalogState::Unknown;
+    Inspection { state, identifying_sql: is_unknown.then(|| redact::query(sql).into_owned()) }
 }
 
 /// Whether a statement that fails may have committed a part of its work that the catalogs do not
@@ -311,6 +319,27 @@ mod tests {
             Inspection { state: half, identifying_sql: None }
         );
         assert_eq!(state(sql, &[]), CatalogState::NotDone);
+    }
+
+    #[test]
+    fn of_a_statement_that_the_catalogs_do_not_show_its_kind_is_kept() {
+        let kept = |sql: &str| {
+            let script = Script::parse(sql);
+            let state = inspection_sql(&script.statements()[0]).unwrap_err();
+            without_inspection(sql, state).identifying_sql
+        };
+        for (sql, masked) in [
+            ("call p('secret')", "call p('***')"),
+            ("create database d -- secret", "create database d -- ***"),
+            (
+                "create index concurrently on t ((a || 'b'))",
+                "create index concurrently on t ((a || '***'))",
+            ),
+        ] {
+            assert_eq!(kept(sql).as_deref(), Some(masked));
+            assert_eq!(kept(masked).as_deref(), Some(masked));
+        }
+        assert_eq!(kept("alter system set a = 'secret'"), None);
     }
 
     #[test]

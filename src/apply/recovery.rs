@@ -170,9 +170,14 @@ impl Runner<'_> {
         let table = &self.options.table;
         let done = progress::set_finished_sql(table, &begun.migration, begun.step);
         let again = progress::delete_started_sql(table, &begun.migration, begun.step);
+        let is_unchanged = begun.hash == step.step.hash.as_str();
+        let statement = match step.standalone().filter(|_| is_unchanged) {
+            Some(statement) => redact::statement(statement),
+            None => redact::query(begun.statement.as_deref().unwrap_or_default()),
+        };
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {
             migration: step.migration.name.clone(),
-            statement: redact::sql(begun.statement.as_deref().unwrap_or_default()).into(),
+            statement: statement.into_owned(),
             done: quote::readable(&done),
             again: quote::readable(&again),
         }))

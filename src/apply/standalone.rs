@@ -374,17 +374,16 @@ fn inspect_once(
     sql: &str,
     deadline: Deadline<'_>,
 ) -> Result<Inspection, QueryError> {
-    let identifying_sql = Some(sql.to_owned());
     let script = Script::parse(sql);
     let Some(statement) = script.statements().first() else {
-        return Ok(Inspection { state: CatalogState::Unknown, identifying_sql });
+        return Ok(catalog_state::without_inspection(sql, CatalogState::Unknown));
     };
     match catalog_state::inspection_sql(statement) {
         Ok(question) => {
             let row = session.query_row(&question, deadline)?;
             Ok(catalog_state::inspection(statement, row.as_deref()))
         }
-        Err(state) => Ok(Inspection { state, identifying_sql }),
+        Err(state) => Ok(catalog_state::without_inspection(sql, state)),
     }
 }
 

@@ -21,8 +21,9 @@ pub struct Record {
     pub hash: String,
     /// If not, the step has started.
     pub finished: bool,
-    /// What a later start looks for to tell whether the statement finished. `None` if all of it was
-    /// there before, since then it proves nothing.
+    /// What a later start looks for to tell whether the statement finished, without any value of
+    /// it. `None` if all of it was there before, since then it proves nothing, and if the statement
+    /// may run twice.
     pub statement: Option<String>,
     /// The backend that runs the statement; `None` behind a pooler, which may reuse it.
     pub pid: Option<i32>,

@@ -259,3 +259,24 @@ fn a_password_in_a_statement_that_is_refused_is_in_no_output() {
         }
     }
 }
+
+/// Whoever may read the history may read the progress table beside it.
+#[test]
+fn the_progress_table_keeps_no_value_of_a_statement() {
+    let database = Database::fresh();
+    let sql = "-- premigrate: no-transaction\n\
+               do $$ begin perform 'hunter2', pg_sleep(60); end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let mut running = premigrate(&database, &folder).start();
+    database.wait_for(
+        "the statement",
+        "select from pg_stat_activity where datname = current_database() \
+         and wait_event = 'PgSleep'",
+    );
+    let kept = database.value("select statement from drizzle.__drizzle_migrations_progress");
+    running.child.kill().unwrap();
+    running.finish();
+    assert_eq!(kept, "do $$ begin perform '***', pg_sleep(60); end $$");
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["nothing shows whether it finished"]);
+}

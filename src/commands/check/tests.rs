@@ -572,8 +572,8 @@ fn a_hundred_thousand_findings_are_placed_in_one_pass() {
     let entries: Vec<_> = entries.iter().map(|(tag, when)| (tag.as_str(), *when)).collect();
     let files: Files = entries
         .iter()
-        .map(|(tag, _)| (format!("{tag}.sql"), Cow::Owned(format!("select {tag}").into_bytes())))
-        .chain([(JOURNAL.to_owned(), Cow::Owned(journal(&entries).into_bytes()))])
+        .map(|(tag, _)| (format!("{tag}.sql"), format!("select {tag}").into_bytes().into()))
+        .chain([(JOURNAL.to_owned(), journal(&entries).into_bytes().into())])
         .collect();
     let report = check(&files.into(), &table(), NOW);
     assert_eq!(
