@@ -240,6 +240,8 @@ impl<'a> Runner<'a> {
         loop {
             let Loaded { session, history, progress } =
                 load::load(self.options, self.stop, self.emit)?;
+            // Another runner may have finished it.
+            self.in_progress = None;
             let action = next_action(self.operation, self.set, self.options.policy, &history)?;
             self.update_pending(&action);
             let prepared = action.prepare(self.set)?;
@@ -485,13 +487,14 @@ impl<'a> Runner<'a> {
         }
         let Some(kind) = self.operation.record_kind() else { return };
         match (self.recorded.take(), self.lost_connection.is_some()) {
-            (None, _) => {
+            // The reply to COMMIT was lost, and the rows are there.
+            (Some(migrations), true) => (self.emit)(Event::Recorded { migrations, kind }),
+            (Some(migrations), false) if migrations == self.confirmed => {}
+            // Another runner may have recorded them first.
+            _ => {
                 let named = self.operation.names();
                 (self.emit)(Event::NothingToRecord { kind, named });
             }
-            // The reply to COMMIT was lost, and the rows are there.
-            (Some(migrations), true) => (self.emit)(Event::Recorded { migrations, kind }),
-            (Some(_), false) => {}
         }
     }
 

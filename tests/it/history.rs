@@ -1,8 +1,12 @@
 //! The history: `status`, `baseline`, `accept`, what `up` refuses, and roles with few privileges.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use expect_test::expect;
 
 use crate::harness::{Database, Folder, Premigrate, Run, output_of, premigrate};
+use crate::proxy::{Action, Proxy};
 
 const HISTORY: &str = "select * from drizzle.__drizzle_migrations order by id";
 
@@ -365,6 +369,23 @@ fn two_baselines_at_once_record_everything_once() {
     at_once(|| premigrate(&database, &folder).arg("baseline"));
     assert_eq!(database.history().len(), 3);
     assert_eq!(database.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_baseline_that_another_one_has_forestalled_says_that_nothing_is_left_to_record() {
+    let (database, folder) = (Database::fresh(), Arc::new(abc()));
+    let (direct, same) = (database.direct(), folder.clone());
+    let is_first = AtomicBool::new(true);
+    let proxy = Proxy::start(move |message| {
+        // Between our reading and our lock.
+        let begins = message.text.starts_with("begin isolation level");
+        if begins && is_first.swap(false, Ordering::SeqCst) {
+            command(&direct, &same, &["baseline"]).exits(0).says(&["recorded 3 migrations"]);
+        }
+        Action::Pass
+    });
+    command(&proxy.to(&database), &folder, &["baseline"]).exits(0).says(&["nothing to record"]);
+    assert_eq!(database.history().len(), 3);
 }
 
 // accept

@@ -109,3 +109,24 @@ fn a_lock_that_another_took_during_a_statement_does_not_undo_what_the_statement_
     assert_eq!(database.rows(VALID), ["t_a true false"]);
     assert_eq!(database.leftovers(), [] as [String; 0]);
 }
+
+#[test]
+fn steps_are_not_said_to_be_left_of_a_migration_that_another_runner_has_finished() {
+    let database = Database::fresh();
+    let sql = "create table log (what text);\ncommit;\ninsert into log values ('a')";
+    let folder = Arc::new(Folder::drizzle0(&[("0000_a", sql)]));
+    let (direct, same) = (database.direct(), folder.clone());
+    let is_first = AtomicBool::new(true);
+    let proxy = Proxy::start(move |message| {
+        // Before our second step, another runner does it, and then the history is damaged.
+        if message.text.contains("insert into log") && is_first.swap(false, Ordering::SeqCst) {
+            premigrate(&direct, &same).run().exits(0);
+            direct.execute("update drizzle.__drizzle_migrations set hash = 'another'");
+            return Action::Cut;
+        }
+        Action::Pass
+    });
+    let run = premigrate(&proxy.to(&database), &folder).run().exits(65);
+    run.says(&["edited"]).does_not_say("steps of 0000_a");
+    assert_eq!(database.rows("select what from log"), ["a"]);
+}
