@@ -128,6 +128,7 @@ pub fn run(
         stale_backend: None,
         history_changes: 0,
         unsupported_settings: Vec::new(),
+        locks_history: true,
         pooler_noted: false,
         settings_left: false,
     };
@@ -211,6 +212,8 @@ struct Runner<'a> {
     history_changes: u32,
     /// Settings that the server refused.
     unsupported_settings: Vec<&'static str>,
+    /// Whether transactions lock the history: not once the server has refused that.
+    locks_history: bool,
     /// Whether a pooler's effect on statements outside a transaction was reported.
     pooler_noted: bool,
     /// Whether the session has settings that were made for a statement outside a transaction.
@@ -265,7 +268,12 @@ impl<'a> Runner<'a> {
                 primary_wait.sleep(POLL.0).map_err(|end| interrupted(end, ApplyError::ReadOnly))?;
                 continue;
             }
-            let state = DatabaseState { history, progress: progress?, row_names: Vec::new() };
+            let state = DatabaseState {
+                history,
+                progress: progress?,
+                row_names: Vec::new(),
+                is_known: false,
+            };
             let applied = self.applied.len();
             match self.perform(action, prepared, &session, state) {
                 Ok(Round::Finished) => return Ok(()),

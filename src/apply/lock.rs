@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use crate::apply::event::Holder;
-use crate::history::table;
+use crate::history::table::{self, Table};
 use crate::postgres::result::ResultRow;
-use crate::sql::quote::EQ;
+use crate::sql::quote::{self, EQ};
 
 /// The advisory lock's key, the same for every release: `premigra` in ASCII.
 const KEY: i64 = i64::from_be_bytes(*b"premigra");
@@ -37,16 +37,20 @@ fn is_held_sql() -> String {
     )
 }
 
-/// Selects the session that holds the lock. What our role may not see is NULL.
-pub fn holder_sql() -> String {
+/// Selects the session that holds the lock, or else one that writes to the history without it. What
+/// our role may not see is NULL.
+pub fn holder_sql(history: &Table) -> String {
     format!(
         "select activity.pid, application_name, client_addr, {} \
          from pg_catalog.pg_locks join pg_catalog.pg_stat_activity activity \
          on activity.pid {EQ} pg_locks.pid \
-         where {} and database {EQ} (select oid from pg_catalog.pg_database \
-         where datname {EQ} pg_catalog.current_database())",
+         where ({} or mode {EQ} 'RowExclusiveLock' and granted \
+         and relation {EQ} pg_catalog.to_regclass({})) \
+         and database {EQ} (select oid from pg_catalog.pg_database \
+         where datname {EQ} pg_catalog.current_database()) order by locktype limit 1",
         age_sql("xact_start"),
-        is_held_sql()
+        is_held_sql(),
+        quote::literal(&history.qualified())
     )
 }
 

@@ -110,25 +110,30 @@ impl<'a> Runner<'a> {
         self.held_lock = Some(self.acquire(lock_session, session, step, state)?);
         let (completion, result) = act(self, state);
         let held = self.held_lock.take();
-        self.reset_settings(session, completion, &result);
+        let reset = self.reset_settings(session, step, completion);
         let spec = TransactionSpec {
             step: Some(step),
             progress: recorded(step, completion),
             holds_lock: true,
             ..TransactionSpec::default()
         };
-        if spec.progress.is_some() {
-            self.commit_and_release(held, session, &spec, state)?;
-        }
-        result.map(|()| completion)
+        let recorded = match spec.progress.is_some() {
+            true => self.commit_and_release(held, session, reset, &spec, state),
+            false => reset,
+        };
+        // The statement's own error comes first.
+        result?;
+        recorded?;
+        Ok(completion)
     }
 
     /// Commits what the lock session has to record, and gives the lock back with it. Where the lock
-    /// session was lost, the result is recorded on the main session.
+    /// session was lost, the result is recorded on the main session, if that was reset.
     fn commit_and_release(
         &mut self,
         held: Option<HeldLock<'_>>,
         session: &Session,
+        reset: Result<(), Interrupt>,
         spec: &TransactionSpec<'_>,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
@@ -141,9 +146,11 @@ impl<'a> Runner<'a> {
             responses.extend(end.responses);
             let result = transaction.result(&Responses { responses, end: end.end });
             if matches!(result, TransactionResult::Committed(_)) {
-                return Ok(state.committed(spec, self.set.layout(), &[])?);
+                state.committed(spec, self.set.layout(), &[])?;
+                return reset;
             }
         }
+        reset?;
         if self.stop.raised().is_some() {
             let cleanup = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
             session.send_batch(&transaction.messages(), false, cleanup, &mut |_| {});
@@ -152,18 +159,22 @@ impl<'a> Runner<'a> {
         self.commit(session, spec, state)
     }
 
-    /// Sets the main session's settings back. A session that is not used any more needs no reset.
+    /// Sets the main session's settings back. Where that fails, the session ends: what comes next
+    /// would run under the role or the search path of the statement. After an unknown end, the session
+    /// is not used any more.
     fn reset_settings(
         &mut self,
         session: &Session,
+        step: StepRef<'_>,
         completion: Completion,
-        result: &Result<(), Interrupt>,
-    ) {
-        let is_used = completion != Completion::Unknown && result.is_ok();
-        let is_used = is_used && self.stop.raised().is_none();
-        if std::mem::take(&mut self.settings_left) && is_used {
-            let deadline = Deadline::after(CLEANUP_TIMEOUT, self.stop);
-            let _ = session.query_row(&transaction::RESET.join("; "), deadline);
+    ) -> Result<(), Interrupt> {
+        if !std::mem::take(&mut self.settings_left) || completion == Completion::Unknown {
+            return Ok(());
+        }
+        let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+        match session.query_row(&transaction::RESET.join("; "), deadline) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(connection_lost(Some(step), 0, as_connection_error(error)).into()),
         }
     }
 
@@ -312,7 +323,7 @@ impl<'a> Runner<'a> {
             }
             let failure = match self.reply(result, session, &spec, state)? {
                 Reply::Committed(_) => return Ok(held),
-                Reply::SettingRefused => continue,
+                Reply::PartRefused => continue,
                 Reply::Blocked(failure) => failure,
             };
             let reason = conflict(&failure.error, None, false);

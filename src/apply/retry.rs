@@ -34,8 +34,8 @@ impl Default for Backoff {
 pub(super) enum Reply {
     /// Holds what the statement that wrote the last row gave back.
     Committed(Vec<Option<String>>),
-    /// The server refused a setting, which is left out from now on.
-    SettingRefused,
+    /// The server refused a part that we can do without, and that is left out from now on.
+    PartRefused,
     /// Rolled back by what only other sessions cause.
     Blocked(Box<Failure>),
 }
@@ -80,7 +80,7 @@ impl<'a> Runner<'a> {
             };
             let failure = match self.reply(result, session, spec, state)? {
                 Reply::Committed(row) => return Ok(row),
-                Reply::SettingRefused => continue,
+                Reply::PartRefused => continue,
                 Reply::Blocked(failure) => failure,
             };
             let reason = conflict(&failure.error, blocker.as_ref(), false);
@@ -122,9 +122,13 @@ impl<'a> Runner<'a> {
     ) -> Result<Reply, Interrupt> {
         match result {
             TransactionResult::Committed(row) => Ok(Reply::Committed(row)),
+            TransactionResult::TableLockRefused => {
+                self.locks_history = false;
+                Ok(Reply::PartRefused)
+            }
             TransactionResult::UnsupportedSetting(setting) => {
                 self.unsupported_settings.push(setting);
-                Ok(Reply::SettingRefused)
+                Ok(Reply::PartRefused)
             }
             TransactionResult::Failed(failure) if is_conflict(&failure.error) => {
                 Ok(Reply::Blocked(failure))
@@ -163,13 +167,16 @@ impl<'a> Runner<'a> {
             server_settings: self.options.target.settings.clone(),
             server_version: session.server_version(),
             unsupported_settings: self.unsupported_settings.clone(),
+            locks_history: self.locks_history,
         }
     }
 
     /// The other runner, as far as our role may see it.
     pub(super) fn holder(&self, session: &Session) -> Option<Holder> {
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
-        lock::parse_holder(&session.query_row(&lock::holder_sql(), deadline).ok()??)
+        lock::parse_holder(
+            &session.query_row(&lock::holder_sql(&self.options.table), deadline).ok()??,
+        )
     }
 
     fn permission_denied(
@@ -193,7 +200,7 @@ impl<'a> Runner<'a> {
         let missing = missing.unwrap_or_default();
         let mut statements =
             table.grants_sql(state.history.table_version, &spec.upgrade, &missing, role);
-        statements.extend(spec.locks_table().then(|| table.lock_grant_sql(role)));
+        statements.extend(spec.needs_table_lock().then(|| table.lock_grant_sql(role)));
         ApplyError::PermissionDenied { error, statements }
     }
 

@@ -14,6 +14,9 @@ pub(super) struct DatabaseState {
     pub(super) progress: Progress,
     /// The names that the history's rows get if its table has to be upgraded.
     pub(super) row_names: Vec<Option<String>>,
+    /// Whether a guard has compared all of it with the database: what a later guard compares is then
+    /// only what comes last, so that a migration costs the same however long the history is.
+    pub(super) is_known: bool,
 }
 
 impl DatabaseState {
@@ -26,6 +29,7 @@ impl DatabaseState {
         layout: Layout,
         returned: &[Option<String>],
     ) -> Result<(), Setback> {
+        self.is_known = true;
         if spec.creates_progress {
             self.progress = Progress { exists: true, owned: true, records: Vec::new() };
         }

@@ -46,6 +46,8 @@ pub(super) struct Timeouts {
     pub server_version: u32,
     /// Settings that this server refused.
     pub unsupported_settings: Vec<&'static str>,
+    /// Whether this role may lock the history.
+    pub locks_history: bool,
 }
 
 /// What a statement of ours is for: tells which guard an error comes from.
@@ -144,8 +146,9 @@ impl<'a> TransactionSpec<'a> {
         }
     }
 
-    /// Whether it takes a lock on the history table, which needs a privilege of its own.
-    pub(super) fn locks_table(&self) -> bool {
+    /// Whether it cannot do without a lock on the history table. The snapshot of such a transaction
+    /// is that of its first query, and must have what the last holder of our lock committed.
+    pub(super) fn needs_table_lock(&self) -> bool {
         self.modes().isolation.is_some()
     }
 }
@@ -332,16 +335,20 @@ fn transaction_settings(timeouts: &Timeouts) -> Vec<(&'static str, String)> {
 }
 
 fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
-    let Expected { table, state: DatabaseState { history, progress, .. }, .. } = *expected;
+    let Expected { table, state: DatabaseState { history, progress, is_known, .. }, .. } =
+        *expected;
     let modes = spec.modes();
     let mut statements = vec![(StatementRole::Begin, begin_sql(&modes))];
     statements.extend(role_statement(timeouts));
-    if spec.locks_table() {
-        // The snapshot of this transaction is that of its first query, and must have what the last
-        // holder of our lock committed. LOCK TABLE takes no snapshot, and fails while a runner
-        // that writes a row is at work.
+    // drizzle-orm does not know our lock, but has written to the history from its first migration
+    // on: then this fails. It takes no snapshot.
+    let may_lock = timeouts.locks_history && history.table_version.has_table() && !spec.holds_lock;
+    let locks_table = may_lock || spec.needs_table_lock();
+    if locks_table {
         statements.push((StatementRole::TableLock, table.lock_sql()));
     }
+    // Without that lock, a row with a lower id may be on its way.
+    let known = if *is_known && locks_table { history.rows_before_last_id() } else { 0 };
     for (name, value) in transaction_settings(timeouts) {
         statements.push((StatementRole::Setting(name), format!("set local {name} = {value}")));
     }
@@ -351,12 +358,15 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     }
     if history.table_version.has_table() && !progress.exists {
         // The common case; one query is faster than two.
-        let both =
-            format!("{} and {}", table.is_unchanged_sql(history), progress::is_missing_sql(table));
+        let both = format!(
+            "{} and {}",
+            table.is_unchanged_sql(history, known),
+            progress::is_missing_sql(table)
+        );
         statements.push((StatementRole::History, table::guard_sql(&both)));
     } else {
-        statements.push((StatementRole::History, table.history_guard_sql(history)));
-        statements.push((StatementRole::Progress, progress::guard_sql(table, progress)));
+        statements.push((StatementRole::History, table.history_guard_sql(history, known)));
+        statements.push((StatementRole::Progress, progress::guard_sql(table, progress, *is_known)));
     }
     if spec.holds_lock {
         // Gives the locks of the guards back.

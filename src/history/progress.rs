@@ -114,8 +114,10 @@ pub fn is_missing_sql(table: &Table) -> String {
     format!("pg_catalog.to_regclass({}) is null", quote::literal(&qualified(table)))
 }
 
-/// Raises an error unless the progress is still this; for a statement after the lock was taken.
-pub fn guard_sql(table: &Table, progress: &Progress) -> String {
+/// Raises an error unless the progress is still this; for a statement after the lock was taken. If a
+/// guard has compared all of it before, another runner has gone on from the last record, or did
+/// nothing.
+pub fn guard_sql(table: &Table, progress: &Progress, is_known: bool) -> String {
     if !progress.exists {
         return table::guard_sql(&format!(
             "not {}",
@@ -126,13 +128,24 @@ pub fn guard_sql(table: &Table, progress: &Progress) -> String {
         let finished = if record.finished { 't' } else { 'f' };
         format!("{} {} {} {finished}", record.step, record.hash, record.migration)
     };
-    let mut lines: Vec<_> = progress.records.iter().map(line).collect();
+    let (compared, from) = match progress.records.as_slice() {
+        [.., last] if is_known => {
+            let migration = quote::literal(&last.migration);
+            let step = last.step;
+            let from = format!(
+                " where migration {EQ} {migration} and step operator(pg_catalog.>=) {step}"
+            );
+            (std::slice::from_ref(last), from)
+        }
+        all => (all, String::new()),
+    };
+    let mut lines: Vec<_> = compared.iter().map(line).collect();
     lines.sort();
     table::guard_sql(&format!(
         "{} {EQ} (select coalesce(pg_catalog.string_agg(line, e'\\n' \
          order by line collate pg_catalog.\"C\"), '') \
          from (select pg_catalog.format('%s %s %s %s', step, hash, migration, finished) as line \
-         from {}) lines)",
+         from {}{from}) lines)",
         quote::literal(&lines.join("\n")),
         qualified(table)
     ))

@@ -97,7 +97,8 @@ impl Table {
         &self.name
     }
 
-    pub(super) fn qualified(&self) -> String {
+    /// Its quoted name, with the schema.
+    pub fn qualified(&self) -> String {
         format!("{}.{}", quote::ident(&self.schema), quote::ident(&self.name))
     }
 
@@ -164,7 +165,8 @@ impl Table {
 
     /// Raises an error unless the history is still this one. Has to be a statement of its own after
     /// the one that took the lock: in READ COMMITTED it then sees what the last holder committed.
-    pub fn history_guard_sql(&self, history: &History) -> String {
+    /// For `known` see [`Table::is_unchanged_sql`].
+    pub fn history_guard_sql(&self, history: &History, known: usize) -> String {
         match history.table_version {
             TableVersion::NoSchema => guard_sql(&format!(
                 "not exists (select from pg_catalog.pg_namespace where nspname {EQ} {})",
@@ -173,21 +175,29 @@ impl Table {
             TableVersion::NoTable => {
                 guard_sql(&format!("not {}", table_exists_sql(&self.schema, &self.name)))
             }
-            TableVersion::V0 | TableVersion::V1 => guard_sql(&self.is_unchanged_sql(history)),
+            TableVersion::V0 | TableVersion::V1 => {
+                guard_sql(&self.is_unchanged_sql(history, known))
+            }
         }
     }
 
     /// The condition that the table has these rows, each in this version. The same number of rows
-    /// makes it exact: a transaction that has committed adds no further row.
-    pub fn is_unchanged_sql(&self, history: &History) -> String {
+    /// makes it exact: a transaction that has committed adds no further row. The first `known` rows
+    /// are not compared, nor other rows with an id as low.
+    pub fn is_unchanged_sql(&self, history: &History, known: usize) -> String {
+        let compared = history.rows.get(known..).unwrap_or_default();
         let version = |row: &Row| row.xmin.map_or("null".to_owned(), |xmin| xmin.to_string());
-        let versions: Vec<_> = history.rows.iter().map(version).collect();
+        let versions: Vec<_> = compared.iter().map(version).collect();
+        let from = match compared.first().filter(|_| known > 0) {
+            Some(first) => format!(" where id operator(pg_catalog.>=) {}", first.id),
+            None => String::new(),
+        };
         // In the order in which rows are read: a table that was copied may have an id twice.
-        let mut pairs = history.rows.windows(2);
+        let mut pairs = compared.windows(2);
         let has_duplicate_id = pairs.any(|pair| matches!(pair, [a, b] if a.id == b.id));
         let order = if has_duplicate_id { "id, ctid" } else { "id" };
         format!(
-            "array(select xmin from {} order by {order}) {EQ} '{{{}}}'",
+            "array(select xmin from {}{from} order by {order}) {EQ} '{{{}}}'",
             self.qualified(),
             versions.join(",")
         )
@@ -354,6 +364,13 @@ impl History {
             }
         }
         self.table_version = version;
+    }
+
+    /// How many rows come before the last id.
+    pub fn rows_before_last_id(&self) -> usize {
+        let Some(last) = self.rows.last() else { return 0 };
+        let with_last_id = self.rows.iter().rev().take_while(|row| row.id == last.id).count();
+        self.rows.len() - with_last_id
     }
 
     /// Whether a guard needs the history to be read again, since it has rows of unknown version.

@@ -1,7 +1,7 @@
 //! Connections that break, locks that do not come, and how many round trips it takes.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use expect_test::expect;
@@ -484,4 +484,79 @@ fn a_locked_history_is_not_waited_for_longer_than_any_other_table() {
     premigrate(&database, &folder).args(&limits).run().exits(75);
     other.batch_execute("rollback").unwrap();
     premigrate(&database, &folder).run().exits(0);
+}
+
+/// The lengths of the messages that begin this run's transactions, in order.
+fn openings(folder: &Folder) -> Vec<usize> {
+    let database = Database::fresh();
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let seen = lengths.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.from == Side::Client && message.text.starts_with("begin isolation") {
+            seen.lock().unwrap().push(message.text.len());
+        }
+        Action::Pass
+    });
+    premigrate(&proxy.to(&database), folder).run().exits(0);
+    let lengths = lengths.lock().unwrap().clone();
+    assert!(lengths.len() >= 40, "{lengths:?}");
+    lengths
+}
+
+#[test]
+fn what_guards_a_migration_or_a_step_does_not_grow_with_their_number() {
+    let names: Vec<_> = (0..40).map(|number| format!("{number:04}_m")).collect();
+    let migrations: Vec<_> = names.iter().map(|name| (name.as_str(), "select")).collect();
+    let steps = format!("-- premigrate: no-transaction\n{}", "select 1;\n".repeat(40));
+    for folder in [Folder::drizzle0(&migrations), Folder::drizzle0(&[("0000_steps", &steps)])] {
+        let lengths = openings(&folder);
+        // A number in it may get a digit more.
+        assert!(lengths[39] <= lengths[4] + 4, "{lengths:?}");
+    }
+}
+
+/// A role that may create tables, and a migration that goes on under it outside a transaction.
+fn under_a_role(database: &Database, statement: &str) -> (String, Folder) {
+    let (role, _) = database.role();
+    database.execute(&format!("grant all on schema public to {role}"));
+    let sql = format!("set role {role};\ncreate table t (a int);\n{statement}");
+    (role, Folder::drizzle0(&[("0000_role", &sql), ("0001_after", "create table after ()")]))
+}
+
+#[test]
+fn the_error_of_a_statement_outside_a_transaction_is_reported_where_the_lock_session_is_lost() {
+    let database = Database::fresh();
+    let (_, folder) = under_a_role(&database, "create index concurrently i on t (missing)");
+    let is_release = |message: &Message| {
+        message.from == Side::Client
+            && message.text.contains("release premigrate;\nset constraints")
+            && message.text.contains("delete from")
+    };
+    let cut = AtomicUsize::new(0);
+    let proxy = Proxy::start(move |message| {
+        let is_first = is_release(message) && cut.fetch_add(1, Ordering::SeqCst) == 0;
+        if is_first { Action::Cut } else { Action::Pass }
+    });
+    premigrate(&proxy.to(&database), &folder).run().exits(70).says(&["42703"]);
+    // What did nothing is not judged by the next run.
+    assert_eq!(database.rows("select step from drizzle.__drizzle_migrations_progress"), ["1"]);
+}
+
+#[test]
+fn what_comes_after_a_statement_outside_a_transaction_never_runs_under_its_role() {
+    let database = Database::fresh();
+    let (role, folder) = under_a_role(&database, "create index concurrently i on t (a)");
+    let replaced = AtomicUsize::new(0);
+    let proxy = Proxy::start(move |message| {
+        let is_reset = message.text.starts_with("reset session authorization; reset role");
+        if is_reset && replaced.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Action::ReplaceWith("select 1 / 0");
+        }
+        Action::Pass
+    });
+    premigrate(&proxy.to(&database), &folder).run().exits(0);
+    let owner = |table: &str| {
+        database.value(&format!("select tableowner from pg_tables where tablename = '{table}'"))
+    };
+    assert_eq!([owner("t"), owner("after")], [role, "postgres".to_owned()]);
 }

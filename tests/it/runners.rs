@@ -262,6 +262,27 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
 }
 
 #[test]
+fn a_runner_that_takes_no_lock_is_waited_for_once_it_has_written_to_the_history() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+    premigrate(&database, &folder).run().exits(0);
+    folder.add("0001_once", "insert into log values ('once')");
+    let row = format!(
+        "insert into drizzle.__drizzle_migrations (hash, created_at) \
+         select '{}', max(created_at) + 1 from drizzle.__drizzle_migrations",
+        folder.hash("0001_once.sql")
+    );
+    let mut other = database.holding(&format!("insert into log values ('once'); {row}"));
+    let pid = crate::harness::rows(&mut other, "select pg_backend_pid()").concat();
+    let running = premigrate(&database, &folder).start();
+    running.wait_to_say(&format!("backend {pid}"));
+    other.batch_execute("commit").unwrap();
+    running.finish().exits(0);
+    assert_eq!(database.rows("select what from log"), ["once"]);
+    assert_eq!(database.history().len(), 2);
+}
+
+#[test]
 fn only_the_transaction_that_took_the_lock_still_holds_it() {
     let database = Database::fresh();
     let is_held = |after: &str| {

@@ -23,6 +23,8 @@ pub(in crate::apply) enum TransactionResult {
     HistoryChanged,
     /// The server lacks advisory locks.
     NoAdvisoryLocks,
+    /// This role may not lock the history, and need not.
+    TableLockRefused,
     /// The server does not have this setting.
     UnsupportedSetting(&'static str),
     /// Rolled back.
@@ -139,6 +141,10 @@ impl Transaction<'_> {
             (Lock, "42883" | "0A000") => TransactionResult::NoAdvisoryLocks,
             // A runner that writes the history holds a lock on it.
             (TableLock, "55P03") => TransactionResult::LockedOut,
+            // No privilege, or no table.
+            (TableLock, "42501" | "42809") if !self.spec.needs_table_lock() => {
+                TransactionResult::TableLockRefused
+            }
             // 42P01: the table is gone.
             (History | Progress | TableLock, "22P02" | "42P01") => {
                 TransactionResult::HistoryChanged

@@ -19,6 +19,7 @@ fn words(result: &TransactionResult) -> String {
         TransactionResult::LockedOut => "locked out".to_owned(),
         TransactionResult::HistoryChanged => "history changed".to_owned(),
         TransactionResult::NoAdvisoryLocks => "no advisory locks".to_owned(),
+        TransactionResult::TableLockRefused => "table lock refused".to_owned(),
         TransactionResult::UnsupportedSetting(name) => format!("unsupported {name}"),
         TransactionResult::Failed(failure) => {
             format!("failed {:?} {:?}", failure.phase, failure.statement)
@@ -119,6 +120,7 @@ fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
         },
         progress: Progress { exists: progress_exists, ..Progress::default() },
         row_names: vec![],
+        is_known: false,
     }
 }
 
@@ -135,6 +137,7 @@ fn timeouts() -> Timeouts {
         server_settings: ServerSettings::default(),
         server_version: 18,
         unsupported_settings: vec![],
+        locks_history: true,
     }
 }
 
@@ -210,6 +213,10 @@ fn each_guard_has_its_own_result() {
     let opening = |role, code| result_of(&skipped(failed(before(role), code), &[]), None);
     assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
     assert_eq!(opening(StatementRole::Lock, "42883"), "no advisory locks");
+    assert_eq!(opening(StatementRole::TableLock, "55P03"), "locked out");
+    assert_eq!(opening(StatementRole::TableLock, "42P01"), "history changed");
+    assert_eq!(opening(StatementRole::TableLock, "42501"), "table lock refused");
+    assert_eq!(opening(StatementRole::TableLock, "57014"), "failed Begin None");
     assert_eq!(opening(StatementRole::History, "22P02"), "history changed");
     assert_eq!(opening(StatementRole::History, "42P01"), "history changed");
     assert_eq!(opening(StatementRole::History, "42501"), "permission denied");
