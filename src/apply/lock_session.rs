@@ -174,7 +174,7 @@ impl<'a> Runner<'a> {
         let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
         match session.query_row(&transaction::RESET.join("; "), deadline) {
             Ok(_) => Ok(()),
-            Err(error) => Err(connection_lost(Some(step), 0, as_connection_error(error)).into()),
+            Err(error) => Err(connection_lost(Some(step), None, as_connection_error(error)).into()),
         }
     }
 
