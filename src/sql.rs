@@ -15,6 +15,8 @@ mod statement_target;
 mod tokens;
 
 pub use self::lexer::MARKER;
-pub use self::script::{IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, offset_of};
+pub use self::script::{
+    IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, Statements, offset_of,
+};
 pub use self::statement_kind::Kind;
 pub use self::statement_target::{Change, Index, Modes, Touch};

@@ -8,7 +8,7 @@ use crate::migrations::migration::{Layout, MigrationSet};
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Session;
 use crate::process::signals::Deadline;
-use crate::sql::{Kind, Script, Statement, quote};
+use crate::sql::{Kind, Script, Statement, Statements, quote};
 
 use super::Runner;
 use super::error::ApplyError;
@@ -30,14 +30,14 @@ impl<'a> Site<'a> {
     }
 
     /// The statement that failed.
-    fn statement(&self) -> Option<&'a Statement<'a>> {
+    fn statement(&self) -> Option<Statement<'a>> {
         self.script.statements().get(self.failure.statement?.checked_sub(1)?)
     }
 
     /// The statements before it.
-    fn before(&self) -> &'a [Statement<'a>] {
+    fn before(&self) -> Statements<'a, 'a> {
         let count = self.failure.statement.unwrap_or_default().saturating_sub(1);
-        self.script.statements().get(..count).unwrap_or_default()
+        self.script.statements().range(0..count)
     }
 
     /// Whether the `no-transaction` line is a cure: the file does not have it already, and what
@@ -142,7 +142,7 @@ impl Runner<'_> {
             _ => None,
         });
         let (schema, has_usage, role) = named.max_by_key(|(schema, ..)| schema.len())?;
-        let privileges = match (has_usage, site.statement().is_some_and(changes_schema)) {
+        let privileges = match (has_usage, site.statement().as_ref().is_some_and(changes_schema)) {
             (true, _) => "create",
             (false, true) => "usage, create",
             (false, false) => "usage",

@@ -258,7 +258,7 @@ mod tests {
     /// What is seen where the answer is this row; none is an empty one.
     fn seen(sql: &str, answer: &[Option<&str>]) -> Inspection {
         let script = Script::parse(sql);
-        let statement = &script.statements()[0];
+        let statement = &script.statements().first().unwrap();
         let row: Vec<_> = answer.iter().map(|field| field.map(str::to_owned)).collect();
         match inspection_sql(statement) {
             Ok(_) => inspection(statement, (!row.is_empty()).then_some(&row)),
@@ -325,7 +325,7 @@ mod tests {
     fn of_a_statement_that_the_catalogs_do_not_show_its_kind_is_kept() {
         let kept = |sql: &str| {
             let script = Script::parse(sql);
-            let state = inspection_sql(&script.statements()[0]).unwrap_err();
+            let state = inspection_sql(&script.statements().first().unwrap()).unwrap_err();
             without_inspection(sql, state).identifying_sql
         };
         for (sql, masked) in [

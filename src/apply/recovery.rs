@@ -172,7 +172,7 @@ impl Runner<'_> {
         let again = progress::delete_started_sql(table, &begun.migration, begun.step);
         let is_unchanged = begun.hash == step.step.hash.as_str();
         let statement = match step.standalone().filter(|_| is_unchanged) {
-            Some(statement) => redact::statement(statement),
+            Some(statement) => redact::statement(&statement),
             None => redact::query(begun.statement.as_deref().unwrap_or_default()),
         };
         ApplyError::UnknownOutcome(Box::new(UnknownOutcome {

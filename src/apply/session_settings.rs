@@ -175,9 +175,9 @@ fn lost_in_pooler(step: StepRef<'_>, settings: Vec<String>) -> ApplyError {
 }
 
 /// The statements of a step that give settings the server's own values, with the settings' names.
-fn resets<'a>(step: StepRef<'a>) -> Vec<(&'a Statement<'a>, String)> {
-    let statements = step.script.statements().get(step.step.statements.clone());
-    let resets = statements.unwrap_or_default().iter().filter_map(|statement| {
+fn resets<'a>(step: StepRef<'a>) -> Vec<(Statement<'a>, String)> {
+    let statements = step.script.statements().range(step.step.statements.clone());
+    let resets = statements.iter().filter_map(|statement| {
         let set = statement.set_statement().filter(|set| set.resets)?;
         // NONE is a value.
         let is_none = statement.text.to_ascii_lowercase().ends_with("none");
@@ -188,7 +188,7 @@ fn resets<'a>(step: StepRef<'a>) -> Vec<(&'a Statement<'a>, String)> {
 
 fn lost_by_reset(
     step: StepRef<'_>,
-    resets: &[(&Statement<'_>, String)],
+    resets: &[(Statement<'_>, String)],
     differing: &[ServerSetting],
 ) -> Option<ApplyError> {
     let lost = resets.iter().find_map(|(statement, name)| {

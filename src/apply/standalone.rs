@@ -80,8 +80,8 @@ impl Runner<'_> {
         let Some(statement) = step.standalone() else {
             return (Completion::Done, Ok(()));
         };
-        match self.prepare_statement(session, step, statement, state) {
-            Ok(()) => self.execute(session, step, statement),
+        match self.prepare_statement(session, step, &statement, state) {
+            Ok(()) => self.execute(session, step, &statement),
             Err(interrupt) => (Completion::NotDone, Err(interrupt)),
         }
     }
@@ -378,10 +378,10 @@ fn inspect_once(
     let Some(statement) = script.statements().first() else {
         return Ok(catalog_state::without_inspection(sql, CatalogState::Unknown));
     };
-    match catalog_state::inspection_sql(statement) {
+    match catalog_state::inspection_sql(&statement) {
         Ok(question) => {
             let row = session.query_row(&question, deadline)?;
-            Ok(catalog_state::inspection(statement, row.as_deref()))
+            Ok(catalog_state::inspection(&statement, row.as_deref()))
         }
         Err(state) => Ok(catalog_state::without_inspection(sql, state)),
     }

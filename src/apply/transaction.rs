@@ -100,7 +100,7 @@ impl<'a> StepRef<'a> {
     }
 
     /// The statement of a step that runs outside a transaction.
-    pub(super) fn standalone(&self) -> Option<&'a Statement<'a>> {
+    pub(super) fn standalone(&self) -> Option<Statement<'a>> {
         self.step
             .outside_transaction
             .and_then(|_| self.script.statements().get(self.step.statements.start))

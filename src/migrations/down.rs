@@ -74,9 +74,7 @@ impl DownSection {
 }
 
 fn has_statement(script: &Script<'_>, from: usize, to: usize) -> bool {
-    let statements = script.statements();
-    let count = statements.partition_point(|statement| statement.start < to);
-    let last = count.checked_sub(1).and_then(|last| statements.get(last));
+    let last = script.statements().before(to).last();
     last.is_some_and(|last| last.start + last.text.len() > from)
 }
 

@@ -197,7 +197,7 @@ fn statement_reason(
         Kind::SessionBound(what) if is_before_last_step => Some(Reason::NeedsSession(what)),
         Kind::Setting => None,
         _ if is_before_last_step => {
-            unsaved_setting(steps, index, statement).map(Reason::NeedsSession)
+            unsaved_setting(steps, index, &statement).map(Reason::NeedsSession)
         }
         _ => None,
     }

@@ -17,7 +17,7 @@ pub struct Saved<'a> {
 pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
     let mut computed = Vec::new();
     let mut set = Vec::new();
-    for statement in script.statements() {
+    for statement in script.statements().iter() {
         match statement.kind {
             Kind::Setting => set.extend(statement.set_statement().map(|set| set.name)),
             _ => computed.extend(statement.computed_settings().names),

@@ -97,7 +97,8 @@ impl Steps {
         let modes = statement.modes();
         let is_first = |step: &Step| {
             let mut statements = step.statements.clone();
-            let is_work = |&index: &usize| !script.statements().get(index).is_some_and(is_setting);
+            let is_work =
+                |&index: &usize| !script.statements().get(index).as_ref().is_some_and(is_setting);
             statements.find(is_work) == Some(index)
         };
         let must_be_first = modes.isolation.is_some() || modes.deferrable.is_some();
@@ -155,12 +156,12 @@ impl<'s, 'a> Splitter<'s, 'a> {
             }
             let is_separate = self.separate_from.is_some_and(|from| from <= index);
             match statement.kind {
-                Kind::Begin | Kind::Commit => self.transaction_control(index, statement),
+                Kind::Begin | Kind::Commit => self.transaction_control(index, &statement),
                 Kind::NoTransactionBlock(name) => {
                     self.add_reason(SplitReason::NoTransactionBlock(name), index);
                     self.push_standalone(index, name);
                 }
-                _ if is_separate && !self.in_own_transaction => self.separate(index, statement),
+                _ if is_separate && !self.in_own_transaction => self.separate(index, &statement),
                 kind => {
                     let may_end = is_separate || !self.in_own_transaction;
                     if may_end
@@ -209,16 +210,16 @@ impl<'s, 'a> Splitter<'s, 'a> {
     /// Ends the open step before the statement `end`; the next one begins at `next`. Settings alone
     /// are not a step, since they are replayed.
     fn end_step(&mut self, end: usize, next: usize) {
-        let statements = self.script.statements().get(self.start..end).unwrap_or_default();
-        if !statements.iter().all(is_setting) {
+        let mut statements = self.script.statements().range(self.start..end).iter();
+        if !statements.all(|statement| is_setting(&statement)) {
             self.push(self.start..end, None);
         }
         self.start = next;
     }
 
     fn push(&mut self, range: Range<usize>, outside_transaction: Option<&'static str>) {
-        let statements = self.script.statements().get(range.clone()).unwrap_or_default();
-        let parts = range.clone().zip(statements).flat_map(|(index, statement)| {
+        let statements = self.script.statements().range(range.clone());
+        let parts = range.clone().zip(statements.iter()).flat_map(|(index, statement)| {
             let data = self.script.copy_data(index).unwrap_or_default();
             [statement.text, ";", data].map(str::as_bytes)
         });
@@ -255,12 +256,12 @@ impl<'s, 'a> Splitter<'s, 'a> {
     fn adds_enum_value(&self, index: usize) -> bool {
         let statements = self.script.statements();
         let adds = statements.get(index).filter(|statement| statement.kind == Kind::AddEnumValue);
-        let Some(name) = adds.and_then(Statement::enum_name) else { return false };
+        let Some(name) = adds.as_ref().and_then(Statement::enum_name) else { return false };
         let is_same =
             |created: Vec<String>| created.iter().rev().zip(name.iter().rev()).all(|(a, b)| a == b);
-        let before = statements.get(self.start..index).unwrap_or_default();
-        let plain = before.iter().filter(|statement| statement.kind == Kind::Plain);
-        !plain.filter_map(Statement::enum_name).any(is_same)
+        let before = statements.range(self.start..index).iter();
+        let mut plain = before.filter(|statement| statement.kind == Kind::Plain);
+        !plain.any(|statement| statement.enum_name().is_some_and(is_same))
     }
 }
 

@@ -19,7 +19,9 @@ const TERMINATOR: &str = "\n;                      ";
 #[derive(Debug)]
 pub struct Script<'a> {
     text: &'a str,
-    statements: Vec<Statement<'a>>,
+    bounds: Vec<Bounds>,
+    /// The kinds of the statements that are not [`Kind::Plain`], with their indexes.
+    kinds: Vec<(usize, Kind)>,
     /// What the server must not see: markers, which are sent as `;` since it takes them for comments,
     /// and lines for psql, which are sent as spaces.
     substituted: Vec<Range<usize>>,
@@ -41,8 +43,81 @@ pub enum IgnoredMarker {
     AlmostMarker,
 }
 
+/// Where a statement is. A long file has millions of them, so that this is kept small.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    start: Offset,
+    end: Offset,
+    piece_end: Offset,
+}
+
+/// A byte offset of up to 2^40.
+#[derive(Clone, Copy, Debug)]
+struct Offset([u8; 5]);
+
+impl Offset {
+    fn new(offset: usize) -> Offset {
+        let [a, b, c, d, e, ..] = (offset as u64).to_le_bytes();
+        Offset([a, b, c, d, e])
+    }
+
+    fn get(self) -> usize {
+        let [a, b, c, d, e] = self.0;
+        usize::try_from(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])).unwrap_or(usize::MAX)
+    }
+}
+
+/// Statements of a script that follow each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Statements<'s, 'a> {
+    script: &'s Script<'a>,
+    /// The indexes of the first one and of the one after the last.
+    first: usize,
+    end: usize,
+}
+
+impl<'s, 'a> Statements<'s, 'a> {
+    pub fn len(self) -> usize {
+        self.end - self.first
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.first == self.end
+    }
+
+    pub fn get(self, index: usize) -> Option<Statement<'a>> {
+        let index = self.first + index;
+        if index < self.end { self.script.statement(index) } else { None }
+    }
+
+    pub fn first(self) -> Option<Statement<'a>> {
+        self.get(0)
+    }
+
+    pub fn last(self) -> Option<Statement<'a>> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    /// Some of them; none where the range is not within them.
+    pub fn range(self, range: Range<usize>) -> Statements<'s, 'a> {
+        let is_within = range.start <= range.end && range.end <= self.len();
+        let range = if is_within { range } else { 0..0 };
+        Statements { first: self.first + range.start, end: self.first + range.end, ..self }
+    }
+
+    /// Those that begin before a byte offset.
+    pub fn before(self, offset: usize) -> Statements<'s, 'a> {
+        let bounds = self.script.bounds.get(self.first..self.end).unwrap_or_default();
+        self.range(0..bounds.partition_point(|bounds| bounds.start.get() < offset))
+    }
+
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = Statement<'a>> + Clone + use<'s, 'a> {
+        (self.first..self.end).filter_map(move |index| self.script.statement(index))
+    }
+}
+
 /// One statement: what the server answers with one CommandComplete.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Statement<'a> {
     /// From the first token to the last, without the terminator.
     pub text: &'a str,
@@ -85,8 +160,22 @@ impl<'a> Script<'a> {
     }
 
     /// The statements that the server counts: empty ones are not among them.
-    pub fn statements(&self) -> &[Statement<'a>] {
-        &self.statements
+    pub fn statements(&self) -> Statements<'_, 'a> {
+        Statements { script: self, first: 0, end: self.bounds.len() }
+    }
+
+    fn statement(&self, index: usize) -> Option<Statement<'a>> {
+        let Bounds { start, end, piece_end } = *self.bounds.get(index)?;
+        let before = index.checked_sub(1).and_then(|before| self.bounds.get(before));
+        let piece_start = before.map_or(0, |before| before.piece_end.get());
+        let kind = self.kinds.binary_search_by_key(&index, |(index, _)| *index);
+        let kind = kind.ok().and_then(|found| self.kinds.get(found));
+        Some(Statement {
+            text: slice(self.text, start.get()..end.get()),
+            start: start.get(),
+            piece: piece_start..piece_end.get(),
+            kind: kind.map_or(Kind::Plain, |(_, kind)| *kind),
+        })
     }
 
     /// The text to send for some statements, in pieces of at most `limit` bytes of the file, or of
@@ -94,10 +183,10 @@ impl<'a> Script<'a> {
     /// The server splits them as we do, and they have as many characters as the file. A file without
     /// a statement is one piece: it may be malformed.
     pub fn pieces(&self, statements: Range<usize>, limit: usize) -> Vec<Piece<'a>> {
-        let bytes = if self.statements.is_empty() {
+        let bytes = if self.statements().is_empty() {
             0..self.text.len()
         } else {
-            let included = self.statements.get(statements.clone()).unwrap_or_default();
+            let included = self.statements().range(statements.clone());
             let (Some(first), Some(last)) = (included.first(), included.last()) else {
                 return Vec::new();
             };
@@ -115,8 +204,8 @@ impl<'a> Script<'a> {
             pieces.push(Piece { text, first_char, first_statement, data });
             first_statement = next_statement;
         };
-        let numbered = self.statements.iter().enumerate();
-        for (index, statement) in numbered.take(statements.end).skip(statements.start) {
+        let included = self.statements().range(statements.clone());
+        for (index, statement) in (statements.start..).zip(included.iter()) {
             let data = self.copy_data_range(index);
             let end = data.as_ref().map_or(statement.piece.end, |data| data.start);
             if !part.is_empty() && end - part.start > limit {
@@ -156,7 +245,7 @@ impl<'a> Script<'a> {
 
     /// One statement, without what surrounds it.
     pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
-        let statement = self.statements.get(index)?;
+        let statement = self.statement(index)?;
         let first_char = slice(self.text, 0..statement.start).chars().count();
         Some(Piece { text: statement.text.into(), first_char, first_statement: index, data: None })
     }
@@ -183,8 +272,8 @@ impl<'a> Script<'a> {
 
     /// The index of the statement whose piece contains a byte offset; past the end, the last one.
     pub fn statement_at(&self, offset: usize) -> Option<usize> {
-        let index = self.statements.partition_point(|statement| statement.piece.end <= offset);
-        self.statements.len().checked_sub(1).map(|last| index.min(last))
+        let index = self.bounds.partition_point(|bounds| bounds.piece_end.get() <= offset);
+        self.bounds.len().checked_sub(1).map(|last| index.min(last))
     }
 
     fn sendable_part(&self, part: Range<usize>) -> Cow<'a, str> {
@@ -275,8 +364,6 @@ fn slice(text: &str, range: Range<usize>) -> &str {
 struct Parser<'a> {
     lexer: Lexer<'a>,
     script: Script<'a>,
-    /// The end of the last piece.
-    piece_start: usize,
     open: Option<OpenStatement<'a>>,
 }
 
@@ -345,7 +432,8 @@ impl<'a> Parser<'a> {
             lexer: Lexer::new(text, start),
             script: Script {
                 text,
-                statements: Vec::new(),
+                bounds: Vec::new(),
+                kinds: Vec::new(),
                 substituted: Vec::new(),
                 copy_data: Vec::new(),
                 ignored_markers: Vec::new(),
@@ -353,7 +441,6 @@ impl<'a> Parser<'a> {
                 comment_lines: Vec::new(),
                 unterminated: None,
             },
-            piece_start: 0,
             open: None,
         }
     }
@@ -376,9 +463,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.finish();
-        if let Some(last) = self.script.statements.last_mut() {
-            last.piece.end = self.script.text.len();
-        }
+        self.end_last_piece(self.script.text.len());
         self.script
     }
 
@@ -449,11 +534,8 @@ impl<'a> Parser<'a> {
         }
         let Some((data, length)) = copy_data(self.lexer.rest()) else { return };
         self.lexer.advance(length);
-        self.piece_start = self.lexer.at();
-        if let Some(last) = self.script.statements.last_mut() {
-            last.piece.end = self.piece_start;
-        }
-        let index = self.script.statements.len() - 1;
+        self.end_last_piece(self.lexer.at());
+        let index = self.script.bounds.len() - 1;
         self.script.copy_data.push((index, start + data.start..start + data.end));
     }
 
@@ -461,10 +543,19 @@ impl<'a> Parser<'a> {
     fn finish_at(&mut self, end: usize) -> Option<Kind> {
         let OpenStatement { start, last, .. } = self.open.take()?;
         let text = slice(self.script.text, start..last.end());
-        let (kind, piece) = (classify(text), self.piece_start..end);
-        self.piece_start = end;
-        self.script.statements.push(Statement { text, start, piece, kind });
+        let kind = classify(text);
+        if kind != Kind::Plain {
+            self.script.kinds.push((self.script.bounds.len(), kind));
+        }
+        let [start, piece_end] = [start, end].map(Offset::new);
+        self.script.bounds.push(Bounds { start, end: Offset::new(last.end()), piece_end });
         Some(kind)
+    }
+
+    fn end_last_piece(&mut self, end: usize) {
+        if let Some(last) = self.script.bounds.last_mut() {
+            last.piece_end = Offset::new(end);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Index {
     pub table: Option<Vec<String>>,
 }
 
-impl Statement<'_> {
+impl<'a> Statement<'a> {
     /// The tables or schemas that the statement creates, alters, drops or writes to.
     pub fn changes(&self) -> Vec<Change> {
         let mut tokens = Tokens::new(self.text);
@@ -66,7 +66,7 @@ impl Statement<'_> {
     }
 
     /// The value that [`Kind::AddEnumValue`](super::Kind::AddEnumValue) adds, in quotes.
-    pub fn enum_value(&self) -> Option<&str> {
+    pub fn enum_value(&self) -> Option<&'a str> {
         let mut tokens = Tokens::new(self.text);
         tokens.find(|token| token.is("value"))?;
         tokens.skip_if_exists();

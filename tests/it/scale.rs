@@ -65,25 +65,34 @@ fn peak_memory(mut running: Running) -> usize {
 }
 
 /// How much more memory this migration needs than one that does nothing.
-fn memory_for(sql: &str) -> usize {
+fn memory_for(sql: &str, args: &[&str]) -> usize {
     let memory = |sql| {
         let folder = Folder::drizzle0(&[("0000_sql", sql)]);
-        peak_memory(premigrate(&Database::fresh(), &folder).start())
+        peak_memory(premigrate(&Database::fresh(), &folder).args(args).start())
     };
     memory(sql).saturating_sub(memory("select 1"))
 }
 
 #[test]
 fn rows_that_nobody_reads_need_no_memory() {
-    let memory = memory_for("select repeat('x', 100000000); select repeat('y', 60000000)");
+    let memory = memory_for("select repeat('x', 100000000); select repeat('y', 60000000)", &[]);
     assert!(memory < 8 << 20, "{memory}");
 }
 
 #[test]
 fn a_file_is_held_once_while_its_data_is_copied() {
     let data = "a line of data that says nothing\n".repeat(1_000_000);
-    let memory = memory_for(&format!("create table t (a text);\ncopy t from stdin;\n{data}"));
-    assert!(memory < data.len() + (8 << 20), "{memory} of {}", data.len());
+    let sql = format!("create table t (a text);\ncopy t from stdin;\n{data}");
+    let memory = memory_for(&sql, &[]);
+    assert!(memory < sql.len() + (8 << 20), "{memory} of {}", sql.len());
+}
+
+#[test]
+fn many_statements_need_little_more_memory_than_their_text() {
+    let sql = "insert into t values (1, 'a row of a table', 'and more of it than that');\n";
+    let sql = sql.repeat(300_000);
+    let memory = memory_for(&sql, &["--dry-run"]);
+    assert!(memory < sql.len() / 5 * 6 + (8 << 20), "{memory} of {}", sql.len());
 }
 
 const RUNNERS: usize = 100;

@@ -10,7 +10,7 @@ use crate::parser::{Needs, Parsed, parse};
 pub fn compare(text: &str) -> Result<Option<usize>, String> {
     let Some(parsed) = parse(text) else { return Ok(None) };
     let script = Script::parse(text);
-    let ours = script.statements();
+    let ours: Vec<Statement> = script.statements().iter().collect();
     // After COPY ... FROM STDIN, psql and premigrate see data, but the parser sees SQL.
     let is_copy = |statement: &Statement| statement.kind == Kind::CopyFromClient;
     let data = ours.iter().position(is_copy).map(|index| index + 1);
@@ -71,8 +71,8 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
     let script = Script::parse(text);
     let mut end = 0;
     let mut joined = String::new();
-    for statement in script.statements() {
-        let Statement { text: content, start, piece, .. } = statement;
+    for statement in script.statements().iter() {
+        let Statement { text: content, start, piece, .. } = &statement;
         if piece.start != end || *start < piece.start || start + content.len() > piece.end {
             return Err(format!("a statement at {start} in the piece {piece:?} after {end}"));
         }
@@ -109,7 +109,7 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
         return Err("what is sent has another number of statements".to_owned());
     }
     let _ = (script.ignored_markers(), script.unterminated(), script.no_transaction());
-    for statement in script.statements() {
+    for statement in script.statements().iter() {
         let _ = (statement.changes(), statement.set_statement(), statement.enum_value());
         let _ = (statement.first_line(), statement.modes(), statement.enum_name());
         let _ = (statement.index(), statement.chains(), statement.may_refuse_transaction_block());

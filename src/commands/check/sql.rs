@@ -148,7 +148,7 @@ impl Check<'_> {
     }
 
     fn history_changes(&mut self, table: &Table) {
-        for statement in self.script.statements() {
+        for statement in self.script.statements().iter() {
             for change in statement.changes() {
                 let Some(object) = history_object(&change, table) else { continue };
                 let message = match change.touch {
@@ -197,8 +197,7 @@ impl Check<'_> {
     fn enum_values(&mut self) {
         for step in self.steps.all() {
             let mut added: Vec<(usize, &str)> = Vec::new();
-            let statements = self.script.statements().get(step.statements.clone());
-            for statement in statements.unwrap_or_default() {
+            for statement in self.script.statements().range(step.statements.clone()).iter() {
                 if statement.kind == Kind::AddEnumValue {
                     added.extend(statement.enum_value().map(|literal| (statement.start, literal)));
                     continue;

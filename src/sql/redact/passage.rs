@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::parts::{Part, parts};
 use super::{holds_word, masked, slice, url_passwords};
-use crate::sql::script::{Script, Statement};
+use crate::sql::script::{Script, Statements};
 use crate::sql::statement_kind::Kind;
 
 #[derive(Clone, Debug)]
@@ -64,8 +64,8 @@ impl<'s, 'a> Passage<'s, 'a> {
         self.parts(&mut |part, range| each(part, slice(self.script.text(), range)));
     }
 
-    fn statements(&self) -> &'s [Statement<'a>] {
-        self.script.statements().get(self.statements.clone()).unwrap_or_default()
+    fn statements(&self) -> Statements<'s, 'a> {
+        self.script.statements().range(self.statements.clone())
     }
 
     /// A file without a statement is all comment, or malformed.
@@ -80,7 +80,7 @@ impl<'s, 'a> Passage<'s, 'a> {
         if self.statements().is_empty() {
             self.parts_of(self.bytes(), each);
         }
-        for (index, statement) in (self.statements.start..).zip(self.statements()) {
+        for (index, statement) in (self.statements.start..).zip(self.statements().iter()) {
             let piece = &statement.piece;
             if let Some(data) = self.script.copy_data_range(index) {
                 self.parts_of(piece.start..data.start, each);

@@ -177,7 +177,7 @@ fn the_data_of_a_copy_and_the_words_of_a_psql_command_are_hidden() {
     );
     assert_eq!(shown("\\set token s\nselect b"), "\\set***\nselect b");
     let script = Script::parse("\\set token s");
-    assert_eq!(statement(&script.statements()[0]), "\\set ***");
+    assert_eq!(statement(&script.statements().get(0).unwrap()), "\\set ***");
 }
 
 #[test]

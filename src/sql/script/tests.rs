@@ -63,7 +63,8 @@ fn text_without_tokens_is_not_a_statement() {
 fn a_statement_excludes_surrounding_space_comments_and_terminator() {
     let text = "/* a */ -- b\n select /* c */ 1 -- d\n/* e */ ; -- f";
     let script = Script::parse(text);
-    let [statement] = script.statements() else { panic!("{script:?}") };
+    assert_eq!(script.statements().len(), 1, "{script:?}");
+    let statement = script.statements().first().unwrap();
     assert_eq!(statement.text, "select /* c */ 1");
     assert_eq!(statement.start, 14);
     assert_eq!(statement.piece, 0..text.len());
@@ -279,10 +280,10 @@ fn only_markers_that_the_server_would_ignore_are_replaced() {
 #[test]
 fn a_byte_order_mark_belongs_to_no_statement() {
     let script = Script::parse("\u{feff}select 1; \u{feff}x");
-    assert_eq!(script.statements()[0].text, "select 1");
-    assert_eq!(script.statements()[0].start, 3);
-    assert_eq!(script.statements()[0].piece, 0..12);
-    assert_eq!(script.statements()[1].text, "\u{feff}x");
+    assert_eq!(script.statements().get(0).unwrap().text, "select 1");
+    assert_eq!(script.statements().get(0).unwrap().start, 3);
+    assert_eq!(script.statements().get(0).unwrap().piece, 0..12);
+    assert_eq!(script.statements().get(1).unwrap().text, "\u{feff}x");
 }
 
 #[test]
@@ -325,8 +326,8 @@ fn psql_commands_end_with_their_line_and_copy_data_with_its_last_line() {
         ("copy t from '/f';\nb;", &["copy t from '/f'", "b"]),
     ]);
     let script = Script::parse("copy t from stdin;\n1\n\\.\nselect 1;");
-    assert_eq!(script.statements()[0].piece, 0..24);
-    assert_eq!(script.statements()[0].kind, Kind::CopyFromClient);
+    assert_eq!(script.statements().get(0).unwrap().piece, 0..24);
+    assert_eq!(script.statements().get(0).unwrap().kind, Kind::CopyFromClient);
 }
 
 #[test]
@@ -498,7 +499,7 @@ fn pieces_tile_any_text_and_contain_their_statements() {
     for text in random_texts() {
         let script = Script::parse(&text);
         let mut end = 0;
-        for statement in script.statements() {
+        for statement in script.statements().iter() {
             let text_end = statement.start + statement.text.len();
             assert_eq!(statement.piece.start, end, "{text:?}");
             assert!(end <= statement.start && text_end <= statement.piece.end, "{text:?}");
