@@ -37,24 +37,32 @@ fn is_held_sql() -> String {
     )
 }
 
-/// Selects the session that holds the lock, or else one that writes to the history without it. What
-/// our role may not see is NULL.
-pub fn holder_sql(history: &Table) -> String {
+/// Selects the session that holds the lock. What our role may not see is NULL.
+pub fn holder_sql() -> String {
+    session_sql(&is_held_sql())
+}
+
+/// Selects a session that writes to the history, and so is a runner, though it takes no lock of ours.
+pub fn writer_sql(history: &Table) -> String {
+    session_sql(&format!(
+        "mode {EQ} 'RowExclusiveLock' and granted and relation {EQ} pg_catalog.to_regclass({})",
+        quote::literal(&history.qualified())
+    ))
+}
+
+/// Selects a session with such a row in `pg_locks`.
+fn session_sql(condition: &str) -> String {
     format!(
         "select activity.pid, application_name, client_addr, {} \
          from pg_catalog.pg_locks join pg_catalog.pg_stat_activity activity \
          on activity.pid {EQ} pg_locks.pid \
-         where ({} or mode {EQ} 'RowExclusiveLock' and granted \
-         and relation {EQ} pg_catalog.to_regclass({})) \
-         and database {EQ} (select oid from pg_catalog.pg_database \
-         where datname {EQ} pg_catalog.current_database()) order by locktype limit 1",
-        age_sql("xact_start"),
-        is_held_sql(),
-        quote::literal(&history.qualified())
+         where {condition} and database {EQ} (select oid from pg_catalog.pg_database \
+         where datname {EQ} pg_catalog.current_database()) limit 1",
+        age_sql("xact_start")
     )
 }
 
-/// Reads the row that [`holder_sql`] selects.
+/// Reads the row that [`holder_sql`] or [`writer_sql`] selects.
 pub fn parse_holder(row: &[Option<String>]) -> Option<Holder> {
     let row = ResultRow::from(row);
     let text = |index| row.at(index).map(str::to_owned);

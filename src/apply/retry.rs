@@ -122,6 +122,12 @@ impl<'a> Runner<'a> {
     ) -> Result<Reply, Interrupt> {
         match result {
             TransactionResult::Committed(row) => Ok(Reply::Committed(row)),
+            TransactionResult::HistoryLocked(failure) => {
+                match self.session_by(session, &lock::writer_sql(&self.options.table)) {
+                    Some(writer) => Err(Setback::LockedOut(Some(writer)).into()),
+                    None => Ok(Reply::Blocked(failure)),
+                }
+            }
             TransactionResult::TableLockRefused => {
                 self.locks_history = false;
                 Ok(Reply::PartRefused)
@@ -173,10 +179,13 @@ impl<'a> Runner<'a> {
 
     /// The other runner, as far as our role may see it.
     pub(super) fn holder(&self, session: &Session) -> Option<Holder> {
+        self.session_by(session, &lock::holder_sql())
+    }
+
+    /// The session that this query selects.
+    fn session_by(&self, session: &Session, sql: &str) -> Option<Holder> {
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
-        lock::parse_holder(
-            &session.query_row(&lock::holder_sql(&self.options.table), deadline).ok()??,
-        )
+        lock::parse_holder(&session.query_row(sql, deadline).ok()??)
     }
 
     fn permission_denied(

@@ -340,19 +340,22 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
     let modes = spec.modes();
     let mut statements = vec![(StatementRole::Begin, begin_sql(&modes))];
     statements.extend(role_statement(timeouts));
-    // drizzle-orm does not know our lock, but has written to the history from its first migration
-    // on: then this fails. It takes no snapshot.
-    let may_lock = timeouts.locks_history && history.table_version.has_table() && !spec.holds_lock;
-    let locks_table = may_lock || spec.needs_table_lock();
-    if locks_table {
+    if spec.needs_table_lock() {
+        // Fails while a runner that writes a row is at work, and takes no snapshot.
         statements.push((StatementRole::TableLock, table.lock_sql()));
     }
-    // Without that lock, a row with a lower id may be on its way.
-    let known = if *is_known && locks_table { history.rows_before_last_id() } else { 0 };
     for (name, value) in transaction_settings(timeouts) {
         statements.push((StatementRole::Setting(name), format!("set local {name} = {value}")));
     }
     statements.push((StatementRole::Lock, lock::take_sql()));
+    let may_lock = timeouts.locks_history && history.table_version.has_table() && !spec.holds_lock;
+    if may_lock && !spec.needs_table_lock() {
+        // drizzle-orm does not know our lock, but from its first row on, this fails.
+        statements.push((StatementRole::TableLock, table.lock_sql()));
+    }
+    // Without a lock on the table, a row with a lower id may be on its way.
+    let is_locked = may_lock || spec.needs_table_lock();
+    let known = if *is_known && is_locked { history.rows_before_last_id() } else { 0 };
     if spec.holds_lock {
         statements.push((StatementRole::Savepoint, "savepoint guarded".to_owned()));
     }

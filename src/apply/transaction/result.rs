@@ -23,6 +23,8 @@ pub(in crate::apply) enum TransactionResult {
     HistoryChanged,
     /// The server lacks advisory locks.
     NoAdvisoryLocks,
+    /// Another session, which does not hold our lock, has one on the history.
+    HistoryLocked(Box<Failure>),
     /// This role may not lock the history, and need not.
     TableLockRefused,
     /// The server does not have this setting.
@@ -140,7 +142,10 @@ impl Transaction<'_> {
             // Undefined function, feature not supported.
             (Lock, "42883" | "0A000") => TransactionResult::NoAdvisoryLocks,
             // A runner that writes the history holds a lock on it.
-            (TableLock, "55P03") => TransactionResult::LockedOut,
+            (TableLock, "55P03") if self.spec.needs_table_lock() => TransactionResult::LockedOut,
+            (TableLock, "55P03") => {
+                TransactionResult::HistoryLocked(self.rolled_back(Phase::Record, None, error))
+            }
             // No privilege, or no table.
             (TableLock, "42501" | "42809") if !self.spec.needs_table_lock() => {
                 TransactionResult::TableLockRefused
@@ -185,10 +190,18 @@ impl Transaction<'_> {
         location: Option<ErrorLocation<'_>>,
         error: &ServerError,
     ) -> TransactionResult {
+        TransactionResult::Failed(self.rolled_back(phase, location, error))
+    }
+
+    fn rolled_back(
+        &self,
+        phase: Phase,
+        location: Option<ErrorLocation<'_>>,
+        error: &ServerError,
+    ) -> Box<Failure> {
         let failure = failure(self.spec.step, phase, location, error);
         // What belongs to a statement outside a transaction was rolled back, other than itself.
-        let failure = Failure { outside_transaction: None, ..failure };
-        TransactionResult::Failed(Box::new(failure))
+        Box::new(Failure { outside_transaction: None, ..failure })
     }
 }
 

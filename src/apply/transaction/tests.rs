@@ -19,6 +19,7 @@ fn words(result: &TransactionResult) -> String {
         TransactionResult::LockedOut => "locked out".to_owned(),
         TransactionResult::HistoryChanged => "history changed".to_owned(),
         TransactionResult::NoAdvisoryLocks => "no advisory locks".to_owned(),
+        TransactionResult::HistoryLocked(_) => "history locked".to_owned(),
         TransactionResult::TableLockRefused => "table lock refused".to_owned(),
         TransactionResult::UnsupportedSetting(name) => format!("unsupported {name}"),
         TransactionResult::Failed(failure) => {
@@ -213,7 +214,7 @@ fn each_guard_has_its_own_result() {
     let opening = |role, code| result_of(&skipped(failed(before(role), code), &[]), None);
     assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
     assert_eq!(opening(StatementRole::Lock, "42883"), "no advisory locks");
-    assert_eq!(opening(StatementRole::TableLock, "55P03"), "locked out");
+    assert_eq!(opening(StatementRole::TableLock, "55P03"), "history locked");
     assert_eq!(opening(StatementRole::TableLock, "42P01"), "history changed");
     assert_eq!(opening(StatementRole::TableLock, "42501"), "table lock refused");
     assert_eq!(opening(StatementRole::TableLock, "57014"), "failed Begin None");
