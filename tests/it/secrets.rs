@@ -249,7 +249,7 @@ fn a_password_in_a_statement_that_is_refused_is_in_no_output() {
     let database = Database::fresh();
     let pooler = PgBouncer::start(3);
     let meta = Folder::drizzle0(&[("0000_a", "\\connect postgres://u:hunter2@h/d")]);
-    let set = Folder::drizzle0(&[("0000_a", "set app.password = 'hunter2';\nvacuum")]);
+    let set = Folder::drizzle0(&[("0000_a", "set search_path = 'hunter2', passwords;\nvacuum")]);
     for format in ["text", "json"] {
         for (folder, command, code) in [(&meta, "up", 65), (&meta, "check", 65), (&set, "up", 78)] {
             let run = premigrate(&pooler.to(&database), folder);
