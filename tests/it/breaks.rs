@@ -538,8 +538,6 @@ fn the_error_of_a_statement_outside_a_transaction_is_reported_where_the_lock_ses
         if is_first { Action::Cut } else { Action::Pass }
     });
     premigrate(&proxy.to(&database), &folder).run().exits(70).says(&["42703"]);
-    // What did nothing is not judged by the next run.
-    assert_eq!(database.rows("select step from drizzle.__drizzle_migrations_progress"), ["1"]);
 }
 
 #[test]

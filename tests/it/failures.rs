@@ -454,21 +454,21 @@ fn control_characters_do_not_reach_the_terminal() {
     check(
         sql,
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_documents
+            premigrate: applied 0000_documents in TIME
+            premigrate: applying 0001_more
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR P0001: a�[31mb�c�d�e	f
-            g
-          CONTEXT: PL/pgSQL function inline_code_block line 1 at RAISE
-          at 0001_more.sql:1:1, statement 1 of 1
+              ERROR P0001: a\u{1b}[31mb\rc\u{9b}d\u{7}e	f
+                g
+              CONTEXT: PL/pgSQL function inline_code_block line 1 at RAISE
+              at 0001_more.sql:1:1, statement 1 of 1
 
-            1 | do $$ begin raise exception E'a\x1b[31mb\rc\u009bd\x07e\tf\ng'; end $$ -- �[2J
+                1 | do $$ begin raise exception E'a\x1b[31mb\rc\u009bd\x07e\tf\ng'; end $$ -- \u{1b}[2J
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
     let (database, folder) = failing(sql);
     let run = premigrate(&database, &folder).args(&["--format", "json"]).run().exits(70);
