@@ -18,6 +18,7 @@
 //!
 //! Both:
 //! - `lock` is the advisory lock, `blockers` finds the session that we wait for.
+//! - `notices` passes on what the server says meanwhile.
 //! - `event`, `failure` and `error` are what is reported; `advice` is what to do about a failure,
 //!   with the `extensions` that we know.
 
@@ -34,6 +35,7 @@ pub mod lock;
 mod lock_session;
 mod migration;
 mod next_action;
+mod notices;
 mod recovery;
 pub mod resume;
 mod retry;

@@ -6,7 +6,7 @@
 //! - `session`: queries and batches over `simple_query`; `backend_pid` is whom a cancel request ends.
 //! - `server_settings`: what the server makes of the settings of the connection string.
 //! - `server`: what the server is.
-//! - `result`, `server_error` and `error`: what comes back.
+//! - `result`, `notices`, `server_error` and `error`: what comes back.
 
 pub mod backend_pid;
 pub mod conninfo;
@@ -14,6 +14,7 @@ pub mod dns;
 mod error;
 pub mod known_messages;
 mod login;
+pub mod notices;
 mod relay;
 pub mod result;
 mod server;

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::migrations::migration::Layout;
 use crate::migrations::source::Origin;
+use crate::postgres::notices::Notice;
 use crate::postgres::session::{Attempt, ConnectionError};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -118,6 +119,17 @@ pub enum Event {
         /// `None` while only rows are written.
         migration: Option<String>,
         blocker: Blocker,
+    },
+    /// The server said something while a migration ran.
+    Notice {
+        migration: String,
+        #[serde(flatten)]
+        notice: Notice,
+    },
+    /// So many notices of a migration are not reported.
+    NoticesLeftOut {
+        migration: String,
+        count: usize,
     },
     Applied(Applied),
     /// Migrations were recorded without running them.

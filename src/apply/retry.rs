@@ -12,10 +12,10 @@ use super::error::{ApplyError, RolledBack};
 use super::event::{Blocker, Event, Holder, RetryReason};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Setback, connection_lost};
-use super::lock;
 use super::state::DatabaseState;
 use super::transaction::{StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec};
 use super::{MAX_LOCK_RETRY_PAUSE, QUERY_TIMEOUT, RETRY_PAUSE, Runner};
+use super::{lock, notices};
 
 /// The attempts at something that met a lock.
 pub(super) struct Backoff {
@@ -101,14 +101,19 @@ impl<'a> Runner<'a> {
         let target = &self.options.target;
         let mut observer = Observer::new(target, self.stop, migration, Waiting::Answered);
         let emit = &mut *self.emit;
-        let mut watch = |responses: &[_]| observer.look(responses, emit);
+        let mut watch = |responses: &[_]| {
+            observer.look(responses, emit);
+            notices::report(session, migration, emit);
+        };
         let deadline = Deadline::never(self.stop);
+        session.begin_notices(migration.unwrap_or_default(), self.options.notices);
         let batch = if guards_only {
             session.send_batch(&transaction.guards_only(), false, deadline, &mut watch)
         } else {
             let messages = transaction.messages();
             session.send_batch(&messages, transaction.waits(), deadline, &mut watch)
         };
+        notices::report_last(session, migration, emit);
         (transaction.result(&batch), observer.finish())
     }
 

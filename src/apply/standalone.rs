@@ -23,6 +23,7 @@ use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost,
 use super::lock_session::{
     CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
 };
+use super::notices;
 use super::recovery::STALE_BACKEND_TIMEOUT;
 use super::retry::{Backoff, conflict, is_conflict, stopped};
 use super::state::DatabaseState;
@@ -338,10 +339,13 @@ impl Runner<'_> {
                 held_lock.keep(emit);
             }
             observer.look(responses, emit);
+            notices::report(session, Some(migration), emit);
         };
+        session.begin_notices(migration, self.options.notices);
         let message = Message { discards_rows: true, ..Message::from(sql) };
         let Responses { responses, end } =
             session.send_batch(&[message], false, deadline, &mut watch);
+        notices::report_last(session, Some(migration), emit);
         let blocker = observer.finish();
         let is_completed = responses.iter().any(|response| response.completed > 0);
         match (responses.into_iter().find_map(|response| response.error), end) {

@@ -37,6 +37,7 @@ Options:
   --lock-timeout D         how long to wait for a lock; 0 = no limit [5s]
   --lock-retries N         how often to retry after a lock timeout; 0 = none [8]
   --statement-timeout D    how long a statement may run; 0 = no limit [server's]
+  --notices LEVEL          up: what to show of the server's messages [notice]
   --apply-older            up: run pending ones that may be applied already
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
@@ -120,7 +121,7 @@ const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
 
-pub const OPTIONS: [Opt; 18] = [
+pub const OPTIONS: [Opt; 19] = [
     value("--dir", ALL),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -129,6 +130,7 @@ pub const OPTIONS: [Opt; 18] = [
     value("--lock-timeout", WRITES),
     value("--lock-retries", WRITES),
     value("--statement-timeout", &[Up]),
+    value("--notices", &[Up]),
     switch("--apply-older", &[Up]),
     value("--accept", &[Up]),
     value("--baseline-through", &[Up]),

@@ -12,6 +12,7 @@ use crate::history::plan::Policy;
 use crate::history::table::Table;
 use crate::migrations::source::Origin;
 use crate::postgres::conninfo::Target;
+use crate::postgres::notices::NoticeLevel;
 use crate::process::exec::{self, App};
 
 /// The format of reports and answers.
@@ -81,6 +82,8 @@ pub struct Options {
     pub lock_retries: u32,
     /// `None` leaves it as the server has it.
     pub statement_timeout: Option<Duration>,
+    /// Which notices of migrations are reported.
+    pub notices: NoticeLevel,
     pub policy: Policy,
 }
 
@@ -89,6 +92,7 @@ const TIME_LIMITS: [(&str, &str); 2] =
     [("--lock-timeout", "lock_timeout"), ("--statement-timeout", "statement_timeout")];
 
 const COUNT: &str = "a whole number of at most 4294967295";
+const LEVEL: &str = "warning, notice, info or off";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
@@ -143,6 +147,7 @@ impl Config {
             lock_timeout: duration("--lock-timeout", Duration::from_secs(5))?,
             lock_retries: raw.parsed("--lock-retries", COUNT, count)?.unwrap_or(8),
             statement_timeout: raw.parsed("--statement-timeout", DURATION, self::duration)?,
+            notices: raw.parsed("--notices", LEVEL, notice_level)?.unwrap_or(NoticeLevel::Notice),
             policy: Policy {
                 apply_older: raw.switch("--apply-older")?,
                 strict: raw.switch("--strict")?,
@@ -271,6 +276,16 @@ impl RawOptions {
     }
 }
 
+fn notice_level(text: &str) -> Option<NoticeLevel> {
+    match text {
+        "off" => Some(NoticeLevel::Off),
+        "warning" => Some(NoticeLevel::Warning),
+        "notice" => Some(NoticeLevel::Notice),
+        "info" => Some(NoticeLevel::Info),
+        _ => None,
+    }
+}
+
 /// Parses `250ms`, `30s`, `10m`, `1h`, or plain seconds.
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
@@ -347,6 +362,7 @@ mod tests {
             (&[], &[("PREMIGRATE_HOST", "h")], "unknown variable PREMIGRATE_HOST"),
             (&[], &[("PREMIGRATE_MIGRATIONS", "x")], "set PREMIGRATE_DIR"),
             (&["--format", "xml"], &[], "--format must be text or json"),
+            (&["--notices", "none"], &[], "--notices must be warning, notice, info or off"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),
             (&["--schema", ""], &[], "--schema must be a name"),
             (&[], &[("DATABASE_URL_FILE", "/x")], "both DATABASE_URL and DATABASE_URL_FILE"),

@@ -12,12 +12,14 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use postgres::error::DbError;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, CancelToken, Connection};
 
 use crate::postgres::conninfo::{Host, TcpOptions};
+use crate::postgres::notices::{Notice, NoticeKind, NoticeLevel, Notices};
 use crate::postgres::result::ResultSet;
 use crate::postgres::server::Server;
 use crate::postgres::server_error::ServerError;
@@ -117,6 +119,7 @@ pub struct Session {
     sender: Sender,
     connection: RunningConnection,
     last_notice: LastNotice,
+    notices: SharedNotices,
     cancel_handle: CancelHandle,
     server: Server,
     /// Whether the connection string names no other server than this one.
@@ -158,6 +161,8 @@ impl Drop for RunningConnection {
 /// The last notice about the connection, or the error that ended it.
 type LastNotice = Arc<Mutex<Option<ServerError>>>;
 
+type SharedNotices = Arc<Mutex<Notices>>;
+
 #[derive(Clone)]
 pub(super) struct CancelHandle {
     pub(super) token: CancelToken,
@@ -185,10 +190,13 @@ impl Session {
     ) -> Session {
         let server = Server::new(&|name| connection.parameter(name));
         let last_notice = LastNotice::default();
-        let task = runtime.spawn(run_connection(connection, last_notice.clone()));
+        let notices = SharedNotices::default();
+        let task = run_connection(connection, last_notice.clone(), notices.clone());
+        let task = runtime.spawn(task);
         let connection =
             RunningConnection { runtime, task, cancel_request: RefCell::default(), stop };
-        Session { sender, connection, last_notice, cancel_handle, server, is_only_choice: true }
+        let is_only_choice = true;
+        Session { sender, connection, last_notice, notices, cancel_handle, server, is_only_choice }
     }
 
     /// The major version of the server, from the login; 0 if unknown.
@@ -202,6 +210,23 @@ impl Session {
             Some(server) => Err(QueryError::Client(ConnectionError::Unsupported(server))),
             None => Ok(()),
         }
+    }
+
+    /// Keeps the notices of what is sent from now on; those about one subject count together.
+    pub fn begin_notices(&self, subject: &str, level: NoticeLevel) {
+        if let Ok(mut notices) = self.notices.lock() {
+            notices.begin(subject, level);
+        }
+    }
+
+    /// The notices that came since the last call.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        self.notices.lock().map(|mut notices| notices.take()).unwrap_or_default()
+    }
+
+    /// Keeps no further notices, and returns how many were left out.
+    pub fn end_notices(&self) -> usize {
+        self.notices.lock().map(|mut notices| notices.end()).unwrap_or_default()
     }
 
     /// Runs statements, and returns the last row of the last one.
@@ -337,23 +362,44 @@ pub(super) fn blocking<F: Future>(
     })
 }
 
-/// Sends and receives until the connection ends, and keeps its last notice.
-async fn run_connection(mut connection: Connected, last_notice: LastNotice) {
+/// Sends and receives until the connection ends, and keeps its last notice, and those that are asked
+/// for.
+async fn run_connection(
+    mut connection: Connected,
+    last_notice: LastNotice,
+    notices: SharedNotices,
+) {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         let notice = match &message {
-            Ok(AsyncMessage::Notice(notice)) => Some(ServerError::from(notice)),
+            Ok(AsyncMessage::Notice(notice)) => {
+                keep(notice, &notices);
+                Some(notice)
+            }
             Ok(_) => None,
-            Err(error) => error.as_db_error().map(ServerError::from),
+            Err(error) => error.as_db_error(),
         };
         // The reason why a connection ends: `terminating connection because of ...`.
-        if let Some(notice) = notice.filter(|notice| notice.is_class("57"))
+        if let Some(notice) = notice.filter(|notice| notice.code().code().starts_with("57"))
             && let Ok(mut last_notice) = last_notice.lock()
         {
-            *last_notice = Some(notice);
+            *last_notice = Some(ServerError::from(notice));
         }
         if message.is_err() {
             return;
         }
+    }
+}
+
+fn keep(notice: &DbError, notices: &SharedNotices) {
+    let severity = notice.parsed_severity().map(|severity| severity.to_string());
+    let kind = NoticeKind {
+        severity: severity.as_deref().unwrap_or_else(|| notice.severity()),
+        sqlstate: notice.code().code(),
+        message: notice.message(),
+        routine: notice.routine(),
+    };
+    if let Ok(mut notices) = notices.lock() {
+        notices.add(kind, || ServerError::from(notice));
     }
 }
 

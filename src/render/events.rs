@@ -6,16 +6,31 @@ use crate::migrations::source::JOURNAL;
 
 use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
-use super::{plural, seconds, subject};
+use super::{indented, plural, seconds, subject};
+use crate::postgres::notices::Notice;
 
 /// One line, or a line and the names that belong to it.
 pub fn lines(event: &Event) -> Vec<String> {
-    let names: &[String] = match event {
-        Event::Recorded { migrations, .. } => migrations,
-        _ => &[],
+    let below = match event {
+        Event::Recorded { migrations, .. } => {
+            migrations.iter().map(|name| format!("  {name}")).collect()
+        }
+        Event::Notice { notice, .. } => below_notice(notice),
+        _ => Vec::new(),
     };
-    let names = names.iter().map(|name| format!("  {name}"));
-    [format!("premigrate: {}", text(event))].into_iter().chain(names).collect()
+    [format!("premigrate: {}", text(event))].into_iter().chain(below).collect()
+}
+
+/// The further lines of a notice, each indented, so that none looks like a line of ours.
+fn below_notice(notice: &Notice) -> Vec<String> {
+    let Notice { message, detail, hint, .. } = notice;
+    let mut lines: Vec<_> = message.lines().skip(1).map(|line| format!("    {line}")).collect();
+    for (name, text) in [("DETAIL", detail), ("HINT", hint)] {
+        let Some(text) = text else { continue };
+        let text = format!("  {name}: {}", indented(text));
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    lines
 }
 
 fn text(event: &Event) -> String {
@@ -101,6 +116,12 @@ fn text(event: &Event) -> String {
             .to_owned(),
         Event::Blocked { migration, blocker } => {
             format!("{} is waiting for a {}", subject(migration), lock_text(blocker))
+        }
+        Event::Notice { migration, notice: Notice { severity, message, .. } } => {
+            format!("{migration}: {severity}: {}", message.lines().next().unwrap_or_default())
+        }
+        Event::NoticesLeftOut { migration, count } => {
+            format!("{migration}: {} not shown", plural(*count, "more notice"))
         }
         Event::Applied(Applied { migration, took: Some(took) }) => {
             format!("applied {migration} in {}", seconds(*took))

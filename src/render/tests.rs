@@ -27,6 +27,7 @@ use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
 use crate::migrations::source::{Origin, Unreadable};
+use crate::postgres::notices::Notice;
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 use crate::process::exec::ExecError;
@@ -171,6 +172,13 @@ fn events() -> Vec<Event> {
         blocker: Some(blocker.clone()),
         outside_transaction: false,
     };
+    let notice = Notice {
+        severity: "NOTICE".to_owned(),
+        sqlstate: "00000".to_owned(),
+        message: "drop cascades to 2 other objects".to_owned(),
+        detail: Some("drop cascades to view a\ndrop cascades to view b".to_owned()),
+        hint: None,
+    };
     let lost = RetryReason::ConnectionLost { cause: ConnectionError::TimedOut };
     vec![
         Event::Loaded { origin: Origin::Executable, layout: Layout::Drizzle0, migrations: 2 },
@@ -196,6 +204,8 @@ fn events() -> Vec<Event> {
         Event::NoTimeLimits,
         Event::Blocked { migration: None, blocker },
         Event::NoStatement { migration: name() },
+        Event::Notice { migration: name(), notice },
+        Event::NoticesLeftOut { migration: name(), count: 950 },
         Event::Applied(Applied { migration: name(), took: Some(left) }),
         Event::Applied(Applied { migration: name(), took: None }),
         Event::Recorded { migrations: names(), kind: RecordKind::Baseline },

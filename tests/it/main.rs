@@ -37,6 +37,7 @@ mod house;
 mod input;
 mod libpq;
 mod new;
+mod notices;
 mod pid1;
 mod planted;
 mod quoting;

@@ -1,0 +1,114 @@
+//! What the server says while migrations run.
+
+use expect_test::expect;
+
+use crate::harness::{Database, Folder, premigrate};
+
+const RAISES: &str = "create table if not exists t (a int); create table if not exists t ();
+create view v as select * from t; drop table t cascade; drop table if exists nothing;
+do $$ begin
+  raise notice E'first\\nsecond \\x1b[31m' using detail = 'why', hint = 'do this';
+  raise warning 'careful';
+  raise info 'by the way';
+end $$;";
+
+fn raises() -> Folder {
+    Folder::drizzle0(&[("0000_a", RAISES)])
+}
+
+#[test]
+fn notices_and_warnings_are_shown_with_their_migration() {
+    let folder = raises();
+    let run = premigrate(&Database::fresh(), &folder).run().exits(0);
+    run.stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a: NOTICE: drop cascades to view v
+        premigrate: 0000_a: NOTICE: first
+            second \u{1b}[31m
+          DETAIL: why
+          HINT: do this
+        premigrate: 0000_a: WARNING: careful
+        premigrate: applied 0000_a in TIME
+    "#]]);
+}
+
+#[test]
+fn a_statement_outside_a_transaction_has_its_notices_too() {
+    let sql = "-- premigrate: no-transaction\ndo $$ begin raise notice 'alone'; end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    premigrate(&Database::fresh(), &folder).run().exits(0).says(&["0000_a: NOTICE: alone\n"]);
+}
+
+#[test]
+fn a_migration_that_fails_shows_its_notices_before_the_failure() {
+    let sql = "do $$ begin raise notice 'a hint'; end $$; select nothing";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&Database::fresh(), &folder).run().exits(70);
+    let (before, _) = run.stderr.split_once("0000_a failed").expect("a failure");
+    assert!(before.contains("0000_a: NOTICE: a hint"), "{}", run.stderr);
+}
+
+#[test]
+fn the_level_decides_which_notices_are_shown() {
+    for (level, shown) in [
+        ("off", &[][..]),
+        ("warning", &["careful"]),
+        ("notice", &["careful", "first", "cascades"]),
+        ("info", &["careful", "first", "cascades", "by the way", "already exists, skipping"]),
+    ] {
+        let folder = raises();
+        let run = premigrate(&Database::fresh(), &folder);
+        let stderr = run.env("PREMIGRATE_NOTICES", level).run().exits(0).stderr;
+        for words in ["careful", "first", "cascades", "by the way", "already exists, skipping"] {
+            assert_eq!(stderr.contains(words), shown.contains(&words), "{level}: {stderr}");
+        }
+        assert_eq!(stderr.contains("does not exist, skipping"), level == "info", "{stderr}");
+    }
+    let folder = raises();
+    let wrong = premigrate(&Database::fresh(), &folder).args(&["--notices", "all"]).run();
+    wrong.exits(78).says(&["--notices must be warning, notice, info or off"]);
+}
+
+#[test]
+fn json_has_an_object_for_each_notice() {
+    let folder = Folder::drizzle0(&[("0000_a", "do $$ begin raise warning 'w'; end $$")]);
+    let run = premigrate(&Database::fresh(), &folder).arg("--format=json").run().exits(0);
+    assert_eq!(
+        run.events()[2],
+        serde_json::json!({
+            "event": "notice", "migration": "0000_a", "severity": "WARNING", "sqlstate": "01000",
+            "message": "w", "detail": null, "hint": null,
+        })
+    );
+}
+
+#[test]
+fn a_flood_of_notices_is_counted_and_warnings_still_get_through() {
+    let sql = "do $$ begin for i in 1..100000 loop raise notice '%', i; end loop;
+        raise warning 'the end'; end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&Database::fresh(), &folder).run().exits(0);
+    assert_eq!(run.stderr.matches("NOTICE").count(), 50);
+    run.says(&["0000_a: WARNING: the end", "0000_a: 99950 more notices not shown"]);
+}
+
+#[test]
+fn a_notice_is_shown_while_the_migration_still_runs() {
+    let database = Database::fresh();
+    let sql = "do $$ begin raise notice 'begun'; end $$; select pg_advisory_xact_lock(7)";
+    let blocker = database.holding("select pg_advisory_lock(7)");
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&database, &folder).args(&["--lock-timeout", "0"]).start();
+    run.wait_to_say("0000_a: NOTICE: begun");
+    drop(blocker);
+    run.finish().exits(0).says(&["applied 0000_a"]);
+}
+
+#[test]
+fn a_password_in_a_notice_is_masked() {
+    let sql = "do $$ begin raise notice 'create role a password ''s3cr3t'''; end $$";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&Database::fresh(), &folder).run().exits(0);
+    run.says(&["NOTICE: create role a password"]).does_not_say("s3cr3t");
+}
