@@ -5,6 +5,7 @@
 //! same in every language of `lc_messages`.
 
 use crate::migrations::migration::{Layout, MigrationSet};
+use crate::postgres::conninfo::ServerSetting;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Session;
 use crate::process::signals::Deadline;
@@ -210,10 +211,13 @@ impl Runner<'_> {
         Some(Advice::Extension { extension: extension.to_owned(), state })
     }
 
-    /// The rows of a query, none if it fails: advice must never hide the error.
+    /// The rows of a query under the settings of the connection string, which migrations have; none
+    /// if it fails: advice must never hide the error.
     fn ask_all(&self, session: &Session, sql: &str) -> Vec<Vec<Option<String>>> {
         let deadline = Deadline::after(CLEANUP_TIMEOUT, self.stop);
-        let mut results = session.query(sql, deadline).unwrap_or_default();
+        let settings = self.options.target.settings.all().map(ServerSetting::set_local_sql);
+        let statements: Vec<_> = settings.chain([sql.to_owned()]).collect();
+        let mut results = session.query(&statements.join("; "), deadline).unwrap_or_default();
         results.pop().map(|result| result.rows).unwrap_or_default()
     }
 

@@ -48,6 +48,28 @@ fn a_statement_timeout_of_the_database_or_of_the_file_is_named() {
 }
 
 #[test]
+fn the_settings_of_the_connection_string_count_in_the_cure() {
+    let database = Database::fresh();
+    let (role, _) = database.role();
+    database.execute(&format!(
+        "create schema app; grant create on database {} to {role}",
+        database.name
+    ));
+    let run = |settings: &str, sql| {
+        let options = settings.replace(' ', "%20").replace('=', "%3D");
+        let url = format!("{}?options={options}", database.url);
+        let folder = Folder::drizzle0(&[("0000_a", sql)]);
+        premigrate(&database, &folder).env("DATABASE_URL", url).run().exits(70)
+    };
+    run("-c statement_timeout=300", SLOW)
+        .says(&["statement_timeout is 300ms for this connection", "--statement-timeout 0"]);
+    run("-c search_path=nowhere", "create table t ()")
+        .says(&["No schema in search_path (nowhere) exists"]);
+    let grant = format!("grant usage, create on schema \"app\" to \"{role}\";");
+    run(&format!("-c role={role}"), "create table app.t ()").says(&[&grant]);
+}
+
+#[test]
 fn a_statement_timeout_of_ours_is_named() {
     let database = Database::fresh();
     for sql in [SLOW, "-- premigrate: no-transaction\nselect pg_sleep(60)"] {
