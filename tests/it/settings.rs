@@ -46,13 +46,14 @@ fn a_flag_overrides_its_variable_and_a_variable_the_default() {
 }
 
 /// Variables with a value that each refuses.
-const CHECKED: [(&str, &str); 12] = [
+const CHECKED: [(&str, &str); 13] = [
     ("PREMIGRATE_WAIT", "soon"),
     ("PREMIGRATE_RUNNER_WAIT", "-1s"),
     ("PREMIGRATE_LOCK_TIMEOUT", "5 s"),
     ("PREMIGRATE_LOCK_RETRIES", "many"),
     ("PREMIGRATE_STATEMENT_TIMEOUT", "1.5s"),
     ("PREMIGRATE_APPLY_OLDER", "yes"),
+    ("PREMIGRATE_NOTICES", "loud"),
     ("PREMIGRATE_DRY_RUN", "on"),
     ("PREMIGRATE_STRICT", "TRUE"),
     ("PREMIGRATE_EXIT_CODE", "Yes"),
@@ -106,7 +107,14 @@ fn every_option_has_a_variable_that_is_read() {
         .exits(0)
         .says(&["accepted the current content of 1 migration"]);
 
-    let shown = ["PREMIGRATE_THROUGH", "PREMIGRATE_EXIT_CODE", "PREMIGRATE_ACCEPT"];
+    run("up", "PREMIGRATE_BASELINE_THROUGH", "nothing").exits(64).says(&["nothing"]);
+
+    let shown = [
+        "PREMIGRATE_THROUGH",
+        "PREMIGRATE_BASELINE_THROUGH",
+        "PREMIGRATE_EXIT_CODE",
+        "PREMIGRATE_ACCEPT",
+    ];
     let shown = shown.into_iter().chain(place.map(|(name, _)| name));
     let shown: BTreeSet<_> =
         shown.chain(CHECKED.map(|(name, _)| name)).map(str::to_owned).collect();
@@ -216,6 +224,8 @@ fn a_statement_that_runs_too_long_fails_its_migration() {
           at 0000_slow.sql:1:23, statement 2 of 2
 
             1 | create table slow (); select pg_sleep(60)
+
+          --statement-timeout is 100ms. Raise it, or set it to 0 for no limit; its variable is PREMIGRATE_STATEMENT_TIMEOUT.
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
 }
