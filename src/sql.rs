@@ -3,8 +3,11 @@
 //! - `lexer` and `tokens` read text; `script` splits it into statements.
 //! - `settings`: what a statement sets for its session.
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
+//! - `directive`: comments for premigrate. `enum_value`: where a new value of an enum may be used.
 //! - `quote` writes names and values; `redact` masks secrets.
 
+mod directive;
+mod enum_value;
 mod lexer;
 pub mod quote;
 pub mod redact;
@@ -14,6 +17,8 @@ mod statement_kind;
 mod statement_target;
 mod tokens;
 
+pub use self::directive::{Directive, UnknownDirective};
+pub use self::enum_value::EnumValue;
 pub use self::lexer::MARKER;
 pub use self::script::{
     IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, Statements, offset_of,

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::migrations::down::DownSection;
 use crate::migrations::migration::Migration;
 use crate::migrations::steps::{Step, Steps};
-use crate::sql::{Kind, LineColumn, Positions, Script, Statement};
+use crate::sql::{Directive, Kind, LineColumn, Positions, Script, Statement, UnknownDirective};
 
 #[derive(Debug)]
 pub struct PreparedMigration<'a> {
@@ -47,6 +47,9 @@ pub enum Reason {
     PsqlCommand(String),
     /// Setting this changes how the server reads SQL that is parsed already.
     ChangesLexing(&'static str),
+    /// This statement fails, or makes the history row fail.
+    SetTransaction(String),
+    UnknownDirective(UnknownDirective),
 }
 
 impl Reason {
@@ -62,6 +65,8 @@ impl Reason {
             Reason::CopyToClient => "copy_to_client",
             Reason::PsqlCommand(_) => "psql_command",
             Reason::ChangesLexing(_) => "changes_lexing",
+            Reason::SetTransaction(_) => "set_transaction",
+            Reason::UnknownDirective(_) => "unknown_directive",
         }
     }
 }
@@ -108,6 +113,12 @@ impl fmt::Display for Reason {
                 "sets {setting}, but the file is parsed before any of it runs; write strings with \
                  backslashes as E'...', and save the file as UTF-8"
             ),
+            Reason::SetTransaction(statement) => write!(
+                f,
+                "contains `{statement}`, which cannot work here, because its transaction begins \
+                 with a query and ends by writing the history row; remove it"
+            ),
+            Reason::UnknownDirective(directive) => write!(f, "contains {directive}"),
         }
     }
 }
@@ -158,32 +169,33 @@ impl PreparedMigration<'_> {
     }
 }
 
-/// Every reason why a text cannot be run as it is: a down section, then those of statements, in the
-/// order of the text.
+/// Every reason why a text cannot be run as it is: a down section, comments, then those of
+/// statements, in the order of the text.
 pub fn reasons(
     text: &str,
     script: &Script<'_>,
     steps: &Steps,
 ) -> impl Iterator<Item = (LineColumn, Reason)> {
-    let last_step = steps.all().last().map_or(0, |last| last.statements.start);
     let down = DownSection::first_in(script);
     let down = down.map(|down| (LineColumn::at(text, down.offset), Reason::DownSection(down)));
     let mut positions = Positions::new(text);
     let numbered = script.statements().iter().enumerate();
     let of_statements = numbered.filter_map(move |(index, statement)| {
-        let reason = statement_reason(script, index, steps, index < last_step)?;
+        let reason = statement_reason(script, index, steps)?;
         Some((positions.at(statement.start), reason))
     });
-    down.into_iter().chain(of_statements)
+    let unknown = script.directives().iter().filter_map(|(offset, directive)| match directive {
+        Directive::Unknown(unknown) => {
+            Some((LineColumn::at(text, *offset), Reason::UnknownDirective(unknown.clone())))
+        }
+        Directive::NoTransaction => None,
+    });
+    down.into_iter().chain(unknown).chain(of_statements)
 }
 
-fn statement_reason(
-    script: &Script<'_>,
-    index: usize,
-    steps: &Steps,
-    is_before_last_step: bool,
-) -> Option<Reason> {
+fn statement_reason(script: &Script<'_>, index: usize, steps: &Steps) -> Option<Reason> {
     let statement = script.statements().get(index)?;
+    let last_step = steps.all().last().map_or(0, |last| last.statements.start);
     match statement.kind {
         Kind::Rollback | Kind::PrepareTransaction => {
             Some(Reason::RollsBack(statement.first_line()))
@@ -194,9 +206,12 @@ fn statement_reason(
         Kind::CopyToClient => Some(Reason::CopyToClient),
         Kind::PsqlCommand => Some(Reason::PsqlCommand(statement.first_line())),
         Kind::LexingSetting(setting) => Some(Reason::ChangesLexing(setting)),
-        Kind::SessionBound(what) if is_before_last_step => Some(Reason::NeedsSession(what)),
+        Kind::SetTransaction if steps.rejects_set_transaction(script, index) => {
+            Some(Reason::SetTransaction(statement.first_line()))
+        }
+        Kind::SessionBound(what) if index < last_step => Some(Reason::NeedsSession(what)),
         Kind::Setting => None,
-        _ if is_before_last_step => {
+        _ if index < last_step => {
             unsaved_setting(steps, index, &statement).map(Reason::NeedsSession)
         }
         _ => None,
@@ -313,6 +328,29 @@ mod tests {
         ] {
             assert_eq!(error(sql), at(1, 1, Reason::ChangesLexing(setting)), "{sql}");
         }
+    }
+
+    #[test]
+    fn a_mode_that_the_transaction_cannot_take_is_refused() {
+        for sql in [
+            "set transaction isolation level serializable, deferrable",
+            "set transaction not deferrable",
+            "set transaction read only",
+        ] {
+            assert_eq!(error(sql), at(1, 1, Reason::SetTransaction(sql.to_owned())), "{sql}");
+        }
+        assert_eq!(error("set transaction isolation level serializable; select 1"), None);
+    }
+
+    #[test]
+    fn a_directive_that_is_not_understood_is_refused_with_the_right_one() {
+        let (position, reason) = error("select 1;\n-- premigrate: no tx").unwrap();
+        assert_eq!(position, LineColumn { line: 2, column: 1 });
+        assert_eq!(
+            reason.to_string(),
+            "contains `-- premigrate: no tx`, which is not understood; write `-- premigrate: \
+             no-transaction` on a line of its own, or change how the comment begins"
+        );
     }
 
     #[test]

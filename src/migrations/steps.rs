@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::migrations::migration::Hash;
 use crate::migrations::replay;
-use crate::sql::{Kind, Modes, Script, Statement};
+use crate::sql::{EnumValue, Kind, Modes, Script, Statement};
 
 #[derive(Debug)]
 pub struct Steps {
@@ -55,7 +55,7 @@ impl fmt::Display for SplitReason {
             }
             SplitReason::TransactionControl => f.write_str("it contains BEGIN or COMMIT"),
             SplitReason::EnumValue => {
-                f.write_str("a new enum value can be used only after it is committed")
+                f.write_str("it may use a new enum value, which must be committed first")
             }
             SplitReason::Directive => f.write_str("it contains `-- premigrate: no-transaction`"),
         }
@@ -94,6 +94,9 @@ impl Steps {
     /// the history row cannot be written after it.
     pub fn rejects_set_transaction(&self, script: &Script<'_>, index: usize) -> bool {
         let Some(statement) = script.statements().get(index) else { return false };
+        if statement.kind != Kind::SetTransaction {
+            return false;
+        }
         let modes = statement.modes();
         let is_first = |step: &Step| {
             let mut statements = step.statements.clone();
@@ -101,8 +104,8 @@ impl Steps {
                 |&index: &usize| !script.statements().get(index).as_ref().is_some_and(is_setting);
             statements.find(is_work) == Some(index)
         };
-        let must_be_first = modes.isolation.is_some() || modes.deferrable.is_some();
-        modes.read_only || (must_be_first && !self.steps.iter().any(is_first))
+        let is_late = modes.isolation.is_some() && !self.steps.iter().any(is_first);
+        modes.read_only || modes.before_queries || is_late
     }
 }
 
@@ -129,6 +132,8 @@ struct Splitter<'s, 'a> {
     /// Whether the file's own BEGIN is open: until its COMMIT, only a statement that cannot run in
     /// a transaction block ends the step.
     in_own_transaction: bool,
+    /// The values that the open step adds to enums, with the indexes of the statements.
+    added: Vec<(EnumValue, usize)>,
     has_transaction_control: bool,
     split: Option<(SplitReason, Option<usize>)>,
 }
@@ -143,6 +148,7 @@ impl<'s, 'a> Splitter<'s, 'a> {
             modes: Modes::default(),
             own_modes: Modes::default(),
             in_own_transaction: false,
+            added: Vec::new(),
             has_transaction_control: false,
             split: separate_from.map(|_| (SplitReason::Directive, None)),
         }
@@ -162,14 +168,14 @@ impl<'s, 'a> Splitter<'s, 'a> {
                     self.push_standalone(index, name);
                 }
                 _ if is_separate && !self.in_own_transaction => self.separate(index, &statement),
-                kind => {
+                Kind::AddEnumValue => {
+                    let value = self.script.enum_value(index);
+                    self.added.extend(value.map(|value| (value, index)));
+                }
+                _ => {
                     let may_end = is_separate || !self.in_own_transaction;
-                    if may_end
-                        && kind != Kind::AddEnumValue
-                        && index > self.start
-                        && self.adds_enum_value(index - 1)
-                    {
-                        self.add_reason(SplitReason::EnumValue, index - 1);
+                    if let Some(added) = self.used_value(&statement).filter(|_| may_end) {
+                        self.add_reason(SplitReason::EnumValue, added);
                         self.end_step(index, index);
                     }
                 }
@@ -215,6 +221,7 @@ impl<'s, 'a> Splitter<'s, 'a> {
             self.push(self.start..end, None);
         }
         self.start = next;
+        self.added.clear();
     }
 
     fn push(&mut self, range: Range<usize>, outside_transaction: Option<&'static str>) {
@@ -252,16 +259,11 @@ impl<'s, 'a> Splitter<'s, 'a> {
         self.split.get_or_insert((reason, Some(index)));
     }
 
-    /// Whether a statement adds a value to an enum that its own step has not created.
-    fn adds_enum_value(&self, index: usize) -> bool {
-        let statements = self.script.statements();
-        let adds = statements.get(index).filter(|statement| statement.kind == Kind::AddEnumValue);
-        let Some(name) = adds.as_ref().and_then(Statement::enum_name) else { return false };
-        let is_same =
-            |created: Vec<String>| created.iter().rev().zip(name.iter().rev()).all(|(a, b)| a == b);
-        let before = statements.range(self.start..index).iter();
-        let mut plain = before.filter(|statement| statement.kind == Kind::Plain);
-        !plain.any(|statement| statement.enum_name().is_some_and(is_same))
+    /// The index of the statement of the open step that has added a value to an enum, if this
+    /// statement may use the value.
+    fn used_value(&self, statement: &Statement<'_>) -> Option<usize> {
+        let used = self.added.iter().find(|(value, _)| statement.may_use(value));
+        used.map(|(_, index)| *index)
     }
 }
 
@@ -377,13 +379,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_enum_value_is_committed_before_the_next_statement() {
-        let sql = "select 1; alter type e add value 'a'; alter type e add value 'b'; select 2";
-        assert_eq!(split(sql), ["1-3", "4"]);
+    fn a_new_enum_value_is_committed_before_a_statement_that_may_use_it() {
+        let sql = "select 1; alter type e add value 'a'; select 2; alter type e add value 'b'; \
+            select 'a'; select 'b'";
+        assert_eq!(split(sql), ["1-4", "5-6"]);
         assert_eq!(reason(sql), Some(SplitReason::EnumValue));
+        let unused = "alter type e add value 'a'; alter type e add value 'b' after 'a'; select 2";
+        assert_eq!(split(unused), ["1-3"]);
+        // PostgreSQL accepts it since 17.
         let created = "create type s.e as enum (); alter type e add value 'a'; select 'a'::e";
-        assert_eq!(split(created), ["1-3"]);
-        let wrapped = "begin; alter type e add value 'a'; select 2; commit";
+        assert_eq!(split(created), ["1-2", "3"]);
+        let wrapped = "begin; alter type e add value 'a'; select 'a'; commit";
         assert_eq!(split(wrapped), ["2-3"]);
         assert_eq!(split(&format!("-- premigrate: no-transaction\n{wrapped}")), ["2", "3"]);
     }
@@ -425,7 +431,9 @@ mod tests {
             ("set a = b; set transaction isolation level serializable; select 1", 1, false),
             ("select 1; set transaction isolation level serializable", 1, true),
             ("select 1; set transaction isolation level read committed", 1, false),
-            ("select 1; set transaction not deferrable", 1, true),
+            ("set transaction not deferrable; select 1", 0, true),
+            ("set transaction isolation level serializable, deferrable; select 1", 0, true),
+            ("set transaction snapshot '00000003-1'; select 1", 0, true),
             ("set transaction read only; select 1", 0, true),
             ("select 1; set transaction read write", 1, false),
             ("select 1; commit; set transaction isolation level serializable", 2, false),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use super::directive::Directive;
 use super::lexer::{Lexer, MARKER, Token, TokenKind, is_newline};
 use super::redact;
 use super::statement_kind::{Kind, classify, is_routine};
@@ -28,7 +29,7 @@ pub struct Script<'a> {
     /// The data of each `COPY ... FROM STDIN`, with the index of the statement.
     copy_data: Vec<(usize, Range<usize>)>,
     ignored_markers: Vec<(usize, IgnoredMarker)>,
-    no_transaction: bool,
+    directives: Vec<(usize, Directive)>,
     /// Byte ranges of the line comments that have a line to themselves.
     comment_lines: Vec<Range<usize>>,
     unterminated: Option<(&'static str, usize)>,
@@ -257,7 +258,12 @@ impl<'a> Script<'a> {
 
     /// Whether the script has the line `-- premigrate: no-transaction`.
     pub fn no_transaction(&self) -> bool {
-        self.no_transaction
+        self.directives.iter().any(|(_, directive)| *directive == Directive::NoTransaction)
+    }
+
+    /// With their byte offsets.
+    pub fn directives(&self) -> &[(usize, Directive)] {
+        &self.directives
     }
 
     /// The line comments that have a line to themselves, each with its byte offset.
@@ -437,7 +443,7 @@ impl<'a> Parser<'a> {
                 substituted: Vec::new(),
                 copy_data: Vec::new(),
                 ignored_markers: Vec::new(),
-                no_transaction: false,
+                directives: Vec::new(),
                 comment_lines: Vec::new(),
                 unterminated: None,
             },
@@ -452,12 +458,8 @@ impl<'a> Parser<'a> {
             }
             self.add_ignored_markers(&token);
             match token.kind {
-                TokenKind::Space | TokenKind::BlockComment => {}
-                TokenKind::LineComment if begins_line(self.script.text, &token) => {
-                    self.script.no_transaction |= is_directive(&token);
-                    self.script.comment_lines.push(token.start..token.end());
-                }
-                TokenKind::LineComment => {}
+                TokenKind::Space => {}
+                TokenKind::LineComment | TokenKind::BlockComment => self.comment(&token),
                 TokenKind::Marker => self.marker(&token),
                 _ => self.token(token),
             }
@@ -465,6 +467,16 @@ impl<'a> Parser<'a> {
         self.finish();
         self.end_last_piece(self.script.text.len());
         self.script
+    }
+
+    fn comment(&mut self, comment: &Token<'a>) {
+        let begins_line = begins_line(self.script.text, comment);
+        if let Some(directive) = Directive::of(comment, begins_line) {
+            self.script.directives.push((comment.start, directive));
+        }
+        if begins_line && comment.kind == TokenKind::LineComment {
+            self.script.comment_lines.push(comment.start..comment.end());
+        }
     }
 
     fn add_ignored_markers(&mut self, token: &Token<'a>) {
@@ -581,19 +593,10 @@ fn resembles_marker(comment: &Token) -> bool {
         && !comment.text.contains(MARKER)
 }
 
-/// Whether nothing but blanks comes before a line comment on its line.
+/// Whether nothing but blanks comes before a comment on its line.
 fn begins_line(text: &str, comment: &Token) -> bool {
     let before = slice(text, 0..comment.start).trim_end_matches([' ', '\t', BOM]);
     before.bytes().next_back().is_none_or(is_newline)
-}
-
-/// Whether a line comment is `-- premigrate: no-transaction`, except for a marker after it.
-fn is_directive(comment: &Token) -> bool {
-    let Some(content) = comment.text.strip_prefix("--") else { return false };
-    content
-        .trim_start()
-        .strip_prefix("premigrate:")
-        .is_some_and(|directive| directive.trim() == "no-transaction")
 }
 
 /// The data after a `COPY ... FROM STDIN`, and the length up to what follows it: as in psql, from the

@@ -141,7 +141,7 @@ fn literal_argument(mut tokens: Tokens) -> Option<String> {
 }
 
 /// The content of a string. Backslashes are left as they are.
-fn unquoted(literal: &str) -> String {
+pub(super) fn unquoted(literal: &str) -> String {
     if let Some(tag) = super::lexer::dollar_tag(literal) {
         let body = literal.get(tag.len()..).unwrap_or_default();
         return body.strip_suffix(tag).unwrap_or(body).to_owned();

@@ -94,7 +94,8 @@ pub(super) fn classify(statement: &str) -> Kind {
 fn set_kind(mut tokens: Tokens) -> Kind {
     let local = tokens.accept("local");
     tokens.accept("session");
-    if tokens.accept("transaction") {
+    let modes = ["transaction", "transaction_deferrable", "transaction_read_only"];
+    if tokens.accept_any(&modes) {
         Kind::SetTransaction
     } else if tokens.accept("constraints") {
         Kind::Plain

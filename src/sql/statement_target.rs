@@ -1,5 +1,5 @@
-//! What a statement is about, read from its own text: tables, schemas, indexes, an enum, the
-//! modes of a transaction.
+//! What a statement is about, read from its own text: tables, schemas, indexes, the modes of
+//! a transaction.
 
 use super::lexer::{Token, TokenKind};
 use super::script::Statement;
@@ -29,7 +29,8 @@ pub enum Touch {
 pub struct Modes {
     /// `None` is READ COMMITTED.
     pub isolation: Option<&'static str>,
-    pub deferrable: Option<bool>,
+    /// A mode that can be set only before the first query, which is ours: DEFERRABLE or a snapshot.
+    pub before_queries: bool,
     /// READ ONLY, which excludes the history row.
     pub read_only: bool,
 }
@@ -65,26 +66,6 @@ impl<'a> Statement<'a> {
         changes
     }
 
-    /// The value that [`Kind::AddEnumValue`](super::Kind::AddEnumValue) adds, in quotes.
-    pub fn enum_value(&self) -> Option<&'a str> {
-        let mut tokens = Tokens::new(self.text);
-        tokens.find(|token| token.is("value"))?;
-        tokens.skip_if_exists();
-        tokens.next_if(|token| token.kind == TokenKind::Literal).map(|literal| literal.text)
-    }
-
-    /// The parts of the name of the enum that [`Kind::AddEnumValue`](super::Kind::AddEnumValue) or
-    /// `CREATE TYPE ... AS ENUM` is about.
-    pub fn enum_name(&self) -> Option<Vec<String>> {
-        let mut tokens = Tokens::new(self.text);
-        let creates = tokens.accept("create");
-        if !(creates || tokens.accept("alter")) || !tokens.accept("type") {
-            return None;
-        }
-        let name = name(&mut tokens);
-        (!creates || (tokens.accept("as") && tokens.accept("enum"))).then_some(name)
-    }
-
     /// For [`Kind::SetTransaction`](super::Kind::SetTransaction) and
     /// [`Kind::Begin`](super::Kind::Begin).
     pub fn modes(&self) -> Modes {
@@ -101,10 +82,20 @@ impl<'a> Statement<'a> {
                 } else {
                     None
                 };
-            } else if token.is("not") && tokens.accept("deferrable") {
-                modes.deferrable = Some(false);
-            } else if token.is("deferrable") {
-                modes.deferrable = Some(true);
+            } else if ["deferrable", "snapshot", "transaction_deferrable"]
+                .iter()
+                .any(|mode| token.is(mode))
+            {
+                modes.before_queries = true;
+            } else if token.is("transaction_read_only") {
+                tokens.accept_any(&["to", "="]);
+                let off = |token: &Token| {
+                    let value = token.text.trim_matches('\'');
+                    ["off", "false", "no", "0", "default"]
+                        .iter()
+                        .any(|off| value.eq_ignore_ascii_case(off))
+                };
+                modes.read_only = tokens.next_if(off).is_none();
             } else if token.is("read") {
                 modes.read_only = tokens.accept("only");
             }
@@ -202,7 +193,7 @@ pub(super) fn name(tokens: &mut Tokens) -> Vec<String> {
     parts
 }
 
-fn part(token: &Token) -> Option<String> {
+pub(super) fn part(token: &Token) -> Option<String> {
     match token.kind {
         TokenKind::Word => Some(token.text.to_ascii_lowercase()),
         TokenKind::QuotedIdentifier => {
@@ -249,49 +240,33 @@ mod tests {
     }
 
     #[test]
-    fn an_added_enum_value_keeps_its_quotes() {
-        for text in [
-            "alter type a add value 'b''c'",
-            "ALTER TYPE a.\"value\" ADD VALUE IF NOT EXISTS 'b''c' BEFORE 'd'",
-        ] {
-            assert_eq!(statement(text).enum_value(), Some("'b''c'"), "{text}");
-        }
-        assert_eq!(statement("alter type a add value").enum_value(), None);
-    }
-
-    #[test]
     fn the_modes_of_a_transaction_are_read() {
-        for (text, isolation, deferrable, read_only) in [
-            ("set transaction isolation level serializable", Some("serializable"), None, false),
+        for (text, isolation, before_queries, read_only) in [
+            ("set transaction isolation level serializable", Some("serializable"), false, false),
             (
                 "set transaction read write, isolation level repeatable read",
                 Some("repeatable read"),
-                None,
+                false,
                 false,
             ),
-            ("begin isolation level read uncommitted", Some("read uncommitted"), None, false),
-            ("start transaction read only, not deferrable", None, Some(false), true),
+            ("begin isolation level read uncommitted", Some("read uncommitted"), false, false),
+            ("start transaction read only, not deferrable", None, true, true),
             (
                 "set transaction isolation level serializable, read only, deferrable",
                 Some("serializable"),
-                Some(true),
+                true,
                 true,
             ),
-            ("set transaction isolation level read committed", None, None, false),
-            ("begin", None, None, false),
+            ("set transaction isolation level read committed", None, false, false),
+            ("set transaction snapshot '00000003-1'", None, true, false),
+            ("set local transaction_deferrable = off", None, true, false),
+            ("set transaction_read_only to 'on'", None, false, true),
+            ("set transaction_read_only = off", None, false, false),
+            ("begin", None, false, false),
         ] {
-            let expected = Modes { isolation, deferrable, read_only };
+            let expected = Modes { isolation, before_queries, read_only };
             assert_eq!(statement(text).modes(), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_created_or_altered_enum_is_named() {
-        let name = |text| statement(text).enum_name().map(|name| name.join("/"));
-        assert_eq!(name("create type \"S\".t as enum ('a')").as_deref(), Some("S/t"));
-        assert_eq!(name("ALTER TYPE T add value 'b'").as_deref(), Some("t"));
-        assert_eq!(name("create type t as (a int)"), None);
-        assert_eq!(name("create table t ()"), None);
     }
 
     #[test]

@@ -670,6 +670,39 @@ fn with_the_directive_a_procedure_may_commit_and_a_new_enum_value_be_used() {
 }
 
 #[test]
+fn a_new_enum_value_is_committed_first_only_if_a_statement_may_use_it() {
+    let database = Database::fresh();
+    let used = "create type mood as enum ('sad');\nalter type mood add value 'ok';\n\
+        create table t (m mood default 'ok');\ninsert into t default values;";
+    let folder = Folder::drizzle0(&[("0000_a", used)]);
+    premigrate(&database, &folder).run().exits(0).says(&["finished step 1 of 2 in"]);
+    assert_eq!(database.value("select m from t"), "ok");
+
+    folder.add(
+        "0001_b",
+        "alter type mood add value 'fine';\nalter table t add column n int not null;",
+    );
+    let run = premigrate(&database, &folder).run().exits(70);
+    run.says(&["0001_b failed and was rolled back"]).does_not_say("step");
+    assert_eq!(database.rows("select unnest(enum_range(null::mood))"), ["sad", "ok"]);
+}
+
+#[test]
+fn a_directive_that_is_not_understood_is_refused_before_anything_runs() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[
+        ("0000_a", "create table t ()"),
+        ("0001_b", "-- Premigrate: No-Transaction\nvacuum t"),
+    ]);
+    let run = premigrate(&database, &folder).run().exits(65);
+    run.says(&[
+        "0001_b.sql:1:1 contains `-- Premigrate: No-Transaction`, which is not understood",
+        "write `-- premigrate: no-transaction` on a line of its own",
+    ]);
+    assert_eq!(database.tables(), [] as [String; 0]);
+}
+
+#[test]
 fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
     let database = Database::fresh();
     database.execute("create table t (a int) partition by range (a); create index t_a on t (a)");

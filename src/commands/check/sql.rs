@@ -7,7 +7,9 @@ use crate::migrations::migration::Migration;
 use crate::migrations::prepared::{self, Reason};
 use crate::migrations::steps::Steps;
 use crate::sql::settings::SettingsInEffect;
-use crate::sql::{Change, IgnoredMarker, Kind, LineColumn, MARKER, Positions, Script, Touch};
+use crate::sql::{
+    Change, EnumValue, IgnoredMarker, Kind, LineColumn, MARKER, Positions, Script, Touch,
+};
 
 /// Checks the SQL of one migration, for a history in this table.
 pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
@@ -36,7 +38,6 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     check.markers();
     check.settings();
     check.enum_values();
-    check.set_transaction();
     check.history_changes(table);
 }
 
@@ -132,21 +133,6 @@ impl Check<'_> {
         }
     }
 
-    fn set_transaction(&mut self) {
-        for (index, statement) in self.script.statements().iter().enumerate() {
-            if statement.kind == Kind::SetTransaction
-                && self.steps.rejects_set_transaction(self.script, index)
-            {
-                let message = format!(
-                    "`{}` cannot work here, because the transaction begins with a query and ends \
-                     by writing the history row; remove it",
-                    statement.first_line()
-                );
-                self.error_at(statement.start, "set_transaction", message);
-            }
-        }
-    }
-
     fn history_changes(&mut self, table: &Table) {
         for statement in self.script.statements().iter() {
             for change in statement.changes() {
@@ -192,24 +178,27 @@ impl Check<'_> {
         }
     }
 
-    /// Statements that name a value after the same transaction has added it to an enum. PostgreSQL
+    /// Statements that may use a value which the same transaction has added to an enum. PostgreSQL
     /// 17 and later accept that if the transaction has also created the enum; others never do.
     fn enum_values(&mut self) {
         for step in self.steps.all() {
-            let mut added: Vec<(usize, &str)> = Vec::new();
-            for statement in self.script.statements().range(step.statements.clone()).iter() {
+            let mut added: Vec<(usize, EnumValue)> = Vec::new();
+            let statements = self.script.statements().range(step.statements.clone()).iter();
+            for (index, statement) in (step.statements.start..).zip(statements) {
                 if statement.kind == Kind::AddEnumValue {
-                    added.extend(statement.enum_value().map(|literal| (statement.start, literal)));
+                    let value = self.script.enum_value(index);
+                    added.extend(value.map(|value| (statement.start, value)));
                     continue;
                 }
-                added.retain(|&(offset, literal)| {
-                    let is_used = statement.text.contains(literal);
+                added.retain(|(offset, value)| {
+                    let is_used = statement.may_use(value);
                     if is_used {
                         let message = format!(
-                            "line {} adds {literal} to an enum, and the value cannot be used until \
-                             that is committed (55P04); if this statement uses it, move the \
-                             statement to the next migration",
-                            self.positions.at(offset).line
+                            "line {} adds {} to an enum, and the value cannot be used until that \
+                             is committed (55P04); if this statement uses it, move the statement \
+                             to the next migration",
+                            self.positions.at(*offset).line,
+                            value.literal
                         );
                         self.warning_at(statement.start, "new_enum_value", message);
                     }

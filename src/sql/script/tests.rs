@@ -388,14 +388,34 @@ fn the_no_transaction_directive_is_a_line_of_its_own() {
     }
     for text in [
         "",
-        "select 1; -- premigrate: no-transaction",
-        "-- premigrate: no-transaction please",
         "-- -- premigrate: no-transaction",
         "/*\n-- premigrate: no-transaction\n*/",
         "select '\n-- premigrate: no-transaction\n'",
-        "-- premigrate: transaction",
+        "-- premigrate runs this",
     ] {
-        assert!(!Script::parse(text).no_transaction(), "{text:?}");
+        assert_eq!(Script::parse(text).directives(), [], "{text:?}");
+    }
+}
+
+#[test]
+fn a_comment_that_begins_like_a_directive_and_is_none_is_kept() {
+    for (text, comment) in [
+        ("-- premigrate: no transaction", "-- premigrate: no transaction"),
+        ("--Premigrate: No-Transaction\nselect 1", "--Premigrate: No-Transaction"),
+        ("a;\n -- PREMIGRATE:x", "-- PREMIGRATE:x"),
+        ("-- premigrate: no-transaction;", "-- premigrate: no-transaction;"),
+        ("-- premigrate:", "-- premigrate:"),
+        ("-- premigrate : no-transaction", "-- premigrate : no-transaction"),
+        ("-- premigrate no_transaction", "-- premigrate no_transaction"),
+        ("-- premigrate:: no-transaction", "-- premigrate:: no-transaction"),
+        ("select 1; -- premigrate: no-transaction", "-- premigrate: no-transaction"),
+        ("/* premigrate: no-transaction */", "/* premigrate: no-transaction */"),
+        ("/*\n premigrate: no-transaction\n*/", "/*"),
+    ] {
+        match Script::parse(text).directives() {
+            [(_, Directive::Unknown(unknown))] => assert_eq!(unknown.comment, comment),
+            other => panic!("{text:?}: {other:?}"),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn both_kinds() -> Folder {
             "insert into log values ('one');\ncommit;\ninsert into log values ('two');\n\
              create unique index concurrently if not exists t_b on t (b);\n\
              drop index concurrently t_a;\nalter type mood add value 'fine';\n\
-             insert into log values ('three');",
+             select 'fine'::mood;\ninsert into log values ('three');",
         ),
         ("0002_slow", "insert into log values ('four');\nselect pg_sleep(0.05);"),
     ])
