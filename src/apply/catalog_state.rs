@@ -224,7 +224,8 @@ pub fn end_backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>)
 
 /// Selects the process ids of the backends that run a statement of ours that begins with `tag`, and
 /// of the backend of the earlier session. What our role may not see of a backend is NULL: such a
-/// backend is not known to be ours, since process ids are used again.
+/// backend is not known to be ours, since process ids are used again. The workers of a parallel index
+/// build, which come and go, show the same statement.
 pub fn backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> String {
     let earlier_session = match (pid, backend_start) {
         (Some(pid), Some(start)) => {
@@ -234,7 +235,7 @@ pub fn backend_sql(tag: &str, pid: Option<i32>, backend_start: Option<&str>) -> 
     };
     format!(
         "select pid from pg_catalog.pg_stat_activity \
-         where not pid {EQ} pg_catalog.pg_backend_pid() \
+         where backend_type {EQ} 'client backend' and not pid {EQ} pg_catalog.pg_backend_pid() \
          and datname {EQ} pg_catalog.current_database() \
          and (state {EQ} 'active' and pg_catalog.starts_with(query, {}) {earlier_session})",
         quote::literal(tag)

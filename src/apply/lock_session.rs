@@ -17,7 +17,7 @@ use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost,
 use super::retry::{Backoff, Reply, conflict};
 use super::state::DatabaseState;
 use super::transaction::{self, StepRef, Transaction, TransactionResult, TransactionSpec};
-use super::{QUERY_TIMEOUT, Runner};
+use super::{QUERY_TIMEOUT, RETRY_PAUSE, Runner};
 
 /// How long the second session, or the first one beside it, may take to answer. A pooler with a pool
 /// of one would keep us waiting until its own limit.
@@ -31,6 +31,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long it may take to connect and to take the lock again.
 const RETAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the backend of a connection that was lost may go on to hold the lock: until the server's
+/// keepalives find it out. What became of a statement is then known to nobody else.
+const LOST_BACKEND_TIMEOUT: Duration = Duration::from_secs(45);
 /// How soon a runner that has lost the lock has tried to take it again: one that has not is gone.
 pub(super) const RUNNER_TIMEOUT: Duration = Duration::from_secs(15);
 /// An empty query, as drivers send to look after a connection. Any other might take a snapshot, for
@@ -156,7 +159,15 @@ impl<'a> Runner<'a> {
             session.send_batch(&transaction.messages(), false, cleanup, &mut |_| {});
             return Ok(());
         }
-        self.commit(session, spec, state)
+        let until = Instant::now() + LOST_BACKEND_TIMEOUT;
+        loop {
+            match self.commit(session, spec, state) {
+                Err(Interrupt::Retry(Setback::LockedOut(_))) if Instant::now() < until => {
+                    self.pause(RETRY_PAUSE)?;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Sets the main session's settings back. Where that fails, the session ends: what comes next

@@ -97,11 +97,16 @@ impl Runner<'_> {
         let unfinished = |state: &DatabaseState| {
             state.progress.of(&step.migration.name).find(|record| !record.finished).cloned()
         };
+        let mut runs_step = runs_step;
         if let Some(begun) = unfinished(state)
             && self.recover_step(session, step, &begun, state)?
         {
-            self.report_step(step, None);
-            return Ok(());
+            if number < of {
+                self.report_step(step, None);
+                return Ok(());
+            }
+            // The file had more steps when it began. The history row is missing.
+            runs_step = false;
         }
         let started = Instant::now();
         match step.step.outside_transaction {
@@ -128,7 +133,7 @@ impl Runner<'_> {
         let migration = step.migration.name.clone();
         let is_last = step.number.step == step.number.of;
         let progress = if !is_last {
-            let saved_settings = step.steps.saved_settings.clone();
+            let saved_settings = step.steps.saved_after(step.script, step.step);
             Some(ProgressChange::Finish { record: step.record(), saved_settings })
         } else {
             // An empty progress table was left by an interrupted run.

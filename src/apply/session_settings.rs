@@ -165,7 +165,12 @@ fn needed_settings(
     let saved = progress.saved_settings(&step.migration.name);
     let changed = step.steps.changed_settings(step.script, step.step, saved);
     let of_file = changed.into_iter().filter(|(name, _)| !name.as_deref().is_some_and(is_harmless));
-    let of_file = of_file.map(|(_, piece)| redact::sql(&piece.text).into_owned());
+    // A value that was computed may be a secret, and stands nowhere in the file.
+    let shown = |(name, piece): (Option<String>, Piece<'_>)| match name {
+        Some(name) if saved.is_some_and(|saved| saved.values.contains_key(&name)) => name,
+        _ => redact::sql(&piece.text).into_owned(),
+    };
+    let of_file = of_file.map(shown);
     let others = differing.iter().filter(|setting| !is_harmless(&setting.name));
     of_file.chain(others.map(|setting| setting.origin.clone())).collect()
 }

@@ -234,6 +234,8 @@ impl Runner<'_> {
         let repeats = !catalog_state::may_do_half(statement);
         let sending = Sending { sql: statement.text, repeats, failure: &failure };
         let sent = self.send_until_unblocked(session, step, sending, |runner| {
+            // Without the lock, another runner may be building this index.
+            runner.check_lock_held(step).map_err(NotDone::with(Completion::NotDone))?;
             let dropped = runner.drop_leftover_index(session, step, statement);
             dropped.map_err(NotDone::with(Completion::Unknown))?;
             runner.check_lock_held(step).map_err(NotDone::with(Completion::NotDone))

@@ -29,7 +29,8 @@ impl DatabaseState {
         layout: Layout,
         returned: &[Option<String>],
     ) -> Result<(), Setback> {
-        self.is_known = true;
+        // The others lock the history, so that no row with a lower id is on its way.
+        self.is_known |= !spec.holds_lock;
         if spec.creates_progress {
             self.progress = Progress { exists: true, owned: true, records: Vec::new() };
         }

@@ -353,9 +353,8 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         // drizzle-orm does not know our lock, but from its first row on, this fails.
         statements.push((StatementRole::TableLock, table.lock_sql()));
     }
-    // Without a lock on the table, a row with a lower id may be on its way.
-    let is_locked = may_lock || spec.needs_table_lock();
-    let known = if *is_known && is_locked { history.rows_before_last_id() } else { 0 };
+    // Without locks on the table, a row with a lower id may be on its way.
+    let known = if *is_known && may_lock { history.rows_before_last_id() } else { 0 };
     if spec.holds_lock {
         statements.push((StatementRole::Savepoint, "savepoint guarded".to_owned()));
     }

@@ -13,7 +13,7 @@ pub struct Saved<'a> {
     pub values: &'a SettingValues,
 }
 
-/// The settings to save at the end of each step: none if all can be read from the text.
+/// The settings that are saved at the end of steps: none if all can be read from the text.
 pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
     let mut computed = Vec::new();
     let mut set = Vec::new();
@@ -33,6 +33,31 @@ pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
 }
 
 impl Steps {
+    /// The settings to save at the end of a step: those that the file has made by then, and has not
+    /// reset. Another one has the value that the session began with, or a time limit of ours.
+    pub fn saved_after(&self, script: &Script<'_>, step: &Step) -> Vec<String> {
+        if self.saved_settings.is_empty() {
+            return Vec::new();
+        }
+        let mut made = Vec::new();
+        for statement in script.statements().iter().take(step.statements.end) {
+            if statement.kind != Kind::Setting {
+                made.extend(statement.computed_settings().names);
+            } else if let Some(set) = statement.set_statement() {
+                // RESET ALL resets no role.
+                let resets_all = set.name == "all";
+                made.retain(|name| match resets_all {
+                    true => settings::is_role(name),
+                    false => *name != set.name,
+                });
+                if !set.resets {
+                    made.push(set.name);
+                }
+            }
+        }
+        self.saved_settings.iter().filter(|name| made.contains(name)).cloned().collect()
+    }
+
     /// The settings that a step needs and that earlier ones have made, in this order.
     pub fn replay<'a>(
         &self,
@@ -161,6 +186,24 @@ mod tests {
         assert_eq!(saved(SQL), ["role", "search_path", "x.y"]);
         assert_eq!(saved("set search_path = a; select 1; vacuum"), [""; 0]);
         assert_eq!(saved("select set_config('a', b, false)"), [""; 0], "one step");
+    }
+
+    #[test]
+    fn a_step_saves_what_the_file_has_set_by_its_end() {
+        let sql = "set a = b; select set_config('x.y', c, false); vacuum; set d = e; select 1; \
+                   commit; reset a; select 2; vacuum; reset all; select 3; vacuum";
+        let script = Script::parse(sql);
+        let steps = Steps::split(&script);
+        let saved = |step: usize| steps.saved_after(&script, &steps.all()[step - 1]);
+        assert_eq!(
+            [saved(1), saved(3), saved(4)],
+            [
+                vec!["a".to_owned(), "x.y".to_owned()],
+                vec!["a".to_owned(), "d".to_owned(), "x.y".to_owned()],
+                vec!["d".to_owned(), "x.y".to_owned()],
+            ]
+        );
+        assert_eq!(saved(6), [""; 0]);
     }
 
     #[test]
