@@ -663,7 +663,7 @@ fn an_edited_migration_stops_everything_and_both_hashes_are_shown() {
               now      dd339a7fa4df9c134463795e5572a430863a64d4802e358e9f28d74541136825
 
           Restore the files, and make the change in a new migration. If the database already matches
-          the edited files, run `premigrate accept 0001_a 0002_b`, or set PREMIGRATE_ACCEPT=0001_a,0002_b
+          the edited files, run `premigrate accept 0001_a 0002_b --dir FOLDER`, or set PREMIGRATE_ACCEPT=0001_a,0002_b
 
           The app was not started.
     "#]]);
@@ -712,7 +712,7 @@ fn a_history_of_something_else_stops_everything() {
     let folder = Folder::drizzle0(&[LOG, ("0001_a", &log("a"))]);
     premigrate(&database, &folder).run().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: no row of the history matches a migration (2 rows, 2 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline --through NAME`, where NAME is the last one whose changes the database has. To run them all, set --apply-older
+        premigrate: no row of the history matches a migration (2 rows, 2 migrations); nothing was run. Check that the database, --dir and --table are right. If the migrations were squashed, run `premigrate baseline --through NAME --dir FOLDER`, where NAME is the last one whose changes the database has. To run them all, set --apply-older
     "#]]);
     assert_eq!(database.tables(), Vec::<String>::new());
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
@@ -729,7 +729,7 @@ fn what_is_older_than_the_history_is_not_run_unasked() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0000_log, 0001_a are older than 0002_b, the first migration in the history; nothing was run. Run `premigrate baseline --through 0001_a` to record them as applied, or set --apply-older to run them
+        premigrate: 0000_log, 0001_a are older than 0002_b, the first migration in the history; nothing was run. Run `premigrate baseline --through 0001_a --dir FOLDER` to record them as applied, or set --apply-older to run them
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
 
@@ -751,7 +751,7 @@ fn what_an_unknown_row_may_have_recorded_is_not_run_unasked() {
     let run = premigrate(&database, &folder).run().exits(65);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: 0001_a may be applied already: row 2 (created_at 7) may record an earlier version; nothing was run. Run `premigrate accept NAME` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
+        premigrate: 0001_a may be applied already: row 2 (created_at 7) may record an earlier version; nothing was run. Run `premigrate accept NAME --dir FOLDER` for a migration that was applied; you can then delete its old row. To run all pending migrations, set --apply-older
     "#]]);
     premigrate(&database, &folder).arg("--apply-older").run().exits(0);
     assert_eq!(logged(&database), ["a", "b", "a"]);
@@ -851,6 +851,9 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
     let run = run.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
+        premigrate: 0000_a: WARNING: nonstandard use of \' in a string literal
+          HINT: Use '' to write quotes in strings, or use the escape string syntax (E'...').
+        premigrate: 0000_a: WARNING: there is no transaction in progress
         premigrate: 0000_a ended its own transaction and was not recorded
 
           Part of it may be committed: inspect the database and repair it by hand.
