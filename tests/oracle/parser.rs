@@ -72,6 +72,8 @@ fn needs(node: &NodeEnum) -> Needs {
             _ => Needs::Nothing,
         },
         NodeEnum::VariableSetStmt(statement) => setting(statement),
+        // It is repeated in later sessions, as a setting is.
+        NodeEnum::LoadStmt(_) => Needs::Setting,
         NodeEnum::VacuumStmt(statement) => outside_transaction(statement.is_vacuumcmd),
         NodeEnum::IndexStmt(statement) => outside_transaction(statement.concurrent),
         NodeEnum::DropStmt(statement) => outside_transaction(

@@ -103,9 +103,10 @@ fn a_lock_that_another_took_during_a_statement_does_not_undo_what_the_statement_
     let mut other = database.holding("select pg_advisory_xact_lock(8102650200187171425)");
     running.wait_to_say("lost the connection that holds the lock");
     writer.batch_execute("commit").unwrap();
-    running.wait_to_say("for another runner to finish");
+    let built = "select from pg_index where indexrelid = to_regclass('t_a') and indisvalid";
+    database.wait_for("the index", built);
     other.batch_execute("commit").unwrap();
-    running.finish().exits(0).says(&["step 1 of 2 (CREATE INDEX CONCURRENTLY) is already done"]);
+    running.finish().exits(0).says(&["finished step 1 of 2 (CREATE INDEX CONCURRENTLY)"]);
     assert_eq!(database.rows(VALID), ["t_a true false"]);
     assert_eq!(database.leftovers(), [] as [String; 0]);
 }
