@@ -9,7 +9,8 @@ use crate::postgres::conninfo::ServerSetting;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Session;
 use crate::process::signals::Deadline;
-use crate::sql::{Kind, Script, Statement, Statements, quote};
+use crate::sql::quote::{self, EQ};
+use crate::sql::{Kind, Script, Statement, Statements};
 
 use super::Runner;
 use super::error::ApplyError;
@@ -110,8 +111,10 @@ impl Runner<'_> {
         }
         let row = self.ask(
             session,
-            "select setting || 'ms', source from pg_catalog.pg_settings \
-             where name operator(pg_catalog.=) 'statement_timeout'",
+            &format!(
+                "select setting, source from pg_catalog.pg_settings \
+                 where name {EQ} 'statement_timeout'"
+            ),
         );
         let [Some(limit), Some(source)] = row.as_slice() else { return Advice::Cancelled };
         let user = self.options.target.user.clone();
@@ -122,7 +125,7 @@ impl Runner<'_> {
             "client" | "session" => LimitSource::Connection,
             _ => LimitSource::Server,
         };
-        Advice::limited(limit.clone(), source)
+        Advice::limited(format!("{limit}ms"), source)
     }
 
     /// A schema that the role may not use, or not create in.
@@ -182,10 +185,10 @@ impl Runner<'_> {
         let installed = self.ask(
             session,
             &format!(
-                "select nspname, nspname operator(pg_catalog.=) any \
+                "select nspname, nspname {EQ} any \
                  (pg_catalog.current_schemas(true)) from pg_catalog.pg_extension \
-                 join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) extnamespace \
-                 where extname operator(pg_catalog.=) {name}"
+                 join pg_catalog.pg_namespace n on n.oid {EQ} extnamespace \
+                 where extname {EQ} {name}"
             ),
         );
         let state = match installed.as_slice() {
@@ -199,7 +202,7 @@ impl Runner<'_> {
                     session,
                     &format!(
                         "select name from pg_catalog.pg_available_extensions \
-                         where name operator(pg_catalog.=) {name}"
+                         where name {EQ} {name}"
                     ),
                 );
                 match available.is_empty() {

@@ -219,6 +219,20 @@ fn no_sql_of_ours_calls_what_is_planted() {
     premigrate(&denied, &plain).args(&["--table", "plain"]).run().exits(77);
     check("grants");
 
+    // What the server is asked for the cure of a failure.
+    superuser.execute(&format!("alter database {} set statement_timeout = '1s'", superuser.name));
+    for (table, sql) in [
+        ("limit", "select pg_catalog.pg_sleep(5)".to_owned()),
+        ("privilege", format!("set role {role}; create table public.x ()")),
+        ("search_path", "set search_path = nowhere; create table x ()".to_owned()),
+        ("extension", "create table x (a vector)".to_owned()),
+    ] {
+        let failing = Folder::empty();
+        failing.write("1_failing.sql", sql);
+        premigrate(database, &failing).args(&["--table", table]).run().exits(70);
+        check(table);
+    }
+
     // Nor could anything else that is planted be called.
     let sent = planted.sent.lock().unwrap();
     let is_ours = |sql: &&String| {
