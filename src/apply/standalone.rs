@@ -50,8 +50,8 @@ impl NotDone {
 /// How a statement is sent.
 struct Sending<'s> {
     sql: &'s str,
-    /// Whether it may be sent again after a lock timeout or a conflict. What may have done half of its work must
-    /// not be.
+    /// Whether it may be sent again after a lock timeout or a conflict. What may have done half of
+    /// its work must not be.
     repeats: bool,
     /// Makes a failure of the server's error and the number of characters of ours before `sql`.
     failure: &'s dyn Fn(&ServerError, usize) -> Failure,

@@ -184,7 +184,7 @@ fn is_flyway_undo(name: &str) -> bool {
     })
 }
 
-/// What stands before and after a word, wherever it is a whole one.
+/// The text before and after each occurrence of a whole word.
 fn places<'a>(name: &'a str, word: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     name.match_indices(word).filter_map(move |(at, _)| {
         let (before, after) = (name.get(..at)?, name.get(at + word.len()..)?);

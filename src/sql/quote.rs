@@ -1,7 +1,7 @@
 //! Quotes names and values for SQL. The only module that does.
 //!
-//! In SQL of ours, every name that `search_path` could resolve is qualified: whoever may create an
-//! operator or a function in a schema of that path would otherwise act as the role that migrates.
+//! In SQL of ours, every name that `search_path` could resolve is qualified: a role that may create an
+//! operator or a function in a schema of that path could otherwise act as the role that migrates.
 
 /// The operator `=`. An operator without a schema is looked up in `search_path`, and so are those
 /// behind IN, NULLIF, IS DISTINCT FROM, CASE with an operand, and JOIN USING.

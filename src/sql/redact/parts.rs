@@ -11,7 +11,7 @@ use crate::sql::script::BOM;
 pub enum Part {
     /// A keyword or an identifier.
     Name,
-    /// The content of a literal, or what stands where a value belongs.
+    /// The content of a literal, or a word in the place of a value.
     Value,
     Comment,
 }
