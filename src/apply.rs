@@ -1,5 +1,5 @@
-//! Changing the database: connect, load the history, decide, act, and start over when anything comes
-//! between.
+//! Changing the database: connect, load the history, decide, act, and start over when something
+//! intervenes.
 //!
 //! Another runner, a history that changed, a lost connection: each ends the round, and the next one
 //! loads the history again and decides with the same pure function.
@@ -8,7 +8,8 @@
 //! - `load` reads the history and the progress; `state` keeps both up to date after that.
 //! - `next_action` decides what to do next.
 //! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `retry`
-//!   sends it, `resume` finds where an incomplete migration goes on.
+//!   sends it, and sends it again after a lock timeout or a deadlock; `resume` finds the first step
+//!   that is not finished.
 //! - `interrupt` is why a round ends early.
 //!
 //! A statement outside a transaction:
@@ -70,11 +71,9 @@ use self::transaction::{Expected, TransactionSpec};
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// The first pause after a lock timeout, and the pause after a lost connection.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The pause after a lock timeout doubles up to this, ± 50 %.
-const MAX_LOCK_RETRY_PAUSE: Duration = Duration::from_secs(30);
 /// How long one of our own small queries may take.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the history may change under a plan before that is more than other runners do.
+/// How often the history may change under a plan before other runners no longer explain it.
 const MAX_HISTORY_CHANGES: u32 = 20;
 /// How often a transaction may lose its connection before it is blamed for that; twice at the same
 /// statement of the file is enough, since it may crash the server for everybody.
@@ -281,7 +280,7 @@ impl<'a> Runner<'a> {
                 Ok(Round::Finished) => return Ok(()),
                 Ok(Round::Continue) => {}
                 Err(Interrupt::Fail(error)) => return Err(self.with_advice(error, &session)),
-                Err(Interrupt::Retry(setback)) => {
+                Err(Interrupt::StartOver(setback)) => {
                     drop(session);
                     self.wait_after(setback, self.applied.len() > applied)?;
                 }

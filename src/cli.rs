@@ -1,6 +1,7 @@
 //! The command line, the environment and `.env`.
 //!
-//! - `args`: the command line as it was typed. `environment`: the variables, and what `dotenv` adds.
+//! - `args`: the options, their variables and `--help`. `environment`: the variables that are set, and
+//!   what `dotenv` adds.
 //! - `config`: what both mean. `error`: what is wrong with them.
 
 pub mod args;

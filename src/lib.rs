@@ -13,24 +13,27 @@
 //!   └── process::exec: becomes the app
 //! ```
 //!
-//! The folders of `src` are its wings:
+//! The modules at the top of `src`:
 //!
 //! - `cli`: the command line, the variables and `.env` become a `Config`.
-//! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split in steps.
+//! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split into steps.
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
-//! - `history`: Drizzle's table, the progress table beside it, and the plan that follows from them. Pure.
-//! - `apply`: takes the lock, runs the steps, and goes on after a crash or a lost connection.
+//! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
+//! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
+//!   a lost connection.
 //! - `commands`: `status`, `check` and `new`.
-//! - `error`: unites the errors of the other wings, and gives each an exit code.
-//! - `render`: text and JSON. Pure.
+//! - `error`: every reason to end without the app, and its exit code; most are in `apply::error`. `status`
+//!   and `check` have exit codes of their own.
+//! - `render`: the sentences of answers, events and errors, and their JSON, which serde derives from the
+//!   fields of their types. Pure.
 //! - `process`: signals, printing, and the app.
 //! - `sql`: reads, quotes and redacts SQL. Pure.
 //!
-//! A wing imports only from wings further down this table, which `tests/it/house.rs` checks. "Pure"
-//! means that a wing talks to no server, file or clock:
+//! A module imports only from those further down this table, which `tests/it/house.rs` checks. "Pure"
+//! means that a module talks to no server, file or clock:
 //!
 //! ```text
-//! wing       imports
+//! module     imports
 //! render     error, commands, apply, cli, history, postgres, migrations, process, sql
 //! error      commands, apply, cli, migrations, process
 //! commands   apply, cli, history, postgres, migrations, process, sql
@@ -43,7 +46,7 @@
 //! sql        nothing
 //! ```
 
-// The wings are public for `main` and for the tests in `tests/`.
+// The modules are public for `main` and for the tests in `tests/`.
 #[doc(hidden)]
 pub mod apply;
 #[doc(hidden)]
@@ -127,9 +130,9 @@ pub fn run(
     };
 
     // Steps 2 to 7.
-    let result = run_until_signal(&config, stop, printer);
+    let result = run_unless_stopped(&config, stop, printer);
 
-    // 8. Become the app.
+    // 8. Become the app, as `main` does: every session is closed, and no signal has come.
     match (result, config.app) {
         (Ok(_), Some(app)) => Outcome::Exec(app, config.format),
         (Ok(code), None) => Outcome::Exit(code),
@@ -150,7 +153,7 @@ fn configure(
     Ok(Config::new(invocation, environment)?)
 }
 
-fn run_until_signal(
+fn run_unless_stopped(
     config: &Config,
     stop: &StopFlag,
     printer: &mut Printer<'_>,

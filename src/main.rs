@@ -1,4 +1,5 @@
-//! The edges of the process: arguments and environment in; the exit code, or the app out. Nothing else ends the process.
+//! The edges of the process: arguments and environment in; the exit code, or the app out. Only a second signal
+//! (`process::signals`) and a lack of memory (`process::allocator`) end the process elsewhere.
 
 use std::process::ExitCode;
 

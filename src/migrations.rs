@@ -2,9 +2,9 @@
 //!
 //! - `source` reads files, from this executable or a folder.
 //! - `layout` finds the migrations among them, and their order: by `folder_time` and `collation`.
-//! - `down` recognizes what takes a migration back, which other tools keep beside it.
+//! - `down` recognizes down migrations, which other tools keep beside the others.
 //! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
-//!   `replay`: what a step finds of the settings of those before it.
+//!   `replay`: the settings that a step inherits from earlier ones.
 
 pub mod collation;
 pub mod down;

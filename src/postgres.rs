@@ -3,7 +3,8 @@
 //! - `conninfo`: connection strings, and the variables that complete them.
 //! - `login`: from a target to a session, by `dns`, `socket` and `tls`; `wait` decides whether to
 //!   try again, and `known_messages` recognizes what poolers say.
-//! - `session`: queries and batches over `simple_query`; `backend_pid` is whom a cancel request ends.
+//! - `session`: queries and batches over `simple_query`; `backend_pid`: the backend
+//!   that a cancel request names.
 //! - `server_settings`: what the server makes of the settings of the connection string.
 //! - `server`: what the server is.
 //! - `result`, `notices`, `server_error` and `error`: what comes back.

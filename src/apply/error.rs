@@ -1,7 +1,8 @@
 //! Why a run failed, and the exit code for each reason.
 //!
-//! Serde writes the JSON of an error from its fields: `error` is a stable code for programs. Texts
-//! of a server or a file have their secrets masked before they get here; SQL to be run is ours.
+//! Serde writes the JSON of an error from its fields: `error` is a stable code for programs. The
+//! secrets in text from a server or a file are masked where it comes in, see `sql::redact`; SQL to be
+//! run is ours.
 
 use serde::{Serialize, Serializer};
 

@@ -1,7 +1,7 @@
 //! What happens during a run, as values.
 //!
-//! Serde writes the JSON of an event from its fields; `render::events` writes its sentence. Text
-//! from a server or a file has its secrets masked before it gets here.
+//! Serde writes the JSON of an event from its fields; `render::events` writes its sentence. The
+//! secrets in text from a server or a file are masked where it comes in, see `sql::redact`.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Why work was left before it was done: to start over from the history, or for good.
+//! Why a round ends early: to start over from the history, or for good.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::transaction::{self, StepRef};
 /// Ends a round of work. `?` carries it up to the loop in [`super::run`].
 pub(super) enum Interrupt {
     /// Load the history again, decide again.
-    Retry(Setback),
+    StartOver(Setback),
     /// End the run.
     Fail(ApplyError),
 }
@@ -49,7 +49,7 @@ impl From<Signal> for Interrupt {
 
 impl From<Setback> for Interrupt {
     fn from(setback: Setback) -> Interrupt {
-        Interrupt::Retry(setback)
+        Interrupt::StartOver(setback)
     }
 }
 

@@ -1,7 +1,11 @@
 //! The lock that lets one runner work at a time.
 //!
-//! The transaction that does the work takes it, and only ever tries to. So the lock lives and dies
-//! with the work, through every pooler. Nothing waits in the server for it: the snapshot of a waiting
+//! The transaction that does the work takes it (`transaction::opening`), and only ever tries to. So the
+//! lock lives and dies with the work, through every pooler. A statement outside a transaction cannot
+//! take it: `lock_session` holds it meanwhile, in a transaction on a second session. `Table::lock_sql`
+//! is the lock on the history beside it, for migrators that do not know ours.
+//!
+//! Nothing waits in the server for it: the snapshot of a waiting
 //! session would hold up the holder's `CREATE INDEX CONCURRENTLY` forever.
 
 use std::time::Duration;

@@ -162,7 +162,7 @@ impl<'a> Runner<'a> {
         let until = Instant::now() + LOST_BACKEND_TIMEOUT;
         loop {
             match self.commit(session, spec, state) {
-                Err(Interrupt::Retry(Setback::LockedOut(_))) if Instant::now() < until => {
+                Err(Interrupt::StartOver(Setback::LockedOut(_))) if Instant::now() < until => {
                     self.pause(RETRY_PAUSE)?;
                 }
                 result => return result,

@@ -1,5 +1,6 @@
-//! Where a migration goes on that an earlier run has left after some of its steps: the file and
-//! its progress, compared. Pure.
+//! Compares a file with its progress, to find the first step of a migration that an earlier run has
+//! not finished. If that step is a statement outside a transaction which was begun, `recovery` finds
+//! out what became of it. Pure.
 
 use std::collections::BTreeSet;
 

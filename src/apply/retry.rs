@@ -14,8 +14,11 @@ use super::failure::Failure;
 use super::interrupt::{Interrupt, Setback, connection_lost};
 use super::state::DatabaseState;
 use super::transaction::{StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec};
-use super::{MAX_LOCK_RETRY_PAUSE, QUERY_TIMEOUT, RETRY_PAUSE, Runner};
+use super::{QUERY_TIMEOUT, RETRY_PAUSE, Runner};
 use super::{lock, notices};
+
+/// The pause after a lock timeout doubles up to this, ± 50 %.
+const MAX_LOCK_RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 /// The attempts at something that met a lock.
 pub(super) struct Backoff {
@@ -32,7 +35,7 @@ impl Default for Backoff {
 
 /// What came of a transaction, if it does not end the round.
 pub(super) enum Reply {
-    /// Holds what the statement that wrote the last row gave back.
+    /// Holds what the statement that wrote the last row returned.
     Committed(Vec<Option<String>>),
     /// The server refused a part that we can do without, and that is left out from now on.
     PartRefused,
@@ -53,7 +56,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a transaction, again after each lock timeout. Once it is committed, returns what the
-    /// statement that wrote the last row gave back.
+    /// statement that wrote the last row returned.
     pub(super) fn run_transaction(
         &mut self,
         session: &Session,

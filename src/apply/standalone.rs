@@ -206,7 +206,7 @@ impl Runner<'_> {
         }
         match responses.into_iter().find_map(|response| response.error) {
             None => {
-                state.progress.set_changed(&change);
+                state.statement_started(&change);
                 Ok(())
             }
             Some(error) if error.is("23505") || error.is("42P01") => {

@@ -1,4 +1,5 @@
-//! What the database holds as far as we know, and how a commit of ours changes that.
+//! What the database holds as far as we know, and how a commit of ours changes that. Nothing else
+//! changes it.
 
 use crate::history::progress::{Progress, ProgressChange, Record};
 use crate::history::table::History;
@@ -20,8 +21,13 @@ pub(super) struct DatabaseState {
 }
 
 impl DatabaseState {
+    /// Updates the state after the server has committed that a statement outside a transaction begins.
+    pub(super) fn statement_started(&mut self, change: &ProgressChange) {
+        self.progress.set_changed(change);
+    }
+
     /// Updates the state after the server has committed this transaction. `returned` is what the
-    /// statement that wrote the row gave back: without it, where a rule keeps the row from us, the
+    /// statement that wrote the row returned: without it, where a rule keeps the row from us, the
     /// history has to be loaded again, as it has after several rows.
     pub(super) fn committed(
         &mut self,

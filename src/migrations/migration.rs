@@ -150,9 +150,10 @@ impl Migration {
     }
 }
 
-/// The layout of a migrations folder, which decides what identifies a migration. The compiler leads
-/// to what a new one needs: `layout` to recognize it, `history::table` and `history::matching` for
-/// its rows, `history::plan` for its order, `commands::check` and `commands::new`.
+/// The layout of a migrations folder, which decides what identifies a migration. A new one
+/// needs `source` to embed its files, `layout` to recognize it, `history::table` and
+/// `history::matching` for its rows, `history::plan` for its order, `apply::advice`, `commands::check`
+/// and `commands::new`; a search for `Layout::` finds the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `meta/_journal.json` beside `<tag>.sql`: drizzle-kit 0.x.

@@ -1,7 +1,7 @@
 //! A session with the server, as blocking calls: query, send a batch of messages, cancel.
 //!
 //! Only the simple protocol is used, and only `application_name` is in the startup packet, so that
-//! it works through every pooler. The driver's futures stay in this wing, and its errors leave it as
+//! it works through every pooler. The driver's futures stay in this module, and its errors leave it as
 //! [`QueryError`].
 
 pub use super::error::{ConnectionError, QueryError};

@@ -24,7 +24,7 @@ const ENDING_SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 const GRACE: Duration = Duration::from_secs(6);
 
 /// Signals within this time of the first are the same wish to stop: npm, terminals and `timeout` send several.
-const ONE_WISH: Duration = Duration::from_secs(1);
+const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// What the thread needs that waits for the first signal.
 const THREAD_STACK: usize = 64 << 10;
@@ -76,7 +76,7 @@ impl StopFlag {
         let exit_on_next = self.exit_on_next.clone();
         let wait = move || {
             if first.read_exact(&mut [0]).is_ok() {
-                thread::sleep(ONE_WISH);
+                thread::sleep(ONE_REQUEST);
                 exit_on_next.store(true, Ordering::SeqCst);
             }
         };

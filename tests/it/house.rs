@@ -1,29 +1,29 @@
-//! Which wing of the source imports which: the table at the top of `src/lib.rs` says it, and the
+//! Which module at the top of the source imports which: the table at the top of `src/lib.rs` says it, and the
 //! code is held to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What a wing imports: other wings, each with where it does so.
+/// What a name imports: other modules, each with where it does so.
 type Imports = BTreeMap<String, BTreeMap<String, String>>;
 
 #[test]
-fn each_wing_imports_only_those_below_it() {
+fn each_module_imports_only_those_below_it() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let crate_root = read(&source.join("lib.rs"));
-    let table = table(&crate_root).expect("src/lib.rs has no table of the wings");
+    let table = table(&crate_root).expect("src/lib.rs has no table of the modules");
     assert_eq!(circles(&table), [""; 0]);
-    let wings: BTreeSet<String> = modules(&crate_root).into_iter().collect();
-    let listed: BTreeSet<String> = table.iter().map(|(wing, _)| wing.clone()).collect();
-    assert_eq!(listed, wings, "the table of src/lib.rs has other wings than there are");
+    let top: BTreeSet<String> = modules(&crate_root).into_iter().collect();
+    let listed: BTreeSet<String> = table.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(listed, top, "the table of src/lib.rs has other modules than there are");
 
     let mut imports = Imports::new();
     for path in files(&source) {
         let relative = path.strip_prefix(&source).unwrap();
         let module = module_of(relative);
-        if wings.contains(&module[0]) && !is_for_tests(relative) {
+        if top.contains(&module[0]) && !is_for_tests(relative) {
             let file = format!("src/{}", relative.display());
-            collect(&mut imports, &module, &file, &read(&path), &wings);
+            collect(&mut imports, &module, &file, &read(&path), &top);
         }
     }
     assert_eq!(disagreements(&table, &imports), [""; 0]);
@@ -59,11 +59,11 @@ fn is_for_tests(file: &Path) -> bool {
     module_of(file).iter().any(is_name)
 }
 
-/// The wings in order, each with those that it imports; `None` if there is no table.
+/// The modules in order, each with those that it imports; `None` if there is no table.
 fn table(crate_root: &str) -> Option<Vec<(String, Vec<String>)>> {
     let lines = crate_root.lines().map_while(|line| line.strip_prefix("//!"));
     let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let rows = words.skip_while(|words| words != &["wing", "imports"]).skip(1);
+    let rows = words.skip_while(|words| words != &["module", "imports"]).skip(1);
     let rows: Vec<_> = rows
         .take_while(|words| !words.first().is_some_and(|word| word.starts_with("```")))
         .filter(|words| !words.is_empty())
@@ -76,13 +76,13 @@ fn table(crate_root: &str) -> Option<Vec<(String, Vec<String>)>> {
     (!rows.is_empty()).then_some(rows)
 }
 
-/// What is wrong with the table by itself: each wing may list only those further down.
+/// What is wrong with the table by itself: each name may list only those further down.
 fn circles(table: &[(String, Vec<String>)]) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (place, (wing, imports)) in table.iter().enumerate() {
+    for (place, (name, imports)) in table.iter().enumerate() {
         for import in imports {
             if !table[place + 1..].iter().any(|(below, _)| below == import) {
-                wrong.push(format!("{wing} lists {import}, which does not stand below it"));
+                wrong.push(format!("{name} lists {import}, which does not stand below it"));
             }
         }
     }
@@ -92,14 +92,14 @@ fn circles(table: &[(String, Vec<String>)]) -> Vec<String> {
 /// What the table says and the code does not do, and the other way round.
 fn disagreements(table: &[(String, Vec<String>)], imports: &Imports) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (wing, listed) in table {
+    for (name, listed) in table {
         let none = BTreeMap::new();
-        let found = imports.get(wing).unwrap_or(&none);
+        let found = imports.get(name).unwrap_or(&none);
         for (import, place) in found.iter().filter(|(import, _)| !listed.contains(import)) {
-            wrong.push(format!("{place}: {wing} imports {import}, which the table does not list"));
+            wrong.push(format!("{place}: {name} imports {import}, which the table does not list"));
         }
         for import in listed.iter().filter(|import| !found.contains_key(*import)) {
-            wrong.push(format!("{wing} does not import {import}, though the table lists it"));
+            wrong.push(format!("{name} does not import {import}, though the table lists it"));
         }
     }
     wrong
@@ -113,23 +113,23 @@ fn modules(text: &str) -> Vec<String> {
     declared.map(str::to_owned).collect()
 }
 
-/// Adds what a module's text imports from wings other than its own. What is of none, an item of the
+/// Adds what a module's text imports from modules other than its own. What is of none, an item of the
 /// crate itself, is imported from `lib`, which stands above all of them.
 fn collect(
     imports: &mut Imports,
     module: &[String],
     file: &str,
     text: &str,
-    wings: &BTreeSet<String>,
+    top: &BTreeSet<String>,
 ) {
     let code = without_tests(&without_comments_and_literals(text));
     let tokens = tokens(&code);
     let mut note = |name: &str, line: usize| {
-        let wing = if wings.contains(name) { name } else { "lib" };
-        if wing != module[0] {
+        let name = if top.contains(name) { name } else { "lib" };
+        if name != module[0] {
             let place = format!("{file}:{line}");
             let found = imports.entry(module[0].clone()).or_default();
-            found.entry(wing.to_owned()).or_insert(place);
+            found.entry(name.to_owned()).or_insert(place);
         }
     };
     for (at, &(token, line)) in tokens.iter().enumerate() {
@@ -148,7 +148,7 @@ fn collect(
             continue;
         }
         match scope.first() {
-            Some(wing) => note(wing, line),
+            Some(name) => note(name, line),
             None if tokens[next + 1].0 == "{" => {
                 for (name, line) in heads_of_group(&tokens[next + 2..]) {
                     note(name, line);
@@ -283,13 +283,13 @@ fn length_of_item(item: &str) -> usize {
     item.len()
 }
 
-/// What a crate of three wings, of which one has two files, imports according to its text.
+/// What a crate of three modules, of which one has two files, imports according to its text.
 fn imports_of(file: &str, text: &str) -> Vec<String> {
-    let wings = ["top", "middle", "bottom"].map(str::to_owned).into();
+    let top = ["top", "middle", "bottom"].map(str::to_owned).into();
     let mut imports = Imports::new();
-    collect(&mut imports, &module_of(Path::new(file)), file, text, &wings);
+    collect(&mut imports, &module_of(Path::new(file)), file, text, &top);
     let found = imports.into_values().flatten();
-    found.map(|(wing, place)| format!("{place} {wing}")).collect()
+    found.map(|(name, place)| format!("{place} {name}")).collect()
 }
 
 #[test]
@@ -341,12 +341,12 @@ fn every_form_of_an_import_is_seen_and_nothing_else() {
 
 #[test]
 fn the_table_is_read_and_compared_with_the_code() {
-    let root = "//! A crate.\n//!\n//! ```text\n//! wing       imports\n\
+    let root = "//! A crate.\n//!\n//! ```text\n//! name       imports\n\
         //! top        imports middle, bottom\n//! middle     imports bottom\n\
         //! bottom     imports nothing\n//! ```\n\npub mod top;\nmod bottom;\n";
     let table = table(root).unwrap();
-    let row = |wing: &str, imports: &[&str]| {
-        (wing.to_owned(), imports.iter().map(|&it| it.to_owned()).collect::<Vec<_>>())
+    let row = |name: &str, imports: &[&str]| {
+        (name.to_owned(), imports.iter().map(|&it| it.to_owned()).collect::<Vec<_>>())
     };
     let expected =
         [row("top", &["middle", "bottom"]), row("middle", &["bottom"]), row("bottom", &[])];
@@ -364,9 +364,9 @@ fn the_table_is_read_and_compared_with_the_code() {
     );
     let imports = |found: &[(&str, &str)]| {
         let mut imports = Imports::new();
-        for (wing, import) in found {
-            let of = imports.entry((*wing).to_owned()).or_default();
-            of.insert((*import).to_owned(), format!("src/{wing}.rs:1"));
+        for (name, import) in found {
+            let of = imports.entry((*name).to_owned()).or_default();
+            of.insert((*import).to_owned(), format!("src/{name}.rs:1"));
         }
         imports
     };

@@ -15,7 +15,7 @@ use super::{
 /// What a transaction came to.
 #[derive(Debug)]
 pub(in crate::apply) enum TransactionResult {
-    /// The server committed it. Holds what the statement that wrote the last row gave back.
+    /// The server committed it. Holds what the statement that wrote the last row returned.
     Committed(Vec<Option<String>>),
     /// Another runner holds the lock.
     LockedOut,
@@ -231,7 +231,7 @@ impl FileMessage<'_> {
 }
 
 /// Whether this error at a SET says that the server does not have the setting, or does not let us use
-/// it. Any other, such as a cancel or a want of memory, says nothing about the setting.
+/// it. Any other, such as a cancel or a lack of memory, says nothing about the setting.
 pub(in crate::apply) fn is_unsupported(error: &ServerError) -> bool {
     // Unknown, forbidden, fixed, not implemented, not possible on this system.
     ["42704", "42501", "55P02", "0A000", "22023"].contains(&error.code.as_str())
