@@ -341,7 +341,7 @@ fn every_form_of_an_import_is_seen_and_nothing_else() {
 
 #[test]
 fn the_table_is_read_and_compared_with_the_code() {
-    let root = "//! A crate.\n//!\n//! ```text\n//! name       imports\n\
+    let root = "//! A crate.\n//!\n//! ```text\n//! module     imports\n\
         //! top        imports middle, bottom\n//! middle     imports bottom\n\
         //! bottom     imports nothing\n//! ```\n\npub mod top;\nmod bottom;\n";
     let table = table(root).unwrap();
