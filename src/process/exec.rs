@@ -4,8 +4,10 @@ mod diagnose;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use nix::sys::signal::SigSet;
 use nix::unistd::execvpe;
@@ -20,7 +22,7 @@ pub struct App {
     pub args: Vec<OsString>,
 }
 
-/// Whether the app does not get this variable.
+/// Whether the app does not get this variable, unless it is premigrate itself.
 fn is_private_variable(name: &OsStr) -> bool {
     name == "MIGRATION_DATABASE_URL"
         || name == "MIGRATION_DATABASE_URL_FILE"
@@ -87,8 +89,10 @@ fn replace_process(app: &App) -> io::Result<Infallible> {
     let program = CString::new(app.program.as_bytes())?;
     let words = [&app.program].into_iter().chain(&app.args);
     let args: Vec<_> = words.map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
+    let keeps_ours = is_this_executable(&app.program);
     // In the order in which we got them, duplicates too.
-    let variables = std::env::vars_os().filter(|(name, _)| !is_private_variable(name));
+    let variables =
+        std::env::vars_os().filter(|(name, _)| keeps_ours || !is_private_variable(name));
     let entry = |(mut entry, value): (OsString, OsString)| {
         entry.push("=");
         entry.push(value);
@@ -96,6 +100,32 @@ fn replace_process(app: &App) -> io::Result<Infallible> {
     };
     let environment: Vec<_> = variables.map(entry).collect::<Result<_, _>>()?;
     Ok(execvpe(&program, &args, &environment)?)
+}
+
+/// Whether a program is this very executable: it then applies another set of migrations.
+fn is_this_executable(program: &OsStr) -> bool {
+    let identity = |file: PathBuf| {
+        let metadata = fs::metadata(file).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    // Without /proc, we are what we were called.
+    let by_name = || file_of(&std::env::args_os().next()?).and_then(identity);
+    let ours = identity(PathBuf::from("/proc/self/exe")).or_else(by_name);
+    ours.is_some() && ours == file_of(program).and_then(identity)
+}
+
+fn has_slash(program: &OsStr) -> bool {
+    program.as_encoded_bytes().contains(&b'/')
+}
+
+/// The file of a program, if it exists.
+fn file_of(program: &OsStr) -> Option<PathBuf> {
+    if has_slash(program) {
+        return Some(PathBuf::from(program)).filter(|path| path.exists());
+    }
+    let path = std::env::var_os("PATH")?;
+    let mut files = std::env::split_paths(&path).map(|folder| folder.join(Path::new(program)));
+    files.find(|path| path.exists())
 }
 
 #[cfg(test)]

@@ -63,6 +63,38 @@ fn the_app_inherits_stdin() {
 }
 
 #[test]
+fn premigrate_hands_its_variables_over_to_itself_and_to_nobody_else() {
+    let database = Database::fresh();
+    let [a, b] = [("0000_a", "create table a ()"), ("0000_b", "create table b ()")]
+        .map(|migration| Folder::drizzle0(&[migration]));
+    let us = env!("CARGO_BIN_EXE_premigrate");
+    let bin = Folder::empty();
+    std::os::unix::fs::symlink(us, bin.path.join("linked")).unwrap();
+    std::fs::copy(us, bin.path.join("copied")).unwrap();
+    let path = format!("{}:{}", bin.path.display(), std::env::var("PATH").unwrap());
+    let start = |program: &str| {
+        let sets = bare().arg("--dir").arg(&a.path).args(&["--table", "a", "--", program]);
+        let sets = sets.arg("--dir").arg(&b.path).args(&["--table", "b", "--"]);
+        let app = ["sh", "-c", "env | grep -E 'PREMIGRATE_|MIGRATION_'; echo started"];
+        sets.args(&app).env("PATH", &path).env("PREMIGRATE_SCHEMA", "app")
+    };
+    for program in [us, "linked"] {
+        let run = start(program).env("MIGRATION_DATABASE_URL", &database.url).run().exits(0);
+        assert_eq!(run.stdout, "started\n");
+    }
+    assert_eq!(database.tables(), ["a", "b"]);
+    let rows = "select (select count(*) from app.a), (select count(*) from app.b)";
+    assert_eq!(database.value(rows), "1|1");
+
+    // A copy is another program.
+    let run = start("copied").env("MIGRATION_DATABASE_URL", &database.url).run().exits(78);
+    run.says(&["starting copied", "no database is named"]);
+    let run = start(us).env("PREMIGRATE_SKIP", "1").run().exits(0);
+    assert_eq!(run.stdout, "started\n");
+    assert_eq!(run.stderr.matches("PREMIGRATE_SKIP is set").count(), 2);
+}
+
+#[test]
 fn a_name_without_a_slash_is_looked_up_in_path() {
     let folder = Folder::empty();
     script(&folder, "my-app", "#!/bin/sh\necho found\n");

@@ -4,19 +4,19 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::App;
+use super::{App, file_of, has_slash};
 
 /// Looks at the app's file after `exec` failed with this error.
 pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<String> {
     const EXEC_FORMAT: i32 = nix::libc::ENOEXEC;
     const ELF: &[u8] = b"\x7fELF";
-    let file = find(app);
+    let file = file_of(&app.program);
     let hint = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::NotFound, _) => match file {
             Some(file) => return Some(missing_loader(&file)),
-            None if has_slash(app) => return None,
+            None if has_slash(&app.program) => return None,
             None => "no directory in PATH contains it",
         },
         (io::ErrorKind::PermissionDenied, _) => {
@@ -38,21 +38,6 @@ pub(super) fn diagnose(app: &App, error: &io::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
-}
-
-fn has_slash(app: &App) -> bool {
-    app.program.as_encoded_bytes().contains(&b'/')
-}
-
-/// The app's file, if it exists.
-fn find(app: &App) -> Option<PathBuf> {
-    if has_slash(app) {
-        return Some(PathBuf::from(&app.program)).filter(|path| path.exists());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(Path::new(&app.program)))
-        .find(|path| path.exists())
 }
 
 /// Why the system does not find a file that exists.
