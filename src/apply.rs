@@ -20,8 +20,8 @@
 //! Both:
 //! - `lock` is the advisory lock, `blockers` finds the session that we wait for.
 //! - `notices` passes on what the server says meanwhile.
-//! - `event`, `failure` and `error` are what is reported; `advice` is what to do about a failure,
-//!   with the `extensions` that we know.
+//! - `event`, `failure` and `error` are what is reported; `error_place` finds the place of a failure
+//!   by name; `advice` is what to do about it, with the `extensions` that we know.
 
 mod advice;
 pub mod blockers;
@@ -29,6 +29,7 @@ pub mod catalog_state;
 pub mod error;
 pub mod event;
 mod extensions;
+mod error_place;
 pub mod failure;
 mod interrupt;
 pub mod load;

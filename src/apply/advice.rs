@@ -319,7 +319,7 @@ fn names_schema(message: &str, schema: &str) -> bool {
 }
 
 /// The name before the first parenthesis, in whatever language.
-fn function_name(message: &str) -> Option<&str> {
+pub(super) fn function_name(message: &str) -> Option<&str> {
     let before = message.split_once('(')?.0;
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_$.".contains(c);
     before.rsplit(|c| !is_part(c)).next().filter(|name| !name.is_empty())

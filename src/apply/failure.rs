@@ -22,6 +22,8 @@ pub struct Failure {
     /// Line and column, from 1, in characters.
     #[serde(flatten, serialize_with = "line_and_column")]
     pub position: Option<LineColumn>,
+    /// How the position was found.
+    pub place: Option<Place>,
     /// From 1.
     pub statement: Option<usize>,
     /// How many statements the file has.
@@ -39,6 +41,27 @@ pub struct Failure {
     /// Its sentences are written where the failure is.
     #[serde(skip)]
     pub advice: Option<Advice>,
+}
+
+/// How the position of a failure in its file was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The server sent it.
+    Server,
+    /// The server named the line of a COPY's data.
+    CopyLine,
+    /// The statement has the name once that the error is about.
+    Name,
+    /// It is where the statement begins.
+    Statement,
+}
+
+impl Place {
+    /// Whether it is the very place, and not only the line.
+    pub fn is_exact(self) -> bool {
+        matches!(self, Place::Server | Place::Name)
+    }
 }
 
 /// The part of a migration that failed.
@@ -148,7 +171,7 @@ impl Advice {
 pub struct Excerpt {
     #[serde(rename = "excerpt")]
     pub lines: Vec<ExcerptLine>,
-    /// The column in the last line, from 1; `None` if the server gives no position.
+    /// The column in the last line, from 1; `None` if only the line is known.
     pub caret: Option<usize>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::apply::event::StepNumber;
-use crate::apply::failure::{Advice, Excerpt, ExtensionState, Failure, LimitSource, Phase};
+use crate::apply::failure::{Advice, Excerpt, ExtensionState, Failure, LimitSource, Phase, Place};
 use crate::cli::args::{CommandName, Commands, shell_word};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::sql::quote;
@@ -28,7 +28,8 @@ pub fn text(failure: &Failure, commands: &Commands) -> String {
     let statement = statement_text(failure);
     let _ = match (&failure.file, failure.position) {
         (Some(file), position @ Some(_)) => {
-            writeln!(text, "  at {}, {statement}", place_text(file, position))
+            let by_name = if failure.place == Some(Place::Name) { " (found by name)" } else { "" };
+            writeln!(text, "  at {}{by_name}, {statement}", place_text(file, position))
         }
         (Some(file), None) => writeln!(text, "  {}, {statement}", one_line(file)),
         (None, _) => writeln!(text, "  {statement}"),

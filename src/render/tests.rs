@@ -16,6 +16,7 @@ use crate::apply::event::{
 use crate::apply::failure::{
     Advice, Excerpt, ExcerptLine, ExtensionState, Failure, LimitSource, LostConnection, Phase,
 };
+    Place,
 use crate::cli::args::Commands;
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
@@ -86,6 +87,7 @@ fn lost_transaction() -> ApplyError {
     let (phase, migration) = (Phase::LostTransaction, Some(name()));
     ApplyError::Failed(Box::new(Failure { phase, migration, ..bare_failure() }))
 }
+        place: Some(Place::Name),
 
 fn bare_failure() -> Failure {
     Failure {
@@ -112,6 +114,7 @@ fn all_advice() -> Vec<Advice> {
         later: "0001_b".to_owned(),
         skipped_by_drizzle,
     };
+        place: None,
     vec![
         Advice::Baseline,
         superseded(true),

@@ -1,6 +1,7 @@
 //! How a failed migration is reported, in text and in JSON: the whole of what is printed.
 
 use expect_test::{Expect, expect};
+use serde_json::json;
 
 use crate::harness::{Database, Folder, premigrate};
 
@@ -175,10 +176,54 @@ fn a_quote_that_is_never_closed_is_shown_where_it_opens() {
 }
 
 #[test]
-fn without_a_position_the_statements_first_line_is_shown() {
+fn without_a_position_the_name_that_the_statement_has_once_is_shown() {
+    check(
+        "select 1;\nalter table documents\n  add column note text, -- and title\n  \
+         drop column \"Title\", add constraint titled check ('title' > title);\nselect 1;",
+        expect![[r#"
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_documents
+            premigrate: applied 0000_documents in TIME
+            premigrate: applying 0001_more
+            premigrate: 0001_more failed and was rolled back
+
+              ERROR 42703: column "Title" of relation "documents" does not exist
+              at 0001_more.sql:4:15 (found by name), statement 2 of 3
+
+                3 |   add column note text, -- and title
+                4 |   drop column "Title", add constraint titled check ('title' > title);
+                  |               ^
+
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
+    );
+}
+
+#[test]
+fn a_place_that_was_found_by_name_is_marked_in_json() {
+    let database = Database::fresh();
+    for (sql, place, line, column) in [
+        ("create table a (b int);\nalter table a add c int,\n  add b int", "name", 3, 7),
+        ("create table a (b int);\nselect b, c from a", "server", 2, 11),
+        ("create table a (b int);\n select b / 0 from (values (1)) a (b)", "statement", 2, 2),
+        ("create table a (b int);\ncopy a from stdin;\n1\nx\n\\.\n", "copy_line", 4, 1),
+    ] {
+        let folder = Folder::drizzle0(&[("0000_a", sql)]);
+        let run = premigrate(&database, &folder).args(&["--format", "json"]).run().exits(70);
+        let failed = run.events().pop().unwrap();
+        let found = ["place", "line", "column"].map(|field| failed[field].clone());
+        let expected = [json!(place), json!(line), json!(column)];
+        assert_eq!(found, expected, "{sql}: {failed}");
+        let has_caret = ["name", "server"].contains(&place);
+        assert_eq!(failed["caret"].is_number(), has_caret, "{failed}");
+    }
+}
+
+#[test]
+fn without_a_position_and_a_name_the_statements_first_line_is_shown() {
     check(
         "insert into documents values (1, 'a');\n\n/* twice */ insert into documents\n\
-         values (1, 'b');\nselect 1;",
+         select 1, documents.title from documents;\nselect 1;",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
             premigrate: applying 0000_documents
@@ -206,23 +251,24 @@ fn a_missing_value_names_table_and_column() {
     check(
         "insert into documents (id) values (1)",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_documents
+            premigrate: applied 0000_documents in TIME
+            premigrate: applying 0001_more
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 23502: null value in column "title" of relation "documents" violates not-null constraint
-          DETAIL: Failing row contains (1, null).
-          SCHEMA: public
-          TABLE: documents
-          COLUMN: title
-          at 0001_more.sql:1:1, statement 1 of 1
+              ERROR 23502: null value in column "title" of relation "documents" violates not-null constraint
+              DETAIL: Failing row contains (1, null).
+              SCHEMA: public
+              TABLE: documents
+              COLUMN: title
+              at 0001_more.sql:1:13 (found by name), statement 1 of 1
 
-            1 | insert into documents (id) values (1)
+                1 | insert into documents (id) values (1)
+                  |             ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -364,22 +410,23 @@ fn a_failure_at_the_history_row_is_reported_as_such() {
     check(
         "alter table drizzle.__drizzle_migrations add column team text not null",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_documents
+            premigrate: applied 0000_documents in TIME
+            premigrate: applying 0001_more
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 23502: column "team" of relation "__drizzle_migrations" contains null values
-          SCHEMA: drizzle
-          TABLE: __drizzle_migrations
-          COLUMN: team
-          at 0001_more.sql:1:1, statement 1 of 1
+              ERROR 23502: column "team" of relation "__drizzle_migrations" contains null values
+              SCHEMA: drizzle
+              TABLE: __drizzle_migrations
+              COLUMN: team
+              at 0001_more.sql:1:53 (found by name), statement 1 of 1
 
-            1 | alter table drizzle.__drizzle_migrations add column team text not null
+                1 | alter table drizzle.__drizzle_migrations add column team text not null
+                  |                                                     ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
     check(
         "alter table drizzle.__drizzle_migrations add constraint first check (id < 2)",
@@ -489,9 +536,10 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42P07: relation "documents" already exists
-                  at 0000_a.sql:1:1, statement 1 of 2
+                  at 0000_a.sql:1:14 (found by name), statement 1 of 2
 
                     1 | create table documents (id int primary key, title text not null);
+                      |              ^
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
                   record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
@@ -507,9 +555,10 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42710: type "mood" already exists
-                  at 0000_a.sql:1:1, statement 1 of 1
+                  at 0000_a.sql:1:13 (found by name), statement 1 of 1
 
                     1 | create type mood as enum ('sad')
+                      |             ^
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
                   record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
@@ -525,9 +574,10 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42P06: schema "app" already exists
-                  at 0000_a.sql:1:1, statement 1 of 1
+                  at 0000_a.sql:1:15 (found by name), statement 1 of 1
 
                     1 | create schema app
+                      |               ^
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
                   record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
@@ -543,9 +593,10 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42P07: relation "i" already exists
-                  at 0000_a.sql:1:33, statement 2 of 2
+                  at 0000_a.sql:1:46 (found by name), statement 2 of 2
 
                     1 | alter table t add column b int; create index i on t (b)
+                      |                                              ^
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
                   record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
@@ -561,9 +612,10 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42701: column "a" of relation "t" already exists
-                  at 0000_a.sql:1:1, statement 1 of 1
+                  at 0000_a.sql:1:26 (found by name), statement 1 of 1
 
                     1 | alter table t add column a int
+                      |                          ^
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
                   record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
@@ -579,9 +631,10 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42723: function "f" already exists with same argument types
-                  at 0000_a.sql:1:1, statement 1 of 1
+                  at 0000_a.sql:1:17 (found by name), statement 1 of 1
 
                     1 | create function f() returns int language sql as 'select 1'
+                      |                 ^
 
                   No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push,
                   record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME,
@@ -598,19 +651,20 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
     check(
         "create table documents ()",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_documents
+            premigrate: applied 0000_documents in TIME
+            premigrate: applying 0001_more
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 42P07: relation "documents" already exists
-          at 0001_more.sql:1:1, statement 1 of 1
+              ERROR 42P07: relation "documents" already exists
+              at 0001_more.sql:1:14 (found by name), statement 1 of 1
 
-            1 | create table documents ()
+                1 | create table documents ()
+                  |              ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -648,6 +702,7 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
           "file": "0001_more.sql",
           "line": 2,
           "column": 12,
+          "place": "server",
           "statement": 2,
           "statements": 2,
           "outside_transaction": null,
@@ -705,6 +760,7 @@ fn json_has_every_field_that_the_server_sends() {
                   "file": "0001_more.sql",
                   "line": null,
                   "column": null,
+                  "place": null,
                   "statement": null,
                   "statements": 1,
                   "outside_transaction": null,
@@ -746,6 +802,7 @@ fn json_has_every_field_that_the_server_sends() {
                   "file": "0001_more.sql",
                   "line": 1,
                   "column": 1,
+                  "place": "statement",
                   "statement": 1,
                   "statements": 1,
                   "outside_transaction": null,
@@ -794,6 +851,7 @@ fn json_has_every_field_that_the_server_sends() {
                   "file": "0001_more.sql",
                   "line": 1,
                   "column": 1,
+                  "place": "statement",
                   "statement": 1,
                   "statements": 1,
                   "outside_transaction": null,
@@ -853,6 +911,7 @@ fn json_has_our_advice_too() {
           "file": "0000_a.sql",
           "line": 1,
           "column": 1,
+          "place": "statement",
           "statement": 1,
           "statements": 1,
           "outside_transaction": null,

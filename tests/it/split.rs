@@ -402,10 +402,11 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
               SCHEMA: public
               TABLE: t
               CONSTRAINT: t_a
-              at 0000_a.sql:3:1, statement 2 of 3
+              at 0000_a.sql:3:34 (found by name), statement 2 of 3
 
                 2 | select 1;
                 3 | create unique index concurrently t_a on t (a);
+                  |                                  ^
 
               A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
@@ -423,10 +424,11 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
               SCHEMA: public
               TABLE: t
               CONSTRAINT: t_a
-              at 0000_a.sql:3:1, statement 2 of 3
+              at 0000_a.sql:3:34 (found by name), statement 2 of 3
 
                 2 | select 1;
                 3 | create unique index concurrently t_a on t (a);
+                  |                                  ^
 
               A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
@@ -444,10 +446,11 @@ fn an_index_build_that_fails_is_reported_and_built_again_once_its_cause_is_gone(
               SCHEMA: public
               TABLE: t
               CONSTRAINT: t_a
-              at 0000_a.sql:3:1, statement 2 of 3
+              at 0000_a.sql:3:34 (found by name), statement 2 of 3
 
                 2 | select 1;
                 3 | create unique index concurrently t_a on t (a);
+                  |                                  ^
 
               A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 

@@ -1,6 +1,7 @@
 //! What became of a transaction, read from the server's responses. Pure.
 
-use crate::apply::failure::{Excerpt, Failure, Phase, excerpt_bytes};
+use crate::apply::error_place::offset_of_name;
+use crate::apply::failure::{Excerpt, Failure, Phase, Place, excerpt_bytes};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
 use crate::process::signals::Signal;
@@ -268,6 +269,7 @@ fn failure(
         statement: location.as_ref().map(|location| location.statement),
         statements: step.map_or(0, |step| step.script.statements().len()),
         position: location.as_ref().map(|location| location.position),
+        place: location.as_ref().map(|location| location.place),
         excerpt: location.map(|location| location.excerpt),
         error,
         advice: None,
@@ -314,6 +316,7 @@ struct ErrorLocation<'s> {
     /// From 1.
     statement: usize,
     position: LineColumn,
+    place: Place,
     /// What the excerpt is of.
     passage: Passage<'s, 's>,
     excerpt: Excerpt,
@@ -321,8 +324,8 @@ struct ErrorLocation<'s> {
 
 impl<'s> ErrorLocation<'s> {
     /// The place of an error in a piece of the file that was sent after `prefix` characters of
-    /// ours: the server's position; or else the line of the data of a COPY; or else the beginning of
-    /// the statement that has not completed.
+    /// ours: the server's position; or else, in the statement that has not completed, the line of the
+    /// data of a COPY, the name that the error is about, or the beginning.
     fn new(
         step: StepRef<'s>,
         piece: &Piece<'_>,
@@ -331,22 +334,27 @@ impl<'s> ErrorLocation<'s> {
         error: &ServerError,
     ) -> Option<ErrorLocation<'s>> {
         let (script, text) = (step.script, step.migration.sql().unwrap_or_default());
-        let (statement, offset, is_exact) = match error.position {
+        let (statement, offset, place) = match error.position {
             Some(Position::InStatement(position)) => {
                 let position = position.saturating_sub(prefix);
                 let offset = sql::offset_of(text, piece.first_char + position);
-                (script.statement_at(offset)?, offset, true)
+                (script.statement_at(offset)?, offset, Place::Server)
             }
             Some(Position::InInternalQuery { .. }) | None => {
-                let statement = piece.first_statement + completed;
-                let line = error.copy_line().and_then(|line| script.copy_line(statement, line));
-                let start = script.statements().get(statement)?.start;
-                (statement, line.unwrap_or(start), false)
+                let index = piece.first_statement + completed;
+                let statement = script.statements().get(index)?;
+                let line = error.copy_line().and_then(|line| script.copy_line(index, line));
+                let (offset, place) = match (line, offset_of_name(statement.text, error)) {
+                    (Some(line), _) => (line, Place::CopyLine),
+                    (None, Some(name)) => (statement.start + name, Place::Name),
+                    (None, None) => (statement.start, Place::Statement),
+                };
+                (index, offset, place)
             }
         };
         let position = LineColumn::at(text, offset);
         let passage = Passage::of(script, excerpt_bytes(text, offset), error.tells_secret);
-        let excerpt = Excerpt::of(&passage, offset, position.line, is_exact);
-        Some(ErrorLocation { statement: statement + 1, position, passage, excerpt })
+        let excerpt = Excerpt::of(&passage, offset, position.line, place.is_exact());
+        Some(ErrorLocation { statement: statement + 1, position, place, passage, excerpt })
     }
 }
