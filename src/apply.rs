@@ -108,7 +108,7 @@ pub fn run(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), RunFailure> {
-    let options_on_primary = &Options { target: options.target.on_primary(), ..options.clone() };
+    let options_on_primary = &options.on_primary();
     let mut runner = Runner {
         operation,
         set,

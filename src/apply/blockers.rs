@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::apply::event::{Blocker, Event};
 use crate::apply::lock::{age_sql, milliseconds};
-use crate::postgres::conninfo::Target;
+use crate::cli::config::Options;
 use crate::postgres::result::ResultRow;
 use crate::postgres::session::{Response, Session};
 use crate::process::signals::{Deadline, StopFlag};
@@ -28,7 +28,7 @@ pub enum Waiting<'a> {
 }
 
 pub struct Observer<'a> {
-    target: &'a Target,
+    options: &'a Options,
     stop: &'a StopFlag,
     migration: Option<&'a str>,
     waiting: Waiting<'a>,
@@ -41,13 +41,13 @@ pub struct Observer<'a> {
 
 impl<'a> Observer<'a> {
     pub fn new(
-        target: &'a Target,
+        options: &'a Options,
         stop: &'a StopFlag,
         migration: Option<&'a str>,
         waiting: Waiting<'a>,
     ) -> Observer<'a> {
         Observer {
-            target,
+            options,
             stop,
             migration,
             waiting,
@@ -101,7 +101,8 @@ impl<'a> Observer<'a> {
 
     fn query_row(&self, sql: &str) -> Option<Vec<Option<String>>> {
         let deadline = Deadline::after(BLOCKER_TIMEOUT, self.stop);
-        Session::open(self.target, deadline).ok()?.query_row_nowait(sql, deadline)
+        let session = Session::open(&self.options.current_target(), deadline).ok()?;
+        session.query_row_nowait(sql, deadline)
     }
 }
 

@@ -36,7 +36,7 @@ pub fn load(
     };
     let mut on_wait =
         |attempts: &[Attempt], left| emit(Event::Waiting { attempts: attempts.to_vec(), left });
-    let connected = wait::connect(&options.target, limits, stop, &mut on_wait, ask);
+    let connected = wait::connect(|| options.current_target(), limits, stop, &mut on_wait, ask);
     let (session, answers) = match connected {
         Ok(connected) => connected,
         Err(ConnectError::Stopped(signal)) => return Err(signal.into()),

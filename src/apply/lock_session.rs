@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cli::config::Options;
 use crate::history::progress::ProgressChange;
-use crate::postgres::conninfo::Target;
 use crate::postgres::session::{
     Attempt, ConnectionError, Message, QueryError, Responses, Session, Stage,
 };
@@ -42,7 +42,7 @@ const KEEPALIVE: &str = "-- premigrate holds its lock";
 
 /// The second session, and with it the lock.
 pub(super) struct HeldLock<'a> {
-    target: &'a Target,
+    options: &'a Options,
     stop: &'a StopFlag,
     migration: String,
     /// Takes the lock again.
@@ -80,7 +80,7 @@ impl HeldLock<'_> {
 
     fn take_again(&mut self) {
         let deadline = Deadline::after(RETAKE_TIMEOUT, self.stop);
-        let Ok(session) = Session::open(self.target, deadline) else { return };
+        let Ok(session) = Session::open(&self.options.current_target(), deadline) else { return };
         let retake = Message::from(self.retake.as_str());
         let taken = session.send_batch(&[retake], false, deadline, &mut |_| {});
         if taken.end.is_none() && taken.responses.iter().all(|response| response.error.is_none()) {
@@ -218,12 +218,12 @@ impl<'a> Runner<'a> {
         self.hold(session, session, step, state)?;
         let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
         let opened =
-            Session::open(&self.options.target, deadline).and_then(
-                |lock_session| match lock_session.query_row("select 1", deadline) {
+            Session::open(&self.options.current_target(), deadline).and_then(|lock_session| {
+                match lock_session.query_row("select 1", deadline) {
                     Ok(_) => Ok(lock_session),
                     Err(cause) => Err(vec![Attempt::at_query(cause)]),
-                },
-            );
+                }
+            });
         let lock_session = opened.map_err(|attempts| self.not_opened(session, step, attempts))?;
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
         let released = session.query_row("rollback", deadline);
@@ -290,7 +290,7 @@ impl<'a> Runner<'a> {
     ) -> Result<HeldLock<'a>, Interrupt> {
         let taken = self.hold(&lock_session, session, step, state)?;
         Ok(HeldLock {
-            target: &self.options.target,
+            options: self.options,
             stop: self.stop,
             migration: step.migration.name.clone(),
             retake: transaction::retake_lock_sql(&self.timeouts(&lock_session)),

@@ -101,8 +101,7 @@ impl<'a> Runner<'a> {
         migration: Option<&str>,
         guards_only: bool,
     ) -> (TransactionResult, Option<Blocker>) {
-        let target = &self.options.target;
-        let mut observer = Observer::new(target, self.stop, migration, Waiting::Answered);
+        let mut observer = Observer::new(self.options, self.stop, migration, Waiting::Answered);
         let emit = &mut *self.emit;
         let mut watch = |responses: &[_]| {
             observer.look(responses, emit);

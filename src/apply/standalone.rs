@@ -331,9 +331,8 @@ impl Runner<'_> {
         tag: &str,
     ) -> Result<Option<(ServerError, Option<Blocker>)>, Interrupt> {
         let migration = &step.migration.name;
-        let target = &self.options.target;
         let waiting = Waiting::Running(tag);
-        let mut observer = Observer::new(target, self.stop, Some(migration), waiting);
+        let mut observer = Observer::new(self.options, self.stop, Some(migration), waiting);
         let (emit, mut held_lock) = (&mut *self.emit, self.held_lock.as_mut());
         let deadline = Deadline::never(self.stop);
         let mut watch = |responses: &[Response]| {

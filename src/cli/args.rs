@@ -55,8 +55,8 @@ variable, which the option overrides: --runner-wait is PREMIGRATE_RUNNER_WAIT.
 With PREMIGRATE_SKIP=1, up does not connect: it only becomes APP.
 
 The database is MIGRATION_DATABASE_URL, else DATABASE_URL, else PGHOST, PGUSER,
-PGPASSWORD, ... For each URL and for PGPASSWORD, the variable NAME_FILE can name
-a file that holds the value.
+PGPASSWORD, ... For each URL and for PGHOST, PGUSER, PGPASSWORD and PGDATABASE,
+the variable NAME_FILE can name a file that holds the value.
 
 Exit codes: 0 done; 64 command line; 65 migrations or history; 69 database
 unreachable; 70 a migration failed; 75 try again; 77 refused; 78 configuration;

@@ -96,6 +96,8 @@ const LEVEL: &str = "warning, notice, info or off";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
+    /// What named the database.
+    environment: Environment,
     /// Reads and checks everything that a command without a database needs.
     pub fn new(invocation: Invocation, environment: &Environment) -> Result<Config, ConfigError> {
         let Invocation { command, names, options, app } = invocation;
@@ -155,6 +157,7 @@ impl Config {
         })
     }
 }
+            environment: raw.environment.clone(),
 
 /// Variables are checked for every command, used or not.
 fn resolve_command(
@@ -170,6 +173,18 @@ fn resolve_command(
     let accept = raw.parsed("--accept", "a comma-separated list of names", |names| {
         let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
         names.iter().all(|name| !name.is_empty()).then_some(names)
+impl Options {
+    /// The database, for a new connection: with the user and the password as they are now.
+    pub fn current_target(&self) -> Target {
+        self.environment.refreshed(&self.target)
+    }
+
+    /// The same, where any server was accepted, for the primary only.
+    pub fn on_primary(&self) -> Options {
+        Options { target: self.target.on_primary(), ..self.clone() }
+    }
+}
+
     })?;
     let baseline_through = raw.name("--baseline-through")?;
     let up = Operation::Up { accept: accept.unwrap_or_default(), baseline_through };

@@ -10,19 +10,22 @@ use crate::cli::error::ConfigError;
 use crate::postgres::conninfo::{self, Secret, Target};
 
 /// The variables that name a database. If one of them is set, `.env` is not read.
-const DATABASE_VARIABLES: [&str; 8] = [
+const DATABASE_VARIABLES: [&str; 10] = [
     "MIGRATION_DATABASE_URL",
     "MIGRATION_DATABASE_URL_FILE",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
     "PGHOST",
+    "PGHOST_FILE",
     "PGHOSTADDR",
     "PGDATABASE",
+    "PGDATABASE_FILE",
     "PGSERVICE",
 ];
 
 /// The variables that `NAME_FILE` can replace.
-const SECRETS: [&str; 3] = ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWORD"];
+const IN_FILES: [&str; 6] =
+    ["MIGRATION_DATABASE_URL", "DATABASE_URL", "PGPASSWORD", "PGUSER", "PGHOST", "PGDATABASE"];
 
 /// The environment at the start of the process.
 #[derive(Clone, Debug, Default)]
@@ -110,20 +113,23 @@ impl Environment {
         }
         let is_set = |name: &str| self.get(name).is_some();
         let is_both = |name: &&str| is_set(name) && is_set(&format!("{name}_FILE"));
-        if let Some(name) = SECRETS.iter().find(|name| is_both(name)) {
+        if let Some(name) = IN_FILES.iter().find(|name| is_both(name)) {
             return Err(ConfigError::Both((*name).to_owned()));
         }
-        let [migration_url, app_url, password] = SECRETS;
-        let url = match self.secret_or_file(migration_url)? {
+        let [migration_url, app_url, libpq @ ..] = IN_FILES;
+        let url = match self.value_or_file(migration_url)? {
             Some(url) => Some((migration_url, url)),
-            None => self.secret_or_file(app_url)?.map(|url| (app_url, url)),
+            None => self.value_or_file(app_url)?.map(|url| (app_url, url)),
         };
-        let password = self.secret_or_file(password)?;
-        let lookup = |name: &str| match (name, &password) {
-            ("PGPASSWORD", Some(password)) => Some(password.expose().to_owned()),
-            _ => self.get(name).and_then(OsStr::to_str).map(str::to_owned),
+        let mut values = BTreeMap::new();
+        for name in libpq {
+            values.insert(name, self.value_or_file(name)?);
+        }
+        let lookup = |name: &str| match values.get(name) {
+            Some(value) => value.as_ref().map(|value| value.expose().to_owned()),
+            None => self.get(name).and_then(OsStr::to_str).map(str::to_owned),
         };
-        let mut names = DATABASE_VARIABLES.iter().filter(|name| name.starts_with("PG"));
+        let mut names = ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"].into_iter();
         if url.is_none() && !names.any(|name| lookup(name).is_some()) {
             return Err(ConfigError::NoDatabase);
         }
@@ -134,9 +140,25 @@ impl Environment {
         conninfo::resolve(text, source, &lookup).map_err(ConfigError::Connection)
     }
 
+    /// The same database, with the user and the password that are named now: their files may have
+    /// been replaced. What cannot be read changes nothing.
+    pub fn refreshed(&self, target: &Target) -> Target {
+        let mut files = IN_FILES.iter().filter_map(|name| self.get(&format!("{name}_FILE")));
+        // A pipe can be read once.
+        let are_files = files.all(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
+        let now = if are_files { self.target().ok() } else { None };
+        // A file that is being written may be empty.
+        match now.filter(|now| now.password.is_some() || target.password.is_none()) {
+            Some(Target { user, password, passfile, .. }) => {
+                Target { user, password, passfile, ..target.clone() }
+            }
+            None => target.clone(),
+        }
+    }
+
     /// The value of a variable, or of the file that its `_FILE` names. As in docker-library's images,
     /// trailing newlines are dropped, and an empty file counts as unset.
-    fn secret_or_file(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+    fn value_or_file(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
         let file = format!("{name}_FILE");
         let not_text = |name: &str| ConfigError::NotText(name.to_owned());
         match (self.get(name), self.get(&file)) {

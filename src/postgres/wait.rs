@@ -41,11 +41,11 @@ enum Outlook {
     WaitForSlot,
 }
 
-/// Connects and runs a first query, and tries both again for as long as the failure is temporary.
-/// `on_wait` gets the attempts that failed, whenever they differ from those before, and the time
+/// Connects and runs a first query, and tries both again for as long as the failure is temporary, each
+/// time with the user and the password that `target` then has. `on_wait` gets the attempts that failed, whenever they differ from those before, and the time
 /// that is left.
 pub fn connect<T>(
-    target: &Target,
+    target: impl Fn() -> Target,
     limits: WaitLimits,
     stop: &StopFlag,
     on_wait: &mut dyn FnMut(&[Attempt], Duration),
@@ -58,7 +58,7 @@ pub fn connect<T>(
     let mut pause = FIRST_PAUSE;
     let mut reported = Vec::new();
     loop {
-        let attempts = match Session::open(target, deadline) {
+        let attempts = match Session::open(&target(), deadline) {
             Ok(session) => match query(&session, slot.at_most(QUERY_TIMEOUT)) {
                 Ok(answer) => return Ok((session, answer)),
                 Err(cause) => vec![Attempt::at_query(cause)],

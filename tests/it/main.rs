@@ -43,6 +43,7 @@ mod planted;
 mod quoting;
 mod reasons;
 mod runners;
+mod rotation;
 mod scale;
 mod secrets;
 mod settings;

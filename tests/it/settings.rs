@@ -20,7 +20,7 @@ fn in_folder(folder: &Folder) -> Premigrate {
 }
 
 /// The URL's parts: user, host, port.
-fn parts(url: &str) -> (&str, &str, &str) {
+pub fn parts(url: &str) -> (&str, &str, &str) {
     let (_, rest) = url.split_once("://").unwrap();
     let (user, rest) = rest.split_once('@').unwrap();
     let (place, _) = rest.split_once('/').unwrap();
@@ -307,7 +307,7 @@ fn a_run_without_a_database_is_refused_with_a_hint() {
 // Files that hold secrets.
 
 /// A role that has to log in with this password.
-fn role_with_password(database: &Database, password: &str) -> String {
+pub fn role_with_password(database: &Database, password: &str) -> String {
     let (role, _) = database.role();
     database.execute(&format!(
         "alter role {role} password {}; grant with_password to {role}; \
@@ -360,6 +360,42 @@ fn a_url_or_a_password_can_be_in_a_file() {
 fn an_empty_file_counts_as_unset() {
     let (database, folder) = (Database::fresh(), who());
     let (_kept, path) = secret("\n");
+#[test]
+fn what_libpq_has_variables_for_can_be_in_files_too() {
+    let (database, folder) = (Database::fresh(), who());
+    let (user, host, port) = parts(&database.url);
+    let files = Folder::empty();
+    let with_files = |values: [(&str, &str); 3]| {
+        let start = in_folder(&folder).env("PGPORT", port);
+        values.iter().fold(start, |start, (name, value)| {
+            files.write(name, format!("{value}\n\r\n"));
+            start.env(name, files.path.join(name))
+        })
+    };
+    let values =
+        [("PGUSER_FILE", user), ("PGHOST_FILE", host), ("PGDATABASE_FILE", &database.name)];
+    // They name a database, so that this is not read.
+    folder.write(".env", "DATABASE_URL=postgres://u@127.0.0.1:1/d\n");
+    let app = "echo $PGUSER$PGHOST$PGDATABASE; echo $PGUSER_FILE";
+    let run = with_files(values).args(&["--", "sh", "-c", app]).run().exits(0);
+    let file = files.path.join("PGUSER_FILE");
+    assert_eq!(run.stdout, format!("\n{}\n", file.display()));
+    assert_eq!(database.value("select name from who"), user);
+
+    for (name, file) in
+        [("PGUSER", "PGUSER_FILE"), ("PGHOST", "PGHOST_FILE"), ("PGDATABASE", "PGDATABASE_FILE")]
+    {
+        let run = with_files(values).env(name, "x").run().exits(78);
+        run.says(&[&format!("both {name} and {file} are set")]);
+        let run = with_files(values).env(file, "/nowhere").run().exits(78);
+        run.says(&[&format!("the file that {file} names cannot be read")]);
+    }
+    let run = with_files([values[0], ("PGHOST_FILE", ""), values[2]]).run().exits(78);
+    run.says(&["no host is given"]);
+    let run = with_files([("PGUSER_FILE", ""), values[1], values[2]]).run().exits(78);
+    run.says(&["no user is given"]);
+}
+
     let run = premigrate(&database, &folder).env("MIGRATION_DATABASE_URL_FILE", &path).run();
     run.exits(0);
     let run = in_folder(&folder).env("DATABASE_URL_FILE", &path).run().exits(78);
