@@ -29,7 +29,7 @@ Commands:
 Only up, status, baseline and accept connect to a database.
 
 Options:
-  --dir DIR                migrations folder [the embedded migrations]
+  --dir DIR                migrations folder [embedded ones, else /migrations]
   --schema S               schema of the history table [drizzle]
   --table T                history table [__drizzle_migrations]
   --wait D                 how long to wait for the database; 0 = once [60s]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::args::{self, CommandName, FORMAT, Invocation, OPTIONS};
@@ -104,15 +104,15 @@ impl Config {
         let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
-        let origin = match raw.lookup("--dir") {
+        let dir = match raw.lookup("--dir") {
             Some((name, folder)) if folder.is_empty() => {
                 return Err(ConfigError::Value { name, must_be: "a folder" });
             }
-            Some((_, folder)) => Origin::Folder(PathBuf::from(folder)),
-            None => Origin::Executable,
+            dir => dir.map(|(_, folder)| PathBuf::from(folder)),
         };
         let format = raw.format()?;
-        let command = resolve_command(command, names, &origin, &raw)?;
+        let command = resolve_command(command, names, dir.as_deref(), &raw)?;
+        let origin = Origin::choose(dir);
         let table = Table::new(
             raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
@@ -163,7 +163,7 @@ impl Config {
 fn resolve_command(
     command: CommandName,
     names: Vec<String>,
-    origin: &Origin,
+    dir: Option<&Path>,
     raw: &RawOptions,
 ) -> Result<Command, ConfigError> {
     let skip = raw.environment.bool_var("PREMIGRATE_SKIP")?;
@@ -206,10 +206,8 @@ impl Options {
         CommandName::Accept => return Err(no_name()),
         CommandName::New => {
             let name = names.into_iter().next().ok_or_else(no_name)?;
-            match origin {
-                Origin::Folder(dir) => Command::New { name, dir: dir.clone() },
-                Origin::Executable => return Err(ConfigError::Usage(UsageError::NoFolder)),
-            }
+            let dir = dir.ok_or(ConfigError::Usage(UsageError::NoFolder))?;
+            Command::New { name, dir: dir.to_owned() }
         }
     })
 }

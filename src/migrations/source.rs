@@ -42,8 +42,27 @@ struct Embedded;
 pub enum Origin {
     /// Embedded at build time.
     Executable,
-    /// Named by `--dir`.
+    /// Named by `--dir`, or the default.
     Folder(PathBuf),
+}
+
+/// The folder that is used where none is named and nothing is embedded.
+pub const DEFAULT_FOLDER: &str = "/migrations";
+
+impl Origin {
+    /// The folder that was named, or else what this executable has, or else the default folder.
+    pub fn choose(named: Option<PathBuf>) -> Origin {
+        let default = Path::new(DEFAULT_FOLDER);
+        Origin::first_of(named, is_embedded(), default.is_dir().then_some(default))
+    }
+
+    fn first_of(named: Option<PathBuf>, is_embedded: bool, default: Option<&Path>) -> Origin {
+        match (named, default) {
+            (Some(folder), _) => Origin::Folder(folder),
+            (None, Some(folder)) if !is_embedded => Origin::Folder(folder.to_owned()),
+            (None, _) => Origin::Executable,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -59,7 +78,8 @@ impl fmt::Display for Origin {
 #[derive(Debug, Serialize)]
 #[serde(tag = "error", rename_all = "snake_case")]
 pub enum Unreadable {
-    /// The executable was built without migrations, and no folder was named.
+    /// The executable was built without migrations, no folder was named, and there is no default
+    /// folder.
     NothingEmbedded,
     /// The migrations folder, or a file in it, cannot be read.
     #[serde(rename = "unreadable")]
@@ -74,8 +94,8 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unreadable::NothingEmbedded => f.write_str(
-                "this executable has no migrations embedded; name a folder with --dir, or build it \
-                 with PREMIGRATE_MIGRATIONS",
+                "this executable has no migrations embedded, and there is no folder /migrations; name \
+                 a folder with --dir, or build it with PREMIGRATE_MIGRATIONS",
             ),
             Unreadable::Path { path, error } => write!(f, "could not read {path}: {error}"),
         }
@@ -98,12 +118,17 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
     let files: Files = Embedded::iter()
         .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data.into())))
         .collect();
-    // Of `meta`, only the journal is embedded.
-    let has_meta = env!("EMBEDDED_META") == "true";
-    match files.is_empty() && !has_meta {
-        true => Err(Unreadable::NothingEmbedded),
-        false => Ok(MigrationFolder { files, has_meta }),
+    match is_embedded() {
+        true => Ok(MigrationFolder { files, has_meta: HAS_META }),
+        false => Err(Unreadable::NothingEmbedded),
     }
+}
+
+/// Whether the embedded folder has a folder `meta`, of which only the journal is embedded.
+const HAS_META: bool = matches!(env!("EMBEDDED_META").as_bytes(), b"true");
+
+fn is_embedded() -> bool {
+    HAS_META || Embedded::iter().next().is_some()
 }
 
 /// The deepest level at which a tag's file is found.
@@ -225,6 +250,21 @@ mod tests {
                 |path: &String| path.strip_prefix(META).is_some_and(|rest| rest.starts_with('/'));
             let has_meta = files.keys().any(is_in_meta);
             MigrationFolder { files, has_meta }
+        }
+    }
+
+    #[test]
+    fn the_default_folder_is_used_if_none_is_named_and_nothing_is_embedded() {
+        let (named, default) = (PathBuf::from("drizzle"), Path::new(DEFAULT_FOLDER));
+        let folder = |path: &Path| Origin::Folder(path.to_owned());
+        for (named, is_embedded, default, expected) in [
+            (None, false, Some(default), folder(default)),
+            (None, false, None, Origin::Executable),
+            (None, true, Some(default), Origin::Executable),
+            (Some(&named), false, Some(default), folder(&named)),
+            (Some(&named), true, None, folder(&named)),
+        ] {
+            assert_eq!(Origin::first_of(named.cloned(), is_embedded, default), expected);
         }
     }
 
