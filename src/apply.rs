@@ -5,6 +5,7 @@
 //! loads the history again and decides with the same pure function.
 //!
 //! A round:
+//! - `create_database` comes before the first one, if it was asked for and is needed.
 //! - `load` reads the history and the progress; `state` keeps both up to date after that.
 //! - `next_action` decides what to do next.
 //! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `retry`
@@ -26,10 +27,11 @@
 mod advice;
 pub mod blockers;
 pub mod catalog_state;
+mod create_database;
 pub mod error;
+mod error_place;
 pub mod event;
 mod extensions;
-mod error_place;
 pub mod failure;
 mod interrupt;
 pub mod load;
@@ -48,7 +50,7 @@ mod transaction;
 
 use std::time::{Duration, Instant};
 
-use crate::cli::config::{Operation, Options};
+use crate::cli::config::{NewDatabase, Operation, Options};
 use crate::history::plan::Plan;
 use crate::history::progress::ProgressChange;
 use crate::history::table::{History, NewRow};
@@ -81,6 +83,14 @@ const MAX_HISTORY_CHANGES: u32 = 20;
 const MAX_LOST_CONNECTIONS: u32 = 3;
 
 impl Operation {
+    /// What is created if the database is missing.
+    fn new_database(&self) -> Option<&NewDatabase> {
+        match self {
+            Operation::Up { create_database, .. } => create_database.as_ref(),
+            Operation::Baseline { .. } | Operation::Accept { .. } => None,
+        }
+    }
+
     /// The kind of rows that it writes, if writing rows is all it does.
     fn record_kind(&self) -> Option<RecordKind> {
         match self {
@@ -93,7 +103,9 @@ impl Operation {
     /// The migrations that were named for it.
     fn names(&self) -> Vec<String> {
         match self {
-            Operation::Up { .. } => Vec::new(),
+            Operation::Up { accept, baseline_through, through, .. } => {
+                accept.iter().chain(baseline_through).chain(through).cloned().collect()
+            }
             Operation::Baseline { through } => through.iter().cloned().collect(),
             Operation::Accept { names } => names.clone().unwrap_or_default(),
         }
@@ -112,6 +124,7 @@ pub fn run(
     let mut runner = Runner {
         operation,
         set,
+        creates: operation.new_database(),
         options,
         options_on_primary,
         stop,
@@ -128,6 +141,7 @@ pub fn run(
         slot_wait: None,
         held_lock: None,
         stale_backend: None,
+        through_reported: false,
         history_changes: 0,
         unsupported_settings: Vec::new(),
         locks_history: true,
@@ -155,11 +169,16 @@ pub fn dry_run<'a>(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<DryRun<'a>, ApplyError> {
+    next_action::check_names(operation, set)?;
     let Loaded { session, mut history, progress } = load::load(options, stop, emit)?;
     drop(session);
     let mut recorded = Vec::new();
     loop {
         let action = next_action(operation, set, options.policy, &history)?;
+        if let Some(plan) = action.plan() {
+            next_action::check_through(operation, set, plan)?;
+            next_action::through_event(operation, plan).into_iter().for_each(&mut *emit);
+        }
         let mut prepared = action.prepare(set)?;
         match action {
             NextAction::Record { rows, names, kind, matches } => {
@@ -182,6 +201,8 @@ pub fn dry_run<'a>(
 struct Runner<'a> {
     operation: &'a Operation,
     set: &'a MigrationSet,
+    /// What is created if the database is missing, until it was there once.
+    creates: Option<&'a NewDatabase>,
     options: &'a Options,
     /// For where the first server is a standby, and something is to be written.
     options_on_primary: &'a Options,
@@ -210,6 +231,8 @@ struct Runner<'a> {
     held_lock: Option<HeldLock<'a>>,
     /// The backend that still runs a statement of an earlier attempt, and since when it is known.
     stale_backend: Option<(String, Instant)>,
+    /// Whether it was reported what `--through` leaves pending.
+    through_reported: bool,
     /// How often in a row the history had changed under the plan.
     history_changes: u32,
     /// Settings that the server refused.
@@ -240,15 +263,16 @@ enum Round {
 
 impl<'a> Runner<'a> {
     fn run(&mut self) -> Result<(), ApplyError> {
+        next_action::check_names(self.operation, self.set)?;
         let primary_wait = Deadline::after(self.options.wait, self.stop);
         let mut standby_reported = false;
         loop {
-            let Loaded { session, history, progress } =
-                load::load(self.options, self.stop, self.emit)?;
+            let Loaded { session, history, progress } = self.load()?;
             // Another runner may have finished it.
             self.in_progress = None;
             let action = next_action(self.operation, self.set, self.options.policy, &history)?;
             self.update_pending(&action);
+            self.check_through(&action)?;
             let prepared = action.prepare(self.set)?;
             if let NextAction::Nothing { plan } = action {
                 self.report_nothing_left(plan.as_ref(), &history);
@@ -483,6 +507,20 @@ impl<'a> Runner<'a> {
         self.applied.push(migration.to_owned());
         self.pending.retain(|pending| pending != migration);
         (self.lost_connection, self.in_progress) = (None, None);
+    }
+
+    /// Refuses `--through` where the database is past it, and reports once what it leaves pending.
+    fn check_through(&mut self, action: &NextAction) -> Result<(), ApplyError> {
+        let Some(plan) = action.plan() else { return Ok(()) };
+        if self.applied.is_empty() {
+            next_action::check_through(self.operation, self.set, plan)?;
+        }
+        let event = next_action::through_event(self.operation, plan);
+        if let Some(event) = event.filter(|_| !self.through_reported) {
+            self.through_reported = true;
+            (self.emit)(event);
+        }
+        Ok(())
     }
 
     fn report_nothing_left(&mut self, plan: Option<&Plan>, history: &History) {

@@ -96,6 +96,8 @@ pub enum ApplyError {
     /// The history had changed before every write.
     HistoryKeepsChanging(Table),
     HistoryTimeout(Table),
+    /// `--create-database` failed.
+    DatabaseNotCreated(Box<DatabaseNotCreated>),
     /// Our role lacks privileges on the history.
     PermissionDenied {
         #[serde(rename = "server_error")]
@@ -124,6 +126,12 @@ pub enum ApplyError {
     NoSuchMigration {
         name: String,
     },
+    /// `--through` names a migration that the database is past.
+    ThroughIsBehind {
+        name: String,
+        /// One after it that is recorded, or would be recorded first.
+        later: String,
+    },
     /// The command line names migrations to accept that are not applied yet.
     NotApplied {
         migrations: Vec<String>,
@@ -132,6 +140,18 @@ pub enum ApplyError {
 
 fn signal_name<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(signal.name())
+}
+
+/// A database that was to be created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DatabaseNotCreated {
+    pub database: String,
+    /// What it was to be a copy of; `None` is the server's default.
+    pub template: Option<String>,
+    #[serde(rename = "server_error")]
+    pub error: ServerError,
+    /// What creates it.
+    pub sql: String,
 }
 
 /// What a signal interrupted.
@@ -203,7 +223,7 @@ impl ApplyError {
     pub fn exit_code(&self) -> u8 {
         use ApplyError::*;
         match self {
-            NoSuchMigration { .. } | NotApplied { .. } => 64,
+            NoSuchMigration { .. } | ThroughIsBehind { .. } | NotApplied { .. } => 64,
             NotRunnable { .. }
             | HistoryMismatch(_)
             | ChangedSteps { .. }
@@ -228,6 +248,14 @@ impl ApplyError {
             | NoSecondConnection { .. }
             | HistoryKeepsChanging(_)
             | HistoryTimeout(_) => 75,
+            DatabaseNotCreated(failed) => match failed.error.code.as_str() {
+                "42501" => 77,
+                // The template is in use.
+                "55006" => 75,
+                // There is no such template.
+                "3D000" => 78,
+                _ => 69,
+            },
             PermissionDenied { .. } => 77,
             PooledSettings { .. } | SettingReset { .. } => 78,
             Stopped { signal, .. } => signal.exit_code(),

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::migrations::migration::Layout;
 use crate::migrations::source::Origin;
 use crate::postgres::notices::Notice;
-use crate::postgres::session::{Attempt, ConnectionError};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -37,6 +37,31 @@ pub enum Event {
         attempts: Vec<Attempt>,
         #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
         left: Duration,
+    },
+    /// The database does not exist, and is created.
+    CreatingDatabase {
+        database: String,
+        /// What it is a copy of; `None` is the server's default.
+        template: Option<String>,
+    },
+    /// The database cannot be created yet.
+    WaitingToCreate {
+        database: String,
+        #[serde(rename = "message", serialize_with = "as_text")]
+        cause: QueryError,
+        #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
+        left: Duration,
+    },
+    CreatedDatabase {
+        database: String,
+        /// `None` if another runner has created it meanwhile.
+        #[serde(rename = "ms", serialize_with = "milliseconds_if_known")]
+        took: Option<Duration>,
+    },
+    /// `--through` leaves later migrations pending.
+    Through {
+        migration: String,
+        later: usize,
     },
     /// The server is a standby, something is pending, and the connection string names other servers.
     LookingForPrimary,

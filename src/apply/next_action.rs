@@ -8,7 +8,7 @@ use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::{self, PreparedMigration};
 
 use super::error::ApplyError;
-use super::event::RecordKind;
+use super::event::{Event, RecordKind};
 
 /// What a round does.
 pub(super) enum NextAction {
@@ -21,6 +21,15 @@ pub(super) enum NextAction {
 }
 
 impl NextAction {
+    /// The plan of `up`, once it has nothing to record first.
+    pub(super) fn plan(&self) -> Option<&Plan> {
+        match self {
+            NextAction::Nothing { plan } => plan.as_ref(),
+            NextAction::Record { .. } => None,
+            NextAction::Apply(plan) => Some(plan),
+        }
+    }
+
     /// Reads the SQL of the migrations to run, in the order of the plan. Refuses what cannot run as
     /// it is.
     pub(super) fn prepare<'a>(
@@ -31,6 +40,21 @@ impl NextAction {
         let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
         prepared::prepare(pending).map_err(|migrations| ApplyError::NotRunnable { migrations })
     }
+}
+
+/// Refuses names that no migration has, and `--through` before `--baseline-through`: for that, the
+/// database need not be asked.
+pub(super) fn check_names(operation: &Operation, set: &MigrationSet) -> Result<(), ApplyError> {
+    operation.names().iter().try_for_each(|name| index_of(set, name).map(drop))?;
+    if let Operation::Up { baseline_through: Some(baseline), through: Some(through), .. } =
+        operation
+    {
+        let (baseline, through) = (index_of(set, baseline)?, index_of(set, through)?);
+        if through < baseline {
+            return Err(behind(set, through, baseline));
+        }
+    }
+    Ok(())
 }
 
 /// Decides what to do next; or refuses, where the history disagrees with the migrations.
@@ -55,7 +79,7 @@ pub(super) fn next_action(
             }
             Ok(record(plan, RecordKind::Accept).unwrap_or(nothing))
         }
-        Operation::Up { accept, baseline_through } => {
+        Operation::Up { accept, baseline_through, through, .. } => {
             if let Some(name) = baseline_through {
                 let plan = plan::plan_first_baseline(set, history, index_of(set, name)?)
                     .map_err(ApplyError::HistoryMismatch)?;
@@ -71,12 +95,45 @@ pub(super) fn next_action(
                 }
             }
             let plan = plan::plan_up(set, history, policy).map_err(ApplyError::HistoryMismatch)?;
+            let plan = match through {
+                Some(name) => plan.up_to(index_of(set, name)?),
+                None => plan,
+            };
             match plan.pending.is_empty() {
                 true => Ok(NextAction::Nothing { plan: Some(plan) }),
                 false => Ok(NextAction::Apply(plan)),
             }
         }
     }
+}
+
+/// Refuses `up --through` where the database is past it.
+pub(super) fn check_through(
+    operation: &Operation,
+    set: &MigrationSet,
+    plan: &Plan,
+) -> Result<(), ApplyError> {
+    let Operation::Up { through: Some(name), .. } = operation else { return Ok(()) };
+    let through = index_of(set, name)?;
+    match plan.past(through) {
+        Some(last) => Err(behind(set, through, last)),
+        None => Ok(()),
+    }
+}
+
+/// What `--through` leaves pending.
+pub(super) fn through_event(operation: &Operation, plan: &Plan) -> Option<Event> {
+    match operation {
+        Operation::Up { through: Some(name), .. } if plan.later > 0 => {
+            Some(Event::Through { migration: name.clone(), later: plan.later })
+        }
+        _ => None,
+    }
+}
+
+fn behind(set: &MigrationSet, through: usize, later: usize) -> ApplyError {
+    let name = |index| set.get(index).map(|migration| migration.name.clone()).unwrap_or_default();
+    ApplyError::ThroughIsBehind { name: name(through), later: name(later) }
 }
 
 /// What accepting these migrations comes to, or all that were edited.

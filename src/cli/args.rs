@@ -44,7 +44,9 @@ Options:
   --dry-run                up: show what would run, without running it or APP
   --strict                 up: refuse unknown rows and out-of-order migrations
   --exit-code              status: 10 if something is pending, 65 if edited
-  --through NAME           baseline: up to and including this migration [all]
+  --through NAME           up, baseline: up to and including this one [all]
+  --create-database        up: create the database if it does not exist
+  --template DB            up: create the database as a copy of this one
   --all                    accept: all edited migrations
   --format text|json       text, or one JSON object per line [text]
   --env-file FILE          file with variables for development; '' = none [.env]
@@ -121,7 +123,7 @@ const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
 
-pub const OPTIONS: [Opt; 19] = [
+pub const OPTIONS: [Opt; 21] = [
     value("--dir", ALL),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -137,7 +139,9 @@ pub const OPTIONS: [Opt; 19] = [
     switch("--dry-run", &[Up]),
     switch("--strict", &[Up]),
     switch("--exit-code", &[Status]),
-    value("--through", &[Baseline]),
+    value("--through", &[Up, Baseline]),
+    switch("--create-database", &[Up]),
+    value("--template", &[Up]),
     switch("--all", &[Accept]),
     value(FORMAT, ALL),
     value("--env-file", ALL),

@@ -48,11 +48,25 @@ pub enum Command {
 pub enum Operation {
     /// Apply what is pending, after recording migrations up to and including one as applied, and
     /// after accepting these edited migrations.
-    Up { accept: Vec<String>, baseline_through: Option<String> },
+    Up {
+        accept: Vec<String>,
+        baseline_through: Option<String>,
+        /// Up to and including this one; all if `None`.
+        through: Option<String>,
+        /// Create the database first if it does not exist.
+        create_database: Option<NewDatabase>,
+    },
     /// Record migrations without running them: all, or up to and including this one.
     Baseline { through: Option<String> },
     /// Record edited migrations as they are now: these, or all that were edited.
     Accept { names: Option<Vec<String>> },
+}
+
+/// How to create the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDatabase {
+    /// What it is a copy of; `None` is the server's default.
+    pub template: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +96,8 @@ pub struct Options {
     pub lock_retries: u32,
     /// `None` leaves it as the server has it.
     pub statement_timeout: Option<Duration>,
+    /// What named the database.
+    environment: Environment,
     /// Which notices of migrations are reported.
     pub notices: NoticeLevel,
     pub policy: Policy,
@@ -96,8 +112,6 @@ const LEVEL: &str = "warning, notice, info or off";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
-    /// What named the database.
-    environment: Environment,
     /// Reads and checks everything that a command without a database needs.
     pub fn new(invocation: Invocation, environment: &Environment) -> Result<Config, ConfigError> {
         let Invocation { command, names, options, app } = invocation;
@@ -143,6 +157,7 @@ impl Config {
         }
         Ok(Options {
             target,
+            environment: raw.environment.clone(),
             table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
@@ -157,7 +172,18 @@ impl Config {
         })
     }
 }
-            environment: raw.environment.clone(),
+
+impl Options {
+    /// The database, for a new connection: with the user and the password as they are now.
+    pub fn current_target(&self) -> Target {
+        self.environment.refreshed(&self.target)
+    }
+
+    /// The same, where any server was accepted, for the primary only.
+    pub fn on_primary(&self) -> Options {
+        Options { target: self.target.on_primary(), ..self.clone() }
+    }
+}
 
 /// Variables are checked for every command, used or not.
 fn resolve_command(
@@ -173,22 +199,19 @@ fn resolve_command(
     let accept = raw.parsed("--accept", "a comma-separated list of names", |names| {
         let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
         names.iter().all(|name| !name.is_empty()).then_some(names)
-impl Options {
-    /// The database, for a new connection: with the user and the password as they are now.
-    pub fn current_target(&self) -> Target {
-        self.environment.refreshed(&self.target)
-    }
-
-    /// The same, where any server was accepted, for the primary only.
-    pub fn on_primary(&self) -> Options {
-        Options { target: self.target.on_primary(), ..self.clone() }
-    }
-}
-
     })?;
     let baseline_through = raw.name("--baseline-through")?;
-    let up = Operation::Up { accept: accept.unwrap_or_default(), baseline_through };
     let through = raw.name("--through")?;
+    let template = raw.name("--template")?;
+    let create_database = match raw.switch("--create-database")? {
+        true => Some(NewDatabase { template }),
+        false => match raw.lookup("--template") {
+            Some((name, _)) => return Err(ConfigError::UnusedTemplate(name)),
+            None => None,
+        },
+    };
+    let accept = accept.unwrap_or_default();
+    let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
     let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
     Ok(match command {
         CommandName::Up if skip => Command::Skip,
@@ -377,6 +400,8 @@ mod tests {
             (&["--format", "xml"], &[], "--format must be text or json"),
             (&["--notices", "none"], &[], "--notices must be warning, notice, info or off"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),
+            (&["--template", "t"], &[], "--template is only used with --create-database"),
+            (&[], &[("PREMIGRATE_TEMPLATE", "t")], "PREMIGRATE_TEMPLATE is only used"),
             (&["--schema", ""], &[], "--schema must be a name"),
             (&[], &[("DATABASE_URL_FILE", "/x")], "both DATABASE_URL and DATABASE_URL_FILE"),
         ] {
@@ -409,11 +434,27 @@ mod tests {
         let up = |accept: &[&str], baseline_through: Option<&str>| Operation::Up {
             accept: names(accept),
             baseline_through: baseline_through.map(str::to_owned),
+            through: None,
+            create_database: None,
         };
+        let through = |create_database: Option<NewDatabase>| Operation::Up {
+            accept: names(&[]),
+            baseline_through: None,
+            through: Some("a".to_owned()),
+            create_database,
+        };
+        let created =
+            |template: Option<&str>| Some(NewDatabase { template: template.map(str::to_owned) });
         for (args, variables, expected) in [
             (&[][..], &[][..], Command::Run(up(&[], None))),
             (&["--dry-run", "--accept", "a, b"], &[], Command::DryRun(up(&["a", "b"], None))),
             (&[], &[("PREMIGRATE_BASELINE_THROUGH", "a")], Command::Run(up(&[], Some("a")))),
+            (&["--through", "a"], &[], Command::Run(through(None))),
+            (
+                &["--through=a", "--create-database"],
+                &[("PREMIGRATE_TEMPLATE", "t")],
+                Command::Run(through(created(Some("t")))),
+            ),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
             (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),

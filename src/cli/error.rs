@@ -71,6 +71,8 @@ pub enum ConfigError {
     /// Only with the environment is it known that the command line is incomplete.
     Usage(UsageError),
     UnknownVariable(String),
+    /// The flag or variable is set, and `--create-database` is not.
+    UnusedTemplate(String),
     /// `PREMIGRATE_MIGRATIONS` is for building.
     BuildVariable,
     /// `name` is the flag or variable.
@@ -103,6 +105,9 @@ impl fmt::Display for ConfigError {
             ConfigError::Usage(error) => error.fmt(f),
             ConfigError::UnknownVariable(name) => {
                 write!(f, "unknown variable {name}; see --help, or unset it")
+            }
+            ConfigError::UnusedTemplate(name) => {
+                write!(f, "{name} is only used with --create-database; set both, or neither")
             }
             ConfigError::BuildVariable => f.write_str(
                 "PREMIGRATE_MIGRATIONS is only used to build premigrate; unset it, or set \

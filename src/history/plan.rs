@@ -36,8 +36,28 @@ pub struct Plan {
     pub applied: usize,
     /// In the order in which they run.
     pub pending: Vec<Pending>,
+    /// How many more are pending that do not run.
+    pub later: usize,
     /// The rows that record none of the migrations.
     pub unknown: Vec<usize>,
+}
+
+impl Plan {
+    /// Only up to and with the migration at this index.
+    pub fn up_to(mut self, through: usize) -> Plan {
+        let all = self.pending.len();
+        self.pending.retain(|pending| pending.index <= through);
+        self.later += all - self.pending.len();
+        self
+    }
+
+    /// The last migration that is recorded, if it comes after this one and nothing up to there is
+    /// pending.
+    pub fn past(&self, through: usize) -> Option<usize> {
+        let is_recorded = |status| status != MigrationStatus::Pending;
+        let last = self.matches.migrations_where(is_recorded).pop()?;
+        (self.pending.is_empty() && last > through).then_some(last)
+    }
 }
 
 /// What `baseline` and `accept` do.
@@ -103,7 +123,7 @@ pub fn plan_up(
     }
     let applied = comparison.applied().len();
     let Comparison { matches, pending, unknown, .. } = comparison;
-    Ok(Plan { matches, applied, pending, unknown })
+    Ok(Plan { matches, applied, pending, later: 0, unknown })
 }
 
 /// What `baseline` records: the pending migrations, up to and with the one at this index.

@@ -52,6 +52,8 @@ pub enum Stage {
     Login,
     /// The login of the second connection, which holds the lock.
     SecondLogin,
+    /// The login to another database of the server, to create ours.
+    CreateDatabase,
     Query,
 }
 

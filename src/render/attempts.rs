@@ -12,6 +12,7 @@ pub fn attempt_text(attempt: &Attempt) -> String {
     let mut place = match attempt.stage {
         Stage::Login => String::new(),
         Stage::SecondLogin => "second connection: ".to_owned(),
+        Stage::CreateDatabase => "to create the database: ".to_owned(),
         Stage::Query => "after login: ".to_owned(),
     };
     if let Some(host) = &attempt.host {
@@ -100,6 +101,10 @@ mod tests {
             (
                 Attempt { stage: Stage::SecondLogin, ..attempt("db", None) },
                 "second connection: db:5432: timed out",
+            ),
+            (
+                Attempt { stage: Stage::CreateDatabase, ..attempt("db", None) },
+                "to create the database: db:5432: timed out",
             ),
             (
                 Attempt::at_query(QueryError::Client(ConnectionError::TimedOut)),

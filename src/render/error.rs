@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::apply::error::{
-    AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
+    AbandonedProgress, ApplyError, ChangedStep, DatabaseNotCreated, RolledBack, RunFailure,
+    UnknownOutcome,
 };
 use crate::apply::event::{Blocker, InProgress, StepNumber};
 use crate::apply::failure::{Failure, LostConnection};
@@ -166,6 +167,7 @@ fn has_paragraphs(error: &Error) -> bool {
             | ApplyError::AbandonedProgress { .. }
             | ApplyError::UnknownOutcome(_)
             | ApplyError::LockTimeout { .. }
+            | ApplyError::DatabaseNotCreated(_)
             | ApplyError::PermissionDenied { .. }
     )
 }
@@ -234,6 +236,7 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
             lock_timeout_text(failure, blocker.as_ref(), commands)
         }
         ApplyError::ConnectionLost(broken) => connection_lost_text(broken),
+        ApplyError::DatabaseNotCreated(failed) => database_not_created_text(failed),
         ApplyError::PermissionDenied { error, statements } => format!(
             "permission denied for the history table ({} {}). Ask an owner to run:\n\n    {}",
             error.code,
@@ -267,6 +270,10 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
                 commands.line(CommandName::List, "")
             )
         }
+        ApplyError::ThroughIsBehind { name, later } => format!(
+            "--through names {name}, but {later} comes after it and is applied already, or to be \
+             recorded first; {nothing_ran}. Name a later migration, or leave out --through"
+        ),
         ApplyError::NotApplied { migrations } => format!(
             "cannot accept {}: not applied yet. To record migrations without running them, run `{}`",
             migrations.join(", "),
@@ -288,6 +295,26 @@ fn unreachable_text(attempts: &[Attempt]) -> String {
         let _ = write!(text, "\n  hint: {hint}");
     }
     text
+}
+
+fn database_not_created_text(failed: &DatabaseNotCreated) -> String {
+    let DatabaseNotCreated { database, template, error, sql } = failed;
+    let template = one_line(template.as_deref().unwrap_or("template1"));
+    let cure = match error.code.as_str() {
+        "42501" => format!("Ask an administrator to run:\n\n    {};", one_line(sql)),
+        "55006" => format!(
+            "Close the other sessions of {template}, or name a template that nobody uses, and try again"
+        ),
+        "3D000" => "Correct the name of the template".to_owned(),
+        _ => String::new(),
+    };
+    let message = indented(error.message.as_str());
+    let problem =
+        format!("could not create the database {} ({} {message})", one_line(database), error.code);
+    let detail = error.detail.as_deref().map(indented).unwrap_or_default();
+    let sentences = [problem.as_str(), detail.trim_end_matches('.'), cure.as_str()];
+    let sentences: Vec<_> = sentences.into_iter().filter(|sentence| !sentence.is_empty()).collect();
+    sentences.join(". ")
 }
 
 fn stale_backend_text(migration: &str, pid: &str, error: Option<&ServerError>) -> String {

@@ -8,6 +8,7 @@ use super::attempts::attempt_text;
 use super::backends::{holder_text, lock_text};
 use super::{indented, plural, seconds, subject};
 use crate::postgres::notices::Notice;
+use crate::postgres::session::QueryError;
 
 /// One line, or a line and the names that belong to it.
 pub fn lines(event: &Event) -> Vec<String> {
@@ -46,6 +47,27 @@ fn text(event: &Event) -> String {
             let tried: Vec<_> = attempts.iter().map(attempt_text).collect();
             format!("waiting up to {} for the database: {}", seconds(*left), tried.join("; "))
         }
+        Event::CreatingDatabase { database, template } => {
+            let copy = template.as_ref().map(|template| format!(" as a copy of {template}"));
+            let copy = copy.unwrap_or_default();
+            format!("the database {database} does not exist; creating it{copy}")
+        }
+        Event::WaitingToCreate { database, cause, left } => format!(
+            "waiting up to {} to create the database {database}: {}",
+            seconds(*left),
+            not_created_reason(cause)
+        ),
+        Event::CreatedDatabase { database, took: Some(took) } => {
+            format!("created the database {database} in {}", seconds(*took))
+        }
+        Event::CreatedDatabase { database, took: None } => {
+            format!("another runner has created the database {database}")
+        }
+        Event::Through { migration, later } => format!(
+            "going only up to {migration}: {} {} pending",
+            plural(*later, "later migration"),
+            if *later == 1 { "stays" } else { "stay" }
+        ),
         Event::LookingForPrimary => {
             "the server is a read-only standby; looking for the primary among \
              the other servers. With target_session_attrs=read-write, it is looked for at once"
@@ -146,6 +168,16 @@ fn text(event: &Event) -> String {
         }
         Event::Starting { app } => format!("starting {app}"),
     }
+}
+
+/// With the server's DETAIL: how many others use a template.
+fn not_created_reason(cause: &QueryError) -> String {
+    let detail = match cause {
+        QueryError::Server(error) => error.detail.as_ref(),
+        QueryError::Client(_) | QueryError::Stopped(_) => None,
+    };
+    let detail = detail.map(|detail| format!(". {detail}")).unwrap_or_default();
+    format!("{cause}{detail}")
 }
 
 fn nothing_to_record_text(kind: RecordKind, named: &[String]) -> String {

@@ -144,8 +144,8 @@ fn server_error_hint(error: &ServerError) -> Option<&'static str> {
         }
         "28000" => "create the role, allow it to log in, or correct the user in the URL",
         "3D000" => {
-            "create the database, or correct its name in the URL; where the URL has no database, \
-             it is the name of the user"
+            "create the database, as `up --create-database` does, or correct its name in the URL; \
+             where the URL has no database, it is the name of the user"
         }
         "42501" => "grant the role the CONNECT privilege on the database",
         "53300" => {

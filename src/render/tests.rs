@@ -8,15 +8,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::apply::error::{
-    AbandonedProgress, ApplyError, ChangedStep, RolledBack, RunFailure, UnknownOutcome,
+    AbandonedProgress, ApplyError, ChangedStep, DatabaseNotCreated, RolledBack, RunFailure,
+    UnknownOutcome,
 };
 use crate::apply::event::{
     Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
 };
 use crate::apply::failure::{
     Advice, Excerpt, ExcerptLine, ExtensionState, Failure, LimitSource, LostConnection, Phase,
-};
     Place,
+};
 use crate::cli::args::Commands;
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
@@ -56,6 +57,25 @@ fn server_error() -> ServerError {
     }
 }
 
+fn template_in_use() -> ServerError {
+    ServerError {
+        code: "55006".to_owned(),
+        message: "source database \"main\" is being accessed by other users".to_owned(),
+        detail: Some("There is 1 other session using the database.".to_owned()),
+        ..server_error()
+    }
+}
+
+/// The database could not be created, because of this.
+fn not_created(template: Option<&str>, error: ServerError) -> ApplyError {
+    ApplyError::DatabaseNotCreated(Box::new(DatabaseNotCreated {
+        database: "shop".to_owned(),
+        template: template.map(str::to_owned),
+        error,
+        sql: "create database \"shop\" owner \"app\"".to_owned(),
+    }))
+}
+
 fn attempt() -> Attempt {
     Attempt::at_query(QueryError::Client(ConnectionError::TimedOut))
 }
@@ -67,6 +87,7 @@ fn failure() -> Failure {
         migration: Some(name()),
         file: Some("0000_a.sql".to_owned()),
         position: Some(LineColumn { line: 2, column: 5 }),
+        place: Some(Place::Name),
         statement: Some(1),
         statements: 3,
         step: Some(StepNumber { step: 2, of: 4 }),
@@ -87,13 +108,13 @@ fn lost_transaction() -> ApplyError {
     let (phase, migration) = (Phase::LostTransaction, Some(name()));
     ApplyError::Failed(Box::new(Failure { phase, migration, ..bare_failure() }))
 }
-        place: Some(Place::Name),
 
 fn bare_failure() -> Failure {
     Failure {
         migration: None,
         file: None,
         position: None,
+        place: None,
         statement: None,
         statements: 0,
         step: None,
@@ -114,7 +135,6 @@ fn all_advice() -> Vec<Advice> {
         later: "0001_b".to_owned(),
         skipped_by_drizzle,
     };
-        place: None,
     vec![
         Advice::Baseline,
         superseded(true),
@@ -188,6 +208,17 @@ fn events() -> Vec<Event> {
         Event::UnlistedFiles { files: files() },
         Event::Note { message: "a remark".to_owned() },
         Event::Waiting { attempts: vec![attempt()], left },
+        Event::CreatingDatabase { database: name(), template: None },
+        Event::CreatingDatabase { database: name(), template: Some("main".to_owned()) },
+        Event::WaitingToCreate {
+            database: name(),
+            cause: QueryError::Server(template_in_use()),
+            left,
+        },
+        Event::CreatedDatabase { database: name(), took: Some(left) },
+        Event::CreatedDatabase { database: name(), took: None },
+        Event::Through { migration: name(), later: 1 },
+        Event::Through { migration: name(), later: 2 },
         Event::LookingForPrimary,
         Event::WaitingForPrimary { left },
         Event::LockedOut { holder: Some(holder), left },
@@ -319,7 +350,33 @@ fn apply_errors() -> Vec<ApplyError> {
         interrupted(Some("CREATE INDEX CONCURRENTLY"), true),
         interrupted(Some("REINDEX CONCURRENTLY"), true),
         interrupted(Some("VACUUM"), false),
+        not_created(
+            None,
+            ServerError {
+                message: "permission denied to create database".to_owned(),
+                ..server_error()
+            },
+        ),
+        not_created(None, template_in_use()),
+        not_created(Some("main"), template_in_use()),
+        not_created(
+            Some("main"),
+            ServerError {
+                code: "3D000".to_owned(),
+                message: "template database \"main\" does not exist".to_owned(),
+                ..server_error()
+            },
+        ),
+        not_created(
+            None,
+            ServerError {
+                code: "53100".to_owned(),
+                message: "could not extend file: No space left on device".to_owned(),
+                ..server_error()
+            },
+        ),
         ApplyError::NoSuchMigration { name: name() },
+        ApplyError::ThroughIsBehind { name: name(), later: "0001_b".to_owned() },
         ApplyError::NotApplied { migrations: names() },
     ];
     errors.extend(all_advice().into_iter().map(|advice| {
@@ -337,6 +394,7 @@ fn errors() -> Vec<Error> {
     let mut errors = vec![
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),
+        Error::Config(ConfigError::UnusedTemplate("--template".to_owned())),
         Error::Unreadable(Unreadable::NothingEmbedded),
         Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
         Error::InvalidSet { origin: Origin::Executable, problems },

@@ -73,7 +73,7 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
                 premigrate: could not log in to the database: 127.0.0.1:PORT: database "d" does not exist (3D000)
-                  hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+                  hint: create the database, as `up --create-database` does, or correct its name in the URL; where the URL has no database, it is the name of the user
             "#]],
         ),
         (
@@ -313,7 +313,7 @@ fn each_rejection_by_a_server_or_a_pooler_has_a_hint() {
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
                 premigrate: could not log in to the database: 127.0.0.1:PORT: database "d" does not exist (08P01)
-                  hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+                  hint: create the database, as `up --create-database` does, or correct its name in the URL; where the URL has no database, it is the name of the user
             "#]],
         ),
         (
@@ -600,7 +600,7 @@ fn a_rejection_by_a_real_pooler_is_final() {
         expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
             premigrate: could not log in to the database: 127.0.0.1:PORT: database "no_such_database" does not exist (08P01)
-              hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+              hint: create the database, as `up --create-database` does, or correct its name in the URL; where the URL has no database, it is the name of the user
         "#]],
     );
     let pooler = PgBouncer::start_with_tls();
@@ -713,7 +713,7 @@ fn a_real_server_refuses_with_the_same_reasons() {
         expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
             premigrate: could not log in to the database: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
-              hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+              hint: create the database, as `up --create-database` does, or correct its name in the URL; where the URL has no database, it is the name of the user
         "#]],
     );
     database.execute(&format!(

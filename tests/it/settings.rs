@@ -46,7 +46,7 @@ fn a_flag_overrides_its_variable_and_a_variable_the_default() {
 }
 
 /// Variables with a value that each refuses.
-const CHECKED: [(&str, &str); 13] = [
+const CHECKED: [(&str, &str); 14] = [
     ("PREMIGRATE_WAIT", "soon"),
     ("PREMIGRATE_RUNNER_WAIT", "-1s"),
     ("PREMIGRATE_LOCK_TIMEOUT", "5 s"),
@@ -54,6 +54,7 @@ const CHECKED: [(&str, &str); 13] = [
     ("PREMIGRATE_STATEMENT_TIMEOUT", "1.5s"),
     ("PREMIGRATE_APPLY_OLDER", "yes"),
     ("PREMIGRATE_NOTICES", "loud"),
+    ("PREMIGRATE_CREATE_DATABASE", "yes"),
     ("PREMIGRATE_DRY_RUN", "on"),
     ("PREMIGRATE_STRICT", "TRUE"),
     ("PREMIGRATE_EXIT_CODE", "Yes"),
@@ -108,9 +109,12 @@ fn every_option_has_a_variable_that_is_read() {
         .says(&["accepted the current content of 1 migration"]);
 
     run("up", "PREMIGRATE_BASELINE_THROUGH", "nothing").exits(64).says(&["nothing"]);
+    run("up", "PREMIGRATE_THROUGH", "nothing").exits(64).says(&["nothing"]);
+    run("up", "PREMIGRATE_TEMPLATE", "t").exits(78).says(&["PREMIGRATE_TEMPLATE is only used"]);
 
     let shown = [
         "PREMIGRATE_THROUGH",
+        "PREMIGRATE_TEMPLATE",
         "PREMIGRATE_BASELINE_THROUGH",
         "PREMIGRATE_EXIT_CODE",
         "PREMIGRATE_ACCEPT",
@@ -357,10 +361,6 @@ fn a_url_or_a_password_can_be_in_a_file() {
 }
 
 #[test]
-fn an_empty_file_counts_as_unset() {
-    let (database, folder) = (Database::fresh(), who());
-    let (_kept, path) = secret("\n");
-#[test]
 fn what_libpq_has_variables_for_can_be_in_files_too() {
     let (database, folder) = (Database::fresh(), who());
     let (user, host, port) = parts(&database.url);
@@ -396,6 +396,10 @@ fn what_libpq_has_variables_for_can_be_in_files_too() {
     run.says(&["no user is given"]);
 }
 
+#[test]
+fn an_empty_file_counts_as_unset() {
+    let (database, folder) = (Database::fresh(), who());
+    let (_kept, path) = secret("\n");
     let run = premigrate(&database, &folder).env("MIGRATION_DATABASE_URL_FILE", &path).run();
     run.exits(0);
     let run = in_folder(&folder).env("DATABASE_URL_FILE", &path).run().exits(78);

@@ -301,7 +301,7 @@ fn an_unknown_database_ends_the_run_at_once() {
     let run = premigrate(&database, &folder).run().exits(77).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: could not log in to the database: 127.0.0.1:PORT: database "DATABASE_not" does not exist (3D000)
-          hint: create the database, or correct its name in the URL; where the URL has no database, it is the name of the user
+          hint: create the database, as `up --create-database` does, or correct its name in the URL; where the URL has no database, it is the name of the user
     "#]]);
     assert!(run.took < NOT_WAITED, "{:?}", run.took);
 }
