@@ -4,11 +4,12 @@
 //! - `settings`: what a statement sets for its session.
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
 //! - `directive`: comments for premigrate. `enum_value`: where a new value of an enum may be used.
-//! - `name`: where a name stands in a statement.
+//! - `name`: where a name stands in a statement. `invisible`: characters that cannot be seen.
 //! - `quote` writes names and values; `redact` masks secrets.
 
 mod directive;
 mod enum_value;
+pub mod invisible;
 mod lexer;
 pub mod name;
 pub mod quote;

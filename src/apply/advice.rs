@@ -9,8 +9,9 @@ use crate::postgres::conninfo::ServerSetting;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Session;
 use crate::process::signals::Deadline;
+use crate::sql::invisible::{self, Invisible};
 use crate::sql::quote::{self, EQ};
-use crate::sql::{Kind, Script, Statement, Statements};
+use crate::sql::{Kind, Positions, Script, Statement, Statements};
 
 use super::Runner;
 use super::error::ApplyError;
@@ -83,12 +84,20 @@ impl Runner<'_> {
             ("57014", Phase::Statement | Phase::Deferred) => Some(self.time_limit(&site, session)),
             ("55006", Phase::Statement) => pending_triggers(&site),
             ("42501", Phase::Statement) => self.missing_grant(&site, session),
-            ("3F000", Phase::Statement) => self.missing_schema(&site, session),
-            ("42704" | "42883", Phase::Statement) => self.missing_extension(&site, session),
+            ("3F000", Phase::Statement) => {
+                invisible_character(&site).or_else(|| self.missing_schema(&site, session))
+            }
+            ("42704" | "42883", Phase::Statement) => {
+                invisible_character(&site).or_else(|| self.missing_extension(&site, session))
+            }
             // Duplicate table, object, schema, column, function.
             ("42P07" | "42710" | "42P06" | "42701" | "42723", Phase::Statement) => {
                 let is_applied = |name: &str| !self.pending.iter().any(|pending| pending == name);
                 existing_object(&site, self.set, is_applied, self.has_unknown_rows)
+            }
+            // Syntax and names, and values that cannot be read.
+            (_, Phase::Statement) if error.is_class("42") || error.is_class("22") => {
+                invisible_character(&site)
             }
             _ => None,
         }
@@ -238,6 +247,51 @@ impl Advice {
             false => Advice::TimeLimit { limit: Some(limit), source },
         }
     }
+}
+
+/// The character that the server has stumbled over, if no one can see it: in a word, the last one
+/// up to where the syntax is wrong; or else one in what the message is about.
+fn invisible_character(site: &Site<'_>) -> Option<Advice> {
+    let statement = site.statement()?;
+    let named = named_in(site.error());
+    let is_blamed =
+        |invisible: Invisible| site.error().is("42601") || named.contains(invisible.character());
+    let mut positions = Positions::new(site.script.text());
+    let in_words = invisible::in_words(statement.text).filter(|place| is_blamed(place.invisible));
+    let mut in_words = in_words.map(|place| {
+        let [word, offset] = [place.word, place.offset].map(|at| statement.start + at);
+        (positions.at(word), place.invisible, offset)
+    });
+    let first = in_words.next();
+    let stopped = site.failure.position;
+    let last = in_words.take_while(|(word, ..)| Some(*word) <= stopped).last();
+    let (invisible, offset) = match last.or(first) {
+        Some((_, invisible, offset)) => (invisible, offset),
+        None => {
+            let (offset, invisible) = quoted_invisible(statement.text, named)?;
+            (invisible, statement.start + offset)
+        }
+    };
+    let position = Positions::new(site.script.text()).at(offset);
+    Some(Advice::InvisibleCharacter { character: invisible.to_string(), position })
+}
+
+/// The part of a message with what it is about.
+fn named_in(error: &ServerError) -> &str {
+    match error.code.as_str() {
+        // The name of a function has no quotes.
+        "42883" => error.message.split('(').next().and_then(|name| name.rsplit(' ').next()),
+        _ => error.quoted_text(),
+    }
+    .unwrap_or(&error.message)
+}
+
+/// In a string, a quoted name, or the code of a function: where it is in the statement.
+fn quoted_invisible(statement: &str, named: &str) -> Option<(usize, Invisible)> {
+    let mut characters = named.char_indices();
+    let (at, invisible) = characters.find_map(|(at, c)| Some((at, Invisible::of(c)?)))?;
+    let whole = statement.find(named).map(|start| start + at);
+    Some((whole.or_else(|| statement.find(invisible.character()))?, invisible))
 }
 
 /// A table cannot be altered while deferred checks of its rows are due. The other reason that comes

@@ -119,6 +119,8 @@ pub enum Advice {
     },
     /// What the statement needs belongs to an extension.
     Extension { extension: String, state: ExtensionState },
+    /// The statement holds a character that cannot be seen, such as `U+200B (ZERO WIDTH SPACE)`.
+    InvisibleCharacter { character: String, position: LineColumn },
 }
 
 /// Who has set `statement_timeout`.
@@ -162,6 +164,7 @@ impl Advice {
             Advice::CreateSchema { .. } => "create_schema",
             Advice::NoSchema { .. } => "no_schema",
             Advice::Extension { .. } => "extension",
+            Advice::InvisibleCharacter { .. } => "invisible_character",
         }
     }
 }

@@ -65,6 +65,12 @@ impl ServerError {
 
     /// The first name that the message quotes, in whatever language, unless it is masked.
     pub fn quoted_name(&self) -> Option<&str> {
+        let name = self.quoted_text()?.trim();
+        (!name.is_empty() && name != redact::MASK).then_some(name)
+    }
+
+    /// What the message quotes first, in whatever language.
+    pub fn quoted_text(&self) -> Option<&str> {
         const QUOTES: [(char, char); 6] =
             [('"', '"'), ('«', '»'), ('»', '«'), ('„', '“'), ('“', '”'), ('「', '」')];
         let opening = |(at, c)| {
@@ -73,8 +79,10 @@ impl ServerError {
         };
         let (start, close) = self.message.char_indices().find_map(opening)?;
         let rest = self.message.get(start..)?;
-        let name = rest.get(..rest.find(close)?)?.trim();
-        (!name.is_empty() && name != redact::MASK).then_some(name)
+        let text = rest.get(..rest.find(close)?)?;
+        // In French, these are a part of the quotes.
+        let french = text.strip_prefix('\u{a0}').and_then(|text| text.strip_suffix('\u{a0}'));
+        Some(french.unwrap_or(text))
     }
 
     /// Whether the server closes the connection after it.
@@ -246,6 +254,12 @@ mod tests {
             let error = ServerError { message: message.to_owned(), ..ServerError::default() };
             assert_eq!(error.quoted_name(), name, "{message}");
         }
+        let quoted = |message: &str| {
+            let error = ServerError { message: message.to_owned(), ..ServerError::default() };
+            error.quoted_text().map(str::to_owned)
+        };
+        assert_eq!(quoted("at or near \"\u{a0}select\""), Some("\u{a0}select".to_owned()));
+        assert_eq!(quoted("près de «\u{a0}select\u{a0}»"), Some("select".to_owned()));
     }
 
     #[test]

@@ -114,6 +114,11 @@ fn advice_text(advice: &Advice, commands: &Commands) -> String {
             )
         }
         Advice::Extension { extension, state } => extension_text(extension, state),
+        Advice::InvisibleCharacter { character, position } => format!(
+            "  At line {}, column {} is {character}. It cannot be seen, and is no white space to \
+             PostgreSQL. Remove it, or replace it by a space.\n",
+            position.line, position.column
+        ),
     }
 }
 

@@ -159,6 +159,10 @@ fn all_advice() -> Vec<Advice> {
         extension(ExtensionState::NotCreated),
         extension(ExtensionState::NotAvailable),
         extension(ExtensionState::InSchema("extensions".to_owned())),
+        Advice::InvisibleCharacter {
+            character: "U+200B (ZERO WIDTH SPACE)".to_owned(),
+            position: LineColumn { line: 2, column: 5 },
+        },
     ]
 }
 

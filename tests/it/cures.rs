@@ -251,3 +251,59 @@ fn a_migration_that_drizzle_skipped_and_a_later_one_repeats_can_be_recorded_alon
     run.exits(0).says(&["recorded 1 migration as applied"]);
     premigrate(&database, &folder).run().exits(0).says(&["applied 0003_last"]);
 }
+
+#[test]
+fn an_invisible_character_is_named_with_its_place() {
+    for (sql, character) in [
+        (
+            "create table a(id int);\n\u{feff}create table b(id int);",
+            "U+FEFF (ZERO WIDTH NO-BREAK SPACE)",
+        ),
+        ("create table a(id int);\n\u{200b}select 1;", "U+200B (ZERO WIDTH SPACE)"),
+        ("create table a(id int);\n\u{a0}select 1", "U+00A0 (NO-BREAK SPACE)"),
+        ("select 1;\n\u{2060};", "U+2060 (WORD JOINER)"),
+        ("select '\n\u{ad}'::int", "U+00AD (SOFT HYPHEN)"),
+        ("select * from \"\n\u{200d}\"", "U+200D (ZERO WIDTH JOINER)"),
+        ("do $$ begin\n\u{200c}; end $$", "U+200C (ZERO WIDTH NON-JOINER)"),
+        ("do $$ begin perform\n\u{2003}f(); end $$", "U+2003 (EM SPACE)"),
+    ] {
+        let run = fails(&Database::fresh(), sql);
+        run.says(&[&format!("At line 2, column 1 is {character}.")]);
+    }
+    let word = "select 1;\nselect\u{200e} 1";
+    fails(&Database::fresh(), word).says(&["At line 2, column 7 is U+200E (LEFT-TO-RIGHT MARK)."]);
+    // The one at which the server stopped, and not one that is a name.
+    let name = "create table a\u{200c}b (c int); insert into a\u{200c}b select\u{a0}1, 1\u{a0}";
+    fails(&Database::fresh(), name).says(&["U+00A0 (NO-BREAK SPACE)"]);
+    let outside = "-- premigrate: no-transaction\nselect 1;\nvacuum\u{a0}t";
+    fails(&Database::fresh(), outside).says(&["At line 3, column 7 is U+00A0"]);
+}
+
+/// What `check` says of it without a server.
+#[test]
+fn the_server_rejects_an_invisible_character_in_a_command_and_keeps_it_in_a_name() {
+    for c in ['\u{a0}', '\u{ad}', '\u{200b}', '\u{200e}', '\u{2028}', '\u{3000}', '\u{feff}'] {
+        let sql = format!("select 1; select{c}1");
+        fails(&Database::fresh(), &sql).says(&["42601"]);
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_a", &format!("create table a{c}(b int)"))]);
+        premigrate(&database, &folder).run().exits(0);
+        assert_eq!(database.tables(), [format!("a{c}")]);
+    }
+    for sql in ["select 1\u{8}", "select 1 \u{7f}", "select \u{1f}1"] {
+        fails(&Database::fresh(), sql).says(&["42601"]);
+    }
+}
+
+#[test]
+fn an_invisible_character_that_is_meant_is_not_blamed() {
+    for sql in [
+        "select 'a\u{a0}b', 1/0",
+        "select 'a\u{a0}b' -- \u{200b}\nfrom nowhere",
+        "create table \u{6a9}\u{200c}\u{627} (a int check (a > 1)); insert into \u{6a9}\u{200c}\u{627} values (0)",
+        "create table a\u{200c}b (c int); insert into a\u{200c}b (d) values (1)",
+        "create table \u{6a9}\u{200c}\u{627} (a int,,)",
+    ] {
+        fails(&Database::fresh(), sql).does_not_say("white space");
+    }
+}
