@@ -2,16 +2,21 @@
 //!
 //! - `source` reads files, from this executable or a folder.
 //! - `layout` finds the migrations among them, and their order: by `folder_time` and `collation`.
-//! - `down` recognizes down migrations, which other tools keep beside the others.
+//! - `rule`: what may be wrong with them, which `check` reports; `ignore`: what it is not to report.
+//! - `down` recognizes down migrations, which other tools keep beside the others; `encoding`: text
+//!   that is not UTF-8.
 //! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
 //!   `replay`: the settings that a step inherits from earlier ones.
 
 pub mod collation;
 pub mod down;
+pub mod encoding;
 pub mod folder_time;
+pub mod ignore;
 pub mod layout;
 pub mod migration;
 pub mod prepared;
 pub mod replay;
+pub mod rule;
 pub mod source;
 pub mod steps;

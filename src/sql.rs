@@ -5,8 +5,10 @@
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
 //! - `directive`: comments for premigrate. `enum_value`: where a new value of an enum may be used.
 //! - `name`: where a name stands in a statement. `invisible`: characters that cannot be seen.
+//! - `conflict`: conflict markers of git.
 //! - `quote` writes names and values; `redact` masks secrets.
 
+pub mod conflict;
 mod directive;
 mod enum_value;
 pub mod invisible;
@@ -20,7 +22,7 @@ mod statement_kind;
 mod statement_target;
 mod tokens;
 
-pub use self::directive::{Directive, UnknownDirective};
+pub use self::directive::{Directive, NearestDirective, UnknownDirective};
 pub use self::enum_value::EnumValue;
 pub use self::lexer::MARKER;
 pub use self::script::{

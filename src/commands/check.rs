@@ -9,13 +9,14 @@ mod sql;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-pub use finding::{Finding, Severity};
+pub use finding::Finding;
 
 use self::finding::Findings;
 use crate::commands::new::PLAIN_TEXT;
 use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem, others_text};
 use crate::migrations::migration::{Hash, Layout, Migration};
+use crate::migrations::rule::{Rule, Severity};
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use crate::sql::{LineColumn, MARKER, Positions};
 
@@ -33,11 +34,13 @@ pub struct CheckReport {
     pub migrations: usize,
     /// By file, in the order in which migrations run.
     pub findings: Vec<Finding>,
+    /// How many more there are that the files ignore.
+    pub ignored: usize,
 }
 
 impl CheckReport {
     pub fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == severity).count()
+        self.findings.iter().filter(|finding| finding.severity() == severity).count()
     }
 
     pub fn has_errors(&self) -> bool {
@@ -53,36 +56,49 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let journal = files.get(JOURNAL).map_or(&b""[..], |journal| journal);
     let journal = String::from_utf8_lossy(journal);
     let mut tags = Tags::of(&journal);
-    findings.folder(files, &journal, &scan, &mut tags);
+    // First what is in the files, because this also finds what they ignore.
+    for migration in &scan.migrations {
+        sql::check(migration, table, &mut findings);
+    }
+    for (file, content) in scan.unused.iter().filter_map(|file| files.get_key_value(file)) {
+        sql::check_unused(file, &String::from_utf8_lossy(content), &mut findings);
+    }
+    findings.folder(folder, &journal, &scan, &mut tags);
     findings.times(&scan, now, &mut tags);
     if scan.layout == Layout::Plain && scan.problems.is_empty() {
         findings.names(&scan.migrations);
     }
     findings.contents(&scan.migrations);
     findings.line_endings(&scan.migrations);
-    for migration in &scan.migrations {
-        sql::check(migration, table, &mut findings);
-    }
-    CheckReport { migrations: scan.migrations.len(), findings: findings.sorted(files, &scan) }
+    let (migrations, ignored) = (scan.migrations.len(), findings.ignored());
+    CheckReport { migrations, ignored, findings: findings.sorted(folder, &scan) }
 }
 
 impl Findings {
-    fn folder(&mut self, files: &Files, journal: &str, scan: &FolderScan, tags: &mut Tags<'_>) {
+    fn folder(
+        &mut self,
+        folder: &MigrationFolder,
+        journal: &str,
+        scan: &FolderScan,
+        tags: &mut Tags<'_>,
+    ) {
         if journal.starts_with(BOM) {
             self.byte_order_mark(JOURNAL);
         }
         for problem in &scan.problems {
             self.layout_problem(problem, tags);
         }
-        self.case_collisions(files, &scan.problems);
-        self.unused_files(scan);
+        self.case_collisions(&folder.files, &scan.problems);
+        self.unused_files(scan, &folder.upper_case);
 
-        let has_marker = |migration: &Migration| text(migration).contains(MARKER);
-        if scan.layout == Layout::Plain && scan.migrations.iter().any(has_marker) {
-            self.warning(
-                JOURNAL,
+        let has_marker = |migration: &&Migration| text(migration).contains(MARKER);
+        if scan.layout == Layout::Plain
+            && let Some(first) = scan.migrations.iter().find(has_marker)
+        {
+            self.of_entry(
+                &first.file,
                 None,
-                "missing_journal",
+                Rule::MissingJournal,
                 "the journal is missing, so these files run as plain migrations although they look \
                  like drizzle-kit's; restore it, and check that it is copied into the image",
             );
@@ -90,10 +106,9 @@ impl Findings {
     }
 
     fn byte_order_mark(&mut self, file: &str) {
-        self.warning(
+        self.of_file(
             file,
-            None,
-            "bom",
+            Rule::Bom,
             "the file begins with a byte order mark, which makes Drizzle fail; save it without \
              one unless it is applied already",
         );
@@ -104,9 +119,8 @@ impl Findings {
             LayoutProblem::Unrecognized
             | LayoutProblem::OtherLayout { .. }
             | LayoutProblem::Subfolder(_) => (None, None),
-            LayoutProblem::TwoLayouts | LayoutProblem::Journal(_) => {
-                (Some(JOURNAL.to_owned()), None)
-            }
+            LayoutProblem::TwoLayouts => (Some(JOURNAL.to_owned()), None),
+            LayoutProblem::Journal(problem) => (Some(JOURNAL.to_owned()), problem.position()),
             LayoutProblem::Tag(tag)
             | LayoutProblem::When(tag)
             | LayoutProblem::DuplicateName(tag) => (Some(JOURNAL.to_owned()), tags.position(tag)),
@@ -118,14 +132,8 @@ impl Findings {
                 (Some(format!("{folder}/migration.sql")), None)
             }
         };
-        self.0.push(Finding {
-            severity: Severity::Error,
-            file,
-            position,
-            rule: problem.code(),
-            // A finding begins with the name of its file.
-            message: format!("{problem:#}"),
-        });
+        // A finding begins with the name of its file.
+        self.add(file.as_deref(), position, problem.rule(), format!("{problem:#}"));
     }
 
     fn case_collisions(&mut self, files: &Files, problems: &[LayoutProblem]) {
@@ -142,12 +150,12 @@ impl Findings {
                     "the name differs from {other} only in case, which some file systems ignore; \
                      rename one of them"
                 );
-                self.warning(file, None, "case_collision", message);
+                self.of_file(file, Rule::CaseCollision, message);
             }
         }
     }
 
-    fn unused_files(&mut self, scan: &FolderScan) {
+    fn unused_files(&mut self, scan: &FolderScan, upper_case: &[String]) {
         // Then all files are unused, and the problem says more.
         let explains = |problem: &LayoutProblem| {
             matches!(
@@ -176,15 +184,25 @@ impl Findings {
         for file in top {
             let message =
                 format!("the file is never run, {why}; if it is a migration, put its SQL {cure}");
-            self.warning(file, None, "unused_file", message);
+            self.of_file(file, Rule::UnusedFile, message);
         }
         // A subfolder often has many, of one kind: that is one finding.
+        let is_told = |file: &&String| !self.is_ignored(file, Rule::UnusedFile, None);
+        let inside: Vec<_> = inside.into_iter().filter(is_told).collect();
         if let Some((first, others)) = inside.split_first() {
             let others = others_text(others.len(), ["nor is", "nor are"], "file");
             let message = format!(
                 "the file is in a subfolder{others} and never run, {why}; if it is a migration, put its SQL {cure}"
             );
-            self.warning(first, None, "unused_file", message);
+            self.add(Some(first), None, Rule::UnusedFile, message);
+        }
+        if let Some((first, others)) = upper_case.split_first() {
+            let others = others_text(others.len(), ["nor is", "nor are"], "file");
+            let message = format!(
+                "the file is never run{others}, because its name does not end in .sql in lower case; \
+                 rename it if it is a migration"
+            );
+            self.add(Some(first), None, Rule::UnusedFile, message);
         }
     }
 
@@ -200,12 +218,11 @@ impl Findings {
                          0.x skips every migration that is generated after it; lower it unless \
                          {name} is applied already"
                     );
-                    self.warning(JOURNAL, tags.position(name), "future_time", message);
+                    self.of_entry(file, tags.position(name), Rule::FutureTime, message);
                 } else {
-                    self.warning(
+                    self.of_file(
                         file,
-                        None,
-                        "future_time",
+                        Rule::FutureTime,
                         "the time in the folder's name is in the future: migrations that are \
                          generated before then sort before it; rename the folder unless it is \
                          applied already",
@@ -221,7 +238,7 @@ impl Findings {
                              where {latest} is applied, drizzle-orm 0.x skips {name}, and \
                              premigrate does not; raise it unless {name} is applied already"
                         );
-                        self.warning(JOURNAL, tags.position(name), "not_later", message);
+                        self.of_entry(file, tags.position(name), Rule::NotLater, message);
                     }
                 }
                 _ => latest = Some((when, name)),
@@ -235,20 +252,18 @@ impl Findings {
             let file = migration.file.as_str();
             let text = text(migration);
             if is_blank(&text) {
-                self.warning(
+                self.of_file(
                     file,
-                    None,
-                    "empty_file",
+                    Rule::EmptyFile,
                     "the file is empty; write its SQL before it is applied, because an applied \
                      migration is not run again",
                 );
                 continue;
             }
             if is_template(&text) {
-                self.warning(
+                self.of_file(
                     file,
-                    None,
-                    "empty_template",
+                    Rule::EmptyTemplate,
                     "the file is a template without SQL; write its SQL before it is applied, \
                      because an applied migration is not run again",
                 );
@@ -260,7 +275,7 @@ impl Findings {
                     "the file has the same content as {first}, and so the same hash; remove it if \
                      it is an accidental copy"
                 );
-                self.warning(file, None, "same_content", message);
+                self.of_file(file, Rule::SameContent, message);
             }
         }
     }
@@ -273,14 +288,18 @@ impl Findings {
             let lines = content.iter().filter(|&&byte| byte == b'\n').count();
             match content.windows(2).filter(|pair| pair == b"\r\n").count() {
                 0 => {}
-                all if all == lines => crlf.push(&migration.file),
+                all if all == lines => {
+                    if !self.is_ignored(&migration.file, Rule::Crlf, None) {
+                        crlf.push(&migration.file);
+                    }
+                }
                 _ => {
                     let message = format!(
                         "the file has both CRLF and LF line endings, so its hash depends on the \
                          checkout; save it with LF unless it is applied already, and \
                          {GIT_ATTRIBUTES}"
                     );
-                    self.warning(&migration.file, None, "mixed_line_endings", message);
+                    self.of_file(&migration.file, Rule::MixedLineEndings, message);
                 }
             }
         }
@@ -291,7 +310,7 @@ impl Findings {
                 "the file has CRLF line endings{others}, so its hash depends on the checkout; \
                  {GIT_ATTRIBUTES}"
             );
-            self.warning(first, None, "crlf", message);
+            self.add(Some(first), None, Rule::Crlf, message);
         }
     }
 }

@@ -9,9 +9,12 @@ use serde_json::Value;
 
 use crate::migrations::collation;
 use crate::migrations::down::{self, DownFile};
+use crate::migrations::encoding;
 use crate::migrations::folder_time::folder_time;
 use crate::migrations::migration::{Content, Layout, Migration, MigrationSet};
+use crate::migrations::rule::Rule;
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
+use crate::sql::{LineColumn, conflict};
 
 /// What is wrong with a migrations folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub enum LayoutProblem {
     /// The journal of 0.x and folders of 1.x.
     TwoLayouts,
     /// The journal is not as drizzle-kit writes it.
-    Journal(String),
+    Journal(JournalProblem),
     /// This tag leads out of the folder or is not a file name.
     Tag(String),
     /// The journal's entry with this tag has no timestamp.
@@ -47,23 +50,74 @@ pub enum LayoutProblem {
     VersionOrder { first: String, second: String },
 }
 
+/// Why the journal cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalProblem {
+    Missing,
+    /// It has this encoding, UTF-16 or UTF-32.
+    OtherEncoding(&'static str),
+    /// A conflict marker of git is in this line, from 1.
+    Conflict {
+        line: usize,
+    },
+    /// This is not JSON.
+    NotJson(String),
+    NoEntries,
+    /// The entry with this index has no tag.
+    NoTag(usize),
+}
+
+impl JournalProblem {
+    /// The place in the journal that it is about.
+    pub fn position(&self) -> Option<LineColumn> {
+        match self {
+            JournalProblem::Conflict { line } => Some(LineColumn { line: *line, column: 1 }),
+            _ => None,
+        }
+    }
+}
+
+/// Read after the file's name.
+impl fmt::Display for JournalProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = match self {
+            JournalProblem::OtherEncoding(encoding) => {
+                return write!(f, "is {encoding}, which Drizzle cannot read; save it as UTF-8");
+            }
+            JournalProblem::Conflict { line } => {
+                return write!(
+                    f,
+                    "contains a conflict marker of git in line {line}; resolve the conflict"
+                );
+            }
+            JournalProblem::Missing => "is missing",
+            JournalProblem::NotJson(error) => &format!("is not valid JSON ({error})"),
+            JournalProblem::NoEntries => "has no list `entries`",
+            JournalProblem::NoTag(index) => &format!("has no `tag` in entry {index}"),
+        };
+        write!(f, "{problem}; restore it from version control")
+    }
+}
+
 impl LayoutProblem {
-    /// Its name in JSON, which is also that of the rule of `check`.
-    pub fn code(&self) -> &'static str {
+    /// What `check` calls it.
+    pub fn rule(&self) -> Rule {
         match self {
             LayoutProblem::Unrecognized
             | LayoutProblem::OtherLayout { .. }
-            | LayoutProblem::Subfolder(_) => "no_migrations",
-            LayoutProblem::TwoLayouts => "two_layouts",
-            LayoutProblem::Journal(_) => "invalid_journal",
-            LayoutProblem::Tag(_) => "invalid_tag",
-            LayoutProblem::When(_) => "invalid_when",
-            LayoutProblem::MissingFile { .. } => "missing_file",
-            LayoutProblem::DuplicateName(_) => "duplicate_name",
-            LayoutProblem::FolderNames { .. } => "invalid_folder_name",
-            LayoutProblem::UnsortableName(_) => "unsortable_name",
-            LayoutProblem::DownFiles { .. } => "down_files",
-            LayoutProblem::VersionOrder { .. } => "version_order",
+            | LayoutProblem::Subfolder(_) => Rule::NoMigrations,
+            LayoutProblem::TwoLayouts => Rule::TwoLayouts,
+            LayoutProblem::Journal(JournalProblem::OtherEncoding(_)) => Rule::Utf16,
+            LayoutProblem::Journal(JournalProblem::Conflict { .. }) => Rule::ConflictMarker,
+            LayoutProblem::Journal(_) => Rule::InvalidJournal,
+            LayoutProblem::Tag(_) => Rule::InvalidTag,
+            LayoutProblem::When(_) => Rule::InvalidWhen,
+            LayoutProblem::MissingFile { .. } => Rule::MissingFile,
+            LayoutProblem::DuplicateName(_) => Rule::DuplicateName,
+            LayoutProblem::FolderNames { .. } => Rule::InvalidFolderName,
+            LayoutProblem::UnsortableName(_) => Rule::UnsortableName,
+            LayoutProblem::DownFiles { .. } => Rule::DownFiles,
+            LayoutProblem::VersionOrder { .. } => Rule::VersionOrder,
         }
     }
 }
@@ -95,7 +149,7 @@ impl fmt::Display for LayoutProblem {
                  run `drizzle-kit up` to completion, or remove the one that is not in use"
             ),
             LayoutProblem::Journal(problem) => {
-                write!(f, "{} {problem}; restore it from version control", name_of(JOURNAL))
+                write!(f, "{} {problem}", name_of(JOURNAL))
             }
             LayoutProblem::Tag(tag) => write!(
                 f,
@@ -220,8 +274,8 @@ impl FolderScan {
     /// Drizzle 0.x: the entries in the order of the journal, whatever their timestamps.
     fn add_drizzle0(&mut self, journal: Option<&Content>, files: &Files) {
         self.layout = Layout::Drizzle0;
-        let missing = || "is missing".to_owned();
-        let entries = match journal.ok_or_else(missing).and_then(|text| journal_entries(text)) {
+        let journal = journal.ok_or(JournalProblem::Missing);
+        let entries = match journal.and_then(|text| journal_entries(text)) {
             Ok(entries) => entries,
             Err(problem) => {
                 self.migrations = plain(files);
@@ -338,7 +392,7 @@ struct JournalEntry {
     when: Option<Value>,
 }
 
-fn journal_entries(journal: &[u8]) -> Result<Vec<JournalEntry>, String> {
+fn journal_entries(journal: &[u8]) -> Result<Vec<JournalEntry>, JournalProblem> {
     #[derive(Deserialize)]
     struct Journal {
         entries: Vec<JournalEntry>,
@@ -349,14 +403,25 @@ fn journal_entries(journal: &[u8]) -> Result<Vec<JournalEntry>, String> {
         return Ok(journal.entries);
     }
     let mut journal: Value =
-        serde_json::from_slice(journal).map_err(|error| format!("is not valid JSON ({error})"))?;
+        serde_json::from_slice(journal).map_err(|error| why_not_json(journal, &error))?;
     let entry = |mut entry: Value| {
         let mut take = |key| entry.get_mut(key).map(Value::take);
         JournalEntry { tag: take("tag"), when: take("when") }
     };
     match journal.get_mut("entries").map(Value::take) {
         Some(Value::Array(entries)) => Ok(entries.into_iter().map(entry).collect()),
-        _ => Err("has no list `entries`".to_owned()),
+        _ => Err(JournalProblem::NoEntries),
+    }
+}
+
+fn why_not_json(journal: &[u8], error: &serde_json::Error) -> JournalProblem {
+    if let Some(encoding) = encoding::other_than_utf8(journal) {
+        return JournalProblem::OtherEncoding(encoding);
+    }
+    let text = String::from_utf8_lossy(journal);
+    match conflict::first_line_of(&text) {
+        Some((offset, _)) => JournalProblem::Conflict { line: LineColumn::at(&text, offset).line },
+        None => JournalProblem::NotJson(error.to_string()),
     }
 }
 
@@ -371,7 +436,7 @@ fn drizzle0_entry(
         .tag
         .as_ref()
         .and_then(Value::as_str)
-        .ok_or_else(|| LayoutProblem::Journal(format!("has no `tag` in entry {index}")))?;
+        .ok_or(LayoutProblem::Journal(JournalProblem::NoTag(index)))?;
     if tag.is_empty()
         || tag.contains(['\\', '\0'])
         || tag.split('/').any(|part| matches!(part, "" | "." | ".."))
@@ -457,11 +522,12 @@ mod tests {
 
     #[test]
     fn a_folder_that_has_lost_its_journal_is_not_plain() {
-        let missing = Err(vec![LayoutProblem::Journal("is missing".to_owned())]);
+        let missing = Err(vec![LayoutProblem::Journal(JournalProblem::Missing)]);
         let snapshot = ("meta/0000_snapshot.json", "");
         assert_eq!(names(&[("0000_a.sql", ""), snapshot]), missing);
         assert_eq!(names(&[snapshot]), missing);
-        let only_meta = MigrationFolder { files: Files::new(), has_meta: true };
+        let only_meta =
+            MigrationFolder { files: Files::new(), has_meta: true, ..MigrationFolder::default() };
         assert_eq!(MigrationSet::from_folder(&only_meta).map(|_| Vec::new()), missing);
         // A folder of 1.x may still have the `meta` of 0.x.
         let files = [("20260131093000_a/migration.sql", ""), snapshot];

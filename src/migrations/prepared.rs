@@ -3,9 +3,12 @@
 use std::fmt;
 
 use crate::migrations::down::DownSection;
+use crate::migrations::encoding;
+use crate::migrations::ignore::{self, DirectiveProblem};
 use crate::migrations::migration::Migration;
+use crate::migrations::rule::Rule;
 use crate::migrations::steps::{Step, Steps};
-use crate::sql::{Directive, Kind, LineColumn, Positions, Script, Statement, UnknownDirective};
+use crate::sql::{Kind, LineColumn, Positions, Script, Statement, conflict};
 
 #[derive(Debug)]
 pub struct PreparedMigration<'a> {
@@ -26,6 +29,8 @@ pub struct NotRunnable {
 /// Why a migration cannot be run as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The file has this encoding, UTF-16 or UTF-32.
+    OtherEncoding(&'static str),
     /// The first invalid byte, from 0.
     NotUtf8 {
         offset: usize,
@@ -49,24 +54,28 @@ pub enum Reason {
     ChangesLexing(&'static str),
     /// This statement fails, or makes the history row fail.
     SetTransaction(String),
-    UnknownDirective(UnknownDirective),
+    Directive(DirectiveProblem),
+    /// The line is a conflict marker of git.
+    ConflictMarker(String),
 }
 
 impl Reason {
-    /// Its name in JSON, which is also that of the rule of `check`.
-    pub fn code(&self) -> &'static str {
+    /// What `check` calls it.
+    pub fn rule(&self) -> Rule {
         match self {
-            Reason::NotUtf8 { .. } => "not_utf8",
-            Reason::HasNul { .. } => "has_nul",
-            Reason::DownSection(_) => "down_section",
-            Reason::RollsBack(_) => "rolls_back",
-            Reason::NeedsSession(_) => "needs_session",
-            Reason::CopyWithoutData => "copy_without_data",
-            Reason::CopyToClient => "copy_to_client",
-            Reason::PsqlCommand(_) => "psql_command",
-            Reason::ChangesLexing(_) => "changes_lexing",
-            Reason::SetTransaction(_) => "set_transaction",
-            Reason::UnknownDirective(_) => "unknown_directive",
+            Reason::OtherEncoding(_) => Rule::Utf16,
+            Reason::NotUtf8 { .. } => Rule::NotUtf8,
+            Reason::HasNul { .. } => Rule::HasNul,
+            Reason::DownSection(_) => Rule::DownSection,
+            Reason::RollsBack(_) => Rule::RollsBack,
+            Reason::NeedsSession(_) => Rule::NeedsSession,
+            Reason::CopyWithoutData => Rule::CopyWithoutData,
+            Reason::CopyToClient => Rule::CopyToClient,
+            Reason::PsqlCommand(_) => Rule::PsqlCommand,
+            Reason::ChangesLexing(_) => Rule::ChangesLexing,
+            Reason::SetTransaction(_) => Rule::SetTransaction,
+            Reason::Directive(_) => Rule::UnknownDirective,
+            Reason::ConflictMarker(_) => Rule::ConflictMarker,
         }
     }
 }
@@ -75,6 +84,9 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Reason::OtherEncoding(encoding) => {
+                write!(f, "is {encoding}; save it as UTF-8")
+            }
             Reason::NotUtf8 { offset } => {
                 write!(f, "is not valid UTF-8 (byte {offset}); save it as UTF-8")
             }
@@ -118,7 +130,10 @@ impl fmt::Display for Reason {
                 "contains `{statement}`, which cannot work here, because its transaction begins \
                  with a query and ends by writing the history row; remove it"
             ),
-            Reason::UnknownDirective(directive) => write!(f, "contains {directive}"),
+            Reason::Directive(problem) => write!(f, "contains {problem}"),
+            Reason::ConflictMarker(line) => {
+                write!(f, "contains `{line}`, a conflict marker of git; resolve the conflict")
+            }
         }
     }
 }
@@ -141,6 +156,9 @@ pub fn prepare<'a>(
 impl Migration {
     /// The content as text that can be sent to the server.
     pub fn sql(&self) -> Result<&str, Reason> {
+        if let Some(encoding) = encoding::other_than_utf8(self.content()) {
+            return Err(Reason::OtherEncoding(encoding));
+        }
         let text = std::str::from_utf8(self.content())
             .map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
         match text.find('\0') {
@@ -169,8 +187,8 @@ impl PreparedMigration<'_> {
     }
 }
 
-/// Every reason why a text cannot be run as it is: a down section, comments, then those of
-/// statements, in the order of the text.
+/// Every reason why a text cannot be run as it is: a conflict, a down section, comments, then those
+/// of statements, in the order of the text.
 pub fn reasons(
     text: &str,
     script: &Script<'_>,
@@ -184,13 +202,13 @@ pub fn reasons(
         let reason = statement_reason(script, index, steps)?;
         Some((positions.at(statement.start), reason))
     });
-    let unknown = script.directives().iter().filter_map(|(offset, directive)| match directive {
-        Directive::Unknown(unknown) => {
-            Some((LineColumn::at(text, *offset), Reason::UnknownDirective(unknown.clone())))
-        }
-        Directive::NoTransaction => None,
+    let mut comment_positions = Positions::new(text);
+    let directives = ignore::problems(script)
+        .map(move |(offset, problem)| (comment_positions.at(offset), Reason::Directive(problem)));
+    let conflict = conflict::first_in(script).map(|(offset, marker)| {
+        (LineColumn::at(text, offset), Reason::ConflictMarker(marker.to_owned()))
     });
-    down.into_iter().chain(unknown).chain(of_statements)
+    conflict.into_iter().chain(down).chain(directives).chain(of_statements)
 }
 
 fn statement_reason(script: &Script<'_>, index: usize, steps: &Steps) -> Option<Reason> {
@@ -254,6 +272,7 @@ mod tests {
     fn a_file_that_is_not_text_is_refused_with_the_offset() {
         assert_eq!(migration(b"ab\xff").sql(), Err(Reason::NotUtf8 { offset: 2 }));
         assert_eq!(migration(b"a\0").sql(), Err(Reason::HasNul { offset: 1 }));
+        assert_eq!(migration(b"a\0b\0c\0").sql(), Err(Reason::OtherEncoding("UTF-16")));
         assert_eq!(migration(b"select 1").sql(), Ok("select 1"));
     }
 

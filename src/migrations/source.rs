@@ -27,6 +27,8 @@ pub struct MigrationFolder {
     /// Whether there is a folder `meta`, which tells a Drizzle folder without its journal from a
     /// plain one.
     pub has_meta: bool,
+    /// Files like `0001_a.SQL`, which are never read, because only names in `.sql` are migrations.
+    pub upper_case: Vec<String>,
 }
 
 #[derive(RustEmbed)]
@@ -109,6 +111,7 @@ pub fn load(origin: &Origin, is_stopped: &dyn Fn() -> bool) -> Result<MigrationF
         Origin::Folder(path) => {
             let mut walk = Walk { folder: MigrationFolder::default(), is_stopped };
             walk.directory(path, "", false)?;
+            walk.folder.upper_case.sort();
             Ok(walk.folder)
         }
     }
@@ -119,7 +122,8 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
         .filter_map(|path| Some((path.to_string(), Embedded::get(&path)?.data.into())))
         .collect();
     match is_embedded() {
-        true => Ok(MigrationFolder { files, has_meta: HAS_META }),
+        // Files with other names are not embedded.
+        true => Ok(MigrationFolder { files, has_meta: HAS_META, upper_case: Vec::new() }),
         false => Err(Unreadable::NothingEmbedded),
     }
 }
@@ -193,6 +197,8 @@ impl Walk<'_> {
         } else if inside.ends_with(".sql") || inside == JOURNAL {
             let content = self.content(&path).map_err(|error| unreadable(&path, error))?;
             self.folder.files.insert(inside.to_owned(), content.into());
+        } else if inside.to_ascii_lowercase().ends_with(".sql") {
+            self.folder.upper_case.push(inside.to_owned());
         }
         Ok(())
     }
@@ -249,7 +255,7 @@ mod tests {
             let is_in_meta =
                 |path: &String| path.strip_prefix(META).is_some_and(|rest| rest.starts_with('/'));
             let has_meta = files.keys().any(is_in_meta);
-            MigrationFolder { files, has_meta }
+            MigrationFolder { files, has_meta, upper_case: Vec::new() }
         }
     }
 

@@ -432,14 +432,14 @@ impl Serialize for NotRunnable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let NotRunnable { file, position, reason } = self;
         let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
-        let (code, message) = (reason.code(), reason.to_string());
-        json!({"file": file, "line": line, "column": column, "reason": code, "message": message})
+        let (rule, message) = (reason.rule(), reason.to_string());
+        json!({"file": file, "line": line, "column": column, "reason": rule, "message": message})
             .serialize(serializer)
     }
 }
 
 impl Serialize for LayoutProblem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        json!({"reason": self.code(), "message": self.to_string()}).serialize(serializer)
+        json!({"reason": self.rule(), "message": self.to_string()}).serialize(serializer)
     }
 }

@@ -124,6 +124,43 @@ impl ComputedSettings {
     }
 }
 
+/// The settings that decide what SQL means or where it goes. docs/rules.md says why each is among
+/// them. The two that decide how SQL is read cannot be changed at all, and are not.
+const MEANING: [&str; 26] = [
+    "array_nulls",
+    "backslash_quote",
+    "bytea_output",
+    "check_function_bodies",
+    "createrole_self_grant",
+    "datestyle",
+    "default_table_access_method",
+    "default_tablespace",
+    "default_text_search_config",
+    "event_triggers",
+    "extra_float_digits",
+    "intervalstyle",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
+    "password_encryption",
+    "role",
+    "row_security",
+    "search_path",
+    "session_authorization",
+    "session_replication_role",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmlbinary",
+    "xmloption",
+];
+
+/// Whether other SQL means something else under this setting, such as `search_path`, unlike under a
+/// time limit. A name with a dot is one that SQL itself reads, or an extension.
+pub fn changes_meaning(name: &str) -> bool {
+    name.contains('.') || MEANING.contains(&name)
+}
+
 pub fn is_role(name: &str) -> bool {
     matches!(name, "role" | "session_authorization")
 }
@@ -310,6 +347,20 @@ mod tests {
             let found = if unnamed { "?".to_owned() } else { found.join(" ") };
             assert_eq!(found, names, "{text}");
         }
+    }
+
+    #[test]
+    fn docs_rules_md_has_the_settings_that_change_the_meaning_of_sql() {
+        let document = include_str!("../../docs/rules.md");
+        let (_, rest) = document.split_once("\n## Leftover settings\n").unwrap();
+        let table = rest.split("\n## ").next().unwrap();
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        let names =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        assert_eq!(names, MEANING);
+        assert!(changes_meaning("app.tenant") && !changes_meaning("lock_timeout"));
     }
 
     /// What is to be repeated, and after `|` the settings that are changed.

@@ -55,7 +55,8 @@ fn list_in_json_has_one_object_per_migration() {
           "bytes": 29,
           "when": 1700000000000,
           "layout": "Drizzle 0.x",
-          "from": "FOLDER"
+          "from": "FOLDER",
+          "problem": null
         }
         {
           "migration": "0001_two",
@@ -65,7 +66,8 @@ fn list_in_json_has_one_object_per_migration() {
           "bytes": 45,
           "when": 1700000001000,
           "layout": "Drizzle 0.x",
-          "from": "FOLDER"
+          "from": "FOLDER",
+          "problem": null
         }
     "#]]);
 }
@@ -176,7 +178,8 @@ fn an_answer_in_json_about_nothing_is_an_object_too() {
                 {
                   "migrations": 0,
                   "errors": 0,
-                  "warnings": 0
+                  "warnings": 0,
+                  "ignored": 0
                 }
             "#]],
         ),

@@ -30,13 +30,14 @@ use premigrate::process::exec::ExecError;
 use crate::harness::{Database, Folder, bare, premigrate};
 use crate::reference::Reference;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/reference.md",
     "docs/how-it-works.md",
     "docs/drizzle.md",
+    "docs/rules.md",
 ];
 
 /// Lines of `sh` blocks that are not run, and why.
@@ -263,6 +264,11 @@ fn the_blocks_of_how_it_works_run() {
 #[test]
 fn the_blocks_about_drizzle_run() {
     run_blocks("docs/drizzle.md");
+}
+
+#[test]
+fn the_blocks_about_rules_run() {
+    run_blocks("docs/rules.md");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_pending_file_that_is_not_text_is_refused_with_the_offset() {
     for (bytes, words) in [
         (&b"select 'abc\xff'"[..], "0001_bad.sql is not valid UTF-8 (byte 11)"),
         (b"\xef\xbb\xbfselect '\xc3'", "0001_bad.sql is not valid UTF-8 (byte 11)"),
-        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is not valid UTF-8 (byte 0)"),
+        (b"\xff\xfes\0e\0l\0", "0001_bad.sql is UTF-16"),
         (b"select '\0'", "0001_bad.sql contains a NUL byte (byte 8)"),
     ] {
         folder.write("0001_bad.sql", bytes);
@@ -325,12 +325,20 @@ fn random_files_in_a_folder_cause_no_panic() {
         let mut files = Files::new();
         files.insert(JOURNAL.to_owned(), random.bytes(&words).into());
         files.insert("a.sql".to_owned(), random.bytes(&words).into());
-        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: true });
+        let _ = MigrationSet::from_folder(&MigrationFolder {
+            files,
+            has_meta: true,
+            ..MigrationFolder::default()
+        });
         let name = String::from_utf8_lossy(&random.bytes(&["2026", "0131", "é", "_", "/", "."]))
             .into_owned();
         let paths = [format!("{name}.sql"), format!("{name}/migration.sql")];
         let files: Files = paths.map(|path| (path, Vec::new().into())).into_iter().collect();
-        let _ = MigrationSet::from_folder(&MigrationFolder { files, has_meta: false });
+        let _ = MigrationSet::from_folder(&MigrationFolder {
+            files,
+            has_meta: false,
+            ..MigrationFolder::default()
+        });
     }
 }
 

@@ -927,7 +927,7 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
     assert!(run.stdout.ends_with(told), "{}", run.stdout);
     let run = premigrate(&database, &folder).arg("check").run().exits(0);
     let told = "0000_a.sql:5:1: warning: the file runs in 4 steps, each recorded when it is done, because \
-         it contains BEGIN or COMMIT\n";
+         it contains BEGIN or COMMIT [split]\n";
     assert!(run.stdout.starts_with(told), "{}", run.stdout);
     assert_eq!(
         database.rows("select 1 from pg_namespace where nspname = 'drizzle'"),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::finding::Findings;
 use crate::migrations::migration::Migration;
+use crate::migrations::rule::Rule;
 
 impl Findings {
     pub(super) fn names(&mut self, migrations: &[Migration]) {
@@ -30,7 +31,7 @@ impl Findings {
                     "the name begins with {kind}, but that of {last} with {last_kind}: they run in \
                      the order of these numbers; begin each new name like the last one"
                 );
-                self.warning(file, None, "mixed_numbers", message);
+                self.of_file(file, Rule::MixedNumbers, message);
             }
             seen.push((kind, file));
         }
@@ -45,7 +46,7 @@ impl Findings {
                  first; give it a number of its own unless it is applied already",
                 a.file
             );
-            self.warning(&b.file, None, "same_number", message);
+            self.of_file(&b.file, Rule::SameNumber, message);
         }
     }
 
@@ -65,7 +66,7 @@ impl Findings {
                  the numbers with as many digits unless they are applied already",
                 a.file
             );
-            self.warning(&b.file, None, "number_order", message);
+            self.of_file(&b.file, Rule::NumberOrder, message);
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What a check finds in the SQL of one migration.
 
-use super::finding::Findings;
+use super::finding::{Findings, Ignore};
 use super::{BOM, is_blank, is_template, text};
 use crate::history::table::Table;
+use crate::migrations::ignore;
 use crate::migrations::migration::Migration;
 use crate::migrations::prepared::{self, Reason};
+use crate::migrations::rule::Rule;
 use crate::migrations::steps::Steps;
-use crate::sql::settings::SettingsInEffect;
+use crate::sql::invisible::{self, Invisible};
+use crate::sql::settings::{SettingsInEffect, changes_meaning};
 use crate::sql::{
     Change, EnumValue, IgnoredMarker, Kind, LineColumn, MARKER, Positions, Script, Touch,
 };
@@ -14,21 +17,26 @@ use crate::sql::{
 /// Checks the SQL of one migration, for a history in this table.
 pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     let file = migration.file.as_str();
-    if let Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) = migration.sql()
-    {
-        let before = migration.content().get(..offset).unwrap_or_default();
-        let before = String::from_utf8_lossy(before);
-        let position = LineColumn::at(&before, before.len());
-        findings.not_runnable(file, position, &reason);
+    match migration.sql() {
+        Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) => {
+            let before = migration.content().get(..offset).unwrap_or_default();
+            let before = String::from_utf8_lossy(before);
+            let position = LineColumn::at(&before, before.len());
+            findings.not_runnable(file, Some(position), &reason);
+        }
+        // The rest of it is no text.
+        Err(reason) => return findings.not_runnable(file, None, &reason),
+        Ok(_) => {}
     }
     let text = text(migration);
+    let script = Script::parse(&text);
+    findings.read_ignores(file, &script);
     if text.starts_with(BOM) {
         findings.byte_order_mark(file);
     }
-    let script = Script::parse(&text);
     let steps = Steps::split(&script);
     for (position, reason) in prepared::reasons(&text, &script, &steps) {
-        findings.not_runnable(file, position, &reason);
+        findings.not_runnable(file, Some(position), &reason);
     }
     let positions = Positions::new(&text);
     let mut check = Check { file, positions, script: &script, steps: &steps, findings };
@@ -38,12 +46,37 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     check.markers();
     check.settings();
     check.enum_values();
+    check.invisible_characters();
     check.history_changes(table);
 }
 
+/// Checks the directives of a file that is never run.
+pub fn check_unused(file: &str, text: &str, findings: &mut Findings) {
+    let script = Script::parse(text);
+    findings.read_ignores(file, &script);
+    let mut positions = Positions::new(text);
+    for (offset, problem) in ignore::problems(&script) {
+        let position = positions.at(offset);
+        findings.not_runnable(file, Some(position), &Reason::Directive(problem));
+    }
+}
+
 impl Findings {
-    fn not_runnable(&mut self, file: &str, position: LineColumn, reason: &Reason) {
-        self.error(file, Some(position), reason.code(), format!("the file {reason}"));
+    fn not_runnable(&mut self, file: &str, position: Option<LineColumn>, reason: &Reason) {
+        self.add(Some(file), position, reason.rule(), format!("the file {reason}"));
+    }
+
+    /// A directive holds for the statement that it is before or in. Before the first one, it also
+    /// holds for the file as a whole.
+    fn read_ignores(&mut self, file: &str, script: &Script<'_>) {
+        let first = script.statements().first().map_or(usize::MAX, |first| first.start);
+        for (offset, rule) in ignore::ignored_rules(script) {
+            let statement = script.statement_at(offset);
+            self.ignore(Ignore { file: file.to_owned(), rule, statement });
+            if offset < first {
+                self.ignore(Ignore { file: file.to_owned(), rule, statement: None });
+            }
+        }
     }
 }
 
@@ -56,14 +89,21 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn error_at(&mut self, offset: usize, rule: &'static str, message: String) {
+    fn add_at(&mut self, offset: usize, rule: Rule, message: String) {
         let position = self.positions.at(offset);
-        self.findings.error(self.file, Some(position), rule, message);
+        self.findings.add(Some(self.file), Some(position), rule, message);
     }
 
-    fn warning_at(&mut self, offset: usize, rule: &'static str, message: String) {
-        let position = self.positions.at(offset);
-        self.findings.warning(self.file, Some(position), rule, message);
+    /// Adds what no directive ignores.
+    fn warn_at(&mut self, offset: usize, rule: Rule, message: String) {
+        if !self.is_ignored(offset, rule) {
+            self.add_at(offset, rule, message);
+        }
+    }
+
+    fn is_ignored(&mut self, offset: usize, rule: Rule) -> bool {
+        let statement = self.script.statement_at(offset);
+        self.findings.is_ignored(self.file, rule, statement)
     }
 
     fn split(&mut self) {
@@ -73,8 +113,8 @@ impl Check<'_> {
             self.steps.all().len()
         );
         match index.and_then(|index| self.script.statements().get(index)) {
-            Some(first) => self.warning_at(first.start, "split", message),
-            None => self.findings.warning(self.file, None, "split", message),
+            Some(first) => self.warn_at(first.start, Rule::Split, message),
+            None => self.findings.of_file(self.file, Rule::Split, message),
         }
     }
 
@@ -84,10 +124,9 @@ impl Check<'_> {
         let is_known = is_blank(text) || is_template(text);
         let is_open = self.script.unterminated().is_some();
         if self.script.statements().is_empty() && !is_known && !is_open {
-            self.findings.warning(
+            self.findings.of_file(
                 self.file,
-                None,
-                "no_statement",
+                Rule::NoStatement,
                 "the file has no statement, only comments, but is recorded as applied, and SQL that \
                  is added later does not run; write its SQL first, or record it with `baseline` if \
                  the database has all that it describes",
@@ -98,7 +137,7 @@ impl Check<'_> {
     fn unterminated(&mut self) {
         if let Some((token, offset)) = self.script.unterminated() {
             let message = format!("this {token} is never closed; close it");
-            self.error_at(offset, "unterminated", message);
+            self.add_at(offset, Rule::Unterminated, message);
         }
     }
 
@@ -115,21 +154,22 @@ impl Check<'_> {
                         "this resembles `{MARKER}`, but neither premigrate nor Drizzle splits here; \
                          write it exactly like that or remove it, unless the file is applied already"
                     );
-                    self.warning_at(offset, "almost_marker", message);
+                    self.warn_at(offset, Rule::AlmostMarker, message);
                 }
-                IgnoredMarker::Inside(token) => inside.push((offset, token)),
+                IgnoredMarker::Inside(token) => {
+                    if !self.is_ignored(offset, Rule::MarkerInside) {
+                        inside.push((offset, token));
+                    }
+                }
             }
         }
         if let Some((&(offset, token), more)) = inside.split_first() {
-            let more = match more.len() {
-                0 => String::new(),
-                count => format!(" ({count} more in the file)"),
-            };
+            let more = more_text(more.len());
             let message = format!(
                 "this `{MARKER}` is inside {token}{more}: premigrate ignores it, but drizzle-orm \
                  splits there and fails; remove it unless the file is applied already"
             );
-            self.warning_at(offset, "marker_inside", message);
+            self.add_at(offset, Rule::MarkerInside, message);
         }
     }
 
@@ -153,12 +193,12 @@ impl Check<'_> {
                          `baseline` or `accept`"
                     ),
                 };
-                self.warning_at(statement.start, "changes_history", message);
+                self.warn_at(statement.start, Rule::ChangesHistory, message);
             }
         }
     }
 
-    /// Settings that are set and not reset.
+    /// Settings that decide what later SQL means, and that are set and not reset.
     fn settings(&mut self) {
         let mut in_effect = SettingsInEffect::none();
         let statements = self.script.statements().iter();
@@ -166,15 +206,61 @@ impl Check<'_> {
             in_effect.add(statement.set_statement(), statement.start);
         }
         let leftover = in_effect.changed().filter_map(|(set, &offset)| Some((&*set?.name, offset)));
-        let leftover: Vec<(&str, usize)> = leftover.collect();
+        let leftover: Vec<(&str, usize)> = leftover
+            .filter(|&(name, offset)| {
+                changes_meaning(name) && !self.is_ignored(offset, Rule::LeftoverSettings)
+            })
+            .collect();
         if let Some(&(_, offset)) = leftover.first() {
             let names: Vec<_> = leftover.into_iter().map(|(name, _)| name).collect();
+            let cure = match self.steps.all() {
+                [_] => "use SET LOCAL in each migration that needs them",
+                // The transaction of SET LOCAL would end with its step.
+                _ => {
+                    "set them in each migration that needs them, and RESET them at the end of this \
+                     one, because SET LOCAL would end with its step"
+                }
+            };
             let message = format!(
-                "the file leaves {} set, but no migration inherits settings from another; use SET \
-                 LOCAL in each migration that needs them",
+                "the file leaves {} set, but no migration inherits settings from another; {cure}",
                 names.join(", ")
             );
-            self.warning_at(offset, "leftover_settings", message);
+            self.add_at(offset, Rule::LeftoverSettings, message);
+        }
+    }
+
+    /// Characters that cannot be seen: the first of each, with how many more there are.
+    fn invisible_characters(&mut self) {
+        let mut firsts: Vec<(Rule, Invisible, usize, usize)> = Vec::new();
+        let statements = self.script.statements().iter();
+        for statement in statements.filter(|statement| statement.kind != Kind::PsqlCommand) {
+            for place in invisible::in_words(statement.text) {
+                let rule = match place.is_syntax_error {
+                    true => Rule::InvisibleSyntaxError,
+                    false => Rule::InvisibleCharacter,
+                };
+                let offset = statement.start + place.offset;
+                if self.is_ignored(offset, rule) {
+                    continue;
+                }
+                let mut known = firsts.iter_mut();
+                match known.find(|first| (first.0, first.1) == (rule, place.invisible)) {
+                    Some((.., more)) => *more += 1,
+                    None => firsts.push((rule, place.invisible, offset, 0)),
+                }
+            }
+        }
+        for (rule, invisible, offset, more) in firsts {
+            let more = more_text(more);
+            let effect = match rule {
+                Rule::InvisibleSyntaxError => "PostgreSQL rejects the statement for it",
+                _ => "to PostgreSQL it is a letter of the word, and no space",
+            };
+            let message = format!(
+                "{invisible} is here{more}, which cannot be seen, but {effect}; remove it, or \
+                 replace it by a space"
+            );
+            self.add_at(offset, rule, message);
         }
     }
 
@@ -200,12 +286,20 @@ impl Check<'_> {
                             self.positions.at(*offset).line,
                             value.literal
                         );
-                        self.warning_at(statement.start, "new_enum_value", message);
+                        self.warn_at(statement.start, Rule::NewEnumValue, message);
                     }
                     !is_used
                 });
             }
         }
+    }
+}
+
+/// How many more there are, where only the first one is reported.
+fn more_text(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" ({count} more in the file)"),
     }
 }
 

@@ -1,18 +1,40 @@
+use serde::Serialize;
 use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
-use crate::commands::check::{CheckReport, Finding, Severity};
+use crate::commands::check::{CheckReport, Finding};
+use crate::migrations::rule::Severity;
 use crate::render::{json_line, lines, place_text, plural};
+
+/// A finding in JSON.
+#[derive(Serialize)]
+struct ReportedFinding<'a> {
+    severity: Severity,
+    #[serde(flatten)]
+    finding: &'a Finding,
+}
 
 pub fn check_of(report: &CheckReport, format: Format) -> String {
     match format {
         Format::Text => text(report),
-        Format::Json if report.findings.is_empty() => {
-            json_line(&json!({"migrations": report.migrations, "errors": 0, "warnings": 0}))
-        }
-        Format::Json => json_lines(&report.findings),
+        Format::Json => json(report),
     }
+}
+
+fn json(report: &CheckReport) -> String {
+    let findings = report
+        .findings
+        .iter()
+        .map(|finding| ReportedFinding { severity: finding.severity(), finding });
+    let findings: Vec<_> = findings.collect();
+    let summary = json!({
+        "migrations": report.migrations,
+        "errors": report.count(Severity::Error),
+        "warnings": report.count(Severity::Warning),
+        "ignored": report.ignored,
+    });
+    json_lines(&findings) + &json_line(&summary)
 }
 
 fn text(report: &CheckReport) -> String {
@@ -22,18 +44,25 @@ fn text(report: &CheckReport) -> String {
         [Severity::Error, Severity::Warning].map(|severity| (severity, report.count(severity)));
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
     let counts: Vec<_> = counts.map(|(severity, count)| plural(count, severity.as_str())).collect();
+    let ignored = match report.ignored {
+        0 => String::new(),
+        count => format!(", {count} ignored"),
+    };
     match counts.is_empty() {
-        true => findings.push(format!("{migrations}, no problems found")),
-        false => findings.extend([String::new(), format!("{} in {migrations}", counts.join(", "))]),
+        true => findings.push(format!("{migrations}, no problems found{ignored}")),
+        false => {
+            let summary = format!("{} in {migrations}{ignored}", counts.join(", "));
+            findings.extend([String::new(), summary]);
+        }
     }
     lines(findings)
 }
 
 fn finding_text(finding: &Finding) -> String {
-    let Finding { severity, file, position, message, .. } = finding;
-    let severity = severity.as_str();
+    let Finding { file, position, rule, message } = finding;
+    let severity = finding.severity().as_str();
     match file {
-        Some(file) => format!("{}: {severity}: {message}", place_text(file, *position)),
-        None => format!("{severity}: {message}"),
+        Some(file) => format!("{}: {severity}: {message} [{rule}]", place_text(file, *position)),
+        None => format!("{severity}: {message} [{rule}]"),
     }
 }

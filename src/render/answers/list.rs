@@ -23,6 +23,8 @@ struct ListedMigration<'a> {
     layout: &'a str,
     /// `this executable`, or the folder.
     from: &'a str,
+    /// Why its content is no text for the server; null if it is.
+    problem: Option<String>,
 }
 
 pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
@@ -37,6 +39,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
             when: migration.when,
             layout: &layout,
             from: &from,
+            problem: migration.sql().err().map(|reason| format!("the file {reason}")),
         });
     let migrations: Vec<_> = migrations.collect();
     match format {
@@ -53,9 +56,10 @@ fn text(migrations: &[ListedMigration<'_>], layout: &str, from: &str) -> String 
     let width = names.max().unwrap_or_default();
     let title = format!("{} in {from} ({layout})", plural(migrations.len(), "migration"));
     let rows = migrations.iter().map(|listed| {
-        let ListedMigration { migration, position, hash, bytes, .. } = listed;
+        let ListedMigration { migration, position, hash, bytes, problem, .. } = listed;
         let size = plural(*bytes, "byte");
-        format!("{position:>4}  {migration:width$}  {hash}  {size:>9}")
+        let problem = problem.iter().map(|problem| format!("  ({problem})")).collect::<String>();
+        format!("{position:>4}  {migration:width$}  {hash}  {size:>9}{problem}")
     });
     lines([title].into_iter().chain(rows))
 }
