@@ -418,7 +418,10 @@ impl<'a> Runner<'a> {
                 let seen = holder.clone();
                 wait.pause(
                     pid,
-                    |left| (self.emit)(Event::LockedOut { holder: seen, left }),
+                    |left, is_new| {
+                        let event = Event::LockedOut { holder: seen, left };
+                        (self.emit)(event.repeated_unless(is_new));
+                    },
                     || ApplyError::LockedOut { holder },
                 )
             }
@@ -442,7 +445,9 @@ impl<'a> Runner<'a> {
         let failed = attempts.clone();
         wait.pause(
             attempts.clone(),
-            |left| (self.emit)(Event::Waiting { attempts, left }),
+            |left, is_new| {
+                (self.emit)(Event::Waiting { attempts, left }.repeated_unless(is_new));
+            },
             || error(failed),
         )
     }
@@ -500,6 +505,9 @@ impl<'a> Runner<'a> {
         if let Some(migration) = lost.filter(|migration| !self.pending.contains(migration)) {
             self.record_applied(&migration, None);
         }
+        if let NextAction::Apply(plan) | NextAction::Nothing { plan: Some(plan) } = action {
+            (self.emit)(Event::history_read(plan));
+        }
     }
 
     fn record_applied(&mut self, migration: &str, took: Option<Duration>) {
@@ -525,9 +533,8 @@ impl<'a> Runner<'a> {
 
     fn report_nothing_left(&mut self, plan: Option<&Plan>, history: &History) {
         if let Some(plan) = plan {
-            if !plan.unknown.is_empty() {
-                let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
-                (self.emit)(Event::UnknownRows { rows: rows.map(ToString::to_string).collect() });
+            if let Some(event) = Event::unknown_rows(plan, history) {
+                (self.emit)(event);
             }
             if self.applied.is_empty() {
                 (self.emit)(Event::UpToDate { applied: plan.applied });
@@ -572,33 +579,32 @@ impl Losses {
 }
 
 /// Waiting for something outside, which is looked at again and again.
-struct PollingWait<'a, T> {
+pub struct PollingWait<'a, T> {
     deadline: Deadline<'a>,
     /// What was reported last.
     reported: Option<T>,
 }
 
 impl<'a, T: PartialEq> PollingWait<'a, T> {
-    fn until(deadline: Deadline<'a>) -> PollingWait<'a, T> {
+    pub fn until(deadline: Deadline<'a>) -> PollingWait<'a, T> {
         PollingWait { deadline, reported: None }
     }
 
     /// Waits for a moment, or ends the run when the time is up. The last look is at the very end.
-    /// Reports what was seen, if it is something else than before.
-    fn pause(
+    /// Reports the time left, and whether what was seen is something else than before.
+    pub fn pause(
         &mut self,
         seen: T,
-        report: impl FnOnce(Duration),
+        report: impl FnOnce(Duration, bool),
         timed_out: impl FnOnce() -> ApplyError,
     ) -> Result<(), ApplyError> {
         let left = self.deadline.remaining().unwrap_or_default();
         if left.is_zero() {
             return Err(timed_out());
         }
-        if self.reported.as_ref() != Some(&seen) {
-            self.reported = Some(seen);
-            report(left);
-        }
+        let is_new = self.reported.as_ref() != Some(&seen);
+        self.reported = Some(seen);
+        report(left, is_new);
         match self.deadline.sleep(retry::jittered(POLL.0, POLL.1).min(left)) {
             Ok(()) | Err(Interrupted::TimeOut) => Ok(()),
             Err(Interrupted::Stopped(signal)) => Err(signal.into()),

@@ -21,7 +21,8 @@
 //! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
 //! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
 //!   a lost connection.
-//! - `commands`: `status`, `check` and `new`.
+//! - `commands`: `wait`, `status`, `check`, `new` and `healthcheck`.
+//! - `health`: what a run tells over HTTP meanwhile.
 //! - `error`: every reason to end without the app, and its exit code; most are in `apply::error`. `status`
 //!   and `check` have exit codes of their own.
 //! - `render`: the sentences of answers, events and errors, and their JSON, which serde derives from the
@@ -36,6 +37,7 @@
 //! module     imports
 //! render     error, commands, apply, cli, history, postgres, migrations, process, sql
 //! error      commands, apply, cli, migrations, process
+//! health     apply, cli, postgres
 //! commands   apply, cli, history, postgres, migrations, process, sql
 //! apply      cli, history, postgres, migrations, process, sql
 //! cli        history, postgres, migrations, process
@@ -55,6 +57,8 @@ pub mod cli;
 pub mod commands;
 #[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
+pub mod health;
 #[doc(hidden)]
 pub mod history;
 #[doc(hidden)]
@@ -76,9 +80,10 @@ use crate::apply::event::Event;
 use crate::cli::args::{self, Commands, Invocation, Parsed};
 use crate::cli::config::{Command, Config, Format, Options};
 use crate::cli::environment::Environment;
-use crate::cli::error::UsageError;
-use crate::commands::{check, new, status};
+use crate::cli::error::{ConfigError, UsageError};
+use crate::commands::{check, healthcheck, new, status, wait};
 use crate::error::Error;
+use crate::health::Health;
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::source::{self, MigrationFolder, Origin};
 use crate::postgres::tls;
@@ -158,7 +163,15 @@ fn run_unless_stopped(
     stop: &StopFlag,
     printer: &mut Printer<'_>,
 ) -> Result<u8, Error> {
-    let code = run_command(config, stop, printer)?;
+    let listen =
+        |address| Health::listen(address).map_err(|error| ConfigError::Listen { address, error });
+    let health = config.health.map(listen).transpose()?;
+    let result = run_command(config, stop, health.as_ref(), printer);
+    // The app may listen on the same port.
+    if let Some(health) = health {
+        health.close();
+    }
+    let code = result?;
     // A signal may have come after the last commit, or during an answer. The app is not started then.
     match stop.arm_immediate_exit() {
         Some(signal) => Err(ApplyError::from(signal).into()),
@@ -167,12 +180,26 @@ fn run_unless_stopped(
 }
 
 /// Runs the command, and returns the exit code for a run without an app.
-fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> Result<u8, Error> {
+fn run_command(
+    config: &Config,
+    stop: &StopFlag,
+    health: Option<&Health>,
+    printer: &mut Printer<'_>,
+) -> Result<u8, Error> {
     let (origin, format) = (&config.origin, config.format);
-    let mut emit = |event: Event| printer.report(&render::event(&event, format));
+    let mut emit = |event: Event| {
+        if let Some(health) = health {
+            health.report(&event);
+        }
+        printer.report(&render::event(&event, format));
+    };
     let (text, code) = match &config.command {
         Command::Skip => {
             emit(Event::Skipped);
+            return Ok(0);
+        }
+        Command::NotForApp { app } => {
+            emit(Event::NotForApp { app: app.clone() });
             return Ok(0);
         }
         Command::Run(operation) => {
@@ -186,6 +213,11 @@ fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> R
             let (set, options) = prepare(config, stop, &mut emit)?;
             let dry_run = apply::dry_run(operation, &set, &options, stop, &mut emit)?;
             (render::dry_run_of(&set, &dry_run, format), 0)
+        }
+        Command::Wait => {
+            let (set, options) = prepare(config, stop, &mut emit)?;
+            wait::wait(&set, &options, stop, &mut emit)?;
+            return Ok(0);
         }
         Command::Status { exit_code } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
@@ -202,6 +234,10 @@ fn run_command(config: &Config, stop: &StopFlag, printer: &mut Printer<'_>) -> R
         Command::New { name, dir } => {
             let path = new::add(dir, &load(origin, stop)?, name, now()).map_err(Error::New)?;
             (render::created(&path, format), 0)
+        }
+        Command::Healthcheck { url, timeout } => {
+            let check = healthcheck::check(url, *timeout, stop).map_err(ApplyError::from)?;
+            (render::healthcheck_of(&check, format), check.exit_code())
         }
     };
     printer.answer(&text);

@@ -26,11 +26,12 @@ use crate::cli::config::Format;
 use crate::error::Error;
 use crate::sql::LineColumn;
 
-pub use self::answers::{check_of, created, dry_run_of, list_of, status_of};
+pub use self::answers::{check_of, created, dry_run_of, healthcheck_of, list_of, status_of};
 
-/// An event, as one line or more for stderr.
+/// An event, as one line or more for stderr; none if it is not for printing.
 pub fn event(event: &Event, format: Format) -> String {
     match format {
+        _ if matches!(event, Event::Repeated(_) | Event::Progress(_)) => String::new(),
         Format::Text => lines(events::lines(event)),
         Format::Json => json_line(event),
     }
@@ -99,6 +100,14 @@ fn is_unsafe(c: char) -> bool {
 
 fn plural(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+/// How many names there are, and the first of them.
+fn some_of(migrations: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<_> = migrations.iter().take(SHOWN).map(String::as_str).collect();
+    let more = if migrations.len() > SHOWN { ", ..." } else { "" };
+    format!("{} ({}{more})", plural(migrations.len(), "migration"), names.join(", "))
 }
 
 fn is_or_are(count: usize) -> &'static str {

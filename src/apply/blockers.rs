@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apply::event::{Blocker, Event};
+use crate::apply::event::{Blocker, Event, Progress};
 use crate::apply::lock::{age_sql, milliseconds};
 use crate::cli::config::Options;
 use crate::postgres::result::ResultRow;
@@ -70,7 +70,10 @@ impl<'a> Observer<'a> {
             self.has_failed = true;
             return;
         };
-        let Some(blocker) = parse(&answer) else { return };
+        let Some(blocker) = parse(&answer) else {
+            emit(Event::Progress(Progress::Unblocked));
+            return;
+        };
         let is_new = self.seen.as_ref().is_none_or(|seen| seen.pid != blocker.pid);
         if is_new {
             let migration = self.migration.map(str::to_owned);

@@ -55,7 +55,9 @@ impl Runner<'_> {
                 let failed = attempts.clone();
                 wait.pause(
                     attempts.clone(),
-                    |left| (self.emit)(Event::Waiting { attempts, left }),
+                    |left, is_new| {
+                        (self.emit)(Event::Waiting { attempts, left }.repeated_unless(is_new));
+                    },
                     || ApplyError::Unreachable { attempts: failed },
                 )?;
                 continue;
@@ -81,7 +83,10 @@ impl Runner<'_> {
                     let error = self.not_created(new, cause.clone());
                     wait.pause(
                         cause.clone(),
-                        |left| (self.emit)(Event::WaitingToCreate { database, cause, left }),
+                        |left, is_new| {
+                            let event = Event::WaitingToCreate { database, cause, left };
+                            (self.emit)(event.repeated_unless(is_new));
+                        },
                         || error,
                     )?;
                 }

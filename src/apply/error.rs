@@ -110,6 +110,10 @@ pub enum ApplyError {
     LockedOut {
         holder: Option<Holder>,
     },
+    /// `wait`: others have not applied everything in time.
+    StillPending {
+        holder: Option<Holder>,
+    },
     /// Every attempt at a migration ran into a lock or another conflict with a session.
     LockTimeout {
         #[serde(flatten)]
@@ -242,6 +246,7 @@ impl ApplyError {
             ReadOnly => 69,
             Failed(_) | ConnectionLost(_) | UnknownOutcome(_) => 70,
             LockedOut { .. }
+            | StillPending { .. }
             | LockTimeout { .. }
             | StaleBackend { .. }
             | IndexBeingBuilt { .. }

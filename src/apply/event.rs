@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::history::plan::Plan;
+use crate::history::table::History;
 use crate::migrations::migration::Layout;
 use crate::migrations::source::Origin;
 use crate::postgres::notices::Notice;
@@ -73,6 +75,14 @@ pub enum Event {
     /// Another runner is at work.
     LockedOut {
         /// `None` if our role cannot see it.
+        holder: Option<Holder>,
+        #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
+        left: Duration,
+    },
+    /// `wait`: migrations are pending, which others are to apply.
+    WaitingForMigrations {
+        migrations: Vec<String>,
+        /// The runner at work; `None` if there is none at the moment, or our role cannot see it.
         holder: Option<Holder>,
         #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
         left: Duration,
@@ -184,10 +194,50 @@ pub enum Event {
     },
     /// `PREMIGRATE_SKIP` is set.
     Skipped,
+    /// `--only-for` does not name this app.
+    NotForApp {
+        app: String,
+    },
     /// The app replaces this process.
     Starting {
         app: String,
     },
+    /// This is still so, and was reported before: it is not printed again.
+    #[serde(skip)]
+    Repeated(Box<Event>),
+    /// Not printed: for those who ask.
+    #[serde(skip)]
+    Progress(Progress),
+}
+
+/// What is too little to be printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The history was read: so many of our migrations are applied and pending.
+    HistoryRead { applied: usize, pending: usize },
+    /// A step is sent to the server. Whether another runner has the lock is known a moment later.
+    Step { migration: String, step: StepNumber, has_lock: bool },
+    /// The statement that waited for a lock does not wait any more.
+    Unblocked,
+}
+
+impl Event {
+    pub fn history_read(plan: &Plan) -> Event {
+        let (applied, pending) = (plan.applied, plan.pending.len());
+        Event::Progress(Progress::HistoryRead { applied, pending })
+    }
+
+    /// The rows of the history that match no migration, if there are any.
+    pub fn unknown_rows(plan: &Plan, history: &History) -> Option<Event> {
+        let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
+        let rows: Vec<_> = rows.map(ToString::to_string).collect();
+        (!rows.is_empty()).then_some(Event::UnknownRows { rows })
+    }
+
+    /// The event, which is printed only if it is new.
+    pub fn repeated_unless(self, is_new: bool) -> Event {
+        if is_new { self } else { Event::Repeated(Box::new(self)) }
+    }
 }
 
 /// Why migrations are recorded without running them.

@@ -108,6 +108,7 @@ impl Runner<'_> {
             // The file had more steps when it began. The history row is missing.
             runs_step = false;
         }
+        (self.emit)(step.sent(false));
         let started = Instant::now();
         match step.step.outside_transaction {
             Some(_) => self.apply_outside_transaction(session, step, state)?,

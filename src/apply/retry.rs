@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Response, Session};
 use crate::process::signals::{Deadline, Signal};
 
 use super::blockers::{Observer, Waiting};
@@ -70,7 +70,7 @@ impl<'a> Runner<'a> {
             let transaction =
                 Transaction::new(spec, &self.expected(state), &self.timeouts(session));
             let lost = self.lost_too_often(migration, step_number);
-            let (result, blocker) = self.send(session, &transaction, migration, lost.is_some());
+            let (result, blocker) = self.send(session, &transaction, spec.step, lost.is_some());
             let result = match (result, lost) {
                 // No backend runs it any more, and the history does not have it.
                 (TransactionResult::Committed(_), Some(lost)) => {
@@ -98,12 +98,18 @@ impl<'a> Runner<'a> {
         &mut self,
         session: &Session,
         transaction: &Transaction<'_>,
-        migration: Option<&str>,
+        step: Option<StepRef<'_>>,
         guards_only: bool,
     ) -> (TransactionResult, Option<Blocker>) {
+        let migration = step.map(|step| step.migration.name.as_str());
         let mut observer = Observer::new(self.options, self.stop, migration, Waiting::Answered);
         let emit = &mut *self.emit;
-        let mut watch = |responses: &[_]| {
+        let mut watch = |responses: &[Response]| {
+            // The second message is begun once the guards of the first have held.
+            let has_lock = matches!(responses, [Response { error: None, .. }, _, ..]);
+            if let Some(step) = step.filter(|_| has_lock) {
+                emit(step.sent(true));
+            }
             observer.look(responses, emit);
             notices::report(session, migration, emit);
         };

@@ -330,6 +330,7 @@ impl Runner<'_> {
         sql: &str,
         tag: &str,
     ) -> Result<Option<(ServerError, Option<Blocker>)>, Interrupt> {
+        (self.emit)(step.sent(true));
         let migration = &step.migration.name;
         let waiting = Waiting::Running(tag);
         let mut observer = Observer::new(self.options, self.stop, Some(migration), waiting);

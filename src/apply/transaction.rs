@@ -12,7 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::apply::event::StepNumber;
+use crate::apply::event::{self, Event, StepNumber};
 use crate::apply::failure::Phase;
 use crate::apply::lock;
 use crate::history::progress::{self, Progress, ProgressChange, Record};
@@ -104,6 +104,12 @@ impl<'a> StepRef<'a> {
         self.step
             .outside_transaction
             .and_then(|_| self.script.statements().get(self.step.statements.start))
+    }
+
+    /// That it is sent to the server.
+    pub(super) fn sent(&self, has_lock: bool) -> Event {
+        let migration = self.migration.name.clone();
+        Event::Progress(event::Progress::Step { migration, step: self.number, has_lock })
     }
 
     fn pieces(&self) -> Vec<Piece<'a>> {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use pico_args::Arguments;
 
-use self::CommandName::{Accept, Baseline, Check, List, New, Status, Up};
+use self::CommandName::{Accept, Baseline, Check, Healthcheck, List, New, Status, Up, Wait};
 use crate::cli::error::UsageError;
 use crate::process::exec::App;
 
@@ -19,14 +19,16 @@ Usage: premigrate [COMMAND] [OPTION]... [-- APP [ARG]...]
 Commands:
   up                         wait for the database, apply pending migrations in
                              order, then become APP if one is given (default)
+  wait                       wait until nothing is pending, then become APP
   status                     show which migrations are applied, edited, pending
   list                       list the migrations in --dir, or the embedded ones
   check                      report problems in these migrations
   baseline [--through NAME]  record migrations as applied without running them
   accept NAME... | --all     record the current content of edited migrations
   new NAME --dir DIR         add an empty migration to a folder of plain files
+  healthcheck URL            check http://... or tcp://...; exit with 0 or 1
 
-Only up, status, baseline and accept connect to a database.
+Only up, wait, status, baseline and accept connect to a database.
 
 Options:
   --dir DIR                migrations folder [embedded ones, else /migrations]
@@ -34,6 +36,8 @@ Options:
   --table T                history table [__drizzle_migrations]
   --wait D                 how long to wait for the database; 0 = once [60s]
   --runner-wait D          how long to wait for another runner; 0 = once [10m]
+  --health ADDR            up, wait: serve /live, /ready and /metrics meanwhile
+  --only-for PROGRAM,...   up, wait: only become APP unless it is one of these
   --lock-timeout D         how long to wait for a lock; 0 = no limit [5s]
   --lock-retries N         how often to retry after a lock timeout; 0 = none [8]
   --statement-timeout D    how long a statement may run; 0 = no limit [server's]
@@ -42,52 +46,64 @@ Options:
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
   --dry-run                up: show what would run, without running it or APP
-  --strict                 up: refuse unknown rows and out-of-order migrations
+  --strict                 up, wait: refuse unknown rows and out-of-order ones
   --exit-code              status: 10 if something is pending, 65 if edited
   --through NAME           up, baseline: up to and including this one [all]
   --create-database        up: create the database if it does not exist
   --template DB            up: create the database as a copy of this one
   --all                    accept: all edited migrations
+  --timeout D              healthcheck: how long it may take [5s]
   --format text|json       text, or one JSON object per line [text]
   --env-file FILE          file with variables for development; '' = none [.env]
   --help, --version        print this help, or the version
 
 D is a duration: 250ms, 30s, 10m, 1h, or plain seconds. Every option has a
 variable, which the option overrides: --runner-wait is PREMIGRATE_RUNNER_WAIT.
-With PREMIGRATE_SKIP=1, up does not connect: it only becomes APP.
+With PREMIGRATE_SKIP=1, up and wait do not connect: they only become APP.
 
 The database is MIGRATION_DATABASE_URL, else DATABASE_URL, else PGHOST, PGUSER,
 PGPASSWORD, ... For each URL and for PGHOST, PGUSER, PGPASSWORD and PGDATABASE,
 the variable NAME_FILE can name a file that holds the value.
 
-Exit codes: 0 done; 64 command line; 65 migrations or history; 69 database
-unreachable; 70 a migration failed; 75 try again; 77 refused; 78 configuration;
-126, 127 APP cannot be executed, does not exist; 128+n ended by signal n.
+Exit codes: 0 done; 1 unhealthy; 64 command line; 65 migrations or history;
+69 database unreachable; 70 a migration failed; 75 try again; 77 refused;
+78 configuration; 126, 127 APP cannot be executed, does not exist; 128+n ended
+by signal n.
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandName {
     Up,
+    Wait,
     Status,
     List,
     Check,
     Baseline,
     Accept,
     New,
+    Healthcheck,
 }
 
 impl CommandName {
-    const ALL: [CommandName; 7] = [Up, Status, List, Check, Baseline, Accept, New];
+    const ALL: [CommandName; 9] =
+        [Up, Wait, Status, List, Check, Baseline, Accept, New, Healthcheck];
+
+    /// Whether it becomes an app.
+    pub fn starts_app(self) -> bool {
+        STARTS_APP.contains(&self)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
             Up => "up",
+            Wait => "wait",
             Status => "status",
             List => "list",
             Check => "check",
             Baseline => "baseline",
             Accept => "accept",
             New => "new",
+            Healthcheck => "healthcheck",
         }
     }
 }
@@ -116,19 +132,24 @@ const fn switch(flag: &'static str, commands: &'static [CommandName]) -> Opt {
     Opt { flag, takes_value: false, commands }
 }
 
+const STARTS_APP: &[CommandName] = &[Up, Wait];
 const WRITES: &[CommandName] = &[Up, Baseline, Accept];
-const USES_DATABASE: &[CommandName] = &[Up, Status, Baseline, Accept];
-const USES_TABLE: &[CommandName] = &[Up, Status, Check, Baseline, Accept];
+const WAITS_FOR_RUNNER: &[CommandName] = &[Up, Wait, Baseline, Accept];
+const USES_DATABASE: &[CommandName] = &[Up, Wait, Status, Baseline, Accept];
+const USES_TABLE: &[CommandName] = &[Up, Wait, Status, Check, Baseline, Accept];
+const USES_FOLDER: &[CommandName] = &[Up, Wait, Status, List, Check, Baseline, Accept, New];
 const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
 
-pub const OPTIONS: [Opt; 21] = [
-    value("--dir", ALL),
+pub const OPTIONS: [Opt; 24] = [
+    value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
     value("--wait", USES_DATABASE),
-    value("--runner-wait", WRITES),
+    value("--runner-wait", WAITS_FOR_RUNNER),
+    value("--health", STARTS_APP),
+    value("--only-for", STARTS_APP),
     value("--lock-timeout", WRITES),
     value("--lock-retries", WRITES),
     value("--statement-timeout", &[Up]),
@@ -137,12 +158,13 @@ pub const OPTIONS: [Opt; 21] = [
     value("--accept", &[Up]),
     value("--baseline-through", &[Up]),
     switch("--dry-run", &[Up]),
-    switch("--strict", &[Up]),
+    switch("--strict", &[Up, Wait]),
     switch("--exit-code", &[Status]),
     value("--through", &[Up, Baseline]),
     switch("--create-database", &[Up]),
     value("--template", &[Up]),
     switch("--all", &[Accept]),
+    value("--timeout", &[Healthcheck]),
     value(FORMAT, ALL),
     value("--env-file", ALL),
 ];
@@ -234,7 +256,10 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Parsed, UsageError> {
 
     let options = options(&mut args)?;
     let rest = args.finish();
-    if rest.iter().any(|arg| may_hold_a_password(arg)) {
+    let is_checked = |arg: &OsString| {
+        rest.first().is_some_and(|word| word == Healthcheck.as_str()) && is_http_or_tcp(arg)
+    };
+    if rest.iter().any(|arg| may_hold_a_password(arg) && !is_checked(arg)) {
         return Err(UsageError::ConnectionString);
     }
     let (flags, mut words): (Vec<_>, Vec<_>) =
@@ -250,7 +275,7 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Parsed, UsageError> {
     if let Some(Opt { flag, .. }) = unused {
         return Err(UsageError::NotUsed { flag, command: command.as_str() });
     }
-    if app.is_some() && command != Up {
+    if app.is_some() && !command.starts_app() {
         return Err(UsageError::AppNotUsed(command.as_str()));
     }
     Ok(Parsed::Run(Invocation { command, names, options, app }))
@@ -282,7 +307,7 @@ fn names(command: CommandName, words: Vec<OsString>, all: bool) -> Result<Vec<St
     let names: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let most = match command {
         Accept if !all => usize::MAX,
-        New => 1,
+        New | Healthcheck => 1,
         _ => 0,
     };
     if let Some(word) = names.get(most) {
@@ -322,6 +347,12 @@ fn split_equals(arg: OsString) -> Vec<OsString> {
 fn may_hold_a_password(arg: &OsStr) -> bool {
     let text = arg.to_string_lossy();
     text.contains("://") || (!text.starts_with('-') && text.contains("password="))
+}
+
+/// Whether `healthcheck` may be about this, which is no connection string.
+fn is_http_or_tcp(arg: &OsStr) -> bool {
+    let text = arg.to_string_lossy();
+    ["http://", "https://", "tcp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 fn command(word: &OsStr) -> Result<CommandName, UsageError> {

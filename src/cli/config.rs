@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::cli::args::{self, CommandName, FORMAT, Invocation, OPTIONS};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
+use crate::cli::health::{CheckUrl, HealthAddress, UrlProblem};
+use crate::cli::only_for;
 use crate::history::plan::Policy;
 use crate::history::table::Table;
 use crate::migrations::source::Origin;
@@ -27,11 +29,16 @@ pub enum Format {
 /// A command with its options. Migrations are given by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `up` with `PREMIGRATE_SKIP`: only become the app.
+    /// With `PREMIGRATE_SKIP`: only become the app.
     Skip,
+    /// `--only-for` does not name this app: only become it.
+    NotForApp {
+        app: String,
+    },
     Run(Operation),
     /// `up --dry-run`.
     DryRun(Operation),
+    Wait,
     Status {
         exit_code: bool,
     },
@@ -41,6 +48,17 @@ pub enum Command {
         name: String,
         dir: PathBuf,
     },
+    Healthcheck {
+        url: CheckUrl,
+        timeout: Duration,
+    },
+}
+
+impl Command {
+    /// Whether it takes so long that somebody may ask how it goes.
+    fn has_health(&self) -> bool {
+        matches!(self, Command::Run(_) | Command::Wait)
+    }
 }
 
 /// A command that changes the database.
@@ -74,6 +92,8 @@ pub struct Config {
     pub command: Command,
     /// The app to become afterwards; `None` in a dry run.
     pub app: Option<App>,
+    /// Where a run answers how it goes.
+    pub health: Option<HealthAddress>,
     /// Where the migrations are.
     pub origin: Origin,
     pub format: Format,
@@ -107,6 +127,7 @@ pub struct Options {
 const TIME_LIMITS: [(&str, &str); 2] =
     [("--lock-timeout", "lock_timeout"), ("--statement-timeout", "statement_timeout")];
 
+const ADDRESS: &str = ":PORT, IP:PORT or [IPV6]:PORT, with a port from 1 to 65535";
 const COUNT: &str = "a whole number of at most 4294967295";
 const LEVEL: &str = "warning, notice, info or off";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
@@ -125,14 +146,17 @@ impl Config {
             dir => dir.map(|(_, folder)| PathBuf::from(folder)),
         };
         let format = raw.format()?;
-        let command = resolve_command(command, names, dir.as_deref(), &raw)?;
+        let not_for = raw.not_for(command, app.as_ref())?;
+        let command = resolve_command(command, names, not_for, dir.as_deref(), &raw)?;
+        let health = raw.parsed("--health", ADDRESS, HealthAddress::parse)?;
+        let health = health.filter(|_| command.has_health());
         let origin = Origin::choose(dir);
         let table = Table::new(
             raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
         );
         let app = if raw.switch("--dry-run")? { None } else { app };
-        Ok(Config { command, app, origin, format, table, raw })
+        Ok(Config { command, app, health, origin, format, table, raw })
     }
 
     /// The format to report a wrong configuration in, as far as the configuration tells.
@@ -144,9 +168,7 @@ impl Config {
     /// Reads and checks what a command with a database needs too.
     pub fn options(&self) -> Result<Options, ConfigError> {
         let raw = &self.raw;
-        let duration = |flag, default: Duration| {
-            Ok::<_, ConfigError>(raw.parsed(flag, DURATION, duration)?.unwrap_or(default))
-        };
+        let duration = |flag, default| raw.duration(flag, default);
         let count = |value: &str| value.parse().ok();
         let mut target = raw.environment.target()?;
         // An option overrides the connection string.
@@ -185,10 +207,12 @@ impl Options {
     }
 }
 
-/// Variables are checked for every command, used or not.
+/// Variables are checked for every command, used or not. `not_for` is the app that `--only-for` does
+/// not name.
 fn resolve_command(
     command: CommandName,
     names: Vec<String>,
+    not_for: Option<String>,
     dir: Option<&Path>,
     raw: &RawOptions,
 ) -> Result<Command, ConfigError> {
@@ -196,10 +220,8 @@ fn resolve_command(
     let dry_run = raw.switch("--dry-run")?;
     let exit_code = raw.switch("--exit-code")?;
     let all = raw.switch("--all")?;
-    let accept = raw.parsed("--accept", "a comma-separated list of names", |names| {
-        let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
-        names.iter().all(|name| !name.is_empty()).then_some(names)
-    })?;
+    let accept = raw.parsed("--accept", "a comma-separated list of names", list)?;
+    let timeout = raw.duration("--timeout", Duration::from_secs(5))?;
     let baseline_through = raw.name("--baseline-through")?;
     let through = raw.name("--through")?;
     let template = raw.name("--template")?;
@@ -214,9 +236,13 @@ fn resolve_command(
     let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
     let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
     Ok(match command {
-        CommandName::Up if skip => Command::Skip,
+        CommandName::Up | CommandName::Wait if skip => Command::Skip,
+        CommandName::Up | CommandName::Wait if let Some(app) = not_for => {
+            Command::NotForApp { app }
+        }
         CommandName::Up if dry_run => Command::DryRun(up),
         CommandName::Up => Command::Run(up),
+        CommandName::Wait => Command::Wait,
         CommandName::Status => Command::Status { exit_code },
         CommandName::List => Command::List,
         CommandName::Check => Command::Check,
@@ -231,6 +257,11 @@ fn resolve_command(
             let name = names.into_iter().next().ok_or_else(no_name)?;
             let dir = dir.ok_or(ConfigError::Usage(UsageError::NoFolder))?;
             Command::New { name, dir: dir.to_owned() }
+        }
+        CommandName::Healthcheck => {
+            let url = names.first().map_or(Err(UrlProblem::Form), |url| CheckUrl::parse(url));
+            let url = url.map_err(|problem| ConfigError::Usage(UsageError::CheckUrl(problem)))?;
+            Command::Healthcheck { url, timeout }
         }
     })
 }
@@ -264,6 +295,27 @@ impl RawOptions {
             Some(value) => Ok(Some(value)),
             None => Err(ConfigError::Value { name, must_be }),
         }
+    }
+
+    fn duration(&self, flag: &'static str, default: Duration) -> Result<Duration, ConfigError> {
+        Ok(self.parsed(flag, DURATION, duration)?.unwrap_or(default))
+    }
+
+    /// The app, if `--only-for` names others.
+    fn not_for(
+        &self,
+        command: CommandName,
+        app: Option<&App>,
+    ) -> Result<Option<String>, ConfigError> {
+        let flag = "--only-for";
+        let programs = self.parsed(flag, "a comma-separated list of programs", list)?;
+        let Some(programs) = programs.filter(|_| command.starts_app()) else { return Ok(None) };
+        let Some(app) = app else {
+            let name = self.lookup(flag).map(|(name, _)| name).unwrap_or_default();
+            return Err(ConfigError::Usage(UsageError::NoAppFor(name)));
+        };
+        let is_other = !only_for::is_one_of(app, &programs);
+        Ok(is_other.then(|| app.program.to_string_lossy().into_owned()))
     }
 
     fn name(&self, flag: &'static str) -> Result<Option<String>, ConfigError> {
@@ -310,6 +362,12 @@ impl RawOptions {
             None => Ok(()),
         }
     }
+}
+
+/// Parses names between commas.
+fn list(text: &str) -> Option<Vec<String>> {
+    let names: Vec<_> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| !name.is_empty()).then_some(names)
 }
 
 fn notice_level(text: &str) -> Option<NoticeLevel> {

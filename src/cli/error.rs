@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use crate::cli::health::{HealthAddress, UrlProblem};
 use crate::postgres::conninfo;
 
 /// What is wrong with a command line.
@@ -16,6 +17,10 @@ pub enum UsageError {
     NoName(&'static str),
     /// `new` needs a folder.
     NoFolder,
+    /// `healthcheck` cannot check this.
+    CheckUrl(UrlProblem),
+    /// `--only-for`, or its variable, and no app.
+    NoAppFor(String),
     /// An argument may hold a password.
     ConnectionString,
     UnknownCommand(String),
@@ -44,6 +49,10 @@ impl fmt::Display for UsageError {
             UsageError::NoName("accept") => f.write_str("`accept` needs names, or --all"),
             UsageError::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
             UsageError::NoFolder => f.write_str("`new` needs a folder: --dir DIR"),
+            UsageError::CheckUrl(problem) => problem.fmt(f),
+            UsageError::NoAppFor(name) => {
+                write!(f, "{name} needs an app to compare with: put it after `--`")
+            }
             UsageError::ConnectionString => f.write_str(
                 "a connection string is not accepted as an argument, because everyone on the host \
                  can read a command line: set DATABASE_URL",
@@ -88,6 +97,11 @@ pub enum ConfigError {
         path: PathBuf,
         error: io::Error,
     },
+    /// Nothing can listen on the address of `--health`.
+    Listen {
+        address: HealthAddress,
+        error: io::Error,
+    },
     /// The file of a `NAME_FILE` cannot be read. Its path is not shown: it may be the secret itself.
     SecretFile {
         name: String,
@@ -119,6 +133,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::File { name, path, error } => {
                 write!(f, "{name}: {} cannot be read ({error})", path.display())
+            }
+            ConfigError::Listen { address, error } => {
+                write!(f, "--health cannot listen on {address} ({error})")
             }
             ConfigError::SecretFile { name, error } => {
                 write!(f, "the file that {name} names cannot be read ({error})")

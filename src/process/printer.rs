@@ -48,6 +48,9 @@ impl<'a> Printer<'a> {
     }
 
     fn report_within(&mut self, text: &str, wait: Duration) {
+        if text.is_empty() {
+            return;
+        }
         let text = if self.truncated { format!("\n{text}") } else { text.to_owned() };
         let deadline = Deadline::ignoring_signals(wait, self.stop);
         let unwritten = write_within(io::stderr().as_fd(), &text, deadline);

@@ -3,6 +3,7 @@
 
 mod check;
 mod dry_run;
+mod healthcheck;
 mod list;
 mod status;
 
@@ -13,6 +14,7 @@ use serde_json::json;
 
 pub use self::check::check_of;
 pub use self::dry_run::dry_run_of;
+pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;
 pub use self::status::status_of;
 

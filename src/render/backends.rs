@@ -23,6 +23,14 @@ pub fn holder_text(holder: Option<&Holder>) -> String {
     text
 }
 
+/// The runner that others wait for, whose lock is free for moments.
+pub fn at_work_text(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(_) => format!("a runner is at work: {}", holder_text(holder)),
+        None => "this role sees no runner at work".to_owned(),
+    }
+}
+
 /// The lock and the session that holds it: "lock on t held by backend 7 of app, ...".
 pub fn lock_text(blocker: &Blocker) -> String {
     let mut text = String::from("lock");

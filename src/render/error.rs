@@ -25,9 +25,10 @@ use crate::process::signals::Signal;
 use crate::sql::redact;
 
 use super::attempts::attempt_text;
-use super::backends::{holder_text, lock_text};
+use super::backends::{at_work_text, holder_text, lock_text};
 use super::{
-    failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural, subject,
+    failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural, some_of,
+    subject,
 };
 
 /// An error as JSON.
@@ -246,6 +247,11 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
         ApplyError::LockedOut { holder } => format!(
             "another runner is still at work ({}); try again later",
             holder_text(holder.as_ref())
+        ),
+        ApplyError::StillPending { holder } => format!(
+            "nobody has applied {} in time; {}. Check what runs `premigrate up`",
+            some_of(&run.pending),
+            at_work_text(holder.as_ref())
         ),
         ApplyError::HistoryKeepsChanging(table) => format!(
             "the history table {table} kept changing while migrations ran; check whether another \

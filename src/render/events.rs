@@ -5,8 +5,8 @@ use crate::apply::event::{Applied, Event, RecordKind, RetryReason, StepNumber};
 use crate::migrations::source::JOURNAL;
 
 use super::attempts::attempt_text;
-use super::backends::{holder_text, lock_text};
-use super::{indented, plural, seconds, subject};
+use super::backends::{at_work_text, holder_text, lock_text};
+use super::{indented, plural, seconds, some_of, subject};
 use crate::postgres::notices::Notice;
 use crate::postgres::session::QueryError;
 
@@ -83,6 +83,12 @@ fn text(event: &Event) -> String {
             "waiting up to {} for another runner to finish: {}",
             seconds(*left),
             holder_text(holder.as_ref())
+        ),
+        Event::WaitingForMigrations { migrations, holder, left } => format!(
+            "waiting up to {} for others to apply {}; {}",
+            seconds(*left),
+            some_of(migrations),
+            at_work_text(holder.as_ref())
         ),
         Event::UnknownRows { rows } => format!(
             "ignoring {} no migration: {}",
@@ -166,7 +172,11 @@ fn text(event: &Event) -> String {
         Event::Skipped => {
             "PREMIGRATE_SKIP is set: no migrations were checked or applied".to_owned()
         }
+        Event::NotForApp { app } => {
+            format!("no migrations were checked or applied: --only-for does not name {app}")
+        }
         Event::Starting { app } => format!("starting {app}"),
+        Event::Repeated(_) | Event::Progress(_) => String::new(),
     }
 }
 

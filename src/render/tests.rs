@@ -21,6 +21,7 @@ use crate::apply::failure::{
 use crate::cli::args::Commands;
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
+use crate::cli::health::HealthAddress;
 use crate::commands::new::NewError;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
@@ -192,6 +193,7 @@ fn events() -> Vec<Event> {
         address: Some("10.0.0.1".to_owned()),
         open_for: Some(Duration::from_millis(12_300)),
     };
+    let many = ["0000_a", "0001_b", "0002_c", "0003_d"].map(str::to_owned).to_vec();
     let blocker = blocker();
     let locked = RetryReason::Lock {
         sqlstate: "55P03".to_owned(),
@@ -225,8 +227,10 @@ fn events() -> Vec<Event> {
         Event::Through { migration: name(), later: 2 },
         Event::LookingForPrimary,
         Event::WaitingForPrimary { left },
-        Event::LockedOut { holder: Some(holder), left },
+        Event::LockedOut { holder: Some(holder.clone()), left },
         Event::LockedOut { holder: None, left },
+        Event::WaitingForMigrations { migrations: names(), holder: Some(holder.clone()), left },
+        Event::WaitingForMigrations { migrations: many, holder: None, left },
         Event::UnknownRows { rows: rows() },
         Event::Applying { migration: name(), out_of_order: false },
         Event::Applying { migration: name(), out_of_order: true },
@@ -257,6 +261,7 @@ fn events() -> Vec<Event> {
         Event::Retrying { migration: None, reason: lost, pause, attempt: 2 },
         Event::UpToDate { applied: 3 },
         Event::Skipped,
+        Event::NotForApp { app: "sh".to_owned() },
         Event::Starting { app: "node".to_owned() },
     ]
 }
@@ -399,6 +404,10 @@ fn errors() -> Vec<Error> {
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),
         Error::Config(ConfigError::UnusedTemplate("--template".to_owned())),
+        Error::Config(ConfigError::Listen {
+            address: HealthAddress::Every(8080),
+            error: io::ErrorKind::AddrInUse.into(),
+        }),
         Error::Unreadable(Unreadable::NothingEmbedded),
         Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
         Error::InvalidSet { origin: Origin::Executable, problems },
@@ -408,6 +417,8 @@ fn errors() -> Vec<Error> {
         Error::App { program: "node".to_owned(), reason },
     ];
     errors.extend(apply_errors().into_iter().map(Error::from));
+    let still_pending = ApplyError::StillPending { holder: None };
+    errors.push(RunFailure { pending: names(), ..still_pending.into() }.into());
     errors
 }
 

@@ -12,11 +12,12 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use premigrate::apply::error::ApplyError;
 use premigrate::apply::failure::LostConnection;
 use premigrate::cli::args::{self, CommandName, HELP, OPTIONS, Parsed};
-use premigrate::cli::config::Config;
+use premigrate::cli::config::{self, Config};
 use premigrate::cli::environment::Environment;
 use premigrate::cli::error::{ConfigError, UsageError};
 use premigrate::error::Error;
@@ -496,7 +497,8 @@ fn the_reference_and_the_help_have_the_same_options_and_defaults() {
 
 #[test]
 fn each_command_takes_the_options_that_the_reference_has_for_it() {
-    let commands = ["up", "status", "list", "check", "baseline", "accept", "new"];
+    let commands =
+        ["up", "wait", "status", "list", "check", "baseline", "accept", "new", "healthcheck"];
     for row in table("docs/reference.md", "option") {
         let option = row[0].replace('`', "");
         let flag = option.split(' ').next().expect("a flag");
@@ -519,6 +521,15 @@ fn each_command_takes_the_options_that_the_reference_has_for_it() {
     assert!(commands.iter().all(|command| HELP.contains(&format!("\n  {command} "))));
 }
 
+/// The limit of a check without `--timeout`.
+fn healthcheck_timeout() -> Duration {
+    let parsed = args::parse(["healthcheck", "tcp://a:1"].map(Into::into).into());
+    let Ok(Parsed::Run(invocation)) = parsed else { panic!("{parsed:?}") };
+    let config = Config::new(invocation, &Environment::default()).expect("a configuration");
+    let config::Command::Healthcheck { timeout, .. } = config.command else { panic!("{config:?}") };
+    timeout
+}
+
 #[test]
 fn the_defaults_of_the_reference_are_those_of_the_program() {
     let parsed = args::parse(Vec::new());
@@ -531,6 +542,7 @@ fn the_defaults_of_the_reference_are_those_of_the_program() {
         "--wait" => Some(options.wait),
         "--runner-wait" => Some(options.runner_wait),
         "--lock-timeout" => Some(options.lock_timeout),
+        "--timeout" => Some(healthcheck_timeout()),
         _ => None,
     };
     for row in table("docs/reference.md", "option") {
@@ -599,6 +611,10 @@ fn the_reference_has_every_field_of_every_answer() {
             reference.check(object.as_object().expect(line), &[("Answers", title)]);
         }
     }
+    let check = ["healthcheck", "tcp://127.0.0.1:1", "--format", "json"];
+    let check: serde_json::Value =
+        serde_json::from_str(&bare().args(&check).run().exits(1).stdout).expect("an object");
+    reference.check(check.as_object().expect("an object"), &[("Answers", "healthcheck")]);
     assert_eq!(reference.unseen(&["Answers"]), [""; 0]);
 }
 

@@ -160,7 +160,9 @@ fn no_sql_of_ours_calls_what_is_planted() {
 
     // The session that blocks a statement, and a runner at work, are looked up.
     let mut holder = superuser.holding(&lock::take_sql());
-    premigrate(database, &folder).args(&["--runner-wait", "0"]).run().exits(75);
+    for command in ["up", "wait"] {
+        premigrate(database, &folder).args(&[command, "--runner-wait", "0"]).run().exits(75);
+    }
     holder.batch_execute("rollback").unwrap();
     let mut blocker = superuser.holding("create table t (); lock table t in exclusive mode");
     let running = premigrate(database, &folder).start();

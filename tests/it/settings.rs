@@ -46,9 +46,11 @@ fn a_flag_overrides_its_variable_and_a_variable_the_default() {
 }
 
 /// Variables with a value that each refuses.
-const CHECKED: [(&str, &str); 14] = [
+const CHECKED: [(&str, &str); 16] = [
     ("PREMIGRATE_WAIT", "soon"),
     ("PREMIGRATE_RUNNER_WAIT", "-1s"),
+    ("PREMIGRATE_HEALTH", "everywhere"),
+    ("PREMIGRATE_TIMEOUT", "1m30s"),
     ("PREMIGRATE_LOCK_TIMEOUT", "5 s"),
     ("PREMIGRATE_LOCK_RETRIES", "many"),
     ("PREMIGRATE_STATEMENT_TIMEOUT", "1.5s"),
@@ -112,7 +114,13 @@ fn every_option_has_a_variable_that_is_read() {
     run("up", "PREMIGRATE_THROUGH", "nothing").exits(64).says(&["nothing"]);
     run("up", "PREMIGRATE_TEMPLATE", "t").exits(78).says(&["PREMIGRATE_TEMPLATE is only used"]);
 
+    let skipped = bare().args(&["up", "--", "echo"]);
+    let skipped = place.iter().fold(skipped, |run, (name, value)| run.env(name, value));
+    let skipped = skipped.env("PREMIGRATE_ONLY_FOR", "app").run().exits(0);
+    skipped.says(&["does not name echo"]);
+
     let shown = [
+        "PREMIGRATE_ONLY_FOR",
         "PREMIGRATE_THROUGH",
         "PREMIGRATE_TEMPLATE",
         "PREMIGRATE_BASELINE_THROUGH",
