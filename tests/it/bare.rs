@@ -94,6 +94,16 @@ fn nothing_is_written_except_to_the_database() {
 
 #[test]
 #[ignore = "scripts/image builds the executable, and runs this"]
+fn premigrate_knows_itself_without_proc() {
+    let database = Database::fresh();
+    let root = Root::with(&[("0000_log", "create table log (what text)")]);
+    // Without PREMIGRATE_DIR, it would list what is embedded.
+    let run = root.run(&database, &["/premigrate", "--", "/premigrate", "list"]).exits(0);
+    assert!(run.stdout.contains("0000_log"), "{}", run.stdout);
+}
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
 fn an_app_that_cannot_be_executed_is_reported_with_the_reason() {
     let database = Database::fresh();
     let root = Root::with(&[]);

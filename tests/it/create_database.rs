@@ -1,11 +1,14 @@
 //! `--create-database`.
 
+use std::net::{Shutdown, TcpStream};
+
 use postgres::{Client, NoTls};
 
 use crate::harness::{
     Database, Folder, Premigrate, premigrate, server, server_port, unique, with_database,
 };
 use crate::pgbouncer::PgBouncer;
+use crate::waiting;
 
 /// A database that does not exist.
 fn missing() -> Database {
@@ -180,5 +183,35 @@ fn if_a_pooler_does_not_have_the_database_postgres_template1_is_used() {
     ));
     let (database, folder) = (missing(), one_table());
     creating(&pooler.to(&database), &folder).run().exits(0).says(&["created the database"]);
+    assert_eq!(database.tables(), ["a"]);
+}
+
+/// Passes everything on between a client and the test server.
+fn join(client: &TcpStream) {
+    let server = TcpStream::connect(("127.0.0.1", server_port())).unwrap();
+    let copy = |from: &TcpStream, to: &TcpStream| {
+        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    };
+    copy(client, &server);
+    copy(&server, client);
+}
+
+#[test]
+fn a_pooler_that_remembers_a_missing_database_is_waited_for() {
+    let (database, folder) = (missing(), one_table());
+    let missing = format!("database \"{}\" does not exist", database.name);
+    // The second connection creates it.
+    let port = waiting::server(move |client, number| match number {
+        0 | 2 | 3 => waiting::refuse(client, "08P01", &missing),
+        _ => join(&client),
+    });
+    let through = database.through(port);
+    let url = format!("{}?sslmode=disable", through.url);
+    let run = creating(&Database { url, ..through }, &folder).run().exits(0);
+    run.says(&["created the database", "waiting up to ", "applied 0000_a"]);
     assert_eq!(database.tables(), ["a"]);
 }

@@ -1,5 +1,7 @@
 //! Credentials that change during a run: each connection is opened with what the files have then.
 
+use std::process::Command;
+
 use crate::harness::{Database, Folder, WAITING_FOR_LOCK, bare};
 use crate::settings::{parts, role_with_password};
 
@@ -109,4 +111,21 @@ fn a_secret_that_cannot_be_read_again_stays_what_it_was() {
         files.write("secret", (way.content)(&place, "first"));
         run(&database, &files, way, &place, || rewrite(&files.path.join("secret")));
     }
+}
+
+#[test]
+fn a_secret_that_comes_through_a_pipe_is_read_once() {
+    let database = Database::fresh();
+    let role = role_with_password(&database, "first");
+    let (_, host, port) = parts(&database.url);
+    let (folder, files) = (Folder::empty(), Folder::empty());
+    folder.write("1_index.sql", "create table t (a int); create index concurrently on t (a)");
+    let pipe = files.path.join("secret");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let run = bare().arg("--dir").arg(&folder.path).env("PGPASSWORD_FILE", &pipe);
+    let run = run.env("PGHOST", host).env("PGPORT", port).env("PGUSER", role);
+    let run = run.env("PGDATABASE", &database.name).start();
+    // Only now is there somebody who reads it. Who opens it again waits for ever.
+    std::fs::write(&pipe, "first\n").unwrap();
+    run.finish().exits(0).says(&["applied 1_index"]);
 }
