@@ -148,6 +148,8 @@ rules! {
     ChangesHistory "changes-history" Warning,
     /// A file leaves a setting changed that decides what SQL means or where it goes.
     LeftoverSettings "leftover-settings" Warning,
+    /// A `SET LOCAL` has no effect, because its transaction ends before the next statement.
+    LostSetLocal "lost-set-local" Warning,
     /// A statement may use a value that its transaction has added to an enum.
     NewEnumValue "new-enum-value" Warning,
     /// A word outside of quotes and comments contains an invisible character.

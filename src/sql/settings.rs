@@ -60,6 +60,11 @@ impl Statement<'_> {
         }
     }
 
+    pub fn is_set_local(&self) -> bool {
+        let mut tokens = Tokens::new(self.text);
+        tokens.accept("set") && tokens.accept("local")
+    }
+
     /// The settings that the statement may change for the session without being a
     /// [`Kind::Setting`](super::Kind::Setting): `set_config` of what is computed, also in the code
     /// of a DO block. The code of a function counts too, since a later statement may call it.

@@ -915,6 +915,21 @@ fn a_table_that_an_idle_transaction_locks_is_waited_for_longer_than_one_attempt(
 }
 
 #[test]
+fn set_local_does_not_reach_a_statement_outside_the_transaction_and_check_says_so() {
+    let database = Database::fresh();
+    database.execute("create schema a; create table a.t (b int)");
+    let index = "create index concurrently i on t (b)";
+    let folder = Folder::drizzle0(&[("0000_a", &format!("set local search_path = a;\n{index}"))]);
+    let check = premigrate(&database, &folder).arg("check").run().exits(0);
+    assert!(check.stdout.contains("0000_a.sql:1:1: warning: this SET LOCAL"), "{}", check.stdout);
+    premigrate(&database, &folder).run().exits(70).says(&["42P01"]);
+    let cured = format!("set search_path = a;\n{index};\nreset search_path");
+    let folder = Folder::drizzle0(&[("0001_b", &cured)]);
+    database.execute("drop schema drizzle cascade");
+    premigrate(&database, &folder).run().exits(0);
+}
+
+#[test]
 fn dry_run_and_check_say_how_it_is_cut_and_why() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);

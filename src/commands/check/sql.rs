@@ -45,6 +45,7 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     check.unterminated();
     check.markers();
     check.settings();
+    check.lost_set_local();
     check.enum_values();
     check.invisible_characters();
     check.history_changes(table);
@@ -226,6 +227,24 @@ impl Check<'_> {
                 names.join(", ")
             );
             self.add_at(offset, Rule::LeftoverSettings, message);
+        }
+    }
+
+    /// Each SET LOCAL after which its step has only settings, while another step has more to run.
+    fn lost_set_local(&mut self) {
+        let statements = self.script.statements();
+        let steps = self.steps.all().iter().filter(|step| !step.statements.is_empty());
+        let last = steps.clone().next_back().map_or(0, |last| last.statements.start);
+        for step in steps.take_while(|step| step.statements.start < last) {
+            let of_step = statements.range(step.statements.clone()).iter().rev();
+            let settings: Vec<_> = of_step
+                .take_while(|statement| statement.is_set_local() || statement.kind == Kind::Setting)
+                .collect();
+            for statement in settings.iter().rev().filter(|statement| statement.is_set_local()) {
+                let message = "this SET LOCAL has no effect, because its transaction ends before \
+                               the next statement; use SET, and RESET at the end of the file";
+                self.warn_at(statement.start, Rule::LostSetLocal, message.to_owned());
+            }
         }
     }
 

@@ -467,6 +467,33 @@ fn set_local_is_the_cure_only_where_there_is_one_transaction() {
 }
 
 #[test]
+fn a_set_local_that_ends_before_the_next_statement_is_reported() {
+    let alone = "create index concurrently i on t (c)";
+    for (sql, expected) in [
+        (format!("set local a = b; {alone}"), "1:1 lost-set-local, 1:18 split"),
+        (
+            format!("select 1; set local a = b; set c = d; set local e = f; {alone}"),
+            "1:11 lost-set-local, 1:39 lost-set-local, 1:56 split",
+        ),
+        (
+            "-- premigrate: no-transaction\nset local a = b; select 1".to_owned(),
+            "split, 2:1 lost-set-local",
+        ),
+        (format!("set local a = b; select 1; {alone}"), "1:28 split"),
+        (format!("{alone}; set local a = b; select 1"), "1:1 split"),
+        (
+            format!("-- premigrate: ignore lost-set-local because of 1\nset local a = b; {alone}"),
+            "2:18 split",
+        ),
+        ("select 1; set local a = b; commit".to_owned(), ""),
+        ("set local a = b; select 1".to_owned(), ""),
+        ("select 1; set local a = b".to_owned(), ""),
+    ] {
+        assert_eq!(rules_in_sql(&sql).join(", "), expected, "{sql}");
+    }
+}
+
+#[test]
 fn using_a_new_enum_value_in_the_same_transaction_is_reported() {
     let add = "alter type e add value 'b';\n";
     for (sql, expected) in [
