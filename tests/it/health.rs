@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use premigrate::apply::lock;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::container;
 use crate::harness::{
@@ -21,6 +22,12 @@ const PROMPT: Duration = Duration::from_secs(2);
 /// A port that is free now.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Checks that a program gets the port even without SO_REUSEADDR, which the standard library sets.
+fn assert_free(port: u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&address(port).into()).expect("the port is free");
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -351,7 +358,7 @@ fn clients_that_are_silent_slow_or_endless_hold_nothing_up() {
     assert_eq!(run.stdout, "started\n");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     drop(more);
-    TcpListener::bind(address(port)).expect("the port is free");
+    assert_free(port);
 }
 
 #[test]
@@ -385,7 +392,7 @@ fn signals_end_a_run_that_answers_as_they_end_others() {
     let open = TcpStream::connect(address(port)).unwrap();
     running.end_by("TERM").exits(143).says(&["0001_slow", "rolled back"]);
     drop(open);
-    TcpListener::bind(address(port)).expect("the port is free");
+    assert_free(port);
     assert_eq!(database.leftovers(), [""; 0]);
 }
 
