@@ -130,6 +130,7 @@ const TIME_LIMITS: [(&str, &str); 2] =
 const ADDRESS: &str = ":PORT, IP:PORT or [IPV6]:PORT, with a port from 1 to 65535";
 const COUNT: &str = "a whole number of at most 4294967295";
 const LEVEL: &str = "warning, notice, info or off";
+const LIMIT: &str = "a duration such as 250ms or 5s, and not 0";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
@@ -147,6 +148,7 @@ impl Config {
         };
         let format = raw.format()?;
         let not_for = raw.not_for(command, app.as_ref())?;
+        let is_dry_run = command == CommandName::Up && raw.switch("--dry-run")?;
         let command = resolve_command(command, names, not_for, dir.as_deref(), &raw)?;
         let health = raw.parsed("--health", ADDRESS, HealthAddress::parse)?;
         let health = health.filter(|_| command.has_health());
@@ -155,7 +157,7 @@ impl Config {
             raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
         );
-        let app = if raw.switch("--dry-run")? { None } else { app };
+        let app = app.filter(|_| !is_dry_run);
         Ok(Config { command, app, health, origin, format, table, raw })
     }
 
@@ -168,7 +170,9 @@ impl Config {
     /// Reads and checks what a command with a database needs too.
     pub fn options(&self) -> Result<Options, ConfigError> {
         let raw = &self.raw;
-        let duration = |flag, default| raw.duration(flag, default);
+        let duration = |flag, default: Duration| {
+            Ok::<_, ConfigError>(raw.parsed(flag, DURATION, duration)?.unwrap_or(default))
+        };
         let count = |value: &str| value.parse().ok();
         let mut target = raw.environment.target()?;
         // An option overrides the connection string.
@@ -221,7 +225,8 @@ fn resolve_command(
     let exit_code = raw.switch("--exit-code")?;
     let all = raw.switch("--all")?;
     let accept = raw.parsed("--accept", "a comma-separated list of names", list)?;
-    let timeout = raw.duration("--timeout", Duration::from_secs(5))?;
+    let timeout =
+        raw.parsed("--timeout", LIMIT, |text| duration(text).filter(|it| !it.is_zero()))?;
     let baseline_through = raw.name("--baseline-through")?;
     let through = raw.name("--through")?;
     let template = raw.name("--template")?;
@@ -261,7 +266,7 @@ fn resolve_command(
         CommandName::Healthcheck => {
             let url = names.first().map_or(Err(UrlProblem::Form), |url| CheckUrl::parse(url));
             let url = url.map_err(|problem| ConfigError::Usage(UsageError::CheckUrl(problem)))?;
-            Command::Healthcheck { url, timeout }
+            Command::Healthcheck { url, timeout: timeout.unwrap_or(Duration::from_secs(5)) }
         }
     })
 }
@@ -295,10 +300,6 @@ impl RawOptions {
             Some(value) => Ok(Some(value)),
             None => Err(ConfigError::Value { name, must_be }),
         }
-    }
-
-    fn duration(&self, flag: &'static str, default: Duration) -> Result<Duration, ConfigError> {
-        Ok(self.parsed(flag, DURATION, duration)?.unwrap_or(default))
     }
 
     /// The app, if `--only-for` names others.
@@ -451,6 +452,9 @@ mod tests {
         for (args, variables, expected) in [
             (&["--wait", "soon"][..], &[][..], "--wait must be a duration"),
             (&[], &[("PREMIGRATE_WAIT", "soon")], "PREMIGRATE_WAIT must be a duration"),
+            (&["--only-for", "a,,b", "--", "a"], &[], "--only-for must be a comma-separated list"),
+            (&["healthcheck", "tcp://a:1", "--timeout", "0"], &[], "and not 0"),
+            (&[], &[("PREMIGRATE_HEALTH", "80")], "PREMIGRATE_HEALTH must be :PORT, IP:PORT or"),
             (&[], &[("PREMIGRATE_STRICT", "yes")], "PREMIGRATE_STRICT must be 1, true"),
             (&[], &[("PREMIGRATE_WIAT", "1s")], "unknown variable PREMIGRATE_WIAT"),
             (&[], &[("PREMIGRATE_HOST", "h")], "unknown variable PREMIGRATE_HOST"),
@@ -514,7 +518,9 @@ mod tests {
                 Command::Run(through(created(Some("t")))),
             ),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
+            (&["wait"], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
+            (&["wait"], &[("PREMIGRATE_DRY_RUN", "1")], Command::Wait),
             (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),
             (&["baseline"], &[], Command::Run(Operation::Baseline { through: None })),
             (&["accept", "--all"], &[], Command::Run(Operation::Accept { names: None })),
@@ -546,5 +552,8 @@ mod tests {
         let app = |args: &[&str]| config(args, &[URL]).unwrap().app.is_some();
         assert!(app(&["--", "node"]));
         assert!(!app(&["--dry-run", "--", "node"]));
+        // `wait` has no use for the variable.
+        let waiting = config(&["wait", "--", "node"], &[URL, ("PREMIGRATE_DRY_RUN", "1")]);
+        assert!(waiting.unwrap().app.is_some());
     }
 }
