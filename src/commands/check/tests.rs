@@ -786,7 +786,8 @@ impl Random {
 fn random_folders() -> impl Iterator<Item = MigrationFolder> {
     const SQL: &str = "select 1|;|\n|--> statement-breakpoint|set role a|reset|all|set time|set|\
         '|$$|/*|*/|--|\r\n|\u{feff}|é|\0|(|)|-->statement-breakpoint|begin;|commit;|vacuum;|\
-        set_config(|set transaction|-- premigrate: ignore split because a\n|<<<<<<< a\n|\u{a0}|alter type e add value 'b'|create table|drop schema|truncate|\
+        set_config(|set transaction|alter type e add value 'b'|create table|drop schema|truncate|\
+        -- premigrate: ignore split because a\n|<<<<<<< a\n|\u{a0}|\
         drizzle|.|,|copy t from stdin;|\\x|-- premigrate: no-transaction\n| |\"";
     const JSON: &str = "{|}|[|]|,|:|\"entries\"|\"tag\"|\"when\"|\"a\"|1|1e99|null|\u{feff}|\
         \"\\ud800\"|9223372036854775807|-9223372036854775808";
