@@ -19,11 +19,13 @@
 //! - `recovery` finds out what became of one after a crash, with the queries of `catalog_state`.
 //!
 //! Both:
-//! - `lock` is the advisory lock, `blockers` finds the session that we wait for.
-//! - `notices` passes on what the server says meanwhile.
+//! - `lock` is the advisory lock.
+//! - `watch` reports what goes on meanwhile: `notices` is what the server says, `observer` asks on a
+//!   second connection for the session that we wait for (`blockers`) and how far it is (`activity`).
 //! - `event`, `failure` and `error` are what is reported; `error_place` finds the place of a failure
 //!   by name; `advice` is what to do about it, with the `extensions` that we know.
 
+pub mod activity;
 mod advice;
 pub mod blockers;
 pub mod catalog_state;
@@ -40,6 +42,7 @@ mod lock_session;
 mod migration;
 mod next_action;
 mod notices;
+mod observer;
 mod recovery;
 pub mod resume;
 mod retry;
@@ -47,6 +50,7 @@ mod session_settings;
 mod standalone;
 mod state;
 mod transaction;
+mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -147,8 +151,17 @@ pub fn run(
         locks_history: true,
         pooler_noted: false,
         settings_left: false,
+        worked: Duration::ZERO,
+        lock_waits: Duration::ZERO,
+        may_look: true,
     };
-    runner.run().map_err(|error| runner.failure(error))
+    match runner.run() {
+        Ok(()) => {
+            runner.report_done();
+            Ok(())
+        }
+        Err(error) => Err(runner.failure(error)),
+    }
 }
 
 /// What `up` would do.
@@ -243,6 +256,11 @@ struct Runner<'a> {
     pooler_noted: bool,
     /// Whether the session has settings that were made for a statement outside a transaction.
     settings_left: bool,
+    /// How long it has worked on migrations, and how long of that it waited for locks.
+    worked: Duration,
+    lock_waits: Duration,
+    /// Whether a second connection may be used to look at a statement that takes long.
+    may_look: bool,
 }
 
 /// Connections that were lost in a row, in the same transaction.
@@ -301,7 +319,10 @@ impl<'a> Runner<'a> {
                 is_known: false,
             };
             let applied = self.applied.len();
-            match self.perform(action, prepared, &session, state) {
+            let started = Instant::now();
+            let performed = self.perform(action, prepared, &session, state);
+            self.worked += started.elapsed();
+            match performed {
                 Ok(Round::Finished) => return Ok(()),
                 Ok(Round::Continue) => {}
                 Err(Interrupt::Fail(error)) => return Err(self.with_advice(error, &session)),
@@ -550,6 +571,13 @@ impl<'a> Runner<'a> {
                 let named = self.operation.names();
                 (self.emit)(Event::NothingToRecord { kind, named });
             }
+        }
+    }
+
+    fn report_done(&mut self) {
+        let (applied, took, lock_wait) = (self.applied.len(), self.worked, self.lock_waits);
+        if applied > 0 {
+            (self.emit)(Event::Done { applied, took, lock_wait });
         }
     }
 

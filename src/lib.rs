@@ -78,7 +78,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::cli::args::{self, Commands, Invocation, Parsed};
-use crate::cli::config::{Command, Config, Format, Options};
+use crate::cli::config::{Appearance, Command, Config, Options};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::{check, healthcheck, new, status, wait};
@@ -89,15 +89,17 @@ use crate::migrations::source::{self, MigrationFolder, Origin};
 use crate::postgres::tls;
 use crate::process::allocator;
 use crate::process::exec::App;
-use crate::process::printer::Printer;
+use crate::process::printer::{ERASE_LINE, Printer};
+
 use crate::process::signals::StopFlag;
+use crate::render::{Log, Shown};
 
 /// How a run ends.
 #[derive(Debug)]
 pub enum Outcome {
     Exit(u8),
-    /// Execute the app. If that fails, report it in this format.
-    Exec(App, Format),
+    /// Execute the app. If that fails, report it like this.
+    Exec(App, Appearance),
 }
 
 /// Runs the program up to the point where it exits or becomes the app.
@@ -108,10 +110,8 @@ pub fn run(
     printer: &mut Printer<'_>,
 ) -> Outcome {
     let hints = args::output_hints(&args);
-    let format = Config::format(hints.format, environment);
-    let out_of_memory = Error::OutOfMemory;
-    let report = render::ended(&out_of_memory, hints.has_app, format, &Commands::default());
-    allocator::set_last_words(report, out_of_memory.exit_code());
+    let appearance = Config::appearance(&hints, environment);
+    set_last_words(hints.has_app, appearance, printer);
 
     // 1. Read the command line and the environment.
     let invocation = match args::parse(args) {
@@ -122,14 +122,14 @@ pub fn run(
             let has_app = hints.has_app && !matches!(error, UsageError::AppNotUsed(_));
             let error = Error::Usage(error);
             let commands = Commands::default();
-            return Outcome::Exit(report_error(&error, has_app, format, &commands, printer));
+            return Outcome::Exit(report_error(&error, has_app, appearance, &commands, printer));
         }
     };
     let commands = invocation.commands();
     let config = match configure(invocation, environment, stop) {
         Ok(config) => config,
         Err(error) => {
-            let code = report_error(&error, hints.has_app, format, &commands, printer);
+            let code = report_error(&error, hints.has_app, appearance, &commands, printer);
             return Outcome::Exit(code);
         }
     };
@@ -139,13 +139,23 @@ pub fn run(
 
     // 8. Become the app, as `main` does: every session is closed, and no signal has come.
     match (result, config.app) {
-        (Ok(_), Some(app)) => Outcome::Exec(app, config.format),
+        (Ok(_), Some(app)) => Outcome::Exec(app, config.appearance),
         (Ok(code), None) => Outcome::Exit(code),
         (Err(error), _) => {
-            let code = report_error(&error, hints.has_app, config.format, &commands, printer);
-            Outcome::Exit(code)
+            let appearance = config.appearance;
+            Outcome::Exit(report_error(&error, hints.has_app, appearance, &commands, printer))
         }
     }
+}
+
+/// Sets what is reported where there is no memory left to report anything else.
+fn set_last_words(has_app: bool, appearance: Appearance, printer: &Printer<'_>) {
+    let is_terminal = printer.reports_to_terminal();
+    let style = appearance.style(is_terminal);
+    let report = render::ended(&Error::OutOfMemory, has_app, style, &Commands::default());
+    // A live line may be there then.
+    let before = if appearance.has_live_line(is_terminal) { ERASE_LINE } else { "" };
+    allocator::set_last_words(before.to_owned() + &report, Error::OutOfMemory.exit_code());
 }
 
 fn configure(
@@ -186,12 +196,19 @@ fn run_command(
     health: Option<&Health>,
     printer: &mut Printer<'_>,
 ) -> Result<u8, Error> {
-    let (origin, format) = (&config.origin, config.format);
+    let (origin, appearance) = (&config.origin, config.appearance);
+    let answer = appearance.style(printer.answers_to_terminal());
+    let is_terminal = printer.reports_to_terminal();
+    let mut log = Log::new(appearance.style(is_terminal), appearance.has_live_line(is_terminal));
     let mut emit = |event: Event| {
         if let Some(health) = health {
             health.report(&event);
         }
-        printer.report(&render::event(&event, format));
+        match log.show(&event) {
+            Shown::Nothing => {}
+            Shown::Lines(lines) => printer.report(&lines),
+            Shown::Live(line) => printer.draw(&line),
+        }
     };
     let (text, code) = match &config.command {
         Command::Skip => {
@@ -212,7 +229,7 @@ fn run_command(
         Command::DryRun(operation) => {
             let (set, options) = prepare(config, stop, &mut emit)?;
             let dry_run = apply::dry_run(operation, &set, &options, stop, &mut emit)?;
-            (render::dry_run_of(&set, &dry_run, format), 0)
+            (render::dry_run_of(&set, &dry_run, answer.format), 0)
         }
         Command::Wait => {
             let (set, options) = prepare(config, stop, &mut emit)?;
@@ -223,21 +240,23 @@ fn run_command(
             let (set, options) = prepare(config, stop, &mut emit)?;
             let status = status::load(&set, &options, stop, &mut emit)?;
             let code = if *exit_code { status.exit_code() } else { 0 };
-            (render::status_of(&status, format), code)
+            (render::status_of(&status, answer), code)
         }
-        Command::List => (render::list_of(&read_migrations(origin, stop)?, origin, format), 0),
+        Command::List => {
+            (render::list_of(&read_migrations(origin, stop)?, origin, answer.format), 0)
+        }
         Command::Check => {
             let report = check::check(&load(origin, stop)?, &config.table, now());
             let code = if report.has_errors() { 65 } else { 0 };
-            (render::check_of(&report, format), code)
+            (render::check_of(&report, answer), code)
         }
         Command::New { name, dir } => {
             let path = new::add(dir, &load(origin, stop)?, name, now()).map_err(Error::New)?;
-            (render::created(&path, format), 0)
+            (render::created(&path, answer.format), 0)
         }
         Command::Healthcheck { url, timeout } => {
             let check = healthcheck::check(url, *timeout, stop).map_err(ApplyError::from)?;
-            (render::healthcheck_of(&check, format), check.exit_code())
+            (render::healthcheck_of(&check, answer.format), check.exit_code())
         }
     };
     printer.answer(&text);
@@ -298,10 +317,11 @@ fn answer(text: &str, printer: &mut Printer<'_>) -> Outcome {
 pub fn report_error(
     error: &Error,
     has_app: bool,
-    format: Format,
+    appearance: Appearance,
     commands: &Commands,
     printer: &mut Printer<'_>,
 ) -> u8 {
-    printer.last_report(&render::ended(error, has_app, format, commands));
+    let style = appearance.style(printer.reports_to_terminal());
+    printer.last_report(&render::ended(error, has_app, style, commands));
     error.exit_code()
 }

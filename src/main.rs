@@ -23,12 +23,13 @@ fn main() -> ExitCode {
     let mut printer = Printer::new(&stop);
     let code = match run(args, &environment, &stop, &mut printer) {
         Outcome::Exit(code) => code,
-        Outcome::Exec(app, format) => {
+        Outcome::Exec(app, appearance) => {
             let program = app.program.to_string_lossy().into_owned();
-            printer.report(&render::event(&Event::Starting { app: program.clone() }, format));
+            let style = appearance.style(printer.reports_to_terminal());
+            printer.report(&render::event(&Event::Starting { app: program.clone() }, style));
             let reason = exec::exec(&app);
             let error = Error::App { program, reason };
-            report_error(&error, true, format, &Commands::default(), &mut printer)
+            report_error(&error, true, appearance, &Commands::default(), &mut printer)
         }
     };
     ExitCode::from(code)

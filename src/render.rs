@@ -7,10 +7,12 @@
 mod answers;
 mod attempts;
 mod backends;
+mod color;
 mod error;
 mod events;
 mod failure;
 mod hints;
+mod log;
 mod mismatch;
 #[cfg(test)]
 mod tests;
@@ -22,23 +24,31 @@ use serde::Serialize;
 
 use crate::apply::event::Event;
 use crate::cli::args::Commands;
-use crate::cli::config::Format;
+use crate::cli::config::{Format, Style};
 use crate::error::Error;
 use crate::sql::LineColumn;
 
 pub use self::answers::{check_of, created, dry_run_of, healthcheck_of, list_of, status_of};
+pub use self::log::{Log, Shown};
 
 /// An event, as one line or more for stderr; none if it is not for printing.
-pub fn event(event: &Event, format: Format) -> String {
-    match format {
+pub fn event(event: &Event, style: impl Into<Style>) -> String {
+    match style.into() {
         _ if matches!(event, Event::Repeated(_) | Event::Progress(_)) => String::new(),
-        Format::Text => lines(events::lines(event)),
-        Format::Json => json_line(event),
+        Style { format: Format::Json, .. } => json_line(event),
+        Style { is_colored: false, .. } => lines(events::lines(event)),
+        Style { is_colored: true, .. } => color::event_lines(&lines(events::lines(event)), event),
     }
 }
 
 /// The error that ended a run, for stderr.
-pub fn ended(error: &Error, with_app: bool, format: Format, commands: &Commands) -> String {
+pub fn ended(
+    error: &Error,
+    with_app: bool,
+    style: impl Into<Style>,
+    commands: &Commands,
+) -> String {
+    let Style { format, is_colored } = style.into();
     match format {
         Format::Text => {
             let mut text = format!("premigrate: {}\n", error::text(error, commands));
@@ -46,7 +56,8 @@ pub fn ended(error: &Error, with_app: bool, format: Format, commands: &Commands)
             if !summary.is_empty() {
                 let _ = write!(text, "\n  {}\n", one_line(&summary));
             }
-            clean(&text)
+            let text = clean(&text);
+            if is_colored { color::error_text(&text) } else { text }
         }
         Format::Json => json_line(&error::Report::new(error, with_app, commands)),
     }

@@ -155,15 +155,18 @@ pub enum Event {
         migration: Option<String>,
         blocker: Blocker,
     },
+    /// What was sent has been running for a second or more; comes once a second.
+    Running(Running),
     /// The server said something while a migration ran.
     Notice {
-        migration: String,
+        /// `None` while only rows are written.
+        migration: Option<String>,
         #[serde(flatten)]
         notice: Notice,
     },
     /// So many notices of a migration are not reported.
     NoticesLeftOut {
-        migration: String,
+        migration: Option<String>,
         count: usize,
     },
     Applied(Applied),
@@ -191,6 +194,18 @@ pub enum Event {
     },
     UpToDate {
         applied: usize,
+    },
+    /// All that was to be applied is.
+    Done {
+        /// How many migrations this run has applied.
+        applied: usize,
+        /// How long it has worked on them, without the time in which it waited for another runner or
+        /// for a connection.
+        #[serde(rename = "ms", serialize_with = "milliseconds")]
+        took: Duration,
+        /// How long of that it waited for locks, as far as it was seen.
+        #[serde(rename = "lock_wait_ms", serialize_with = "milliseconds")]
+        lock_wait: Duration,
     },
     /// `PREMIGRATE_SKIP` is set.
     Skipped,
@@ -238,6 +253,67 @@ impl Event {
     pub fn repeated_unless(self, is_new: bool) -> Event {
         if is_new { self } else { Event::Repeated(Box::new(self)) }
     }
+}
+
+impl Event {
+    /// Whether it says what becomes of the migration that was announced last.
+    pub fn is_about_migration(&self) -> bool {
+        matches!(
+            self,
+            Event::Resuming { .. }
+                | Event::NoStatement { .. }
+                | Event::Step { .. }
+                | Event::LockLost { .. }
+                | Event::BackendRuns { .. }
+                | Event::EndingBackend { .. }
+                | Event::Rebuilding { .. }
+                | Event::Finishing { .. }
+                | Event::InvalidIndexes { .. }
+                | Event::NoTimeLimits
+                | Event::Blocked { .. }
+                | Event::Running(_)
+                | Event::Notice { .. }
+                | Event::NoticesLeftOut { .. }
+                | Event::Applied(_)
+                | Event::Retrying { .. }
+        )
+    }
+}
+
+/// What the server works on, and how far it is, as far as that is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// `None` while only rows are written.
+    pub migration: Option<String>,
+    /// `None` if the migration has only one step.
+    #[serde(flatten)]
+    pub step: Option<StepNumber>,
+    /// From 1. `None` if it is one of several: the server tells of all that are sent together when the
+    /// last is done.
+    pub statement: Option<usize>,
+    /// How many statements the file has.
+    pub statements: usize,
+    /// The kind of the statement, if it runs outside a transaction.
+    pub outside_transaction: Option<&'static str>,
+    /// Since it was sent.
+    #[serde(rename = "running_ms", serialize_with = "milliseconds")]
+    pub running_for: Duration,
+    /// The session that it waits for.
+    pub blocker: Option<Blocker>,
+    pub activity: Option<Activity>,
+}
+
+/// What the server says of a statement that tells its progress: an index build, VACUUM, ANALYZE,
+/// CLUSTER or COPY.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Activity {
+    /// `CREATE INDEX CONCURRENTLY`, `VACUUM`, `COPY FROM`, ...
+    pub command: String,
+    pub table: Option<String>,
+    /// `None` where the command has only one.
+    pub phase: Option<String>,
+    /// How much of the phase is done.
+    pub percent: Option<u8>,
 }
 
 /// Why migrations are recorded without running them.
@@ -303,10 +379,22 @@ pub struct Blocker {
 /// The current step of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StepNumber {
-    /// From 1.
+    /// From 1; more than there are where only the history row is missing.
     pub step: usize,
     #[serde(rename = "step_count")]
     pub of: usize,
+}
+
+impl StepNumber {
+    /// `None` where there is nothing to count: the only step, or the history row alone.
+    pub fn of_several(self) -> Option<StepNumber> {
+        (self.of > 1 && !self.is_record()).then_some(self)
+    }
+
+    /// Whether all steps are done, and only the history row is missing.
+    pub fn is_record(self) -> bool {
+        self.step > self.of
+    }
 }
 
 /// How many steps of a migration are finished.

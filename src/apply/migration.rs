@@ -57,11 +57,11 @@ impl Runner<'_> {
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
         let (script, steps, done) = (&prepared.script, &prepared.steps, prepared.done);
-        let of = steps.all().len();
+        let of = steps.count();
         if done > 0 {
             (self.emit)(Event::Resuming {
                 migration: migration.name.clone(),
-                done: StepsDone { done, of },
+                done: StepsDone { done: done.min(of), of },
             });
         }
         for (number, step) in (1..).zip(steps.all()).skip(done) {
@@ -69,9 +69,9 @@ impl Runner<'_> {
             let step = StepRef { migration, script, steps, step, number };
             self.apply_step(session, step, true, state)?;
         }
-        if let Some(step) = steps.all().last().filter(|_| done >= of) {
+        if let Some(step) = steps.all().last().filter(|_| done >= steps.all().len()) {
             // The file had more steps when these were done. Only the history row is missing.
-            let number = StepNumber { step: done + 1, of: done + 1 };
+            let number = StepNumber { step: done + 1, of };
             let step = StepRef { migration, script, steps, step, number };
             self.apply_step(session, step, false, state)?;
         }
@@ -87,8 +87,8 @@ impl Runner<'_> {
         runs_step: bool,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
-        let StepNumber { step: number, of } = step.number;
-        self.in_progress = (of > 1).then(|| InProgress {
+        let is_split = step.steps.all().len() > 1 || step.number.step > 1;
+        self.in_progress = is_split.then(|| InProgress {
             migration: step.migration.name.clone(),
             step: step.number,
             outside_transaction: step.step.outside_transaction,
@@ -101,7 +101,7 @@ impl Runner<'_> {
         if let Some(begun) = unfinished(state)
             && self.recover_step(session, step, &begun, state)?
         {
-            if number < of {
+            if !step.is_last() {
                 self.report_step(step, None);
                 return Ok(());
             }
@@ -115,9 +115,7 @@ impl Runner<'_> {
             None => self.apply_in_transaction(session, step, runs_step, state)?,
         }
         self.lost_connection = None;
-        if number < of {
-            self.report_step(step, Some(started.elapsed()));
-        }
+        self.report_step(step, Some(started.elapsed()));
         Ok(())
     }
 
@@ -132,7 +130,7 @@ impl Runner<'_> {
             self.create_tables(session, step, false, state)?;
         }
         let migration = step.migration.name.clone();
-        let is_last = step.number.step == step.number.of;
+        let is_last = step.is_last();
         let progress = if !is_last {
             let saved_settings = step.steps.saved_after(step.script, step.step);
             Some(ProgressChange::Finish { record: step.record(), saved_settings })
@@ -177,7 +175,11 @@ impl Runner<'_> {
         self.commit(session, &spec, state)
     }
 
+    /// Not that the last step has ended: what follows says that the migration is applied.
     fn report_step(&mut self, step: StepRef<'_>, took: Option<Duration>) {
+        if took.is_some() && step.number.step >= step.number.of {
+            return;
+        }
         (self.emit)(Event::Step {
             migration: step.migration.name.clone(),
             step: step.number,

@@ -1,4 +1,4 @@
-//! What the server says while a migration runs.
+//! What the server says while a migration runs, or rows are written.
 
 use crate::postgres::session::Session;
 
@@ -6,15 +6,15 @@ use super::event::Event;
 
 /// Reports the notices that came since the last look.
 pub(super) fn report(session: &Session, migration: Option<&str>, emit: &mut dyn FnMut(Event)) {
-    let Some(migration) = migration else { return };
     for notice in session.take_notices() {
-        emit(Event::Notice { migration: migration.to_owned(), notice });
+        emit(Event::Notice { migration: migration.map(str::to_owned), notice });
     }
 }
 
 /// Reports the last ones once the statements have ended, and how many were left out.
 pub(super) fn report_last(session: &Session, migration: Option<&str>, emit: &mut dyn FnMut(Event)) {
     report(session, migration, emit);
-    let (Some(migration), count @ 1..) = (migration, session.end_notices()) else { return };
-    emit(Event::NoticesLeftOut { migration: migration.to_owned(), count });
+    if let count @ 1.. = session.end_notices() {
+        emit(Event::NoticesLeftOut { migration: migration.map(str::to_owned), count });
+    }
 }

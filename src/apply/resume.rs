@@ -45,7 +45,8 @@ pub fn reached(migration: &Migration, progress: &Progress) -> Option<StepsDone> 
     progress.of(&migration.name).next()?;
     let mut prepared = PreparedMigration::parse(migration).ok()?;
     split_as_before(migration, &mut prepared, progress);
-    Some(StepsDone { done: prepared.done, of: prepared.steps.all().len() })
+    let of = prepared.steps.count();
+    Some(StepsDone { done: prepared.done.min(of), of })
 }
 
 /// Progress of migrations that are not in the set: renamed or removed since they were begun.

@@ -7,15 +7,14 @@ use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError, Response, Session};
 use crate::process::signals::{Deadline, Signal};
 
-use super::blockers::{Observer, Waiting};
 use super::error::{ApplyError, RolledBack};
 use super::event::{Blocker, Event, Holder, RetryReason};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Setback, connection_lost};
+use super::observer::Backend;
 use super::state::DatabaseState;
 use super::transaction::{StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec};
-use super::{QUERY_TIMEOUT, RETRY_PAUSE, Runner};
-use super::{lock, notices};
+use super::{QUERY_TIMEOUT, RETRY_PAUSE, Runner, lock};
 
 /// The pause after a lock timeout doubles up to this, ± 50 %.
 const MAX_LOCK_RETRY_PAUSE: Duration = Duration::from_secs(30);
@@ -101,28 +100,29 @@ impl<'a> Runner<'a> {
         step: Option<StepRef<'_>>,
         guards_only: bool,
     ) -> (TransactionResult, Option<Blocker>) {
-        let migration = step.map(|step| step.migration.name.as_str());
-        let mut observer = Observer::new(self.options, self.stop, migration, Waiting::Answered);
+        let mut watch = self.watch(session, step, None, Backend::Answered);
         let emit = &mut *self.emit;
-        let mut watch = |responses: &[Response]| {
+        let mut tick = |responses: &[Response]| {
             // The second message is begun once the guards of the first have held.
             let has_lock = matches!(responses, [Response { error: None, .. }, _, ..]);
             if let Some(step) = step.filter(|_| has_lock) {
                 emit(step.sent(true));
             }
-            observer.look(responses, emit);
-            notices::report(session, migration, emit);
+            watch.tick(responses, transaction.current(responses), emit);
         };
         let deadline = Deadline::never(self.stop);
-        session.begin_notices(migration.unwrap_or_default(), self.options.notices);
         let batch = if guards_only {
-            session.send_batch(&transaction.guards_only(), false, deadline, &mut watch)
+            session.send_batch(&transaction.guards_only(), false, deadline, &mut tick)
         } else {
             let messages = transaction.messages();
-            session.send_batch(&messages, transaction.waits(), deadline, &mut watch)
+            session.send_batch(&messages, transaction.waits(), deadline, &mut tick)
         };
-        notices::report_last(session, migration, emit);
-        (transaction.result(&batch), observer.finish())
+        let result = transaction.result(&batch);
+        let by_lock =
+            matches!(&result, TransactionResult::Failed(failure) if is_conflict(&failure.error));
+        let watched = watch.finish(by_lock, emit);
+        self.watched(&watched);
+        (result, watched.blocker)
     }
 
     /// What a result means for the round.
@@ -245,6 +245,7 @@ impl<'a> Runner<'a> {
             pause,
             attempt: backoff.attempt,
         });
+        self.lock_waits += pause;
         self.pause(pause)?;
         Ok(true)
     }

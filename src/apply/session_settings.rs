@@ -33,7 +33,7 @@ impl Runner<'_> {
             let Some(migration) = self.set.get(pending.index) else { continue };
             let (script, steps) = (&prepared.script, &prepared.steps);
             for (number, step) in (1..).zip(steps.all()).skip(prepared.done) {
-                let number = StepNumber { step: number, of: steps.all().len() };
+                let number = StepNumber { step: number, of: steps.count() };
                 let step = StepRef { migration, script, steps, step, number };
                 let resets = resets(step);
                 let is_outside = step.step.outside_transaction.is_some();

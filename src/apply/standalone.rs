@@ -14,7 +14,6 @@ use crate::postgres::session::{
 use crate::process::signals::Deadline;
 use crate::sql::{Script, Statement};
 
-use super::blockers::{Observer, Waiting};
 use super::catalog_state::{self, CatalogState, Inspection};
 use super::error::ApplyError;
 use super::event::{Blocker, Event};
@@ -23,11 +22,11 @@ use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost,
 use super::lock_session::{
     CLEANUP_TIMEOUT, Completion, SECOND_SESSION_TIMEOUT, no_second_connection,
 };
-use super::notices;
+use super::observer::Backend;
 use super::recovery::STALE_BACKEND_TIMEOUT;
 use super::retry::{Backoff, conflict, is_conflict, stopped};
 use super::state::DatabaseState;
-use super::transaction::{self, StepRef};
+use super::transaction::{self, Current, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
 
 /// Why a statement that was sent, perhaps several times, is not known to be done.
@@ -50,6 +49,8 @@ impl NotDone {
 /// How a statement is sent.
 struct Sending<'s> {
     sql: &'s str,
+    /// The statement of the file that it is, if it is one.
+    current: Current,
     /// Whether it may be sent again after a lock timeout or a conflict. What may have done half of
     /// its work must not be.
     repeats: bool,
@@ -143,7 +144,8 @@ impl Runner<'_> {
         sql: &str,
     ) -> Result<(), Interrupt> {
         let failure = |error: &ServerError, _| transaction::repair_failure(step, error);
-        let sending = Sending { sql, repeats: true, failure: &failure };
+        let current = Current::default();
+        let sending = Sending { sql, current, repeats: true, failure: &failure };
         let sent = self.send_until_unblocked(session, step, sending, |_| Ok(()));
         sent.map_err(|not_done| match (not_done.completion, not_done.interrupt) {
             // Nothing of the step was running.
@@ -232,7 +234,9 @@ impl Runner<'_> {
         let failure =
             |error: &ServerError, prefix| transaction::standalone_failure(step, error, prefix);
         let repeats = !catalog_state::may_do_half(statement);
-        let sending = Sending { sql: statement.text, repeats, failure: &failure };
+        let number = step.step.statements.end;
+        let current = Current { statement: Some(number), copy_length: None };
+        let sending = Sending { sql: statement.text, current, repeats, failure: &failure };
         let sent = self.send_until_unblocked(session, step, sending, |runner| {
             // Without the lock, another runner may be building this index.
             runner.check_lock_held(step).map_err(NotDone::with(Completion::NotDone))?;
@@ -299,7 +303,7 @@ impl Runner<'_> {
         let sql = format!("{tag}{}", sending.sql);
         let mut backoff = Backoff::default();
         loop {
-            let sent = self.send_once(session, step, &sql, &tag);
+            let sent = self.send_once(session, step, sending.current, &sql, &tag);
             let Some((error, blocker)) = sent.map_err(NotDone::with(Completion::Unknown))? else {
                 return Ok(());
             };
@@ -327,31 +331,30 @@ impl Runner<'_> {
         &mut self,
         session: &Session,
         step: StepRef<'_>,
+        current: Current,
         sql: &str,
         tag: &str,
     ) -> Result<Option<(ServerError, Option<Blocker>)>, Interrupt> {
         (self.emit)(step.sent(true));
-        let migration = &step.migration.name;
-        let waiting = Waiting::Running(tag);
-        let mut observer = Observer::new(self.options, self.stop, Some(migration), waiting);
+        let outside_transaction = current.statement.and(step.step.outside_transaction);
+        let mut watch = self.watch(session, Some(step), outside_transaction, Backend::Running(tag));
         let (emit, mut held_lock) = (&mut *self.emit, self.held_lock.as_mut());
         let deadline = Deadline::never(self.stop);
-        let mut watch = |responses: &[Response]| {
+        let mut tick = |responses: &[Response]| {
             if let Some(held_lock) = &mut held_lock {
                 held_lock.keep(emit);
             }
-            observer.look(responses, emit);
-            notices::report(session, Some(migration), emit);
+            watch.tick(responses, current, emit);
         };
-        session.begin_notices(migration, self.options.notices);
         let message = Message { discards_rows: true, ..Message::from(sql) };
         let Responses { responses, end } =
-            session.send_batch(&[message], false, deadline, &mut watch);
-        notices::report_last(session, Some(migration), emit);
-        let blocker = observer.finish();
+            session.send_batch(&[message], false, deadline, &mut tick);
+        let error = responses.iter().find_map(|response| response.error.as_ref());
+        let watched = watch.finish(error.is_some_and(is_conflict), emit);
+        self.watched(&watched);
         let is_completed = responses.iter().any(|response| response.completed > 0);
         match (responses.into_iter().find_map(|response| response.error), end) {
-            (Some(error), _) if !error.ends_session() => Ok(Some((error, blocker))),
+            (Some(error), _) if !error.ends_session() => Ok(Some((error, watched.blocker))),
             (None, None) => Ok(None),
             // The signal came too late for it.
             (None, Some(QueryError::Stopped(_))) if is_completed => Ok(None),

@@ -26,7 +26,7 @@ use crate::sql::{Modes, Piece, Script, Statement};
 use super::state::DatabaseState;
 
 pub(super) use self::result::{
-    TransactionResult, is_unsupported, record_failure, repair_failure, replay_failure,
+    Current, TransactionResult, is_unsupported, record_failure, repair_failure, replay_failure,
     standalone_failure,
 };
 
@@ -99,6 +99,11 @@ impl<'a> StepRef<'a> {
         self.steps.replay(self.script, self.step, saved)
     }
 
+    /// Whether the history row is written with it.
+    pub(super) fn is_last(&self) -> bool {
+        self.number.step >= self.steps.all().len()
+    }
+
     /// The statement of a step that runs outside a transaction.
     pub(super) fn standalone(&self) -> Option<Statement<'a>> {
         self.step
@@ -109,7 +114,9 @@ impl<'a> StepRef<'a> {
     /// That it is sent to the server.
     pub(super) fn sent(&self, has_lock: bool) -> Event {
         let migration = self.migration.name.clone();
-        Event::Progress(event::Progress::Step { migration, step: self.number, has_lock })
+        let StepNumber { step, of } = self.number;
+        let step = StepNumber { step: step.min(of), of };
+        Event::Progress(event::Progress::Step { migration, step, has_lock })
     }
 
     fn pieces(&self) -> Vec<Piece<'a>> {

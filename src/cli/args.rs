@@ -54,6 +54,7 @@ Options:
   --all                    accept: all edited migrations
   --timeout D              healthcheck: how long it may take [5s]
   --format text|json       text, or one JSON object per line [text]
+  --color WHEN             auto, on a terminal; always; or never [auto]
   --env-file FILE          file with variables for development; '' = none [.env]
   --help, --version        print this help, or the version
 
@@ -141,8 +142,9 @@ const USES_FOLDER: &[CommandName] = &[Up, Wait, Status, List, Check, Baseline, A
 const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
+pub const COLOR: &str = "--color";
 
-pub const OPTIONS: [Opt; 24] = [
+pub const OPTIONS: [Opt; 25] = [
     value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -166,6 +168,7 @@ pub const OPTIONS: [Opt; 24] = [
     switch("--all", &[Accept]),
     value("--timeout", &[Healthcheck]),
     value(FORMAT, ALL),
+    value(COLOR, ALL),
     value("--env-file", ALL),
 ];
 
@@ -221,8 +224,9 @@ pub enum Parsed {
 /// How to report an error in the command line itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputHints {
-    /// The value of `--format`, if it was given.
+    /// The values of `--format` and `--color`, if they were given.
     pub format: Option<OsString>,
+    pub color: Option<OsString>,
     pub has_app: bool,
 }
 
@@ -231,7 +235,8 @@ pub fn output_hints(args: &[OsString]) -> OutputHints {
     let ours = words.by_ref().take_while(|arg| *arg != "--").cloned();
     let mut ours = Arguments::from_vec(ours.flat_map(split_equals).collect());
     let has_app = words.next().is_some_and(|app| !app.is_empty());
-    OutputHints { format: take_value(&mut ours, FORMAT).ok().flatten(), has_app }
+    let mut value = |flag| take_value(&mut ours, flag).ok().flatten();
+    OutputHints { format: value(FORMAT), color: value(COLOR), has_app }
 }
 
 /// Parses a command line without the program's own name.

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::args::{self, CommandName, FORMAT, Invocation, OPTIONS};
+use crate::cli::args::{self, COLOR, CommandName, FORMAT, Invocation, OPTIONS, OutputHints};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::cli::health::{CheckUrl, HealthAddress, UrlProblem};
@@ -24,6 +24,58 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// When text has colors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal, unless the environment speaks against it.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// How reports and answers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appearance {
+    pub format: Format,
+    color: Color,
+    /// `NO_COLOR` is set.
+    no_color: bool,
+    /// The terminal, if there is one, understands no control sequences.
+    is_dumb: bool,
+}
+
+impl Appearance {
+    /// How to write to a stream.
+    pub fn style(self, is_terminal: bool) -> Style {
+        let is_colored = match self.color {
+            Color::Auto => is_terminal && !self.no_color && !self.is_dumb,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Style { format: self.format, is_colored: is_colored && self.format == Format::Text }
+    }
+
+    /// Whether a line of a stream may be replaced by another one.
+    pub fn has_live_line(self, is_terminal: bool) -> bool {
+        is_terminal && self.format == Format::Text && !self.is_dumb
+    }
+}
+
+/// How one stream is written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    pub format: Format,
+    /// Never in JSON.
+    pub is_colored: bool,
+}
+
+impl From<Format> for Style {
+    fn from(format: Format) -> Style {
+        Style { format, is_colored: false }
+    }
 }
 
 /// A command with its options. Migrations are given by name.
@@ -96,7 +148,7 @@ pub struct Config {
     pub health: Option<HealthAddress>,
     /// Where the migrations are.
     pub origin: Origin,
-    pub format: Format,
+    pub appearance: Appearance,
     /// The history table.
     pub table: Table,
     raw: RawOptions,
@@ -129,7 +181,7 @@ const TIME_LIMITS: [(&str, &str); 2] =
 
 const ADDRESS: &str = ":PORT, IP:PORT or [IPV6]:PORT, with a port from 1 to 65535";
 const COUNT: &str = "a whole number of at most 4294967295";
-const LEVEL: &str = "warning, notice, info or off";
+const LEVEL: &str = "none, warning, notice or info";
 const LIMIT: &str = "a duration such as 250ms or 5s, and not 0";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
@@ -146,7 +198,7 @@ impl Config {
             }
             dir => dir.map(|(_, folder)| PathBuf::from(folder)),
         };
-        let format = raw.format()?;
+        let appearance = raw.appearance(raw.format()?, raw.color()?);
         let not_for = raw.not_for(command, app.as_ref())?;
         let is_dry_run = command == CommandName::Up && raw.switch("--dry-run")?;
         let command = resolve_command(command, names, not_for, dir.as_deref(), &raw)?;
@@ -158,13 +210,15 @@ impl Config {
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
         );
         let app = app.filter(|_| !is_dry_run);
-        Ok(Config { command, app, health, origin, format, table, raw })
+        Ok(Config { command, app, health, origin, appearance, table, raw })
     }
 
-    /// The format to report a wrong configuration in, as far as the configuration tells.
-    pub fn format(flag: Option<OsString>, environment: &Environment) -> Format {
-        let options = flag.into_iter().map(|value| (FORMAT, value)).collect();
-        RawOptions { options, environment: environment.clone() }.format().unwrap_or_default()
+    /// How to report a wrong configuration, as far as the configuration tells.
+    pub fn appearance(hints: &OutputHints, environment: &Environment) -> Appearance {
+        let options = [(FORMAT, &hints.format), (COLOR, &hints.color)];
+        let given = options.into_iter().filter_map(|(flag, value)| Some((flag, value.clone()?)));
+        let raw = RawOptions { options: given.collect(), environment: environment.clone() };
+        raw.appearance(raw.format().unwrap_or_default(), raw.color().unwrap_or_default())
     }
 
     /// Reads and checks what a command with a database needs too.
@@ -332,6 +386,23 @@ impl RawOptions {
         Ok(format.unwrap_or_default())
     }
 
+    fn color(&self) -> Result<Color, ConfigError> {
+        let color = self.parsed(COLOR, "auto, always or never", |value| match value {
+            "auto" => Some(Color::Auto),
+            "always" => Some(Color::Always),
+            "never" => Some(Color::Never),
+            _ => None,
+        })?;
+        Ok(color.unwrap_or_default())
+    }
+
+    fn appearance(&self, format: Format, color: Color) -> Appearance {
+        let environment = &self.environment;
+        let no_color = environment.get("NO_COLOR").is_some();
+        let is_dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
+        Appearance { format, color, no_color, is_dumb }
+    }
+
     fn switch(&self, flag: &'static str) -> Result<bool, ConfigError> {
         Ok(self.options.contains_key(flag) || self.environment.bool_var(&args::variable(flag))?)
     }
@@ -373,7 +444,7 @@ fn list(text: &str) -> Option<Vec<String>> {
 
 fn notice_level(text: &str) -> Option<NoticeLevel> {
     match text {
-        "off" => Some(NoticeLevel::Off),
+        "none" => Some(NoticeLevel::Nothing),
         "warning" => Some(NoticeLevel::Warning),
         "notice" => Some(NoticeLevel::Notice),
         "info" => Some(NoticeLevel::Info),
@@ -460,7 +531,8 @@ mod tests {
             (&[], &[("PREMIGRATE_HOST", "h")], "unknown variable PREMIGRATE_HOST"),
             (&[], &[("PREMIGRATE_MIGRATIONS", "x")], "set PREMIGRATE_DIR"),
             (&["--format", "xml"], &[], "--format must be text or json"),
-            (&["--notices", "none"], &[], "--notices must be warning, notice, info or off"),
+            (&["--notices", "off"], &[], "--notices must be none, warning, notice or info"),
+            (&["--color", "yes"], &[], "--color must be auto, always or never"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),
             (&["--template", "t"], &[], "--template is only used with --create-database"),
             (&[], &[("PREMIGRATE_TEMPLATE", "t")], "PREMIGRATE_TEMPLATE is only used"),
@@ -471,6 +543,39 @@ mod tests {
             let result = config(args, &variables).and_then(|config| config.options());
             let error = result.unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn colors_are_for_terminals_unless_somebody_says_otherwise_and_never_in_json() {
+        for (args, variables, on_terminal, elsewhere) in [
+            (&[][..], &[][..], true, false),
+            (&["--color", "auto"], &[], true, false),
+            (&[], &[("NO_COLOR", "1")], false, false),
+            (&[], &[("NO_COLOR", "")], true, false),
+            (&[], &[("TERM", "dumb")], false, false),
+            (&[], &[("PREMIGRATE_COLOR", "never")], false, false),
+            (&["--color", "always"], &[("PREMIGRATE_COLOR", "never")], true, true),
+            (&["--color", "always"], &[("NO_COLOR", "1"), ("TERM", "dumb")], true, true),
+            (&["--color", "always", "--format", "json"], &[], false, false),
+        ] {
+            let appearance = config(args, variables).unwrap().appearance;
+            let colored = [true, false].map(|it| appearance.style(it).is_colored);
+            assert_eq!(colored, [on_terminal, elsewhere], "{args:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_live_line_needs_a_terminal_that_can_replace_it() {
+        for (args, variables, expected) in [
+            (&[][..], &[][..], true),
+            (&["--color", "never"], &[], true),
+            (&["--format", "json"], &[], false),
+            (&[], &[("TERM", "dumb")], false),
+        ] {
+            let appearance = config(args, variables).unwrap().appearance;
+            assert_eq!(appearance.has_live_line(true), expected, "{args:?} {variables:?}");
+            assert!(!appearance.has_live_line(false));
         }
     }
 

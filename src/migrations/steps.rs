@@ -90,6 +90,11 @@ impl Steps {
         &self.steps
     }
 
+    /// How many steps there are to a reader: a last one that only writes the history row is none.
+    pub fn count(&self) -> usize {
+        self.steps.iter().filter(|step| !step.statements.is_empty()).count().max(1)
+    }
+
     /// Whether a `SET TRANSACTION` fails: because it comes too late in its transaction, or because
     /// the history row cannot be written after it.
     pub fn rejects_set_transaction(&self, script: &Script<'_>, index: usize) -> bool {
@@ -346,6 +351,20 @@ mod tests {
         assert_eq!(reason(sql), Some(SplitReason::NoTransactionBlock("CREATE INDEX CONCURRENTLY")));
         assert_eq!(split("vacuum"), ["outside 1", "row"]);
         assert_eq!(split("vacuum; vacuum"), ["outside 1", "outside 2", "row"]);
+    }
+
+    #[test]
+    fn a_transaction_for_the_history_row_alone_does_not_count_as_a_step() {
+        for (sql, count) in [
+            ("", 1),
+            ("select 1", 1),
+            ("vacuum", 1),
+            ("vacuum; vacuum", 2),
+            ("create table a (); vacuum", 2),
+            ("create table a (); vacuum; select 1", 3),
+        ] {
+            assert_eq!(Steps::split(&Script::parse(sql)).count(), count, "{sql}");
+        }
     }
 
     #[test]

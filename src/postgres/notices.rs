@@ -12,7 +12,7 @@ use crate::postgres::server_error::ServerError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoticeLevel {
     #[default]
-    Off,
+    Nothing,
     Warning,
     /// WARNING, and NOTICE without what IF [NOT] EXISTS skips.
     Notice,
@@ -91,7 +91,7 @@ impl Notices {
 
     /// Stops keeping notices. Returns how many were left out.
     pub fn end(&mut self) -> usize {
-        self.level = NoticeLevel::Off;
+        self.level = NoticeLevel::Nothing;
         mem::take(&mut self.left_out)
     }
 }

@@ -1,10 +1,13 @@
 //! Writes to standard output and standard error, whose reader may be slow or not read at all: an answer waits for it
 //! until a signal comes, a report only for a moment.
 //!
+//! On a terminal, a line may stand below the others that is replaced and erased: it must be gone before anything else is
+//! written there.
+//!
 //! The streams stay blocking, since the app inherits them and other processes may share them. So each piece is written
 //! only when there is room for it.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use nix::errno::Errno;
 use nix::libc::PIPE_BUF;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
+use rustix::termios::tcgetwinsize;
 
 use super::signals::{Deadline, POLL_INTERVAL, StopFlag};
 
@@ -26,15 +30,44 @@ pub struct Printer<'a> {
     reader_keeps_up: bool,
     /// Whether the last report was only partly written.
     truncated: bool,
+    /// Whether a line is there that has to be erased.
+    has_live_line: bool,
 }
+
+/// To the first column, and erases what is there.
+pub const ERASE_LINE: &str = "\r\u{1b}[K";
+/// Of a terminal that does not tell its width.
+const DEFAULT_COLUMNS: u16 = 80;
 
 impl<'a> Printer<'a> {
     pub fn new(stop: &'a StopFlag) -> Printer<'a> {
-        Printer { stop, reader_keeps_up: true, truncated: false }
+        Printer { stop, reader_keeps_up: true, truncated: false, has_live_line: false }
+    }
+
+    /// Whether reports go to a terminal.
+    pub fn reports_to_terminal(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
+    /// Whether answers do.
+    pub fn answers_to_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Draws a line below the reports, in place of the last such one, cut to the terminal's width. It
+    /// waits for no reader. Only for a terminal.
+    pub fn draw(&mut self, line: &str) {
+        let size = tcgetwinsize(io::stderr()).ok().map(|size| size.ws_col);
+        let columns = size.filter(|&columns| columns > 0).unwrap_or(DEFAULT_COLUMNS);
+        let text = format!("{ERASE_LINE}{}", cut(line, usize::from(columns)));
+        let deadline = Deadline::ignoring_signals(Duration::ZERO, self.stop);
+        let unwritten = write_within(io::stderr().as_fd(), &text, deadline);
+        self.has_live_line |= unwritten < text.len();
     }
 
     /// Errors are ignored: whether anybody reads it does not change what is done to the database.
-    pub fn answer(&self, text: &str) {
+    pub fn answer(&mut self, text: &str) {
+        self.erase();
         write_within(io::stdout().as_fd(), text, Deadline::never(self.stop));
     }
 
@@ -47,16 +80,37 @@ impl<'a> Printer<'a> {
         self.report_within(text, READER_WAIT);
     }
 
-    fn report_within(&mut self, text: &str, wait: Duration) {
-        if text.is_empty() {
-            return;
+    /// Erases the line that was drawn, also where nothing is reported afterwards.
+    pub fn erase(&mut self) {
+        if self.has_live_line {
+            self.report_within("", READER_WAIT);
         }
-        let text = if self.truncated { format!("\n{text}") } else { text.to_owned() };
+    }
+
+    fn report_within(&mut self, text: &str, wait: Duration) {
+        let before = match (self.has_live_line, self.truncated) {
+            (true, _) => ERASE_LINE,
+            (false, true) => "\n",
+            (false, false) => "",
+        };
+        let text = format!("{before}{text}");
         let deadline = Deadline::ignoring_signals(wait, self.stop);
         let unwritten = write_within(io::stderr().as_fd(), &text, deadline);
+        self.has_live_line &= unwritten == text.len();
         self.reader_keeps_up = unwritten == 0;
         self.truncated = unwritten > 0 && (self.truncated || unwritten < text.len());
     }
+}
+
+/// As much of a line as has room before the last column, at which a terminal may begin a new line. What
+/// is not ASCII may take two columns.
+fn cut(line: &str, columns: usize) -> &str {
+    let mut width = 0;
+    let end = line.char_indices().find(|(_, c)| {
+        width += if c.is_ascii() { 1 } else { 2 };
+        width >= columns
+    });
+    end.map_or(line, |(end, _)| line.get(..end).unwrap_or_default())
 }
 
 /// Returns how many bytes found no room in time. After an error nothing is left to write.
@@ -102,6 +156,27 @@ fn wait_writable(stream: BorrowedFd<'_>, mut deadline: Deadline<'_>) -> bool {
         }
         if deadline.check().is_err() {
             return false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_before_the_last_column_of_the_terminal() {
+        for (line, columns, expected) in [
+            ("abc", 80, "abc"),
+            ("abc", 4, "abc"),
+            ("abcd", 4, "abc"),
+            ("aé漢d", 5, "aé"),
+            ("漢漢", 4, "漢"),
+            ("abc", 1, ""),
+            ("abc", 0, ""),
+            ("", 0, ""),
+        ] {
+            assert_eq!(cut(line, columns), expected, "{line} {columns}");
         }
     }
 }

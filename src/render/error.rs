@@ -113,8 +113,11 @@ fn run_summary(run: &RunFailure) -> Vec<String> {
 
 /// The steps of an unfinished migration that are done.
 fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
-    let InProgress { migration, step: StepNumber { step, of }, .. } = in_progress;
+    let InProgress { migration, step: number @ StepNumber { step, of }, .. } = in_progress;
     let done = step - 1;
+    if number.is_record() {
+        return Some(format!("All of {migration} is done and kept; the next run records it."));
+    }
     (done > 0).then(|| {
         format!(
             "{done} of {of} steps of {migration} {} done and kept; the next run continues with step \
@@ -365,12 +368,14 @@ fn not_started(run: &RunFailure) -> Option<String> {
     match (&run.uncertain, &run.in_progress) {
         // It may have been run.
         (Some(_), _) => None,
-        (
-            None,
-            Some(InProgress { migration, step: StepNumber { step, of }, outside_transaction }),
-        ) => {
+        (None, Some(InProgress { migration, step, .. })) if step.is_record() => {
+            Some(format!("the history row of {migration}"))
+        }
+        (None, Some(InProgress { migration, step, outside_transaction })) => {
             let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
-            Some(format!("step {step} of {of} of {migration}{kind}"))
+            let step =
+                step.of_several().map(|StepNumber { step, of }| format!("step {step} of {of} of "));
+            Some(format!("{}{migration}{kind}", step.unwrap_or_default()))
         }
         (None, None) => run.pending.first().cloned(),
     }

@@ -1,6 +1,11 @@
 //! The sentences of events.
 
-use crate::apply::event::{Applied, Event, RecordKind, RetryReason, StepNumber};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::apply::event::{
+    Activity, Applied, Event, RecordKind, RetryReason, Running, StepNumber, StepsDone,
+};
 
 use crate::migrations::source::JOURNAL;
 
@@ -106,8 +111,14 @@ fn text(event: &Event) -> String {
             "warning: {migration} has no statement, only comments or nothing; it is recorded, and SQL \
              that is added later does not run"
         ),
-        Event::Resuming { migration, done } => {
-            format!("resuming {migration}: {} of {} steps already done", done.done, done.of)
+        Event::Resuming { migration, done: StepsDone { done, of } } if done == of => {
+            format!("resuming {migration}: all of it is already done, and only recorded now")
+        }
+        Event::Resuming { migration, done: StepsDone { done, of } } => {
+            format!("resuming {migration}: {done} of {of} steps already done")
+        }
+        Event::Step { migration, step: StepNumber { of: 1, .. }, outside_transaction, .. } => {
+            format!("{migration}: {} is already done", outside_transaction.unwrap_or("it"))
         }
         Event::Step { migration, step: StepNumber { step, of }, outside_transaction, took } => {
             let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
@@ -145,11 +156,13 @@ fn text(event: &Event) -> String {
         Event::Blocked { migration, blocker } => {
             format!("{} is waiting for a {}", subject(migration), lock_text(blocker))
         }
+        Event::Running(running) => running_text(running),
         Event::Notice { migration, notice: Notice { severity, message, .. } } => {
-            format!("{migration}: {severity}: {}", message.lines().next().unwrap_or_default())
+            let first = message.lines().next().unwrap_or_default();
+            format!("{}: {severity}: {first}", subject(migration))
         }
         Event::NoticesLeftOut { migration, count } => {
-            format!("{migration}: {} not shown", plural(*count, "more notice"))
+            format!("{}: {} not shown", subject(migration), plural(*count, "more notice"))
         }
         Event::Applied(Applied { migration, took: Some(took) }) => {
             format!("applied {migration} in {}", seconds(*took))
@@ -169,6 +182,14 @@ fn text(event: &Event) -> String {
             retrying_text(migration, reason, &seconds(*pause), *attempt)
         }
         Event::UpToDate { applied } => format!("up to date, {applied} applied"),
+        Event::Done { applied, took, lock_wait } => {
+            let mut text =
+                format!("applied {} in {}", plural(*applied, "migration"), seconds(*took));
+            if !lock_wait.is_zero() {
+                let _ = write!(text, ", {} of it waiting for locks", seconds(*lock_wait));
+            }
+            text
+        }
         Event::Skipped => {
             "PREMIGRATE_SKIP is set: no migrations were checked or applied".to_owned()
         }
@@ -188,6 +209,52 @@ fn not_created_reason(cause: &QueryError) -> String {
     };
     let detail = detail.map(|detail| format!(". {detail}")).unwrap_or_default();
     format!("{cause}{detail}")
+}
+
+/// What matters most comes first, since a terminal may have no room for all of it.
+fn running_text(running: &Running) -> String {
+    let Running { migration, step, statement, statements, outside_transaction, .. } = running;
+    let mut text =
+        format!("{}: running for {}", subject(migration), whole_seconds(running.running_for));
+    if let Some(StepNumber { step, of }) = step {
+        let _ = write!(text, ", step {step} of {of}");
+    } else if *statements > 1 {
+        let _ = match statement {
+            Some(statement) => write!(text, ", statement {statement} of {statements}"),
+            None => write!(text, ", one of {statements} statements"),
+        };
+    }
+    let waiting = running.blocker.as_ref().map(|it| format!("waiting for a {}", lock_text(it)));
+    let activity = running.activity.as_ref().map(activity_text);
+    let kind = || outside_transaction.map(str::to_owned);
+    match (waiting, activity.or_else(kind)) {
+        (Some(waiting), Some(activity)) => text + ": " + &waiting + "; " + &activity,
+        (Some(one), None) | (None, Some(one)) => text + ": " + &one,
+        (None, None) => text,
+    }
+}
+
+fn activity_text(activity: &Activity) -> String {
+    let Activity { command, table, phase, percent } = activity;
+    let mut text = command.clone();
+    if let Some(table) = table {
+        let _ = write!(text, " on {table}");
+    }
+    if let Some(percent) = percent {
+        let _ = write!(text, ", {percent} %");
+    }
+    match (phase, percent) {
+        (Some(phase), Some(_)) => text + " of " + phase,
+        (Some(phase), None) => text + ", " + phase,
+        (None, _) => text,
+    }
+}
+
+fn whole_seconds(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        _ => seconds(time),
+    }
 }
 
 fn nothing_to_record_text(kind: RecordKind, named: &[String]) -> String {

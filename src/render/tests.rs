@@ -12,7 +12,8 @@ use crate::apply::error::{
     UnknownOutcome,
 };
 use crate::apply::event::{
-    Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, StepNumber, StepsDone,
+    Activity, Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, Running,
+    StepNumber, StepsDone,
 };
 use crate::apply::failure::{
     Advice, Excerpt, ExcerptLine, ExtensionState, Failure, LimitSource, LostConnection, Phase,
@@ -180,6 +181,44 @@ fn blocker() -> Blocker {
     }
 }
 
+fn running() -> Running {
+    Running {
+        migration: Some(name()),
+        step: None,
+        statement: None,
+        statements: 3,
+        outside_transaction: None,
+        running_for: Duration::from_millis(130_500),
+        blocker: None,
+        activity: None,
+    }
+}
+
+fn building() -> Running {
+    let command = "CREATE INDEX CONCURRENTLY".to_owned();
+    let phase = Some("building index: scanning table".to_owned());
+    let activity = Activity { command, table: Some("t".to_owned()), phase, percent: Some(43) };
+    Running {
+        step: Some(StepNumber { step: 2, of: 3 }),
+        statement: Some(2),
+        outside_transaction: Some("CREATE INDEX CONCURRENTLY"),
+        activity: Some(activity),
+        ..running()
+    }
+}
+
+fn waiting() -> Running {
+    let command = "COPY FROM".to_owned();
+    let activity = Activity { command, table: None, phase: None, percent: None };
+    let blocker = Some(blocker());
+    Running {
+        running_for: Duration::from_millis(3900),
+        blocker,
+        activity: Some(activity),
+        ..running()
+    }
+}
+
 fn files() -> Vec<String> {
     vec!["9999_a.sql".to_owned(), "sub/b.sql".to_owned()]
 }
@@ -187,6 +226,7 @@ fn files() -> Vec<String> {
 fn events() -> Vec<Event> {
     let (left, pause) = (Duration::from_millis(1500), Duration::from_millis(500));
     let (done, step) = (StepsDone { done: 1, of: 4 }, StepNumber { step: 2, of: 4 });
+    let (all, only) = (StepsDone { done: 1, of: 1 }, StepNumber { step: 1, of: 1 });
     let holder = Holder {
         pid: "7".to_owned(),
         application: Some("premigrate".to_owned()),
@@ -235,8 +275,15 @@ fn events() -> Vec<Event> {
         Event::Applying { migration: name(), out_of_order: false },
         Event::Applying { migration: name(), out_of_order: true },
         Event::Resuming { migration: name(), done },
+        Event::Resuming { migration: name(), done: all },
         Event::Step { migration: name(), step, outside_transaction: Some("VACUUM"), took: None },
         Event::Step { migration: name(), step, outside_transaction: None, took: Some(left) },
+        Event::Step {
+            migration: name(),
+            step: only,
+            outside_transaction: Some("VACUUM"),
+            took: None,
+        },
         Event::LockLost { migration: name() },
         Event::BackendRuns { migration: name(), pid: "7".to_owned(), left },
         Event::EndingBackend { migration: name(), pid: "7".to_owned() },
@@ -245,9 +292,15 @@ fn events() -> Vec<Event> {
         Event::InvalidIndexes { sql: "drop index i".to_owned() },
         Event::NoTimeLimits,
         Event::Blocked { migration: None, blocker },
+        Event::Running(building()),
+        Event::Running(waiting()),
+        Event::Running(Running { statement: Some(2), ..running() }),
+        Event::Running(Running { migration: None, statements: 0, ..running() }),
         Event::NoStatement { migration: name() },
-        Event::Notice { migration: name(), notice },
-        Event::NoticesLeftOut { migration: name(), count: 950 },
+        Event::Notice { migration: Some(name()), notice: notice.clone() },
+        Event::Notice { migration: None, notice },
+        Event::NoticesLeftOut { migration: Some(name()), count: 950 },
+        Event::NoticesLeftOut { migration: None, count: 950 },
         Event::Applied(Applied { migration: name(), took: Some(left) }),
         Event::Applied(Applied { migration: name(), took: None }),
         Event::Recorded { migrations: names(), kind: RecordKind::Baseline },
@@ -260,6 +313,8 @@ fn events() -> Vec<Event> {
         Event::Retrying { migration: Some(name()), reason: locked, pause, attempt: 2 },
         Event::Retrying { migration: None, reason: lost, pause, attempt: 2 },
         Event::UpToDate { applied: 3 },
+        Event::Done { applied: 1, took: left, lock_wait: Duration::ZERO },
+        Event::Done { applied: 2, took: left, lock_wait: pause },
         Event::Skipped,
         Event::NotForApp { app: "sh".to_owned() },
         Event::Starting { app: "node".to_owned() },

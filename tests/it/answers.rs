@@ -273,8 +273,8 @@ fn a_dry_run_accepts_into_a_table_that_has_to_be_upgraded() {
         premigrate: 3 migrations in FOLDER (Drizzle 1.x)
         premigrate: accepted the current content of 1 migration (not run):
           20231114221320_a
-        premigrate: applying 20231114221322_c
         premigrate: applied 20231114221322_c in TIME
+        premigrate: applied 1 migration in TIME
     "#]]);
     let names = "select name from drizzle.__drizzle_migrations order by id";
     assert_eq!(database.rows(names), [a, b, a, c]);

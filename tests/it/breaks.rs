@@ -193,7 +193,6 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
     let run = premigrate(&database, &folder).args(&["--", "echo", "started"]).run().exits(70);
     let run = run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_log
         premigrate: applied 0000_log in TIME
         premigrate: applying 0001_kills
         premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
@@ -447,7 +446,6 @@ fn a_statement_timeout_fails_the_migration() {
     let run = premigrate(&database, &folder).args(&limit).run().exits(70);
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
 
           ERROR 57014: canceling statement due to statement timeout

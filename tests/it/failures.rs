@@ -36,9 +36,7 @@ fn a_failure_names_the_place_the_reason_and_what_is_kept() {
     assert_eq!(run.stdout, "");
     run.stderr_is(expect![[r#"
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
         premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
         premigrate: 0001_more failed and was rolled back
 
           ERROR 42703: column "titel" does not exist
@@ -59,7 +57,6 @@ fn where_nothing_was_applied_nothing_is_reported_as_kept() {
     let folder = Folder::drizzle0(&[("0000_a", "select nothing")]);
     premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
 
           ERROR 42703: column "nothing" does not exist
@@ -71,7 +68,6 @@ fn where_nothing_was_applied_nothing_is_reported_as_kept() {
     folder.add("0001_b", "select 1");
     premigrate(&database, &folder).run().exits(70).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
 
           ERROR 42703: column "nothing" does not exist
@@ -89,20 +85,18 @@ fn columns_count_characters() {
     check(
         "select 'äöü €' as \"größe\", 'x' || größe2, '日本'",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 42703: column "größe2" does not exist
-          at 0001_more.sql:1:35, statement 1 of 1
+              ERROR 42703: column "größe2" does not exist
+              at 0001_more.sql:1:35, statement 1 of 1
 
-            1 | select 'äöü €' as "größe", 'x' || größe2, '日本'
-              |                                   ^
+                1 | select 'äöü €' as "größe", 'x' || größe2, '日本'
+                  |                                   ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -111,20 +105,18 @@ fn a_byte_order_mark_has_no_column() {
     check(
         "\u{feff}selct 1",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 42601: syntax error at or near "selct"
-          at 0001_more.sql:1:1, statement 1 of 1
+              ERROR 42601: syntax error at or near "selct"
+              at 0001_more.sql:1:1, statement 1 of 1
 
-            1 | selct 1
-              | ^
+                1 | selct 1
+                  | ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -133,21 +125,19 @@ fn a_syntax_error_at_the_end_has_its_place() {
     check(
         "create table a (\n  id int,",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 42601: syntax error at end of input
-          at 0001_more.sql:2:10, statement 1 of 1
+              ERROR 42601: syntax error at end of input
+              at 0001_more.sql:2:10, statement 1 of 1
 
-            1 | create table a (
-            2 |   id int,
-              |          ^
+                1 | create table a (
+                2 |   id int,
+                  |          ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -156,22 +146,20 @@ fn a_quote_that_is_never_closed_is_shown_where_it_opens() {
     check(
         "select 1;\nselect 'a;\nselect 2;",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 42601: unterminated quoted string at or near "'a;
-            select 2;"
-          at 0001_more.sql:2:8, statement 2 of 2
+              ERROR 42601: unterminated quoted string at or near "'a;
+                select 2;"
+              at 0001_more.sql:2:8, statement 2 of 2
 
-            1 | select 1;
-            2 | select 'a;
-              |        ^
+                1 | select 1;
+                2 | select 'a;
+                  |        ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -182,9 +170,7 @@ fn without_a_position_the_name_that_the_statement_has_once_is_shown() {
          drop column \"Title\", add constraint titled check ('title' > title);\nselect 1;",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 42703: column "Title" of relation "documents" does not exist
@@ -226,9 +212,7 @@ fn without_a_position_and_a_name_the_statements_first_line_is_shown() {
          select 1, documents.title from documents;\nselect 1;",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 23505: duplicate key value violates unique constraint "documents_pkey"
@@ -252,9 +236,7 @@ fn a_missing_value_names_table_and_column() {
         "insert into documents (id) values (1)",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 23502: null value in column "title" of relation "documents" violates not-null constraint
@@ -279,9 +261,7 @@ fn an_error_inside_a_function_shows_the_query_that_the_server_made() {
          from documents);\nend $$;\nselect f();",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 42703: column "nothing" does not exist
@@ -303,22 +283,20 @@ fn an_error_inside_a_do_block_is_shown_with_its_context() {
     check(
         "do $$\r\nbegin\r\n  perform\r\n    1/0;\r\nend\r\n$$;\r\n",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 22012: division by zero
-          CONTEXT: SQL statement "SELECT
-                1/0"
-            PL/pgSQL function inline_code_block line 3 at PERFORM
-          at 0001_more.sql:1:1, statement 1 of 1
+              ERROR 22012: division by zero
+              CONTEXT: SQL statement "SELECT
+                    1/0"
+                PL/pgSQL function inline_code_block line 3 at PERFORM
+              at 0001_more.sql:1:1, statement 1 of 1
 
-            1 | do $$
+                1 | do $$
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -330,9 +308,7 @@ fn everything_that_a_raised_error_brings_is_shown() {
          column = 'title', datatype = 'text', constraint = 'c';\nend $$",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR P0099: no tenant
@@ -359,21 +335,19 @@ fn a_deferred_constraint_fails_at_the_end() {
     check(
         "insert into notes values (7)",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 23503: insert or update on table "notes" violates foreign key constraint "notes_document_fkey"
-          DETAIL: Key (document)=(7) is not present in table "documents".
-          SCHEMA: public
-          TABLE: notes
-          CONSTRAINT: notes_document_fkey
-          0001_more.sql, at its end, where deferred constraints are checked
+              ERROR 23503: insert or update on table "notes" violates foreign key constraint "notes_document_fkey"
+              DETAIL: Key (document)=(7) is not present in table "documents".
+              SCHEMA: public
+              TABLE: notes
+              CONSTRAINT: notes_document_fkey
+              0001_more.sql, at its end, where deferred constraints are checked
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -391,9 +365,7 @@ fn a_failure_at_commit_is_reported_as_such() {
          deferrable initially deferred for each row execute function refuse();",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR P0001: not today
@@ -411,9 +383,7 @@ fn a_failure_at_the_history_row_is_reported_as_such() {
         "alter table drizzle.__drizzle_migrations add column team text not null",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 23502: column "team" of relation "__drizzle_migrations" contains null values
@@ -432,9 +402,7 @@ fn a_failure_at_the_history_row_is_reported_as_such() {
         "alter table drizzle.__drizzle_migrations add constraint first check (id < 2)",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 23514: new row for relation "__drizzle_migrations" violates check constraint "first"
@@ -455,9 +423,7 @@ fn a_long_line_is_cut_around_the_place() {
         &format!("select {}nothing, {}", "'1234567890', ".repeat(20), "1".repeat(200)),
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 42703: column "nothing" does not exist
@@ -476,21 +442,19 @@ fn a_tab_does_not_move_the_caret() {
     check(
         "select 1;\n\tselect\t\tnothing;",
         expect![[r#"
-        premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_documents
-        premigrate: applied 0000_documents in TIME
-        premigrate: applying 0001_more
-        premigrate: 0001_more failed and was rolled back
+            premigrate: 3 migrations in FOLDER (Drizzle 0.x)
+            premigrate: applied 0000_documents in TIME
+            premigrate: 0001_more failed and was rolled back
 
-          ERROR 42703: column "nothing" does not exist
-          at 0001_more.sql:2:10, statement 2 of 2
+              ERROR 42703: column "nothing" does not exist
+              at 0001_more.sql:2:10, statement 2 of 2
 
-            1 | select 1;
-            2 |  select  nothing;
-              |          ^
+                1 | select 1;
+                2 |  select  nothing;
+                  |          ^
 
-          1 migration applied in this run is kept; 1 more is pending.
-    "#]],
+              1 migration applied in this run is kept; 1 more is pending.
+        "#]],
     );
 }
 
@@ -502,9 +466,7 @@ fn control_characters_do_not_reach_the_terminal() {
         sql,
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR P0001: a\u{1b}[31mb\rc\u{9b}d\u{7}e	f
@@ -532,7 +494,6 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             DOCUMENTS,
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: applying 0000_a
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42P07: relation "documents" already exists
@@ -551,7 +512,6 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             "create type mood as enum ('sad')",
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: applying 0000_a
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42710: type "mood" already exists
@@ -570,7 +530,6 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             "create schema app",
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: applying 0000_a
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42P06: schema "app" already exists
@@ -589,7 +548,6 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             "alter table t add column b int; create index i on t (b)",
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: applying 0000_a
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42P07: relation "i" already exists
@@ -608,7 +566,6 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             "alter table t add column a int",
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: applying 0000_a
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42701: column "a" of relation "t" already exists
@@ -627,7 +584,6 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
             "create function f() returns int language sql as 'select 1'",
             expect![[r#"
                 premigrate: 1 migration in FOLDER (Drizzle 0.x)
-                premigrate: applying 0000_a
                 premigrate: 0000_a failed and was rolled back
 
                   ERROR 42723: function "f" already exists with same argument types
@@ -652,9 +608,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
         "create table documents ()",
         expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_documents
             premigrate: applied 0000_documents in TIME
-            premigrate: applying 0001_more
             premigrate: 0001_more failed and was rolled back
 
               ERROR 42P07: relation "documents" already exists
@@ -994,7 +948,6 @@ fn a_setting_that_the_server_cannot_read_is_shown_where_it_stands_and_nothing_ru
         let run = premigrate(&database, &folder).run().exits(70);
         run.stderr_is(expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_spend
             premigrate: 0000_spend failed and was rolled back
 
               ERROR 42601: trailing junk after numeric literal at or near "5s"

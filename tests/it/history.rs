@@ -278,7 +278,12 @@ fn up_continues_after_the_migration_that_baseline_went_through() {
         let database = Database::fresh();
         command(&database, &folder, &["baseline", "--through", name]).exits(0);
         let run = up(&database, &folder).exits(0).says(&[next]);
-        assert_eq!(run.stderr.matches("applied ").count(), 1, "{}", run.stderr);
+        assert_eq!(
+            run.stderr.matches("premigrate: applied 1 migration in").count(),
+            1,
+            "{}",
+            run.stderr
+        );
         assert_eq!(database.tables().len(), 1);
     }
 }
@@ -512,8 +517,8 @@ fn up_with_accept_accepts_first_and_then_applies() {
         premigrate: 4 migrations in FOLDER (Drizzle 0.x)
         premigrate: accepted the current content of 1 migration (not run):
           0001_b
-        premigrate: applying 0003_d
         premigrate: applied 0003_d in TIME
+        premigrate: applied 1 migration in TIME
     "#]]);
     assert_eq!(database.tables(), ["a", "b", "c", "d"]);
 }
@@ -537,12 +542,10 @@ fn the_suggested_accept_variable_can_stay_set() {
     let run = premigrate(&empty, &abc()).env("PREMIGRATE_ACCEPT", value).run().exits(0);
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: applied 0000_a in TIME
-        premigrate: applying 0001_b
         premigrate: applied 0001_b in TIME
-        premigrate: applying 0002_c
         premigrate: applied 0002_c in TIME
+        premigrate: applied 3 migrations in TIME
     "#]]);
 }
 
@@ -570,8 +573,8 @@ fn up_with_baseline_through_records_first_and_then_applies() {
         premigrate: recorded 2 migrations as applied (not run):
           0000_a
           0001_b
-        premigrate: applying 0002_c
         premigrate: applied 0002_c in TIME
+        premigrate: applied 1 migration in TIME
         premigrate: starting echo
     "#]]);
     // The variable can stay set.
@@ -718,6 +721,7 @@ fn what_was_merged_late_is_applied_and_reported() {
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
         premigrate: applying 0001_b out of order: a later migration is already applied
         premigrate: applied 0001_b in TIME
+        premigrate: applied 1 migration in TIME
     "#]]);
     assert_eq!(database.tables(), ["b"]);
 }
@@ -887,7 +891,7 @@ fn each_migration_after_an_upgrade_is_reported_once() {
     let run = up(&database, &folder).exits(0);
     for migration in ["20231114221321_b", "20231114221322_c"] {
         assert_eq!(
-            run.stderr.matches(&format!("applying {migration}")).count(),
+            run.stderr.matches(&format!("applied {migration} in")).count(),
             1,
             "{}",
             run.stderr
@@ -994,7 +998,6 @@ fn with_row_security_the_suggested_statements_include_a_policy() {
     ));
     let refused = up(&restricted, &folder).exits(77).stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: permission denied for the history table (42501 new row violates row-level security policy for table "__drizzle_migrations"). Ask an owner to run:
 
             grant usage on schema "drizzle" to "ROLE";
@@ -1111,7 +1114,6 @@ fn the_suggested_statements_include_the_upgrade_of_the_table() {
     let refused = up(&restricted, &folder).exits(77);
     let refused = refused.stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 1.x)
-        premigrate: applying 20231114221321_b
         premigrate: permission denied for the history table (42501 must be owner of table __drizzle_migrations). Ask an owner to run:
 
             alter table "drizzle"."__drizzle_migrations" add column if not exists name text;

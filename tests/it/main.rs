@@ -54,6 +54,7 @@ mod settings;
 mod signals;
 mod split;
 mod streams;
+mod terminal;
 mod through;
 mod tls;
 mod up;

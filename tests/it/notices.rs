@@ -30,6 +30,7 @@ fn notices_and_warnings_are_shown_with_their_migration() {
           HINT: do this
         premigrate: 0000_a: WARNING: careful
         premigrate: applied 0000_a in TIME
+        premigrate: applied 1 migration in TIME
     "#]]);
 }
 
@@ -52,7 +53,7 @@ fn a_migration_that_fails_shows_its_notices_before_the_failure() {
 #[test]
 fn the_level_decides_which_notices_are_shown() {
     for (level, shown) in [
-        ("off", &[][..]),
+        ("none", &[][..]),
         ("warning", &["careful"]),
         ("notice", &["careful", "first", "cascades"]),
         ("info", &["careful", "first", "cascades", "by the way", "already exists, skipping"]),
@@ -67,7 +68,7 @@ fn the_level_decides_which_notices_are_shown() {
     }
     let folder = raises();
     let wrong = premigrate(&Database::fresh(), &folder).args(&["--notices", "all"]).run();
-    wrong.exits(78).says(&["--notices must be warning, notice, info or off"]);
+    wrong.exits(78).says(&["--notices must be none, warning, notice or info"]);
 }
 
 #[test]
@@ -111,4 +112,23 @@ fn a_password_in_a_notice_is_masked() {
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     let run = premigrate(&Database::fresh(), &folder).run().exits(0);
     run.says(&["NOTICE: create role a password"]).does_not_say("s3cr3t");
+}
+
+/// A trigger that warns at each row of the history.
+const WARNS: &str = "create function warn() returns trigger language plpgsql as
+    $$ begin raise warning 'a row'; return new; end $$;
+    create trigger warns before insert on drizzle.__drizzle_migrations
+    for each row execute function warn()";
+
+#[test]
+fn a_warning_at_the_history_row_is_shown_also_where_nothing_else_is_written() {
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
+    premigrate(&database, &folder).run().exits(0);
+    database.execute(WARNS);
+    folder.add("0001_b", "select 1");
+    premigrate(&database, &folder).run().exits(0).says(&["0001_b: WARNING: a row\n"]);
+    folder.add("0002_c", "select 1");
+    let run = premigrate(&database, &folder).arg("baseline").run().exits(0);
+    run.says(&["premigrate: the history update: WARNING: a row\n"]);
 }

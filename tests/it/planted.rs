@@ -277,9 +277,10 @@ fn each_name_that_a_schema_may_resolve_is_seen() {
 }
 
 /// What looks like a function's name before a parenthesis, and is none.
-const NO_FUNCTIONS: [&str; 23] = [
+const NO_FUNCTIONS: [&str; 24] = [
     "and", "any", "else", "select", "then", "on", "where", "array", "as", "by", "case", "coalesce",
-    "exists", "extract", "from", "join", "key", "not", "operator", "or", "over", "values", "when",
+    "exists", "extract", "from", "join", "key", "lateral", "not", "operator", "or", "over",
+    "values", "when",
 ];
 
 /// What `search_path` would resolve in this SQL: names of functions and types, and operators.

@@ -46,7 +46,7 @@ fn a_flag_overrides_its_variable_and_a_variable_the_default() {
 }
 
 /// Variables with a value that each refuses.
-const CHECKED: [(&str, &str); 16] = [
+const CHECKED: [(&str, &str); 17] = [
     ("PREMIGRATE_WAIT", "soon"),
     ("PREMIGRATE_RUNNER_WAIT", "-1s"),
     ("PREMIGRATE_HEALTH", "everywhere"),
@@ -62,6 +62,7 @@ const CHECKED: [(&str, &str); 16] = [
     ("PREMIGRATE_EXIT_CODE", "Yes"),
     ("PREMIGRATE_ALL", "Ja"),
     ("PREMIGRATE_FORMAT", "xml"),
+    ("PREMIGRATE_COLOR", "sometimes"),
     ("PREMIGRATE_SKIP", "2"),
 ];
 
@@ -229,7 +230,6 @@ fn a_statement_that_runs_too_long_fails_its_migration() {
     let run = premigrate(&database, &folder).args(&["--statement-timeout", "100ms"]).run();
     run.exits(70).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_slow
         premigrate: 0000_slow failed and was rolled back
 
           ERROR 57014: canceling statement due to statement timeout

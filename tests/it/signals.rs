@@ -43,9 +43,7 @@ fn a_statement_is_cancelled_and_rolled_back() {
         let run = running.end_by(signal).exits(code);
         let run = run.with_name("SIGNAL", &format!("SIG{signal}")).stderr_is(expect![[r#"
             premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_log
             premigrate: applied 0000_log in TIME
-            premigrate: applying 0001_slow
             premigrate: interrupted by SIGNAL; 0001_slow was rolled back
 
               1 migration applied in this run is kept; 1 more is pending. The app was not started.

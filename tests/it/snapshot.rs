@@ -113,12 +113,13 @@ pub fn masked(text: &str) -> String {
     text
 }
 
-/// Durations that were measured or drawn, or what is left of one, stand behind "in", "up to" and "for".
+/// Durations that were measured or drawn, or what is left of one, stand behind "in", "up to" and "for",
+/// and what is a part of one behind a comma.
 fn without_durations(text: &str) -> String {
     let mut result = String::new();
     let mut rest = text;
     let start = |text: &str| {
-        [" in ", " up to ", " for "]
+        [" in ", " up to ", " for ", ", "]
             .iter()
             .filter_map(|word| Some(text.find(word)? + word.len()))
             .min()

@@ -10,7 +10,7 @@ mod signals;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, bare, premigrate};
+use crate::harness::{Database, Folder, WAITING_FOR_LOCK, bare, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy};
 
@@ -509,8 +509,8 @@ fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
-        premigrate: 0000_a: finished step 1 of 3 in TIME
-        premigrate: 0000_a failed in step 2 of 3
+        premigrate: 0000_a: finished step 1 of 2 in TIME
+        premigrate: 0000_a failed in step 2 of 2
 
           ERROR 42703: column "é" does not exist
           HINT: Perhaps you meant to reference the column "t.a".
@@ -522,7 +522,7 @@ fn an_error_in_a_statement_outside_a_transaction_is_placed_in_the_file() {
 
           A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it.
 
-          1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.
+          1 of 2 steps of 0000_a is done and kept; the next run continues with step 2.
     "#]]);
 }
 
@@ -591,7 +591,6 @@ fn a_wrapped_file_that_fails_at_its_last_statement_leaves_nothing() {
     let run = premigrate(&database, &folder).run().exits(70);
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
 
           ERROR 22012: division by zero
@@ -652,7 +651,6 @@ fn with_the_directive_a_procedure_may_commit_and_a_new_enum_value_be_used() {
     let run = premigrate(&database, &folder).run().exits(70);
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
 
           ERROR 2D000: invalid transaction termination
@@ -715,7 +713,6 @@ fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
     let run = premigrate(&database, &folder).run().exits(70);
     run.stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: applying 0000_a
         premigrate: 0000_a failed and was rolled back
 
           ERROR 25001: REINDEX TABLE cannot run inside a transaction block
@@ -934,7 +931,7 @@ fn dry_run_and_check_say_how_it_is_cut_and_why() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", CONCURRENT), ("0001_b", "select 1")]);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
-    let told = "would apply 2 migrations, each in its own transaction or in the steps shown; \
+    let told = "would apply 2 migrations, each in its own transaction or as shown; \
          0 applied already\n  0000_a (7 statements in 4 steps, because it contains BEGIN or COMMIT)\n    1. 2 statements in a transaction\n    \
          2. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
          3. CREATE INDEX CONCURRENTLY, outside a transaction\n    \
@@ -957,15 +954,15 @@ fn dry_run_says_what_is_done_already() {
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
     premigrate(&database, &folder).run().exits(70);
     let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
-    let told = "  0000_a (4 statements in 5 steps, because VACUUM cannot run inside a transaction \
+    let told = "  0000_a (4 statements in 4 steps, because VACUUM cannot run inside a transaction \
          block)\n    1. 1 statement in a transaction, done\n    2. VACUUM, outside a \
          transaction, done\n    3. 1 statement in a transaction\n    4. VACUUM, outside a \
-         transaction\n    5. the history row\n";
+         transaction\n";
     assert!(run.stdout.ends_with(told), "{}", run.stdout);
     let run = premigrate(&database, &folder).args(&["--dry-run", "--format=json"]).run().exits(0);
     let told: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     let done: Vec<_> = told["steps"].as_array().unwrap().iter().map(|step| &step["done"]).collect();
-    assert_eq!(done, [true, true, false, false, false]);
+    assert_eq!(done, [true, true, false, false]);
     assert_eq!(told["split_reason"], "VACUUM cannot run inside a transaction block");
     let step = serde_json::json!({
         "step": 2, "outside_transaction": "VACUUM", "statements": 1, "done": true
@@ -1116,4 +1113,40 @@ fn a_pooler_that_lets_one_client_in_is_told_as_that_and_not_as_another_runner() 
     let folder = Folder::drizzle0(&[("0000_index", "create index concurrently t_a on t (a)")]);
     let run = premigrate(&pooler.to(&database), &folder).args(&["--runner-wait", "4s"]).run();
     run.exits(75).says(&["0000_index needs two connections"]).does_not_say("another runner");
+}
+
+#[test]
+fn a_file_with_a_single_statement_outside_a_transaction_has_no_steps() {
+    let database = Database::fresh();
+    database.execute("create table t (a int)");
+    let sql = "create index concurrently i on t (a)";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    let run = premigrate(&database, &folder).arg("--dry-run").run().exits(0);
+    run.stdout_is(expect![[r#"
+        would apply 1 migration, each in its own transaction or as shown; 0 applied already
+          0000_a (1 statement, outside a transaction, because CREATE INDEX CONCURRENTLY cannot run inside a transaction block)
+    "#]]);
+    let run = premigrate(&database, &folder).arg("check").run().exits(0);
+    run.stdout_is(expect![[r#"
+        0000_a.sql:1:1: warning: the file runs outside a transaction, because CREATE INDEX CONCURRENTLY cannot run inside a transaction block
+
+        1 warning in 1 migration
+    "#]]);
+    let mut writer = database.holding("insert into t values (1)");
+    let running = premigrate(&database, &folder).start();
+    database.wait_for("the build", WAITING_FOR_LOCK);
+    running.signal("TERM");
+    let run = running.finish().exits(143).does_not_say("step");
+    run.says(&["0000_a was cancelled during CREATE INDEX CONCURRENTLY."]);
+    writer.batch_execute("commit").unwrap();
+    let run = premigrate(&database, &folder).args(&["--format", "json"]).run().exits(0);
+    assert!(run.events().iter().all(|event| event["event"] != "step"), "{}", run.stderr);
+    folder.add("0001_b", "vacuum t; vacuum t");
+    premigrate(&database, &folder).run().exits(0).stderr_is(expect![[r#"
+        premigrate: 2 migrations in FOLDER (Drizzle 0.x)
+        premigrate: applying 0001_b
+        premigrate: 0001_b: finished step 1 of 2 (VACUUM) in TIME
+        premigrate: applied 0001_b in TIME
+        premigrate: applied 1 migration in TIME
+    "#]]);
 }

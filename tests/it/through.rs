@@ -24,10 +24,9 @@ fn up_goes_up_to_and_including_a_migration_and_becomes_the_app() {
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
         premigrate: going only up to 0001_b: 1 later migration stays pending
-        premigrate: applying 0000_a
         premigrate: applied 0000_a in TIME
-        premigrate: applying 0001_b
         premigrate: applied 0001_b in TIME
+        premigrate: applied 2 migrations in TIME
         premigrate: starting echo
     "#]]);
     assert_eq!(database.tables(), ["a", "b"]);

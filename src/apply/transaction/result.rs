@@ -49,6 +49,15 @@ pub(in crate::apply) enum TransactionResult {
     },
 }
 
+/// What the server works on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::apply) struct Current {
+    /// From 1; `None` if it is not known.
+    pub(in crate::apply) statement: Option<usize>,
+    /// How many bytes of data it gets.
+    pub(in crate::apply) copy_length: Option<u64>,
+}
+
 impl Transaction<'_> {
     /// Reads the result from the responses to [`Transaction::messages`].
     pub(in crate::apply) fn result(&self, batch: &Responses) -> TransactionResult {
@@ -100,6 +109,23 @@ impl Transaction<'_> {
         let last = responses.last();
         responses.len() == self.file.len() + 3
             && last.is_some_and(|response| response.completed > 0 || response.error.is_some())
+    }
+
+    /// What the server works on, as far as its responses tell.
+    pub(in crate::apply) fn current(&self, responses: &[Response]) -> Current {
+        self.current_of_file(responses).unwrap_or_default()
+    }
+
+    fn current_of_file(&self, responses: &[Response]) -> Option<Current> {
+        let step = self.spec.running()?;
+        let at = responses.len().checked_sub(2)?;
+        let message = self.file.get(at).filter(|message| message.phase == Phase::Statement)?;
+        let completed = message.completed(responses.last()?.completed);
+        let first = message.piece.first_statement + completed;
+        let next = self.file.get(at + 1).map(|message| message.piece.first_statement);
+        let is_only = first + 1 == next.unwrap_or(step.step.statements.end);
+        let copy_length = message.piece.data.and_then(|data| u64::try_from(data.len()).ok());
+        Some(Current { statement: is_only.then_some(first + 1), copy_length })
     }
 
     /// How many statements of the file have completed.
@@ -273,7 +299,7 @@ fn failure(
         excerpt: location.map(|location| location.excerpt),
         error,
         advice: None,
-        step: step.map(|step| step.number).filter(|number| number.of > 1),
+        step: step.and_then(|step| step.number.of_several()),
         outside_transaction: step.and_then(|step| step.step.outside_transaction),
     }
 }

@@ -92,6 +92,13 @@ fn result_of_sql(
     responses: &[Response],
     end: Option<QueryError>,
 ) -> String {
+    of_sql(sql, piece, |transaction| {
+        words(&transaction.result(&Responses { responses: responses.to_vec(), end }))
+    })
+}
+
+/// What is made of a migration that is sent in pieces of at most so many bytes.
+fn of_sql<T>(sql: &str, piece: usize, make: impl FnOnce(Transaction<'_>) -> T) -> T {
     let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
     let script = Script::parse(sql);
     let steps = Steps::split(&script);
@@ -104,7 +111,27 @@ fn result_of_sql(
     let waits = pieces.len() > 1;
     let message = |piece| FileMessage::new(piece, Phase::Statement, waits);
     transaction.file = pieces.into_iter().map(message).collect();
-    words(&transaction.result(&Responses { responses: responses.to_vec(), end }))
+    make(transaction)
+}
+
+#[test]
+fn the_statement_that_runs_is_known_where_it_is_the_only_one_left_of_its_message() {
+    let current = |sql: &str, piece, completed: &[usize]| {
+        let responses: Vec<_> = completed.iter().map(|&count| done(count)).collect();
+        let current = of_sql(sql, piece, |transaction| transaction.current(&responses));
+        (current.statement, current.copy_length)
+    };
+    let ours = IN_TRANSACTION_STATEMENTS;
+    assert_eq!(current("vacuum", MAX_MESSAGE, &[]), (None, None));
+    assert_eq!(current("select 1", MAX_MESSAGE, &[9]), (None, None));
+    assert_eq!(current("select 1", MAX_MESSAGE, &[9, 0]), (Some(1), None));
+    assert_eq!(current("select 1; select 2", MAX_MESSAGE, &[9, ours]), (None, None));
+    assert_eq!(current("select 1; select 2", MAX_MESSAGE, &[9, ours + 1]), (Some(2), None));
+    assert_eq!(current("select 1; select 2", 9, &[9, 1, 0]), (Some(2), None));
+    assert_eq!(current("select 1; select 2", 9, &[9, 1, 1, 0]), (None, None));
+    let copy = "select 1; copy t from stdin;\n1\n2\n\\.\nselect 2";
+    assert_eq!(current(copy, MAX_MESSAGE, &[9, 1]), (Some(2), Some(4)));
+    assert_eq!(current(copy, MAX_MESSAGE, &[9, 2, 0]), (Some(3), None));
 }
 
 fn running(step: Option<StepRef<'_>>) -> TransactionSpec<'_> {

@@ -2,10 +2,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::json_lines;
-use crate::cli::config::Format;
+use crate::cli::config::{Format, Style};
 use crate::commands::check::{CheckReport, Finding};
 use crate::migrations::rule::Severity;
-use crate::render::{json_line, lines, place_text, plural};
+use crate::render::color::{Color, painted};
+use crate::render::{json_line, one_line, place_text, plural};
 
 /// A finding in JSON.
 #[derive(Serialize)]
@@ -15,9 +16,10 @@ struct ReportedFinding<'a> {
     finding: &'a Finding,
 }
 
-pub fn check_of(report: &CheckReport, format: Format) -> String {
+pub fn check_of(report: &CheckReport, style: impl Into<Style>) -> String {
+    let Style { format, is_colored } = style.into();
     match format {
-        Format::Text => text(report),
+        Format::Text => text(report, is_colored),
         Format::Json => json(report),
     }
 }
@@ -37,8 +39,9 @@ fn json(report: &CheckReport) -> String {
     json_lines(&findings) + &json_line(&summary)
 }
 
-fn text(report: &CheckReport) -> String {
-    let mut findings: Vec<_> = report.findings.iter().map(finding_text).collect();
+fn text(report: &CheckReport, is_colored: bool) -> String {
+    let findings = report.findings.iter().map(|finding| finding_text(finding, is_colored));
+    let mut findings: Vec<_> = findings.collect();
     let migrations = plural(report.migrations, "migration");
     let counts =
         [Severity::Error, Severity::Warning].map(|severity| (severity, report.count(severity)));
@@ -55,14 +58,20 @@ fn text(report: &CheckReport) -> String {
             findings.extend([String::new(), summary]);
         }
     }
-    lines(findings)
+    findings.into_iter().map(|line| line + "\n").collect()
 }
 
-fn finding_text(finding: &Finding) -> String {
+fn finding_text(finding: &Finding, is_colored: bool) -> String {
     let Finding { file, position, rule, message } = finding;
-    let severity = finding.severity().as_str();
+    let color = match finding.severity() {
+        Severity::Error => Color::Red,
+        Severity::Warning => Color::Yellow,
+    };
+    let severity = format!("{}:", finding.severity().as_str());
+    let severity = if is_colored { painted(&severity, color) } else { severity };
+    let message = one_line(&format!("{message} [{rule}]"));
     match file {
-        Some(file) => format!("{}: {severity}: {message} [{rule}]", place_text(file, *position)),
-        None => format!("{severity}: {message} [{rule}]"),
+        Some(file) => format!("{}: {severity} {message}", place_text(file, *position)),
+        None => format!("{severity} {message}"),
     }
 }

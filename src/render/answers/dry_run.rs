@@ -34,7 +34,7 @@ struct PlannedStep {
     step: usize,
     /// The statement that runs outside a transaction, such as `VACUUM`; null for a transaction.
     outside_transaction: Option<&'static str>,
-    /// How many statements of the file it runs; 0 if it only writes the history row.
+    /// How many statements of the file it runs.
     statements: usize,
     /// Whether an earlier run has done it.
     done: bool,
@@ -87,7 +87,7 @@ fn text(recorded: &[(RecordKind, Vec<String>)], pending: &[Apply], applied: usiz
     text.push(format!(
         "would apply {}, each in its own transaction{}; {applied} applied already",
         plural(pending.len(), "migration"),
-        if pending.iter().any(Apply::is_split) { " or in the steps shown" } else { "" },
+        if pending.iter().any(|apply| apply.split_reason.is_some()) { " or as shown" } else { "" },
     ));
     for apply in pending {
         text.push(format!("  {}", apply.text()));
@@ -97,8 +97,9 @@ fn text(recorded: &[(RecordKind, Vec<String>)], pending: &[Apply], applied: usiz
     lines(text)
 }
 
+/// Without a last one that only writes the history row.
 fn steps(prepared: &PreparedMigration<'_>) -> Vec<PlannedStep> {
-    let steps = (1..).zip(prepared.steps.all());
+    let steps = (1..).zip(prepared.steps.all()).take(prepared.steps.count());
     let steps = steps.map(|(number, step)| PlannedStep {
         step: number,
         outside_transaction: step.outside_transaction,
@@ -115,8 +116,14 @@ impl Apply<'_> {
 
     fn text(&self) -> String {
         let mut text = format!("{} ({}", self.migration, plural(self.statements, "statement"));
-        if let Some(reason) = &self.split_reason {
-            let _ = write!(text, " in {}, because {reason}", plural(self.steps.len(), "step"));
+        match &self.split_reason {
+            Some(reason) if self.is_split() => {
+                let _ = write!(text, " in {}, because {reason}", plural(self.steps.len(), "step"));
+            }
+            Some(reason) => {
+                let _ = write!(text, ", outside a transaction, because {reason}");
+            }
+            None => {}
         }
         text.push_str(if self.out_of_order { "), out of order" } else { ")" });
         text
@@ -127,7 +134,6 @@ impl PlannedStep {
     fn text(&self) -> String {
         let work = match (self.outside_transaction, self.statements) {
             (Some(statement), _) => format!("{statement}, outside a transaction"),
-            (None, 0) => "the history row".to_owned(),
             (None, count) => format!("{} in a transaction", plural(count, "statement")),
         };
         format!("{}. {work}{}", self.step, if self.done { ", done" } else { "" })

@@ -2,13 +2,15 @@ use std::fmt::Write as _;
 
 use super::json_lines;
 use crate::apply::event::StepsDone;
-use crate::cli::config::Format;
+use crate::cli::config::{Format, Style};
 use crate::commands::status::{Counts, MigrationLine, MigrationState, RowState, Status};
-use crate::render::{json_line, lines, plural};
+use crate::render::color::{self, painted};
+use crate::render::{json_line, one_line, plural};
 
-pub fn status_of(status: &Status, format: Format) -> String {
+pub fn status_of(status: &Status, style: impl Into<Style>) -> String {
+    let Style { format, is_colored } = style.into();
     match format {
-        Format::Text => text(status),
+        Format::Text => text(status, is_colored),
         Format::Json if status.migrations.is_empty() && status.rows.is_empty() => {
             json_line(&status.counts())
         }
@@ -16,26 +18,31 @@ pub fn status_of(status: &Status, format: Format) -> String {
     }
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, is_colored: bool) -> String {
     let names = status.migrations.iter().map(|migration| migration.migration.chars().count());
     let width = names.max().unwrap_or_default();
-    let migrations = status.migrations.iter().map(|line| migration_text(line, width));
+    let migrations = status.migrations.iter().map(|line| migration_text(line, width, is_colored));
     let rows = status.rows.iter().map(|row| {
         let state = match row.state {
             RowState::Duplicate => "records the same migration as another row",
             RowState::Ambiguous => "could record several migrations",
             RowState::Unknown => "matches no migration",
         };
-        format!("{} {state}", row.label)
+        one_line(&format!("{} {state}", row.label))
     });
-    lines(migrations.chain(rows).chain([counts_text(&status.counts())]))
+    let all = migrations.chain(rows).chain([counts_text(&status.counts())]);
+    all.map(|line| line + "\n").collect()
 }
 
-fn migration_text(line: &MigrationLine, width: usize) -> String {
+fn migration_text(line: &MigrationLine, width: usize, is_colored: bool) -> String {
     let MigrationLine { migration, state, time } = line;
-    let mut text = format!("{migration:width$}  {}", state_text(*state));
+    let state_text = match is_colored {
+        true => painted(&state_text(*state), color::of_state(*state)),
+        false => state_text(*state),
+    };
+    let mut text = format!("{}  {state_text}", one_line(&format!("{migration:width$}")));
     if let Some(applied_at) = &time.applied_at {
-        let _ = write!(text, "  {applied_at}");
+        let _ = write!(text, "  {}", one_line(applied_at));
     }
     if let Some(seconds) = time.seconds_ago {
         let _ = write!(text, "  ({} ago)", age_text(seconds));

@@ -106,7 +106,7 @@ fn a_lock_that_another_took_during_a_statement_does_not_undo_what_the_statement_
     let built = "select from pg_index where indexrelid = to_regclass('t_a') and indisvalid";
     database.wait_for("the index", built);
     other.batch_execute("commit").unwrap();
-    running.finish().exits(0).says(&["finished step 1 of 2 (CREATE INDEX CONCURRENTLY)"]);
+    running.finish().exits(0).says(&["applied 0000_a"]);
     assert_eq!(database.rows(VALID), ["t_a true false"]);
     assert_eq!(database.leftovers(), [] as [String; 0]);
 }

@@ -23,7 +23,6 @@ fn a_signal_during_an_index_build_ends_it_soon_and_says_what_it_leaves() {
         let run = running.end_by(signal).exits(code);
         let run = run.with_name("SIGNAL", &format!("SIG{signal}")).stderr_is(expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_a
             premigrate: interrupted by SIGNAL; 0000_a was cancelled during CREATE INDEX CONCURRENTLY. A concurrent build cannot be rolled back. It may leave an invalid index, which the next run drops and builds again if the statement names it
 
               The app was not started.
@@ -70,7 +69,7 @@ fn a_signal_while_an_invalid_index_waits_to_be_dropped_ends_the_run_as_a_signal_
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: applying 0000_a
         premigrate: 0000_a: rebuilding the invalid index public.t_a
-        premigrate: interrupted by SIGTERM before step 1 of 2 of 0000_a (CREATE INDEX CONCURRENTLY)
+        premigrate: interrupted by SIGTERM before 0000_a (CREATE INDEX CONCURRENTLY)
 
           1 is pending.
     "#]]);
@@ -90,8 +89,8 @@ fn a_signal_between_two_transactions_is_reported_with_what_did_not_run() {
     between(
         &[("0000_a", steps)],
         &[
-            "interrupted by SIGTERM before step 2 of 3 of 0000_a (CREATE INDEX CONCURRENTLY)\n",
-            "1 of 3 steps of 0000_a is done and kept; the next run continues with step 2.",
+            "interrupted by SIGTERM before step 2 of 2 of 0000_a (CREATE INDEX CONCURRENTLY)\n",
+            "1 of 2 steps of 0000_a is done and kept; the next run continues with step 2.",
         ],
     );
 }
