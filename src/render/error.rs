@@ -315,13 +315,15 @@ fn database_not_created_text(failed: &DatabaseNotCreated) -> String {
             "Close the other sessions of {template}, or name a template that nobody uses, and try again"
         ),
         "3D000" => "Correct the name of the template".to_owned(),
-        _ => String::new(),
+        // Such as a template whose collations are those of another version.
+        _ => error.hint.as_deref().map(indented).unwrap_or_default(),
     };
     let message = indented(error.message.as_str());
     let problem =
         format!("could not create the database {} ({} {message})", one_line(database), error.code);
     let detail = error.detail.as_deref().map(indented).unwrap_or_default();
-    let sentences = [problem.as_str(), detail.trim_end_matches('.'), cure.as_str()];
+    let [detail, cure] = [&detail, &cure].map(|sentence| sentence.trim_end_matches('.'));
+    let sentences = [problem.as_str(), detail, cure];
     let sentences: Vec<_> = sentences.into_iter().filter(|sentence| !sentence.is_empty()).collect();
     sentences.join(". ")
 }

@@ -436,6 +436,7 @@ fn apply_errors() -> Vec<ApplyError> {
             ServerError {
                 code: "53100".to_owned(),
                 message: "could not extend file: No space left on device".to_owned(),
+                hint: Some("Check free disk space.".to_owned()),
                 ..server_error()
             },
         ),

@@ -178,6 +178,32 @@ fn recorded_migrations_do_not_run_again() {
     assert_eq!(up(&set, "@1000=a @2000=b @3000=c"), "up to date");
 }
 
+/// What runs up to and with the migration at this index, how many more are pending, and which one
+/// the history has after it, if nothing runs.
+fn up_to(set: &MigrationSet, history: &str, through: usize) -> (Vec<usize>, usize, Option<usize>) {
+    let plan = plan_up(set, &rows(history), Policy::default()).unwrap().up_to(through);
+    let runs = plan.pending.iter().map(|pending| pending.index).collect();
+    (runs, plan.later, plan.past(through))
+}
+
+#[test]
+fn a_plan_ends_at_a_migration_unless_the_history_is_past_it() {
+    let set = drizzle0("a@1000=a b@2000=b c@3000=c");
+    for (history, through, runs, later, past) in [
+        ("", 1, &[0, 1][..], 1, None),
+        ("", 2, &[0, 1, 2], 0, None),
+        ("@1000=a", 0, &[], 2, None),
+        ("@1000=a @2000=b", 0, &[], 1, Some(1)),
+        ("@1000=a @3000=c", 0, &[], 1, Some(2)),
+        ("@1000=a @3000=c", 1, &[1], 0, None),
+        ("@1000=a @2000=b @3000=c", 2, &[], 0, None),
+        ("@1000=a @2000=b @3000=c @4000=d", 2, &[], 0, None),
+    ] {
+        let expected = (runs.to_vec(), later, past);
+        assert_eq!(up_to(&set, history, through), expected, "{history} {through}");
+    }
+}
+
 #[test]
 fn all_edits_are_reported_at_once_and_nothing_runs() {
     let set = drizzle0("a@1000=a b@2000=b c@3000=c");
