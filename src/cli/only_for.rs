@@ -61,6 +61,7 @@ mod tests {
             ("deno run -A main.ts", "main.ts", true),
             ("tini -- node server.js", "node", true),
             ("tini -- node server.js", "server.js", true),
+            ("/premigrate --dir b --table t -- node server.js", "server.js", true),
             ("node --eval 1", "server.js", false),
             ("sh", "server.js", false),
             ("node", "server.js", false),

@@ -56,6 +56,8 @@ fn the_primary_is_looked_for_among_all_hosts_only_if_something_is_pending() {
     assert_eq!(primary.database().history().len(), 2);
 
     // The standby may not have received it yet.
+    let is_there = "select from pg_tables where tablename = '__drizzle_migrations'";
+    standby.database().wait_for("the table", is_there);
     standby.database().wait_for("the rows", "select from drizzle.__drizzle_migrations offset 1");
     let run = premigrate(&both, &folder).args(&["--", "echo", "started"]).run().exits(0);
     run.does_not_say("primary").says(&["up to date"]);
