@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::apply::error::{ApplyError, RunFailure};
 use crate::apply::event::as_text;
 use crate::cli::error::{ConfigError, UsageError};
+use crate::commands::bundle::BundleError;
+use crate::commands::extract::ExtractError;
 use crate::commands::new::NewError;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::source::{Origin, Unreadable};
@@ -29,6 +31,10 @@ pub enum Error {
     },
     /// `new` added nothing.
     New(#[serde(skip)] NewError),
+    /// `bundle` made no bundle.
+    Bundle(#[serde(skip)] BundleError),
+    /// `list --extract` extracted nothing.
+    Extract(#[serde(skip)] ExtractError),
     /// The signal handlers cannot be set.
     Signals(#[serde(skip)] io::Error),
     OutOfMemory,
@@ -52,7 +58,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::New(NewError::Name(_)) => 64,
-            Error::New(_) | Error::Unreadable(_) | Error::InvalidSet { .. } => 65,
+            Error::New(_)
+            | Error::Bundle(_)
+            | Error::Extract(_)
+            | Error::Unreadable(_)
+            | Error::InvalidSet { .. } => 65,
             Error::Signals(_) | Error::OutOfMemory => 70,
             Error::Config(_) => 78,
             Error::App { reason, .. } => reason.exit_code(),

@@ -21,7 +21,7 @@
 //! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
 //! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
 //!   a lost connection.
-//! - `commands`: `wait`, `status`, `check`, `new` and `healthcheck`.
+//! - `commands`: `wait`, `status`, `list --extract`, `check`, `new`, `bundle` and `healthcheck`.
 //! - `health`: what a run tells over HTTP meanwhile.
 //! - `error`: every reason to end without the app, and its exit code; most are in `apply::error`. `status`
 //!   and `check` have exit codes of their own.
@@ -40,10 +40,10 @@
 //! health     apply, cli, postgres
 //! commands   apply, cli, history, postgres, migrations, process, sql
 //! apply      cli, history, postgres, migrations, process, sql
-//! cli        history, postgres, migrations, process
+//! cli        history, postgres, process
 //! history    postgres, migrations, sql
 //! postgres   process, sql
-//! migrations sql
+//! migrations process, sql
 //! process    nothing
 //! sql        nothing
 //! ```
@@ -73,6 +73,7 @@ pub mod render;
 pub mod sql;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::error::ApplyError;
@@ -81,11 +82,11 @@ use crate::cli::args::{self, Commands, Invocation, Parsed};
 use crate::cli::config::{Appearance, Command, Config, Options};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
-use crate::commands::{check, healthcheck, new, status, wait};
+use crate::commands::{bundle, check, extract, healthcheck, new, status, wait};
 use crate::error::Error;
 use crate::health::Health;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::source::{self, MigrationFolder, Origin};
+use crate::migrations::source::{self, MigrationFolder, Origin, Unreadable};
 use crate::postgres::tls;
 use crate::process::allocator;
 use crate::process::exec::App;
@@ -116,7 +117,7 @@ pub fn run(
     // 1. Read the command line and the environment.
     let invocation = match args::parse(args) {
         Ok(Parsed::Help) => return answer(args::HELP, printer),
-        Ok(Parsed::Version) => return answer(&version(), printer),
+        Ok(Parsed::Version) => return version(appearance, printer),
         Ok(Parsed::Run(invocation)) => invocation,
         Err(error) => {
             let has_app = hints.has_app && !matches!(error, UsageError::AppNotUsed(_));
@@ -196,7 +197,7 @@ fn run_command(
     health: Option<&Health>,
     printer: &mut Printer<'_>,
 ) -> Result<u8, Error> {
-    let (origin, appearance) = (&config.origin, config.appearance);
+    let (dir, appearance) = (config.dir.as_deref(), config.appearance);
     let answer = appearance.style(printer.answers_to_terminal());
     let is_terminal = printer.reports_to_terminal();
     let mut log = Log::new(appearance.style(is_terminal), appearance.has_live_line(is_terminal));
@@ -242,17 +243,31 @@ fn run_command(
             let code = if *exit_code { status.exit_code() } else { 0 };
             (render::status_of(&status, answer), code)
         }
-        Command::List => {
-            (render::list_of(&read_migrations(origin, stop)?, origin, answer.format), 0)
+        Command::List { extract } => {
+            let (origin, folder) = load(dir, stop)?;
+            let set = migrations(&origin, &folder)?;
+            if let Some(extract) = extract {
+                extract::extract(&folder, extract).map_err(Error::Extract)?;
+            }
+            (render::list_of(&set, &origin, answer.format), 0)
         }
         Command::Check => {
-            let report = check::check(&load(origin, stop)?, &config.table, now());
+            let report = check::check(&load(dir, stop)?.1, &config.table, now());
             let code = if report.has_errors() { 65 } else { 0 };
             (render::check_of(&report, answer), code)
         }
         Command::New { name, dir } => {
-            let path = new::add(dir, &load(origin, stop)?, name, now()).map_err(Error::New)?;
+            let (_, folder) = load(Some(dir), stop)?;
+            let path = new::add(dir, &folder, name, now()).map_err(Error::New)?;
             (render::created(&path, answer.format), 0)
+        }
+        Command::Bundle(parts) => {
+            let is_stopped = || stop.raised().is_some();
+            let folder = source::survey(&parts.dir, &is_stopped);
+            let folder = folder.map_err(|error| unless_stopped(error, stop))?;
+            let bundle = bundle::bundle(parts, &folder, &config.table, now(), &is_stopped);
+            let bundle = bundle.map_err(|error| unless_stopped(Error::Bundle(error), stop))?;
+            (render::bundled(&bundle, answer.format), 0)
         }
         Command::Healthcheck { url, timeout } => {
             let check = healthcheck::check(url, *timeout, stop).map_err(ApplyError::from)?;
@@ -269,13 +284,10 @@ fn prepare(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(MigrationSet, Options), Error> {
-    let set = read_migrations(&config.origin, stop)?;
+    let (origin, folder) = load(config.dir.as_deref(), stop)?;
+    let set = migrations(&origin, &folder)?;
     let options = config.options()?;
-    emit(Event::Loaded {
-        origin: config.origin.clone(),
-        layout: set.layout(),
-        migrations: set.migrations().len(),
-    });
+    emit(Event::Loaded { origin, layout: set.layout(), migrations: set.migrations().len() });
     if !set.unlisted().is_empty() {
         emit(Event::UnlistedFiles { files: set.unlisted().to_vec() });
     }
@@ -285,17 +297,23 @@ fn prepare(
     Ok((set, options))
 }
 
-fn read_migrations(origin: &Origin, stop: &StopFlag) -> Result<MigrationSet, Error> {
-    MigrationSet::from_folder(&load(origin, stop)?)
+fn migrations(origin: &Origin, folder: &MigrationFolder) -> Result<MigrationSet, Error> {
+    MigrationSet::from_folder(folder)
         .map_err(|problems| Error::InvalidSet { origin: origin.clone(), problems })
 }
 
 /// Reads the files, which may take long, until a signal comes.
-fn load(origin: &Origin, stop: &StopFlag) -> Result<MigrationFolder, Error> {
-    source::load(origin, &|| stop.raised().is_some()).map_err(|error| match stop.raised() {
+fn load(dir: Option<&Path>, stop: &StopFlag) -> Result<(Origin, MigrationFolder), Error> {
+    let loaded = source::load(dir, &|| stop.raised().is_some());
+    loaded.map_err(|error| unless_stopped(error, stop))
+}
+
+/// The error, unless there is one because a signal came.
+fn unless_stopped(error: impl Into<Error>, stop: &StopFlag) -> Error {
+    match stop.raised() {
         Some(signal) => ApplyError::from(signal).into(),
         None => error.into(),
-    })
+    }
 }
 
 /// Unix milliseconds.
@@ -304,8 +322,19 @@ fn now() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn version() -> String {
-    format!("premigrate {}\n{}\n", env!("CARGO_PKG_VERSION"), tls::BUILT_IN_ROOTS)
+/// Says which version this is, and what it carries; fails if that is damaged.
+fn version(appearance: Appearance, printer: &mut Printer<'_>) -> Outcome {
+    let carried = source::carried();
+    let text = format!("premigrate {}\n{}\n", env!("CARGO_PKG_VERSION"), tls::BUILT_IN_ROOTS);
+    match carried {
+        Ok((origin, folder)) => answer(&(text + &render::carried(&origin, &folder)), printer),
+        Err(Unreadable::NothingEmbedded) => answer(&(text + "no migrations\n"), printer),
+        Err(damaged) => {
+            printer.answer(&text);
+            let commands = Commands::default();
+            Outcome::Exit(report_error(&damaged.into(), false, appearance, &commands, printer))
+        }
+    }
 }
 
 fn answer(text: &str, printer: &mut Printer<'_>) -> Outcome {

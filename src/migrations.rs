@@ -1,6 +1,7 @@
 //! From files to an ordered, checked set of migrations, each split into steps. Needs no database.
 //!
-//! - `source` reads files, from this executable or a folder.
+//! - `source` reads files, from this executable or a folder; `content` is what one holds, and
+//!   `payload` how a bundle carries them.
 //! - `layout` finds the migrations among them, and their order: by `folder_time` and `collation`.
 //! - `rule`: what may be wrong with them, which `check` reports; `ignore`: what it is not to report.
 //! - `down` recognizes down migrations, which other tools keep beside the others; `encoding`: text
@@ -9,12 +10,14 @@
 //!   `replay`: the settings that a step inherits from earlier ones.
 
 pub mod collation;
+pub mod content;
 pub mod down;
 pub mod encoding;
 pub mod folder_time;
 pub mod ignore;
 pub mod layout;
 pub mod migration;
+pub mod payload;
 pub mod prepared;
 pub mod replay;
 pub mod rule;

@@ -28,7 +28,9 @@ use crate::cli::config::{Format, Style};
 use crate::error::Error;
 use crate::sql::LineColumn;
 
-pub use self::answers::{check_of, created, dry_run_of, healthcheck_of, list_of, status_of};
+pub use self::answers::{
+    bundled, carried, check_of, created, dry_run_of, healthcheck_of, list_of, status_of,
+};
 pub use self::log::{Log, Shown};
 
 /// An event, as one line or more for stderr; none if it is not for printing.

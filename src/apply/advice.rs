@@ -327,7 +327,8 @@ fn existing_object(
     }
     let names_it = |text: &str| name.is_none_or(|name| mentions(text, name));
     let applied = set.migrations().iter().enumerate().filter(|(_, other)| is_applied(&other.name));
-    let mut naming = applied.filter(|(_, other)| other.sql().is_ok_and(names_it)).peekable();
+    let mut naming =
+        applied.filter(|(_, other)| other.unread().sql().is_ok_and(names_it)).peekable();
     let is_explained = naming.peek().is_some_and(|(index, _)| *index < site.index)
         || site.before().iter().any(|statement| names_it(statement.text));
     if is_explained {

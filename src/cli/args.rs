@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use pico_args::Arguments;
 
-use self::CommandName::{Accept, Baseline, Check, Healthcheck, List, New, Status, Up, Wait};
+use self::CommandName::{
+    Accept, Baseline, Bundle, Check, Healthcheck, List, New, Status, Up, Wait,
+};
 use crate::cli::error::UsageError;
 use crate::process::exec::App;
 
@@ -21,17 +23,19 @@ Commands:
                              order, then become APP if one is given (default)
   wait                       wait until nothing is pending, then become APP
   status                     show which migrations are applied, edited, pending
-  list                       list the migrations in --dir, or the embedded ones
+  list                       list the migrations in --dir, or those carried
   check                      report problems in these migrations
   baseline [--through NAME]  record migrations as applied without running them
   accept NAME... | --all     record the current content of edited migrations
   new NAME --dir DIR         add an empty migration to a folder of plain files
+  bundle --dir DIR --output FILE
+                             copy this executable, so that it carries DIR
   healthcheck URL            check http://... or tcp://...; exit with 0 or 1
 
 Only up, wait, status, baseline and accept connect to a database.
 
 Options:
-  --dir DIR                migrations folder [embedded ones, else /migrations]
+  --dir DIR                migrations folder [those carried, else /migrations]
   --schema S               schema of the history table [drizzle]
   --table T                history table [__drizzle_migrations]
   --wait D                 how long to wait for the database; 0 = once [60s]
@@ -52,6 +56,9 @@ Options:
   --create-database        up: create the database if it does not exist
   --template DB            up: create the database as a copy of this one
   --all                    accept: all edited migrations
+  --extract DIR            list: write the files into DIR, a new folder
+  --output FILE            bundle: the executable to make
+  --base FILE              bundle: the premigrate to copy [this executable]
   --timeout D              healthcheck: how long it may take [5s]
   --format text|json       text, or one JSON object per line [text]
   --color WHEN             auto, on a terminal; always; or never [auto]
@@ -82,12 +89,13 @@ pub enum CommandName {
     Baseline,
     Accept,
     New,
+    Bundle,
     Healthcheck,
 }
 
 impl CommandName {
-    const ALL: [CommandName; 9] =
-        [Up, Wait, Status, List, Check, Baseline, Accept, New, Healthcheck];
+    const ALL: [CommandName; 10] =
+        [Up, Wait, Status, List, Check, Baseline, Accept, New, Bundle, Healthcheck];
 
     /// Whether it becomes an app.
     pub fn starts_app(self) -> bool {
@@ -104,6 +112,7 @@ impl CommandName {
             Baseline => "baseline",
             Accept => "accept",
             New => "new",
+            Bundle => "bundle",
             Healthcheck => "healthcheck",
         }
     }
@@ -138,13 +147,13 @@ const WRITES: &[CommandName] = &[Up, Baseline, Accept];
 const WAITS_FOR_RUNNER: &[CommandName] = &[Up, Wait, Baseline, Accept];
 const USES_DATABASE: &[CommandName] = &[Up, Wait, Status, Baseline, Accept];
 const USES_TABLE: &[CommandName] = &[Up, Wait, Status, Check, Baseline, Accept];
-const USES_FOLDER: &[CommandName] = &[Up, Wait, Status, List, Check, Baseline, Accept, New];
+const USES_FOLDER: &[CommandName] = &[Up, Wait, Status, List, Check, Baseline, Accept, New, Bundle];
 const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
 pub const COLOR: &str = "--color";
 
-pub const OPTIONS: [Opt; 25] = [
+pub const OPTIONS: [Opt; 28] = [
     value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -166,6 +175,9 @@ pub const OPTIONS: [Opt; 25] = [
     switch("--create-database", &[Up]),
     value("--template", &[Up]),
     switch("--all", &[Accept]),
+    value("--extract", &[List]),
+    value("--output", &[Bundle]),
+    value("--base", &[Bundle]),
     value("--timeout", &[Healthcheck]),
     value(FORMAT, ALL),
     value(COLOR, ALL),

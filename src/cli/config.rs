@@ -12,7 +12,6 @@ use crate::cli::health::{CheckUrl, HealthAddress, UrlProblem};
 use crate::cli::only_for;
 use crate::history::plan::Policy;
 use crate::history::table::Table;
-use crate::migrations::source::Origin;
 use crate::postgres::conninfo::Target;
 use crate::postgres::notices::NoticeLevel;
 use crate::process::exec::{self, App};
@@ -94,12 +93,16 @@ pub enum Command {
     Status {
         exit_code: bool,
     },
-    List,
+    List {
+        /// The folder to write the files into.
+        extract: Option<PathBuf>,
+    },
     Check,
     New {
         name: String,
         dir: PathBuf,
     },
+    Bundle(BundleParts),
     Healthcheck {
         url: CheckUrl,
         timeout: Duration,
@@ -111,6 +114,17 @@ impl Command {
     fn has_health(&self) -> bool {
         matches!(self, Command::Run(_) | Command::Wait)
     }
+}
+
+/// What a bundle is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleParts {
+    /// The migrations folder.
+    pub dir: PathBuf,
+    /// The file to make.
+    pub output: PathBuf,
+    /// An executable of ours; `None` is the one that runs.
+    pub base: Option<PathBuf>,
 }
 
 /// A command that changes the database.
@@ -146,8 +160,8 @@ pub struct Config {
     pub app: Option<App>,
     /// Where a run answers how it goes.
     pub health: Option<HealthAddress>,
-    /// Where the migrations are.
-    pub origin: Origin,
+    /// The migrations folder; `None` if it is what this executable carries.
+    pub dir: Option<PathBuf>,
     pub appearance: Appearance,
     /// The history table.
     pub table: Table,
@@ -192,25 +206,19 @@ impl Config {
         let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
-        let dir = match raw.lookup("--dir") {
-            Some((name, folder)) if folder.is_empty() => {
-                return Err(ConfigError::Value { name, must_be: "a folder" });
-            }
-            dir => dir.map(|(_, folder)| PathBuf::from(folder)),
-        };
+        let dir = raw.path("--dir", "a folder")?;
         let appearance = raw.appearance(raw.format()?, raw.color()?);
         let not_for = raw.not_for(command, app.as_ref())?;
         let is_dry_run = command == CommandName::Up && raw.switch("--dry-run")?;
         let command = resolve_command(command, names, not_for, dir.as_deref(), &raw)?;
         let health = raw.parsed("--health", ADDRESS, HealthAddress::parse)?;
         let health = health.filter(|_| command.has_health());
-        let origin = Origin::choose(dir);
         let table = Table::new(
             raw.name("--schema")?.unwrap_or_else(|| "drizzle".to_owned()),
             raw.name("--table")?.unwrap_or_else(|| "__drizzle_migrations".to_owned()),
         );
         let app = app.filter(|_| !is_dry_run);
-        Ok(Config { command, app, health, origin, appearance, table, raw })
+        Ok(Config { command, app, health, dir, appearance, table, raw })
     }
 
     /// How to report a wrong configuration, as far as the configuration tells.
@@ -293,6 +301,12 @@ fn resolve_command(
     };
     let accept = accept.unwrap_or_default();
     let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
+    let extract = raw.path("--extract", "a folder")?;
+    let (output, base) = (raw.path("--output", "a file")?, raw.path("--base", "a file")?);
+    let dir = || {
+        let missing = ConfigError::Usage(UsageError::NoFolder(command.as_str()));
+        dir.map(Path::to_owned).ok_or(missing)
+    };
     let no_name = || ConfigError::Usage(UsageError::NoName(command.as_str()));
     Ok(match command {
         CommandName::Up | CommandName::Wait if skip => Command::Skip,
@@ -303,7 +317,7 @@ fn resolve_command(
         CommandName::Up => Command::Run(up),
         CommandName::Wait => Command::Wait,
         CommandName::Status => Command::Status { exit_code },
-        CommandName::List => Command::List,
+        CommandName::List => Command::List { extract },
         CommandName::Check => Command::Check,
         CommandName::Baseline => Command::Run(Operation::Baseline { through }),
         // Names on the command line override PREMIGRATE_ALL.
@@ -313,9 +327,11 @@ fn resolve_command(
         CommandName::Accept if all => Command::Run(Operation::Accept { names: None }),
         CommandName::Accept => return Err(no_name()),
         CommandName::New => {
-            let name = names.into_iter().next().ok_or_else(no_name)?;
-            let dir = dir.ok_or(ConfigError::Usage(UsageError::NoFolder))?;
-            Command::New { name, dir: dir.to_owned() }
+            Command::New { name: names.into_iter().next().ok_or_else(no_name)?, dir: dir()? }
+        }
+        CommandName::Bundle => {
+            let output = output.ok_or(ConfigError::Usage(UsageError::NoOutput));
+            Command::Bundle(BundleParts { dir: dir()?, output: output?, base })
         }
         CommandName::Healthcheck => {
             let url = names.first().map_or(Err(UrlProblem::Form), |url| CheckUrl::parse(url));
@@ -371,6 +387,17 @@ impl RawOptions {
         };
         let is_other = !only_for::is_one_of(app, &programs);
         Ok(is_other.then(|| app.program.to_string_lossy().into_owned()))
+    }
+
+    fn path(
+        &self,
+        flag: &'static str,
+        must_be: &'static str,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        match self.lookup(flag) {
+            Some((name, path)) if path.is_empty() => Err(ConfigError::Value { name, must_be }),
+            path => Ok(path.map(|(_, path)| PathBuf::from(path))),
+        }
     }
 
     fn name(&self, flag: &'static str) -> Result<Option<String>, ConfigError> {
@@ -624,7 +651,7 @@ mod tests {
             ),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["wait"], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
-            (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List),
+            (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List { extract: None }),
             (&["wait"], &[("PREMIGRATE_DRY_RUN", "1")], Command::Wait),
             (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),
             (&["baseline"], &[], Command::Run(Operation::Baseline { through: None })),
@@ -639,13 +666,24 @@ mod tests {
                 &[("PREMIGRATE_DIR", "d")],
                 Command::New { name: "a".to_owned(), dir: "d".into() },
             ),
+            (
+                &["bundle", "--dir", "d", "--output=o"],
+                &[("PREMIGRATE_BASE", "b")],
+                Command::Bundle(BundleParts {
+                    dir: "d".into(),
+                    output: "o".into(),
+                    base: Some("b".into()),
+                }),
+            ),
         ] {
             assert_eq!(command(args, variables).unwrap(), expected, "{args:?}");
         }
         for (args, expected) in [
             (&["accept"][..], UsageError::NoName("accept")),
             (&["new"], UsageError::NoName("new")),
-            (&["new", "a"], UsageError::NoFolder),
+            (&["new", "a"], UsageError::NoFolder("new")),
+            (&["bundle", "--output", "o"], UsageError::NoFolder("bundle")),
+            (&["bundle", "--dir", "d"], UsageError::NoOutput),
         ] {
             let error = command(args, &[]).unwrap_err();
             assert!(matches!(error, ConfigError::Usage(error) if error == expected), "{args:?}");

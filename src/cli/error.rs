@@ -15,8 +15,10 @@ pub enum UsageError {
     AppNotUsed(&'static str),
     /// This command needs a name.
     NoName(&'static str),
-    /// `new` needs a folder.
-    NoFolder,
+    /// This command needs a folder.
+    NoFolder(&'static str),
+    /// `bundle` needs the name of the file to make.
+    NoOutput,
     /// `healthcheck` cannot check this.
     CheckUrl(UrlProblem),
     /// `--only-for`, or its variable, and no app.
@@ -48,7 +50,10 @@ impl fmt::Display for UsageError {
             }
             UsageError::NoName("accept") => f.write_str("`accept` needs names, or --all"),
             UsageError::NoName(command) => write!(f, "`{command}` needs a name: {command} NAME"),
-            UsageError::NoFolder => f.write_str("`new` needs a folder: --dir DIR"),
+            UsageError::NoFolder(command) => write!(f, "`{command}` needs a folder: --dir DIR"),
+            UsageError::NoOutput => {
+                f.write_str("`bundle` needs a name for the file to make: --output FILE")
+            }
             UsageError::CheckUrl(problem) => problem.fmt(f),
             UsageError::NoAppFor(name) => {
                 write!(f, "{name} needs an app to compare with: put it after `--`")

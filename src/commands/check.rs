@@ -53,15 +53,16 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let files = &folder.files;
     let scan = FolderScan::new(folder);
     let mut findings = Findings::default();
-    let journal = files.get(JOURNAL).map_or(&b""[..], |journal| journal);
-    let journal = String::from_utf8_lossy(journal);
+    let journal = files.get(JOURNAL).and_then(|journal| journal.read().ok()).unwrap_or_default();
+    let journal = String::from_utf8_lossy(&journal);
     let mut tags = Tags::of(&journal);
     // First what is in the files, because this also finds what they ignore.
     for migration in &scan.migrations {
-        sql::check(migration, table, &mut findings);
+        sql::check(&migration.unread(), table, &mut findings);
     }
     for (file, content) in scan.unused.iter().filter_map(|file| files.get_key_value(file)) {
-        sql::check_unused(file, &String::from_utf8_lossy(content), &mut findings);
+        let content = content.read().unwrap_or_default();
+        sql::check_unused(file, &String::from_utf8_lossy(&content), &mut findings);
     }
     findings.folder(folder, &journal, &scan, &mut tags);
     findings.times(&scan, now, &mut tags);
@@ -91,7 +92,7 @@ impl Findings {
         self.case_collisions(&folder.files, &scan.problems);
         self.unused_files(scan, &folder.upper_case);
 
-        let has_marker = |migration: &&Migration| text(migration).contains(MARKER);
+        let has_marker = |migration: &&Migration| text(&migration.unread()).contains(MARKER);
         if scan.layout == Layout::Plain
             && let Some(first) = scan.migrations.iter().find(has_marker)
         {
@@ -250,7 +251,8 @@ impl Findings {
         let mut by_hash: HashMap<&Hash, &str> = HashMap::new();
         for migration in migrations {
             let file = migration.file.as_str();
-            let text = text(migration);
+            let read = migration.unread();
+            let text = text(&read);
             if is_blank(&text) {
                 self.of_file(
                     file,
@@ -284,7 +286,8 @@ impl Findings {
         const GIT_ATTRIBUTES: &str = "add `*.sql text eol=lf` to .gitattributes";
         let mut crlf = Vec::new();
         for migration in migrations {
-            let content = migration.content();
+            let read = migration.unread();
+            let content = read.content().unwrap_or_default();
             let lines = content.iter().filter(|&&byte| byte == b'\n').count();
             match content.windows(2).filter(|pair| pair == b"\r\n").count() {
                 0 => {}
@@ -317,7 +320,7 @@ impl Findings {
 
 /// The file as text, also if it is not valid UTF-8, so that the rest of it is checked.
 fn text(migration: &Migration) -> Cow<'_, str> {
-    String::from_utf8_lossy(migration.content())
+    String::from_utf8_lossy(migration.content().unwrap_or_default())
 }
 
 fn is_blank(text: &str) -> bool {

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::migrations::collation;
+use crate::migrations::content::Content;
 use crate::migrations::down::{self, DownFile};
 use crate::migrations::encoding;
 use crate::migrations::folder_time::folder_time;
-use crate::migrations::migration::{Content, Layout, Migration, MigrationSet};
+use crate::migrations::migration::{Layout, Migration, MigrationSet};
 use crate::migrations::rule::Rule;
 use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use crate::sql::{LineColumn, conflict};
@@ -275,7 +276,9 @@ impl FolderScan {
     fn add_drizzle0(&mut self, journal: Option<&Content>, files: &Files) {
         self.layout = Layout::Drizzle0;
         let journal = journal.ok_or(JournalProblem::Missing);
-        let entries = match journal.and_then(|text| journal_entries(text)) {
+        // It is in memory, wherever it comes from.
+        let journal = journal.map(|journal| journal.read().unwrap_or_default());
+        let entries = match journal.and_then(|text| journal_entries(&text)) {
             Ok(entries) => entries,
             Err(problem) => {
                 self.migrations = plain(files);

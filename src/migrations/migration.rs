@@ -1,15 +1,15 @@
 //! A migration (name, SQL, and the hash that Drizzle records), and the ordered set of them.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
-use std::ops::Deref;
-use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::migrations::content::Content;
+
 /// Drizzle's hash of a migration: SHA-256 of the whole file, in lower-case hex.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hash(String);
 
 impl Hash {
@@ -63,36 +63,6 @@ impl fmt::Display for Hash {
     }
 }
 
-/// The content of a file, which is held once, however often it is cloned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content(Arc<Cow<'static, [u8]>>);
-
-impl Deref for Content {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<Cow<'static, [u8]>> for Content {
-    fn from(bytes: Cow<'static, [u8]>) -> Content {
-        Content(Arc::new(bytes))
-    }
-}
-
-impl From<&'static [u8]> for Content {
-    fn from(bytes: &'static [u8]) -> Content {
-        Cow::Borrowed(bytes).into()
-    }
-}
-
-impl From<Vec<u8>> for Content {
-    fn from(bytes: Vec<u8>) -> Content {
-        Cow::<[u8]>::Owned(bytes).into()
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct Migration {
     /// The journal's tag, the name of the folder, or the name of the file without `.sql`.
@@ -103,6 +73,8 @@ pub struct Migration {
     pub when: Option<i64>,
     pub hash: Hash,
     content: Content,
+    /// What was read of it, where it is not in memory as it is.
+    read: OnceCell<Result<Vec<u8>, String>>,
     /// The hashes of the all-LF and the all-CRLF form, computed on demand.
     other_line_ends: OnceCell<[Hash; 2]>,
 }
@@ -119,8 +91,9 @@ impl Migration {
             name: name.into(),
             file: file.into(),
             when,
-            hash: Hash::of(&content),
+            hash: content.hash(),
             content,
+            read: OnceCell::new(),
             other_line_ends: OnceCell::new(),
         }
     }
@@ -129,7 +102,8 @@ impl Migration {
     /// line endings since, so the hashes of the all-LF and the all-CRLF form match too.
     pub fn matches_hash(&self, recorded: &str) -> bool {
         let other_line_ends = || {
-            let text = String::from_utf8_lossy(&self.content);
+            let content = self.content.read().unwrap_or_default();
+            let text = String::from_utf8_lossy(&content);
             ["\n", "\r\n"].map(|line_end| Hash::of_parts([text.as_bytes()], line_end))
         };
         self.hash.as_str() == recorded
@@ -142,11 +116,28 @@ impl Migration {
 
     /// In bytes.
     pub fn size(&self) -> usize {
-        self.content.len()
+        self.content.size()
     }
 
-    pub fn content(&self) -> &[u8] {
-        &self.content
+    /// The content, which stays in memory as long as the migration; or why it cannot be read.
+    pub fn content(&self) -> Result<&[u8], &str> {
+        if let Some(bytes) = self.content.here() {
+            return Ok(bytes);
+        }
+        let read = || match self.content.read() {
+            Ok(bytes) => Ok(bytes.into_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.read.get_or_init(read).as_deref().map_err(String::as_str)
+    }
+
+    pub fn is_packed(&self) -> bool {
+        self.content.is_packed()
+    }
+
+    /// The same migration, of which nothing was read: for those who need many, one after the other.
+    pub fn unread(&self) -> Migration {
+        Migration { read: OnceCell::new(), ..self.clone() }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct NotRunnable {
 /// Why a migration cannot be run as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The file cannot be read again.
+    Unreadable(String),
     /// The file has this encoding, UTF-16 or UTF-32.
     OtherEncoding(&'static str),
     /// The first invalid byte, from 0.
@@ -63,6 +65,7 @@ impl Reason {
     /// What `check` calls it.
     pub fn rule(&self) -> Rule {
         match self {
+            Reason::Unreadable(_) => Rule::Unreadable,
             Reason::OtherEncoding(_) => Rule::Utf16,
             Reason::NotUtf8 { .. } => Rule::NotUtf8,
             Reason::HasNul { .. } => Rule::HasNul,
@@ -84,6 +87,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Reason::Unreadable(problem) => write!(f, "cannot be read: {problem}"),
             Reason::OtherEncoding(encoding) => {
                 write!(f, "is {encoding}; save it as UTF-8")
             }
@@ -156,10 +160,11 @@ pub fn prepare<'a>(
 impl Migration {
     /// The content as text that can be sent to the server.
     pub fn sql(&self) -> Result<&str, Reason> {
-        if let Some(encoding) = encoding::other_than_utf8(self.content()) {
+        let content = self.content().map_err(|problem| Reason::Unreadable(problem.to_owned()))?;
+        if let Some(encoding) = encoding::other_than_utf8(content) {
             return Err(Reason::OtherEncoding(encoding));
         }
-        let text = std::str::from_utf8(self.content())
+        let text = std::str::from_utf8(content)
             .map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
         match text.find('\0') {
             Some(offset) => Err(Reason::HasNul { offset }),

@@ -78,6 +78,8 @@ rules! {
     DownFiles "down-files" Error,
     /// Versions as in `V2__name` and `V10__name` would run in another order than that of the numbers.
     VersionOrder "version-order" Error,
+    /// A file cannot be read again.
+    Unreadable "unreadable" Error,
     /// A file is UTF-16 or UTF-32.
     Utf16 "utf16" Error,
     /// A file is not valid UTF-8.

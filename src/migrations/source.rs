@@ -11,8 +11,12 @@ use std::{fmt, fs, io};
 use nix::libc;
 use rust_embed::RustEmbed;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use crate::migrations::migration::Content;
+use crate::migrations::content::Content;
+use crate::migrations::migration::Hash;
+use crate::migrations::payload;
+use crate::process::segment::{self, Lost, Payload};
 
 /// Path inside the migrations folder, with `/`, to the file's content.
 pub type Files = BTreeMap<String, Content>;
@@ -31,6 +35,14 @@ pub struct MigrationFolder {
     pub upper_case: Vec<String>,
 }
 
+impl MigrationFolder {
+    /// One hash for all files: SHA-256 of a line for each, by their paths, as `sha256sum` prints it.
+    pub fn digest(&self) -> Hash {
+        let line = |(path, content): (&String, &Content)| format!("{}  {path}\n", content.hash());
+        Hash::of(self.files.iter().map(line).collect::<String>().as_bytes())
+    }
+}
+
 #[derive(RustEmbed)]
 #[folder = "$EMBEDDED_MIGRATIONS"]
 #[include = "*.sql"]
@@ -43,34 +55,21 @@ struct Embedded;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Embedded at build time.
-    Executable,
+    Embedded,
+    /// Added to this executable by `bundle`, from a folder of this name.
+    Bundled { from: String },
     /// Named by `--dir`, or the default.
     Folder(PathBuf),
 }
 
-/// The folder that is used where none is named and nothing is embedded.
+/// The folder that is used where none is named and nothing is carried.
 pub const DEFAULT_FOLDER: &str = "/migrations";
-
-impl Origin {
-    /// The folder that was named, or else what this executable has, or else the default folder.
-    pub fn choose(named: Option<PathBuf>) -> Origin {
-        let default = Path::new(DEFAULT_FOLDER);
-        Origin::first_of(named, is_embedded(), default.is_dir().then_some(default))
-    }
-
-    fn first_of(named: Option<PathBuf>, is_embedded: bool, default: Option<&Path>) -> Origin {
-        match (named, default) {
-            (Some(folder), _) => Origin::Folder(folder),
-            (None, Some(folder)) if !is_embedded => Origin::Folder(folder.to_owned()),
-            (None, _) => Origin::Executable,
-        }
-    }
-}
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Executable => f.write_str("this executable"),
+            Origin::Embedded => f.write_str("this executable"),
+            Origin::Bundled { from } => write!(f, "this executable, bundled from {from}"),
             Origin::Folder(folder) => write!(f, "{}", folder.display()),
         }
     }
@@ -80,9 +79,11 @@ impl fmt::Display for Origin {
 #[derive(Debug, Serialize)]
 #[serde(tag = "error", rename_all = "snake_case")]
 pub enum Unreadable {
-    /// The executable was built without migrations, no folder was named, and there is no default
-    /// folder.
+    /// The executable carries no migrations, no folder was named, and there is no default folder.
     NothingEmbedded,
+    /// What `bundle` added to this executable is not what it was.
+    #[serde(rename = "damaged_bundle")]
+    Damaged(#[serde(skip)] Damage),
     /// The migrations folder, or a file in it, cannot be read.
     #[serde(rename = "unreadable")]
     Path {
@@ -92,28 +93,110 @@ pub enum Unreadable {
     },
 }
 
+/// What has become of a bundle.
+#[derive(Debug)]
+pub enum Damage {
+    Lost(Lost),
+    /// It has another digest.
+    Changed,
+    /// Its digest is right, and yet it makes no sense.
+    Malformed,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Lost(Lost::Unmapped) => f.write_str("they were removed from it"),
+            Damage::Lost(Lost::Cut) => f.write_str("the file ends before they do"),
+            Damage::Lost(Lost::Unread(error)) => write!(f, "they cannot be read: {error}"),
+            Damage::Changed => f.write_str("they were changed"),
+            Damage::Malformed => f.write_str("they are in no format that it reads"),
+        }
+    }
+}
+
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unreadable::NothingEmbedded => f.write_str(
-                "this executable has no migrations embedded, and there is no folder /migrations; name \
-                 a folder with --dir, or build it with PREMIGRATE_MIGRATIONS",
+                "this executable carries no migrations, and there is no folder /migrations; name a folder \
+                 with --dir, or make an executable that carries one with `premigrate bundle`",
+            ),
+            Unreadable::Damaged(damage) => write!(
+                f,
+                "the migrations that `premigrate bundle` added to this executable are damaged: \
+                 {damage}; copy or download the file again, or make it anew, and do not run strip, \
+                 objcopy or upx on it"
             ),
             Unreadable::Path { path, error } => write!(f, "could not read {path}: {error}"),
         }
     }
 }
 
-/// Reads all files; ends with an error soon after `is_stopped` becomes true.
-pub fn load(origin: &Origin, is_stopped: &dyn Fn() -> bool) -> Result<MigrationFolder, Unreadable> {
-    match origin {
-        Origin::Executable => embedded(),
-        Origin::Folder(path) => {
-            let mut walk = Walk { folder: MigrationFolder::default(), is_stopped };
-            walk.directory(path, "", false)?;
-            walk.folder.upper_case.sort();
-            Ok(walk.folder)
+/// Reads all files of this folder, or else what this executable carries, or else the default
+/// folder; ends with an error soon after `is_stopped` becomes true.
+pub fn load(
+    dir: Option<&Path>,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(Origin, MigrationFolder), Unreadable> {
+    let default = Path::new(DEFAULT_FOLDER);
+    let default = default.is_dir().then_some(default);
+    match folder_to_read(dir, carries_any(), default) {
+        Some(dir) => {
+            let folder = walk(dir, |_, bytes| bytes.into(), is_stopped)?;
+            Ok((Origin::Folder(dir.to_owned()), folder))
         }
+        None => carried(),
+    }
+}
+
+fn folder_to_read<'a>(
+    named: Option<&'a Path>,
+    carries_any: bool,
+    default: Option<&'a Path>,
+) -> Option<&'a Path> {
+    named.or(default.filter(|_| !carries_any))
+}
+
+/// Whether this executable carries migrations, or did before they were damaged.
+fn carries_any() -> bool {
+    is_embedded() || !matches!(segment::payload(), Ok(None))
+}
+
+/// Reads all files of this folder as `load` does, and keeps no content but the journal's: it is read
+/// again when it is needed. So the largest file is all that has to fit into memory.
+pub fn survey(dir: &Path, is_stopped: &dyn Fn() -> bool) -> Result<MigrationFolder, Unreadable> {
+    walk(dir, |path, bytes| Content::in_folder(path, &bytes), is_stopped)
+}
+
+fn walk(
+    dir: &Path,
+    keep: fn(PathBuf, Vec<u8>) -> Content,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<MigrationFolder, Unreadable> {
+    let mut walk = Walk { folder: MigrationFolder::default(), keep, is_stopped };
+    walk.directory(dir, "", false)?;
+    walk.folder.upper_case.sort();
+    Ok(walk.folder)
+}
+
+/// What this executable carries. What `bundle` has added replaces what was embedded.
+pub fn carried() -> Result<(Origin, MigrationFolder), Unreadable> {
+    match segment::payload().map_err(|lost| Unreadable::Damaged(Damage::Lost(lost)))? {
+        Some(payload) => {
+            let (from, folder) = bundled(&payload).map_err(Unreadable::Damaged)?;
+            Ok((Origin::Bundled { from }, folder))
+        }
+        None => Ok((Origin::Embedded, embedded()?)),
+    }
+}
+
+fn bundled(payload: &Payload) -> Result<(String, MigrationFolder), Damage> {
+    let mut digest = Sha256::new();
+    payload.read_through(|piece| digest.update(piece));
+    match digest.finalize().as_slice() == payload.digest() {
+        true => payload::read(payload.bytes()).ok_or(Damage::Malformed),
+        false => Err(Damage::Changed),
     }
 }
 
@@ -143,6 +226,8 @@ const CHUNK: u64 = 1 << 20;
 
 struct Walk<'a> {
     folder: MigrationFolder,
+    /// What is kept of a file with this path and content.
+    keep: fn(PathBuf, Vec<u8>) -> Content,
     is_stopped: &'a dyn Fn() -> bool,
 }
 
@@ -195,8 +280,9 @@ impl Walk<'_> {
                 self.directory(&path, &format!("{inside}/"), is_link)?;
             }
         } else if inside.ends_with(".sql") || inside == JOURNAL {
-            let content = self.content(&path).map_err(|error| unreadable(&path, error))?;
-            self.folder.files.insert(inside.to_owned(), content.into());
+            let bytes = self.content(&path).map_err(|error| unreadable(&path, error))?;
+            let content = if inside == JOURNAL { bytes.into() } else { (self.keep)(path, bytes) };
+            self.folder.files.insert(inside.to_owned(), content);
         } else if inside.to_ascii_lowercase().ends_with(".sql") {
             self.folder.upper_case.push(inside.to_owned());
         }
@@ -260,17 +346,16 @@ mod tests {
     }
 
     #[test]
-    fn the_default_folder_is_used_if_none_is_named_and_nothing_is_embedded() {
-        let (named, default) = (PathBuf::from("drizzle"), Path::new(DEFAULT_FOLDER));
-        let folder = |path: &Path| Origin::Folder(path.to_owned());
-        for (named, is_embedded, default, expected) in [
-            (None, false, Some(default), folder(default)),
-            (None, false, None, Origin::Executable),
-            (None, true, Some(default), Origin::Executable),
-            (Some(&named), false, Some(default), folder(&named)),
-            (Some(&named), true, None, folder(&named)),
+    fn the_default_folder_is_used_if_none_is_named_and_nothing_is_carried() {
+        let (named, default) = (Path::new("drizzle"), Path::new(DEFAULT_FOLDER));
+        for (given, carries_any, there, expected) in [
+            (None, false, Some(default), Some(default)),
+            (None, false, None, None),
+            (None, true, Some(default), None),
+            (Some(named), false, Some(default), Some(named)),
+            (Some(named), true, None, Some(named)),
         ] {
-            assert_eq!(Origin::first_of(named.cloned(), is_embedded, default), expected);
+            assert_eq!(folder_to_read(given, carries_any, there), expected);
         }
     }
 
@@ -289,7 +374,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         let asked = std::cell::Cell::new(0);
         let stop_later = || asked.replace(asked.get() + 1) > 2;
-        let Err(Unreadable::Path { error, .. }) = load(&Origin::Folder(path), &stop_later) else {
+        let Err(Unreadable::Path { error, .. }) = load(Some(&path), &stop_later) else {
             panic!("it was read to the end");
         };
         assert_eq!((error.kind(), asked.get()), (io::ErrorKind::Interrupted, 4));
@@ -307,7 +392,7 @@ mod tests {
     #[test]
     fn a_folder_and_the_executable_load_the_same_files() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-        let folder = load(&Origin::Folder(path), &|| false).unwrap();
+        let (_, folder) = load(Some(&path), &|| false).unwrap();
         assert!(folder.has_meta);
         assert_eq!(folder, embedded().unwrap());
     }

@@ -12,14 +12,17 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 
-pub use self::check::check_of;
+pub use self::check::{check_of, finding_text};
 pub use self::dry_run::dry_run_of;
 pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;
 pub use self::status::status_of;
 
-use super::{json_line, lines};
+use super::{json_line, lines, plural};
 use crate::cli::config::Format;
+use crate::commands::bundle::Bundle;
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::source::{MigrationFolder, Origin};
 
 /// The file that `new` made.
 pub fn created(path: &Path, format: Format) -> String {
@@ -27,6 +30,42 @@ pub fn created(path: &Path, format: Format) -> String {
     match format {
         Format::Text => lines([path]),
         Format::Json => json_line(&json!({"created": path})),
+    }
+}
+
+/// What this executable carries, for `--version`.
+pub fn carried(origin: &Origin, folder: &MigrationFolder) -> String {
+    let bundled = match origin {
+        Origin::Bundled { from } => format!(", bundled from {from}"),
+        Origin::Embedded | Origin::Folder(_) => String::new(),
+    };
+    let digest = folder.digest();
+    lines([match MigrationSet::from_folder(folder) {
+        Ok(set) => {
+            let count = plural(set.migrations().len(), "migration");
+            format!("{count} ({}){bundled}, SHA-256 {digest}", set.layout())
+        }
+        Err(_) => format!("invalid migrations{bundled}; see `premigrate check`"),
+    }])
+}
+
+/// The file that `bundle` made.
+pub fn bundled(bundle: &Bundle, format: Format) -> String {
+    let Bundle { path, migrations, layout, from, digest, bytes } = bundle;
+    let path = path.display().to_string();
+    match format {
+        Format::Text => lines([format!(
+            "{path}: {} from {from} ({layout}), {bytes} bytes; SHA-256 of the files {digest}",
+            plural(*migrations, "migration")
+        )]),
+        Format::Json => json_line(&json!({
+            "bundled": path,
+            "migrations": migrations,
+            "layout": layout.to_string(),
+            "from": from,
+            "digest": digest,
+            "bytes": bytes,
+        })),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::apply::error::{
 use crate::apply::event::{Blocker, InProgress, StepNumber};
 use crate::apply::failure::{Failure, LostConnection};
 use crate::cli::args::{CommandName, Commands};
+use crate::commands::bundle::BundleError;
 use crate::error::Error;
 use crate::history::plan::HistoryMismatch;
 use crate::history::progress;
@@ -24,6 +25,7 @@ use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
 use crate::sql::redact;
 
+use super::answers::finding_text;
 use super::attempts::attempt_text;
 use super::backends::{at_work_text, holder_text, lock_text};
 use super::{
@@ -139,6 +141,12 @@ pub fn text(error: &Error, commands: &Commands) -> String {
             list(&title, problems.iter().map(|problem| one_line(&problem.to_string())))
         }
         Error::New(problem) => problem.to_string(),
+        Error::Bundle(problem @ BundleError::Faulty { findings, .. }) => {
+            let findings = findings.iter().map(|finding| finding_text(finding, false));
+            list(&format!("{problem}:"), findings)
+        }
+        Error::Bundle(problem) => problem.to_string(),
+        Error::Extract(problem) => problem.to_string(),
         Error::Signals(error) => format!("could not install the signal handlers: {error}"),
         Error::OutOfMemory => {
             "out of memory; what was not committed is rolled back. Raise the memory \
@@ -157,7 +165,7 @@ pub fn text(error: &Error, commands: &Commands) -> String {
 /// Whether the text has several lines. All others are one, whatever the names in them contain.
 fn has_paragraphs(error: &Error) -> bool {
     let run = match error {
-        Error::InvalidSet { .. } => return true,
+        Error::InvalidSet { .. } | Error::Bundle(BundleError::Faulty { .. }) => return true,
         Error::Run(run) => run,
         _ => return false,
     };

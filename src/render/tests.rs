@@ -3,6 +3,7 @@
 mod documented;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ use crate::cli::args::Commands;
 use crate::cli::config::Format;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::cli::health::HealthAddress;
+use crate::commands::bundle::{BundleError, Unsuitable};
+use crate::commands::check::Finding;
+use crate::commands::extract::ExtractError;
 use crate::commands::new::NewError;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
@@ -30,7 +34,8 @@ use crate::history::table::Table;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
-use crate::migrations::source::{Origin, Unreadable};
+use crate::migrations::rule::Rule;
+use crate::migrations::source::{Damage, Origin, Unreadable};
 use crate::postgres::notices::Notice;
 use crate::postgres::server_error::{Position, ServerError};
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
@@ -250,7 +255,7 @@ fn events() -> Vec<Event> {
     };
     let lost = RetryReason::ConnectionLost { cause: ConnectionError::TimedOut };
     vec![
-        Event::Loaded { origin: Origin::Executable, layout: Layout::Drizzle0, migrations: 2 },
+        Event::Loaded { origin: Origin::Embedded, layout: Layout::Drizzle0, migrations: 2 },
         Event::UnlistedFiles { files: files() },
         Event::Note { message: "a remark".to_owned() },
         Event::Waiting { attempts: vec![attempt()], left },
@@ -466,16 +471,48 @@ fn errors() -> Vec<Error> {
         }),
         Error::Unreadable(Unreadable::NothingEmbedded),
         Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
-        Error::InvalidSet { origin: Origin::Executable, problems },
+        Error::InvalidSet { origin: Origin::Bundled { from: "drizzle".to_owned() }, problems },
+        Error::Unreadable(Unreadable::Damaged(Damage::Changed)),
         Error::New(NewError::Empty),
+        Error::Extract(ExtractError::NotEmpty("/m".into())),
+        Error::Extract(ExtractError::Io {
+            path: "/m".into(),
+            error: io::ErrorKind::NotFound.into(),
+        }),
         Error::Signals(io::ErrorKind::NotFound.into()),
         Error::OutOfMemory,
         Error::App { program: "node".to_owned(), reason },
     ];
+    errors.extend(bundle_errors().into_iter().map(Error::Bundle));
     errors.extend(apply_errors().into_iter().map(Error::from));
     let still_pending = ApplyError::StillPending { holder: None };
     errors.push(RunFailure { pending: names(), ..still_pending.into() }.into());
     errors
+}
+
+fn bundle_errors() -> Vec<BundleError> {
+    let path = || PathBuf::from("/m");
+    let error = || io::ErrorKind::PermissionDenied.into();
+    let finding = Finding {
+        file: Some("0000_a.sql".to_owned()),
+        position: Some(LineColumn { line: 1, column: 1 }),
+        rule: Rule::RollsBack,
+        message: "the file contains `rollback`".to_owned(),
+    };
+    let unsuitable = |reason| BundleError::Unsuitable { path: Some(path()), reason };
+    vec![
+        BundleError::Faulty { dir: path(), findings: vec![finding] },
+        BundleError::Executable(io::ErrorKind::Unsupported.into()),
+        BundleError::Executable(error()),
+        BundleError::Base { path: path(), error: error() },
+        BundleError::Unsuitable { path: None, reason: Unsuitable::Changed },
+        unsuitable(Unsuitable::NotElf),
+        unsuitable(Unsuitable::NoNote),
+        unsuitable(Unsuitable::Changed),
+        unsuitable(Unsuitable::Format(2)),
+        BundleError::NotAFile(path()),
+        BundleError::Write { path: path(), error: error() },
+    ]
 }
 
 /// An object, no field of which stands twice.

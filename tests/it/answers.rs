@@ -1,8 +1,10 @@
 //! `list`, `--dry-run`, `--help`, `--version`: answers on stdout.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use expect_test::expect;
+use premigrate::migrations::source;
 
 use crate::harness::{Database, Folder, bare, premigrate, status_of};
 
@@ -16,7 +18,11 @@ fn two() -> Folder {
 fn help_and_version_need_nothing_and_go_to_stdout() {
     let version = || {
         let roots = premigrate::postgres::tls::BUILT_IN_ROOTS;
-        format!("premigrate {}\n{roots}\n", env!("CARGO_PKG_VERSION"))
+        let embedded = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let (_, folder) = source::load(Some(Path::new(embedded)), &|| false).expect("files");
+        let (count, digest) = (folder.files.len() - 1, folder.digest());
+        let carried = format!("{count} migrations (Drizzle 0.x), SHA-256 {digest}");
+        format!("premigrate {}\n{roots}\n{carried}\n", env!("CARGO_PKG_VERSION"))
     };
     for (args, answer) in [
         (&["--help"][..], premigrate::cli::args::HELP.to_owned()),

@@ -121,3 +121,69 @@ fn an_app_that_cannot_be_executed_is_reported_with_the_reason() {
         root.run(&database, &["/premigrate", "--", app]).exits(code).says(&[words]);
     }
 }
+
+/// A root directory with one file, which may be executed and not read, where nothing can be written.
+fn run_alone(folder: &Folder, database: &Database, args: &[&str]) -> Run {
+    let read_only = r#"mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@""#;
+    let is_root = std::fs::metadata(&folder.path).unwrap().uid() == 0;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child"]);
+    if !is_root {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["sh", "-c", read_only]).arg(&folder.path).arg("chroot");
+    if is_root {
+        command.arg("--userspec=65534:65534");
+    }
+    let path = std::env::var("PATH").unwrap();
+    command
+        .arg(&folder.path)
+        .args(args)
+        .env_clear()
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("DATABASE_URL", &database.url);
+    Running::start(command).finish()
+}
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
+fn a_bundle_is_all_that_a_read_only_root_needs() {
+    let database = Database::fresh();
+    let root = Root::with(&[("0000_log", "create table log (what text)")]);
+    root.folder.add("0001_index", "create index concurrently log_what on log (what)");
+    root.run(&database, &["/premigrate", "bundle", "--output", "/bundle"]).exits(0);
+
+    let alone = Folder::empty();
+    let executable = alone.path.join("premigrate");
+    std::fs::rename(root.folder.path.join("bundle"), &executable).unwrap();
+    std::fs::set_permissions(&executable, PermissionsExt::from_mode(0o111)).unwrap();
+    let mut before = Vec::new();
+    list(&alone.path, &mut before);
+    for said in ["applied 0001_index", "up to date, 2 applied"] {
+        let run = run_alone(&alone, &database, &APP).exits(0);
+        assert!(run.stdout.starts_with("premigrate "), "{}", run.stdout);
+        run.says(&["2 migrations in this executable, bundled from /", said]);
+    }
+    let mut after = Vec::new();
+    list(&alone.path, &mut after);
+    assert_eq!(after, before);
+    assert_eq!(database.history().len(), 2);
+}
+
+#[test]
+#[ignore = "scripts/image builds the executable, and runs this"]
+fn a_bundle_that_was_stripped_or_cut_says_so() {
+    let database = Database::fresh();
+    let root = Root::with(&[("0000_log", "create table log (what text)")]);
+    let bundle = root.folder.path.join("bundle");
+    for damage in ["strip", "truncate --size=-1", "truncate --size=-5000"] {
+        root.run(&database, &["/premigrate", "bundle", "--output", "/bundle"]).exits(0);
+        let mut words = damage.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        assert!(command.args(words).arg(&bundle).status().unwrap().success(), "{damage}");
+        let alone = Folder::empty();
+        std::fs::rename(&bundle, alone.path.join("premigrate")).unwrap();
+        let run = run_alone(&alone, &database, &APP).exits(65).says(&["are damaged: "]);
+        assert_eq!(run.stdout, "");
+    }
+}

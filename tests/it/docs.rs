@@ -306,13 +306,22 @@ fn words(dockerfile: &str, instruction: &str) -> Vec<String> {
 
 #[test]
 fn the_entrypoints_of_the_dockerfiles_migrate_and_become_the_app() {
-    let blocks = blocks("README.md");
-    let dockerfiles: Vec<_> =
-        blocks.iter().filter(|block| block.language == "dockerfile").collect();
+    let blocks = ["README.md", "docs/reference.md"].map(blocks).into_iter().flatten();
+    let is_whole =
+        |block: &Block| block.language == "dockerfile" && block.content.contains("ENTRYPOINT");
+    let dockerfiles: Vec<_> = blocks.filter(is_whole).collect();
     assert_eq!(dockerfiles.len(), 2);
-    for Block { content, place, .. } in dockerfiles {
+    for Block { content, place, .. } in &dockerfiles {
         let project = Project::new();
         project.executable("my-app", "#!/bin/sh\necho Listening on port 3000\n");
+        if content.contains("\nRUN ") {
+            let bundle = words(content, "RUN ").join(" ");
+            let bundle = bundle.replace("/drizzle", "drizzle").replace("/bundle", "bundle");
+            let (code, output) = project.shell(bundle.strip_prefix('/').expect("a path"));
+            assert_eq!(code, Some(0), "{place}: {output}");
+            std::fs::rename(project.folder.path.join("bundle"), project.bin().join("premigrate"))
+                .expect("a bundle");
+        }
         let command = [words(content, "ENTRYPOINT "), words(content, "CMD ")].concat();
         // What the image has at the top is in the project here.
         let command = command.join(" ");
@@ -497,8 +506,18 @@ fn the_reference_and_the_help_have_the_same_options_and_defaults() {
 
 #[test]
 fn each_command_takes_the_options_that_the_reference_has_for_it() {
-    let commands =
-        ["up", "wait", "status", "list", "check", "baseline", "accept", "new", "healthcheck"];
+    let commands = [
+        "up",
+        "wait",
+        "status",
+        "list",
+        "check",
+        "baseline",
+        "accept",
+        "new",
+        "bundle",
+        "healthcheck",
+    ];
     for row in table("docs/reference.md", "option") {
         let option = row[0].replace('`', "");
         let flag = option.split(' ').next().expect("a flag");
@@ -603,6 +622,7 @@ fn the_reference_has_every_field_of_every_answer() {
         ("--dry-run", &database, &to_c, &["--dry-run", "--apply-older"]),
         ("--dry-run", &up_to_date, &plain, &["--dry-run"]),
         ("new", &database, &plain, &["new", "b"]),
+        ("bundle", &database, &plain, &["bundle", "--output", "bundle"]),
     ] {
         let run = premigrate(database, folder).args(args).args(&["--format", "json"]).run();
         assert!(!run.stdout.is_empty(), "{args:?}: {}", run.stderr);

@@ -23,6 +23,7 @@ mod answers;
 mod app;
 mod bare;
 mod breaks;
+mod bundle;
 mod check;
 mod copy;
 mod create_database;

@@ -95,6 +95,36 @@ fn many_statements_need_little_more_memory_than_their_text() {
     assert!(memory < sql.len() / 5 * 6 + (8 << 20), "{memory} of {}", sql.len());
 }
 
+#[test]
+fn a_bundle_of_many_files_is_made_and_started_in_the_memory_for_one_of_them() {
+    let memory = |folder: &Folder| {
+        let database = Database::fresh();
+        let bundle = Folder::empty();
+        let path = bundle.path.join("bundle");
+        let make = premigrate(&database, folder).args(&["bundle", "--output"]).arg(&path);
+        let made = peak_memory(make.start());
+        let run = |args: &[&str]| {
+            let mut command = Command::new(&path);
+            command.env_clear().env("DATABASE_URL", &database.url).args(args);
+            peak_memory(Running::start(command))
+        };
+        run(&["baseline"]);
+        [made, run(&["list"]), run(&["status"]), run(&["up"])]
+    };
+    let (small, large) = (Folder::empty(), Folder::empty());
+    small.write("000_log.sql", "create table log (what text)");
+    for number in 0..1000 {
+        let text = format!("{number:04}").repeat(8000);
+        let sql = format!("insert into log values ('{text}')");
+        large.write(&format!("{number:03}_log.sql"), sql);
+    }
+    let (small, large) = (memory(&small), memory(&large));
+    let commands = ["bundle", "list", "status", "up"];
+    for ((command, small), large) in commands.into_iter().zip(small).zip(large) {
+        assert!(large < small + (16 << 20), "{command}: {large} of 32 MB, and {small} of nothing");
+    }
+}
+
 const RUNNERS: usize = 100;
 
 /// As long as one of them may wait.

@@ -120,8 +120,23 @@ fn every_option_has_a_variable_that_is_read() {
     let skipped = skipped.env("PREMIGRATE_ONLY_FOR", "app").run().exits(0);
     skipped.says(&["does not name echo"]);
 
+    let file = |name: &str| folder.path.join(name).display().to_string();
+    let (base, output) = (file("base"), file("bundle"));
+    std::fs::copy(env!("CARGO_BIN_EXE_premigrate"), &base).expect("a copy");
+    run("list", "PREMIGRATE_EXTRACT", &file("out")).exits(0);
+    let bundle = |base: &str| {
+        let start = bare().arg("bundle").env("PREMIGRATE_DIR", file("out"));
+        start.env("PREMIGRATE_BASE", base).env("PREMIGRATE_OUTPUT", &output).run()
+    };
+    bundle("/bin/true").exits(65).says(&["/bin/true"]);
+    bundle(&base).exits(0);
+    assert!(Path::new(&output).exists());
+
     let shown = [
         "PREMIGRATE_ONLY_FOR",
+        "PREMIGRATE_EXTRACT",
+        "PREMIGRATE_OUTPUT",
+        "PREMIGRATE_BASE",
         "PREMIGRATE_THROUGH",
         "PREMIGRATE_TEMPLATE",
         "PREMIGRATE_BASELINE_THROUGH",

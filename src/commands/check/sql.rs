@@ -19,7 +19,7 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     let file = migration.file.as_str();
     match migration.sql() {
         Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) => {
-            let before = migration.content().get(..offset).unwrap_or_default();
+            let before = migration.content().unwrap_or_default().get(..offset).unwrap_or_default();
             let before = String::from_utf8_lossy(before);
             let position = LineColumn::at(&before, before.len());
             findings.not_runnable(file, Some(position), &reason);

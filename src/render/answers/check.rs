@@ -61,7 +61,7 @@ fn text(report: &CheckReport, is_colored: bool) -> String {
     findings.into_iter().map(|line| line + "\n").collect()
 }
 
-fn finding_text(finding: &Finding, is_colored: bool) -> String {
+pub fn finding_text(finding: &Finding, is_colored: bool) -> String {
     let Finding { file, position, rule, message } = finding;
     let color = match finding.severity() {
         Severity::Error => Color::Red,

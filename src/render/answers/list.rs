@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
-use crate::migrations::migration::MigrationSet;
+use crate::migrations::migration::{Migration, MigrationSet};
 use crate::migrations::source::Origin;
 use crate::render::{json_line, lines, plural};
 
@@ -39,7 +39,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
             when: migration.when,
             layout: &layout,
             from: &from,
-            problem: migration.sql().err().map(|reason| format!("the file {reason}")),
+            problem: problem(migration),
         });
     let migrations: Vec<_> = migrations.collect();
     match format {
@@ -49,6 +49,12 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
         }
         Format::Json => json_lines(&migrations),
     }
+}
+
+/// None in a bundle, which was checked when it was made.
+fn problem(migration: &Migration) -> Option<String> {
+    let reason = if migration.is_packed() { None } else { migration.sql().err() };
+    reason.map(|reason| format!("the file {reason}"))
 }
 
 fn text(migrations: &[ListedMigration<'_>], layout: &str, from: &str) -> String {

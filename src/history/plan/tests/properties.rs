@@ -418,7 +418,7 @@ fn some_past(random: &mut Random, ran: &[Migration; 6], now: &[Migration; 6]) ->
         if random.one_in(4) && !(is_renamed && layout == Layout::Plain) {
             after = now[index].clone();
         } else if random.one_in(4) {
-            let content = String::from_utf8(ran[index].content().to_vec()).unwrap();
+            let content = String::from_utf8(ran[index].content().unwrap().to_vec()).unwrap();
             after = Migration::new("", "", None, content.replace('\n', "\r\n").into_bytes());
         }
         (after.name, after.when) = (before.name.clone(), when);

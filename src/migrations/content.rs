@@ -1,0 +1,141 @@
+//! The content of a file: in memory, packed in the bundle of this executable, or left in its folder. However it is
+//! kept, its size and its hash are known without it.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fs, io};
+
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
+
+use crate::migrations::migration::Hash;
+
+/// Which is held once, however often it is cloned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content(Arc<Kept>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    Here(Cow<'static, [u8]>),
+    Packed { packed: &'static [u8], size: usize, hash: Hash },
+    InFolder { path: PathBuf, size: usize, hash: Hash },
+}
+
+/// How hard to pack: the most that is worth its time.
+const LEVEL: u8 = 8;
+
+/// Packs a file's content.
+pub fn pack(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, LEVEL)
+}
+
+impl Content {
+    /// What `pack` made of a file of this size and hash.
+    pub fn packed(packed: &'static [u8], size: usize, hash: Hash) -> Content {
+        Content(Arc::new(Kept::Packed { packed, size, hash }))
+    }
+
+    /// The content of this file, which is not kept: it is read again when it is needed.
+    pub fn in_folder(path: PathBuf, bytes: &[u8]) -> Content {
+        Content(Arc::new(Kept::InFolder { path, size: bytes.len(), hash: Hash::of(bytes) }))
+    }
+
+    pub fn size(&self) -> usize {
+        match &*self.0 {
+            Kept::Here(bytes) => bytes.len(),
+            Kept::Packed { size, .. } | Kept::InFolder { size, .. } => *size,
+        }
+    }
+
+    pub fn hash(&self) -> Hash {
+        match &*self.0 {
+            Kept::Here(bytes) => Hash::of(bytes),
+            Kept::Packed { hash, .. } | Kept::InFolder { hash, .. } => hash.clone(),
+        }
+    }
+
+    /// The bytes, if they are in memory as they are.
+    pub fn here(&self) -> Option<&[u8]> {
+        match &*self.0 {
+            Kept::Here(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    pub fn is_packed(&self) -> bool {
+        matches!(&*self.0, Kept::Packed { .. })
+    }
+
+    /// All of it. What was packed or left in its folder is read for the caller alone.
+    pub fn read(&self) -> io::Result<Cow<'_, [u8]>> {
+        let bytes = match &*self.0 {
+            Kept::Here(bytes) => return Ok(Cow::Borrowed(bytes)),
+            Kept::Packed { packed, size, .. } => decompress_to_vec_with_limit(packed, *size)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it cannot be unpacked"))?,
+            Kept::InFolder { path, .. } => fs::read(path)?,
+        };
+        match bytes.len() == self.size() && Hash::of(&bytes) == self.hash() {
+            true => Ok(Cow::Owned(bytes)),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it has changed meanwhile")),
+        }
+    }
+}
+
+impl From<Cow<'static, [u8]>> for Content {
+    fn from(bytes: Cow<'static, [u8]>) -> Content {
+        Content(Arc::new(Kept::Here(bytes)))
+    }
+}
+
+impl From<&'static [u8]> for Content {
+    fn from(bytes: &'static [u8]) -> Content {
+        Cow::Borrowed(bytes).into()
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Content {
+        Cow::<[u8]>::Owned(bytes).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_packed_is_read_as_it_was() {
+        for bytes in [&b""[..], b"select 1", &[0xff; 70_000], &(0..=255).collect::<Vec<u8>>()] {
+            let packed = pack(bytes).leak();
+            let content = Content::packed(packed, bytes.len(), Hash::of(bytes));
+            assert_eq!(content.read().unwrap(), bytes);
+            assert_eq!((content.size(), content.hash()), (bytes.len(), Hash::of(bytes)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_what_its_hash_says_is_an_error() {
+        let packed: &'static [u8] = pack(b"select 1").leak();
+        for (packed, size, hashed) in [
+            (packed, 8, &b"select 2"[..]),
+            (packed, 7, b"select 1"),
+            (packed, 9, b"select 1"),
+            (&packed[1..], 8, b"select 1"),
+        ] {
+            assert!(Content::packed(packed, size, Hash::of(hashed)).read().is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_that_has_changed_is_not_read_as_what_it_was() {
+        let path = std::env::temp_dir().join(format!("premigrate-content-{}", std::process::id()));
+        fs::write(&path, "select 1").unwrap();
+        let content = Content::in_folder(path.clone(), b"select 1");
+        assert_eq!(content.read().unwrap(), &b"select 1"[..]);
+        fs::write(&path, "select 2").unwrap();
+        assert!(content.read().is_err());
+        fs::remove_file(&path).unwrap();
+        assert!(content.read().is_err());
+    }
+}
