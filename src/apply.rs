@@ -56,7 +56,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::config::{NewDatabase, Operation, Options};
 use crate::history::plan::Plan;
-use crate::history::progress::ProgressChange;
+use crate::history::progress::{Progress, ProgressChange};
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
 use crate::migrations::prepared::PreparedMigration;
@@ -65,7 +65,7 @@ use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::process::signals::{Deadline, Interrupted, StopFlag};
 
 use self::error::{ApplyError, RunFailure};
-use self::event::{Applied, Event, InProgress, RecordKind, RetryReason};
+use self::event::{Applied, Event, HeldBy, InProgress, RecordKind, RetryReason};
 use self::failure::LostConnection;
 use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
@@ -183,8 +183,20 @@ pub fn dry_run<'a>(
     emit: &mut dyn FnMut(Event),
 ) -> Result<DryRun<'a>, ApplyError> {
     next_action::check_names(operation, set)?;
-    let Loaded { session, mut history, progress } = load::load(options, stop, emit)?;
+    let Loaded { session, history, progress } = load::load(options, None, stop, emit)?;
     drop(session);
+    foresee(operation, set, options, history, progress, emit)
+}
+
+/// What `up` would do where the database holds this; or why it would refuse to.
+pub fn foresee<'a>(
+    operation: &Operation,
+    set: &'a MigrationSet,
+    options: &Options,
+    mut history: History,
+    progress: Result<Progress, ApplyError>,
+    emit: &mut dyn FnMut(Event),
+) -> Result<DryRun<'a>, ApplyError> {
     let mut recorded = Vec::new();
     loop {
         let action = next_action(operation, set, options.policy, &history)?;
@@ -236,7 +248,7 @@ struct Runner<'a> {
     /// Whether the history has rows that match no migration.
     has_unknown_rows: bool,
     lost_connection: Option<Losses>,
-    /// For another runner; with the process number of its backend.
+    /// For another runner, or a lock on the history; with the process number of the backend.
     lock_wait: Option<PollingWait<'a, Option<String>>>,
     /// For a free connection; with the attempts to get one.
     slot_wait: Option<PollingWait<'a, Vec<Attempt>>>,
@@ -370,9 +382,9 @@ impl<'a> Runner<'a> {
     /// Progress of a migration that is not in our set may be the work of another runner.
     fn not_resumed(&self, error: ApplyError, session: &Session) -> Interrupt {
         let may_be_another = matches!(error, ApplyError::AbandonedProgress { .. });
-        match may_be_another.then(|| self.holder(session)).flatten() {
-            Some(holder) => Setback::LockedOut(Some(holder)).into(),
-            None => error.into(),
+        match may_be_another.then(|| self.runner(session)) {
+            Some(runner @ HeldBy::Session(_)) => Setback::LockedOut(runner).into(),
+            _ => error.into(),
         }
     }
 
@@ -435,7 +447,9 @@ impl<'a> Runner<'a> {
                 }
                 let limit = Deadline::after(self.options.runner_wait, self.stop);
                 let wait = self.lock_wait.get_or_insert(PollingWait::until(limit));
-                let pid = holder.as_ref().map(|holder| holder.pid.clone());
+                // That one has gone is no news after a line about it.
+                let reported = || wait.reported.clone().flatten();
+                let pid = holder.session().map(|holder| holder.pid.clone()).or_else(reported);
                 let seen = holder.clone();
                 wait.pause(
                     pid,
@@ -590,6 +604,12 @@ impl<'a> Runner<'a> {
             in_progress: self.in_progress.take(),
             error,
         }
+    }
+
+    /// How long to wait for a free connection, if longer than for the server: another runner that was
+    /// seen may be taking the last one.
+    fn slot_wait(&self) -> Option<Duration> {
+        self.lock_wait.as_ref().and_then(|wait| wait.deadline.remaining())
     }
 
     fn pause(&self, time: Duration) -> Result<(), ApplyError> {

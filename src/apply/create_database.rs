@@ -35,14 +35,14 @@ impl Runner<'_> {
     /// time, creates the database if it does not exist.
     pub(super) fn load(&mut self) -> Result<Loaded, ApplyError> {
         let Some(new) = self.creates else {
-            return load::load(self.options, self.stop, self.emit);
+            return load::load(self.options, self.slot_wait(), self.stop, self.emit);
         };
         let (options, stop) = (self.options, self.stop);
         let limit = || Deadline::after(options.wait, stop);
         let (mut to_appear, mut to_create) = (None, None);
         let (mut announced, mut exists) = (false, false);
         loop {
-            let attempts = match load::load(options, stop, self.emit) {
+            let attempts = match load::load(options, None, stop, self.emit) {
                 Err(ApplyError::Unreachable { attempts }) if is_missing(&attempts) => attempts,
                 loaded => {
                     self.creates = None;
@@ -101,7 +101,8 @@ impl Runner<'_> {
         mut attempts: Vec<Attempt>,
     ) -> Result<Creation, ApplyError> {
         let options = self.options;
-        let limits = WaitLimits { server: options.wait, slot: options.runner_wait };
+        let limits =
+            WaitLimits { server: options.wait, slot: options.wait, answer: options.runner_wait };
         for name in MAINTENANCE {
             let target =
                 || Target { dbname: name.to_owned(), ..options.current_target().on_primary() };

@@ -7,7 +7,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::history::plan::HistoryMismatch;
-use crate::history::table::Table;
+use crate::history::table::{Table, TableProblem};
 use crate::migrations::prepared::NotRunnable;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
@@ -15,7 +15,7 @@ use crate::postgres::wait;
 use crate::process::signals::Signal;
 use crate::sql::LineColumn;
 
-use super::event::{Blocker, Holder, InProgress, as_text};
+use super::event::{Blocker, HeldBy, Holder, InProgress, as_text};
 use super::failure::{Failure, LostConnection, line_and_column};
 
 /// Why the database could not be read or changed.
@@ -32,8 +32,8 @@ pub enum ApplyError {
     NotHistoryTable {
         #[serde(flatten)]
         table: Table,
-        /// A predicate without its subject, such as "has no column hash".
-        problem: String,
+        #[serde(serialize_with = "as_text")]
+        problem: TableProblem,
     },
     /// Every attempt to connect failed.
     Unreachable {
@@ -106,9 +106,9 @@ pub enum ApplyError {
         #[serde(rename = "sql")]
         statements: Vec<String>,
     },
-    /// Another runner was at work all the time.
+    /// Another runner was at work all the time, or the history was locked.
     LockedOut {
-        holder: Option<Holder>,
+        holder: HeldBy,
     },
     /// `wait`: others have not applied everything in time.
     StillPending {

@@ -72,10 +72,9 @@ pub enum Event {
         #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
         left: Duration,
     },
-    /// Another runner is at work.
+    /// Another runner is at work, or the history is locked.
     LockedOut {
-        /// `None` if our role cannot see it.
-        holder: Option<Holder>,
+        holder: HeldBy,
         #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
         left: Duration,
     },
@@ -345,15 +344,49 @@ pub enum RetryReason {
     },
 }
 
-/// Another runner, as `pg_stat_activity` shows it to our role.
+/// Who keeps us from working.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum HeldBy {
+    Session(Holder),
+    /// One that has gone since.
+    Gone,
+    /// One that our role cannot see.
+    Unseen,
+}
+
+impl HeldBy {
+    /// The session, if it is known.
+    pub fn session(&self) -> Option<&Holder> {
+        match self {
+            HeldBy::Session(holder) => Some(holder),
+            HeldBy::Gone | HeldBy::Unseen => None,
+        }
+    }
+}
+
+/// The session, as `pg_stat_activity` shows it to our role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Holder {
+    pub kind: HolderKind,
     pub pid: String,
     pub application: Option<String>,
     pub address: Option<String>,
     /// How long its transaction has been open.
     #[serde(rename = "open_for_ms", serialize_with = "milliseconds_if_known")]
     pub open_for: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HolderKind {
+    /// Has our lock, or writes to the history.
+    #[default]
+    Runner,
+    /// Vacuums the history.
+    Autovacuum,
+    /// Has locked the history, and writes nothing to it.
+    Other,
 }
 
 /// The session that holds a lock a statement of ours waits for, as our role sees it.

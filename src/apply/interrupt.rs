@@ -7,7 +7,7 @@ use crate::postgres::wait;
 use crate::process::signals::Signal;
 
 use super::error::ApplyError;
-use super::event::Holder;
+use super::event::HeldBy;
 use super::failure::LostConnection;
 use super::transaction::{self, StepRef};
 
@@ -21,8 +21,8 @@ pub(super) enum Interrupt {
 
 /// Why a round has to start over.
 pub(super) enum Setback {
-    /// Another runner holds the lock.
-    LockedOut(Option<Holder>),
+    /// Another runner is at work, or the history is locked.
+    LockedOut(HeldBy),
     /// The history or the progress is not what the plan was made from.
     HistoryChanged,
     /// A backend runs a statement of an earlier attempt, whose runner may be alive.

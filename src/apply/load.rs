@@ -1,12 +1,14 @@
 //! What the database knows: the history, and the progress of split migrations, read without a lock.
 
+use std::time::Duration;
+
 use crate::cli::config::Options;
 use crate::history::progress::{self, Progress};
-use crate::history::table::{History, Table, TableVersion};
+use crate::history::table::{History, Table, TableProblem, TableVersion};
 use crate::postgres::result::ResultSet;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::server_settings;
-use crate::postgres::session::{Attempt, QueryError, Session};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Session};
 use crate::postgres::wait::{self, ConnectError, WaitLimits};
 use crate::process::signals::{Deadline, StopFlag};
 
@@ -22,13 +24,15 @@ pub struct Loaded {
 }
 
 /// Connects, and reads the history and the progress: one round trip where there is a history and no
-/// progress.
+/// progress. A free connection is waited for as long as the server is, or as `slot_wait` says.
 pub fn load(
     options: &Options,
+    slot_wait: Option<Duration>,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Loaded, ApplyError> {
-    let limits = WaitLimits { server: options.wait, slot: options.runner_wait };
+    let slot = slot_wait.unwrap_or(options.wait);
+    let limits = WaitLimits { server: options.wait, slot, answer: options.runner_wait };
     let ask = |session: &Session, deadline: Deadline<'_>| {
         session.check_server()?;
         server_settings::check(session, &options.target.settings, deadline)?;
@@ -55,6 +59,21 @@ fn is_false(row: &[Option<String>]) -> bool {
     row.first().is_some_and(|value| value.as_deref() == Some("f"))
 }
 
+/// Whether the server does not know the column `xmin`, the only one that is named: there is none, or
+/// it cannot be read.
+fn is_without_xmin(error: &QueryError) -> bool {
+    matches!(error, QueryError::Server(error) if error.is("42703") || error.is("0A000"))
+}
+
+/// What that error means where the table is an ordinary one.
+fn without_xmin(error: QueryError) -> QueryError {
+    if !is_without_xmin(&error) {
+        return error;
+    }
+    let server = "one without the system column xmin".to_owned();
+    QueryError::Client(ConnectionError::Unsupported(server))
+}
+
 /// What the server answered about both tables.
 struct Answers {
     history: HistoryAnswer,
@@ -63,6 +82,8 @@ struct Answers {
 
 enum HistoryAnswer {
     Read(Vec<ResultSet>),
+    /// It has no versions of rows.
+    Unusable(TableProblem),
     /// There is no table; the row says whether there is a schema.
     NoTable(Vec<Option<String>>),
     Denied {
@@ -94,11 +115,17 @@ impl Answers {
                 (HistoryAnswer::Read(sets.collect()), exists)
             }
             Err(QueryError::Server(error)) if error.is("42P01") => {
-                let row = session.query_row(&as_role(&table.schema_exists_sql()), deadline)?;
+                let row = session.query_row(&as_role(&table.schema_exists_sql()), deadline);
+                let row = row.map_err(without_xmin)?;
                 let row = row.unwrap_or_default();
                 let has_schema =
                     Table::parse_schema_exists(&row).table_version != TableVersion::NoSchema;
                 (HistoryAnswer::NoTable(row), has_schema)
+            }
+            Err(error @ QueryError::Server(_)) if is_without_xmin(&error) => {
+                let row = session.query_row(&table.problem_sql(), deadline)?;
+                let problem = row.and_then(|row| Table::problem(&row));
+                (HistoryAnswer::Unusable(problem.ok_or_else(|| without_xmin(error))?), false)
             }
             Err(QueryError::Server(error)) if error.is("42501") => {
                 let row = session.query_row(&table.exists_sql(), deadline).ok().flatten();
@@ -118,9 +145,14 @@ impl Answers {
     fn history(&self, options: &Options) -> Result<History, ApplyError> {
         let table = &options.table;
         match &self.history {
-            HistoryAnswer::Read(sets) => table
-                .parse(sets)
-                .map_err(|problem| ApplyError::NotHistoryTable { table: table.clone(), problem }),
+            HistoryAnswer::Read(sets) => table.parse(sets).map_err(|problem| {
+                let problem = TableProblem::NotOfDrizzle(problem);
+                ApplyError::NotHistoryTable { table: table.clone(), problem }
+            }),
+            HistoryAnswer::Unusable(problem) => {
+                let (table, problem) = (table.clone(), problem.clone());
+                Err(ApplyError::NotHistoryTable { table, problem })
+            }
             HistoryAnswer::NoTable(row) => Ok(Table::parse_schema_exists(row)),
             HistoryAnswer::Denied { error, table_exists } => {
                 let role = options.target.role();

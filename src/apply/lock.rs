@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::apply::event::Holder;
+use crate::apply::event::{Holder, HolderKind};
 use crate::history::table::{self, Table};
 use crate::postgres::result::ResultRow;
 use crate::sql::quote::{self, EQ};
@@ -42,35 +42,59 @@ fn is_held_sql() -> String {
 }
 
 /// Selects the session that holds the lock. What our role may not see is NULL.
-pub fn holder_sql() -> String {
+pub fn runner_sql() -> String {
     session_sql(&is_held_sql())
 }
 
-/// Selects a session that writes to the history, and so is a runner, though it takes no lock of ours.
-pub fn writer_sql(history: &Table) -> String {
+/// Selects a session that keeps us from working: one that holds the lock, or else one that has locked
+/// the history.
+pub fn holder_sql(history: &Table) -> String {
+    let modes = HISTORY_LOCKS.map(quote::literal).join(", ");
     session_sql(&format!(
-        "mode {EQ} 'RowExclusiveLock' and granted and relation {EQ} pg_catalog.to_regclass({})",
+        "({} or granted and relation {EQ} pg_catalog.to_regclass({}) \
+         and mode {EQ} any (array[{modes}]))",
+        is_held_sql(),
         quote::literal(&history.qualified())
     ))
 }
 
-/// Selects a session with such a row in `pg_locks`.
+/// What keeps [`Table::lock_sql`] from locking the history. A session with one of the first two locks
+/// writes to it, and so is a runner, though it may take no lock of ours.
+const HISTORY_LOCKS: [&str; 6] = [
+    "RowExclusiveLock",
+    "ShareRowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+];
+
+/// Selects a session with such a row in `pg_locks`, preferably a runner. Only autovacuum is of no role,
+/// which every role may see.
 fn session_sql(condition: &str) -> String {
+    let [writes, also, ..] = HISTORY_LOCKS;
     format!(
-        "select activity.pid, application_name, client_addr, {} \
+        "select activity.pid, application_name, client_addr, {}, \
+         case when usesysid is null then 'autovacuum' when locktype {EQ} 'advisory' \
+         or mode {EQ} '{writes}' or mode {EQ} '{also}' then 'runner' else 'other' end \
          from pg_catalog.pg_locks join pg_catalog.pg_stat_activity activity \
          on activity.pid {EQ} pg_locks.pid \
          where {condition} and database {EQ} (select oid from pg_catalog.pg_database \
-         where datname {EQ} pg_catalog.current_database()) limit 1",
+         where datname {EQ} pg_catalog.current_database()) order by 5 desc limit 1",
         age_sql("xact_start")
     )
 }
 
-/// Reads the row that [`holder_sql`] or [`writer_sql`] selects.
+/// Reads the row that [`runner_sql`] or [`holder_sql`] selects.
 pub fn parse_holder(row: &[Option<String>]) -> Option<Holder> {
     let row = ResultRow::from(row);
     let text = |index| row.at(index).map(str::to_owned);
     Some(Holder {
+        kind: match row.at(4) {
+            Some("autovacuum") => HolderKind::Autovacuum,
+            Some("other") => HolderKind::Other,
+            _ => HolderKind::Runner,
+        },
         pid: text(0)?,
         application: text(1).filter(|name| !name.is_empty()),
         address: text(2),

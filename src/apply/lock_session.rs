@@ -335,7 +335,7 @@ impl<'a> Runner<'a> {
             let failure = match self.reply(result, session, &spec, state)? {
                 Reply::Committed(_) => return Ok(held),
                 Reply::PartRefused => continue,
-                Reply::Blocked(failure) => failure,
+                Reply::Blocked { failure, .. } => failure,
             };
             let reason = conflict(&failure.error, None, false);
             if !self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason)? {

@@ -104,9 +104,10 @@ impl Runner<'_> {
             self.stale_backend = None;
             return Ok(());
         };
-        if let Some(holder) = self.holder(session) {
+        let runner = self.runner(session);
+        if runner.session().is_some() {
             self.stale_backend = None;
-            return Err(Setback::LockedOut(Some(holder)).into());
+            return Err(Setback::LockedOut(runner).into());
         }
         let since = match &self.stale_backend {
             Some((known, since)) if *known == pid => *since,

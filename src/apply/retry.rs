@@ -3,14 +3,15 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::history::table::Table;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{Attempt, ConnectionError, QueryError, Response, Session};
 use crate::process::signals::{Deadline, Signal};
 
 use super::error::{ApplyError, RolledBack};
-use super::event::{Blocker, Event, Holder, RetryReason};
+use super::event::{Blocker, Event, HeldBy, Holder, HolderKind, RetryReason};
 use super::failure::Failure;
-use super::interrupt::{Interrupt, Setback, connection_lost};
+use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
 use super::observer::Backend;
 use super::state::DatabaseState;
 use super::transaction::{StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec};
@@ -38,8 +39,8 @@ pub(super) enum Reply {
     Committed(Vec<Option<String>>),
     /// The server refused a part that we can do without, and that is left out from now on.
     PartRefused,
-    /// Rolled back by what only other sessions cause.
-    Blocked(Box<Failure>),
+    /// Rolled back by what only other sessions cause; with the session, if it is known by now.
+    Blocked { failure: Box<Failure>, blocker: Option<Blocker> },
 }
 
 impl<'a> Runner<'a> {
@@ -69,7 +70,7 @@ impl<'a> Runner<'a> {
             let transaction =
                 Transaction::new(spec, &self.expected(state), &self.timeouts(session));
             let lost = self.lost_too_often(migration, step_number);
-            let (result, blocker) = self.send(session, &transaction, spec.step, lost.is_some());
+            let (result, seen) = self.send(session, &transaction, spec.step, lost.is_some());
             let result = match (result, lost) {
                 // No backend runs it any more, and the history does not have it.
                 (TransactionResult::Committed(_), Some(lost)) => {
@@ -80,10 +81,10 @@ impl<'a> Runner<'a> {
                 }
                 (result, _) => result,
             };
-            let failure = match self.reply(result, session, spec, state)? {
+            let (failure, blocker) = match self.reply(result, session, spec, state)? {
                 Reply::Committed(row) => return Ok(row),
                 Reply::PartRefused => continue,
-                Reply::Blocked(failure) => failure,
+                Reply::Blocked { failure, blocker } => (failure, blocker.or(seen)),
             };
             let reason = conflict(&failure.error, blocker.as_ref(), false);
             if !self.pause_for_lock(&mut backoff, migration, reason)? {
@@ -135,12 +136,6 @@ impl<'a> Runner<'a> {
     ) -> Result<Reply, Interrupt> {
         match result {
             TransactionResult::Committed(row) => Ok(Reply::Committed(row)),
-            TransactionResult::HistoryLocked(failure) => {
-                match self.session_by(session, &lock::writer_sql(&self.options.table)) {
-                    Some(writer) => Err(Setback::LockedOut(Some(writer)).into()),
-                    None => Ok(Reply::Blocked(failure)),
-                }
-            }
             TransactionResult::TableLockRefused => {
                 self.locks_history = false;
                 Ok(Reply::PartRefused)
@@ -150,7 +145,7 @@ impl<'a> Runner<'a> {
                 Ok(Reply::PartRefused)
             }
             TransactionResult::Failed(failure) if is_conflict(&failure.error) => {
-                Ok(Reply::Blocked(failure))
+                Ok(Reply::Blocked { failure, blocker: None })
             }
             TransactionResult::Failed(failure) => Err(ApplyError::Failed(failure).into()),
             TransactionResult::NoAdvisoryLocks => {
@@ -158,7 +153,19 @@ impl<'a> Runner<'a> {
                 let cause = QueryError::Client(ConnectionError::Unsupported(server));
                 Err(ApplyError::Unreachable { attempts: vec![Attempt::at_query(cause)] }.into())
             }
+            TransactionResult::NotHistoryTable => Err(self.not_history_table(session, spec.step)),
             TransactionResult::HistoryChanged => Err(Setback::HistoryChanged.into()),
+            TransactionResult::HistoryLocked(failure) => match self.holder(session) {
+                // A table lock like any other.
+                HeldBy::Session(holder) if holder.kind == HolderKind::Other => {
+                    let Holder { pid, application, open_for, .. } = holder;
+                    let table = Some(self.options.table.to_string());
+                    let blocker =
+                        Blocker { pid, application, open_for, table, ..Blocker::default() };
+                    Ok(Reply::Blocked { failure, blocker: Some(blocker) })
+                }
+                holder => Err(Setback::LockedOut(holder).into()),
+            },
             TransactionResult::LockedOut => Err(Setback::LockedOut(self.holder(session)).into()),
             TransactionResult::ConnectionLost {
                 error: ConnectionError::Lost(_, Some(error)),
@@ -190,15 +197,39 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The other runner, as far as our role may see it.
-    pub(super) fn holder(&self, session: &Session) -> Option<Holder> {
-        self.session_by(session, &lock::holder_sql())
+    /// The runner that holds the lock.
+    pub(super) fn runner(&self, session: &Session) -> HeldBy {
+        self.holder_by(session, &lock::runner_sql())
     }
 
-    /// The session that this query selects.
-    fn session_by(&self, session: &Session, sql: &str) -> Option<Holder> {
+    /// Who keeps us from working.
+    fn holder(&self, session: &Session) -> HeldBy {
+        self.holder_by(session, &lock::holder_sql(&self.options.table))
+    }
+
+    fn holder_by(&self, session: &Session, sql: &str) -> HeldBy {
         let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
-        lock::parse_holder(&session.query_row(sql, deadline).ok()??)
+        match session.query_row(sql, deadline) {
+            Ok(row) => {
+                let holder = row.and_then(|row| lock::parse_holder(&row));
+                holder.map_or(HeldBy::Gone, HeldBy::Session)
+            }
+            Err(_) => HeldBy::Unseen,
+        }
+    }
+
+    fn not_history_table(&self, session: &Session, step: Option<StepRef<'_>>) -> Interrupt {
+        let table = self.options.table.clone();
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        match session.query_row(&table.problem_sql(), deadline) {
+            Ok(row) => match row.and_then(|row| Table::problem(&row)) {
+                Some(problem) => ApplyError::NotHistoryTable { table, problem }.into(),
+                // It was another one a moment ago.
+                None => Setback::HistoryChanged.into(),
+            },
+            Err(QueryError::Stopped(signal)) => signal.into(),
+            Err(error) => connection_lost(step, None, as_connection_error(error)).into(),
+        }
     }
 
     fn permission_denied(

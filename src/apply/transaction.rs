@@ -61,6 +61,7 @@ enum StatementRole {
     /// A setting of the connection string, or one that our lexer depends on.
     ServerSetting,
     Lock,
+    TableKind,
     History,
     Progress,
     Table,
@@ -361,6 +362,9 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         statements.push((StatementRole::Setting(name), format!("set local {name} = {value}")));
     }
     statements.push((StatementRole::Lock, lock::take_sql()));
+    if history.table_version.has_table() && !is_known {
+        statements.push((StatementRole::TableKind, table.kind_guard_sql()));
+    }
     let may_lock = timeouts.locks_history && history.table_version.has_table() && !spec.holds_lock;
     if may_lock && !spec.needs_table_lock() {
         // drizzle-orm does not know our lock, but from its first row on, this fails.

@@ -1,7 +1,7 @@
 //! `wait`: until others have applied everything. Never writes, and asks only for the history.
 
 use crate::apply::error::{ApplyError, RunFailure};
-use crate::apply::event::{Event, Holder};
+use crate::apply::event::{Event, Holder, HolderKind};
 use crate::apply::load::{self, Loaded};
 use crate::apply::{PollingWait, QUERY_TIMEOUT, lock};
 use crate::cli::config::Options;
@@ -23,7 +23,7 @@ pub fn wait(
     let policy = Policy { apply_older: false, ..options.policy };
     let mut are_runnable = false;
     loop {
-        let Loaded { session, history, .. } = load::load(options, stop, emit)?;
+        let Loaded { session, history, .. } = load::load(options, None, stop, emit)?;
         let plan = plan::plan_up(set, &history, policy).map_err(ApplyError::HistoryMismatch)?;
         emit(Event::history_read(&plan));
         if plan.pending.is_empty() {
@@ -57,7 +57,6 @@ pub fn wait(
 /// The runner at work, as far as our role may see it.
 fn runner(session: &Session, table: &Table, stop: &StopFlag) -> Option<Holder> {
     let deadline = Deadline::after(QUERY_TIMEOUT, stop);
-    [lock::holder_sql(), lock::writer_sql(table)]
-        .iter()
-        .find_map(|sql| lock::parse_holder(&session.query_row(sql, deadline).ok()??))
+    let row = session.query_row(&lock::holder_sql(table), deadline).ok()??;
+    lock::parse_holder(&row).filter(|holder| holder.kind == HolderKind::Runner)
 }

@@ -119,7 +119,7 @@ impl State {
                 self.set(Activity::WaitingForPrimary, now);
             }
             Event::LockedOut { holder, .. } => {
-                self.set(Activity::WaitingForRunner { holder: holder.clone() }, now);
+                self.set(Activity::WaitingForRunner { holder: holder.session().cloned() }, now);
             }
             Event::BackendRuns { migration, pid, .. } | Event::EndingBackend { migration, pid } => {
                 let (migration, pid) = (migration.clone(), pid.clone());

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::page::{self, MAX_REQUEST, Page, Received};
 use super::state::State;
-use crate::apply::event::{Applied, Blocker, Event, Holder, Progress, RetryReason, StepNumber};
+use crate::apply::event::{
+    Applied, Blocker, Event, HeldBy, Holder, Progress, RetryReason, StepNumber,
+};
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 
 /// A state, and the time in it.
@@ -57,7 +59,7 @@ fn waiting() -> Event {
 
 fn locked_out() -> Event {
     let holder = Holder { pid: "7".to_owned(), ..Holder::default() };
-    Event::LockedOut { holder: Some(holder), left: Duration::ZERO }
+    Event::LockedOut { holder: HeldBy::Session(holder), left: Duration::ZERO }
 }
 
 fn blocker() -> Blocker {
@@ -167,7 +169,7 @@ fn the_reference_has_every_field_of_the_state_and_every_metric() {
         waiting(),
         Event::WaitingForPrimary { left },
         locked_out(),
-        Event::LockedOut { holder: None, left },
+        Event::LockedOut { holder: HeldBy::Unseen, left },
         Event::BackendRuns { migration: name(), pid, left },
         Event::WaitingForMigrations { migrations: vec![name()], holder: None, left },
         step(1, true),

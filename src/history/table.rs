@@ -55,8 +55,33 @@ impl TableVersion {
     }
 }
 
+/// Why a table cannot be the history: what is true of it, without a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableProblem {
+    /// Its columns or rows are not those that Drizzle makes.
+    NotOfDrizzle(String),
+    /// It is something else, such as a view.
+    NotATable(&'static str),
+    /// These rules change what becomes of an INSERT.
+    HasRules(String),
+}
+
+impl fmt::Display for TableProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TableProblem::NotOfDrizzle(problem) => f.write_str(problem),
+            TableProblem::NotATable(kind) => write!(f, "is {kind}"),
+            TableProblem::HasRules(rules) => write!(f, "has rules for INSERT ({rules})"),
+        }
+    }
+}
+
 /// The server gives smaller object IDs only to what `initdb` creates.
 const FIRST_USER_OID: u32 = 16384;
+
+/// The enabled rules of a relation for INSERT.
+const INSERT_RULES: &str = "from pg_catalog.pg_rewrite where ev_class operator(pg_catalog.=) \
+    pg_class.oid and ev_type operator(pg_catalog.=) '3' and ev_enabled operator(pg_catalog.<>) 'D'";
 
 /// The history at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +137,8 @@ impl Table {
     }
 
     /// Reads whether there is a schema, for a missing table, and whether the database has relations
-    /// that belong neither to the system nor to an extension; see [`Table::parse_schema_exists`].
+    /// that belong neither to the system nor to an extension; see [`Table::parse_schema_exists`]. Fails
+    /// on a server that has no `xmin`.
     pub fn schema_exists_sql(&self) -> String {
         format!(
             "select pg_catalog.pg_is_in_recovery(), \
@@ -120,8 +146,52 @@ impl Table {
              exists (select from pg_catalog.pg_class \
              where oid operator(pg_catalog.>=) {FIRST_USER_OID} \
              and not exists (select from pg_catalog.pg_depend where classid {EQ} pg_class.tableoid \
-             and objid {EQ} pg_class.oid and deptype {EQ} 'e'))",
+             and objid {EQ} pg_class.oid and deptype {EQ} 'e')), \
+             (select xmin from pg_catalog.pg_class limit 1)",
             quote::literal(&self.schema)
+        )
+    }
+
+    /// Raises an error unless rows can be written to the table, and read again: a view or a foreign
+    /// table has no versions of rows, and a rule for INSERT may put a row elsewhere.
+    pub fn kind_guard_sql(&self) -> String {
+        guard_sql(&format!(
+            "exists (select {} and (relkind {EQ} 'r' or relkind {EQ} 'p') \
+             and not exists (select {INSERT_RULES}))",
+            self.relation_sql()
+        ))
+    }
+
+    /// Reads what [`Table::problem`] tells.
+    pub fn problem_sql(&self) -> String {
+        format!(
+            "select relkind, (select pg_catalog.string_agg(pg_catalog.quote_ident(rulename), ', ') \
+             {INSERT_RULES}) {}",
+            self.relation_sql()
+        )
+    }
+
+    /// Why rows cannot be written to the table, from the answer to [`Table::problem_sql`].
+    pub fn problem(answer: &[Option<String>]) -> Option<TableProblem> {
+        let answer = ResultRow::from(answer);
+        let kind = match answer.at(0)? {
+            "r" | "p" => {
+                return answer.at(1).map(|rules| TableProblem::HasRules(rules.to_owned()));
+            }
+            "v" => "a view",
+            "m" => "a materialized view",
+            "f" => "a foreign table",
+            _ => "no table",
+        };
+        Some(TableProblem::NotATable(kind))
+    }
+
+    fn relation_sql(&self) -> String {
+        format!(
+            "from pg_catalog.pg_class join pg_catalog.pg_namespace \
+             on pg_namespace.oid {EQ} relnamespace where nspname {EQ} {} and relname {EQ} {}",
+            quote::literal(&self.schema),
+            quote::literal(&self.name)
         )
     }
 

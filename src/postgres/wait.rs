@@ -29,8 +29,12 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct WaitLimits {
     /// For the server to come up; zero is a single attempt.
     pub server: Duration,
-    /// For a free slot, which another runner may be taking: of the server, or of a pooler.
+    /// For a free slot of the server or its pooler. Longer than for the server once another runner was
+    /// seen, which may be taking it.
     pub slot: Duration,
+    /// For an answer, once we are let in: a lock may keep it from us, or a pooler that has others to
+    /// serve first.
+    pub answer: Duration,
 }
 
 /// What the attempts that failed allow to do next.
@@ -39,6 +43,7 @@ enum Outlook {
     Final,
     WaitForServer,
     WaitForSlot,
+    WaitForAnswer,
 }
 
 /// Connects and runs a first query, and tries both again for as long as the failure is temporary, each
@@ -54,12 +59,13 @@ pub fn connect<T>(
     let is_single = limits.server.is_zero();
     let server = Deadline::after(if is_single { SINGLE_ATTEMPT } else { limits.server }, stop);
     let slot = Deadline::after(limits.slot.max(limits.server), stop);
+    let answer = Deadline::after(limits.answer.max(limits.server), stop);
     let mut deadline = server;
     let mut pause = FIRST_PAUSE;
     let mut reported = Vec::new();
     loop {
         let attempts = match Session::open(&target(), deadline) {
-            Ok(session) => match query(&session, slot.at_most(QUERY_TIMEOUT)) {
+            Ok(session) => match query(&session, answer.at_most(QUERY_TIMEOUT)) {
                 Ok(answer) => return Ok((session, answer)),
                 Err(cause) => vec![Attempt::at_query(cause)],
             },
@@ -69,7 +75,11 @@ pub fn connect<T>(
             return Err(ConnectError::Stopped(signal));
         }
         let outlook = classify(&attempts);
-        deadline = if outlook == Outlook::WaitForSlot { slot } else { server };
+        deadline = match outlook {
+            Outlook::Final | Outlook::WaitForServer => server,
+            Outlook::WaitForSlot => slot,
+            Outlook::WaitForAnswer => answer,
+        };
         let left = deadline.remaining().unwrap_or_default();
         if is_single || left.is_zero() || outlook == Outlook::Final {
             return Err(failure(outlook, attempts, reported));
@@ -88,7 +98,7 @@ pub fn connect<T>(
 fn classify(attempts: &[Attempt]) -> Outlook {
     let any = |test: fn(&Attempt) -> bool| attempts.iter().any(test);
     if any(is_unanswered) {
-        return Outlook::WaitForSlot;
+        return Outlook::WaitForAnswer;
     }
     // One host's rejection is not waited out for another.
     if any(|attempt| is_rejection(&attempt.cause)) || !any(|attempt| is_temporary(&attempt.cause)) {
@@ -246,8 +256,8 @@ mod tests {
             (vec![login(timed_out.clone()), login(full.clone())], Outlook::WaitForSlot),
             (vec![login(full), login(rejected)], Outlook::Final),
             (vec![login(starting)], Outlook::WaitForServer),
-            (vec![Attempt::at_query(timed_out)], Outlook::WaitForSlot),
-            (vec![Attempt::at_query(server("55P03", ""))], Outlook::WaitForSlot),
+            (vec![Attempt::at_query(timed_out)], Outlook::WaitForAnswer),
+            (vec![Attempt::at_query(server("55P03", ""))], Outlook::WaitForAnswer),
             (vec![Attempt::at_query(server("42883", ""))], Outlook::Final),
         ] {
             assert_eq!(classify(&attempts), outlook, "{attempts:?}");

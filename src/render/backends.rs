@@ -2,31 +2,43 @@
 
 use std::fmt::Write as _;
 
-use crate::apply::event::{Blocker, Holder};
+use crate::apply::event::{Blocker, HeldBy, Holder, HolderKind};
 
 use super::seconds;
 
-pub fn holder_text(holder: Option<&Holder>) -> String {
-    let Some(holder) = holder else {
-        return "this role cannot see its session".to_owned();
+pub fn holder_text(holder: &Holder) -> String {
+    let Holder { kind, pid, application, address, open_for } = holder;
+    let is_autovacuum = *kind == HolderKind::Autovacuum;
+    let mut text = match is_autovacuum {
+        true => format!("autovacuum (backend {pid}"),
+        false => format!("backend {pid}"),
     };
-    let mut text = format!("backend {}", holder.pid);
-    for (label, value) in [
-        (" of ", &holder.application),
-        (" from ", &holder.address),
-        (", running for ", &holder.open_for.map(seconds)),
-    ] {
+    for (label, value) in
+        [(" of ", application), (" from ", address), (", running for ", &open_for.map(seconds))]
+    {
         if let Some(value) = value {
             let _ = write!(text, "{label}{value}");
         }
     }
+    if is_autovacuum {
+        text.push(')');
+    }
     text
+}
+
+/// Another runner that keeps us from working.
+pub fn held_by_text(held_by: &HeldBy) -> String {
+    match held_by {
+        HeldBy::Session(holder) => holder_text(holder),
+        HeldBy::Gone => "another runner was at work, and has just gone".to_owned(),
+        HeldBy::Unseen => "this role cannot see its session".to_owned(),
+    }
 }
 
 /// The runner that others wait for, whose lock is free for moments.
 pub fn at_work_text(holder: Option<&Holder>) -> String {
     match holder {
-        Some(_) => format!("a runner is at work: {}", holder_text(holder)),
+        Some(holder) => format!("a runner is at work: {}", holder_text(holder)),
         None => "this role sees no runner at work".to_owned(),
     }
 }

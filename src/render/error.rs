@@ -9,13 +9,14 @@ use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, DatabaseNotCreated, RolledBack, RunFailure,
     UnknownOutcome,
 };
-use crate::apply::event::{Blocker, InProgress, StepNumber};
+use crate::apply::event::{Blocker, HeldBy, Holder, HolderKind, InProgress, StepNumber};
 use crate::apply::failure::{Failure, LostConnection};
 use crate::cli::args::{CommandName, Commands};
 use crate::commands::bundle::BundleError;
 use crate::error::Error;
 use crate::history::plan::HistoryMismatch;
 use crate::history::progress;
+use crate::history::table::TableProblem;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
 use crate::postgres::server_error::ServerError;
@@ -27,7 +28,7 @@ use crate::sql::redact;
 
 use super::answers::finding_text;
 use super::attempts::attempt_text;
-use super::backends::{at_work_text, holder_text, lock_text};
+use super::backends::{at_work_text, held_by_text, lock_text};
 use super::{
     failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural, some_of,
     subject,
@@ -194,8 +195,20 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
         ),
         ApplyError::HistoryMismatch(mismatch) => mismatch::text(mismatch, nothing_ran, commands),
         ApplyError::NotHistoryTable { table, problem } => format!(
-            "the table {table} is not a history table of Drizzle: it {problem}; {nothing_ran}. \
-             Name the right table with --schema and --table"
+            "the table {table} is not a history table of Drizzle: it {problem}; {nothing_ran}. {}",
+            match problem {
+                TableProblem::NotOfDrizzle(_) => {
+                    "Name the right table with --schema and --table".to_owned()
+                }
+                TableProblem::NotATable(_) => {
+                    "Name an ordinary table with --schema and --table, such as the one that a view \
+                     shows"
+                        .to_owned()
+                }
+                TableProblem::HasRules(_) => {
+                    format!("Drop each with `drop rule NAME on {}`", table.qualified())
+                }
+            }
         ),
         ApplyError::Unreachable { attempts } => unreachable_text(attempts),
         ApplyError::ReadOnly => {
@@ -255,10 +268,7 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
             indented(&error.message),
             statements.join("\n    ")
         ),
-        ApplyError::LockedOut { holder } => format!(
-            "another runner is still at work ({}); try again later",
-            holder_text(holder.as_ref())
-        ),
+        ApplyError::LockedOut { holder } => locked_out_text(holder),
         ApplyError::StillPending { holder } => format!(
             "nobody has applied {} in time; {}. Check what runs `premigrate up`",
             some_of(&run.pending),
@@ -296,6 +306,21 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
             migrations.join(", "),
             commands.line(CommandName::Baseline, "--through NAME")
         ),
+    }
+}
+
+fn locked_out_text(holder: &HeldBy) -> String {
+    let session = held_by_text(holder);
+    match holder {
+        HeldBy::Session(Holder { kind: HolderKind::Runner, .. }) | HeldBy::Unseen => format!(
+            "another runner is still at work ({session}). Try again when it has finished, or wait \
+             longer with --runner-wait"
+        ),
+        HeldBy::Session(Holder { pid, .. }) => format!(
+            "the history table is still locked by {session}. Try again when it has finished, or end \
+             it with `select pg_terminate_backend({pid})`"
+        ),
+        HeldBy::Gone => format!("{session}. Try again, or wait longer with --runner-wait"),
     }
 }
 

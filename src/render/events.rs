@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::apply::event::{
-    Activity, Applied, Event, RecordKind, RetryReason, Running, StepNumber, StepsDone,
+    Activity, Applied, Event, HeldBy, Holder, HolderKind, RecordKind, RetryReason, Running,
+    StepNumber, StepsDone,
 };
 
 use crate::migrations::source::JOURNAL;
 
 use super::attempts::attempt_text;
-use super::backends::{at_work_text, holder_text, lock_text};
+use super::backends::{at_work_text, held_by_text, lock_text};
 use super::{indented, plural, seconds, some_of, subject};
 use crate::postgres::notices::Notice;
 use crate::postgres::session::QueryError;
@@ -84,11 +85,7 @@ fn text(event: &Event) -> String {
                 seconds(*left)
             )
         }
-        Event::LockedOut { holder, left } => format!(
-            "waiting up to {} for another runner to finish: {}",
-            seconds(*left),
-            holder_text(holder.as_ref())
-        ),
+        Event::LockedOut { holder, left } => locked_out_text(holder, &seconds(*left)),
         Event::WaitingForMigrations { migrations, holder, left } => format!(
             "waiting up to {} for others to apply {}; {}",
             seconds(*left),
@@ -254,6 +251,19 @@ fn whole_seconds(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         _ => seconds(time),
+    }
+}
+
+fn locked_out_text(holder: &HeldBy, left: &str) -> String {
+    let session = held_by_text(holder);
+    match holder {
+        HeldBy::Session(Holder { kind: HolderKind::Runner, .. }) | HeldBy::Unseen => {
+            format!("waiting up to {left} for another runner to finish: {session}")
+        }
+        HeldBy::Session(_) => {
+            format!("waiting up to {left} for the history table, which is locked by {session}")
+        }
+        HeldBy::Gone => format!("{session}; trying again for up to {left}"),
     }
 }
 

@@ -94,7 +94,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::event::StepsDone;
+    use crate::apply::event::{HeldBy, StepsDone};
 
     fn style(format: Format) -> Style {
         Style { format, is_colored: false }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_migration_has_one_line_where_there_is_nothing_to_say_between() {
         let resuming = Event::Resuming { migration: name(), done: StepsDone { done: 1, of: 2 } };
-        let locked_out = Event::LockedOut { holder: None, left: Duration::from_secs(1) };
+        let locked_out = Event::LockedOut { holder: HeldBy::Unseen, left: Duration::from_secs(1) };
         let log = || Log::new(style(Format::Text), false);
         assert_eq!(
             lines(&mut log(), &[applying(false), applied()]),

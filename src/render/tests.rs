@@ -13,8 +13,8 @@ use crate::apply::error::{
     UnknownOutcome,
 };
 use crate::apply::event::{
-    Activity, Applied, Blocker, Event, Holder, InProgress, RecordKind, RetryReason, Running,
-    StepNumber, StepsDone,
+    Activity, Applied, Blocker, Event, HeldBy, Holder, HolderKind, InProgress, RecordKind,
+    RetryReason, Running, StepNumber, StepsDone,
 };
 use crate::apply::failure::{
     Advice, Excerpt, ExcerptLine, ExtensionState, Failure, LimitSource, LostConnection, Phase,
@@ -30,7 +30,7 @@ use crate::commands::extract::ExtractError;
 use crate::commands::new::NewError;
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
-use crate::history::table::Table;
+use crate::history::table::{Table, TableProblem};
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::migration::Layout;
 use crate::migrations::prepared::{NotRunnable, Reason};
@@ -224,6 +224,21 @@ fn waiting() -> Running {
     }
 }
 
+fn holder(kind: HolderKind) -> Holder {
+    let is_client = kind != HolderKind::Autovacuum;
+    Holder {
+        kind,
+        pid: "7".to_owned(),
+        application: is_client.then(|| "premigrate".to_owned()),
+        address: is_client.then(|| "10.0.0.1".to_owned()),
+        open_for: Some(Duration::from_millis(12_300)),
+    }
+}
+
+fn held_by(kind: HolderKind) -> HeldBy {
+    HeldBy::Session(holder(kind))
+}
+
 fn files() -> Vec<String> {
     vec!["9999_a.sql".to_owned(), "sub/b.sql".to_owned()]
 }
@@ -232,12 +247,6 @@ fn events() -> Vec<Event> {
     let (left, pause) = (Duration::from_millis(1500), Duration::from_millis(500));
     let (done, step) = (StepsDone { done: 1, of: 4 }, StepNumber { step: 2, of: 4 });
     let (all, only) = (StepsDone { done: 1, of: 1 }, StepNumber { step: 1, of: 1 });
-    let holder = Holder {
-        pid: "7".to_owned(),
-        application: Some("premigrate".to_owned()),
-        address: Some("10.0.0.1".to_owned()),
-        open_for: Some(Duration::from_millis(12_300)),
-    };
     let many = ["0000_a", "0001_b", "0002_c", "0003_d"].map(str::to_owned).to_vec();
     let blocker = blocker();
     let locked = RetryReason::Lock {
@@ -272,9 +281,16 @@ fn events() -> Vec<Event> {
         Event::Through { migration: name(), later: 2 },
         Event::LookingForPrimary,
         Event::WaitingForPrimary { left },
-        Event::LockedOut { holder: Some(holder.clone()), left },
-        Event::LockedOut { holder: None, left },
-        Event::WaitingForMigrations { migrations: names(), holder: Some(holder.clone()), left },
+        Event::LockedOut { holder: held_by(HolderKind::Runner), left },
+        Event::LockedOut { holder: held_by(HolderKind::Autovacuum), left },
+        Event::LockedOut { holder: held_by(HolderKind::Other), left },
+        Event::LockedOut { holder: HeldBy::Gone, left },
+        Event::LockedOut { holder: HeldBy::Unseen, left },
+        Event::WaitingForMigrations {
+            migrations: names(),
+            holder: Some(holder(HolderKind::Runner)),
+            left,
+        },
         Event::WaitingForMigrations { migrations: many, holder: None, left },
         Event::UnknownRows { rows: rows() },
         Event::Applying { migration: name(), out_of_order: false },
@@ -382,10 +398,16 @@ fn apply_errors() -> Vec<ApplyError> {
     };
     let (migration, pid, index) = (name(), "7".to_owned(), "i".to_owned());
     let grant = "grant create on schema drizzle to app;".to_owned();
-    let problem = "has no column hash".to_owned();
+    let [problem, view, rule] = [
+        TableProblem::NotOfDrizzle("has no column hash".to_owned()),
+        TableProblem::NotATable("a view"),
+        TableProblem::HasRules("log_insert".to_owned()),
+    ];
     let mut errors = vec![
         ApplyError::NotRunnable { migrations: vec![not_runnable] },
         ApplyError::NotHistoryTable { table: table.clone(), problem },
+        ApplyError::NotHistoryTable { table: table.clone(), problem: view },
+        ApplyError::NotHistoryTable { table: table.clone(), problem: rule },
         ApplyError::Unreachable { attempts: vec![attempt()] },
         ApplyError::ReadOnly,
         ApplyError::ChangedSteps { migrations: vec![changed] },
@@ -411,7 +433,9 @@ fn apply_errors() -> Vec<ApplyError> {
         ApplyError::HistoryKeepsChanging(table.clone()),
         ApplyError::HistoryTimeout(table),
         ApplyError::PermissionDenied { error: server_error(), statements: vec![grant] },
-        ApplyError::LockedOut { holder: None },
+        ApplyError::LockedOut { holder: held_by(HolderKind::Runner) },
+        ApplyError::LockedOut { holder: held_by(HolderKind::Autovacuum) },
+        ApplyError::LockedOut { holder: HeldBy::Gone },
         ApplyError::LockTimeout { failure: Box::new(bare_failure()), blocker: Some(blocker()) },
         ApplyError::Stopped { signal, rolled_back: None },
         interrupted(None, true),

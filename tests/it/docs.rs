@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use premigrate::apply::error::ApplyError;
+use premigrate::apply::event::HeldBy;
 use premigrate::apply::failure::LostConnection;
 use premigrate::cli::args::{self, CommandName, HELP, OPTIONS, Parsed};
 use premigrate::cli::config::{self, Config};
@@ -450,7 +451,7 @@ fn an_error_ends_with_the_exit_code_that_the_readme_has_for_it() {
         ("the database is unreachable", unreachable(QueryError::Client(ConnectionError::TimedOut))),
         ("stays read-only", ApplyError::ReadOnly.into()),
         ("a migration failed", ApplyError::ConnectionLost(Box::new(broken)).into()),
-        ("another runner is at work", ApplyError::LockedOut { holder: None }.into()),
+        ("another runner is at work", ApplyError::LockedOut { holder: HeldBy::Gone }.into()),
         ("try again", ApplyError::HistoryTimeout(table).into()),
         ("refused: password", unreachable(QueryError::Server(refusal.clone()))),
         ("permission", ApplyError::PermissionDenied { error: refusal, statements: vec![] }.into()),

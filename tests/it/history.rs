@@ -55,6 +55,90 @@ fn rows_that_cannot_be_read_back_are_not_written_again_and_again() {
     assert_eq!(database.history().len(), 3);
 }
 
+/// The columns of Drizzle 0.x.
+const COLUMNS: &str = "(id serial primary key, hash text not null, created_at bigint)";
+
+#[test]
+fn what_rows_cannot_be_written_to_is_refused_as_the_history_before_anything_runs() {
+    let history = "drizzle.__drizzle_migrations";
+    let view = format!("create table t {COLUMNS}; create view {history} as table t");
+    let materialized = view.replace("create view", "create materialized view");
+    let foreign = format!(
+        "create extension file_fdw; create server s foreign data wrapper file_fdw; create foreign \
+         table {history} (id int, hash text, created_at bigint) server s options (filename '/dev/null')"
+    );
+    let with_rule = |action: &str| {
+        format!(
+            "create table {history} {COLUMNS}; create table t {COLUMNS}; \
+             create rule \"Odd\" as on insert to {history} do {action}"
+        )
+    };
+    for (problem, sql) in [
+        ("it is a view", view),
+        ("it is a materialized view", materialized),
+        ("it is a foreign table", foreign),
+        ("it has rules for INSERT (\"Odd\")", with_rule("instead nothing")),
+        ("it has rules for INSERT (\"Odd\")", with_rule("also insert into t (hash) values ('x')")),
+        (
+            "it has rules for INSERT (\"Odd\")",
+            with_rule("instead insert into t (hash) values (new.hash) returning t.*"),
+        ),
+    ] {
+        let (database, folder) = (Database::fresh(), abc());
+        database.execute(&format!("create schema drizzle; {sql}"));
+        let run = up(&database, &folder).exits(65).says(&[problem, "nothing was run"]);
+        let tables = database.tables();
+        assert!(!tables.contains(&"a".to_owned()), "{}", run.stderr);
+        command(&database, &folder, &["baseline"]).exits(65).says(&[problem]);
+    }
+}
+
+#[test]
+fn a_rule_that_is_dropped_or_about_something_else_does_no_harm() {
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[]);
+    database.execute(
+        "create rule dropped as on insert to drizzle.__drizzle_migrations do instead nothing; \
+         drop rule dropped on drizzle.__drizzle_migrations; \
+         create rule keep as on delete to drizzle.__drizzle_migrations do instead nothing",
+    );
+    up(&database, &folder).exits(0);
+    up(&database, &folder).exits(0).says(&["up to date"]);
+}
+
+#[test]
+fn a_partitioned_history_works() {
+    let (database, folder) = (Database::fresh(), abc());
+    database.execute(&format!(
+        "create schema drizzle; \
+         create table drizzle.__drizzle_migrations {COLUMNS} partition by range (id); \
+         create table drizzle.rest partition of drizzle.__drizzle_migrations default"
+    ));
+    up(&database, &folder).exits(0);
+    up(&database, &folder).exits(0).says(&["up to date"]);
+}
+
+#[test]
+fn a_server_that_has_no_xmin_is_refused_before_anything_runs() {
+    // Without a history, and with one.
+    for query in ["select xmin from pg_catalog", "select xmin, * from"] {
+        let (database, folder) = (Database::fresh(), abc());
+        if query.contains('*') {
+            history_of_0x(&database, &[]);
+        }
+        let proxy = Proxy::start(move |message| match message.text.contains(query) {
+            // Such a server fails so.
+            true => Action::ReplaceWith("select xmin from (select) none"),
+            false => Action::Pass,
+        });
+        let run = up(&proxy.to(&database), &folder).exits(78);
+        run.says(&[
+            "the server is one without the system column xmin; premigrate needs PostgreSQL",
+        ]);
+        assert_eq!(database.tables(), [""; 0]);
+    }
+}
+
 fn command(database: &Database, folder: &Folder, command: &[&str]) -> Run {
     premigrate(database, folder).args(command).run()
 }

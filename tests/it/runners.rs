@@ -1,13 +1,16 @@
 //! Any number of runners at once.
 
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use postgres::{Client, NoTls};
 use premigrate::apply::lock;
 
-use crate::harness::{Database, Folder, Premigrate, Running, premigrate, server_port};
+use crate::harness::{Database, Folder, Premigrate, Running, eventually, premigrate, server_port};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Action, Proxy};
+use crate::proxy::{Action, Proxy, Side};
+use crate::server::Server;
 
 const RUNNERS: usize = 12;
 const ROUNDS: usize = 5;
@@ -119,24 +122,53 @@ fn a_full_pool_counts_against_runner_wait() {
     assert_eq!(database.rows("select what from log"), ["slow"]);
 }
 
-#[test]
-fn a_full_server_counts_against_runner_wait() {
-    let database = Database::fresh();
-    let role = database.name.clone();
+/// A role that may have two sessions at a time.
+fn limited_to_two(database: &Database) -> Database {
+    let role = &database.name;
     database.execute(&format!(
-        "create role {role} login connection limit 1;\n\
+        "create role {role} login connection limit 2;\n\
          grant all on database {role} to {role};\n\
          grant all on schema public to {role}"
     ));
-    let folder = slow(1.5);
-    let limited = Database {
-        name: role.clone(),
-        url: database.url.replace("postgres@", &format!("{role}@")),
-    };
+    let url = database.url.replace("postgres@", &format!("{role}@"));
+    Database { name: role.clone(), url }
+}
+
+/// A session, as soon as there is room for it.
+fn client_of(database: &Database) -> Client {
+    let mut client = None;
+    eventually("a session", || {
+        client = Client::connect(&database.url, NoTls).ok();
+        client.is_some()
+    });
+    client.expect("a session")
+}
+
+#[test]
+fn a_full_server_counts_against_wait_where_no_other_runner_was_seen() {
+    let database = Database::fresh();
+    let limited = limited_to_two(&database);
+    let _others = [client_of(&limited), client_of(&limited)];
+    let folder = slow(0.0);
+    let run = premigrate(&limited, &folder).args(&["--wait", "500ms"]).run().exits(69);
+    let run = run.says(&["too many connections for role", "hint: raise the connection limit"]);
+    assert!(run.took < Duration::from_secs(20), "{:?}", run.took);
+    assert_eq!(database.tables(), [""; 0]);
+}
+
+#[test]
+fn a_full_server_counts_against_runner_wait_once_another_runner_was_seen() {
+    let database = Database::fresh();
+    let limited = limited_to_two(&database);
+    let folder = slow(8.0);
     let first = start_slow(&limited, &folder);
-    let waits = ["--wait", "300ms"];
-    premigrate(&limited, &folder).args(&waits).run().exits(0).says(&["too many connections"]);
+    let waiting = premigrate(&limited, &folder).args(&["--wait", "300ms"]).start();
+    waiting.wait_to_say("another runner");
+    let other = client_of(&limited);
+    waiting.wait_to_say("too many connections for role");
     first.finish().exits(0);
+    waiting.finish().exits(0).says(&["up to date"]);
+    drop(other);
     assert_eq!(database.rows("select what from log"), ["slow"]);
 }
 
@@ -280,6 +312,89 @@ fn a_runner_that_takes_no_lock_is_waited_for_once_it_has_written_to_the_history(
     running.finish().exits(0);
     assert_eq!(database.rows("select what from log"), ["once"]);
     assert_eq!(database.history().len(), 2);
+}
+
+/// With one migration applied, and one to come: as one transaction, and in an isolation level of its
+/// own, where the history is locked first.
+fn one_to_come(database: &Database, isolated: bool) -> Folder {
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
+    premigrate(database, &folder).run().exits(0);
+    let isolation = if isolated { "set transaction isolation level serializable;" } else { "" };
+    folder.add("0001_b", &format!("{isolation}create table b ()"));
+    folder
+}
+
+#[test]
+fn a_session_that_only_locks_the_history_is_named_with_its_lock_and_is_no_runner() {
+    for isolated in [false, true] {
+        let database = Database::fresh();
+        let folder = one_to_come(&database, isolated);
+        let mut other = database
+            .holding("lock table drizzle.__drizzle_migrations in share update exclusive mode");
+        let pid = crate::harness::rows(&mut other, "select pg_backend_pid()").concat();
+        let lock = format!("lock on drizzle.__drizzle_migrations held by backend {pid}");
+        let run = premigrate(&database, &folder).args(&["--lock-retries", "0"]).run().exits(75);
+        run.says(&["Last seen: ", &lock]).does_not_say("another runner");
+        let running = premigrate(&database, &folder).start();
+        running.wait_to_say(&lock);
+        other.batch_execute("commit").unwrap();
+        running.finish().exits(0).does_not_say("another runner");
+        assert_eq!(database.tables(), ["a", "b"]);
+    }
+}
+
+#[test]
+fn an_autovacuum_of_the_history_is_waited_for_and_told_as_that_to_every_role() {
+    let server = Server::start("autovacuum_naptime = 1");
+    let database = server.database();
+    let folder = one_to_come(&database, false);
+    let (role, url) = database.role();
+    // Rows of other migrations, which are vacuumed slowly.
+    let history = "drizzle.__drizzle_migrations";
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select, insert, update on {history} to {role}; \
+         grant usage on all sequences in schema drizzle to {role}; \
+         grant create on schema public to {role}; \
+         alter table {history} set (autovacuum_vacuum_cost_delay = 100, \
+         autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 0, \
+         autovacuum_vacuum_scale_factor = 0); \
+         insert into {history} (hash, created_at) select 'other', 1 from generate_series(1, 5000); \
+         update {history} set hash = hash || '' where hash = 'other'"
+    ));
+    database.wait_for(
+        "the autovacuum",
+        "select from pg_stat_activity join pg_locks using (pid) \
+         where backend_type = 'autovacuum worker' and mode = 'ShareUpdateExclusiveLock' \
+         and relation = 'drizzle.__drizzle_migrations'::regclass",
+    );
+    let limited = Database { name: database.name.clone(), url };
+    let running = premigrate(&limited, &folder).args(&["--lock-retries", "0"]).start();
+    running.wait_to_say("for the history table, which is locked by autovacuum (backend");
+    database.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity \
+         where backend_type = 'autovacuum worker'; \
+         alter table drizzle.__drizzle_migrations set (autovacuum_enabled = off)",
+    );
+    running.finish().exits(0).does_not_say("another runner");
+    assert_eq!(database.tables(), ["a", "b"]);
+}
+
+#[test]
+fn a_runner_that_has_gone_when_it_is_looked_up_is_not_said_to_be_out_of_sight() {
+    let database = Database::fresh();
+    let folder = one_to_come(&database, false);
+    let other = Mutex::new(Some(database.holding(&lock::take_sql())));
+    let proxy = Proxy::start(move |message| {
+        // It ends between our attempt and our look for it.
+        if message.from == Side::Client && message.text.contains("pg_locks") {
+            drop(other.lock().unwrap().take());
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Action::Pass
+    });
+    let run = premigrate(&proxy.to(&database), &folder).run().exits(0);
+    run.says(&["another runner was at work, and has just gone"]).does_not_say("cannot see");
 }
 
 #[test]

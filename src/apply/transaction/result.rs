@@ -20,12 +20,14 @@ pub(in crate::apply) enum TransactionResult {
     Committed(Vec<Option<String>>),
     /// Another runner holds the lock.
     LockedOut,
+    /// Another session has locked the history.
+    HistoryLocked(Box<Failure>),
     /// The history or the progress is not what the plan was made from.
     HistoryChanged,
     /// The server lacks advisory locks.
     NoAdvisoryLocks,
-    /// Another session, which does not hold our lock, has one on the history.
-    HistoryLocked(Box<Failure>),
+    /// Rows cannot be written to what is in the place of the history.
+    NotHistoryTable,
     /// This role may not lock the history, and need not.
     TableLockRefused,
     /// The server does not have this setting.
@@ -156,7 +158,7 @@ impl Transaction<'_> {
         error: &ServerError,
     ) -> TransactionResult {
         use StatementRole::{
-            Begin, History, Lock, Progress, ProgressTable, Setting, Table, TableLock,
+            Begin, History, Lock, Progress, ProgressTable, Setting, Table, TableKind, TableLock,
         };
         let Some(role) = role else { return self.failure(Phase::Begin, None, error) };
         match (role, error.code.as_str()) {
@@ -166,13 +168,12 @@ impl Transaction<'_> {
                 TransactionResult::ConnectionLost { completed: None, error: ended_by(error) }
             }
             (Lock, "22P02") => TransactionResult::LockedOut,
-            // Undefined function, feature not supported.
-            (Lock, "42883" | "0A000") => TransactionResult::NoAdvisoryLocks,
-            // A runner that writes the history holds a lock on it.
-            (TableLock, "55P03") if self.spec.needs_table_lock() => TransactionResult::LockedOut,
             (TableLock, "55P03") => {
                 TransactionResult::HistoryLocked(self.rolled_back(Phase::Record, None, error))
             }
+            (TableKind, "22P02") => TransactionResult::NotHistoryTable,
+            // Undefined function, feature not supported.
+            (Lock, "42883" | "0A000") => TransactionResult::NoAdvisoryLocks,
             // No privilege, or no table.
             (TableLock, "42501" | "42809") if !self.spec.needs_table_lock() => {
                 TransactionResult::TableLockRefused

@@ -17,9 +17,10 @@ fn words(result: &TransactionResult) -> String {
     match result {
         TransactionResult::Committed(row) => format!("committed {}", row.len()),
         TransactionResult::LockedOut => "locked out".to_owned(),
+        TransactionResult::HistoryLocked(_) => "history locked".to_owned(),
+        TransactionResult::NotHistoryTable => "not a history table".to_owned(),
         TransactionResult::HistoryChanged => "history changed".to_owned(),
         TransactionResult::NoAdvisoryLocks => "no advisory locks".to_owned(),
-        TransactionResult::HistoryLocked(_) => "history locked".to_owned(),
         TransactionResult::TableLockRefused => "table lock refused".to_owned(),
         TransactionResult::UnsupportedSetting(name) => format!("unsupported {name}"),
         TransactionResult::Failed(failure) => {
@@ -242,6 +243,7 @@ fn each_guard_has_its_own_result() {
     assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
     assert_eq!(opening(StatementRole::Lock, "42883"), "no advisory locks");
     assert_eq!(opening(StatementRole::TableLock, "55P03"), "history locked");
+    assert_eq!(opening(StatementRole::TableKind, "22P02"), "not a history table");
     assert_eq!(opening(StatementRole::TableLock, "42P01"), "history changed");
     assert_eq!(opening(StatementRole::TableLock, "42501"), "table lock refused");
     assert_eq!(opening(StatementRole::TableLock, "57014"), "failed Begin None");
