@@ -128,7 +128,14 @@ impl fmt::Display for Unreadable {
                  {damage}; copy or download the file again, or make it anew, and do not run strip, \
                  objcopy or upx on it"
             ),
-            Unreadable::Path { path, error } => write!(f, "could not read {path}: {error}"),
+            Unreadable::Path { path, error } => {
+                let cure = match error.kind() {
+                    io::ErrorKind::NotFound => "; correct --dir, or copy the folder into the image",
+                    io::ErrorKind::PermissionDenied => "; let this user read it",
+                    _ => "",
+                };
+                write!(f, "could not read {path}: {error}{cure}")
+            }
         }
     }
 }

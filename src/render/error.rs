@@ -238,7 +238,8 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
             stale_backend_text(migration, pid, error.as_ref())
         }
         ApplyError::IndexBeingBuilt { migration, index } => format!(
-            "{migration}: another session seems to be building the index {index}; try again later"
+            "{migration}: another session seems to be building the index {index}. Wait until it has \
+             finished, as pg_stat_progress_create_index shows, and start premigrate again"
         ),
         ApplyError::NoSecondConnection { migration } => format!(
             "{migration} needs two connections, one to hold the lock and one to run a statement \
@@ -275,8 +276,8 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
             at_work_text(holder.as_ref())
         ),
         ApplyError::HistoryKeepsChanging(table) => format!(
-            "the history table {table} kept changing while migrations ran; check whether another \
-             tool writes to it"
+            "the history table {table} kept changing while migrations ran. Check whether another \
+             tool, a trigger or a job writes to it, and start premigrate again"
         ),
         ApplyError::HistoryTimeout(table) => {
             format!(
@@ -381,7 +382,26 @@ fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>, commands: &Co
     if let Some(blocker) = blocker {
         let _ = write!(text, " Last seen: {}.", one_line(&lock_text(blocker)));
     }
+    let _ = write!(text, "\n  {}", unblock_text(blocker));
     text
+}
+
+/// What to do about a session that keeps its lock.
+fn unblock_text(blocker: Option<&Blocker>) -> String {
+    let first = match blocker {
+        Some(Blocker { pid, .. }) if pid == "0" => {
+            "Commit or roll back the prepared transaction, which pg_prepared_xacts lists,"
+                .to_owned()
+        }
+        Some(Blocker { pid, .. }) => format!(
+            "Wait for that session, or end it with `select pg_terminate_backend({pid})` if nobody \
+             needs it,"
+        ),
+        None => "Find the session in pg_stat_activity, and wait for it or end it,".to_owned(),
+    };
+    format!(
+        "{first}\n  and start premigrate again. To wait longer, raise --lock-timeout or --lock-retries."
+    )
 }
 
 fn connection_lost_text(broken: &LostConnection) -> String {
@@ -392,7 +412,9 @@ fn connection_lost_text(broken: &LostConnection) -> String {
         None => String::new(),
     };
     format!(
-        "connection lost in every attempt at {} ({}){completed}; it was not applied",
+        "connection lost in every attempt at {} ({}){completed}; it was not applied. See in the \
+         server's log whether it crashed or ran out of memory, and whether a proxy ends long \
+         connections; then start premigrate again",
         subject(&broken.migration),
         broken.cause
     )

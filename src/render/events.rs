@@ -148,7 +148,7 @@ fn text(event: &Event) -> String {
             format!("an unfinished statement left invalid indexes; drop them with: {sql}")
         }
         Event::NoTimeLimits => "connected through a pooler: statements outside a transaction run \
-             without time limits"
+             without time limits. To have them, set MIGRATION_DATABASE_URL to the server itself"
             .to_owned(),
         Event::Blocked { migration, blocker } => {
             format!("{} is waiting for a {}", subject(migration), lock_text(blocker))

@@ -14,7 +14,7 @@ use super::{indented, one_line, place_text, subject};
 
 pub fn text(failure: &Failure, commands: &Commands) -> String {
     if failure.phase == Phase::LostTransaction {
-        return lost_transaction_text(failure);
+        return lost_transaction_text(failure, commands);
     }
     let mut text = format!("{} failed", subject(&failure.migration));
     if let Some(StepNumber { step, of }) = failure.step {
@@ -47,11 +47,15 @@ pub fn text(failure: &Failure, commands: &Commands) -> String {
 }
 
 /// Without the server's error, which is about a guard of ours.
-fn lost_transaction_text(failure: &Failure) -> String {
+fn lost_transaction_text(failure: &Failure, commands: &Commands) -> String {
+    let name = failure.migration.as_deref().unwrap_or("NAME");
+    let baseline = commands.line(CommandName::Baseline, &format!("--through {}", shell_word(name)));
     format!(
-        "{} ended its own transaction and was not recorded\n\n  Part of it may be committed: inspect \
-         the database and repair it by hand.",
+        "{} ended its own transaction and was not recorded\n\n  Part of it may be committed: compare \
+         the database with the file.\n  If all of it is there, record it: run `{}`.\n  If not, undo \
+         what is there, remove what ends the transaction from the file, and start premigrate again.",
         subject(&failure.migration),
+        one_line(&baseline)
     )
 }
 

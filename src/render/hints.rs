@@ -120,13 +120,18 @@ fn connection_error_hint(error: &ConnectionError) -> Option<&'static str> {
         ConnectionError::NotPostgres => {
             "check the port: PostgreSQL's default is 5432, PgBouncer's is 6432"
         }
+        ConnectionError::Lost(..) => {
+            "see in the log of the server, and of any proxy in between, why the connection was closed"
+        }
+        ConnectionError::Setting { .. } => "correct the setting, or remove it",
+        ConnectionError::Unsupported(_) => "use a PostgreSQL server of a supported version",
+        ConnectionError::ReadOnly => {
+            "name the primary in the URL, or remove target_session_attrs if a standby will do"
+        }
+        // Their own texts say it.
         ConnectionError::Connect(..)
-        | ConnectionError::Lost(..)
         | ConnectionError::Tls(_)
         | ConnectionError::Login(_)
-        | ConnectionError::Setting { .. }
-        | ConnectionError::Unsupported(_)
-        | ConnectionError::ReadOnly
         | ConnectionError::Protocol(_) => return None,
     })
 }

@@ -56,24 +56,37 @@ pub fn text(mismatch: &HistoryMismatch, nothing_ran: &str, commands: &Commands) 
             baseline("NAME")
         ),
         HistoryMismatch::Strict { migrations, rows, files } => {
-            let mut reasons = Vec::new();
-            if !migrations.is_empty() {
-                reasons.push(format!(
-                    "{} {} out of order",
-                    migrations.join(", "),
-                    is_or_are(migrations.len())
-                ));
-            }
-            if !rows.is_empty() {
-                let verb = if rows.len() == 1 { "matches" } else { "match" };
-                reasons.push(format!("{} {verb} no migration", rows.join(", ")));
-            }
-            if !files.is_empty() {
-                reasons.push(format!("{JOURNAL} does not list {}", files.join(", ")));
-            }
-            format!("refused by --strict: {}; {nothing_ran}", reasons.join("; "))
+            strict_text(migrations, rows, files, nothing_ran)
         }
     }
+}
+
+fn strict_text(
+    migrations: &[String],
+    rows: &[String],
+    files: &[String],
+    nothing_ran: &str,
+) -> String {
+    let (mut reasons, mut cures) = (Vec::new(), Vec::new());
+    if !migrations.is_empty() {
+        let verb = is_or_are(migrations.len());
+        reasons.push(format!("{} {verb} out of order", migrations.join(", ")));
+        cures.push("Generate what is out of order anew, after the last applied migration");
+    }
+    if !rows.is_empty() {
+        let verb = if rows.len() == 1 { "matches" } else { "match" };
+        reasons.push(format!("{} {verb} no migration", rows.join(", ")));
+        cures.push("Use the version of the app that has the migrations of these rows");
+    }
+    if !files.is_empty() {
+        reasons.push(format!("{JOURNAL} does not list {}", files.join(", ")));
+        cures.push("Remove the files, or add them to the journal");
+    }
+    format!(
+        "refused by --strict: {}; {nothing_ran}. {}. Or start without --strict",
+        reasons.join("; "),
+        cures.join(". ")
+    )
 }
 
 fn edited_text(migrations: &[EditedMigration], nothing_ran: &str, commands: &Commands) -> String {

@@ -197,7 +197,7 @@ fn a_migration_that_kills_its_own_backend_each_time_ends_the_run() {
         premigrate: applying 0001_kills
         premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
         premigrate: connection lost during 0001_kills (terminating connection due to administrator command); reconnecting in TIME to check
-        premigrate: connection lost in every attempt at 0001_kills (terminating connection due to administrator command) after 1 of 2 statements; it was not applied
+        premigrate: connection lost in every attempt at 0001_kills (terminating connection due to administrator command) after 1 of 2 statements; it was not applied. See in the server's log whether it crashed or ran out of memory, and whether a proxy ends long connections; then start premigrate again
 
           1 migration applied in this run is kept; 1 more is pending. The app was not started.
     "#]]);
@@ -324,6 +324,8 @@ fn a_lock_that_never_comes_is_75() {
             1 | alter table t add column b int
 
           Every attempt ran into a lock.
+          Find the session in pg_stat_activity, and wait for it or end it,
+          and start premigrate again. To wait longer, raise --lock-timeout or --lock-retries.
 
           The app was not started.
     "#]]);

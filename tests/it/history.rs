@@ -782,7 +782,7 @@ fn an_older_image_reports_unknown_rows_and_starts() {
     assert_eq!(run.stdout, "started\n");
     command(&database, &older, &["--strict"]).exits(65).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000) match no migration; nothing was run
+        premigrate: refused by --strict: row 2 (created_at 1700000001000), row 3 (created_at 1700000002000) match no migration; nothing was run. Use the version of the app that has the migrations of these rows. Or start without --strict
     "#]]);
 }
 
@@ -796,7 +796,7 @@ fn what_was_merged_late_is_applied_and_reported() {
     let strict = command(&database, &folder, &["--strict"]).exits(65);
     strict.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_b is out of order; nothing was run
+        premigrate: refused by --strict: 0001_b is out of order; nothing was run. Generate what is out of order anew, after the last applied migration. Or start without --strict
     "#]]);
     let strict = premigrate(&database, &folder).env("PREMIGRATE_STRICT", "1").run();
     strict.exits(65);

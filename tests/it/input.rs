@@ -566,6 +566,6 @@ fn a_path_that_cannot_hold_a_migration_may_be_unreadable() {
     run(&["new", "more"]).exits(0);
     add("20260131093000_a");
     run(&["list"]).exits(65).stderr_is(expect![[r#"
-        premigrate: could not read FOLDER/20260131093000_a: Permission denied (os error 13)
+        premigrate: could not read FOLDER/20260131093000_a: Permission denied (os error 13); let this user read it
     "#]]);
 }

@@ -764,7 +764,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     let strict = || premigrate(&database, &folder).arg("--strict").run();
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_early is out of order; nothing was run
+        premigrate: refused by --strict: 0001_early is out of order; nothing was run. Generate what is out of order anew, after the last applied migration. Or start without --strict
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
     premigrate(&database, &folder).run().exits(0);
@@ -773,7 +773,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     record(&database, &[("of a newer version", 7)]);
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: row 3 (created_at 7) matches no migration; nothing was run
+        premigrate: refused by --strict: row 3 (created_at 7) matches no migration; nothing was run. Use the version of the app that has the migrations of these rows. Or start without --strict
     "#]]);
     premigrate(&database, &folder).run().exits(0);
 }
@@ -852,7 +852,9 @@ fn a_row_is_not_written_when_the_transaction_was_ended_unseen() {
         premigrate: 0000_a: WARNING: there is no transaction in progress
         premigrate: 0000_a ended its own transaction and was not recorded
 
-          Part of it may be committed: inspect the database and repair it by hand.
+          Part of it may be committed: compare the database with the file.
+          If all of it is there, record it: run `premigrate baseline --through 0000_a --dir FOLDER`.
+          If not, undo what is there, remove what ends the transaction from the file, and start premigrate again.
 
           1 more is pending.
     "#]]);
