@@ -237,9 +237,9 @@ fn run_command(
             wait::wait(&set, &options, stop, &mut emit)?;
             return Ok(0);
         }
-        Command::Status { exit_code } => {
+        Command::Status { exit_code, up } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
-            let status = status::load(&set, &options, stop, &mut emit)?;
+            let status = status::load(&set, up, &options, stop, &mut emit)?;
             let code = if *exit_code { status.exit_code() } else { 0 };
             (render::status_of(&status, answer), code)
         }

@@ -51,7 +51,7 @@ Options:
   --baseline-through NAME  up: first record migrations up to NAME as applied
   --dry-run                up: show what would run, without running it or APP
   --strict                 up, wait: refuse unknown rows and out-of-order ones
-  --exit-code              status: 10 if something is pending, 65 if edited
+  --exit-code              status: 10 if something is pending, 65 if up refuses
   --through NAME           up, baseline: up to and including this one [all]
   --create-database        up: create the database if it does not exist
   --template DB            up: create the database as a copy of this one

@@ -92,6 +92,8 @@ pub enum Command {
     Wait,
     Status {
         exit_code: bool,
+        /// What `up` would do.
+        up: Operation,
     },
     List {
         /// The folder to write the files into.
@@ -316,7 +318,7 @@ fn resolve_command(
         CommandName::Up if dry_run => Command::DryRun(up),
         CommandName::Up => Command::Run(up),
         CommandName::Wait => Command::Wait,
-        CommandName::Status => Command::Status { exit_code },
+        CommandName::Status => Command::Status { exit_code, up },
         CommandName::List => Command::List { extract },
         CommandName::Check => Command::Check,
         CommandName::Baseline => Command::Run(Operation::Baseline { through }),
@@ -653,7 +655,11 @@ mod tests {
             (&["wait"], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List { extract: None }),
             (&["wait"], &[("PREMIGRATE_DRY_RUN", "1")], Command::Wait),
-            (&["status", "--exit-code"], &[], Command::Status { exit_code: true }),
+            (
+                &["status", "--exit-code"],
+                &[("PREMIGRATE_ACCEPT", "a")],
+                Command::Status { exit_code: true, up: up(&["a"], None) },
+            ),
             (&["baseline"], &[], Command::Run(Operation::Baseline { through: None })),
             (&["accept", "--all"], &[], Command::Run(Operation::Accept { names: None })),
             (

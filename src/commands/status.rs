@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::apply::QUERY_TIMEOUT;
 use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepsDone};
 use crate::apply::load::{self, Loaded};
 use crate::apply::resume;
-use crate::cli::config::Options;
+use crate::apply::{self, QUERY_TIMEOUT};
+use crate::cli::config::{Operation, Options};
 use crate::history::matching::{self, Matches, MigrationStatus, RowStatus};
 use crate::history::plan::{self, Pending};
 use crate::history::progress::Progress;
@@ -24,6 +24,8 @@ pub struct Status {
     pub migrations: Vec<MigrationLine>,
     /// Rows that are not the record of a migration, by `id`.
     pub rows: Vec<RowLine>,
+    /// Whether `up` would stop before it runs anything (65).
+    pub is_refused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,16 +125,22 @@ impl Status {
     /// The exit code of `status --exit-code`.
     pub fn exit_code(&self) -> u8 {
         match self.counts() {
-            Counts { edited: 0, ambiguous: 0, pending: 0, .. } => 0,
-            Counts { edited: 0, ambiguous: 0, .. } => 10,
+            Counts { edited: 0, ambiguous: 0, pending, .. } if !self.is_refused => {
+                if pending == 0 {
+                    0
+                } else {
+                    10
+                }
+            }
             _ => 65,
         }
     }
 }
 
-/// Loads what the database knows of these migrations.
+/// Loads what the database knows of these migrations, and finds out what `up` would do with that.
 pub fn load(
     set: &MigrationSet,
+    up: &Operation,
     options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
@@ -152,7 +160,10 @@ pub fn load(
         Err(ApplyError::PermissionDenied { .. }) => Progress::default(),
         progress => progress?,
     };
-    Ok(status(set, &history, &matches, &pending, &progress, &times))
+    let (migrations, rows) = lines(set, &history, &matches, &pending, &progress, &times);
+    let foreseen = apply::foresee(up, set, options, history, Ok(progress), &mut |_| {});
+    let is_refused = foreseen.is_err_and(|error| error.exit_code() == 65);
+    Ok(Status { migrations, rows, is_refused })
 }
 
 /// The times by the `id` of their rows. Without them the status is still worth showing.
@@ -178,14 +189,14 @@ fn applied_times(
     Ok(times.collect())
 }
 
-fn status(
+fn lines(
     set: &MigrationSet,
     history: &History,
     matches: &Matches,
     pending: &[Pending],
     progress: &Progress,
     times: &HashMap<i64, AppliedTime>,
-) -> Status {
+) -> (Vec<MigrationLine>, Vec<RowLine>) {
     let time_of = |row: usize| times.get(&history.rows.get(row)?.id).cloned();
     let migrations = set.migrations().iter().zip(&matches.migrations).enumerate();
     let migrations = migrations.map(|(index, (migration, status))| {
@@ -208,7 +219,7 @@ fn status(
     });
     let rows = history.rows.iter().zip(&matches.rows);
     let rows = rows.filter_map(|(row, status)| row_line(row, status));
-    Status { migrations: migrations.collect(), rows: rows.collect() }
+    (migrations.collect(), rows.collect())
 }
 
 fn row_line(row: &Row, status: &RowStatus) -> Option<RowLine> {

@@ -274,6 +274,32 @@ fn status_exits_with_0_unless_exit_code_is_given() {
 }
 
 #[test]
+fn status_exits_with_65_where_up_would_refuse() {
+    let asked = |database: &Database, folder: &Folder, code: i32| {
+        command(database, folder, &["status", "--exit-code"]).exits(code);
+        command(database, folder, &["status"]).exits(0);
+    };
+    // A history of something else.
+    let (database, folder) = (Database::fresh(), abc());
+    history_of_0x(&database, &[("other", WHEN[0] - 1)]);
+    up(&database, &folder).exits(65);
+    asked(&database, &folder, 65);
+    // A migration that cannot be run.
+    let (database, folder) = (Database::fresh(), abc());
+    folder.add("0003_d", "rollback");
+    up(&database, &folder).exits(65);
+    asked(&database, &folder, 65);
+    // A step that was edited after it was done.
+    let database = Database::fresh();
+    let folder = Folder::drizzle0(&[("0000_a", "create table a ();\ncommit;\nselect 1 / 0")]);
+    up(&database, &folder).exits(70);
+    asked(&database, &folder, 10);
+    folder.write("0000_a.sql", "create table b ();\ncommit;\nselect 1 / 0");
+    up(&database, &folder).exits(65);
+    asked(&database, &folder, 65);
+}
+
+#[test]
 fn status_creates_and_writes_nothing() {
     let (database, folder) = (Database::fresh(), abc());
     assert!(status(&database, &folder).ends_with("0 applied, 0 edited, 3 pending\n"));

@@ -108,7 +108,7 @@ mod tests {
             state: RowState::Unknown,
             label: "row 7 (\u{1b}x)".to_owned(),
         };
-        Status { migrations, rows: vec![row] }
+        Status { migrations, rows: vec![row], is_refused: false }
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn without_migrations_and_rows_json_has_the_counts() {
-        let nothing = Status { migrations: vec![], rows: vec![] };
+        let nothing = Status { migrations: vec![], rows: vec![], is_refused: false };
         let counts = "{\"applied\":0,\"edited\":0,\"pending\":0,\"ambiguous\":0}\n";
         assert_eq!(status_of(&nothing, Format::Json), counts);
     }
