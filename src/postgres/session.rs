@@ -174,9 +174,11 @@ pub(super) struct CancelHandle {
 }
 
 impl CancelHandle {
-    /// Sends a cancel request, and waits until the server has closed the connection.
-    async fn send_request(self) {
+    /// Sends a cancel request, and waits until the server has closed the connection. So long, a further
+    /// signal does not end the process.
+    async fn send_request(self, stop: StopFlag) {
         let Ok(socket) = Socket::dial(&self.address, self.tcp_options).await else { return };
+        let _delay = stop.delay_exit();
         let relay = Relay::new(socket.expecting_peer_to_close(), Awaited::default(), true);
         let _ = self.token.cancel_query_raw(relay, self.tls).await;
     }
@@ -328,7 +330,8 @@ impl Session {
     fn cancel(&self, deadline: Deadline<'_>) {
         let mut request = self.connection.cancel_request.borrow_mut();
         if request.as_ref().is_none_or(JoinHandle::is_finished) {
-            let sent = self.cancel_handle.clone().send_request();
+            let stop = self.connection.stop.clone();
+            let sent = self.cancel_handle.clone().send_request(stop);
             *request = Some(self.connection.runtime.spawn(sent));
         }
         if let Some(request) = request.as_mut() {

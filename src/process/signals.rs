@@ -6,14 +6,14 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::low_level::{self, pipe};
 
 use super::dispositions;
 
@@ -55,29 +55,81 @@ pub struct StopFlag {
     raised: Arc<AtomicUsize>,
     /// The signal that was noticed first, and when.
     noticed: Arc<OnceLock<(Signal, Instant)>>,
-    /// Whether the next signal ends the process immediately.
-    exit_on_next: Arc<AtomicBool>,
+    exit: Arc<ImmediateExit>,
+}
+
+/// The end of the process by a signal that comes after the first.
+#[derive(Debug, Default)]
+struct ImmediateExit {
+    /// Whether the next signal ends the process in its handler.
+    on_next: Arc<AtomicBool>,
+    /// The last signal that came since it is armed.
+    pending: Arc<AtomicUsize>,
+    state: Mutex<ExitState>,
+}
+
+#[derive(Debug, Default)]
+struct ExitState {
+    is_armed: bool,
+    /// How many things have to come to their end first.
+    delays: usize,
+}
+
+impl ImmediateExit {
+    /// Lets signals that come from now on end the process.
+    fn arm(&self) {
+        self.change(|state| {
+            if !state.is_armed {
+                self.pending.store(0, Ordering::SeqCst);
+                state.is_armed = true;
+            }
+        });
+    }
+
+    /// Changes the state, and ends the process if a signal has waited for that.
+    fn change(&self, change: impl FnOnce(&mut ExitState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let may_exit = state.is_armed && state.delays == 0;
+        self.on_next.store(may_exit, Ordering::SeqCst);
+        let pending = self.pending.load(Ordering::SeqCst);
+        if may_exit && pending != 0 {
+            low_level::exit(128 + i32::try_from(pending).unwrap_or(SIGTERM));
+        }
+    }
+}
+
+/// Delays the end of the process by a further signal until it is dropped. The common grace period ends
+/// the process at the latest.
+#[derive(Debug)]
+pub struct ExitDelay(Arc<ImmediateExit>);
+
+impl Drop for ExitDelay {
+    fn drop(&mut self) {
+        self.0.change(|state| state.delays = state.delays.saturating_sub(1));
+    }
 }
 
 impl StopFlag {
     /// Installs handlers for SIGHUP, SIGINT, SIGQUIT and SIGTERM; without one, process 1 would not get
     /// them. The first signal raises the flag. One that comes a second later or more ends the process
-    /// immediately, and the server rolls back.
+    /// immediately, unless something delays that, and the server rolls back.
     pub fn listen(&self) -> io::Result<()> {
         let (mut first, handler) = UnixStream::pair()?;
         for signal in ENDING_SIGNALS.into_iter().filter(|&it| !dispositions::stays_ignored(it)) {
-            flag::register_conditional_shutdown(signal, 128 + signal, self.exit_on_next.clone())?;
+            flag::register_conditional_shutdown(signal, 128 + signal, self.exit.on_next.clone())?;
+            flag::register_usize(signal, self.exit.pending.clone(), signal as usize)?;
             flag::register_usize(signal, self.raised.clone(), signal as usize)?;
             pipe::register(signal, handler.try_clone()?)?;
         }
         // Our parent may have blocked them.
         SigSet::empty().thread_set_mask()?;
         // A thread, since the run itself may be busy when the time is up.
-        let exit_on_next = self.exit_on_next.clone();
+        let exit = self.exit.clone();
         let wait = move || {
             if first.read_exact(&mut [0]).is_ok() {
                 thread::sleep(ONE_REQUEST);
-                exit_on_next.store(true, Ordering::SeqCst);
+                exit.arm();
             }
         };
         thread::Builder::new().stack_size(THREAD_STACK).spawn(wait)?;
@@ -87,8 +139,14 @@ impl StopFlag {
     /// Returns the signal that has come, if any. From now on, a signal ends the process immediately, so
     /// that none is lost between this check and `exec`.
     pub fn arm_immediate_exit(&self) -> Option<Signal> {
-        self.exit_on_next.store(true, Ordering::SeqCst);
+        self.exit.arm();
         self.raised()
+    }
+
+    /// While the result lives, a further signal does not end the process immediately.
+    pub fn delay_exit(&self) -> ExitDelay {
+        self.exit.change(|state| state.delays += 1);
+        ExitDelay(self.exit.clone())
     }
 
     #[cfg(test)]

@@ -52,16 +52,20 @@ impl PgBouncer {
 
     /// With these lines in its configuration.
     pub fn with(settings: &str) -> PgBouncer {
+        PgBouncer::before(server_port(), settings)
+    }
+
+    /// The same, for the server at this port.
+    pub fn before(server: u16, settings: &str) -> PgBouncer {
         needs("PgBouncer");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();
         drop(free);
         let folder = Folder::empty();
         let ini = format!(
-            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+            "[databases]\n* = host=127.0.0.1 port={server} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\nmax_client_conn = 500\n{settings}\n",
-            server_port()
+             auth_type = any\nmax_client_conn = 500\n{settings}\n"
         );
         folder.write("pgbouncer.ini", ini);
         let config = std::fs::File::open(folder.path.join("pgbouncer.ini")).expect("its file");

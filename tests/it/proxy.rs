@@ -101,6 +101,10 @@ impl Proxy {
         Proxy { port, state }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The database through this proxy.
     pub fn to(&self, database: &Database) -> Database {
         let through = database.through(self.port);

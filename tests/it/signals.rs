@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -288,6 +289,39 @@ fn a_cancel_request_keeps_its_connection_until_the_server_has_taken_it() {
     running.signal("TERM");
     running.finish().exits(143).says(&["0001_slow was rolled back"]);
     assert_eq!(*requests.lock().unwrap(), 1);
+}
+
+/// PgBouncer 1.18 dies when its server has taken a cancel request whose connection was closed meanwhile.
+#[test]
+fn pgbouncer_survives_a_cancel_that_its_server_is_slow_to_take_and_a_second_signal_meanwhile() {
+    for signals in [&["TERM"][..], &["TERM", "INT"]] {
+        let database = Database::fresh();
+        let folder = slow();
+        let taken = Arc::new(AtomicUsize::new(0));
+        let seen = taken.clone();
+        let proxy = Proxy::start(move |message| {
+            // A cancel request has no user.
+            if message.tag == 0 && !message.text.contains("user") {
+                std::thread::sleep(Duration::from_secs(3));
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+            Action::Pass
+        });
+        let mut pooler = PgBouncer::before(proxy.port(), "pool_mode = transaction");
+        let through = pooler.to(&database);
+        let through = Database { url: format!("{}?sslmode=disable", through.url), ..through };
+        let running = start_slow(&through, &folder);
+        for signal in signals {
+            running.signal(signal);
+            // Later than what counts as the same request to stop.
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        running.finish().exits(if signals.len() > 1 { 130 } else { 143 });
+        eventually("the cancel request", || taken.load(Ordering::SeqCst) == 1);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(pooler.is_alive(), "{signals:?}");
+        assert_eq!(database.rows("select what from log"), [""; 0]);
+    }
 }
 
 /// Cancels so many runs, all of which PgBouncer 1.18 has to survive: where a cancel request did not
