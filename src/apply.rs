@@ -52,6 +52,7 @@ mod state;
 mod transaction;
 mod watch;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::cli::config::{NewDatabase, Operation, Options};
@@ -134,7 +135,7 @@ pub fn run(
         stop,
         emit,
         applied: Vec::new(),
-        pending: Vec::new(),
+        pending: VecDeque::new(),
         announced: None,
         recorded: None,
         confirmed: Vec::new(),
@@ -235,8 +236,8 @@ struct Runner<'a> {
     emit: &'a mut dyn FnMut(Event),
     /// What this run has applied, by name.
     applied: Vec<String>,
-    /// What it has still to apply, by name.
-    pending: Vec<String>,
+    /// What it has still to apply, by name and in order.
+    pending: VecDeque<String>,
     /// The migration that it was last reported to apply: not again in each round.
     announced: Option<String>,
     /// The migrations whose rows it has sent, by name.
@@ -329,6 +330,7 @@ impl<'a> Runner<'a> {
                 progress: progress?,
                 row_names: Vec::new(),
                 is_known: false,
+                needs_reload: false,
             };
             let applied = self.applied.len();
             let started = Instant::now();
@@ -548,7 +550,10 @@ impl<'a> Runner<'a> {
     fn record_applied(&mut self, migration: &str, took: Option<Duration>) {
         (self.emit)(Event::Applied(Applied { migration: migration.to_owned(), took }));
         self.applied.push(migration.to_owned());
-        self.pending.retain(|pending| pending != migration);
+        match self.pending.front() {
+            Some(first) if first == migration => drop(self.pending.pop_front()),
+            _ => self.pending.retain(|pending| pending != migration),
+        }
         (self.lost_connection, self.in_progress) = (None, None);
     }
 
@@ -600,7 +605,7 @@ impl<'a> Runner<'a> {
         RunFailure {
             uncertain: lost.filter(|_| !matches!(error, ApplyError::ConnectionLost(_))),
             applied: std::mem::take(&mut self.applied),
-            pending: std::mem::take(&mut self.pending),
+            pending: std::mem::take(&mut self.pending).into(),
             in_progress: self.in_progress.take(),
             error,
         }

@@ -23,7 +23,7 @@ mod statement_target;
 mod tokens;
 
 pub use self::directive::{Directive, NearestDirective, UnknownDirective};
-pub use self::enum_value::EnumValue;
+pub use self::enum_value::{EnumValue, Routines};
 pub use self::lexer::MARKER;
 pub use self::script::{
     IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, Statements, offset_of,

@@ -120,6 +120,12 @@ pub enum Event {
     LockLost {
         migration: String,
     },
+    /// The statement has ended, and the backend of the session that was lost still holds the lock.
+    LockLeft {
+        migration: String,
+        #[serde(rename = "remaining_ms", serialize_with = "milliseconds")]
+        left: Duration,
+    },
     /// A backend still runs a statement of an earlier attempt, whose runner may be alive.
     BackendRuns {
         migration: String,

@@ -34,6 +34,8 @@ const RETAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the backend of a connection that was lost may go on to hold the lock: until the server's
 /// keepalives find it out. What became of a statement is then known to nobody else.
 const LOST_BACKEND_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long that is waited for without a word.
+const SILENT_WAIT: Duration = Duration::from_secs(3);
 /// How soon a runner that has lost the lock has tried to take it again: one that has not is gone.
 pub(super) const RUNNER_TIMEOUT: Duration = Duration::from_secs(15);
 /// An empty query, as drivers send to look after a connection. Any other might take a snapshot, for
@@ -159,14 +161,21 @@ impl<'a> Runner<'a> {
             session.send_batch(&transaction.messages(), false, cleanup, &mut |_| {});
             return Ok(());
         }
-        let until = Instant::now() + LOST_BACKEND_TIMEOUT;
+        let began = Instant::now();
+        let mut is_reported = false;
         loop {
-            match self.commit(session, spec, state) {
-                Err(Interrupt::StartOver(Setback::LockedOut(_))) if Instant::now() < until => {
-                    self.pause(RETRY_PAUSE)?;
-                }
-                result => return result,
+            let result = self.commit(session, spec, state);
+            let left = LOST_BACKEND_TIMEOUT.saturating_sub(began.elapsed());
+            let is_locked_out = matches!(result, Err(Interrupt::StartOver(Setback::LockedOut(_))));
+            if !is_locked_out || left.is_zero() {
+                return result;
             }
+            if !is_reported && began.elapsed() >= SILENT_WAIT {
+                is_reported = true;
+                let migration = spec.step.map(|step| step.migration.name.clone());
+                (self.emit)(Event::LockLeft { migration: migration.unwrap_or_default(), left });
+            }
+            self.pause(RETRY_PAUSE)?;
         }
     }
 

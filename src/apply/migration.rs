@@ -28,7 +28,7 @@ impl Runner<'_> {
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
             let Some(migration) = self.set.get(pending.index) else { continue };
             self.check_signal()?;
-            if state.history.needs_reload() {
+            if state.needs_reload {
                 return Err(Setback::HistoryChanged.into());
             }
             if self.announced.as_ref() != Some(&migration.name) {

@@ -18,6 +18,8 @@ pub(super) struct DatabaseState {
     /// Whether a guard has compared all of it with the database: what a later guard compares is then
     /// only what comes last, so that a migration costs the same however long the history is.
     pub(super) is_known: bool,
+    /// Whether the history has to be loaded again, since an upgrade has changed its rows.
+    pub(super) needs_reload: bool,
 }
 
 impl DatabaseState {
@@ -42,6 +44,7 @@ impl DatabaseState {
         }
         if !spec.upgrade.is_empty() {
             self.history.set_upgraded(layout, &self.row_names);
+            self.needs_reload = self.history.needs_reload();
         }
         match &spec.progress {
             Some(ProgressChange::Finish { record, saved_settings })

@@ -183,15 +183,21 @@ pub fn read_settings_sql(names: &[String]) -> String {
 
 fn insert_finished_sql(table: &Table, record: &Record, has_settings: bool) -> String {
     let Record { migration, step, hash, .. } = record;
-    let settings = match has_settings {
-        true => format!("pg_catalog.current_setting({KEPT_SETTINGS})::pg_catalog.json"),
-        false => "null".to_owned(),
+    let (table, migration) = (qualified(table), quote::literal(migration));
+    let (forgotten, settings) = match has_settings {
+        // Those of earlier steps may be secrets, and nobody needs them any more.
+        true => (
+            format!(
+                "with forgotten as (update {table} set settings = null \
+                 where migration {EQ} {migration} and settings is not null) "
+            ),
+            format!("pg_catalog.current_setting({KEPT_SETTINGS})::pg_catalog.json"),
+        ),
+        false => (String::new(), "null".to_owned()),
     };
     format!(
-        "insert into {} (migration, step, hash, finished, settings) \
-         values ({}, {step}, {}, true, {settings})",
-        qualified(table),
-        quote::literal(migration),
+        "{forgotten}insert into {table} (migration, step, hash, finished, settings) \
+         values ({migration}, {step}, {}, true, {settings})",
         quote::literal(hash)
     )
 }
@@ -297,6 +303,11 @@ impl Progress {
             | ProgressChange::Finish { record, .. }
             | ProgressChange::FinishStarted(record) => {
                 self.remove_step(&record.migration, record.step);
+                if record.settings.is_some() {
+                    let of_migration = |other: &&mut Record| other.migration == record.migration;
+                    let earlier = self.records.iter_mut().filter(of_migration);
+                    earlier.for_each(|other| other.settings = None);
+                }
                 self.records.push(record.clone());
             }
             ProgressChange::ForgetStarted { migration, step } => self.remove_step(migration, *step),

@@ -2,7 +2,7 @@
 //! settings in their text, and the values that were saved at the end of a step. Pure.
 
 use crate::migrations::steps::{Step, Steps};
-use crate::sql::settings::{self, SettingValues, SettingsInEffect};
+use crate::sql::settings::{self, SetStatement, SettingValues, SettingsInEffect};
 use crate::sql::{Kind, Piece, Script};
 
 /// The values that a finished step has saved.
@@ -15,21 +15,38 @@ pub struct Saved<'a> {
 
 /// The settings that are saved at the end of steps: none if all can be read from the text.
 pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
-    let mut computed = Vec::new();
-    let mut set = Vec::new();
-    for statement in script.statements().iter() {
-        match statement.kind {
-            Kind::Setting => set.extend(statement.set_statement().map(|set| set.name)),
-            _ => computed.extend(statement.computed_settings().names),
+    let (mut saved, mut has_computed) = (Vec::new(), false);
+    for change in changes(script, script.statements().len()) {
+        match change {
+            Change::Set(set) => {
+                saved.extend(Some(set.name).filter(|name| settings::has_value(name)));
+            }
+            Change::Computed(names) => {
+                has_computed |= !names.is_empty();
+                saved.extend(names);
+            }
         }
     }
-    if computed.is_empty() {
+    if !has_computed {
         return Vec::new();
     }
-    computed.extend(set.into_iter().filter(|name| settings::has_value(name)));
-    computed.sort();
-    computed.dedup();
-    computed
+    saved.sort();
+    saved.dedup();
+    saved
+}
+
+/// What a statement does to settings.
+enum Change {
+    Set(SetStatement),
+    Computed(Vec<String>),
+}
+
+/// What the first statements do to settings, in order.
+fn changes(script: &Script<'_>, statements: usize) -> impl Iterator<Item = Change> {
+    script.statements().iter().take(statements).filter_map(|statement| match statement.kind {
+        Kind::Setting => statement.set_statement().map(Change::Set),
+        _ => Some(Change::Computed(statement.computed_settings().names)),
+    })
 }
 
 impl Steps {
@@ -40,18 +57,16 @@ impl Steps {
             return Vec::new();
         }
         let mut made = Vec::new();
-        for statement in script.statements().iter().take(step.statements.end) {
-            if statement.kind != Kind::Setting {
-                made.extend(statement.computed_settings().names);
-            } else if let Some(set) = statement.set_statement() {
+        for change in changes(script, step.statements.end) {
+            match change {
+                Change::Computed(names) => made.extend(names),
                 // RESET ALL resets no role.
-                let resets_all = set.name == "all";
-                made.retain(|name| match resets_all {
-                    true => settings::is_role(name),
-                    false => *name != set.name,
-                });
-                if !set.resets {
-                    made.push(set.name);
+                Change::Set(set) if set.name == "all" => {
+                    made.retain(|name| settings::is_role(name))
+                }
+                Change::Set(set) => {
+                    made.retain(|name| *name != set.name);
+                    made.extend((!set.resets).then_some(set.name));
                 }
             }
         }
@@ -65,7 +80,8 @@ impl Steps {
         step: &Step,
         saved: Option<Saved<'_>>,
     ) -> Vec<Piece<'a>> {
-        self.settings_before(script, step, saved).to_repeat().collect()
+        let to_repeat = self.settings_before(script, step, saved).to_repeat();
+        to_repeat.filter_map(|source| source.piece(script)).collect()
     }
 
     /// The settings that are not as the session began with them when a step runs, each with the SQL
@@ -77,9 +93,8 @@ impl Steps {
         saved: Option<Saved<'_>>,
     ) -> Vec<(Option<String>, Piece<'a>)> {
         let in_effect = self.settings_before(script, step, saved);
-        let changed = in_effect.changed().map(|(set, piece)| {
-            let piece = Piece { text: piece.text.clone(), ..*piece };
-            (set.map(|set| set.name.clone()), piece)
+        let changed = in_effect.changed().filter_map(|(set, source)| {
+            Some((set.map(|set| set.name.clone()), source.piece(script)?))
         });
         let before = script.statements().iter().enumerate().take(step.statements.start);
         let unsaved = before.skip(self.saved_end(saved));
@@ -91,12 +106,12 @@ impl Steps {
         changed.chain(computed).collect()
     }
 
-    fn settings_before<'a>(
+    fn settings_before(
         &self,
-        script: &Script<'a>,
+        script: &Script<'_>,
         step: &Step,
         saved: Option<Saved<'_>>,
-    ) -> SettingsInEffect<Piece<'a>> {
+    ) -> SettingsInEffect<Source> {
         let mut in_effect = SettingsInEffect::none();
         // A step without statements needs no settings.
         let end = if step.statements.is_empty() { 0 } else { step.statements.start };
@@ -105,7 +120,7 @@ impl Steps {
             add_statement(&mut in_effect, script, index, &self.saved_settings);
         }
         if let (Some(saved), Some(last)) = (saved, saved_end.checked_sub(1)) {
-            add_saved(&mut in_effect, script, last, saved.values);
+            add_saved(&mut in_effect, last, saved.values);
         }
         for index in saved_end..end {
             add_statement(&mut in_effect, script, index, &[]);
@@ -120,40 +135,53 @@ impl Steps {
     }
 }
 
-fn add_statement<'a>(
-    in_effect: &mut SettingsInEffect<Piece<'a>>,
-    script: &Script<'a>,
+/// What makes a setting again.
+enum Source {
+    /// The statement with this index.
+    Statement(usize),
+    /// SQL of ours, with a value that was saved after the statement with this index.
+    Saved(usize, String),
+}
+
+impl Source {
+    fn piece<'a>(&self, script: &Script<'a>) -> Option<Piece<'a>> {
+        match self {
+            Source::Statement(index) => script.piece(*index),
+            Source::Saved(last, sql) => {
+                Some(Piece { text: sql.clone().into(), ..script.piece(*last)? })
+            }
+        }
+    }
+}
+
+fn add_statement(
+    in_effect: &mut SettingsInEffect<Source>,
+    script: &Script<'_>,
     index: usize,
     saved: &[String],
 ) {
     let Some(statement) = script.statements().get(index) else { return };
-    if statement.kind == Kind::NoTransactionBlock("DISCARD ALL") {
-        *in_effect = SettingsInEffect::none();
-    }
-    let set = statement.set_statement();
-    let is_saved = set.as_ref().is_some_and(|set| saved.contains(&set.name));
-    if statement.kind == Kind::Setting
-        && !is_saved
-        && let Some(piece) = script.piece(index)
-    {
-        in_effect.add(set, piece);
+    match statement.kind {
+        Kind::NoTransactionBlock("DISCARD ALL") => *in_effect = SettingsInEffect::none(),
+        Kind::Setting => {
+            let set = statement.set_statement();
+            if !set.as_ref().is_some_and(|set| saved.contains(&set.name)) {
+                in_effect.add(set, Source::Statement(index));
+            }
+        }
+        _ => {}
     }
 }
 
 /// Adds the values that the step with this last statement has saved.
-fn add_saved<'a>(
-    in_effect: &mut SettingsInEffect<Piece<'a>>,
-    script: &Script<'a>,
-    last: usize,
-    values: &SettingValues,
-) {
+fn add_saved(in_effect: &mut SettingsInEffect<Source>, last: usize, values: &SettingValues) {
     let mut values: Vec<_> = values.iter().collect();
     // The role comes last: under it, other settings may be refused.
     values.sort_by_key(|(name, _)| (name.as_str() == "role", settings::is_role(name)));
     for (name, value) in values {
-        if let (Some(value), Some(piece)) = (value, script.piece(last)) {
+        if let Some(value) = value {
             let (set, sql) = settings::set_value(name, value);
-            in_effect.add(Some(set), Piece { text: sql.into(), ..piece });
+            in_effect.add(Some(set), Source::Saved(last, sql));
         }
     }
 }

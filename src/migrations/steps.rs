@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::migrations::migration::Hash;
 use crate::migrations::replay;
-use crate::sql::{EnumValue, Kind, Modes, Script, Statement};
+use crate::sql::{EnumValue, Kind, Modes, Routines, Script, Statement};
 
 #[derive(Debug)]
 pub struct Steps {
@@ -139,6 +139,8 @@ struct Splitter<'s, 'a> {
     in_own_transaction: bool,
     /// The values that the open step adds to enums, with the indexes of the statements.
     added: Vec<(EnumValue, usize)>,
+    /// Those of the script, once they are needed.
+    routines: Option<Routines<'a>>,
     has_transaction_control: bool,
     split: Option<(SplitReason, Option<usize>)>,
 }
@@ -154,6 +156,7 @@ impl<'s, 'a> Splitter<'s, 'a> {
             own_modes: Modes::default(),
             in_own_transaction: false,
             added: Vec::new(),
+            routines: None,
             has_transaction_control: false,
             split: separate_from.map(|_| (SplitReason::Directive, None)),
         }
@@ -174,7 +177,8 @@ impl<'s, 'a> Splitter<'s, 'a> {
                 }
                 _ if is_separate && !self.in_own_transaction => self.separate(index, &statement),
                 Kind::AddEnumValue => {
-                    let value = self.script.enum_value(index);
+                    let routines = self.routines.get_or_insert_with(|| self.script.routines());
+                    let value = statement.enum_value(routines);
                     self.added.extend(value.map(|value| (value, index)));
                 }
                 _ => {

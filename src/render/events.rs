@@ -130,6 +130,12 @@ fn text(event: &Event) -> String {
             "{migration}: lost the connection that holds the lock; its statement goes on, and the \
              lock is taken again"
         ),
+        Event::LockLeft { migration, left } => format!(
+            "{migration}: its statement has ended; waiting up to {} for the lock, to record that: \
+             another runner may have it, or the server has not noticed yet that the connection with \
+             it was lost",
+            seconds(*left)
+        ),
         Event::BackendRuns { migration, pid, left } => format!(
             "{migration}: backend {pid} still runs a statement of an earlier attempt; waiting up to \
              {} for its runner to take the lock again",

@@ -306,6 +306,7 @@ fn events() -> Vec<Event> {
             took: None,
         },
         Event::LockLost { migration: name() },
+        Event::LockLeft { migration: name(), left },
         Event::BackendRuns { migration: name(), pid: "7".to_owned(), left },
         Event::EndingBackend { migration: name(), pid: "7".to_owned() },
         Event::Rebuilding { migration: name(), index: "i".to_owned() },

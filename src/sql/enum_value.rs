@@ -33,24 +33,31 @@ enum Reading {
     Run,
 }
 
-impl Script<'_> {
-    /// The value that the statement with this index adds to an enum.
-    pub fn enum_value(&self, index: usize) -> Option<EnumValue> {
-        let mut value = self.statements().get(index)?.enum_value()?;
-        let creates = self
-            .statements()
-            .iter()
-            .filter_map(|statement| Some((statement.created_routine()?, statement)));
-        let uses =
-            creates.filter(|(_, code)| value.may_be_in(code.text, Reading::Run, MAX_NESTING));
-        value.routines = uses.map(|(name, _)| name).collect();
-        Some(value)
+/// The functions and procedures that a file creates, each with the statement that does.
+#[derive(Debug, Default)]
+pub struct Routines<'a>(Vec<(String, Statement<'a>)>);
+
+impl<'a> Script<'a> {
+    pub fn routines(&self) -> Routines<'a> {
+        let statements = self.statements().iter();
+        let creates =
+            statements.filter_map(|statement| Some((statement.created_routine()?, statement)));
+        Routines(creates.collect())
     }
 }
 
 impl Statement<'_> {
-    /// For [`Kind::AddEnumValue`](super::Kind::AddEnumValue).
-    fn enum_value(&self) -> Option<EnumValue> {
+    /// The value that the statement adds to an enum, in a file with these routines: for
+    /// [`Kind::AddEnumValue`](super::Kind::AddEnumValue).
+    pub fn enum_value(&self, routines: &Routines<'_>) -> Option<EnumValue> {
+        let mut value = self.added_value()?;
+        let uses = routines.0.iter();
+        let uses = uses.filter(|(_, code)| value.may_be_in(code.text, Reading::Run, MAX_NESTING));
+        value.routines = uses.map(|(name, _)| name.clone()).collect();
+        Some(value)
+    }
+
+    fn added_value(&self) -> Option<EnumValue> {
         let mut tokens = Tokens::new(self.text);
         if !tokens.accept("alter") || !tokens.accept("type") {
             return None;
@@ -182,7 +189,9 @@ mod tests {
     fn may_use(sql: &str) -> bool {
         let script = Script::parse(sql);
         let count = script.statements().len();
-        let value = (0..count).find_map(|index| script.enum_value(index)).unwrap();
+        let routines = script.routines();
+        let mut statements = script.statements().iter();
+        let value = statements.find_map(|statement| statement.enum_value(&routines)).unwrap();
         script.statements().get(count - 1).unwrap().may_use(&value)
     }
 
@@ -233,15 +242,19 @@ mod tests {
         }
     }
 
+    fn added_value(sql: &str) -> Option<EnumValue> {
+        Script::parse(sql).statements().first().unwrap().added_value()
+    }
+
     #[test]
     fn an_added_value_keeps_its_quotes_for_messages() {
         for text in [
             "alter type a add value 'b''c'",
             "ALTER TYPE a.\"value\" ADD VALUE IF NOT EXISTS 'b''c' BEFORE 'd'",
         ] {
-            let literal = Script::parse(text).enum_value(0).map(|value| value.literal);
+            let literal = added_value(text).map(|value| value.literal);
             assert_eq!(literal.as_deref(), Some("'b''c'"), "{text}");
         }
-        assert_eq!(Script::parse("alter type a add value").enum_value(0), None);
+        assert_eq!(added_value("alter type a add value"), None);
     }
 }

@@ -119,7 +119,9 @@ fn folder() -> Folder {
         ),
         (
             "0001_steps",
-            "create index concurrently t_a on t (a);\n\
+            "select pg_catalog.set_config('a.b', pg_catalog.lower('A'), false);\n\
+             create index concurrently t_a on t (a);\n\
+             select pg_catalog.set_config('a.b', pg_catalog.lower('B'), false);\n\
              drop index concurrently t_old;\n\
              create index concurrently on t (b);\n\
              reindex index concurrently t_a;\n\
@@ -293,7 +295,7 @@ fn unqualified(sql: &str) -> Vec<String> {
         for (index, token) in tokens.iter().map(String::as_str).enumerate() {
             let at = |index: usize| tokens.get(index).map(String::as_str).unwrap_or_default();
             let (before, after) = (at(index.wrapping_sub(1)), at(index + 1));
-            may_assign &= token != "where";
+            may_assign = (may_assign || token == "update") && token != "where";
             let is_operator = token.starts_with(|c: char| OPERATOR.contains(c));
             let is_resolved = match token {
                 // What stands behind these is the operator `=`.

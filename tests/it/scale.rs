@@ -125,6 +125,17 @@ fn a_bundle_of_many_files_is_made_and_started_in_the_memory_for_one_of_them() {
     }
 }
 
+#[test]
+fn a_file_of_inserts_is_held_once_while_it_runs() {
+    let row = "a row of a table, and more of it, and more of it, and more of it. ".repeat(15);
+    let sql = format!(
+        "create table t (a text);\n{}",
+        format!("insert into t values ('{row}');\n").repeat(30_000)
+    );
+    let memory = memory_for(&sql, &[]);
+    assert!(memory < sql.len() / 5 * 6 + (8 << 20), "{memory} of {}", sql.len());
+}
+
 const RUNNERS: usize = 100;
 
 /// As long as one of them may wait.

@@ -150,6 +150,7 @@ fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
         progress: Progress { exists: progress_exists, ..Progress::default() },
         row_names: vec![],
         is_known: false,
+        needs_reload: false,
     }
 }
 

@@ -287,12 +287,14 @@ impl Check<'_> {
     /// Statements that may use a value which the same transaction has added to an enum. PostgreSQL
     /// 17 and later accept that if the transaction has also created the enum; others never do.
     fn enum_values(&mut self) {
+        let mut routines = None;
         for step in self.steps.all() {
             let mut added: Vec<(usize, EnumValue)> = Vec::new();
             let statements = self.script.statements().range(step.statements.clone()).iter();
-            for (index, statement) in (step.statements.start..).zip(statements) {
+            for statement in statements {
                 if statement.kind == Kind::AddEnumValue {
-                    let value = self.script.enum_value(index);
+                    let routines = routines.get_or_insert_with(|| self.script.routines());
+                    let value = statement.enum_value(routines);
                     added.extend(value.map(|value| (statement.start, value)));
                     continue;
                 }

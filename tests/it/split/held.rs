@@ -105,6 +105,7 @@ fn a_lock_that_another_took_during_a_statement_does_not_undo_what_the_statement_
     writer.batch_execute("commit").unwrap();
     let built = "select from pg_index where indexrelid = to_regclass('t_a') and indisvalid";
     database.wait_for("the index", built);
+    running.wait_to_say("0000_a: its statement has ended; waiting up to");
     other.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["applied 0000_a"]);
     assert_eq!(database.rows(VALID), ["t_a true false"]);
