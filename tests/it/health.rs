@@ -414,9 +414,11 @@ fn a_container_answers_from_outside_whatever_its_clients_do_and_then_the_app_has
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    let ready = wait_until(port, "applying");
+    wait_until(port, "applying");
+    eventually("the slow migration", || ready(port)["migration"] == "0001_slow");
     let begun = Instant::now();
-    assert_eq!((&ready["migration"], &ready["step"]), (&"0001_slow".into(), &1.into()));
+    let state = ready(port);
+    assert_eq!((&state["state"], &state["step"]), (&"applying".into(), &1.into()));
 
     let connect = |request: &[u8]| {
         let mut stream = TcpStream::connect(self::address(port)).unwrap();
