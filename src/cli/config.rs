@@ -112,9 +112,9 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it takes so long that somebody may ask how it goes.
+    /// Whether it answers how it goes, since an app waits for it.
     fn has_health(&self) -> bool {
-        matches!(self, Command::Run(_) | Command::Wait)
+        matches!(self, Command::Run(Operation::Up { .. }) | Command::Wait)
     }
 }
 
@@ -694,6 +694,21 @@ mod tests {
             let error = command(args, &[]).unwrap_err();
             assert!(matches!(error, ConfigError::Usage(error) if error == expected), "{args:?}");
         }
+    }
+
+    #[test]
+    fn only_what_an_app_waits_for_listens() {
+        let listens = |args: &[&str], skip: &str| {
+            let variables = [URL, ("PREMIGRATE_HEALTH", ":8080"), ("PREMIGRATE_SKIP", skip)];
+            config(args, &variables).unwrap().health == Some(HealthAddress::Every(8080))
+        };
+        assert!(listens(&[], "") && listens(&["wait"], ""));
+        assert!(!listens(&[], "1") && !listens(&["--dry-run"], ""));
+        // In a container whose app has the port.
+        for command in ["status", "baseline", "list"] {
+            assert!(!listens(&[command], ""), "{command}");
+        }
+        assert!(!listens(&["--only-for", "a", "--", "b"], ""));
     }
 
     #[test]
