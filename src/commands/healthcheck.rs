@@ -1,22 +1,18 @@
 //! `healthcheck`: whether a page or a port answers, for images in which nothing else can ask.
 
-use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use httparse::{EMPTY_HEADER, Response};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::runtime::Builder;
-use tokio::time::timeout;
 
 use crate::cli::health::CheckUrl;
 use crate::postgres::dns;
 use crate::process::signals::{Signal, StopFlag};
 
 /// The longest beginning of an answer in which its status is looked for.
-const MAX_HEAD: u64 = 8 << 10;
+const MAX_HEAD: usize = 8 << 10;
 
 /// What a check has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,31 +38,44 @@ pub fn check(url: &CheckUrl, limit: Duration, stop: &StopFlag) -> Result<Health,
     if let Some(signal) = stop.arm_immediate_exit() {
         return Err(signal);
     }
-    let checked = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map(|runtime| runtime.block_on(async { timeout(limit, check_each(url)).await }));
-    Ok(match checked {
-        Ok(Ok(Ok(health))) => health,
-        Ok(Ok(Err(error))) | Err(error) => Health::unhealthy(error.to_string()),
-        Ok(Err(_)) => Health::unhealthy(format!("no answer within {limit:?}")),
-    })
+    let deadline = Instant::now() + limit;
+    Ok(check_each(url, deadline).unwrap_or_else(|error| match is_timeout(&error) {
+        true => Health::unhealthy(format!("no answer within {limit:?}")),
+        false => Health::unhealthy(error.to_string()),
+    }))
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    // What a socket's own limit ends is said to be a call that would block.
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
+/// The time that is left; an error if there is none.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// Checks the host's addresses one after the other, until one can be connected to.
-async fn check_each(url: &CheckUrl) -> io::Result<Health> {
-    let addresses = dns::addresses(&url.host, url.port).await?;
+fn check_each(url: &CheckUrl, deadline: Instant) -> io::Result<Health> {
+    let addresses = dns::addresses_within(&url.host, url.port, left(deadline)?)?;
     let mut failure = Health::unhealthy("the host has no address".to_owned());
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return status(stream, address, url).await,
+        match TcpStream::connect_timeout(&address, left(deadline)?) {
+            Ok(stream) => return status(stream, address, url, deadline),
+            Err(error) if is_timeout(&error) => return Err(error),
             Err(error) => failure = Health::unhealthy(format!("{address}: {error}")),
         }
     }
     Ok(failure)
 }
 
-async fn status(mut stream: TcpStream, address: SocketAddr, url: &CheckUrl) -> io::Result<Health> {
+fn status(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    url: &CheckUrl,
+    deadline: Instant,
+) -> io::Result<Health> {
     let Some(path) = &url.path else {
         return Ok(Health { healthy: true, reason: format!("{address} accepts connections") });
     };
@@ -75,9 +84,16 @@ async fn status(mut stream: TcpStream, address: SocketAddr, url: &CheckUrl) -> i
          Connection: close\r\n\r\n",
         url.authority()
     );
-    stream.write_all(request.as_bytes()).await?;
-    let (mut answer, mut head) = (Vec::new(), stream.take(MAX_HEAD));
-    while head.read_buf(&mut answer).await? > 0 {
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.write_all(request.as_bytes())?;
+    let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+    while answer.len() < MAX_HEAD {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        let count = stream.read(&mut part)?;
+        if count == 0 {
+            break;
+        }
+        answer.extend_from_slice(part.get(..count).unwrap_or_default());
         if !answer.contains(&b'\n') {
             continue;
         }

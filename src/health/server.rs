@@ -1,26 +1,22 @@
 //! The listener: one thread, which answers all clients at once.
 //!
 //! A client can hold nothing up. Each has a few seconds and a few kilobytes, and where too many are
-//! connected, the one that came first is sent away.
+//! connected, the one that came first is sent away. No call waits for one client: `poll` waits for all.
 //!
 //! The side that closes a connection first keeps its port in TIME_WAIT, and then an app gets the port only
 //! with SO_REUSEADDR. So clients close first, as they do; what is open at the end is reset.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Builder;
-use tokio::sync::oneshot::{self, Sender};
-use tokio::task::{self, AbortHandle};
-use tokio::time::{sleep, timeout};
 
 use crate::apply::event::Event;
 use crate::cli::health::HealthAddress;
@@ -34,15 +30,16 @@ const MAX_CLIENTS: usize = 64;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client that has its answer may take to close the connection. Then we do.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
-/// The pause after a connection could not be accepted, since no descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The pause where the system has no descriptor or memory left for a connection.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: i32 = 128;
 const THREAD_STACK: usize = 256 << 10;
 
 /// A listener that tells what the run is doing.
 pub struct Health {
     state: Arc<Mutex<State>>,
-    end: Sender<()>,
+    /// Closed to end the thread.
+    end: PipeWriter,
     thread: JoinHandle<()>,
 }
 
@@ -50,20 +47,13 @@ impl Health {
     pub fn listen(address: HealthAddress) -> io::Result<Health> {
         let listener = bind(address)?;
         listener.set_nonblocking(true)?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _entered = runtime.enter();
-            TcpListener::from_std(listener)?
-        };
         let state = Arc::new(Mutex::new(State::new(Instant::now())));
-        let (end, ended) = oneshot::channel();
-        let shared = state.clone();
+        let (ended, end) = io::pipe()?;
+        let server = Server { listener, ended, state: state.clone(), clients: VecDeque::new() };
         let serve = move || {
             // Signals are for the thread that migrates.
             let _ = SigSet::all().thread_block();
-            runtime.spawn(accept(listener, shared));
-            // Then the runtime is dropped, and with it the listener and all connections.
-            let _ = runtime.block_on(ended);
+            server.run();
         };
         let thread = thread::Builder::new().stack_size(THREAD_STACK).spawn(serve)?;
         Ok(Health { state, end, thread })
@@ -82,7 +72,7 @@ impl Health {
     }
 }
 
-fn bind(address: HealthAddress) -> io::Result<StdListener> {
+fn bind(address: HealthAddress) -> io::Result<TcpListener> {
     match address {
         HealthAddress::One(address) => listen(address),
         HealthAddress::Every(port) => match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
@@ -95,7 +85,7 @@ fn bind(address: HealthAddress) -> io::Result<StdListener> {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;
@@ -106,56 +96,190 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
-    let mut clients: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                clients.retain(|client| !client.is_finished());
-                if clients.len() >= MAX_CLIENTS
-                    && let Some(first) = clients.pop_front()
-                {
-                    first.abort();
+struct Server {
+    listener: TcpListener,
+    /// Readable at the end of the run.
+    ended: PipeReader,
+    state: Arc<Mutex<State>>,
+    clients: VecDeque<Client>,
+}
+
+impl Server {
+    /// Answers until the run ends. Then the listener and all connections are closed.
+    fn run(mut self) {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(_) => {
+                    thread::sleep(SHORTAGE_PAUSE);
+                    continue;
                 }
-                clients.push_back(task::spawn(serve(stream, state.clone())).abort_handle());
+            };
+            if ready.has_ended {
+                return;
             }
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+            let now = Instant::now();
+            let mut is_ready = ready.clients.into_iter();
+            self.clients.retain_mut(|client| {
+                let goes_on = !is_ready.next().unwrap_or_default()
+                    || client.proceed(&self.state, now).unwrap_or_else(|error| is_retried(&error));
+                goes_on && client.keeps_time(now)
+            });
+            if ready.has_new {
+                self.accept(now);
+            }
         }
-        // Lets those go first that are connected.
-        task::yield_now().await;
+    }
+
+    /// Waits until something can be done.
+    fn wait(&self) -> io::Result<Ready> {
+        let own = [self.ended.as_fd(), self.listener.as_fd()];
+        let own = own.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+        let clients = self
+            .clients
+            .iter()
+            .map(|client| PollFd::new(client.stream.as_fd(), client.waits_for()));
+        let mut descriptors: Vec<PollFd<'_>> = own.into_iter().chain(clients).collect();
+        let now = Instant::now();
+        let next = self.clients.iter().map(|client| client.deadline()).min();
+        let timeout = next.map_or(PollTimeout::NONE, |next| {
+            // Rounded up, so as not to wake too early.
+            let left = next.saturating_duration_since(now) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        poll(&mut descriptors, timeout)?;
+        let mut ready = descriptors.iter().map(|descriptor| descriptor.any().unwrap_or_default());
+        Ok(Ready {
+            has_ended: ready.next().unwrap_or_default(),
+            has_new: ready.next().unwrap_or_default(),
+            clients: ready.collect(),
+        })
+    }
+
+    /// Takes in those who have connected, at most as many as may be connected at once.
+    fn accept(&mut self, now: Instant) {
+        for _ in 0..MAX_CLIENTS {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if self.clients.len() >= MAX_CLIENTS {
+                        self.clients.pop_front();
+                    }
+                    self.clients.extend(Client::new(stream, now));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // It was closed before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    thread::sleep(SHORTAGE_PAUSE);
+                    return;
+                }
+            }
+        }
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    // Until it is closed as it should be: then nothing of it lives on in the kernel.
-    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-    let _ = timeout(CLIENT_TIMEOUT, exchange(&mut stream, &state)).await;
+/// What can be done.
+struct Ready {
+    has_ended: bool,
+    has_new: bool,
+    /// For each client, in order.
+    clients: Vec<bool>,
 }
 
-/// Reads one request, answers it, and waits for the client to close.
-async fn exchange(stream: &mut TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    let mut request = Vec::new();
-    let answer = loop {
-        if stream.take(MAX_REQUEST as u64 - request.len() as u64).read_buf(&mut request).await? == 0
+/// Whether a call would only have had to wait.
+fn is_retried(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+struct Client {
+    stream: TcpStream,
+    /// When it is sent away.
+    until: Instant,
+    exchange: Exchange,
+}
+
+/// How far a client is: it sends one request, gets the answer, and closes the connection.
+enum Exchange {
+    /// What it has sent.
+    Request(Vec<u8>),
+    /// What is still to be sent.
+    Answer(Vec<u8>),
+    /// It has the answer. `ours` is when we close the connection, unless we have.
+    Close { ours: Option<Instant> },
+}
+
+impl Client {
+    /// `None` if it is gone already.
+    fn new(stream: TcpStream, now: Instant) -> Option<Client> {
+        stream.set_nonblocking(true).ok()?;
+        // Until it is closed as it should be: then nothing of it lives on in the kernel.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok()?;
+        Some(Client {
+            stream,
+            until: now + CLIENT_TIMEOUT,
+            exchange: Exchange::Request(Vec::new()),
+        })
+    }
+
+    fn waits_for(&self) -> PollFlags {
+        match self.exchange {
+            Exchange::Answer(_) => PollFlags::POLLOUT,
+            Exchange::Request(_) | Exchange::Close { .. } => PollFlags::POLLIN,
+        }
+    }
+
+    /// When something is to be done, whatever it does.
+    fn deadline(&self) -> Instant {
+        match self.exchange {
+            Exchange::Close { ours: Some(ours) } => ours.min(self.until),
+            _ => self.until,
+        }
+    }
+
+    /// Does what can be done without waiting. Returns whether the client stays.
+    fn proceed(&mut self, state: &Mutex<State>, now: Instant) -> io::Result<bool> {
+        let mut part = [0; MAX_REQUEST];
+        match &mut self.exchange {
+            Exchange::Request(request) => {
+                let room = part.len().saturating_sub(request.len());
+                let count = self.stream.read(part.get_mut(..room).unwrap_or_default())?;
+                request.extend_from_slice(part.get(..count).unwrap_or_default());
+                if let Some(received) = page::received(request) {
+                    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                    let answer = page::answer(received, &state, now);
+                    self.exchange = Exchange::Answer(answer.into_bytes());
+                }
+                Ok(count > 0)
+            }
+            Exchange::Answer(answer) => {
+                let count = self.stream.write(answer)?;
+                answer.drain(..count.min(answer.len()));
+                if answer.is_empty() {
+                    self.exchange = Exchange::Close { ours: Some(now + CLOSE_TIMEOUT) };
+                }
+                Ok(true)
+            }
+            // What else it sends is read: closing a connection with unread data loses the answer.
+            Exchange::Close { .. } => {
+                let has_closed = self.stream.read(&mut part)? == 0;
+                if has_closed {
+                    SockRef::from(&self.stream).set_linger(None)?;
+                }
+                Ok(!has_closed)
+            }
+        }
+    }
+
+    /// Closes the connection in time, and returns whether the client may stay.
+    fn keeps_time(&mut self, now: Instant) -> bool {
+        if let Exchange::Close { ours } = &mut self.exchange
+            && ours.is_some_and(|ours| ours <= now)
         {
-            return Ok(());
+            *ours = None;
+            if self.stream.shutdown(Shutdown::Write).is_err() {
+                return false;
+            }
         }
-        if let Some(received) = page::received(&request) {
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            break page::answer(received, &state, Instant::now());
-        }
-    };
-    stream.write_all(answer.as_bytes()).await?;
-    if timeout(CLOSE_TIMEOUT, read_to_end(stream)).await.is_err() {
-        stream.shutdown().await?;
-        read_to_end(stream).await?;
+        now < self.until
     }
-    SockRef::from(&*stream).set_linger(None)
-}
-
-/// Passes over what else the client sends: closing a connection with unread data loses the answer.
-async fn read_to_end(stream: &mut TcpStream) -> io::Result<()> {
-    let mut rest = [0; 4096];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
 }

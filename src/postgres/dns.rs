@@ -55,6 +55,12 @@ pub async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
+/// The addresses of a host, for callers outside the driver's runtime; an error after this time.
+pub fn addresses_within(name: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async { timeout(limit, addresses(name, port)).await })?
+}
+
 /// By RFC 6761, which also holds without /etc/hosts. If there is one, it is asked, as by libpq.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();

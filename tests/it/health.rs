@@ -100,7 +100,8 @@ fn slow(seconds: f64) -> Folder {
     ])
 }
 
-/// Listens on a port without SO_REUSEADDR, says what it has inherited, and ends with its first client.
+/// Listens on a port without SO_REUSEADDR, says what it has inherited, and ends after its first client, which closes
+/// the connection first: otherwise the port would not be free for the next.
 const APP: &str = "
 import os, socket, sys
 listener = socket.socket()
@@ -112,6 +113,7 @@ sys.stdout.flush()
 client, _ = listener.accept()
 client.recv(1000)
 client.sendall(b'HTTP/1.1 204 No Content\\r\\nContent-Length: 0\\r\\n\\r\\n')
+client.recv(1000)
 ";
 
 fn app(port: u16) -> [String; 4] {
