@@ -222,7 +222,7 @@ pub enum Event {
     Starting {
         app: String,
     },
-    /// This is still so, and was reported before: it is not printed again.
+    /// This is still so, and was reported before: it is printed again only from time to time.
     #[serde(skip)]
     Repeated(Box<Event>),
     /// Not printed: for those who ask.
@@ -252,6 +252,18 @@ impl Event {
         let rows = plan.unknown.iter().filter_map(|&row| history.rows.get(row));
         let rows: Vec<_> = rows.map(ToString::to_string).collect();
         (!rows.is_empty()).then_some(Event::UnknownRows { rows })
+    }
+
+    /// How much longer is waited, at most.
+    pub fn remaining(&self) -> Option<Duration> {
+        match self {
+            Event::Waiting { left, .. }
+            | Event::WaitingToCreate { left, .. }
+            | Event::WaitingForPrimary { left }
+            | Event::WaitingForMigrations { left, .. }
+            | Event::LockedOut { left, .. } => Some(*left),
+            _ => None,
+        }
     }
 
     /// The event, which is printed only if it is new.

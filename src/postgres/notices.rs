@@ -31,6 +31,25 @@ pub struct Notice {
     pub hint: Option<String>,
 }
 
+/// The functions of the server whose only notice is that something is not there.
+const SKIPPING: [&str; 15] = [
+    "ATExecDropColumn",
+    "ATExecDropConstraint",
+    "ATExecDropExpression",
+    "ATExecDropIdentity",
+    "AlterSequence",
+    "AlterTableNamespace",
+    "DropErrorMsgNonExistent",
+    "DropRole",
+    "DropSubscription",
+    "DropTableSpace",
+    "RemoveUserMapping",
+    "RenameRelation",
+    "does_not_exist_skipping",
+    "dropdb",
+    "renameatt",
+];
+
 /// How many are kept of one subject: so many warnings, and so many others.
 const MAX_KEPT: usize = 50;
 /// How many characters of a text are kept.
@@ -107,12 +126,13 @@ impl NoticeKind<'_> {
     }
 
     /// Whether IF EXISTS or IF NOT EXISTS has skipped something. That a thing exists has a code of
-    /// its own; that it does not has none, so that these go by the function.
+    /// its own; that it does not has none, so that these go by the function, and by the English
+    /// message where the function may have others.
     fn is_skip(self) -> bool {
         match self.routine {
             // RAISE
             Some("exec_stmt_raise") => false,
-            Some("does_not_exist_skipping" | "DropErrorMsgNonExistent") => true,
+            Some(routine) if SKIPPING.contains(&routine) => true,
             _ => match self.sqlstate {
                 "42P07" | "42710" | "42701" | "42P06" => true,
                 _ => self.message.ends_with(", skipping"),
@@ -155,12 +175,14 @@ mod tests {
             (kind("NOTICE", "00000", "reportDependentObjects"), Notice),
             (kind("NOTICE", "42P07", "transformCreateStmt"), Info),
             (kind("NOTICE", "00000", "does_not_exist_skipping"), Info),
+            (kind("NOTICE", "00000", "DropRole"), Info),
+            (kind("WARNING", "00000", "DropRole"), Warning),
             (kind("INFO", "00000", "heap_vacuum_rel"), Info),
         ] {
             assert_eq!(kind.level(), level, "{kind:?}");
         }
         let message = "role \"a\" does not exist, skipping";
-        let skipped = NoticeKind { message, ..kind("NOTICE", "00000", "DropRole") };
+        let skipped = NoticeKind { message, ..kind("NOTICE", "00000", "ProcessUtilitySlow") };
         assert_eq!(skipped.level(), Info);
     }
 

@@ -32,8 +32,36 @@ pub struct Log {
     /// The migration that is about to be applied. Its first line waits for a second one.
     announced: Option<Event>,
     /// How long the last thing ran that still did, and when that gets its next line.
-    running_for: Duration,
-    next_line: Duration,
+    running: Pace,
+    /// The same for what is waited for, and how long that could be at first.
+    waiting: Pace,
+    wait_limit: Duration,
+}
+
+/// When something that goes on gets its next line.
+#[derive(Debug)]
+struct Pace {
+    last: Duration,
+    next: Duration,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { last: Duration::ZERO, next: FIRST_LINE }
+    }
+
+    /// Whether it is time for a line, after so long. With a shorter time, something else has begun.
+    fn is_due(&mut self, time: Duration) -> bool {
+        if time < self.last {
+            self.next = FIRST_LINE;
+        }
+        self.last = time;
+        let is_due = time >= self.next;
+        if is_due {
+            self.next = time + time.min(MAX_INTERVAL);
+        }
+        is_due
+    }
 }
 
 impl Log {
@@ -42,15 +70,20 @@ impl Log {
             style,
             has_live_line,
             announced: None,
-            running_for: Duration::ZERO,
-            next_line: FIRST_LINE,
+            running: Pace::new(),
+            waiting: Pace::new(),
+            wait_limit: Duration::ZERO,
         }
     }
 
     pub fn show(&mut self, event: &Event) -> Shown {
+        if let Some(left) = event.remaining() {
+            (self.waiting, self.wait_limit) = (Pace::new(), left);
+        }
         match (event, self.style.format) {
             (Event::Running(running), _) => self.still_running(event, running),
-            (Event::Repeated(_) | Event::Progress(_), _) => Shown::Nothing,
+            (Event::Repeated(event), _) => self.still_waiting(event),
+            (Event::Progress(_), _) => Shown::Nothing,
             (_, Format::Json) => self.line(event),
             (Event::Applying { out_of_order: false, .. }, Format::Text) => {
                 self.announced = Some(event.clone());
@@ -73,22 +106,30 @@ impl Log {
         Shown::Lines(self::event(event, self.style))
     }
 
+    fn still_waiting(&mut self, event: &Event) -> Shown {
+        let left = event.remaining().unwrap_or_default();
+        match self.waiting.is_due(self.wait_limit.saturating_sub(left)) {
+            _ if self.has_live_line => live(event),
+            true => self.line(event),
+            false => Shown::Nothing,
+        }
+    }
+
     fn still_running(&mut self, event: &Event, running: &Running) -> Shown {
-        if running.running_for < self.running_for {
-            self.next_line = FIRST_LINE;
-        }
-        self.running_for = running.running_for;
         if self.has_live_line {
-            return Shown::Live(events::lines(event).iter().map(|line| one_line(line)).collect());
+            return live(event);
         }
-        if running.running_for < self.next_line {
+        if !self.running.is_due(running.running_for) {
             return Shown::Nothing;
         }
-        self.next_line = running.running_for + running.running_for.min(MAX_INTERVAL);
         // This line names the migration too.
         self.announced = None;
         self.line(event)
     }
+}
+
+fn live(event: &Event) -> Shown {
+    Shown::Live(events::lines(event).iter().map(|line| one_line(line)).collect())
 }
 
 #[cfg(test)]
@@ -174,6 +215,24 @@ mod tests {
             // The next statement.
             assert_eq!(shown(1..3000), [10, 20, 40, 80, 160, 320, 640, 1240, 1840, 2440]);
         }
+    }
+
+    #[test]
+    fn a_wait_that_goes_on_gets_further_lines_likewise_and_a_live_line_on_a_terminal() {
+        let locked_out =
+            |left| Event::LockedOut { holder: None, left: Duration::from_secs(600 - left) };
+        let again = |seconds| Event::Repeated(Box::new(locked_out(seconds)));
+        let mut log = Log::new(style(Format::Json), false);
+        for _ in 0..2 {
+            assert_ne!(log.show(&locked_out(0)), Shown::Nothing);
+            let is_shown = |&seconds: &u64| log.show(&again(seconds)) != Shown::Nothing;
+            let shown: Vec<_> = (1..100).filter(is_shown).collect();
+            assert_eq!(shown, [10, 20, 40, 80]);
+        }
+        let mut log = Log::new(style(Format::Text), true);
+        assert!(matches!(log.show(&locked_out(0)), Shown::Lines(_)));
+        let Shown::Live(line) = log.show(&again(1)) else { panic!() };
+        assert!(line.starts_with("premigrate: waiting up to 9 min 59 s for"), "{line}");
     }
 
     #[test]

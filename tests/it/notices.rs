@@ -132,3 +132,26 @@ fn a_warning_at_the_history_row_is_shown_also_where_nothing_else_is_written() {
     let run = premigrate(&database, &folder).arg("baseline").run().exits(0);
     run.says(&["premigrate: the history update: WARNING: a row\n"]);
 }
+
+#[test]
+fn what_is_skipped_because_it_is_there_or_is_not_is_only_shown_with_everything() {
+    let sql = "create table t (a int);
+        create table if not exists t (); create index if not exists i on t (a);
+        create index if not exists i on t (a); alter table t add column if not exists a int;
+        create schema if not exists public; create type e as enum ('a');
+        alter type e add value if not exists 'a'; create extension if not exists plpgsql;
+        drop role if exists no_such_role; alter table t drop column if exists z;
+        alter table t drop constraint if exists z; alter table t alter a drop identity if exists;
+        alter table if exists nothing add b int; alter table if exists nothing rename to b;
+        alter table if exists nothing rename column a to b;
+        alter table if exists nothing set schema b; alter sequence if exists nothing restart;
+        drop trigger if exists x on t; drop function if exists x(); drop index if exists x;
+        drop user mapping if exists for postgres server nothing; drop subscription if exists x";
+    let shown = |level: &str| {
+        let folder = Folder::drizzle0(&[("0000_a", sql)]);
+        let run = premigrate(&Database::fresh(), &folder).args(&["--notices", level]);
+        run.run().exits(0).stderr.matches("NOTICE").count()
+    };
+    assert_eq!(shown("notice"), 0);
+    assert_eq!(shown("info"), 21);
+}
