@@ -153,5 +153,5 @@ fn what_is_skipped_because_it_is_there_or_is_not_is_only_shown_with_everything()
         run.run().exits(0).stderr.matches("NOTICE").count()
     };
     assert_eq!(shown("notice"), 0);
-    assert_eq!(shown("info"), 21);
+    assert_eq!(shown("info"), 20);
 }
