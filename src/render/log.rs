@@ -219,8 +219,10 @@ mod tests {
 
     #[test]
     fn a_wait_that_goes_on_gets_further_lines_likewise_and_a_live_line_on_a_terminal() {
-        let locked_out =
-            |left| Event::LockedOut { holder: None, left: Duration::from_secs(600 - left) };
+        let locked_out = |left| Event::LockedOut {
+            holder: HeldBy::Unseen,
+            left: Duration::from_secs(600 - left),
+        };
         let again = |seconds| Event::Repeated(Box::new(locked_out(seconds)));
         let mut log = Log::new(style(Format::Json), false);
         for _ in 0..2 {
