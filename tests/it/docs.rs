@@ -5,6 +5,10 @@
 //! - `console` is a transcript: each command after `$ ` has to print the lines below it.
 //! - `sh` has to succeed, unless [`NOT_RUN`] says why it is not run.
 //! - `sql` that begins with a comment `-- FOLDER/FILE.sql` becomes that file; any other runs as it is.
+//! - `js` and `bash` are scripts, and begin with a comment that names their file.
+//!
+//! `docs/adopt.md` runs in the example, with the real drizzle-kit (`drizzle/adopt.rs`). The files in
+//! `docs/deploy` are read by `deploy.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -32,7 +36,7 @@ use premigrate::process::exec::ExecError;
 use crate::harness::{Database, Folder, bare, premigrate};
 use crate::reference::Reference;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -40,6 +44,11 @@ const DOCUMENTS: [&str; 7] = [
     "docs/how-it-works.md",
     "docs/drizzle.md",
     "docs/rules.md",
+    "docs/adopt.md",
+    "docs/deploy/compose.md",
+    "docs/deploy/kubernetes.md",
+    "docs/deploy/platforms.md",
+    "docs/deploy/systemd.md",
 ];
 
 /// Lines of `sh` blocks that are not run, and why.
@@ -68,22 +77,25 @@ fn command_of(line: &str) -> &str {
     line.split(" #").next().unwrap_or_default().trim_end()
 }
 
-fn project(path: &str) -> String {
+pub fn project(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A fenced block of a document.
-struct Block {
-    language: String,
-    content: String,
+pub struct Block {
+    pub language: String,
+    pub content: String,
     /// The document and the line of the fence.
-    place: String,
+    pub place: String,
+    /// The heading of the second level above it, if any.
+    pub section: String,
 }
 
-fn blocks(document: &str) -> Vec<Block> {
+pub fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
+    let mut section = String::new();
     for (line, number) in project(document).lines().zip(1..) {
         match (open.as_mut(), line.strip_prefix("```")) {
             (Some(_), Some("")) => blocks.extend(open.take()),
@@ -94,9 +106,14 @@ fn blocks(document: &str) -> Vec<Block> {
             (None, Some(language)) => {
                 let place = format!("{document}:{number}");
                 let language = language.to_owned();
-                open = Some(Block { language, content: String::new(), place });
+                let section = section.clone();
+                open = Some(Block { language, content: String::new(), place, section });
             }
-            (None, None) => {}
+            (None, None) => {
+                if let Some(heading) = line.strip_prefix("## ") {
+                    heading.clone_into(&mut section);
+                }
+            }
         }
     }
     assert!(open.is_none(), "{document}: a block is not closed");
@@ -104,15 +121,14 @@ fn blocks(document: &str) -> Vec<Block> {
 }
 
 /// Where the blocks of a document run: a project with two migrations, and a `.env`.
-struct Project {
-    folder: Folder,
-    drizzle: Folder,
-    database: Database,
+pub struct Project {
+    pub folder: Folder,
+    pub drizzle: Folder,
+    pub database: Database,
 }
 
 impl Project {
-    fn new() -> Project {
-        let (folder, database) = (Folder::empty(), Database::fresh());
+    pub fn new() -> Project {
         let drizzle = Folder::drizzle0(&[
             (
                 "0000_documents",
@@ -127,23 +143,31 @@ impl Project {
                  INSERT INTO tags SELECT id, 'new' FROM documents;",
             ),
         ]);
+        let project = Project::with(drizzle);
+        project.executable("bin/node", "#!/bin/sh\necho Listening on port 3000\n");
+        project
+    }
+
+    /// The same with these migrations, and the machine's own Node.
+    pub fn with(drizzle: Folder) -> Project {
+        let (folder, database) = (Folder::empty(), Database::fresh());
         symlink(&drizzle.path, folder.path.join("drizzle")).expect("a link");
         folder.write(".env", format!("DATABASE_URL={}\n", database.url));
         let project = Project { folder, drizzle, database };
-        project.executable("node", "#!/bin/sh\necho Listening on port 3000\n");
+        std::fs::create_dir(project.bin()).expect("a folder");
         symlink(env!("CARGO_BIN_EXE_premigrate"), project.bin().join("premigrate"))
             .expect("a link");
         project
     }
 
-    fn bin(&self) -> PathBuf {
+    pub fn bin(&self) -> PathBuf {
         self.folder.path.join("bin")
     }
 
-    fn executable(&self, name: &str, content: &str) {
-        self.folder.write(&format!("bin/{name}"), content);
+    pub fn executable(&self, path: &str, content: &str) {
+        self.folder.write(path, content);
         let mode = PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(self.bin().join(name), mode).expect("its mode");
+        std::fs::set_permissions(self.folder.path.join(path), mode).expect("its mode");
     }
 
     /// Runs a command line; returns the exit code, and what it printed.
@@ -159,7 +183,7 @@ impl Project {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn run(&self, Block { language, content, place }: &Block) {
+    pub fn run(&self, Block { language, content, place, .. }: &Block) {
         match language.as_str() {
             "console" => {
                 let (actual, expected) = (masked(&self.transcript(content)), masked(content));
@@ -167,6 +191,11 @@ impl Project {
             }
             "sh" => self.script(content, place),
             "sql" => self.sql(content),
+            "js" | "bash" => {
+                let comment = content.lines().find(|line| !line.starts_with("#!"));
+                let name = comment.and_then(|line| line.split(' ').nth(1)).expect(place);
+                self.executable(name, content);
+            }
             // Not commands: other tests look at the Dockerfiles and at the Rust.
             "text" | "dockerfile" | "yaml" | "json" | "rust" => {}
             other => panic!("{place}: a block in {other:?}, of which no test knows what to do"),
@@ -300,7 +329,7 @@ fn the_example_for_contributors_is_a_test() {
 }
 
 /// The words of a Dockerfile's instruction that has a JSON array.
-fn words(dockerfile: &str, instruction: &str) -> Vec<String> {
+pub fn words(dockerfile: &str, instruction: &str) -> Vec<String> {
     let line = dockerfile.lines().find_map(|line| line.strip_prefix(instruction));
     serde_json::from_str(line.expect(instruction)).expect("a JSON array")
 }
@@ -314,7 +343,7 @@ fn the_entrypoints_of_the_dockerfiles_migrate_and_become_the_app() {
     assert_eq!(dockerfiles.len(), 2);
     for Block { content, place, .. } in &dockerfiles {
         let project = Project::new();
-        project.executable("my-app", "#!/bin/sh\necho Listening on port 3000\n");
+        project.executable("bin/my-app", "#!/bin/sh\necho Listening on port 3000\n");
         if content.contains("\nRUN ") {
             let bundle = words(content, "RUN ").join(" ");
             let bundle = bundle.replace("/drizzle", "drizzle").replace("/bundle", "bundle");
@@ -358,6 +387,11 @@ fn the_links_lead_somewhere() {
             let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
             let folder = Path::new(document).parent().expect("a folder");
             let target = if path.is_empty() { document.into() } else { folder.join(path) };
+            // A link to a folder shows its files.
+            if Path::new(env!("CARGO_MANIFEST_DIR")).join(&target).is_dir() {
+                assert_eq!(wanted, "", "{document}: {link}");
+                continue;
+            }
             let target = project(target.to_str().expect("a path"));
             let mut headings = target.lines().filter(|line| line.starts_with('#')).map(anchor);
             assert!(

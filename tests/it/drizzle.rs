@@ -2,7 +2,9 @@
 //!
 //! What they leave in a database is compared as it is, dump and history rows, never by counts.
 
+mod adopt;
 mod embedded;
+mod example;
 mod files;
 mod histories;
 mod interop;

@@ -35,7 +35,7 @@ fn address(port: u16) -> SocketAddr {
 }
 
 /// The status and the body of a page; `None` if nobody listens.
-fn get(port: u16, path: &str) -> Option<(u16, String)> {
+pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let text = send(port, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())?;
     let (head, body) = text.split_once("\r\n\r\n").expect(&text);
     let status = head.split(' ').nth(1).expect(head).parse().expect(head);

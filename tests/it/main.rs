@@ -28,6 +28,7 @@ mod check;
 mod copy;
 mod create_database;
 mod cures;
+mod deploy;
 mod docs;
 mod drizzle;
 mod failover;
