@@ -184,7 +184,7 @@ pub fn dry_run<'a>(
     emit: &mut dyn FnMut(Event),
 ) -> Result<DryRun<'a>, ApplyError> {
     next_action::check_names(operation, set)?;
-    let Loaded { session, history, progress } = load::load(options, None, stop, emit)?;
+    let Loaded { session, history, progress, .. } = load::load(options, None, stop, emit)?;
     drop(session);
     foresee(operation, set, options, history, progress, emit)
 }
@@ -298,7 +298,7 @@ impl<'a> Runner<'a> {
         let primary_wait = Deadline::after(self.options.wait, self.stop);
         let mut standby_reported = false;
         loop {
-            let Loaded { session, history, progress } = self.load()?;
+            let Loaded { session, history, progress, is_pooled } = self.load()?;
             // Another runner may have finished it.
             self.in_progress = None;
             let action = next_action(self.operation, self.set, self.options.policy, &history)?;
@@ -331,6 +331,7 @@ impl<'a> Runner<'a> {
                 row_names: Vec::new(),
                 is_known: false,
                 needs_reload: false,
+                is_pooled,
             };
             let applied = self.applied.len();
             let started = Instant::now();

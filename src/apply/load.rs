@@ -21,6 +21,8 @@ pub struct Loaded {
     pub history: History,
     /// Matters only to those who change something, or report how far something is.
     pub progress: Result<Progress, ApplyError>,
+    /// Whether the backend is one of a pooler's.
+    pub is_pooled: bool,
 }
 
 /// Connects, and reads the history and the progress: one round trip where there is a history and no
@@ -52,7 +54,8 @@ pub fn load(
         }
     };
     let (history, progress) = (answers.history(options)?, answers.progress(options));
-    Ok(Loaded { session, history, progress })
+    let is_pooled = answers.pid.is_some_and(|pid| pid != session.handshake_pid().to_string());
+    Ok(Loaded { session, history, progress, is_pooled })
 }
 
 fn is_false(row: &[Option<String>]) -> bool {
@@ -74,8 +77,12 @@ fn without_xmin(error: QueryError) -> QueryError {
     QueryError::Client(ConnectionError::Unsupported(server))
 }
 
+const BACKEND_PID: &str = "pg_catalog.pg_backend_pid()";
+
 /// What the server answered about both tables.
 struct Answers {
+    /// The process number of the backend, where it is known.
+    pid: Option<String>,
     history: HistoryAnswer,
     progress: ProgressAnswer,
 }
@@ -106,17 +113,24 @@ impl Answers {
     ) -> Result<Answers, QueryError> {
         let table = &options.table;
         let as_role = |sql: &str| options.target.settings.under_role_sql(sql);
-        let both = format!("select {}; {}", progress::is_missing_sql(table), table.select_sql());
+        let both = format!(
+            "select {}, {BACKEND_PID}; {}",
+            progress::is_missing_sql(table),
+            table.select_sql()
+        );
+        let mut pid = None;
         let (history, may_have_progress) = match session.query(&as_role(&both), deadline) {
             Ok(sets) => {
                 let mut sets = sets.into_iter();
                 let missing = sets.next().and_then(|set| set.rows.into_iter().next());
+                pid = missing.as_ref().and_then(|row| row.get(1).cloned().flatten());
                 let exists = missing.is_some_and(|row| is_false(&row));
                 (HistoryAnswer::Read(sets.collect()), exists)
             }
             Err(QueryError::Server(error)) if error.is("42P01") => {
-                let row = session.query_row(&as_role(&table.schema_exists_sql()), deadline);
-                let row = row.map_err(without_xmin)?;
+                let sql = format!("{}, {BACKEND_PID}", table.schema_exists_sql());
+                let row = session.query_row(&as_role(&sql), deadline).map_err(without_xmin)?;
+                pid = row.as_ref().and_then(|row| row.last().cloned().flatten());
                 let row = row.unwrap_or_default();
                 let has_schema =
                     Table::parse_schema_exists(&row).table_version != TableVersion::NoSchema;
@@ -139,7 +153,7 @@ impl Answers {
             true => ProgressAnswer::ask(session, options, deadline)?,
             false => ProgressAnswer::NoTable,
         };
-        Ok(Answers { history, progress })
+        Ok(Answers { pid, history, progress })
     }
 
     fn history(&self, options: &Options) -> Result<History, ApplyError> {

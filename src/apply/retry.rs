@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::history::table::Table;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{Attempt, ConnectionError, QueryError, Response, Session};
+use crate::postgres::session::{Attempt, ConnectionError, Message, QueryError, Response, Session};
 use crate::process::signals::{Deadline, Signal};
 
 use super::error::{ApplyError, RolledBack};
@@ -70,7 +70,14 @@ impl<'a> Runner<'a> {
             let transaction =
                 Transaction::new(spec, &self.expected(state), &self.timeouts(session));
             let lost = self.lost_too_often(migration, step_number);
-            let (result, seen) = self.send(session, &transaction, spec.step, lost.is_some());
+            // A pooler in statement mode ends the session after our BEGIN, and the server would go on
+            // with what was sent behind it.
+            let waits = transaction.waits() || state.is_pooled && !state.is_known;
+            let mut messages = transaction.messages();
+            if lost.is_some() {
+                messages = transaction.guards_only().to_vec();
+            }
+            let (result, seen) = self.send(session, &transaction, spec.step, &messages, waits);
             let result = match (result, lost) {
                 // No backend runs it any more, and the history does not have it.
                 (TransactionResult::Committed(_), Some(lost)) => {
@@ -93,13 +100,14 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Sends a transaction, or only its guards, and looks meanwhile for what blocks it.
+    /// Sends these messages of a transaction, and looks meanwhile for what blocks it.
     fn send(
         &mut self,
         session: &Session,
         transaction: &Transaction<'_>,
         step: Option<StepRef<'_>>,
-        guards_only: bool,
+        messages: &[Message<'_>],
+        waits: bool,
     ) -> (TransactionResult, Option<Blocker>) {
         let mut watch = self.watch(session, step, None, Backend::Answered);
         let emit = &mut *self.emit;
@@ -112,12 +120,7 @@ impl<'a> Runner<'a> {
             watch.tick(responses, transaction.current(responses), emit);
         };
         let deadline = Deadline::never(self.stop);
-        let batch = if guards_only {
-            session.send_batch(&transaction.guards_only(), false, deadline, &mut tick)
-        } else {
-            let messages = transaction.messages();
-            session.send_batch(&messages, transaction.waits(), deadline, &mut tick)
-        };
+        let batch = session.send_batch(messages, waits, deadline, &mut tick);
         let result = transaction.result(&batch);
         let by_lock =
             matches!(&result, TransactionResult::Failed(failure) if is_conflict(&failure.error));

@@ -20,6 +20,8 @@ pub(super) struct DatabaseState {
     pub(super) is_known: bool,
     /// Whether the history has to be loaded again, since an upgrade has changed its rows.
     pub(super) needs_reload: bool,
+    /// Whether it was read through a pooler.
+    pub(super) is_pooled: bool,
 }
 
 impl DatabaseState {

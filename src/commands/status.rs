@@ -145,7 +145,7 @@ pub fn load(
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Status, ApplyError> {
-    let Loaded { session, history, progress } = load::load(options, None, stop, emit)?;
+    let Loaded { session, history, progress, .. } = load::load(options, None, stop, emit)?;
     let times = match history.table_version {
         TableVersion::V1 => applied_times(&session, options, stop)?,
         _ => HashMap::new(),

@@ -151,6 +151,7 @@ fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
         row_names: vec![],
         is_known: false,
         needs_reload: false,
+        is_pooled: false,
     }
 }
 
