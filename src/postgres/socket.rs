@@ -110,6 +110,8 @@ async fn dial_tcp(address: &SocketAddr, tcp_options: TcpOptions) -> io::Result<T
     if let Some(keepalives) = tcp_options.keepalives {
         options.set_tcp_keepalive(&tcp_keepalive(keepalives))?;
     }
+    // As libpq does, it is ignored where the system has no such option.
+    #[cfg(target_os = "linux")]
     options.set_tcp_user_timeout(tcp_options.user_timeout)?;
     Ok(tcp)
 }
@@ -213,6 +215,7 @@ mod tests {
                 )
             });
             assert_eq!(set, keepalive, "{params}");
+            #[cfg(target_os = "linux")]
             assert_eq!(options.tcp_user_timeout().unwrap(), user_timeout, "{params}");
         }
     }

@@ -3,14 +3,12 @@
 mod diagnose;
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use nix::sys::signal::SigSet;
-use nix::unistd::execvpe;
 
 use super::dispositions;
 
@@ -85,21 +83,36 @@ pub fn exec(app: &App) -> ExecError {
     ExecError { hint: diagnose::diagnose(app, &error), error }
 }
 
+/// On macOS, which has no `execvpe`, the variables lose their order.
+#[cfg(target_os = "macos")]
 fn replace_process(app: &App) -> io::Result<Infallible> {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = std::process::Command::new(&app.program);
+    Err(command.args(&app.args).env_clear().envs(variables_for(app)).exec())
+}
+
+#[cfg(not(target_os = "macos"))]
+fn replace_process(app: &App) -> io::Result<Infallible> {
+    use std::ffi::CString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
     let program = CString::new(app.program.as_bytes())?;
     let words = [&app.program].into_iter().chain(&app.args);
     let args: Vec<_> = words.map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
-    let keeps_ours = is_this_executable(&app.program);
-    // In the order in which we got them, duplicates too.
-    let variables =
-        std::env::vars_os().filter(|(name, _)| keeps_ours || !is_private_variable(name));
     let entry = |(mut entry, value): (OsString, OsString)| {
         entry.push("=");
         entry.push(value);
         CString::new(entry.into_vec())
     };
-    let environment: Vec<_> = variables.map(entry).collect::<Result<_, _>>()?;
-    Ok(execvpe(&program, &args, &environment)?)
+    let environment: Vec<_> = variables_for(app).map(entry).collect::<Result<_, _>>()?;
+    Ok(nix::unistd::execvpe(&program, &args, &environment)?)
+}
+
+/// In the order in which we got them, duplicates too.
+fn variables_for(app: &App) -> impl Iterator<Item = (OsString, OsString)> {
+    let keeps_ours = is_this_executable(&app.program);
+    std::env::vars_os().filter(move |(name, _)| keeps_ours || !is_private_variable(name))
 }
 
 /// Whether a program is this very executable: it then applies another set of migrations.
