@@ -51,17 +51,34 @@ postgres_bin() {
 # The target of a static executable for this machine.
 musl_target() { echo "$(uname -m)-unknown-linux-musl"; }
 
-# Whether the compiler on PATH has its own library for musl, which is a target of rustup.
-has_musl() { [ -d "$(rustc --print target-libdir --target "$(musl_target)" 2>/dev/null)" ]; }
+# Whether the compiler on PATH has its own library for this target, which rustup installs.
+has_target() { [ -d "$(rustc --print target-libdir --target "$1" 2>/dev/null)" ]; }
+has_musl() { has_target "$(musl_target)"; }
 
-# cargo build of static executables: with rustup's target, else with Debian's compiler. Needs `scripts/setup rust static`.
+# The static executable for a target. That for this machine is $static.
+static_of() { if [ "$1" = "$(musl_target)" ]; then echo "$static"; else echo "$root/target/static/$1/premigrate"; fi; }
+
+# cargo build of static executables for a target: with rustup's library; for this machine also with Debian's compiler.
+# Needs `scripts/setup rust static`, and `cross` for another machine. What is built depends on neither the home nor the
+# project's folder.
 cargo_build_static() {
-    local target empty_unwinder linker
-    target=$(musl_target)
-    # OpenSSL is C, and is compiled for musl too.
-    local -x "CC_${target//-/_}=musl-gcc"
-    if has_musl; then
-        cargo build --release --locked --target "$target" "$@"
+    local target=$1 variable=${1//-/_} empty_unwinder linker
+    shift
+    # OpenSSL would otherwise contain the time, and the folder that it is built in.
+    local -x SOURCE_DATE_EPOCH=0
+    local -x GNUMAKEFLAGS="ENGINESDIR=/usr/local/lib/engines-3 MODULESDIR=/usr/local/lib/ossl-modules"
+    # The names of source files, in the messages of panics. Those of the project are relative.
+    local paths=--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo
+    if [ "$target" != "$(musl_target)" ]; then
+        # zig has musl's headers for every machine, and Rust its library.
+        local -x "CC_$variable=$target-cc" "AR_$variable=$target-ar" "RANLIB_$variable=$target-ranlib"
+        local -x "CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER=rust-lld"
+    else
+        # OpenSSL is C, and is compiled for musl too.
+        local -x "CC_$variable=musl-gcc"
+    fi
+    if has_target "$target"; then
+        cargo build --release --locked --target "$target" --config "target.$target.rustflags='$paths'" "$@"
         return
     fi
     # Debian's compiler has no library for musl, but brings its source, and RUSTC_BOOTSTRAP lets cargo compile it.
@@ -72,9 +89,36 @@ cargo_build_static() {
     [ -f "$empty_unwinder" ] || ar rc "$empty_unwinder"
     linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
     env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 "$linker=musl-gcc" \
-        RUSTFLAGS="-C link-self-contained=no -C target-feature=+crt-static -C relocation-model=static -L native=$tools/lib" \
+        RUSTFLAGS="-C link-self-contained=no -C target-feature=+crt-static -C relocation-model=static -L native=$tools/lib $paths" \
         /usr/bin/cargo build --release --locked --target "$target" \
         -Zbuild-std=std,panic_abort -Zbuild-std-features= "$@"
+}
+
+# FOLDER VERSION: a clone of the present commit in which this version is dated and tagged, as it is for a release; each time
+# the same commit.
+clone_for_release() {
+    git clone --quiet "$root" "$1"
+    (
+        cd "$1" || exit
+        git config user.name release
+        git config user.email release@git.invalid
+        time=$(git log -1 --format=%cI)
+        sed -i "s/^## \[$2\] - .*/## [$2] - ${time%%T*}/" CHANGELOG.md
+        GIT_AUTHOR_DATE=$time GIT_COMMITTER_DATE=$time git commit --quiet --all --allow-empty --message "Release $2"
+        git tag --force "v$2" >/dev/null
+    )
+}
+
+# ENGINE: sets container_command and container_options, to run containers that are locked down as far as possible.
+container_words() {
+    container_command=("$1")
+    container_options=(--rm --pull never --network host --env DATABASE_URL
+        --read-only --cap-drop ALL --security-opt no-new-privileges --user 65534:65534)
+    if [ "$1" = podman ]; then
+        # Inside a container, such as a CI job's, it may not raise limits.
+        ! have runc || container_command+=(--runtime runc)
+        container_options+=(--read-only-tmpfs=false --ulimit nofile=1024:1024 --ulimit nproc=1000:1000)
+    fi
 }
 
 # The first engine that works; a docker client without an engine does not.
