@@ -52,7 +52,7 @@ const DOCUMENTS: [&str; 12] = [
 ];
 
 /// Lines of `sh` blocks that are not run, and why.
-const NOT_RUN: [(&str, &str); 11] = [
+const NOT_RUN: [(&str, &str); 15] = [
     (
         "PREMIGRATE_MIGRATIONS=none cargo install --path . --locked",
         "compiles a release for minutes",
@@ -64,6 +64,13 @@ const NOT_RUN: [(&str, &str); 11] = [
     ),
     ("scripts/demo", "compiles, and needs a server of its own"),
     ("scripts/check", "scripts/test runs it"),
+    (
+        "RELEASE_REPOSITORY=https://HOST/OWNER/premigrate scripts/release 0.1.0",
+        "takes minutes; scripts/test-release runs it",
+    ),
+    ("scripts/test-release", "takes minutes; .ci/run runs it"),
+    ("scripts/reproducible", "takes a quarter of an hour"),
+    ("scripts/offline", "takes minutes"),
     ("scripts/test", "runs this test"),
     ("scripts/test --quick", "runs this test"),
     ("UPDATE_EXPECT=1 scripts/test", "runs this test"),

@@ -317,9 +317,10 @@ pub fn premigrate(database: &Database, folder: &Folder) -> Premigrate {
     bare().env("DATABASE_URL", &database.url).arg("--dir").arg(&folder.path)
 }
 
-/// Runs the executable without anything.
+/// Runs the executable without anything. TEST_EXECUTABLE names another one, such as that for another machine.
 pub fn bare() -> Premigrate {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_premigrate"));
+    let ours = || env!("CARGO_BIN_EXE_premigrate").into();
+    let mut command = Command::new(std::env::var_os("TEST_EXECUTABLE").unwrap_or_else(ours));
     command.env_clear().stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
