@@ -37,7 +37,7 @@
 //! module     imports
 //! render     error, commands, apply, cli, history, postgres, migrations, process, sql
 //! error      commands, apply, cli, migrations, process
-//! health     apply, cli, postgres
+//! health     apply, cli, postgres, process
 //! commands   apply, cli, history, postgres, migrations, process, sql
 //! apply      cli, history, postgres, migrations, process, sql
 //! cli        history, postgres, process

@@ -20,12 +20,11 @@ mod tests;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::apply::event::Event;
 use crate::cli::args::Commands;
 use crate::cli::config::{Format, Style};
 use crate::error::Error;
+pub(crate) use crate::process::json::json_line;
 use crate::sql::LineColumn;
 
 pub use self::answers::{
@@ -63,19 +62,6 @@ pub fn ended(
         }
         Format::Json => json_line(&error::Report::new(error, with_app, commands)),
     }
-}
-
-/// One value as a line of JSON. JSON itself escapes only the first 32 control characters, and terminals obey more.
-pub(crate) fn json_line(value: &impl Serialize) -> String {
-    let mut line = String::new();
-    for c in serde_json::to_string(value).unwrap_or_default().chars() {
-        if c.is_control() {
-            let _ = write!(line, "\\u{:04x}", u32::from(c));
-        } else {
-            line.push(c);
-        }
-    }
-    line + "\n"
 }
 
 /// Text of several lines, without the characters by which a server or a file could drive a terminal.

@@ -116,13 +116,13 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// Selects how many connections are free, then the blocker and the activity of a backend.
+/// Selects how many connections are free, where other roles hide the type of their sessions, then the blocker and the activity of a backend.
 fn look_sql(condition: &str, server_version: u32) -> String {
     format!(
         "select pg_catalog.current_setting('max_connections')::int \
          operator(pg_catalog.-) pg_catalog.current_setting('superuser_reserved_connections')::int \
          operator(pg_catalog.-) (select pg_catalog.count(*) from pg_catalog.pg_stat_activity \
-         where backend_type {EQ} 'client backend'), \
+         where datid is not null and (backend_type is null or backend_type {EQ} 'client backend')), \
          blocker, application_name, usename, state, open_for, query, relations, others, waiting_for, \
          command, relation, phase, done, total \
          from (select pid, wait_event_type from pg_catalog.pg_stat_activity \

@@ -167,6 +167,8 @@ impl<'a> Runner<'a> {
                         Blocker { pid, application, open_for, table, ..Blocker::default() };
                     Ok(Reply::Blocked { failure, blocker: Some(blocker) })
                 }
+                // Or one that no session stands for, such as that of a prepared transaction.
+                HeldBy::Gone => Ok(Reply::Blocked { failure, blocker: None }),
                 holder => Err(Setback::LockedOut(holder).into()),
             },
             TransactionResult::LockedOut => Err(Setback::LockedOut(self.holder(session)).into()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::cli::dotenv;
@@ -108,6 +109,14 @@ impl Environment {
 
     /// The database that the environment names.
     pub fn target(&self) -> Result<Target, ConfigError> {
+        self.target_of(|name| self.value_or_file(name))
+    }
+
+    /// The database that these values name.
+    fn target_of(
+        &self,
+        value: impl Fn(&str) -> Result<Option<Secret>, ConfigError>,
+    ) -> Result<Target, ConfigError> {
         if let Some(file) = &self.not_text {
             return Err(ConfigError::NotText(file.clone()));
         }
@@ -117,13 +126,13 @@ impl Environment {
             return Err(ConfigError::Both((*name).to_owned()));
         }
         let [migration_url, app_url, libpq @ ..] = IN_FILES;
-        let url = match self.value_or_file(migration_url)? {
+        let url = match value(migration_url)? {
             Some(url) => Some((migration_url, url)),
-            None => self.value_or_file(app_url)?.map(|url| (app_url, url)),
+            None => value(app_url)?.map(|url| (app_url, url)),
         };
         let mut values = BTreeMap::new();
         for name in libpq {
-            values.insert(name, self.value_or_file(name)?);
+            values.insert(name, value(name)?);
         }
         let lookup = |name: &str| match values.get(name) {
             Some(value) => value.as_ref().map(|value| value.expose().to_owned()),
@@ -146,8 +155,16 @@ impl Environment {
         let mut files = IN_FILES.iter().filter_map(|name| self.get(&format!("{name}_FILE")));
         // A pipe can be read once.
         let are_files = files.all(|path| fs::metadata(path).is_ok_and(|file| file.is_file()));
-        let now = if are_files { self.target().ok() } else { None };
-        // A file that is being written may be empty.
+        // A file that is being written may be empty, and must not be taken for one that names nothing: the
+        // next variable may name another role.
+        let value = |name: &str| match self.value_or_file(name)? {
+            None if self.get(&format!("{name}_FILE")).is_some() => {
+                let error = io::ErrorKind::UnexpectedEof.into();
+                Err(ConfigError::SecretFile { name: name.to_owned(), error })
+            }
+            value => Ok(value),
+        };
+        let now = if are_files { self.target_of(value).ok() } else { None };
         match now.filter(|now| now.password.is_some() || target.password.is_none()) {
             Some(Target { user, password, passfile, .. }) => {
                 Target { user, password, passfile, ..target.clone() }

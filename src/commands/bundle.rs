@@ -4,7 +4,9 @@
 
 mod elf;
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::BuildHasher;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -184,8 +186,10 @@ fn target(output: &Path) -> Result<PathBuf, BundleError> {
 
 /// Writes an executable under another name, and gives it its own when it is whole.
 fn write_whole<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+    // In a container, each run may have the same process number, and one that was killed leaves its file.
+    let random = RandomState::new().hash_one(process::id());
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", process::id()));
+    name.push(format!(".{random:016x}.tmp"));
     let unfinished = path.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&unfinished)?;
     let result = write(&mut file).and_then(|written| {

@@ -60,10 +60,12 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 fn check_each(url: &CheckUrl, deadline: Instant) -> io::Result<Health> {
     let addresses = dns::addresses_within(&url.host, url.port, left(deadline)?)?;
     let mut failure = Health::unhealthy("the host has no address".to_owned());
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, left(deadline)?) {
+    for (address, to_try) in addresses.iter().copied().zip((1..=addresses.len()).rev()) {
+        // Each gets its share: the first may be one that nothing answers.
+        let share = left(deadline)? / u32::try_from(to_try).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(&address, share) {
             Ok(stream) => return status(stream, address, url, deadline),
-            Err(error) if is_timeout(&error) => return Err(error),
+            Err(error) if is_timeout(&error) && to_try == 1 => return Err(error),
             Err(error) => failure = Health::unhealthy(format!("{address}: {error}")),
         }
     }

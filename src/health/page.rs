@@ -7,6 +7,7 @@ use httparse::{EMPTY_HEADER, Error, Request, Status};
 use serde::Serialize;
 
 use super::state::{Activity, State};
+use crate::process::json::json_line;
 
 /// What a client has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub fn ready(state: &State, now: Instant) -> String {
         pending: state.pending,
         retries: state.retries,
     };
-    serde_json::to_string(&ready).unwrap_or_default() + "\n"
+    json_line(&ready)
 }
 
 /// What can be waited for, as a label has it.

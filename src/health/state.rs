@@ -119,6 +119,7 @@ impl State {
                 self.set(Activity::WaitingForPrimary, now);
             }
             Event::LockedOut { holder, .. } => {
+                self.migration = None;
                 self.set(Activity::WaitingForRunner { holder: holder.session().cloned() }, now);
             }
             Event::BackendRuns { migration, pid, .. } | Event::EndingBackend { migration, pid } => {
@@ -127,6 +128,7 @@ impl State {
             }
             Event::WaitingForMigrations { migrations, holder, .. } => {
                 self.pending = Some(migrations.len());
+                self.migration = None;
                 let (migrations, holder) = (migrations.clone(), holder.clone());
                 self.set(Activity::WaitingForMigrations { migrations, holder }, now);
             }

@@ -147,7 +147,7 @@ fn a_run_that_is_locked_out_waits_until_it_has_the_lock() {
         (&ready["state"], &ready["holder"]["pid"]),
         (&"waiting_for_runner".into(), &"7".into())
     );
-    assert_eq!(ready["for_ms"], 2000);
+    assert_eq!((&ready["for_ms"], ready.get("migration_for_ms")), (&2000.into(), None));
     clock.then(waiting()).then(read(0, 1)).then(Event::Repeated(Box::new(locked_out())));
     assert_eq!(clock.name(), "waiting_for_runner");
     clock.then(step(1, true));

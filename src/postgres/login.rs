@@ -246,7 +246,11 @@ impl<'a> Login<'a> {
     /// read, since Kubernetes mounts secrets that way.
     fn password_from_file(&self) -> Option<Secret> {
         let Target { passfile, dbname, user, .. } = self.target;
-        let contents = std::fs::read_to_string(passfile.as_ref()?).ok()?;
+        // A pipe would be waited for.
+        let file = passfile
+            .as_ref()
+            .filter(|path| std::fs::metadata(path).is_ok_and(|file| file.is_file()))?;
+        let contents = std::fs::read_to_string(file).ok()?;
         passfile::password(&contents, &self.host.name.to_string(), self.host.port, dbname, user)
     }
 

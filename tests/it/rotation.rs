@@ -129,3 +129,38 @@ fn a_secret_that_comes_through_a_pipe_is_read_once() {
     std::fs::write(&pipe, "first\n").unwrap();
     run.finish().exits(0).says(&["applied 1_index"]);
 }
+
+#[test]
+fn the_apps_url_does_not_stand_in_for_one_that_is_being_written() {
+    let database = Database::fresh();
+    let [owner, app] = ["first", "second"].map(|password| role_with_password(&database, password));
+    database.execute(&format!("alter role {owner} superuser"));
+    let (_, host, port) = parts(&database.url);
+    let place = |role| Place { role, host, port, database: &database.name };
+    let files = Folder::empty();
+    let file = files.path.join("secret");
+    std::fs::write(&file, url(&place(&owner), "first")).unwrap();
+    let waiting = database.holding("select pg_advisory_xact_lock(4711)");
+    let folder = folder();
+    let run = bare().arg("--dir").arg(&folder.path).args(&["--lock-timeout", "0"]);
+    let run = run
+        .env("MIGRATION_DATABASE_URL_FILE", &file)
+        .env("DATABASE_URL", url(&place(&app), "second").trim_end())
+        .start();
+    database.wait_for("the first migration", WAITING_FOR_LOCK);
+    std::fs::write(&file, "").unwrap();
+    drop(waiting);
+    run.finish().exits(0).says(&["applied 0001_index"]);
+    let owner_of_table = "select tableowner::text from pg_tables where tablename = 't'";
+    assert_eq!(database.value(owner_of_table), owner);
+}
+
+#[test]
+fn a_password_file_that_is_a_pipe_is_not_waited_for() {
+    let database = Database::fresh();
+    let files = Folder::empty();
+    let pipe = files.path.join("pgpass");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let folder = Folder::drizzle0(&[("0000_t", "create table t (a int)")]);
+    crate::harness::premigrate(&database, &folder).env("PGPASSFILE", &pipe).run().exits(0);
+}

@@ -396,6 +396,7 @@ fn a_read_only_server_is_skipped_if_target_session_attrs_excludes_it() {
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: waiting up to TIME for the database: 127.0.0.1:PORT: the server is read-only, but one that takes writes is required
         premigrate: could not connect to the database: 127.0.0.1:PORT: the server is read-only, but one that takes writes is required
+          hint: name the primary in the URL, or remove target_session_attrs if a standby will do
     "#]]);
     with("primary").exits(0);
 }
