@@ -132,7 +132,7 @@ impl Runner<'_> {
         let migration = step.migration.name.clone();
         let is_last = step.is_last();
         let progress = if !is_last {
-            let saved_settings = step.steps.saved_after(step.script, step.step);
+            let saved_settings = step.step.saves.clone();
             Some(ProgressChange::Finish { record: step.record(), saved_settings })
         } else {
             // An empty progress table was left by an interrupted run.

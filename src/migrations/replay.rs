@@ -1,9 +1,11 @@
 //! What earlier steps of a migration leave in the session, for a step that may run in another one: the
 //! settings in their text, and the values that were saved at the end of a step. Pure.
 
+use std::collections::BTreeSet;
+
 use crate::migrations::steps::{Step, Steps};
-use crate::sql::settings::{self, SetStatement, SettingValues, SettingsInEffect};
-use crate::sql::{Kind, Piece, Script};
+use crate::sql::settings::{self, ComputedSettings, SetStatement, SettingValues, SettingsInEffect};
+use crate::sql::{Kind, Piece, Script, Statement};
 
 /// The values that a finished step has saved.
 #[derive(Clone, Copy, Debug)]
@@ -13,17 +15,54 @@ pub struct Saved<'a> {
     pub values: &'a SettingValues,
 }
 
+/// Decides what each step saves at its end. Returns all of it, which is nothing if it can be read from the text.
+pub(super) fn save(script: &Script<'_>, steps: &mut [Step]) -> Vec<String> {
+    let saved = saved_settings(script);
+    if saved.is_empty() {
+        return saved;
+    }
+    let mut changes = script.statements().iter().map(|statement| change(&statement));
+    let (mut made, mut in_routines) = (BTreeSet::new(), BTreeSet::new());
+    let mut end = 0;
+    for step in steps {
+        let statements = step.statements.end.saturating_sub(end);
+        end = end.max(step.statements.end);
+        for change in changes.by_ref().take(statements).flatten() {
+            match change {
+                Change::Computed(computed) if computed.in_routine => {
+                    in_routines.extend(computed.names);
+                }
+                Change::Computed(computed) => made.extend(computed.names),
+                // RESET ALL resets no role.
+                Change::Set(set) if set.name == "all" => {
+                    made.retain(|name| settings::is_role(name));
+                }
+                Change::Set(set) if set.resets => {
+                    made.remove(&set.name);
+                }
+                Change::Set(set) => {
+                    made.insert(set.name);
+                }
+            }
+        }
+        // The file may call a routine again after it has reset what that makes.
+        let is_saved = |name: &&String| made.contains(*name) || in_routines.contains(*name);
+        step.saves = saved.iter().filter(is_saved).cloned().collect();
+    }
+    saved
+}
+
 /// The settings that are saved at the end of steps: none if all can be read from the text.
-pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
+fn saved_settings(script: &Script<'_>) -> Vec<String> {
     let (mut saved, mut has_computed) = (Vec::new(), false);
-    for change in changes(script, script.statements().len()) {
+    for change in script.statements().iter().filter_map(|statement| change(&statement)) {
         match change {
             Change::Set(set) => {
                 saved.extend(Some(set.name).filter(|name| settings::has_value(name)));
             }
-            Change::Computed(names) => {
-                has_computed |= !names.is_empty();
-                saved.extend(names);
+            Change::Computed(computed) => {
+                has_computed |= !computed.names.is_empty();
+                saved.extend(computed.names);
             }
         }
     }
@@ -38,41 +77,17 @@ pub(super) fn saved_settings(script: &Script<'_>) -> Vec<String> {
 /// What a statement does to settings.
 enum Change {
     Set(SetStatement),
-    Computed(Vec<String>),
+    Computed(ComputedSettings),
 }
 
-/// What the first statements do to settings, in order.
-fn changes(script: &Script<'_>, statements: usize) -> impl Iterator<Item = Change> {
-    script.statements().iter().take(statements).filter_map(|statement| match statement.kind {
+fn change(statement: &Statement<'_>) -> Option<Change> {
+    match statement.kind {
         Kind::Setting => statement.set_statement().map(Change::Set),
-        _ => Some(Change::Computed(statement.computed_settings().names)),
-    })
+        _ => Some(Change::Computed(statement.computed_settings())),
+    }
 }
 
 impl Steps {
-    /// The settings to save at the end of a step: those that the file has made by then, and has not
-    /// reset. Another one has the value that the session began with, or a time limit of ours.
-    pub fn saved_after(&self, script: &Script<'_>, step: &Step) -> Vec<String> {
-        if self.saved_settings.is_empty() {
-            return Vec::new();
-        }
-        let mut made = Vec::new();
-        for change in changes(script, step.statements.end) {
-            match change {
-                Change::Computed(names) => made.extend(names),
-                // RESET ALL resets no role.
-                Change::Set(set) if set.name == "all" => {
-                    made.retain(|name| settings::is_role(name))
-                }
-                Change::Set(set) => {
-                    made.retain(|name| *name != set.name);
-                    made.extend((!set.resets).then_some(set.name));
-                }
-            }
-        }
-        self.saved_settings.iter().filter(|name| made.contains(name)).cloned().collect()
-    }
-
     /// The settings that a step needs and that earlier ones have made, in this order.
     pub fn replay<'a>(
         &self,
@@ -222,7 +237,7 @@ mod tests {
                    commit; reset a; select 2; vacuum; reset all; select 3; vacuum";
         let script = Script::parse(sql);
         let steps = Steps::split(&script);
-        let saved = |step: usize| steps.saved_after(&script, &steps.all()[step - 1]);
+        let saved = |step: usize| steps.all()[step - 1].saves.clone();
         assert_eq!(
             [saved(1), saved(3), saved(4)],
             [
@@ -232,6 +247,16 @@ mod tests {
             ]
         );
         assert_eq!(saved(6), [""; 0]);
+    }
+
+    #[test]
+    fn a_step_saves_what_a_routine_of_the_file_may_have_made_again_since_it_was_reset() {
+        let sql = "create function f() returns text language sql as \
+                   $$select set_config('x.y', current_setting('a.b'), false)$$; vacuum; \
+                   reset all; select f(); commit; select 2";
+        let steps = Steps::split(&Script::parse(sql));
+        let saves: Vec<_> = steps.all().iter().map(|step| step.saves.clone()).collect();
+        assert_eq!(saves[2], ["x.y"]);
     }
 
     #[test]

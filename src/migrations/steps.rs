@@ -32,6 +32,9 @@ pub struct Step {
     pub modes: Modes,
     /// Hash of the statements with the data of COPY, ignoring comments and white space between them.
     pub hash: Hash,
+    /// The settings to save at its end: those that the file may have made by then, and has not reset. Another one
+    /// has the value that the session began with, or a time limit of ours.
+    pub saves: Vec<String>,
 }
 
 /// Why a migration is split.
@@ -119,7 +122,13 @@ impl Step {
     fn record_only(script: &Script<'_>) -> Step {
         let end = script.statements().len();
         let hash = Hash::of(b"");
-        Step { statements: end..end, outside_transaction: None, modes: Modes::default(), hash }
+        Step {
+            statements: end..end,
+            outside_transaction: None,
+            modes: Modes::default(),
+            hash,
+            saves: Vec::new(),
+        }
     }
 }
 
@@ -245,7 +254,8 @@ impl<'s, 'a> Splitter<'s, 'a> {
         if let Some(first) = first.filter(|first| first.kind == Kind::SetTransaction) {
             modes = first.modes();
         }
-        self.steps.push(Step { statements: range, outside_transaction, modes, hash });
+        let saves = Vec::new();
+        self.steps.push(Step { statements: range, outside_transaction, modes, hash, saves });
     }
 
     fn finish(mut self) -> Steps {
@@ -260,7 +270,7 @@ impl<'s, 'a> Splitter<'s, 'a> {
         }
         let is_split = self.steps.len() > 1;
         let saved_settings =
-            if is_split { replay::saved_settings(self.script) } else { Vec::new() };
+            if is_split { replay::save(self.script, &mut self.steps) } else { Vec::new() };
         Steps { steps: self.steps, split: self.split.filter(|_| is_split), saved_settings }
     }
 

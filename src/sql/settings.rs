@@ -33,6 +33,8 @@ pub struct ComputedSettings {
     pub names: Vec<String>,
     /// Whether there may be others, whose names are computed too.
     pub unnamed: bool,
+    /// Whether they are in the code of a routine that it creates, and so get their values later.
+    pub in_routine: bool,
 }
 
 /// How deep strings of code in strings of code are read.
@@ -84,6 +86,7 @@ impl Statement<'_> {
         computed.read(self.text, nesting);
         // The names of a function's settings may be its arguments.
         computed.unnamed &= !creates_routine;
+        computed.in_routine = creates_routine;
         computed
     }
 }
@@ -348,7 +351,7 @@ mod tests {
             ("select set_config(a, 'b', false)", "?"),
             ("do $$ begin perform set_config('a.' || b, 'c', false); end $$", "?"),
         ] {
-            let ComputedSettings { names: found, unnamed } = statement(text).computed_settings();
+            let ComputedSettings { names: found, unnamed, .. } = statement(text).computed_settings();
             let found = if unnamed { "?".to_owned() } else { found.join(" ") };
             assert_eq!(found, names, "{text}");
         }
