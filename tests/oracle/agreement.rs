@@ -109,14 +109,15 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
         return Err("what is sent has another number of statements".to_owned());
     }
     let _ = (script.ignored_markers(), script.unterminated(), script.no_transaction());
-    for (index, statement) in script.statements().iter().enumerate() {
+    let routines = script.routines();
+    for statement in script.statements().iter() {
         let _ = (statement.changes(), statement.set_statement(), statement.computed_settings());
-        let _ = (statement.first_line(), statement.modes(), script.enum_value(index));
+        let _ = (statement.first_line(), statement.modes(), statement.enum_value(&routines));
         let _ = (statement.index(), statement.chains(), statement.may_refuse_transaction_block());
     }
     let steps = Steps::split(&script);
     for step in steps.all() {
-        let _ = (steps.replay(&script, step, None), steps.saved_after(&script, step));
+        let _ = (steps.replay(&script, step, None), &step.saves);
     }
     Ok(())
 }
