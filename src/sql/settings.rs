@@ -351,7 +351,8 @@ mod tests {
             ("select set_config(a, 'b', false)", "?"),
             ("do $$ begin perform set_config('a.' || b, 'c', false); end $$", "?"),
         ] {
-            let ComputedSettings { names: found, unnamed, .. } = statement(text).computed_settings();
+            let ComputedSettings { names: found, unnamed, .. } =
+                statement(text).computed_settings();
             let found = if unnamed { "?".to_owned() } else { found.join(" ") };
             assert_eq!(found, names, "{text}");
         }
