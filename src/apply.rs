@@ -317,11 +317,10 @@ impl<'a> Runner<'a> {
             }
             if history.in_recovery {
                 drop(session);
-                if !standby_reported {
-                    let left = primary_wait.remaining().unwrap_or_default();
-                    (self.emit)(Event::WaitingForPrimary { left });
-                    standby_reported = true;
-                }
+                let left = primary_wait.remaining().unwrap_or_default();
+                let waiting = Event::WaitingForPrimary { left };
+                (self.emit)(waiting.repeated_unless(!standby_reported));
+                standby_reported = true;
                 primary_wait.sleep(POLL.0).map_err(|end| interrupted(end, ApplyError::ReadOnly))?;
                 continue;
             }

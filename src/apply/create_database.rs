@@ -106,8 +106,9 @@ impl Runner<'_> {
         for name in MAINTENANCE {
             let target =
                 || Target { dbname: name.to_owned(), ..options.current_target().on_primary() };
-            let mut on_wait = |attempts: &[Attempt], left| {
-                (self.emit)(Event::Waiting { attempts: to_create(attempts), left });
+            let mut on_wait = |attempts: &[Attempt], left, is_new| {
+                let waiting = Event::Waiting { attempts: to_create(attempts), left };
+                (self.emit)(waiting.repeated_unless(is_new));
             };
             let no_query = |_: &Session, _: Deadline<'_>| Ok(());
             match wait::connect(target, limits, self.stop, &mut on_wait, no_query) {

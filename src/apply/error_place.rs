@@ -8,7 +8,7 @@ use super::advice::function_name;
 
 /// The SQLSTATEs whose messages quote a column, a relation, a type, a schema, a constraint or another
 /// object first, in every language.
-const QUOTE_THE_OBJECT: [&str; 13] = [
+const QUOTE_THE_OBJECT: [&str; 15] = [
     "3F000", // invalid_schema_name
     "42701", // duplicate_column
     "42703", // undefined_column
@@ -22,6 +22,8 @@ const QUOTE_THE_OBJECT: [&str; 13] = [
     "42P01", // undefined_table
     "42P06", // duplicate_schema
     "42P07", // duplicate_table
+    "42P16", // invalid_table_definition
+    "55006", // object_in_use
 ];
 
 /// The byte offset of the name in the statement, unless that has it more than once.
@@ -48,11 +50,21 @@ fn name_in_message<'e>(statement: &str, error: &'e ServerError) -> Option<&'e st
     let name = match error.code.as_str() {
         // `function f(integer) does not exist`
         "42883" => error.quoted_name().or_else(|| function_name(&error.message)),
+        "2BP01" | "42501" => unquoted_name(&error.message),
         code if QUOTE_THE_OBJECT.contains(&code) => error.quoted_name(),
         _ => None,
     }?;
     // Then it may be no identifier, but the label of an enum, for example.
     (!name::is_string(statement, name)).then_some(name)
+}
+
+/// The object of `cannot drop column a of table t because ...`, of `must be owner of table t` and of
+/// `permission denied for schema s`, which have no quotes.
+fn unquoted_name(message: &str) -> Option<&str> {
+    let beginnings = ["cannot drop ", "must be owner of ", "permission denied for "];
+    let object = beginnings.iter().find_map(|beginning| message.strip_prefix(beginning))?;
+    let object = object.split(" because ").next().unwrap_or(object);
+    object.split(" of ").next().unwrap_or(object).split(' ').next_back()
 }
 
 #[cfg(test)]
@@ -117,10 +129,24 @@ mod tests {
                 "column \"a\" cannot be cast automatically to type integer",
                 Some("a type int"),
             ),
+            (
+                "alter table t add primary key (id)",
+                "42P16",
+                "multiple primary keys for table \"t\" are not allowed",
+                Some("t add primary key (id)"),
+            ),
+            ("drop table t", "42501", "must be owner of table t", Some("t")),
+            ("create table s.t ()", "42501", "permission denied for schema s", Some("s.t ()")),
+            (
+                "alter table t drop column a",
+                "2BP01",
+                "cannot drop column a of table t because other objects depend on it",
+                Some("a"),
+            ),
             // Nothing is said of the name.
             ("select 1 / zero from \"division\"", "22012", "division by zero", None),
             ("select \"a\"", "22P02", "invalid input syntax for type a: \"a\"", None),
-            ("drop table t", "42501", "must be owner of table t", None),
+            ("drop table t", "42501", "must be superuser to do that", None),
         ] {
             assert_eq!(at(statement, &error(code, message)), expected, "{statement}");
         }

@@ -261,6 +261,7 @@ impl Event {
             | Event::WaitingToCreate { left, .. }
             | Event::WaitingForPrimary { left }
             | Event::WaitingForMigrations { left, .. }
+            | Event::BackendRuns { left, .. }
             | Event::LockedOut { left, .. } => Some(*left),
             _ => None,
         }

@@ -40,8 +40,9 @@ pub fn load(
         server_settings::check(session, &options.target.settings, deadline)?;
         Answers::ask(session, options, deadline)
     };
-    let mut on_wait =
-        |attempts: &[Attempt], left| emit(Event::Waiting { attempts: attempts.to_vec(), left });
+    let mut on_wait = |attempts: &[Attempt], left, is_new| {
+        emit(Event::Waiting { attempts: attempts.to_vec(), left }.repeated_unless(is_new));
+    };
     let connected = wait::connect(|| options.current_target(), limits, stop, &mut on_wait, ask);
     let (session, answers) = match connected {
         Ok(connected) => connected,

@@ -109,17 +109,13 @@ impl Runner<'_> {
             self.stale_backend = None;
             return Err(Setback::LockedOut(runner).into());
         }
-        let since = match &self.stale_backend {
-            Some((known, since)) if *known == pid => *since,
-            _ => {
-                let (migration, left) = (step.migration.name.clone(), RUNNER_TIMEOUT);
-                (self.emit)(Event::BackendRuns { migration, pid: pid.clone(), left });
-                let now = Instant::now();
-                self.stale_backend = Some((pid, now));
-                now
-            }
-        };
+        let known = self.stale_backend.take().filter(|(known, _)| *known == pid);
+        let is_new = known.is_none();
+        let (_, since) = self.stale_backend.insert(known.unwrap_or((pid.clone(), Instant::now())));
         let waited = since.elapsed();
+        let (migration, left) =
+            (step.migration.name.clone(), RUNNER_TIMEOUT - waited.min(RUNNER_TIMEOUT));
+        (self.emit)(Event::BackendRuns { migration, pid, left }.repeated_unless(is_new));
         if waited >= RUNNER_TIMEOUT {
             return Ok(());
         }

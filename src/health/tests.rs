@@ -127,9 +127,10 @@ fn a_run_tells_which_step_it_applies_and_since_when() {
     clock.then(retrying());
     let ready = clock.ready();
     assert_eq!(
-        (&ready["state"], &ready["attempt"], &ready["retries"], &ready["blocker"]["query"]),
-        (&"retrying".into(), &2.into(), &1.into(), &Value::Null)
+        (&ready["state"], &ready["attempt"], &ready["retries"], &ready["blocker"]["pid"]),
+        (&"retrying".into(), &2.into(), &1.into(), &"8".into())
     );
+    assert_eq!(ready["blocker"]["query"], Value::Null);
     clock.then(step(2, true)).then(applied());
     let ready = clock.ready();
     assert_eq!((&ready["applied"], &ready["pending"]), (&4.into(), &1.into()));

@@ -47,13 +47,13 @@ enum Outlook {
 }
 
 /// Connects and runs a first query, and tries both again for as long as the failure is temporary, each
-/// time with the user and the password that `target` then has. `on_wait` gets the attempts that failed, whenever they differ from those before, and the time
-/// that is left.
+/// time with the user and the password that `target` then has. `on_wait` gets the attempts that failed,
+/// the time that is left, and whether they differ from those before.
 pub fn connect<T>(
     target: impl Fn() -> Target,
     limits: WaitLimits,
     stop: &StopFlag,
-    on_wait: &mut dyn FnMut(&[Attempt], Duration),
+    on_wait: &mut dyn FnMut(&[Attempt], Duration, bool),
     query: impl Fn(&Session, Deadline<'_>) -> Result<T, QueryError>,
 ) -> Result<(Session, T), ConnectError> {
     let is_single = limits.server.is_zero();
@@ -84,10 +84,8 @@ pub fn connect<T>(
         if is_single || left.is_zero() || outlook == Outlook::Final {
             return Err(failure(outlook, attempts, reported));
         }
-        if attempts != reported {
-            on_wait(&attempts, left);
-            reported = attempts;
-        }
+        on_wait(&attempts, left, attempts != reported);
+        reported = attempts;
         if let Err(Interrupted::Stopped(signal)) = deadline.sleep(pause) {
             return Err(ConnectError::Stopped(signal));
         }

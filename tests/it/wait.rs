@@ -135,6 +135,24 @@ fn what_up_would_refuse_ends_the_wait_at_once() {
 }
 
 #[test]
+fn a_role_that_may_read_only_the_history_waits_for_a_migration_that_is_done_in_part() {
+    let database = Database::fresh();
+    let (role, url) = database.role();
+    let steps = "create index concurrently on a (id); select 1 / 0";
+    let folder = Folder::drizzle0(&[("0000_a", "create table a (id int)"), ("0001_b", steps)]);
+    premigrate(&database, &folder).run().exits(70);
+    let progress = "select tablename::text from pg_tables where schemaname = 'drizzle' order by 1";
+    assert_eq!(database.rows(progress).len(), 2);
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select on drizzle.__drizzle_migrations to {role}"
+    ));
+    let reader = Database { name: database.name.clone(), url };
+    let run = wait(&reader, &folder).args(&["--runner-wait", "0"]).run().exits(75);
+    run.says(&["nobody has applied 1 migration (0001_b) in time"]);
+}
+
+#[test]
 fn options_that_write_cannot_be_used_with_wait() {
     let (database, folder) = (Database::fresh(), two());
     for args in [
@@ -146,7 +164,9 @@ fn options_that_write_cannot_be_used_with_wait() {
         &["--lock-retries", "1"],
         &["--statement-timeout", "1s"],
         &["--through", "0000_a"],
-        &["--notices", "off"],
+        &["--notices", "none"],
+        &["--create-database"],
+        &["--template", "template0"],
     ] {
         let run = wait(&database, &folder).args(args).run().exits(64);
         let run = run.says(&[args[0], "cannot be used with `wait`"]);

@@ -102,6 +102,13 @@ fn a_reason_is_reported_once_and_again_when_it_changes() {
 }
 
 #[test]
+fn a_wait_that_goes_on_is_told_again_after_ten_seconds() {
+    let port = server(|client, _| refuse(client, "57P03", "the database system is starting up"));
+    let run = at(port, &folder()).args(&["--wait", "12s"]).run().exits(69);
+    assert_eq!(waiting_lines(&run.stderr), 2, "{}", run.stderr);
+}
+
+#[test]
 fn a_server_that_is_full_or_going_down_is_waited_for() {
     for (code, message) in [
         ("53300", "sorry, too many clients already"),
