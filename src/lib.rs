@@ -16,7 +16,8 @@
 //! The modules at the top of `src`:
 //!
 //! - `cli`: the command line, the variables and `.env` become a `Config`.
-//! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split into steps.
+//! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split
+//!   into steps.
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
 //! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
 //! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or

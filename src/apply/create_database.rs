@@ -185,7 +185,7 @@ fn may_work_later(cause: &QueryError) -> bool {
     }
 }
 
-/// The owner is the role that works in the database; whoever else runs it has to name that role.
+/// The owner is the role that works in the database; another role that runs it has to name that one.
 fn create_sql(target: &Target, new: &NewDatabase, names_owner: bool) -> String {
     let mut sql = format!("create database {}", quote::ident(&target.dbname));
     if names_owner || target.settings.role.is_some() {

@@ -5,8 +5,8 @@
 //! take it: `lock_session` holds it meanwhile, in a transaction on a second session. `Table::lock_sql`
 //! is the lock on the history beside it, for migrators that do not know ours.
 //!
-//! Nothing waits in the server for it: the snapshot of a waiting
-//! session would hold up the holder's `CREATE INDEX CONCURRENTLY` forever.
+//! Nothing waits in the server for it: the snapshot of a waiting session would hold up the holder's
+//! `CREATE INDEX CONCURRENTLY` forever.
 
 use std::time::Duration;
 

@@ -116,7 +116,8 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// Selects how many connections are free, where other roles hide the type of their sessions, then the blocker and the activity of a backend.
+/// Selects how many connections are free, then the blocker and the activity of a backend. Other roles
+/// may hide the type of their sessions, which are then counted as clients.
 fn look_sql(condition: &str, server_version: u32) -> String {
     format!(
         "select pg_catalog.current_setting('max_connections')::int \

@@ -64,7 +64,7 @@ impl fmt::Display for UrlProblem {
             }
             UrlProblem::Tls => "`healthcheck` has no TLS: check http://... or tcp://...",
             UrlProblem::Password => {
-                "`healthcheck` sends no password: leave out what stands before the `@`"
+                "`healthcheck` sends no password: leave out the part before the `@`"
             }
         })
     }

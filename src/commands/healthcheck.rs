@@ -16,32 +16,32 @@ const MAX_HEAD: usize = 8 << 10;
 
 /// What a check has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Health {
+pub struct Verdict {
     pub healthy: bool,
     /// The status of the answer, or why there is none.
     pub reason: String,
 }
 
-impl Health {
+impl Verdict {
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.healthy)
     }
 
-    fn unhealthy(reason: String) -> Health {
-        Health { healthy: false, reason }
+    fn unhealthy(reason: String) -> Verdict {
+        Verdict { healthy: false, reason }
     }
 }
 
 /// Checks a page, which has to answer with 2xx, or a port, which has to be open.
-pub fn check(url: &CheckUrl, limit: Duration, stop: &StopFlag) -> Result<Health, Signal> {
+pub fn check(url: &CheckUrl, limit: Duration, stop: &StopFlag) -> Result<Verdict, Signal> {
     // There is nothing to clean up.
     if let Some(signal) = stop.arm_immediate_exit() {
         return Err(signal);
     }
     let deadline = Instant::now() + limit;
     Ok(check_each(url, deadline).unwrap_or_else(|error| match is_timeout(&error) {
-        true => Health::unhealthy(format!("no answer within {limit:?}")),
-        false => Health::unhealthy(error.to_string()),
+        true => Verdict::unhealthy(format!("no answer within {limit:?}")),
+        false => Verdict::unhealthy(error.to_string()),
     }))
 }
 
@@ -57,16 +57,16 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 }
 
 /// Checks the host's addresses one after the other, until one can be connected to.
-fn check_each(url: &CheckUrl, deadline: Instant) -> io::Result<Health> {
+fn check_each(url: &CheckUrl, deadline: Instant) -> io::Result<Verdict> {
     let addresses = dns::addresses_within(&url.host, url.port, left(deadline)?)?;
-    let mut failure = Health::unhealthy("the host has no address".to_owned());
+    let mut failure = Verdict::unhealthy("the host has no address".to_owned());
     for (address, to_try) in addresses.iter().copied().zip((1..=addresses.len()).rev()) {
         // Each gets its share: the first may be one that nothing answers.
         let share = left(deadline)? / u32::try_from(to_try).unwrap_or(u32::MAX);
         match TcpStream::connect_timeout(&address, share) {
             Ok(stream) => return status(stream, address, url, deadline),
             Err(error) if is_timeout(&error) && to_try == 1 => return Err(error),
-            Err(error) => failure = Health::unhealthy(format!("{address}: {error}")),
+            Err(error) => failure = Verdict::unhealthy(format!("{address}: {error}")),
         }
     }
     Ok(failure)
@@ -77,9 +77,9 @@ fn status(
     address: SocketAddr,
     url: &CheckUrl,
     deadline: Instant,
-) -> io::Result<Health> {
+) -> io::Result<Verdict> {
     let Some(path) = &url.path else {
-        return Ok(Health { healthy: true, reason: format!("{address} accepts connections") });
+        return Ok(Verdict { healthy: true, reason: format!("{address} accepts connections") });
     };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: premigrate\r\nAccept: */*\r\n\
@@ -105,10 +105,10 @@ fn status(
         let _ = response.parse(&answer);
         let Some(code) = response.code else { break };
         let reason = format!("{code} {}", response.reason.unwrap_or_default());
-        return Ok(Health {
+        return Ok(Verdict {
             healthy: (200..300).contains(&code),
             reason: reason.trim_end().to_owned(),
         });
     }
-    Ok(Health::unhealthy(format!("{address} does not answer in HTTP")))
+    Ok(Verdict::unhealthy(format!("{address} does not answer in HTTP")))
 }

@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-/// A blocker without its query: whoever reaches the port may read this, and values may be in it.
+/// A blocker without its query, which may contain values: every client that reaches the port can read this.
 fn without_query(blocker: &Blocker) -> Blocker {
     Blocker { query: None, ..blocker.clone() }
 }

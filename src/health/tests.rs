@@ -141,7 +141,7 @@ fn a_run_tells_which_step_it_applies_and_since_when() {
 fn a_run_that_is_locked_out_waits_until_it_has_the_lock() {
     let mut clock = Clock::start();
     clock.then(read(0, 1)).then(step(1, false)).then(locked_out());
-    // It looks again, and is told the same.
+    // It looks again, and sees the same.
     clock.then(read(0, 1)).then(step(1, false));
     let ready = clock.ready();
     assert_eq!(

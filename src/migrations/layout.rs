@@ -276,7 +276,7 @@ impl FolderScan {
     fn add_drizzle0(&mut self, journal: Option<&Content>, files: &Files) {
         self.layout = Layout::Drizzle0;
         let journal = journal.ok_or(JournalProblem::Missing);
-        // It is in memory, wherever it comes from.
+        // The journal is always in memory.
         let journal = journal.map(|journal| journal.read().unwrap_or_default());
         let entries = match journal.and_then(|text| journal_entries(&text)) {
             Ok(entries) => entries,

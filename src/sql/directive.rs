@@ -29,7 +29,7 @@ pub struct UnknownDirective {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NearestDirective {
     NoTransaction,
-    /// With what stands in the place of the rule, which may be nothing.
+    /// With the word in the place of the rule, which may be empty.
     Ignore {
         rule: String,
     },

@@ -148,7 +148,7 @@ fn pages(value: &Value) -> Vec<String> {
     found
 }
 
-/// Listens, and says that all is well to whoever connects.
+/// Listens, and tells every client that all is well.
 fn healthy_server() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
