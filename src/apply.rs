@@ -328,7 +328,7 @@ impl<'a> Runner<'a> {
                 history,
                 progress: progress?,
                 row_names: Vec::new(),
-                is_known: false,
+                compared: None,
                 needs_reload: false,
                 is_pooled,
             };

@@ -3,7 +3,8 @@
 //! The transaction that does the work takes it (`transaction::opening`), and only ever tries to. So the
 //! lock lives and dies with the work, through every pooler. A statement outside a transaction cannot
 //! take it: `lock_session` holds it meanwhile, in a transaction on a second session. `Table::lock_sql`
-//! is the lock on the history beside it, for migrators that do not know ours.
+//! is the lock on the history beside it, for migrators that do not know ours; a role that may not take
+//! it looks for such a migrator instead ([`nobody_writes_sql`]).
 //!
 //! Nothing waits in the server for it: the snapshot of a waiting session would hold up the holder's
 //! `CREATE INDEX CONCURRENTLY` forever.
@@ -40,6 +41,23 @@ fn is_held_sql() -> String {
          and objsubid {EQ} 1 and granted"
     )
 }
+
+/// Raises an error while another session writes to the history, for a role that may not lock it. Has to
+/// be a statement of its own before the one that compares the history: whoever writes after it, does so
+/// with higher ids than there are.
+pub fn nobody_writes_sql(history: &Table) -> String {
+    let [writes, ..] = HISTORY_LOCKS;
+    table::guard_sql(&format!(
+        "not exists (select from pg_catalog.pg_locks where relation {EQ} pg_catalog.to_regclass({}) \
+         and mode {EQ} '{writes}' and granted and {DATABASE} \
+         and coalesce(pid, 0) operator(pg_catalog.<>) pg_catalog.pg_backend_pid())",
+        quote::literal(&history.qualified())
+    ))
+}
+
+/// Whether a row of `pg_locks` is of this database.
+const DATABASE: &str = "database operator(pg_catalog.=) (select oid from pg_catalog.pg_database \
+    where datname operator(pg_catalog.=) pg_catalog.current_database())";
 
 /// Selects the session that holds the lock. What our role may not see is NULL.
 pub fn runner_sql() -> String {
@@ -79,8 +97,7 @@ fn session_sql(condition: &str) -> String {
          or mode {EQ} '{writes}' or mode {EQ} '{also}' then 'runner' else 'other' end \
          from pg_catalog.pg_locks join pg_catalog.pg_stat_activity activity \
          on activity.pid {EQ} pg_locks.pid \
-         where {condition} and database {EQ} (select oid from pg_catalog.pg_database \
-         where datname {EQ} pg_catalog.current_database()) order by 5 desc limit 1",
+         where {condition} and {DATABASE} order by 5 desc limit 1",
         age_sql("xact_start")
     )
 }

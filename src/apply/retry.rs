@@ -72,7 +72,7 @@ impl<'a> Runner<'a> {
             let lost = self.lost_too_often(migration, step_number);
             // A pooler in statement mode ends the session after our BEGIN, and the server would go on
             // with what was sent behind it.
-            let waits = transaction.waits() || state.is_pooled && !state.is_known;
+            let waits = transaction.waits() || state.is_pooled && state.compared.is_none();
             let mut messages = transaction.messages();
             if lost.is_some() {
                 messages = transaction.guards_only().to_vec();

@@ -15,9 +15,11 @@ pub(super) struct DatabaseState {
     pub(super) progress: Progress,
     /// The names that the history's rows get if its table has to be upgraded.
     pub(super) row_names: Vec<Option<String>>,
-    /// Whether a guard has compared all of it with the database: what a later guard compares is then
-    /// only what comes last, so that a migration costs the same however long the history is.
-    pub(super) is_known: bool,
+    /// How many rows the last guard knew that has compared all of it with the database, or what came
+    /// after an earlier such guard; nobody else was writing then. Rows that were written since have
+    /// higher ids, so that the next guard begins with the last of these, and a migration costs the
+    /// same however long the history is.
+    pub(super) compared: Option<usize>,
     /// Whether the history has to be loaded again, since an upgrade has changed its rows.
     pub(super) needs_reload: bool,
     /// Whether it was read through a pooler.
@@ -39,8 +41,7 @@ impl DatabaseState {
         layout: Layout,
         returned: &[Option<String>],
     ) -> Result<(), Setback> {
-        // The others lock the history, so that no row with a lower id is on its way.
-        self.is_known |= !spec.holds_lock;
+        self.compared = Some(self.history.rows.len());
         if spec.creates_progress {
             self.progress = Progress { exists: true, owned: true, records: Vec::new() };
         }

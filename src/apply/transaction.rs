@@ -57,6 +57,8 @@ enum StatementRole {
     /// Lets the locks of the guards go.
     Savepoint,
     TableLock,
+    /// Looks whether another session writes to the history, where we may not lock it.
+    TableLook,
     Setting(&'static str),
     /// A setting of the connection string, or one that our lexer depends on.
     ServerSetting,
@@ -349,7 +351,7 @@ fn transaction_settings(timeouts: &Timeouts) -> Vec<(&'static str, String)> {
 }
 
 fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
-    let Expected { table, state: DatabaseState { history, progress, is_known, .. }, .. } =
+    let Expected { table, state: DatabaseState { history, progress, compared, .. }, .. } =
         *expected;
     let modes = spec.modes();
     let mut statements = vec![(StatementRole::Begin, begin_sql(&modes))];
@@ -362,19 +364,20 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         statements.push((StatementRole::Setting(name), format!("set local {name} = {value}")));
     }
     statements.push((StatementRole::Lock, lock::take_sql()));
-    if history.table_version.has_table() && !is_known {
+    if history.table_version.has_table() && compared.is_none() {
         statements.push((StatementRole::TableKind, table.kind_guard_sql()));
     }
-    let may_lock = timeouts.locks_history && history.table_version.has_table() && !spec.holds_lock;
-    if may_lock && !spec.needs_table_lock() {
-        // drizzle-orm does not know our lock, but from its first row on, this fails.
-        statements.push((StatementRole::TableLock, table.lock_sql()));
-    }
-    // Without locks on the table, a row with a lower id may be on its way.
-    let known = if *is_known && may_lock { history.rows_before_last_id() } else { 0 };
     if spec.holds_lock {
         statements.push((StatementRole::Savepoint, "savepoint guarded".to_owned()));
     }
+    if history.table_version.has_table() && !spec.needs_table_lock() {
+        // drizzle-orm does not know our lock, but from its first row on, these fail.
+        statements.push(match timeouts.locks_history {
+            true => (StatementRole::TableLock, table.lock_sql()),
+            false => (StatementRole::TableLook, lock::nobody_writes_sql(table)),
+        });
+    }
+    let known = compared.map_or(0, |compared| history.rows_before_id_of(compared));
     if history.table_version.has_table() && !progress.exists {
         // The common case; one query is faster than two.
         let both = format!(
@@ -385,7 +388,10 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         statements.push((StatementRole::History, table::guard_sql(&both)));
     } else {
         statements.push((StatementRole::History, table.history_guard_sql(history, known)));
-        statements.push((StatementRole::Progress, progress::guard_sql(table, progress, *is_known)));
+        statements.push((
+            StatementRole::Progress,
+            progress::guard_sql(table, progress, compared.is_some()),
+        ));
     }
     if spec.holds_lock {
         // Gives the locks of the guards back.

@@ -436,11 +436,11 @@ impl History {
         self.table_version = version;
     }
 
-    /// How many rows come before the last id.
-    pub fn rows_before_last_id(&self) -> usize {
-        let Some(last) = self.rows.last() else { return 0 };
-        let with_last_id = self.rows.iter().rev().take_while(|row| row.id == last.id).count();
-        self.rows.len() - with_last_id
+    /// How many rows come before the id of the last of the first `count` rows.
+    pub fn rows_before_id_of(&self, count: usize) -> usize {
+        let first = self.rows.get(..count).unwrap_or(&self.rows);
+        let Some(last) = first.last() else { return 0 };
+        first.len() - first.iter().rev().take_while(|row| row.id == last.id).count()
     }
 
     /// Whether a guard needs the history to be read again, since it has rows of unknown version.

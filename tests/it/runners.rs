@@ -293,25 +293,103 @@ fn progress_that_began_since_the_history_was_read_is_heeded() {
     assert_eq!(database.history().len(), 1);
 }
 
+/// As a role that may only read and add rows of the history, and so not lock it; it owns the rest.
+fn as_role_without_update(database: &Database) -> Database {
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant usage on schema drizzle to {role}; \
+         grant select, insert on drizzle.__drizzle_migrations to {role}; \
+         grant usage on all sequences in schema drizzle to {role}; \
+         grant create on schema public, drizzle to {role}; \
+         alter table log owner to {role}"
+    ));
+    Database { name: database.name.clone(), url }
+}
+
+/// The row that records a migration of this folder, which is so many seconds younger than the last one
+/// that was applied.
+fn row_of(folder: &Folder, migration: &str, seconds: u32) -> String {
+    format!(
+        "insert into drizzle.__drizzle_migrations (hash, created_at) \
+         select '{}', max(created_at) + {seconds}000 from drizzle.__drizzle_migrations",
+        folder.hash(&format!("{migration}.sql"))
+    )
+}
+
 #[test]
 fn a_runner_that_takes_no_lock_is_waited_for_once_it_has_written_to_the_history() {
-    let database = Database::fresh();
+    for locks_history in [true, false] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
+        premigrate(&database, &folder).run().exits(0);
+        let ours = match locks_history {
+            true => database.direct(),
+            false => as_role_without_update(&database),
+        };
+        folder.add("0001_once", "insert into log values ('once')");
+        let row = row_of(&folder, "0001_once", 1);
+        let mut other = database.holding(&format!("insert into log values ('once'); {row}"));
+        let pid = crate::harness::rows(&mut other, "select pg_backend_pid()").concat();
+        let running = premigrate(&ours, &folder).start();
+        running.wait_to_say(&format!("backend {pid}"));
+        other.batch_execute("commit").unwrap();
+        running.finish().exits(0);
+        assert_eq!(database.rows("select what from log"), ["once"]);
+        assert_eq!(database.history().len(), 2);
+    }
+}
+
+/// A history with one row, and three migrations to come; the first of them begins with this SQL.
+fn three_to_come(database: &Database, first: &str) -> Folder {
     let folder = Folder::drizzle0(&[("0000_log", "create table log (what text)")]);
-    premigrate(&database, &folder).run().exits(0);
-    folder.add("0001_once", "insert into log values ('once')");
-    let row = format!(
-        "insert into drizzle.__drizzle_migrations (hash, created_at) \
-         select '{}', max(created_at) + 1 from drizzle.__drizzle_migrations",
-        folder.hash("0001_once.sql")
-    );
-    let mut other = database.holding(&format!("insert into log values ('once'); {row}"));
+    premigrate(database, &folder).run().exits(0);
+    folder.add("0001_a", &format!("{first}; insert into log values ('a')"));
+    folder.add("0002_b", "insert into log values ('b')");
+    folder.add("0003_c", "insert into log values ('c')");
+    folder
+}
+
+#[test]
+fn a_row_that_another_runner_writes_during_a_transaction_without_lock_is_found_before_the_next() {
+    let database = Database::fresh();
+    let wait = "select pg_advisory_lock(17), pg_advisory_unlock(17)";
+    let folder = three_to_come(&database, wait);
+    let ours = as_role_without_update(&database);
+    let mut gate = database.client();
+    gate.batch_execute("select pg_advisory_lock(17)").unwrap();
+    let running = premigrate(&ours, &folder).start();
+    database.wait_for("our migration", "select from pg_locks where objid = 17 and not granted");
+    // It gets a lower id than our row, and is committed later.
+    let row = row_of(&folder, "0002_b", 2);
+    let mut other = database.holding(&format!("insert into log values ('b'); {row}"));
     let pid = crate::harness::rows(&mut other, "select pg_backend_pid()").concat();
-    let running = premigrate(&database, &folder).start();
+    gate.batch_execute("select pg_advisory_unlock(17)").unwrap();
     running.wait_to_say(&format!("backend {pid}"));
     other.batch_execute("commit").unwrap();
     running.finish().exits(0);
-    assert_eq!(database.rows("select what from log"), ["once"]);
-    assert_eq!(database.history().len(), 2);
+    assert_eq!(database.rows("select what from log order by what"), ["a", "b", "c"]);
+    assert_eq!(database.history().len(), 4);
+}
+
+#[test]
+fn a_row_that_another_runner_writes_during_a_statement_outside_a_transaction_is_found_after_it() {
+    for locks_history in [true, false] {
+        let database = Database::fresh();
+        let folder = three_to_come(&database, "vacuum log");
+        let ours = match locks_history {
+            true => database.direct(),
+            false => as_role_without_update(&database),
+        };
+        let mut gate = database.holding("lock table log in share update exclusive mode");
+        let running = premigrate(&ours, &folder).start();
+        database.wait_for("our VACUUM", "select from pg_locks where not granted");
+        let row = row_of(&folder, "0002_b", 2);
+        database.execute(&format!("insert into log values ('b'); {row}"));
+        gate.batch_execute("commit").unwrap();
+        running.finish().exits(0);
+        assert_eq!(database.rows("select what from log order by what"), ["a", "b", "c"]);
+        assert_eq!(database.history().len(), 4);
+    }
 }
 
 /// With one migration applied, and one to come: as one transaction, and in an isolation level of its

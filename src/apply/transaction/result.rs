@@ -18,7 +18,7 @@ use super::{
 pub(in crate::apply) enum TransactionResult {
     /// The server committed it. Holds what the statement that wrote the last row returned.
     Committed(Vec<Option<String>>),
-    /// Another runner holds the lock.
+    /// Another runner holds the lock, or writes to the history.
     LockedOut,
     /// Another session has locked the history.
     HistoryLocked(Box<Failure>),
@@ -159,6 +159,7 @@ impl Transaction<'_> {
     ) -> TransactionResult {
         use StatementRole::{
             Begin, History, Lock, Progress, ProgressTable, Setting, Table, TableKind, TableLock,
+            TableLook,
         };
         let Some(role) = role else { return self.failure(Phase::Begin, None, error) };
         match (role, error.code.as_str()) {
@@ -167,7 +168,7 @@ impl Transaction<'_> {
             (Begin, "0A000") => {
                 TransactionResult::ConnectionLost { completed: None, error: ended_by(error) }
             }
-            (Lock, "22P02") => TransactionResult::LockedOut,
+            (Lock | TableLook, "22P02") => TransactionResult::LockedOut,
             (TableLock, "55P03") => {
                 TransactionResult::HistoryLocked(self.rolled_back(Phase::Record, None, error))
             }

@@ -3,7 +3,7 @@
 use crate::apply::event::StepNumber;
 use crate::apply::state::DatabaseState;
 use crate::history::progress::{Progress, ProgressChange, Record};
-use crate::history::table::History;
+use crate::history::table::{History, Row};
 use crate::migrations::steps::Steps;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{ConnectionError, QueryError, Response, Responses};
@@ -98,6 +98,16 @@ fn result_of_sql(
     })
 }
 
+/// The result for a role that may not lock the history.
+fn result_without_table_lock(responses: &[Response]) -> String {
+    let (table, mut state) = (Table::new("s", "t"), state(TableVersion::V0, false));
+    state.compared = Some(0);
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let (spec, timeouts) = (running(None), Timeouts { locks_history: false, ..timeouts() });
+    let transaction = Transaction::new(&spec, &expected, &timeouts);
+    words(&transaction.result(&Responses { responses: responses.to_vec(), end: None }))
+}
+
 /// What is made of a migration that is sent in pieces of at most so many bytes.
 fn of_sql<T>(sql: &str, piece: usize, make: impl FnOnce(Transaction<'_>) -> T) -> T {
     let migration = Migration::new("m", "m.sql", None, sql.as_bytes().to_vec());
@@ -149,7 +159,7 @@ fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
         },
         progress: Progress { exists: progress_exists, ..Progress::default() },
         row_names: vec![],
-        is_known: false,
+        compared: None,
         needs_reload: false,
         is_pooled: false,
     }
@@ -244,6 +254,10 @@ fn each_guard_has_its_own_result() {
     let opening = |role, code| result_of(&skipped(failed(before(role), code), &[]), None);
     assert_eq!(opening(StatementRole::Lock, "22P02"), "locked out");
     assert_eq!(opening(StatementRole::Lock, "42883"), "no advisory locks");
+    let look = guards(1, 0, false, false);
+    let look = look.iter().position(|(role, _)| *role == StatementRole::TableLook).unwrap();
+    let responses = skipped(failed(look, "22P02"), &[]);
+    assert_eq!(result_without_table_lock(&responses), "locked out");
     assert_eq!(opening(StatementRole::TableLock, "55P03"), "history locked");
     assert_eq!(opening(StatementRole::TableKind, "22P02"), "not a history table");
     assert_eq!(opening(StatementRole::TableLock, "42P01"), "history changed");
@@ -290,6 +304,53 @@ fn one_query_guards_an_existing_history_and_a_missing_progress_table() {
         [StatementRole::History, StatementRole::Progress]
     );
     assert_eq!(guards(TableVersion::V1, true), [StatementRole::History, StatementRole::Progress]);
+}
+
+/// The guards of a transaction after so many rows, of which the last `new` were written since the last
+/// guard.
+fn guards(rows: i64, new: usize, holds_lock: bool, locks_history: bool) -> Statements {
+    let row = |id| Row { id, hash: "h".to_owned(), created_at: None, name: None, xmin: Some(700) };
+    let mut state = state(TableVersion::V0, false);
+    state.history.rows = (1000..1000 + rows).map(row).collect();
+    state.compared = Some(state.history.rows.len() - new);
+    let table = Table::new("s", "t");
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let spec = TransactionSpec { holds_lock, ..running(None) };
+    opening(&spec, &expected, &Timeouts { locks_history, ..timeouts() })
+}
+
+#[test]
+fn the_guards_are_as_long_for_a_long_history_as_for_a_short_one() {
+    for holds_lock in [false, true] {
+        for locks_history in [false, true] {
+            let length = |rows| joined(&guards(rows, 1, holds_lock, locks_history)).len();
+            assert_eq!(length(5000), length(3), "{holds_lock} {locks_history}");
+        }
+    }
+}
+
+#[test]
+fn a_guard_begins_with_the_last_row_that_the_guard_before_it_compared() {
+    for (holds_lock, locks_history) in [(false, true), (false, false), (true, true), (true, false)]
+    {
+        let guards = joined(&guards(5, 2, holds_lock, locks_history));
+        assert!(guards.contains("where id operator(pg_catalog.>=) 1002 order by id)"), "{guards}");
+        assert!(guards.contains("'{700,700,700}'"), "{guards}");
+    }
+}
+
+#[test]
+fn whether_others_write_is_found_out_before_the_rows_are_compared_and_the_lock_is_given_back() {
+    let roles = |holds_lock, locks_history| -> Vec<StatementRole> {
+        let guards = guards(1, 0, holds_lock, locks_history).into_iter().map(|(role, _)| role);
+        let guards = guards.skip_while(|role| *role != StatementRole::Lock).skip(1);
+        guards.filter(|role| *role != StatementRole::ServerSetting).collect()
+    };
+    use StatementRole::{History, Savepoint, TableLock, TableLook};
+    assert_eq!(roles(false, true), [TableLock, History]);
+    assert_eq!(roles(false, false), [TableLook, History]);
+    assert_eq!(roles(true, true), [Savepoint, TableLock, History, Savepoint]);
+    assert_eq!(roles(true, false), [Savepoint, TableLook, History, Savepoint]);
 }
 
 #[test]
