@@ -1,7 +1,7 @@
 //! premigrate applies a project's SQL migrations to PostgreSQL, and then becomes the app.
 //!
-//! [`run`] is the program. It follows the list "What happens at start" in the README; `main` passes the arguments and the
-//! environment in, and executes the app.
+//! [`run`] is the program. It follows the list "What happens at start" in the README; `main` passes the
+//! arguments and the environment in, and executes the app.
 //!
 //! ```text
 //! arguments, environment, .env ── cli ── Config
@@ -23,7 +23,7 @@
 //! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
 //!   a lost connection.
 //! - `commands`: `wait`, `status`, `list --extract`, `check`, `new`, `bundle` and `healthcheck`.
-//! - `health`: what a run tells over HTTP meanwhile.
+//! - `health`: the HTTP endpoints for probes and metrics while migrations run.
 //! - `error`: every reason to end without the app, and its exit code; most are in `apply::error`. `status`
 //!   and `check` have exit codes of their own.
 //! - `render`: the sentences of answers, events and errors, and their JSON, which serde derives from the
@@ -41,7 +41,7 @@
 //! health     apply, cli, postgres, process
 //! commands   apply, cli, history, postgres, migrations, process, sql
 //! apply      cli, history, postgres, migrations, process, sql
-//! cli        history, postgres, process
+//! cli        history, postgres, process, sql
 //! history    postgres, migrations, sql
 //! postgres   process, sql
 //! migrations process, sql

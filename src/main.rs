@@ -1,5 +1,5 @@
-//! The edges of the process: arguments and environment in; the exit code, or the app out. Only a second signal
-//! (`process::signals`) and a lack of memory (`process::allocator`) end the process elsewhere.
+//! The edges of the process: arguments and environment in; the exit code, or the app out. Only a second
+//! signal (`process::signals`) and a lack of memory (`process::allocator`) end the process elsewhere.
 
 use std::process::ExitCode;
 

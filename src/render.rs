@@ -30,15 +30,18 @@ use crate::sql::LineColumn;
 pub use self::answers::{
     bundled, carried, check_of, created, dry_run_of, healthcheck_of, list_of, status_of,
 };
+use self::color::Color;
 pub use self::log::{Log, Shown};
+
+/// What every line of ours begins with.
+const PREFIX: &str = "premigrate:";
 
 /// An event, as one line or more for stderr; none if it is not for printing.
 pub fn event(event: &Event, style: impl Into<Style>) -> String {
     match style.into() {
-        _ if matches!(event, Event::Repeated(_) | Event::Progress(_)) => String::new(),
+        _ if matches!(event, Event::Repeated(_) | Event::Unprinted(_)) => String::new(),
         Style { format: Format::Json, .. } => json_line(event),
-        Style { is_colored: false, .. } => lines(events::lines(event)),
-        Style { is_colored: true, .. } => color::event_lines(&lines(events::lines(event)), event),
+        Style { is_colored, .. } => events::lines(event, is_colored),
     }
 }
 
@@ -52,13 +55,13 @@ pub fn ended(
     let Style { format, is_colored } = style.into();
     match format {
         Format::Text => {
-            let mut text = format!("premigrate: {}\n", error::text(error, commands));
+            let prefix = color::paint(PREFIX, Color::Red, is_colored);
+            let mut text = format!("{prefix} {}\n", error::text(error, commands, is_colored));
             let summary = error::summary(error, with_app);
             if !summary.is_empty() {
                 let _ = write!(text, "\n  {}\n", one_line(&summary));
             }
-            let text = clean(&text);
-            if is_colored { color::error_text(&text) } else { text }
+            text
         }
         Format::Json => json_line(&error::Report::new(error, with_app, commands)),
     }

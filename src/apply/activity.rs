@@ -1,6 +1,6 @@
 //! How far a statement is, from the views `pg_stat_progress_*`. Pure.
 
-use crate::apply::event::Activity;
+use crate::apply::event::CommandProgress;
 use crate::postgres::result::ResultRow;
 use crate::sql::quote::EQ;
 
@@ -52,7 +52,11 @@ pub fn activity_sql(server_version: u32) -> String {
 
 /// Reads the columns of [`activity_sql`], which begin at this one. `copy_length` is how many bytes the
 /// server gets for a COPY, which it does not know itself.
-pub fn parse(row: ResultRow<'_>, first: usize, copy_length: Option<u64>) -> Option<Activity> {
+pub fn parse(
+    row: ResultRow<'_>,
+    first: usize,
+    copy_length: Option<u64>,
+) -> Option<CommandProgress> {
     let text = |index: usize| row.at(first + index).map(str::to_owned);
     let number = |index: usize| row.at(first + index).and_then(|text| text.parse::<u64>().ok());
     let command = text(0)?;
@@ -60,7 +64,7 @@ pub fn parse(row: ResultRow<'_>, first: usize, copy_length: Option<u64>) -> Opti
     let total = number(4).filter(|&total| total > 0);
     let total = total.or(copy_length.filter(|_| is_copy));
     let percent = number(3).zip(total).and_then(|(done, total)| percent(done, total));
-    Some(Activity { command, table: text(1), phase: text(2), percent })
+    Some(CommandProgress { command, table: text(1), phase: text(2), percent })
 }
 
 fn percent(done: u64, total: u64) -> Option<u8> {

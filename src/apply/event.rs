@@ -227,12 +227,12 @@ pub enum Event {
     Repeated(Box<Event>),
     /// Not printed: for those who ask.
     #[serde(skip)]
-    Progress(Progress),
+    Unprinted(Unprinted),
 }
 
 /// What is too little to be printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum Unprinted {
     /// The history was read: so many of our migrations are applied and pending.
     HistoryRead { applied: usize, pending: usize },
     /// A step is sent to the server. Whether another runner has the lock is known a moment later.
@@ -244,7 +244,7 @@ pub enum Progress {
 impl Event {
     pub fn history_read(plan: &Plan) -> Event {
         let (applied, pending) = (plan.applied, plan.pending.len());
-        Event::Progress(Progress::HistoryRead { applied, pending })
+        Event::Unprinted(Unprinted::HistoryRead { applied, pending })
     }
 
     /// The rows of the history that match no migration, if there are any.
@@ -318,13 +318,13 @@ pub struct Running {
     pub running_for: Duration,
     /// The session that it waits for.
     pub blocker: Option<Blocker>,
-    pub activity: Option<Activity>,
+    pub activity: Option<CommandProgress>,
 }
 
 /// What the server says of a statement that tells its progress: an index build, VACUUM, ANALYZE,
 /// CLUSTER or COPY.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Activity {
+pub struct CommandProgress {
     /// `CREATE INDEX CONCURRENTLY`, `VACUUM`, `COPY FROM`, ...
     pub command: String,
     pub table: Option<String>,

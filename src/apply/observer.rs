@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apply::event::{Activity, Blocker};
+use crate::apply::event::{Blocker, CommandProgress};
 use crate::apply::{activity, blockers};
 use crate::cli::config::Options;
 use crate::postgres::result::ResultRow;
@@ -44,9 +44,9 @@ pub struct Observer<'a> {
 
 /// What one look has seen.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Observation {
     pub blocker: Option<Blocker>,
-    pub activity: Option<Activity>,
+    pub activity: Option<CommandProgress>,
 }
 
 impl<'a> Observer<'a> {
@@ -69,7 +69,11 @@ impl<'a> Observer<'a> {
     }
 
     /// Looks, if it is time for it. `copy_length` is how many bytes of data the server gets.
-    pub fn look(&mut self, responses: &[Response], copy_length: Option<u64>) -> Option<Seen> {
+    pub fn look(
+        &mut self,
+        responses: &[Response],
+        copy_length: Option<u64>,
+    ) -> Option<Observation> {
         if !self.may_look || Instant::now() < self.next_look {
             return None;
         }
@@ -91,7 +95,7 @@ impl<'a> Observer<'a> {
         if blocker.is_some() {
             self.last_blocker.clone_from(&blocker);
         }
-        Some(Seen { blocker, activity })
+        Some(Observation { blocker, activity })
     }
 
     /// The condition for the backend.

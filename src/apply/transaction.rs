@@ -119,7 +119,7 @@ impl<'a> StepRef<'a> {
         let migration = self.migration.name.clone();
         let StepNumber { step, of } = self.number;
         let step = StepNumber { step: step.min(of), of };
-        Event::Progress(event::Progress::Step { migration, step, has_lock })
+        Event::Unprinted(event::Unprinted::Step { migration, step, has_lock })
     }
 
     fn pieces(&self) -> Vec<Piece<'a>> {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::postgres::session::{Response, Session};
 
 use super::Runner;
-use super::event::{Blocker, Event, Progress, Running};
+use super::event::{Blocker, Event, Running, Unprinted};
 use super::notices;
-use super::observer::{Backend, Observer, Seen};
+use super::observer::{Backend, Observation, Observer};
 use super::transaction::{Current, StepRef};
 
 pub(super) struct Watch<'a> {
@@ -80,7 +80,8 @@ impl Watch<'_> {
         self.running.statement = current.statement;
         // A look may take a moment.
         self.report(emit);
-        if let Some(Seen { blocker, activity }) = self.observer.look(responses, current.copy_length)
+        if let Some(Observation { blocker, activity }) =
+            self.observer.look(responses, current.copy_length)
         {
             self.report_blocker(blocker.as_ref(), emit);
             (self.running.blocker, self.running.activity) = (blocker, activity);
@@ -96,7 +97,7 @@ impl Watch<'_> {
     /// Reports a blocker that was not reported before.
     fn report_blocker(&mut self, blocker: Option<&Blocker>, emit: &mut dyn FnMut(Event)) {
         let Some(blocker) = blocker else {
-            emit(Event::Progress(Progress::Unblocked));
+            emit(Event::Unprinted(Unprinted::Unblocked));
             return;
         };
         if self.reported.as_ref() != Some(&blocker.pid) {

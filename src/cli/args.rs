@@ -12,6 +12,7 @@ use self::CommandName::{
 };
 use crate::cli::error::UsageError;
 use crate::process::exec::App;
+use crate::sql::redact;
 
 pub const HELP: &str = "\
 Applies a project's SQL migrations to PostgreSQL, then becomes the app.
@@ -23,29 +24,29 @@ Commands:
                              order, then become APP if one is given (default)
   wait                       wait until nothing is pending, then become APP
   status                     show which migrations are applied, edited, pending
-  list                       list the migrations in --dir, or those carried
+  list                       list the migrations in --dir, or the embedded ones
   check                      report problems in these migrations
   baseline [--through NAME]  record migrations as applied without running them
   accept NAME... | --all     record the current content of edited migrations
   new NAME --dir DIR         add an empty migration to a folder of plain files
   bundle --dir DIR --output FILE
-                             copy this executable, so that it carries DIR
+                             copy this executable with the migrations of DIR
   healthcheck URL            check http://... or tcp://...; exit with 0 or 1
 
 Only up, wait, status, baseline and accept connect to a database.
 
 Options:
-  --dir DIR                migrations folder [those carried, else /migrations]
+  --dir DIR                migrations folder [the embedded one, or /migrations]
   --schema S               schema of the history table [drizzle]
   --table T                history table [__drizzle_migrations]
   --wait D                 how long to wait for the database; 0 = once [60s]
   --runner-wait D          how long to wait for another runner; 0 = once [10m]
   --health ADDR            up, wait: serve /live, /ready and /metrics meanwhile
-  --only-for PROGRAM,...   up, wait: only become APP unless it is one of these
+  --only-for PROGRAM,...   up, wait: migrate only if APP is one of these
   --lock-timeout D         how long to wait for a lock; 0 = no limit [5s]
   --lock-retries N         how often to retry after a lock timeout; 0 = none [8]
   --statement-timeout D    how long a statement may run; 0 = no limit [server's]
-  --notices LEVEL          up: what to show of the server's messages [notice]
+  --notices LEVEL          up: least severe server message to show [notice]
   --apply-older            up: run pending ones that may be applied already
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
@@ -328,7 +329,7 @@ fn names(command: CommandName, words: Vec<OsString>, all: bool) -> Result<Vec<St
         _ => 0,
     };
     if let Some(word) = names.get(most) {
-        return Err(UsageError::UnexpectedWord(word.clone()));
+        return Err(UsageError::UnexpectedWord(quoted(word)));
     }
     if names.iter().any(String::is_empty) {
         return Err(UsageError::NoName(command.as_str()));
@@ -374,7 +375,7 @@ fn is_http_or_tcp(arg: &OsStr) -> bool {
 
 fn command(word: &OsStr) -> Result<CommandName, UsageError> {
     let command = CommandName::ALL.into_iter().find(|command| word == command.as_str());
-    command.ok_or_else(|| UsageError::UnknownCommand(word.to_string_lossy().into_owned()))
+    command.ok_or_else(|| UsageError::UnknownCommand(quoted(&word.to_string_lossy())))
 }
 
 /// The error for a flag that is left after all options were taken.
@@ -385,6 +386,11 @@ fn leftover_flag(flag: &OsStr) -> UsageError {
         Some(opt) => UsageError::Repeated(opt.flag),
         None => UsageError::UnknownOption(text.split('=').next().unwrap_or_default().to_owned()),
     }
+}
+
+/// An argument for a message, without what may be a secret in it.
+fn quoted(word: &str) -> String {
+    redact::text(word).into_owned()
 }
 
 /// Quotes a word for a shell where it needs that.

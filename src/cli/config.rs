@@ -27,7 +27,7 @@ pub enum Format {
 
 /// When text has colors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Color {
+pub enum ColorChoice {
     /// On a terminal, unless the environment speaks against it.
     #[default]
     Auto,
@@ -39,7 +39,7 @@ pub enum Color {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appearance {
     pub format: Format,
-    color: Color,
+    color: ColorChoice,
     /// `NO_COLOR` is set.
     no_color: bool,
     /// The terminal, if there is one, understands no control sequences.
@@ -50,9 +50,9 @@ impl Appearance {
     /// How to write to a stream.
     pub fn style(self, is_terminal: bool) -> Style {
         let is_colored = match self.color {
-            Color::Auto => is_terminal && !self.no_color && !self.is_dumb,
-            Color::Always => true,
-            Color::Never => false,
+            ColorChoice::Auto => is_terminal && !self.no_color && !self.is_dumb,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
         };
         Style { format: self.format, is_colored: is_colored && self.format == Format::Text }
     }
@@ -415,17 +415,17 @@ impl RawOptions {
         Ok(format.unwrap_or_default())
     }
 
-    fn color(&self) -> Result<Color, ConfigError> {
+    fn color(&self) -> Result<ColorChoice, ConfigError> {
         let color = self.parsed(COLOR, "auto, always or never", |value| match value {
-            "auto" => Some(Color::Auto),
-            "always" => Some(Color::Always),
-            "never" => Some(Color::Never),
+            "auto" => Some(ColorChoice::Auto),
+            "always" => Some(ColorChoice::Always),
+            "never" => Some(ColorChoice::Never),
             _ => None,
         })?;
         Ok(color.unwrap_or_default())
     }
 
-    fn appearance(&self, format: Format, color: Color) -> Appearance {
+    fn appearance(&self, format: Format, color: ColorChoice) -> Appearance {
         let environment = &self.environment;
         let no_color = environment.get("NO_COLOR").is_some();
         let is_dumb = environment.get("TERM").is_some_and(|term| term == "dumb");

@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// Waits until something can be done.
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&self) -> io::Result<ReadySockets> {
         let own = [self.ended.as_fd(), self.listener.as_fd()];
         let own = own.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         let clients = self
@@ -149,7 +149,7 @@ impl Server {
         });
         poll(&mut descriptors, timeout)?;
         let mut ready = descriptors.iter().map(|descriptor| descriptor.any().unwrap_or_default());
-        Ok(Ready {
+        Ok(ReadySockets {
             has_ended: ready.next().unwrap_or_default(),
             has_new: ready.next().unwrap_or_default(),
             clients: ready.collect(),
@@ -179,7 +179,7 @@ impl Server {
 }
 
 /// What can be done.
-struct Ready {
+struct ReadySockets {
     has_ended: bool,
     has_new: bool,
     /// For each client, in order.

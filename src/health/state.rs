@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::apply::event::{Blocker, Event, Holder, Progress, RetryReason, StepNumber};
+use crate::apply::event::{Blocker, Event, Holder, RetryReason, StepNumber, Unprinted};
 use crate::postgres::session::Attempt;
 
 /// What a run is doing, and what it has done.
@@ -154,14 +154,14 @@ impl State {
             }
             Event::Recorded { .. } => self.set(Activity::Preparing, now),
             Event::Repeated(event) => self.update(event, now),
-            Event::Progress(progress) => self.progress(progress, now),
+            Event::Unprinted(event) => self.unprinted(event, now),
             _ => {}
         }
     }
 
-    fn progress(&mut self, progress: &Progress, now: Instant) {
-        match progress {
-            Progress::HistoryRead { applied, pending } => {
+    fn unprinted(&mut self, event: &Unprinted, now: Instant) {
+        match event {
+            Unprinted::HistoryRead { applied, pending } => {
                 (self.applied, self.pending) = (Some(*applied), Some(*pending));
                 let waited = matches!(
                     self.activity,
@@ -171,7 +171,7 @@ impl State {
                     self.set(Activity::Preparing, now);
                 }
             }
-            Progress::Step { migration, step, has_lock } => {
+            Unprinted::Step { migration, step, has_lock } => {
                 let may_be_locked_out = matches!(
                     self.activity,
                     Activity::WaitingForRunner { .. } | Activity::WaitingForBackend { .. }
@@ -188,7 +188,7 @@ impl State {
                     self.set(applying, now);
                 }
             }
-            Progress::Unblocked => {
+            Unprinted::Unblocked => {
                 if let Activity::Applying { blocker, .. } = &mut self.activity {
                     *blocker = None;
                 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::page::{self, MAX_REQUEST, Page, Received};
 use super::state::State;
 use crate::apply::event::{
-    Applied, Blocker, Event, HeldBy, Holder, Progress, RetryReason, StepNumber,
+    Applied, Blocker, Event, HeldBy, Holder, RetryReason, StepNumber, Unprinted,
 };
 use crate::postgres::session::{Attempt, ConnectionError, QueryError};
 
@@ -44,12 +44,12 @@ fn name() -> String {
 }
 
 fn read(applied: usize, pending: usize) -> Event {
-    Event::Progress(Progress::HistoryRead { applied, pending })
+    Event::Unprinted(Unprinted::HistoryRead { applied, pending })
 }
 
 fn step(step: usize, has_lock: bool) -> Event {
     let step = StepNumber { step, of: 2 };
-    Event::Progress(Progress::Step { migration: name(), step, has_lock })
+    Event::Unprinted(Unprinted::Step { migration: name(), step, has_lock })
 }
 
 fn waiting() -> Event {
@@ -121,7 +121,7 @@ fn a_run_tells_which_step_it_applies_and_since_when() {
     assert_eq!((&ready["blocker"]["pid"], &ready["blocker"]["query"]), (&"8".into(), &Value::Null));
     clock.then(step(2, true));
     assert_eq!(clock.ready()["blocker"]["pid"], "8");
-    clock.then(Event::Progress(Progress::Unblocked));
+    clock.then(Event::Unprinted(Unprinted::Unblocked));
     assert_eq!(clock.ready()["blocker"], Value::Null);
 
     clock.then(retrying());
@@ -218,7 +218,7 @@ premigrate_waiting{for="lock"} 0
     let migration = "a\"b\\c\nd".to_owned();
     let number = StepNumber { step: 1, of: 1 };
     clock.then(read(3, 2));
-    clock.then(Event::Progress(Progress::Step { migration, step: number, has_lock: false }));
+    clock.then(Event::Unprinted(Unprinted::Step { migration, step: number, has_lock: false }));
     clock.then(Event::Blocked { migration: None, blocker: blocker() }).then(retrying());
     let metrics = page::metrics(&clock.state, clock.now);
     for line in [

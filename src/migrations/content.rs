@@ -1,5 +1,5 @@
-//! The content of a file: in memory, packed in the bundle of this executable, or left in its folder. However it is
-//! kept, its size and its hash are known without it.
+//! The content of a file: in memory, packed in the bundle of this executable, or left in its folder.
+//! However it is kept, its size and its hash are known without it.
 
 use std::borrow::Cow;
 use std::path::PathBuf;

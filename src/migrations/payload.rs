@@ -1,5 +1,6 @@
-//! The payload of a bundle: the files of a migrations folder, each packed by itself, and behind them an index, which
-//! says everything but the contents. So `status` or a start with nothing pending unpacks no file but the journal.
+//! The payload of a bundle: the files of a migrations folder, each packed by itself, and behind them an
+//! index, which says everything but the contents. So `status` or a start with nothing pending unpacks
+//! no file but the journal.
 //!
 //! In order: the packed files, the index as JSON, its length as eight bytes, the lowest first, and `END`.
 
@@ -16,7 +17,7 @@ use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
 const END: &[u8] = b"end\n";
 
 #[derive(Serialize, Deserialize)]
-struct Index {
+struct FileIndex {
     /// The folder's name.
     from: String,
     has_meta: bool,
@@ -41,7 +42,7 @@ pub fn write(from: &str, folder: &MigrationFolder, output: &mut impl Write) -> i
         let (bytes, hash) = (content.size(), content.hash());
         files.push(Entry { path: path.clone(), bytes, packed: packed.len(), hash });
     }
-    let index = Index { from: from.to_owned(), has_meta: folder.has_meta, files };
+    let index = FileIndex { from: from.to_owned(), has_meta: folder.has_meta, files };
     let index = serde_json::to_vec(&index)?;
     output.write_all(&index)?;
     output.write_all(&(index.len() as u64).to_le_bytes())?;
@@ -53,7 +54,7 @@ pub fn read(payload: &'static [u8]) -> Option<(String, MigrationFolder)> {
     let (rest, length) = payload.strip_suffix(END)?.split_last_chunk::<8>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let (mut packed, index) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
-    let Index { from, has_meta, files: entries } = serde_json::from_slice(index).ok()?;
+    let FileIndex { from, has_meta, files: entries } = serde_json::from_slice(index).ok()?;
     let mut files = Files::new();
     for Entry { path, bytes, packed: length, hash } in entries {
         let (file, rest) = packed.split_at_checked(length)?;

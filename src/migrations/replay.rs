@@ -15,7 +15,8 @@ pub struct Saved<'a> {
     pub values: &'a SettingValues,
 }
 
-/// Decides what each step saves at its end. Returns all of it, which is nothing if it can be read from the text.
+/// Decides what each step saves at its end. Returns all of it, which is nothing if it can be read from
+/// the text.
 pub(super) fn save(script: &Script<'_>, steps: &mut [Step]) -> Vec<String> {
     let saved = saved_settings(script);
     if saved.is_empty() {
@@ -29,18 +30,18 @@ pub(super) fn save(script: &Script<'_>, steps: &mut [Step]) -> Vec<String> {
         end = end.max(step.statements.end);
         for change in changes.by_ref().take(statements).flatten() {
             match change {
-                Change::Computed(computed) if computed.in_routine => {
+                SettingChange::Computed(computed) if computed.in_routine => {
                     in_routines.extend(computed.names);
                 }
-                Change::Computed(computed) => made.extend(computed.names),
+                SettingChange::Computed(computed) => made.extend(computed.names),
                 // RESET ALL resets no role.
-                Change::Set(set) if set.name == "all" => {
+                SettingChange::Set(set) if set.name == "all" => {
                     made.retain(|name| settings::is_role(name));
                 }
-                Change::Set(set) if set.resets => {
+                SettingChange::Set(set) if set.resets => {
                     made.remove(&set.name);
                 }
-                Change::Set(set) => {
+                SettingChange::Set(set) => {
                     made.insert(set.name);
                 }
             }
@@ -57,10 +58,10 @@ fn saved_settings(script: &Script<'_>) -> Vec<String> {
     let (mut saved, mut has_computed) = (Vec::new(), false);
     for change in script.statements().iter().filter_map(|statement| change(&statement)) {
         match change {
-            Change::Set(set) => {
+            SettingChange::Set(set) => {
                 saved.extend(Some(set.name).filter(|name| settings::has_value(name)));
             }
-            Change::Computed(computed) => {
+            SettingChange::Computed(computed) => {
                 has_computed |= !computed.names.is_empty();
                 saved.extend(computed.names);
             }
@@ -75,15 +76,15 @@ fn saved_settings(script: &Script<'_>) -> Vec<String> {
 }
 
 /// What a statement does to settings.
-enum Change {
+enum SettingChange {
     Set(SetStatement),
     Computed(ComputedSettings),
 }
 
-fn change(statement: &Statement<'_>) -> Option<Change> {
+fn change(statement: &Statement<'_>) -> Option<SettingChange> {
     match statement.kind {
-        Kind::Setting => statement.set_statement().map(Change::Set),
-        _ => Some(Change::Computed(statement.computed_settings())),
+        Kind::Setting => statement.set_statement().map(SettingChange::Set),
+        _ => Some(SettingChange::Computed(statement.computed_settings())),
     }
 }
 

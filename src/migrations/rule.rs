@@ -88,7 +88,7 @@ rules! {
     HasNul "has-nul" Error,
     /// A file or the journal contains a conflict marker of git.
     ConflictMarker "conflict-marker" Error,
-    /// A comment begins like a directive and is none, or ignores what is no warning.
+    /// A comment begins with `premigrate:` but is not a directive, or it ignores something that is not a warning.
     UnknownDirective "unknown-directive" Error,
     /// A file contains the down section of another tool.
     DownSection "down-section" Error,

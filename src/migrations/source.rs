@@ -125,7 +125,7 @@ impl fmt::Display for Unreadable {
             Unreadable::Damaged(damage) => write!(
                 f,
                 "the migrations that `premigrate bundle` added to this executable are damaged: \
-                 {damage}; copy or download the file again, or make it anew, and do not run strip, \
+                 {damage}; copy or download the file again, or build the bundle again, and do not run strip, \
                  objcopy or upx on it"
             ),
             Unreadable::Path { path, error } => {

@@ -32,8 +32,8 @@ pub struct Step {
     pub modes: Modes,
     /// Hash of the statements with the data of COPY, ignoring comments and white space between them.
     pub hash: Hash,
-    /// The settings to save at its end: those that the file may have made by then, and has not reset. Another one
-    /// has the value that the session began with, or a time limit of ours.
+    /// The settings to save at its end: those that the file may have made by then, and has not reset.
+    /// Another one has the value that the session began with, or a time limit of ours.
     pub saves: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 /// What is to be done with the reply to one message.
 #[derive(Debug, Default)]
-pub struct Expected {
+pub struct ResponseHandling {
     /// The data for `COPY ... FROM STDIN`.
     pub data: Option<mpsc::Receiver<CopyData>>,
     /// Whether nobody reads its rows.
@@ -30,15 +30,15 @@ pub enum CopyData {
 
 /// The messages that have no complete reply yet, in the order in which they were sent.
 #[derive(Clone, Debug, Default)]
-pub struct Awaited(Arc<Mutex<VecDeque<Expected>>>);
+pub struct Awaited(Arc<Mutex<VecDeque<ResponseHandling>>>);
 
 impl Awaited {
     /// To be called right before the message is sent.
-    pub fn push(&self, expected: Expected) {
+    pub fn push(&self, expected: ResponseHandling) {
         self.with(|awaited| awaited.push_back(expected));
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<Expected>) -> T) -> Option<T> {
+    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<ResponseHandling>) -> T) -> Option<T> {
         self.0.lock().ok().map(|mut awaited| change(&mut awaited))
     }
 }
@@ -48,25 +48,25 @@ impl Awaited {
 pub struct Relay<S> {
     stream: S,
     awaited: Awaited,
-    reading: Reading,
+    position: Position,
     copying: Option<Copying>,
 }
 
 /// Where in the server's messages the next byte is.
 #[derive(Clone, Copy, Debug)]
-enum Reading {
+enum Position {
     /// At the one byte that answers a request for TLS.
     TlsAnswer,
     /// At the type of a message.
     Type,
     /// In the length of a message: the bytes that were read, and how many.
-    Length(Message, [u8; 4], usize),
+    Length(Incoming, [u8; 4], usize),
     /// So many bytes before the end of a message.
-    Body(Message, usize),
+    Body(Incoming, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Message {
+struct Incoming {
     tag: u8,
     is_passed_on: bool,
 }
@@ -89,8 +89,8 @@ const READY_FOR_QUERY: u8 = b'Z';
 impl<S> Relay<S> {
     /// `asks_for_tls` says that the first byte answers a request for TLS.
     pub fn new(stream: S, awaited: Awaited, asks_for_tls: bool) -> Relay<S> {
-        let reading = if asks_for_tls { Reading::TlsAnswer } else { Reading::Type };
-        Relay { stream, awaited, reading, copying: None }
+        let position = if asks_for_tls { Position::TlsAnswer } else { Position::Type };
+        Relay { stream, awaited, position, copying: None }
     }
 
     pub fn into_parts(self) -> (S, Awaited) {
@@ -115,28 +115,28 @@ impl<S> Relay<S> {
     /// least one, and whether it is passed on.
     fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
         let first = bytes.first().copied().unwrap_or_default();
-        match self.reading {
-            Reading::TlsAnswer => {
-                self.reading = Reading::Type;
+        match self.position {
+            Position::TlsAnswer => {
+                self.position = Position::Type;
                 (1, true)
             }
-            Reading::Type => {
+            Position::Type => {
                 let message = self.begin_message(first);
-                self.reading = Reading::Length(message, [0; 4], 0);
+                self.position = Position::Length(message, [0; 4], 0);
                 (1, message.is_passed_on)
             }
-            Reading::Length(message, mut length, read) => {
+            Position::Length(message, mut length, read) => {
                 if let Some(byte) = length.get_mut(read) {
                     *byte = first;
                 }
-                self.reading = Reading::Length(message, length, read + 1);
+                self.position = Position::Length(message, length, read + 1);
                 if read + 1 == length.len() {
                     let whole = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
                     self.read_to(message, whole.saturating_sub(length.len()));
                 }
                 (1, message.is_passed_on)
             }
-            Reading::Body(message, left) => {
+            Position::Body(message, left) => {
                 let length = left.min(bytes.len());
                 self.read_to(message, left - length);
                 (length, message.is_passed_on)
@@ -144,9 +144,9 @@ impl<S> Relay<S> {
         }
     }
 
-    fn begin_message(&mut self, tag: u8) -> Message {
+    fn begin_message(&mut self, tag: u8) -> Incoming {
         let discards_rows = || {
-            let discards = |awaited: &mut VecDeque<Expected>| {
+            let discards = |awaited: &mut VecDeque<ResponseHandling>| {
                 awaited.front().is_some_and(|expected| expected.discards_rows)
             };
             self.awaited.with(discards).unwrap_or_default()
@@ -160,18 +160,19 @@ impl<S> Relay<S> {
             // The server reads no more data. Only a frame that has begun is finished.
             copying.data = None;
         }
-        Message { tag, is_passed_on }
+        Incoming { tag, is_passed_on }
     }
 
-    fn read_to(&mut self, message: Message, left: usize) {
+    fn read_to(&mut self, message: Incoming, left: usize) {
         if left > 0 {
-            self.reading = Reading::Body(message, left);
+            self.position = Position::Body(message, left);
             return;
         }
-        self.reading = Reading::Type;
+        self.position = Position::Type;
         match message.tag {
             COPY_IN_RESPONSE => {
-                let take = |awaited: &mut VecDeque<Expected>| awaited.front_mut()?.data.take();
+                let take =
+                    |awaited: &mut VecDeque<ResponseHandling>| awaited.front_mut()?.data.take();
                 // Without data, it fails.
                 let data = self.awaited.with(take).flatten().unwrap_or_else(|| mpsc::channel(1).1);
                 self.copying = Some(Copying { data: Some(data), frame: Vec::new(), written: 0 });
@@ -296,7 +297,7 @@ mod tests {
     fn passed_on(discards_rows: &[bool], mut sent: Vec<u8>, part: usize) -> Vec<u8> {
         let awaited = Awaited::default();
         for &discards_rows in discards_rows {
-            awaited.push(Expected { data: None, discards_rows });
+            awaited.push(ResponseHandling { data: None, discards_rows });
         }
         // No to TLS.
         sent.insert(0, b'N');
@@ -330,7 +331,7 @@ mod tests {
             }
             drop(sender);
             let awaited = Awaited::default();
-            awaited.push(Expected { data: Some(receiver), discards_rows: false });
+            awaited.push(ResponseHandling { data: Some(receiver), discards_rows: false });
             let mut relay = Relay::new(ours, awaited, false);
             let server = tokio::spawn(async move {
                 let mut received = Vec::new();

@@ -4,7 +4,7 @@
 const OLDEST: u32 = 13;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct ServerKind {
     /// The major version; 0 if unknown.
     pub(super) version: u32,
     /// Whether it is CockroachDB, which claims to be PostgreSQL 13, and whose advisory locks lock
@@ -12,14 +12,14 @@ pub(super) struct Server {
     is_cockroach: bool,
 }
 
-impl Server {
+impl ServerKind {
     /// From the parameters that the server reports.
-    pub(super) fn new<'a>(parameter: &dyn Fn(&str) -> Option<&'a str>) -> Server {
+    pub(super) fn new<'a>(parameter: &dyn Fn(&str) -> Option<&'a str>) -> ServerKind {
         let version = parameter("server_version")
             .and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next())
             .and_then(|major| major.parse().ok())
             .unwrap_or_default();
-        Server { version, is_cockroach: parameter("crdb_version").is_some() }
+        ServerKind { version, is_cockroach: parameter("crdb_version").is_some() }
     }
 
     /// What it is, if migrations cannot run on it.
@@ -40,7 +40,7 @@ mod tests {
     fn postgresql_before_13_and_servers_without_real_locks_are_unsupported() {
         let unsupported = |version: Option<&'static str>, cockroach: Option<&'static str>| {
             let parameter = |name: &str| if name == "crdb_version" { cockroach } else { version };
-            Server::new(&parameter).unsupported()
+            ServerKind::new(&parameter).unsupported()
         };
         assert_eq!(unsupported(Some("12.22 (Debian 12.22-1)"), None), Some("PostgreSQL 12".into()));
         assert_eq!(unsupported(Some("9.6.24"), None), Some("PostgreSQL 9".into()));

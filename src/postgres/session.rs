@@ -21,7 +21,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Connection};
 use crate::postgres::conninfo::{Host, TcpOptions};
 use crate::postgres::notices::{Notice, NoticeKind, NoticeLevel, Notices};
 use crate::postgres::result::ResultSet;
-use crate::postgres::server::Server;
+use crate::postgres::server::ServerKind;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::socket::{Address, Socket};
 use crate::postgres::tls::{EncryptedStream, Tls};
@@ -123,7 +123,7 @@ pub struct Session {
     last_notice: LastNotice,
     notices: SharedNotices,
     cancel_handle: CancelHandle,
-    server: Server,
+    server: ServerKind,
     /// Whether the connection string names no other server than this one.
     pub is_only_choice: bool,
 }
@@ -192,7 +192,7 @@ impl Session {
         cancel_handle: CancelHandle,
         stop: StopFlag,
     ) -> Session {
-        let server = Server::new(&|name| connection.parameter(name));
+        let server = ServerKind::new(&|name| connection.parameter(name));
         let last_notice = LastNotice::default();
         let notices = SharedNotices::default();
         let task = run_connection(connection, last_notice.clone(), notices.clone());

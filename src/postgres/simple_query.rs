@@ -10,7 +10,7 @@ use tokio_postgres::{
     CancelToken, Client, Error, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream,
 };
 
-use super::relay::{Awaited, CopyData, Expected};
+use super::relay::{Awaited, CopyData, ResponseHandling};
 use super::result::ResultSet;
 use super::server_error::ServerError;
 use super::session::{Message, Response};
@@ -36,7 +36,11 @@ impl Sender {
         self.client.cancel_token()
     }
 
-    async fn send(&self, sql: &str, expected: Expected) -> Result<SimpleQueryStream, Error> {
+    async fn send(
+        &self,
+        sql: &str,
+        expected: ResponseHandling,
+    ) -> Result<SimpleQueryStream, Error> {
         self.awaited.push(expected);
         self.client.simple_query_raw(sql).await
     }
@@ -45,7 +49,7 @@ impl Sender {
     pub(super) async fn query_rows(&self, sql: &str) -> Result<Option<Vec<ResultSet>>, Error> {
         let mut results: Vec<ResultSet> = Vec::new();
         let mut length = 0_usize;
-        let mut stream = pin!(self.send(sql, Expected::default()).await?);
+        let mut stream = pin!(self.send(sql, ResponseHandling::default()).await?);
         while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
             match message? {
                 SimpleQueryMessage::RowDescription(columns) => {
@@ -92,7 +96,7 @@ impl Sender {
             // Each call only sends; the responses are awaited below.
             let mut streams = Vec::with_capacity(messages.len());
             for Message { sql, discards_rows, .. } in messages {
-                let expected = Expected { data: None, discards_rows: *discards_rows };
+                let expected = ResponseHandling { data: None, discards_rows: *discards_rows };
                 streams.push(self.send(sql, expected).await?);
             }
             for stream in streams {
@@ -111,7 +115,7 @@ impl Sender {
         let Message { sql, data, discards_rows } = *message;
         let (sender, receiver) = mpsc::channel(1);
         let receiver = data.is_some().then_some(receiver);
-        let stream = self.send(sql, Expected { data: receiver, discards_rows }).await?;
+        let stream = self.send(sql, ResponseHandling { data: receiver, discards_rows }).await?;
         let mut sent = pin!(send_data(data.unwrap_or_default(), sender));
         let mut response = pin!(collect_response(stream, responses));
         let mut is_sent = false;

@@ -1,5 +1,5 @@
-//! The allocator. Where there is no memory left, it reports that and ends the process: nothing that runs then could
-//! allocate what a report needs.
+//! The allocator. Where there is no memory left, it reports that and ends the process: nothing that
+//! runs then could allocate what a report needs.
 #![allow(unsafe_code, reason = "an allocator, which passes every call on")]
 
 use std::alloc::{GlobalAlloc, Layout};

@@ -29,14 +29,15 @@ fn is_private_variable(name: &OsStr) -> bool {
 
 const PREFIX: &str = "PREMIGRATE_";
 
-/// Whether a variable is meant for premigrate. Kubernetes sets others of this prefix in every pod of a namespace that has
-/// a service with such a name, and so does Docker for a link.
+/// Whether a variable is meant for premigrate. Kubernetes sets others of this prefix in every pod of a
+/// namespace that has a service with such a name, and so does Docker for a link.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX) && !is_of_service(name)
 }
 
-/// Whether the name is `..._SERVICE_HOST`, `..._SERVICE_PORT`, `..._SERVICE_PORT_HTTP`, `..._PORT`, `..._PORT_80_TCP` or
-/// `..._PORT_80_TCP_ADDR`, where other names of ports, numbers and protocols are possible.
+/// Whether the name is `..._SERVICE_HOST`, `..._SERVICE_PORT`, `..._SERVICE_PORT_HTTP`, `..._PORT`,
+/// `..._PORT_80_TCP` or `..._PORT_80_TCP_ADDR`, where other names of ports, numbers and protocols are
+/// possible.
 fn is_of_service(name: &str) -> bool {
     let is_port = |rest: &str| {
         let mut words = rest.split('_');
@@ -74,8 +75,8 @@ impl ExecError {
 
 /// Becomes the app. Returns only if that fails.
 pub fn exec(app: &App) -> ExecError {
-    // Signals may have been ignored or blocked before we started; with SIGCHLD ignored, Node would not learn that its
-    // children have ended.
+    // Signals may have been ignored or blocked before we started; with SIGCHLD ignored, Node would not
+    // learn that its children have ended.
     dispositions::reset_ignored();
     let _ = SigSet::empty().thread_set_mask();
     let Err(error) = replace_process(app);

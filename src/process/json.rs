@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// One value as a line of JSON. JSON itself escapes only the first 32 control characters, and terminals obey more.
+/// One value as a line of JSON. JSON itself escapes only the first 32 control characters, and terminals
+/// obey more.
 pub fn json_line(value: &impl Serialize) -> String {
     let mut line = String::new();
     for c in serde_json::to_string(value).unwrap_or_default().chars() {

@@ -1,11 +1,11 @@
-//! Writes to standard output and standard error, whose reader may be slow or not read at all: an answer waits for it
-//! until a signal comes, a report only for a moment.
+//! Writes to standard output and standard error, whose reader may be slow or not read at all: an answer
+//! waits for it until a signal comes, a report only for a moment.
 //!
-//! On a terminal, a line may stand below the others that is replaced and erased: it must be gone before anything else is
-//! written there.
+//! On a terminal, a line may stand below the others that is replaced and erased: it must be gone before
+//! anything else is written there.
 //!
-//! The streams stay blocking, since the app inherits them and other processes may share them. So each piece is written
-//! only when there is room for it.
+//! The streams stay blocking, since the app inherits them and other processes may share them. So each
+//! piece is written only when there is room for it.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};

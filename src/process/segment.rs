@@ -1,10 +1,11 @@
-//! What `premigrate bundle` adds to an executable: a payload, in a segment of its own, which the kernel maps with the
-//! program.
+//! What `premigrate bundle` adds to an executable: a payload, in a segment of its own, which the kernel
+//! maps with the program.
 //!
-//! So the program finds it without a file: in an image without `/proc`, and in an executable that may be run but not
-//! read. Where it is says a note that every executable of ours has, and that `bundle` fills in; whether it is there say
-//! the program headers, which the kernel passes on in the auxiliary vector. The note alone would not do: `strip` leaves
-//! it as it is, and drops the segment. Nor would the headers: without the note, that would look like no bundle at all.
+//! So the program finds it without a file: in an image without `/proc`, and in an executable that may
+//! be run but not read. Where it is says a note that every executable of ours has, and that `bundle`
+//! fills in; whether it is there say the program headers, which the kernel passes on in the auxiliary
+//! vector. The note alone would not do: `strip` leaves it as it is, and drops the segment. Nor would
+//! the headers: without the note, that would look like no bundle at all.
 #![allow(unsafe_code, reason = "memory that the kernel has mapped, and that no Rust value owns")]
 
 use std::io;
@@ -115,7 +116,8 @@ mod linux {
         slot: [u8; Slot::SIZE],
     }
 
-    /// The linker keeps it, since it is read below, and puts it into a segment of notes, whose program header `bundle` uses.
+    /// The linker keeps it, since it is read below, and puts it into a segment of notes, whose program
+    /// header `bundle` uses.
     #[unsafe(link_section = ".note.premigrate")]
     static NOTE: Note = Note {
         name_size: 11,
@@ -127,7 +129,8 @@ mod linux {
 
     /// The payload that was added to the program that runs; `None` if none was.
     pub fn payload() -> Result<Option<Payload>, Lost> {
-        // SAFETY: it is a static. The compiler knows what it was before `bundle`, so it must not look there instead.
+        // SAFETY: it is a static. The compiler knows what it was before `bundle`, so it must not look
+        // there instead.
         let slot = unsafe { (&raw const NOTE.slot).read_volatile() };
         let Some(slot) = Slot::from_bytes(&slot) else { return Ok(None) };
         let is_payload = |header: &Elf64_Phdr| {
@@ -141,8 +144,8 @@ mod linux {
         }
         let distance = slot.address.wrapping_sub(slot.note) as usize;
         let address = (&raw const NOTE).addr().wrapping_add(distance);
-        // SAFETY: the header says that the kernel has mapped these bytes, at this distance from the note. They stay as
-        // they are until the process ends: nothing unmaps them or writes to them.
+        // SAFETY: the header says that the kernel has mapped these bytes, at this distance from the
+        // note. They stay as they are until the process ends: nothing unmaps them or writes to them.
         let bytes = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(address), length) };
         check_end(bytes)?;
         Ok(Some(Payload { bytes, digest: slot.digest }))
@@ -164,8 +167,8 @@ mod linux {
         unsafe { getauxval(kind) }
     }
 
-    /// The kernel maps a file as if it were as long as its headers say, and a read behind its end would end the process
-    /// by a signal. In a system call it is an error.
+    /// The kernel maps a file as if it were as long as its headers say, and a read behind its end would
+    /// end the process by a signal. In a system call it is an error.
     fn check_end(bytes: &[u8]) -> Result<(), Lost> {
         let last = bytes.last_chunk::<1>().ok_or(Lost::Cut)?;
         let written = io::pipe().and_then(|(_reader, mut writer)| writer.write_all(last));
@@ -187,8 +190,8 @@ mod linux {
             for piece in rest.chunks(PIECE) {
                 read(piece);
                 if piece.len() == PIECE {
-                    // SAFETY: whole pages of a file that are mapped, and that nothing has written to. The next one who
-                    // reads them finds the same, from the file.
+                    // SAFETY: whole pages of a file that are mapped, and that nothing has written to.
+                    // The next one who reads them finds the same, from the file.
                     unsafe { madvise(piece.as_ptr().cast_mut().cast(), PIECE, MADV_DONTNEED) };
                 }
             }

@@ -1,7 +1,7 @@
 //! Signals and deadlines.
 //!
-//! Every function that can block takes a [`Deadline`], which ends when the time is up or a signal has come. Handlers only
-//! raise a [`StopFlag`]. All cleanup after a signal shares one short deadline.
+//! Every function that can block takes a [`Deadline`], which ends when the time is up or a signal has
+//! come. Handlers only raise a [`StopFlag`]. All cleanup after a signal shares one short deadline.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,8 @@ const ENDING_SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// The time for all cleanup after a signal, also when the network is gone. Docker kills after ten seconds.
 const GRACE: Duration = Duration::from_secs(6);
 
-/// Signals within this time of the first are the same wish to stop: npm, terminals and `timeout` send several.
+/// Signals within this time of the first are the same wish to stop: npm, terminals and `timeout` send
+/// several.
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
 /// What the thread needs that waits for the first signal.

@@ -10,7 +10,6 @@ mod status;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::json;
 
 pub use self::check::{check_of, finding_text};
 pub use self::dry_run::dry_run_of;
@@ -21,7 +20,7 @@ pub use self::status::status_of;
 use super::{json_line, lines, plural};
 use crate::cli::config::Format;
 use crate::commands::bundle::Bundle;
-use crate::migrations::migration::MigrationSet;
+use crate::migrations::migration::{Hash, MigrationSet};
 use crate::migrations::source::{MigrationFolder, Origin};
 
 /// The file that `new` made.
@@ -29,7 +28,13 @@ pub fn created(path: &Path, format: Format) -> String {
     let path = path.display().to_string();
     match format {
         Format::Text => lines([path]),
-        Format::Json => json_line(&json!({"created": path})),
+        Format::Json => {
+            #[derive(Serialize)]
+            struct Created {
+                created: String,
+            }
+            json_line(&Created { created: path })
+        }
     }
 }
 
@@ -58,14 +63,25 @@ pub fn bundled(bundle: &Bundle, format: Format) -> String {
             "{path}: {} from {from} ({layout}), {bytes} bytes; SHA-256 of the files {digest}",
             plural(*migrations, "migration")
         )]),
-        Format::Json => json_line(&json!({
-            "bundled": path,
-            "migrations": migrations,
-            "layout": layout.to_string(),
-            "from": from,
-            "digest": digest,
-            "bytes": bytes,
-        })),
+        Format::Json => {
+            #[derive(Serialize)]
+            struct Bundled<'a> {
+                bundled: String,
+                migrations: usize,
+                layout: String,
+                from: &'a str,
+                digest: &'a Hash,
+                bytes: u64,
+            }
+            json_line(&Bundled {
+                bundled: path,
+                migrations: *migrations,
+                layout: layout.to_string(),
+                from,
+                digest,
+                bytes: *bytes,
+            })
+        }
     }
 }
 

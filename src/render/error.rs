@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
 
 use crate::apply::error::{
     AbandonedProgress, ApplyError, ChangedStep, DatabaseNotCreated, RolledBack, RunFailure,
@@ -19,19 +18,19 @@ use crate::history::progress;
 use crate::history::table::TableProblem;
 use crate::migrations::layout::LayoutProblem;
 use crate::migrations::prepared::NotRunnable;
+use crate::migrations::rule::Rule;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
 use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
-use crate::sql::redact;
 
 use super::answers::finding_text;
 use super::attempts::attempt_text;
 use super::backends::{at_work_text, held_by_text, lock_text};
 use super::{
-    failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural, some_of,
-    subject,
+    clean, failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural,
+    some_of, subject,
 };
 
 /// An error as JSON.
@@ -45,7 +44,7 @@ pub struct Report<'a> {
     message: Option<String>,
     /// Only of a failed migration; null where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<Option<Value>>,
+    advice: Option<Option<failure::AdviceReport>>,
     exit_code: u8,
     /// Only where there is an app.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,21 +53,25 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     pub fn new<'a>(error: &'a Error, with_app: bool, commands: &Commands) -> Report<'a> {
-        let failure = match error {
-            Error::Run(run) => run.error.failure(),
-            _ => None,
-        };
+        let failure = failure_of(error);
         let is_failure = failure.is_some();
         let advice = failure.map(|failure| failure.advice.as_ref());
         Report {
             event: if is_failure { "failed" } else { "error" },
             error,
-            message: (!is_failure).then(|| text(error, commands)),
+            message: (!is_failure).then(|| text(error, commands, false)),
             advice: advice
-                .map(|advice| advice.map(|advice| failure::advice_json(advice, commands))),
+                .map(|advice| advice.map(|advice| failure::AdviceReport::new(advice, commands))),
             exit_code: error.exit_code(),
             app_started: with_app.then_some(false),
         }
+    }
+}
+
+fn failure_of(error: &Error) -> Option<&Failure> {
+    match error {
+        Error::Run(run) => run.error.failure(),
+        _ => None,
     }
 }
 
@@ -131,14 +134,13 @@ fn steps_kept_text(in_progress: &InProgress) -> Option<String> {
 }
 
 /// The sentence of an error.
-pub fn text(error: &Error, commands: &Commands) -> String {
+pub fn text(error: &Error, commands: &Commands, is_colored: bool) -> String {
     let text = match error {
-        // It may quote an argument that has a password in it.
-        Error::Usage(usage) => format!("{} (see --help)", redact::text(&usage.to_string())),
+        Error::Usage(usage) => format!("{usage} (see --help)"),
         Error::Config(problem) => problem.to_string(),
         Error::Unreadable(error) => error.to_string(),
         Error::InvalidSet { origin, problems } => {
-            let title = format!("the migrations in {origin} are invalid:");
+            let title = format!("invalid migrations in {origin}:");
             list(&title, problems.iter().map(|problem| one_line(&problem.to_string())))
         }
         Error::New(problem) => problem.to_string(),
@@ -158,9 +160,14 @@ pub fn text(error: &Error, commands: &Commands) -> String {
             let hint = hint.as_ref().map(|hint| format!(" ({hint})"));
             format!("could not start {program}: {error}{}", hint.unwrap_or_default())
         }
-        Error::Run(run) => apply_error_text(run, commands),
+        Error::Run(run) => apply_error_text(run, commands, is_colored),
     };
-    if has_paragraphs(error) { text } else { one_line(&text) }
+    match failure_of(error) {
+        // It may have colors. What others wrote is escaped in it.
+        Some(_) => text,
+        None if has_paragraphs(error) => clean(&text),
+        None => one_line(&text),
+    }
 }
 
 /// Whether the text has several lines. All others are one, whatever the names in them contain.
@@ -175,17 +182,15 @@ fn has_paragraphs(error: &Error) -> bool {
         ApplyError::NotRunnable { .. }
             | ApplyError::HistoryMismatch(HistoryMismatch::Edited { .. })
             | ApplyError::Unreachable { .. }
-            | ApplyError::Failed(_)
             | ApplyError::ChangedSteps { .. }
             | ApplyError::AbandonedProgress { .. }
             | ApplyError::UnknownOutcome(_)
-            | ApplyError::LockTimeout { .. }
             | ApplyError::DatabaseNotCreated(_)
             | ApplyError::PermissionDenied { .. }
     )
 }
 
-fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
+fn apply_error_text(run: &RunFailure, commands: &Commands, is_colored: bool) -> String {
     let nothing_ran =
         if run.applied.is_empty() { "nothing was run" } else { "nothing more was run" };
     match &run.error {
@@ -216,7 +221,7 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
              URL, with target_session_attrs=read-write"
                 .to_owned()
         }
-        ApplyError::Failed(failure) => failure::text(failure, commands),
+        ApplyError::Failed(failure) => failure::text(failure, commands, is_colored),
         ApplyError::ChangedSteps { migrations } => list(
             &format!(
                 "migrations were edited in steps that are already done; {nothing_ran}. Restore these \
@@ -259,7 +264,7 @@ fn apply_error_text(run: &RunFailure, commands: &Commands) -> String {
             place_text(file, *position)
         ),
         ApplyError::LockTimeout { failure, blocker } => {
-            lock_timeout_text(failure, blocker.as_ref(), commands)
+            lock_timeout_text(failure, blocker.as_ref(), commands, is_colored)
         }
         ApplyError::ConnectionLost(broken) => connection_lost_text(broken),
         ApplyError::DatabaseNotCreated(failed) => database_not_created_text(failed),
@@ -373,8 +378,13 @@ fn stale_backend_text(migration: &str, pid: &str, error: Option<&ServerError>) -
     )
 }
 
-fn lock_timeout_text(failure: &Failure, blocker: Option<&Blocker>, commands: &Commands) -> String {
-    let mut text = failure::text(failure, commands);
+fn lock_timeout_text(
+    failure: &Failure,
+    blocker: Option<&Blocker>,
+    commands: &Commands,
+    is_colored: bool,
+) -> String {
+    let mut text = failure::text(failure, commands, is_colored);
     text.push_str(match failure.error.code.as_str() {
         "55P03" => "\n\n  Every attempt ran into a lock.",
         _ => "\n\n  Every attempt ran into a conflict with another session.",
@@ -498,16 +508,33 @@ fn not_runnable_text(migration: &NotRunnable) -> String {
 
 impl Serialize for NotRunnable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            file: &'a str,
+            line: Option<usize>,
+            column: Option<usize>,
+            reason: Rule,
+            message: String,
+        }
         let NotRunnable { file, position, reason } = self;
-        let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
-        let (rule, message) = (reason.rule(), reason.to_string());
-        json!({"file": file, "line": line, "column": column, "reason": rule, "message": message})
-            .serialize(serializer)
+        let fields = Fields {
+            file,
+            line: position.map(|at| at.line),
+            column: position.map(|at| at.column),
+            reason: reason.rule(),
+            message: reason.to_string(),
+        };
+        fields.serialize(serializer)
     }
 }
 
 impl Serialize for LayoutProblem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        json!({"reason": self.rule(), "message": self.to_string()}).serialize(serializer)
+        #[derive(Serialize)]
+        struct Fields {
+            reason: Rule,
+            message: String,
+        }
+        Fields { reason: self.rule(), message: self.to_string() }.serialize(serializer)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::apply::event::{
-    Activity, Applied, Event, HeldBy, Holder, HolderKind, RecordKind, RetryReason, Running,
+    Applied, CommandProgress, Event, HeldBy, Holder, HolderKind, RecordKind, RetryReason, Running,
     StepNumber, StepsDone,
 };
 
@@ -12,12 +12,12 @@ use crate::migrations::source::JOURNAL;
 
 use super::attempts::attempt_text;
 use super::backends::{at_work_text, held_by_text, lock_text};
-use super::{indented, plural, seconds, some_of, subject};
+use super::{PREFIX, color, indented, one_line, plural, seconds, some_of, subject};
 use crate::postgres::notices::Notice;
 use crate::postgres::session::QueryError;
 
 /// One line, or a line and the names that belong to it.
-pub fn lines(event: &Event) -> Vec<String> {
+pub fn lines(event: &Event, is_colored: bool) -> String {
     let below = match event {
         Event::Recorded { migrations, .. } => {
             migrations.iter().map(|name| format!("  {name}")).collect()
@@ -25,7 +25,14 @@ pub fn lines(event: &Event) -> Vec<String> {
         Event::Notice { notice, .. } => below_notice(notice),
         _ => Vec::new(),
     };
-    [format!("premigrate: {}", text(event))].into_iter().chain(below).collect()
+    let color = color::of_event(event).filter(|_| is_colored);
+    let prefix = color.map_or(PREFIX.to_owned(), |color| color::paint(PREFIX, color, is_colored));
+    format!("{prefix} {}\n", one_line(&text(event))) + &super::lines(below)
+}
+
+/// What a terminal shows until the next event.
+pub fn live_line(event: &Event) -> String {
+    format!("{PREFIX} {}", one_line(&text(event)))
 }
 
 /// The further lines of a notice, each indented, so that none looks like a line of ours.
@@ -46,7 +53,7 @@ fn text(event: &Event) -> String {
             format!("{} in {origin} ({layout})", plural(*migrations, "migration"))
         }
         Event::UnlistedFiles { files } => {
-            format!("never run, because {JOURNAL} does not list them: {}", files.join(", "))
+            format!("{JOURNAL} does not list these files, so they do not run: {}", files.join(", "))
         }
         Event::Note { message } => message.clone(),
         Event::Waiting { attempts, left } => {
@@ -70,13 +77,13 @@ fn text(event: &Event) -> String {
             format!("another runner has created the database {database}")
         }
         Event::Through { migration, later } => format!(
-            "going only up to {migration}: {} {} pending",
+            "applying migrations up to {migration} only; {} {} pending",
             plural(*later, "later migration"),
             if *later == 1 { "stays" } else { "stay" }
         ),
         Event::LookingForPrimary => {
             "the server is a read-only standby; looking for the primary among \
-             the other servers. With target_session_attrs=read-write, it is looked for at once"
+             the other servers. Add target_session_attrs=read-write to the URL to connect to it first"
                 .to_owned()
         }
         Event::WaitingForPrimary { left } => {
@@ -105,11 +112,11 @@ fn text(event: &Event) -> String {
             format!("applying {migration} out of order: a later migration is already applied")
         }
         Event::NoStatement { migration } => format!(
-            "warning: {migration} has no statement, only comments or nothing; it is recorded, and SQL \
-             that is added later does not run"
+            "warning: {migration} contains no SQL statement; it is recorded as applied, and SQL that is \
+             added to it later will not run"
         ),
         Event::Resuming { migration, done: StepsDone { done, of } } if done == of => {
-            format!("resuming {migration}: all of it is already done, and only recorded now")
+            format!("resuming {migration}: all steps are already done; recording it as applied")
         }
         Event::Resuming { migration, done: StepsDone { done, of } } => {
             format!("resuming {migration}: {done} of {of} steps already done")
@@ -127,13 +134,13 @@ fn text(event: &Event) -> String {
             }
         }
         Event::LockLost { migration } => format!(
-            "{migration}: lost the connection that holds the lock; its statement goes on, and the \
-             lock is taken again"
+            "{migration}: lost the connection that held the lock; the statement is still running, and \
+             premigrate takes the lock again"
         ),
         Event::LockLeft { migration, left } => format!(
-            "{migration}: its statement has ended; waiting up to {} for the lock, to record that: \
-             another runner may have it, or the server has not noticed yet that the connection with \
-             it was lost",
+            "{migration}: the statement has ended; waiting up to {} for the lock, to record the \
+             result. Another runner may hold it, or the server has not yet noticed the lost \
+             connection",
             seconds(*left)
         ),
         Event::BackendRuns { migration, pid, left } => format!(
@@ -154,7 +161,7 @@ fn text(event: &Event) -> String {
             format!("an unfinished statement left invalid indexes; drop them with: {sql}")
         }
         Event::NoTimeLimits => "connected through a pooler: statements outside a transaction run \
-             without time limits. To have them, set MIGRATION_DATABASE_URL to the server itself"
+             without time limits. To set limits, point MIGRATION_DATABASE_URL at the server itself"
             .to_owned(),
         Event::Blocked { migration, blocker } => {
             format!("{} is waiting for a {}", subject(migration), lock_text(blocker))
@@ -200,7 +207,7 @@ fn text(event: &Event) -> String {
             format!("no migrations were checked or applied: --only-for does not name {app}")
         }
         Event::Starting { app } => format!("starting {app}"),
-        Event::Repeated(_) | Event::Progress(_) => String::new(),
+        Event::Repeated(_) | Event::Unprinted(_) => String::new(),
     }
 }
 
@@ -237,8 +244,8 @@ fn running_text(running: &Running) -> String {
     }
 }
 
-fn activity_text(activity: &Activity) -> String {
-    let Activity { command, table, phase, percent } = activity;
+fn activity_text(activity: &CommandProgress) -> String {
+    let CommandProgress { command, table, phase, percent } = activity;
     let mut text = command.clone();
     if let Some(table) = table {
         let _ = write!(text, " on {table}");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::apply::event::StepNumber;
 use crate::apply::failure::{Advice, Excerpt, ExtensionState, Failure, LimitSource, Phase, Place};
@@ -10,9 +10,11 @@ use crate::cli::args::{CommandName, Commands, shell_word};
 use crate::postgres::server_error::{Position, ServerError};
 use crate::sql::quote;
 
-use super::{indented, one_line, place_text, subject};
+use super::color::{Color, paint};
+use super::{clean, indented, one_line, place_text, subject};
 
-pub fn text(failure: &Failure, commands: &Commands) -> String {
+/// What others wrote is escaped in it.
+pub fn text(failure: &Failure, commands: &Commands, is_colored: bool) -> String {
     if failure.phase == Phase::LostTransaction {
         return lost_transaction_text(failure, commands);
     }
@@ -24,7 +26,7 @@ pub fn text(failure: &Failure, commands: &Commands) -> String {
         text.push_str(" and was rolled back");
     }
     text.push_str("\n\n");
-    text.push_str(&server_text(&failure.error));
+    text.push_str(&server_text(&failure.error, is_colored));
     let statement = statement_text(failure);
     let _ = match (&failure.file, failure.position) {
         (Some(file), position @ Some(_)) => {
@@ -35,10 +37,10 @@ pub fn text(failure: &Failure, commands: &Commands) -> String {
         (None, _) => writeln!(text, "  {statement}"),
     };
     if let Some(excerpt) = &failure.excerpt {
-        let _ = write!(text, "\n{}", excerpt_text(excerpt));
+        let _ = write!(text, "\n{}", excerpt_text(excerpt, is_colored));
     }
     if let Some(advice) = &failure.advice {
-        let _ = write!(text, "\n{}", advice_text(advice, commands));
+        let _ = write!(text, "\n{}", advice_text(&paragraphs(advice, commands)));
     }
     if let Some(kind @ "CREATE INDEX CONCURRENTLY") = failure.outside_transaction {
         let _ = write!(text, "\n  {}.\n", left_by(kind));
@@ -73,56 +75,97 @@ fn statement_text(failure: &Failure) -> String {
     }
 }
 
-/// Paragraphs, and SQL on lines of its own.
-fn advice_text(advice: &Advice, commands: &Commands) -> String {
+/// A paragraph of an advice.
+enum Paragraph {
+    Text(String),
+    /// SQL to run, or a line to write.
+    Sql(String),
+}
+
+use Paragraph::{Sql, Text};
+
+fn advice_text(paragraphs: &[Paragraph]) -> String {
+    let paragraphs = paragraphs.iter().map(|paragraph| match paragraph {
+        Text(text) => format!("  {}\n", one_line(text)),
+        Sql(sql) => format!("    {}\n", one_line(sql)),
+    });
+    paragraphs.collect::<Vec<_>>().join("\n")
+}
+
+/// An advice in JSON: a code for programs, and its paragraphs.
+#[derive(Serialize)]
+pub struct AdviceReport {
+    code: &'static str,
+    message: String,
+}
+
+impl AdviceReport {
+    pub fn new(advice: &Advice, commands: &Commands) -> AdviceReport {
+        let paragraphs = paragraphs(advice, commands).into_iter();
+        let paragraphs = paragraphs.map(|(Text(text) | Sql(text))| one_line(&text));
+        AdviceReport { code: advice.code(), message: paragraphs.collect::<Vec<_>>().join(" ") }
+    }
+}
+
+fn paragraphs(advice: &Advice, commands: &Commands) -> Vec<Paragraph> {
     match advice {
-        Advice::Baseline => format!(
-            "  No migration that was applied has created it. If the database was made by other means, \
-             such as drizzle-kit push,\n  record what it has: run `{}`, or set \
-             PREMIGRATE_BASELINE_THROUGH=NAME,\n  where NAME is the last migration whose changes it has.\n",
-            one_line(&commands.line(CommandName::Baseline, "--through NAME"))
-        ),
+        Advice::Baseline => vec![Text(format!(
+            "No migration that was applied has created it. If the database was made by other means, \
+             such as drizzle-kit push, record what it has: run `{}`, or set \
+             PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.",
+            commands.line(CommandName::Baseline, "--through NAME")
+        ))],
         Advice::Superseded { migration, later, skipped_by_drizzle } => {
-            superseded_text(migration, later, *skipped_by_drizzle, commands)
+            vec![Text(superseded_text(migration, later, *skipped_by_drizzle, commands))]
         }
-        Advice::SharedRole => "  All databases of a server share their roles, so another database may \
-             have created it. Create it only if it is missing:\n\n    \
-             DO $$ BEGIN CREATE ROLE ...; EXCEPTION WHEN duplicate_object THEN NULL; END $$;\n"
-            .to_owned(),
-        Advice::IfNotExists => {
-            "  A new database may have it already. Write IF NOT EXISTS in this statement.\n"
-                .to_owned()
-        }
-        Advice::NoTransaction => "  This statement cannot share a transaction with the others. Add the \
-             line\n\n    -- premigrate: no-transaction\n\n  to the file. Each statement then runs, and \
-             is recorded, on its own.\n"
-            .to_owned(),
-        Advice::TimeLimit { limit, source } => time_limit_text(limit.as_deref(), source),
-        Advice::Cancelled => "  Another session cancelled the statement, with pg_cancel_backend for \
-             example. Find out which, and run premigrate again.\n"
-            .to_owned(),
-        Advice::PendingTriggers { no_transaction } => pending_triggers_text(*no_transaction),
+        Advice::SharedRole => vec![
+            Text(
+                "All databases of a server share their roles, so another database may have created \
+                 it. Create it only if it is missing:"
+                    .to_owned(),
+            ),
+            Sql("DO $$ BEGIN CREATE ROLE ...; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+                .to_owned()),
+        ],
+        Advice::IfNotExists => vec![Text(
+            "A new database may have it already. Write IF NOT EXISTS in this statement.".to_owned(),
+        )],
+        Advice::NoTransaction => vec![
+            Text(
+                "This statement cannot share a transaction with the others. Add the line"
+                    .to_owned(),
+            ),
+            Sql("-- premigrate: no-transaction".to_owned()),
+            Text("to the file. Each statement then runs, and is recorded, on its own.".to_owned()),
+        ],
+        Advice::TimeLimit { limit, source } => time_limit(limit.as_deref(), source),
+        Advice::Cancelled => vec![Text(
+            "Another session cancelled the statement, with pg_cancel_backend for example. Find out \
+             which, and run premigrate again."
+                .to_owned(),
+        )],
+        Advice::PendingTriggers { no_transaction } => pending_triggers(*no_transaction),
         Advice::Grant { sql } => {
-            format!("  Ask the owner of the schema to run:\n\n    {};\n", one_line(sql))
+            vec![Text("Ask the owner of the schema to run:".to_owned()), Sql(format!("{sql};"))]
         }
-        Advice::CreateSchema { sql } => format!(
-            "  Create the schema before this statement, or correct its name:\n\n    {};\n",
-            one_line(sql)
-        ),
+        Advice::CreateSchema { sql } => vec![
+            Text("Create the schema before this statement, or correct its name:".to_owned()),
+            Sql(format!("{sql};")),
+        ],
         Advice::NoSchema { search_path } => {
-            let value = search_path.as_ref().map(|value| format!(" ({})", one_line(value)));
-            format!(
-                "  No schema in search_path{} exists and can be used by this role. Create one with \
-                 CREATE SCHEMA, or write the name of another schema in the statement.\n",
+            let value = search_path.as_ref().map(|value| format!(" ({value})"));
+            vec![Text(format!(
+                "No schema in search_path{} exists and can be used by this role. Create one with \
+                 CREATE SCHEMA, or write the name of another schema in the statement.",
                 value.unwrap_or_default()
-            )
+            ))]
         }
-        Advice::Extension { extension, state } => extension_text(extension, state),
-        Advice::InvisibleCharacter { character, position } => format!(
-            "  At line {}, column {} is {character}. It cannot be seen, and is no white space to \
-             PostgreSQL. Remove it, or replace it by a space.\n",
+        Advice::Extension { extension, state } => extension_advice(extension, state),
+        Advice::InvisibleCharacter { character, position } => vec![Text(format!(
+            "The character at line {}, column {} is {character}. It cannot be seen, and PostgreSQL \
+             does not treat it as white space. Remove it, or replace it with a space.",
             position.line, position.column
-        ),
+        ))],
     }
 }
 
@@ -137,76 +180,85 @@ fn superseded_text(
         false => "A",
     };
     let through = format!("--through {}", shell_word(migration));
-    let (migration, later) = (one_line(migration), one_line(later));
     format!(
-        "  {skipped} later migration, {later}, seems to have done this one's work. If the database has \
-         all that it would change,\n  record it without running it: run `{}`, or set \
-         PREMIGRATE_BASELINE_THROUGH={migration}\n",
-        one_line(&commands.line(CommandName::Baseline, &through))
+        "{skipped} later migration, {later}, has probably made the same change. If the database has \
+         all that this one would change, record it without running it: run `{}`, or set \
+         PREMIGRATE_BASELINE_THROUGH={migration}",
+        commands.line(CommandName::Baseline, &through)
     )
 }
 
-fn time_limit_text(limit: Option<&str>, source: &LimitSource) -> String {
+fn time_limit(limit: Option<&str>, source: &LimitSource) -> Vec<Paragraph> {
     let limit = limit.unwrap_or_default();
     let whose = match source {
         LimitSource::File => {
-            return "  The file itself sets statement_timeout. Raise it there, or remove it.\n"
-                .to_owned();
+            let text = "The file itself sets statement_timeout. Raise it there, or remove it.";
+            return vec![Text(text.to_owned())];
         }
         LimitSource::Option => {
-            return format!(
-                "  --statement-timeout is {limit}. Raise it, or set it to 0 for no limit; its variable \
-                 is PREMIGRATE_STATEMENT_TIMEOUT.\n"
-            );
+            return vec![Text(format!(
+                "--statement-timeout is {limit}. Raise it, or set it to 0 for no limit; its variable \
+                 is PREMIGRATE_STATEMENT_TIMEOUT."
+            ))];
         }
         LimitSource::PastPooler(role) => {
-            return format!(
-                "  statement_timeout is {limit}, and a pooler keeps premigrate from changing it for a \
-                 statement outside a transaction. Connect directly to the server, or run:\n\n    \
-                 alter role {} set statement_timeout = 0;\n",
-                one_line(&quote::ident(role))
-            );
+            return vec![
+                Text(format!(
+                    "statement_timeout is {limit}, and a pooler keeps premigrate from changing it for \
+                     a statement outside a transaction. Connect directly to the server, or run:"
+                )),
+                Sql(format!("alter role {} set statement_timeout = 0;", quote::ident(role))),
+            ];
         }
-        LimitSource::Role(role) => format!("for the role {}", one_line(role)),
-        LimitSource::Database(database) => format!("for the database {}", one_line(database)),
+        LimitSource::Role(role) => format!("for the role {role}"),
+        LimitSource::Database(database) => format!("for the database {database}"),
         LimitSource::Connection => "for this connection".to_owned(),
         LimitSource::Server => "in the server's configuration".to_owned(),
     };
-    format!(
-        "  statement_timeout is {limit} {whose}. To lift it for migrations, pass --statement-timeout 0, \
-         or set PREMIGRATE_STATEMENT_TIMEOUT=0.\n"
-    )
+    vec![Text(format!(
+        "statement_timeout is {limit} {whose}. To lift it for migrations, pass --statement-timeout 0, \
+         or set PREMIGRATE_STATEMENT_TIMEOUT=0."
+    ))]
 }
 
-fn pending_triggers_text(no_transaction: bool) -> String {
+fn pending_triggers(no_transaction: bool) -> Vec<Paragraph> {
     let line = match no_transaction {
         true => "add the line `-- premigrate: no-transaction` to the file, or ",
         false => "",
     };
-    format!(
-        "  Earlier statements changed rows of this table, and deferred constraints have still to check \
-         them. Check them now, with this line before the statement:\n\n    SET CONSTRAINTS ALL \
-         IMMEDIATE;\n\n  Or {line}make two migrations of it.\n"
-    )
+    vec![
+        Text(
+            "Earlier statements changed rows of this table, and deferred constraints have still to \
+             check them. Check them now, with this line before the statement:"
+                .to_owned(),
+        ),
+        Sql("SET CONSTRAINTS ALL IMMEDIATE;".to_owned()),
+        Text(format!("Or {line}split it into two migrations.")),
+    ]
 }
 
-fn extension_text(extension: &str, state: &ExtensionState) -> String {
-    let sql = format!("    CREATE EXTENSION IF NOT EXISTS {};\n", quote::ident(extension));
+fn extension_advice(extension: &str, state: &ExtensionState) -> Vec<Paragraph> {
+    let create = || Sql(format!("CREATE EXTENSION IF NOT EXISTS {};", quote::ident(extension)));
     match state {
-        ExtensionState::NotCreated => format!(
-            "  This statement needs the extension {extension}, which this database does not have. Create \
-             it before this statement, or have an administrator do so:\n\n{sql}"
-        ),
-        ExtensionState::NotAvailable => format!(
-            "  This statement needs the extension {extension}, which is not installed on this server. Use \
-             a server or an image that has it, then create it before this statement:\n\n{sql}"
-        ),
-        ExtensionState::InSchema(schema) => format!(
-            "  This statement needs the extension {extension}, which this database has in the schema \
-             {}. Add that schema to search_path, or write {}. before the name.\n",
-            one_line(schema),
-            one_line(&quote::ident(schema))
-        ),
+        ExtensionState::NotCreated => vec![
+            Text(format!(
+                "This statement needs the extension {extension}, which this database does not have. \
+                 Create it before this statement, or have an administrator do so:"
+            )),
+            create(),
+        ],
+        ExtensionState::NotAvailable => vec![
+            Text(format!(
+                "This statement needs the extension {extension}, which is not installed on this \
+                 server. Use a server or an image that has it, then create it before this statement:"
+            )),
+            create(),
+        ],
+        ExtensionState::InSchema(schema) => vec![Text(format!(
+            "This statement needs the extension {extension}, which this database has in the schema \
+             {schema}. Add that schema to search_path, or write {}. before the name.",
+            quote::ident(schema)
+        ))],
     }
 }
 
@@ -229,13 +281,16 @@ pub fn left_by(kind: &str) -> &'static str {
 }
 
 /// The server's error with all its fields, as psql shows them.
-fn server_text(error: &ServerError) -> String {
-    let mut text = format!("  {} {}: {}\n", error.severity, error.code, indented(&error.message));
+fn server_text(error: &ServerError, is_colored: bool) -> String {
+    let severity = paint(&clean(&error.severity), Color::Red, is_colored);
+    let (code, message) = (clean(&error.code), clean(&indented(&error.message)));
+    let mut text = format!("  {severity} {code}: {message}\n");
     if let Some(Position::InInternalQuery { query, position }) = &error.position {
         let before: String = query.chars().take(position.saturating_sub(1)).collect();
         let line = query.lines().nth(before.matches('\n').count()).unwrap_or_default();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let _ = writeln!(text, "  QUERY: {line}\n         {}^", " ".repeat(column));
+        let caret = paint("^", Color::Red, is_colored);
+        let _ = writeln!(text, "  QUERY: {}\n         {}{caret}", clean(line), " ".repeat(column));
     }
     for (name, value) in [
         ("DETAIL", &error.detail),
@@ -248,7 +303,7 @@ fn server_text(error: &ServerError) -> String {
         ("CONSTRAINT", &error.constraint),
     ] {
         if let Some(value) = value {
-            let _ = writeln!(text, "  {name}: {}", indented(value));
+            let _ = writeln!(text, "  {name}: {}", clean(&indented(value)));
         }
     }
     text
@@ -258,7 +313,7 @@ fn server_text(error: &ServerError) -> String {
 const BEFORE: usize = 60;
 const AFTER: usize = 60;
 
-fn excerpt_text(excerpt: &Excerpt) -> String {
+fn excerpt_text(excerpt: &Excerpt, is_colored: bool) -> String {
     let width = excerpt.lines.last().map_or(0, |line| line.number.to_string().len()).max(3);
     let column = excerpt.caret.unwrap_or(1);
     // A line may be a megabyte of data. All lines are cut alike, so that the caret stays in place.
@@ -272,17 +327,11 @@ fn excerpt_text(excerpt: &Excerpt) -> String {
             .take(BEFORE + AFTER)
             .map(|c| if c == '\t' { ' ' } else { c })
             .collect();
-        let _ = writeln!(text, "  {:>width$} | {}", line.number, shown.trim_end());
+        let _ = writeln!(text, "  {:>width$} | {}", line.number, clean(shown.trim_end()));
     }
     if excerpt.caret.is_some() {
-        let _ = writeln!(text, "  {:width$} | {}^", "", " ".repeat(column - 1 - skipped));
+        let caret = paint("^", Color::Red, is_colored);
+        let _ = writeln!(text, "  {:width$} | {}{caret}", "", " ".repeat(column - 1 - skipped));
     }
     text
-}
-
-/// A code for programs, and the sentences.
-pub fn advice_json(advice: &Advice, commands: &Commands) -> Value {
-    let text = advice_text(advice, commands);
-    let words: Vec<_> = text.split_whitespace().collect();
-    json!({"code": advice.code(), "message": words.join(" ")})
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::apply::event::{Applied, Event, Running};
 use crate::cli::config::{Format, Style};
 
-use super::{event, events, one_line};
+use super::{event, events};
 
 /// When a line first says of something that it still runs. The next comes after twice that time, and
 /// so on, but not later than after so long.
@@ -83,7 +83,7 @@ impl Log {
         match (event, self.style.format) {
             (Event::Running(running), _) => self.still_running(event, running),
             (Event::Repeated(event), _) => self.still_waiting(event),
-            (Event::Progress(_), _) => Shown::Nothing,
+            (Event::Unprinted(_), _) => Shown::Nothing,
             (_, Format::Json) => self.line(event),
             (Event::Applying { out_of_order: false, .. }, Format::Text) => {
                 self.announced = Some(event.clone());
@@ -129,7 +129,7 @@ impl Log {
 }
 
 fn live(event: &Event) -> Shown {
-    Shown::Live(events::lines(event).iter().map(|line| one_line(line)).collect())
+    Shown::Live(events::live_line(event))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ fn strict_text(
     if !migrations.is_empty() {
         let verb = is_or_are(migrations.len());
         reasons.push(format!("{} {verb} out of order", migrations.join(", ")));
-        cures.push("Generate what is out of order anew, after the last applied migration");
+        cures.push("Generate the out-of-order migrations again, so that they come after the last applied one");
     }
     if !rows.is_empty() {
         let verb = if rows.len() == 1 { "matches" } else { "match" };

@@ -13,7 +13,7 @@ use crate::apply::error::{
     UnknownOutcome,
 };
 use crate::apply::event::{
-    Activity, Applied, Blocker, Event, HeldBy, Holder, HolderKind, InProgress, RecordKind,
+    Applied, Blocker, CommandProgress, Event, HeldBy, Holder, HolderKind, InProgress, RecordKind,
     RetryReason, Running, StepNumber, StepsDone,
 };
 use crate::apply::failure::{
@@ -202,7 +202,8 @@ fn running() -> Running {
 fn building() -> Running {
     let command = "CREATE INDEX CONCURRENTLY".to_owned();
     let phase = Some("building index: scanning table".to_owned());
-    let activity = Activity { command, table: Some("t".to_owned()), phase, percent: Some(43) };
+    let activity =
+        CommandProgress { command, table: Some("t".to_owned()), phase, percent: Some(43) };
     Running {
         step: Some(StepNumber { step: 2, of: 3 }),
         statement: Some(2),
@@ -214,7 +215,7 @@ fn building() -> Running {
 
 fn waiting() -> Running {
     let command = "COPY FROM".to_owned();
-    let activity = Activity { command, table: None, phase: None, percent: None };
+    let activity = CommandProgress { command, table: None, phase: None, percent: None };
     let blocker = Some(blocker());
     Running {
         running_for: Duration::from_millis(3900),
@@ -636,4 +637,22 @@ fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
             "app_started": false,
         })
     );
+}
+
+#[test]
+fn an_error_has_its_first_words_the_severity_and_the_caret_in_red() {
+    let mut failure = failure();
+    failure.error.message = "no\n    ERROR of others ^\u{1b}".to_owned();
+    let error = Error::from(ApplyError::Failed(Box::new(failure)));
+    let style = crate::cli::config::Style { format: Format::Text, is_colored: true };
+    let colored = super::ended(&error, false, style, &Commands::default());
+    let plain = super::ended(&error, false, Format::Text, &Commands::default());
+    let red: Vec<_> = colored
+        .split("\u{1b}[1;31m")
+        .skip(1)
+        .filter_map(|rest| rest.split("\u{1b}[0m").next())
+        .collect();
+    assert_eq!(red, ["premigrate:", "ERROR", "^", "^"]);
+    assert_eq!(colored.replace("\u{1b}[1;31m", "").replace("\u{1b}[0m", ""), plain);
+    assert!(plain.contains("ERROR of others ^\\u{1b}"), "{plain}");
 }

@@ -155,7 +155,8 @@ fn files_that_the_journal_does_not_list_are_named_at_each_start() {
     let folder = Folder::drizzle0(&[("0000_a", "create table a ()")]);
     folder.write("0001_b.sql", "create table b ();");
     folder.write("sub/c.sql", "create table c ();");
-    let named = "never run, because meta/_journal.json does not list them: 0001_b.sql, sub/c.sql";
+    let named =
+        "meta/_journal.json does not list these files, so they do not run: 0001_b.sql, sub/c.sql";
     for _ in 0..2 {
         premigrate(&database, &folder).run().exits(0).says(&[named]);
     }

@@ -100,8 +100,8 @@ fn slow(seconds: f64) -> Folder {
     ])
 }
 
-/// Listens on a port without SO_REUSEADDR, says what it has inherited, and ends after its first client, which closes
-/// the connection first: otherwise the port would not be free for the next.
+/// Listens on a port without SO_REUSEADDR, says what it has inherited, and ends after its first client,
+/// which closes the connection first: otherwise the port would not be free for the next.
 const APP: &str = "
 import os, socket, sys
 listener = socket.socket()

@@ -23,7 +23,7 @@ fn up_goes_up_to_and_including_a_migration_and_becomes_the_app() {
     assert_eq!(run.stdout, "started\n");
     run.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: going only up to 0001_b: 1 later migration stays pending
+        premigrate: applying migrations up to 0001_b only; 1 later migration stays pending
         premigrate: applied 0000_a in TIME
         premigrate: applied 0001_b in TIME
         premigrate: applied 2 migrations in TIME
@@ -94,6 +94,8 @@ fn a_name_that_no_migration_has_is_refused_before_the_database_is_asked() {
 fn a_dry_run_shows_what_is_applied_up_to_a_migration() {
     let (database, folder) = (Database::fresh(), three());
     let run = premigrate(&database, &folder).args(&["--dry-run", "--through", "0001_b"]).run();
-    let run = run.exits(0).says(&["going only up to 0001_b: 1 later migration stays pending"]);
+    let run = run
+        .exits(0)
+        .says(&["applying migrations up to 0001_b only; 1 later migration stays pending"]);
     assert!(run.stdout.contains("0001_b") && !run.stdout.contains("0002_c"), "{}", run.stdout);
 }

@@ -1,9 +1,10 @@
 //! An ELF executable with a further segment at its end. Pure.
 //!
-//! The table of segments stands where the kernel expects it, with no room behind it. So the payload's segment takes the
-//! place of the notes, which nothing at run time needs. It comes after the last of those that are loaded, since the
-//! kernel wants them by ascending addresses, and there it is also behind all memory that the program has for itself. It
-//! is as aligned as they are, which is a page at least on every kernel that runs the program.
+//! The table of segments stands where the kernel expects it, with no room behind it. So the payload's
+//! segment takes the place of the notes, which nothing at run time needs. It comes after the last of
+//! those that are loaded, since the kernel wants them by ascending addresses, and there it is also
+//! behind all memory that the program has for itself. It is as aligned as they are, which is a page at
+//! least on every kernel that runs the program.
 
 use crate::process::segment::{FORMAT, NOTE_HEADER, SECTION, Slot};
 

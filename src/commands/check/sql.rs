@@ -129,9 +129,9 @@ impl Check<'_> {
             self.findings.of_file(
                 self.file,
                 Rule::NoStatement,
-                "the file has no statement, only comments, but is recorded as applied, and SQL that \
-                 is added later does not run; write its SQL first, or record it with `baseline` if \
-                 the database has all that it describes",
+                "the file contains no SQL statement, but is recorded as applied, and SQL that is \
+                 added to it later will not run; write its SQL first, or, if the database already \
+                 has what it describes, record it with `baseline`",
             );
         }
     }

@@ -1,5 +1,5 @@
-//! Why the app could not be executed, where the system's error leaves that open: `No such file` also means that the
-//! file exists, and its interpreter does not.
+//! Why the app could not be executed, where the system's error leaves that open: `No such file` also
+//! means that the file exists, and its interpreter does not.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -5,7 +5,7 @@ use super::json_lines;
 use crate::cli::config::{Format, Style};
 use crate::commands::check::{CheckReport, Finding};
 use crate::migrations::rule::Severity;
-use crate::render::color::{Color, painted};
+use crate::render::color::{Color, paint};
 use crate::render::{json_line, one_line, place_text, plural};
 
 /// A finding in JSON.
@@ -67,8 +67,7 @@ pub fn finding_text(finding: &Finding, is_colored: bool) -> String {
         Severity::Error => Color::Red,
         Severity::Warning => Color::Yellow,
     };
-    let severity = format!("{}:", finding.severity().as_str());
-    let severity = if is_colored { painted(&severity, color) } else { severity };
+    let severity = paint(&format!("{}:", finding.severity().as_str()), color, is_colored);
     let message = one_line(&format!("{message} [{rule}]"));
     match file {
         Some(file) => format!("{}: {severity} {message}", place_text(file, *position)),

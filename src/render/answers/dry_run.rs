@@ -1,7 +1,6 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::json_lines;
 use crate::apply::DryRun;
@@ -25,6 +24,20 @@ struct Apply<'a> {
     /// Why it is split into steps; null if it is not.
     split_reason: Option<String>,
     steps: Vec<PlannedStep>,
+}
+
+/// A migration that would be recorded without running it.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    action: RecordKind,
+    migration: &'a str,
+}
+
+/// What stands for a plan without a pending migration.
+#[derive(Serialize)]
+struct NothingPending {
+    applied: usize,
+    pending: usize,
 }
 
 /// One transaction, or one statement outside any.
@@ -59,11 +72,11 @@ pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> S
     }
     let mut lines = String::new();
     for (kind, names) in recorded {
-        let record = |name| json_line(&json!({"action": kind, "migration": name}));
+        let record = |name: &String| json_line(&Recorded { action: *kind, migration: name });
         lines.extend(names.iter().map(record));
     }
     match pending.is_empty() {
-        true => lines + &json_line(&json!({"applied": plan.applied, "pending": 0})),
+        true => lines + &json_line(&NothingPending { applied: plan.applied, pending: 0 }),
         false => lines + &json_lines(&pending),
     }
 }

@@ -1,5 +1,4 @@
 use serde::Serialize;
-use serde_json::json;
 
 use super::json_lines;
 use crate::cli::config::Format;
@@ -27,6 +26,14 @@ struct ListedMigration<'a> {
     problem: Option<String>,
 }
 
+/// What stands for a set without a migration.
+#[derive(Serialize)]
+struct EmptySet<'a> {
+    migrations: usize,
+    layout: &'a str,
+    from: &'a str,
+}
+
 pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
     let (layout, from) = (set.layout().to_string(), origin.to_string());
     let migrations =
@@ -45,7 +52,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
     match format {
         Format::Text => text(&migrations, &layout, &from),
         Format::Json if migrations.is_empty() => {
-            json_line(&json!({"migrations": 0, "layout": layout, "from": from}))
+            json_line(&EmptySet { migrations: 0, layout: &layout, from: &from })
         }
         Format::Json => json_lines(&migrations),
     }

@@ -4,7 +4,7 @@ use super::json_lines;
 use crate::apply::event::StepsDone;
 use crate::cli::config::{Format, Style};
 use crate::commands::status::{Counts, MigrationLine, MigrationState, RowState, Status};
-use crate::render::color::{self, painted};
+use crate::render::color::{self, paint};
 use crate::render::{json_line, one_line, plural};
 
 pub fn status_of(status: &Status, style: impl Into<Style>) -> String {
@@ -36,10 +36,7 @@ fn text(status: &Status, is_colored: bool) -> String {
 
 fn migration_text(line: &MigrationLine, width: usize, is_colored: bool) -> String {
     let MigrationLine { migration, state, time } = line;
-    let state_text = match is_colored {
-        true => painted(&state_text(*state), color::of_state(*state)),
-        false => state_text(*state),
-    };
+    let state_text = paint(&state_text(*state), color::of_state(*state), is_colored);
     let mut text = format!("{}  {state_text}", one_line(&format!("{migration:width$}")));
     if let Some(applied_at) = &time.applied_at {
         let _ = write!(text, "  {}", one_line(applied_at));

@@ -42,7 +42,7 @@ fn bodies_are_sql(sql: &str) -> bool {
 /// as SQL, and what is quoted in it is not.
 fn scan(sql: &str, from: usize, opens_bodies: bool, each: &mut dyn FnMut(Part, Range<usize>)) {
     let mut lexer = Lexer::new(sql, from);
-    let mut place = Place::default();
+    let mut place = Preceding::default();
     while let Some(token) = lexer.next() {
         match token.kind {
             TokenKind::Space | TokenKind::Marker => continue,
@@ -121,7 +121,7 @@ fn is_function_of_secrets(name: &str) -> bool {
 
 /// What has come before a token, as far as it tells whether a value comes next.
 #[derive(Default)]
-struct Place<'a> {
+struct Preceding<'a> {
     /// The last two significant tokens, the later one first.
     last: Option<Token<'a>>,
     before: Option<Token<'a>>,
@@ -138,7 +138,7 @@ struct Place<'a> {
     value_end: usize,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Preceding<'a> {
     /// Whether a dollar-quoted text here is the body of a function or of a DO.
     fn is_body(&self) -> bool {
         let is = |token: &Option<Token<'a>>, word: &str| token.is_some_and(|token| token.is(word));
@@ -195,7 +195,7 @@ impl<'a> Place<'a> {
 
     fn add(&mut self, token: Token<'a>) {
         if token.is(";") && self.depth == 0 {
-            *self = Place { value_end: self.value_end, ..Place::default() };
+            *self = Preceding { value_end: self.value_end, ..Preceding::default() };
             return;
         }
         let last_is_any =

@@ -58,7 +58,7 @@ fn a_lock_that_was_lost_during_a_statement_is_taken_again() {
     second.wait_to_say("for another runner to finish");
     writer.batch_execute("commit").unwrap();
     let first = first.finish().exits(0);
-    first.says(&["0000_a: lost the connection that holds the lock", "applied 0000_a"]);
+    first.says(&["0000_a: lost the connection that held the lock", "applied 0000_a"]);
     second.finish().exits(0);
     assert_eq!(database.rows(VALID), ["t_a true false"]);
     assert_eq!(database.leftovers(), [] as [String; 0]);
@@ -80,7 +80,7 @@ fn a_statement_whose_runner_has_lost_only_the_lock_is_left_to_it() {
     database.wait_for("the build", BUILDING);
     is_cut_off.store(true, Ordering::SeqCst);
     end_holder(&database);
-    first.wait_to_say("lost the connection that holds the lock");
+    first.wait_to_say("lost the connection that held the lock");
     let second = premigrate(&database, &folder).start();
     second.wait_to_say("still runs a statement of an earlier attempt; waiting");
     is_cut_off.store(false, Ordering::SeqCst);
@@ -101,11 +101,11 @@ fn a_lock_that_another_took_during_a_statement_does_not_undo_what_the_statement_
     database.wait_for("the build", BUILDING);
     end_holder(&database);
     let mut other = database.holding("select pg_advisory_xact_lock(8102650200187171425)");
-    running.wait_to_say("lost the connection that holds the lock");
+    running.wait_to_say("lost the connection that held the lock");
     writer.batch_execute("commit").unwrap();
     let built = "select from pg_index where indexrelid = to_regclass('t_a') and indisvalid";
     database.wait_for("the index", built);
-    running.wait_to_say("0000_a: its statement has ended; waiting up to");
+    running.wait_to_say("0000_a: the statement has ended; waiting up to");
     other.batch_execute("commit").unwrap();
     running.finish().exits(0).says(&["applied 0000_a"]);
     assert_eq!(database.rows(VALID), ["t_a true false"]);
