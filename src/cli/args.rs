@@ -36,7 +36,7 @@ Commands:
 Only up, wait, status, baseline and accept connect to a database.
 
 Options:
-  --dir DIR                migrations folder [the embedded one, or /migrations]
+  --dir DIR                migrations folder [embedded, else /migrations]
   --schema S               schema of the history table [drizzle]
   --table T                history table [__drizzle_migrations]
   --wait D                 how long to wait for the database; 0 = once [60s]

@@ -268,15 +268,16 @@ fn an_invisible_character_is_named_with_its_place() {
         ("do $$ begin perform\n\u{2003}f(); end $$", "U+2003 (EM SPACE)"),
     ] {
         let run = fails(&Database::fresh(), sql);
-        run.says(&[&format!("At line 2, column 1 is {character}.")]);
+        run.says(&[&format!("The character at line 2, column 1 is {character}.")]);
     }
     let word = "select 1;\nselect\u{200e} 1";
-    fails(&Database::fresh(), word).says(&["At line 2, column 7 is U+200E (LEFT-TO-RIGHT MARK)."]);
+    fails(&Database::fresh(), word)
+        .says(&["The character at line 2, column 7 is U+200E (LEFT-TO-RIGHT MARK)."]);
     // The one at which the server stopped, and not one that is a name.
     let name = "create table a\u{200c}b (c int); insert into a\u{200c}b select\u{a0}1, 1\u{a0}";
     fails(&Database::fresh(), name).says(&["U+00A0 (NO-BREAK SPACE)"]);
     let outside = "-- premigrate: no-transaction\nselect 1;\nvacuum\u{a0}t";
-    fails(&Database::fresh(), outside).says(&["At line 3, column 7 is U+00A0"]);
+    fails(&Database::fresh(), outside).says(&["The character at line 3, column 7 is U+00A0"]);
 }
 
 /// What `check` says of it without a server.

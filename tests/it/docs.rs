@@ -180,14 +180,16 @@ impl Project {
     /// Runs a command line; returns the exit code, and what it printed.
     fn shell(&self, command: &str) -> (Option<i32>, String) {
         let path = std::env::var("PATH").expect("PATH");
-        let output = Command::new("bash")
-            .args(["-c", &format!("exec 2>&1\n{command}")])
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", "60", "bash", "-c", &format!("exec 2>&1\n{command}")])
             .env_clear()
             .env("PATH", format!("{}:{path}", self.bin().display()))
             .current_dir(&self.folder.path)
             .output()
             .expect("bash");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_ne!(output.status.code(), Some(124), "`{command}` ran for a minute: {printed}");
+        (output.status.code(), printed)
     }
 
     pub fn run(&self, Block { language, content, place, .. }: &Block) {
@@ -292,6 +294,21 @@ fn the_blocks_of_the_readme_run() {
 #[test]
 fn the_blocks_of_the_reference_run() {
     run_blocks("docs/reference.md");
+}
+
+#[test]
+fn the_grants_of_the_reference_are_all_that_wait_needs() {
+    let blocks = blocks("docs/reference.md");
+    let grants = blocks.iter().find(|block| block.content.contains("GRANT ")).expect("the grants");
+    let database = Database::fresh();
+    let (role, url) = database.role();
+    let sql = grants.content.replace("TO app;", &format!("TO {role};"));
+    let folder = Folder::drizzle0(&[("0000_grants", &sql)]);
+    premigrate(&database, &folder).run().exits(0);
+    let reader = Database { name: database.name.clone(), url };
+    premigrate(&reader, &folder).arg("wait").run().exits(0);
+    database.execute(&format!("revoke usage on schema drizzle from {role}"));
+    premigrate(&reader, &folder).arg("wait").run().exits(77);
 }
 
 #[test]

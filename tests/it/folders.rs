@@ -174,14 +174,14 @@ fn a_file_without_a_statement_is_recorded_with_a_warning() {
     let folder = Folder::drizzle0(&[("0000_pulled", pulled), ("0001_none", "-- later\n")]);
     let run = premigrate(&database, &folder).run().exits(0);
     run.says(&[
-        "warning: 0000_pulled has no statement",
+        "warning: 0000_pulled contains no SQL statement",
         "applied 0000_pulled",
-        "warning: 0001_none has no statement",
+        "warning: 0001_none contains no SQL statement",
     ]);
     assert_eq!(database.history().len(), 2);
     let check = bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(0);
     for file in ["0000_pulled.sql", "0001_none.sql"] {
-        let finding = format!("{file}: warning: the file has no statement");
+        let finding = format!("{file}: warning: the file contains no SQL statement");
         assert!(check.stdout.contains(&finding), "{}", check.stdout);
     }
 }
