@@ -18,6 +18,7 @@
 //! - `cli`: the command line, the variables and `.env` become a `Config`.
 //! - `migrations`: files become an ordered set. A migration that one transaction cannot hold is split
 //!   into steps.
+//! - `effects`: what statements do to tables that exist, and what is safer. Pure.
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
 //! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
 //! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
@@ -36,14 +37,15 @@
 //!
 //! ```text
 //! module     imports
-//! render     error, commands, apply, cli, history, postgres, migrations, process, sql
+//! render     error, commands, apply, cli, history, postgres, effects, migrations, process, sql
 //! error      commands, apply, cli, migrations, process
 //! health     apply, cli, postgres, process
-//! commands   apply, cli, history, postgres, migrations, process, sql
+//! commands   apply, cli, history, postgres, effects, migrations, process, sql
 //! apply      cli, history, postgres, migrations, process, sql
 //! cli        history, postgres, process, sql
 //! history    postgres, migrations, sql
 //! postgres   process, sql
+//! effects    migrations, sql
 //! migrations process, sql
 //! process    nothing
 //! sql        nothing
@@ -56,6 +58,8 @@ pub mod apply;
 pub mod cli;
 #[doc(hidden)]
 pub mod commands;
+#[doc(hidden)]
+pub mod effects;
 #[doc(hidden)]
 pub mod error;
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 //! - `lexer` and `tokens` read text; `script` splits it into statements.
 //! - `settings`: what a statement sets for its session.
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
+//! - `do_block`: the statements inside a `DO`.
 //! - `directive`: comments for premigrate. `enum_value`: where a new value of an enum may be used.
 //! - `name`: where a name stands in a statement. `invisible`: characters that cannot be seen.
 //! - `conflict`: conflict markers of git.
@@ -10,6 +11,7 @@
 
 pub mod conflict;
 mod directive;
+mod do_block;
 mod enum_value;
 pub mod invisible;
 mod lexer;
@@ -30,3 +32,4 @@ pub use self::script::{
 };
 pub use self::statement_kind::Kind;
 pub use self::statement_target::{Change, Index, Modes, Touch};
+pub use self::tokens::has_at_most;

@@ -13,6 +13,7 @@ pub use finding::Finding;
 
 use self::finding::Findings;
 use crate::commands::new::PLAIN_TEXT;
+use crate::effects;
 use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem, others_text};
 use crate::migrations::migration::{Hash, Layout, Migration};
@@ -43,6 +44,11 @@ impl CheckReport {
         self.findings.iter().filter(|finding| finding.severity() == severity).count()
     }
 
+    /// How many of the warnings are about what can block.
+    pub fn count_blocking(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.rule.can_block()).count()
+    }
+
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
@@ -57,13 +63,21 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let journal = String::from_utf8_lossy(&journal);
     let mut tags = Tags::of(&journal);
     // First what is in the files, because this also finds what they ignore.
+    let mut effects = effects::Reader::default();
     for migration in &scan.migrations {
-        sql::check(&migration.unread(), table, &mut findings);
+        sql::check(&migration.unread(), table, &mut effects, &mut findings);
+    }
+    for (number, hazards) in effects.finish() {
+        if let Some(migration) = scan.migrations.get(number) {
+            findings.of_statements(&migration.file, hazards);
+        }
     }
     for (file, content) in scan.unused.iter().filter_map(|file| files.get_key_value(file)) {
         let content = content.read().unwrap_or_default();
         sql::check_unused(file, &String::from_utf8_lossy(&content), &mut findings);
     }
+    let files: Vec<_> = scan.migrations.iter().map(|migration| migration.file.as_str()).collect();
+    findings.only_latest_of_statements(&files);
     findings.folder(folder, &journal, &scan, &mut tags);
     findings.times(&scan, now, &mut tags);
     if scan.layout == Layout::Plain && scan.problems.is_empty() {

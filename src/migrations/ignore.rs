@@ -5,13 +5,39 @@ use std::fmt;
 use crate::migrations::rule::{Rule, Severity};
 use crate::sql::{Directive, NearestDirective, Script};
 
-/// The rules that a file ignores, each with the byte offset of the directive.
+/// The rules that a file ignores, each with the byte offset of the directive or of squawk's comment.
 pub fn ignored_rules(script: &Script<'_>) -> Vec<(usize, Rule)> {
-    let rules = script.directives().iter().filter_map(|(offset, directive)| match directive {
-        Directive::Ignore { rule, .. } => Some((*offset, ignorable(rule)?)),
-        Directive::NoTransaction | Directive::Unknown(_) => None,
+    let ours = script.directives().iter().flat_map(|(offset, directive)| {
+        let rules = match directive {
+            Directive::Ignore { rule, .. } => ignorable(rule),
+            Directive::NoTransaction | Directive::Unknown(_) => Vec::new(),
+        };
+        rules.into_iter().map(|rule| (*offset, rule))
     });
-    rules.collect()
+    let squawk = script.comment_lines().flat_map(|(offset, comment)| {
+        squawk_rules(comment, "squawk-ignore").into_iter().map(move |rule| (offset, rule))
+    });
+    ours.chain(squawk).collect()
+}
+
+/// The rules that a comment of squawk's ignores in the whole file.
+pub fn ignored_in_file(script: &Script<'_>) -> Vec<Rule> {
+    let comments = script.comment_lines();
+    comments.flat_map(|(_, comment)| squawk_rules(comment, "squawk-ignore-file")).collect()
+}
+
+/// The rules behind these words in a comment, or all that squawk has too. It takes names apart at commas,
+/// and so what is none of a rule here is passed over.
+fn squawk_rules(comment: &str, words: &str) -> Vec<Rule> {
+    let content = comment.strip_prefix("--").unwrap_or_default().trim();
+    let Some(names) = content.strip_prefix(words) else { return Vec::new() };
+    if names.trim().is_empty() {
+        return Rule::of_squawk_all().collect();
+    }
+    if !names.starts_with([' ', '\t']) {
+        return Vec::new();
+    }
+    names.split(',').flat_map(|name| Rule::of_squawk(name.trim())).copied().collect()
 }
 
 /// A directive that cannot be followed.
@@ -34,7 +60,7 @@ pub fn problems(script: &Script<'_>) -> impl Iterator<Item = (usize, DirectivePr
 fn problem(directive: &Directive) -> Option<DirectiveProblem> {
     match directive {
         Directive::NoTransaction => None,
-        Directive::Ignore { rule, .. } if ignorable(rule).is_some() => None,
+        Directive::Ignore { rule, .. } if !ignorable(rule).is_empty() => None,
         Directive::Ignore { rule, comment } => Some(match Rule::named(rule) {
             Some(rule) => DirectiveProblem::IgnoresError { comment: comment.clone(), rule },
             None => DirectiveProblem::Unknown {
@@ -49,8 +75,10 @@ fn problem(directive: &Directive) -> Option<DirectiveProblem> {
     }
 }
 
-fn ignorable(name: &str) -> Option<Rule> {
-    Rule::named(name).filter(|rule| rule.severity() == Severity::Warning)
+/// The rules that a name in a directive stands for: one of ours, or those of a rule of squawk's.
+fn ignorable(name: &str) -> Vec<Rule> {
+    let ours = Rule::named(name).filter(|rule| rule.severity() != Severity::Error);
+    ours.into_iter().chain(Rule::of_squawk(name).iter().copied()).collect()
 }
 
 /// Read after "contains".
@@ -104,6 +132,23 @@ mod tests {
             assert_eq!(problem_in(sql), None, "{sql}");
         }
         assert_eq!(ignored_rules(&Script::parse("-- premigrate ignores split because")), []);
+    }
+
+    #[test]
+    fn the_names_and_the_comments_of_squawk_count() {
+        let ignored = |sql: &str| -> Vec<Rule> {
+            ignored_rules(&Script::parse(sql)).into_iter().map(|(_, rule)| rule).collect()
+        };
+        let rules = [Rule::BreaksOldVersion, Rule::RequiredColumn];
+        assert_eq!(ignored("-- squawk-ignore ban-drop-column, adding-required-field"), rules);
+        assert_eq!(ignored("-- squawk-ignore prefer-text-field"), []);
+        assert_eq!(ignored("-- squawk-ignore-file ban-drop-column"), []);
+        assert!(ignored("-- squawk-ignore\nselect 1").contains(&Rule::IndexLocksWrites));
+        let file = Script::parse("select 1;\n-- squawk-ignore-file ban-drop-column");
+        assert_eq!(ignored_in_file(&file), [Rule::BreaksOldVersion]);
+        let ours = "-- premigrate: ignore ban-drop-column because no version reads it";
+        assert_eq!(ignored(ours), [Rule::BreaksOldVersion]);
+        assert_eq!(problem_in(ours), None);
     }
 
     #[test]

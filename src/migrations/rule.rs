@@ -9,8 +9,10 @@ use serde::{Serialize, Serializer};
 pub enum Severity {
     /// `up` refuses the folder, or the migration would fail.
     Error,
-    /// It can be applied, but perhaps not with the effect that was meant.
+    /// It can be applied, but perhaps not with the effect that was meant, or it makes others wait.
     Warning,
+    /// Worth knowing, and often meant.
+    Note,
 }
 
 impl Severity {
@@ -18,13 +20,24 @@ impl Severity {
         match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         }
     }
 }
 
-/// Defines the rules, each with a sentence, a name and a severity. docs/rules.md has the same ones.
+/// What a rule's findings are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Error,
+    Warning,
+    /// A warning about a statement that keeps others from a table that exists, or that fails for its rows.
+    Blocking,
+    Note,
+}
+
+/// Defines the rules, each with a sentence, a name and a class. docs/rules.md has the same ones.
 macro_rules! rules {
-    ($(#[doc = $sentence:literal] $rule:ident $name:literal $severity:ident,)+) => {
+    ($(#[doc = $sentence:literal] $rule:ident $name:literal $class:ident,)+) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Rule {
             $(#[doc = $sentence] $rule,)+
@@ -39,9 +52,9 @@ macro_rules! rules {
                 }
             }
 
-            pub fn severity(self) -> Severity {
+            fn class(self) -> Class {
                 match self {
-                    $(Rule::$rule => Severity::$severity,)+
+                    $(Rule::$rule => Class::$class,)+
                 }
             }
 
@@ -156,22 +169,133 @@ rules! {
     NewEnumValue "new-enum-value" Warning,
     /// A word outside of quotes and comments contains an invisible character.
     InvisibleCharacter "invisible-character" Warning,
+    /// A `CREATE INDEX` keeps writers from a table that exists.
+    IndexLocksWrites "index-locks-writes" Blocking,
+    /// A `DROP INDEX` waits for everyone who uses the table, and everyone waits for it.
+    DropIndexLocks "drop-index-locks" Blocking,
+    /// A `REINDEX` keeps writers from a table.
+    ReindexLocks "reindex-locks" Blocking,
+    /// A `CREATE INDEX` on a partitioned table keeps writers from all partitions.
+    PartitionedIndex "partitioned-index" Blocking,
+    /// A `DETACH PARTITION` waits for everyone who uses the partitioned table.
+    DetachLocks "detach-locks" Blocking,
+    /// A foreign key is checked for all rows while writers of both tables wait.
+    ForeignKeyScan "foreign-key-scan" Blocking,
+    /// A `CHECK` is checked for all rows while everyone waits.
+    CheckScan "check-scan" Blocking,
+    /// A constraint is validated in the transaction that adds it, which keeps the lock meanwhile.
+    ValidateSameTransaction "validate-same-transaction" Blocking,
+    /// A `SET NOT NULL` reads all rows while everyone waits.
+    NotNullScan "not-null-scan" Blocking,
+    /// A `UNIQUE` constraint builds its index while everyone waits.
+    UniqueLocks "unique-locks" Blocking,
+    /// A primary key builds its index while everyone waits.
+    PrimaryKeyLocks "primary-key-locks" Blocking,
+    /// An exclusion constraint builds its index while everyone waits.
+    ExclusionLocks "exclusion-locks" Blocking,
+    /// A column's new type rewrites the table while everyone waits.
+    TypeRewrite "type-rewrite" Blocking,
+    /// A new column has a volatile default, which rewrites the table while everyone waits.
+    DefaultRewrite "default-rewrite" Blocking,
+    /// A new column is computed for all rows, which rewrites the table while everyone waits.
+    GeneratedRewrite "generated-rewrite" Blocking,
+    /// A statement writes the whole table again while everyone waits.
+    Rewrite "rewrite" Blocking,
+    /// An enum is dropped and created again, which rewrites its tables twice while everyone waits.
+    EnumRecreated "enum-recreated" Blocking,
+    /// A new column is `NOT NULL` without a default, which fails if the table has rows.
+    RequiredColumn "required-column" Blocking,
+    /// A statement takes away what the version of the app that still runs may use.
+    BreaksOldVersion "breaks-old-version" Note,
+    /// A statement drops or empties more than it names.
+    LosesMore "loses-more" Note,
+    /// A transaction keeps an `ACCESS EXCLUSIVE` lock while it does long work.
+    LockHeld "lock-held" Note,
+    /// An `UPDATE` or `DELETE` is about all rows of a table that exists.
+    UnbatchedWrite "unbatched-write" Note,
+    /// A change of a table's triggers waits for its writers, and writers wait for it.
+    TriggerLocks "trigger-locks" Note,
+    /// A foreign key that deletes or changes rows has no index to find them.
+    FkWithoutIndex "fk-without-index" Note,
+    /// A name has more than 63 bytes, and PostgreSQL cuts it.
+    ShortenedName "shortened-name" Note,
+    /// A value of an enum in alphabetical order is added at the end.
+    EnumOrder "enum-order" Note,
+    /// A setting of a table makes replication or vacuuming fail or costly.
+    Replication "replication" Note,
 }
 
 impl Rule {
+    pub fn severity(self) -> Severity {
+        match self.class() {
+            Class::Error => Severity::Error,
+            Class::Warning | Class::Blocking => Severity::Warning,
+            Class::Note => Severity::Note,
+        }
+    }
+
+    /// Whether a finding is about a statement that can keep the app from its tables, or fail for their rows.
+    pub fn can_block(self) -> bool {
+        self.class() == Class::Blocking
+    }
+
+    /// Whether it is about what a statement does to tables that exist.
+    pub fn is_about_effects(self) -> bool {
+        matches!(self.class(), Class::Blocking | Class::Note)
+    }
+
     pub fn named(name: &str) -> Option<Rule> {
         Rule::ALL.iter().copied().find(|rule| rule.name() == name)
     }
 
-    /// The warning with the most similar name, if one is similar.
+    /// The rules for what squawk calls by this name; none for what is no rule here.
+    pub fn of_squawk(name: &str) -> &'static [Rule] {
+        SQUAWK.iter().find(|(theirs, _)| *theirs == name).map_or(&[], |(_, rules)| rules)
+    }
+
+    /// All rules that squawk has too.
+    pub fn of_squawk_all() -> impl Iterator<Item = Rule> {
+        SQUAWK.iter().flat_map(|(_, rules)| rules.iter().copied())
+    }
+
+    /// The rule that is no error with the most similar name, if one is similar.
     pub fn nearest_warning(name: &str) -> Option<Rule> {
         let name = name.to_ascii_lowercase().replace('_', "-");
-        let warnings = Rule::ALL.iter().filter(|rule| rule.severity() == Severity::Warning);
+        let warnings = Rule::ALL.iter().filter(|rule| rule.severity() != Severity::Error);
         let distances = warnings.map(|rule| (distance(&name, rule.name()), *rule));
         let (distance, rule) = distances.min_by_key(|(distance, _)| *distance)?;
         (distance <= (rule.name().len() / 3).max(2)).then_some(rule)
     }
 }
+
+/// The names that squawk has for rules of ours, so that its comments count here too.
+const SQUAWK: &[(&str, &[Rule])] = &[
+    ("adding-field-with-default", &[Rule::DefaultRewrite, Rule::GeneratedRewrite]),
+    ("adding-foreign-key-constraint", &[Rule::ForeignKeyScan]),
+    ("adding-not-nullable-field", &[Rule::NotNullScan]),
+    ("adding-required-field", &[Rule::RequiredColumn]),
+    ("adding-serial-primary-key-field", &[Rule::PrimaryKeyLocks, Rule::GeneratedRewrite]),
+    ("ban-drop-column", &[Rule::BreaksOldVersion]),
+    ("ban-drop-database", &[Rule::LosesMore]),
+    ("ban-drop-not-null", &[Rule::BreaksOldVersion]),
+    ("ban-drop-table", &[Rule::BreaksOldVersion]),
+    ("ban-truncate-cascade", &[Rule::LosesMore]),
+    ("changing-column-type", &[Rule::TypeRewrite, Rule::EnumRecreated]),
+    (
+        "constraint-missing-not-valid",
+        &[Rule::ForeignKeyScan, Rule::CheckScan, Rule::ValidateSameTransaction],
+    ),
+    ("disallowed-unique-constraint", &[Rule::UniqueLocks]),
+    ("identifier-too-long", &[Rule::ShortenedName]),
+    ("prefer-repack", &[Rule::Rewrite]),
+    ("renaming-column", &[Rule::BreaksOldVersion]),
+    ("renaming-table", &[Rule::BreaksOldVersion]),
+    ("require-concurrent-index-creation", &[Rule::IndexLocksWrites, Rule::PartitionedIndex]),
+    ("require-concurrent-index-deletion", &[Rule::DropIndexLocks]),
+    ("require-concurrent-partition-detach", &[Rule::DetachLocks]),
+    ("require-concurrent-reindex", &[Rule::ReindexLocks]),
+    ("require-enum-value-ordering", &[Rule::EnumOrder]),
+];
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,9 +337,19 @@ mod tests {
         let table = tables.split("\n## ").next().unwrap();
         let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| `")).collect();
         let expected = Rule::ALL.iter().map(|rule| {
-            format!("| `{rule}` | {} | {} |", rule.severity().as_str(), rule.sentence())
+            let blocks = if rule.can_block() { ", can block" } else { "" };
+            format!("| `{rule}` | {}{blocks} | {} |", rule.severity().as_str(), rule.sentence())
         });
         assert_eq!(rows, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn docs_rules_md_has_a_section_for_each_rule_about_what_statements_do() {
+        let document = include_str!("../../docs/rules.md");
+        let sections: Vec<_> =
+            document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+        let rules = Rule::ALL.iter().filter(|rule| rule.is_about_effects());
+        assert_eq!(sections, rules.map(|rule| rule.name()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -524,6 +524,8 @@ fn bundle_errors() -> Vec<BundleError> {
         position: Some(LineColumn { line: 1, column: 1 }),
         rule: Rule::RollsBack,
         message: "the file contains `rollback`".to_owned(),
+        effect: None,
+        patch: None,
     };
     let unsuitable = |reason| BundleError::Unsuitable { path: Some(path()), reason };
     vec![

@@ -1,6 +1,6 @@
 //! Reads a statement token by token, without comments and white space.
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{Lexer, Token, TokenKind};
 
 /// The significant tokens of a statement.
 #[derive(Clone)]
@@ -16,6 +16,15 @@ impl<'a> Iterator for Tokens<'a> {
         let following = self.lexer.find(Token::is_significant);
         std::mem::replace(&mut self.next, following)
     }
+}
+
+/// Whether a statement has at most so many words, strings and other characters.
+pub fn has_at_most(most: usize, statement: &str) -> bool {
+    let mut count = 0;
+    Tokens::new(statement).all(|token| {
+        count += if token.kind == TokenKind::Symbol { token.text.len() } else { 1 };
+        count <= most
+    })
 }
 
 impl<'a> Tokens<'a> {

@@ -31,6 +31,7 @@ mod cures;
 mod deploy;
 mod docs;
 mod drizzle;
+mod effects;
 mod failover;
 mod failures;
 mod folders;

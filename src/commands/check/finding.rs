@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::apply::failure::line_and_column;
+use crate::effects::{Effect, Hazard, Lock, Patch, TableName, Work, gathered};
 use crate::migrations::layout::FolderScan;
 use crate::migrations::rule::{Rule, Severity};
 use crate::migrations::source::{JOURNAL, MigrationFolder};
@@ -20,12 +21,33 @@ pub struct Finding {
     pub rule: Rule,
     /// What is wrong, and what to do about it.
     pub message: String,
+    /// What the statement does to a table.
+    #[serde(flatten, serialize_with = "effect_fields")]
+    pub effect: Option<Effect>,
+    pub patch: Option<Patch>,
 }
 
 impl Finding {
     pub fn severity(&self) -> Severity {
         self.rule.severity()
     }
+}
+
+/// The fields are there, and null, where there is no effect.
+fn effect_fields<S: Serializer>(effect: &Option<Effect>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        table: Option<&'a TableName>,
+        lock: Option<Lock>,
+        work: Option<Work>,
+    }
+    let effect = effect.as_ref();
+    Fields {
+        table: effect.map(|effect| &effect.table),
+        lock: effect.map(|effect| effect.lock),
+        work: effect.map(|effect| effect.work),
+    }
+    .serialize(serializer)
 }
 
 /// A rule that a file ignores.
@@ -69,7 +91,50 @@ impl Findings {
         message: impl Into<String>,
     ) {
         let (file, message) = (file.map(str::to_owned), message.into());
-        self.found.push(Finding { file, position, rule, message });
+        let (effect, patch) = (None, None);
+        self.found.push(Finding { file, position, rule, message, effect, patch });
+    }
+
+    /// Adds what the statements of a migration do, unless its file ignores it.
+    pub fn of_statements(&mut self, file: &str, mut hazards: Vec<Hazard>) {
+        hazards.retain(|hazard| !self.is_ignored(file, hazard.rule, Some(hazard.statement)));
+        for Hazard { rule, position, effect, message, patch, .. } in gathered(hazards) {
+            let (file, position) = (Some(file.to_owned()), Some(position));
+            self.found.push(Finding { file, position, rule, message, effect, patch });
+        }
+    }
+
+    /// Leaves of what statements do the last finding of each rule, which says how many migrations before
+    /// have one, too.
+    pub fn only_latest_of_statements(&mut self, migrations: &[&str]) {
+        let number = |finding: &Finding| {
+            let file = finding.file.as_deref();
+            migrations.iter().position(|migration| Some(*migration) == file)
+        };
+        let mut others: HashMap<Rule, usize> = HashMap::new();
+        let of_statements = |finding: &Finding| finding.rule.is_about_effects();
+        let (mut statements, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.found).into_iter().partition(of_statements);
+        self.found = rest;
+        statements.sort_by_key(|finding| std::cmp::Reverse(number(finding)));
+        let is_latest = |finding: &Finding| {
+            let seen = others.entry(finding.rule);
+            let count = seen.and_modify(|count| *count += 1).or_insert(0);
+            *count == 0
+        };
+        statements.retain(is_latest);
+        for mut finding in statements {
+            match others.get(&finding.rule).copied().unwrap_or_default() {
+                0 => {}
+                1 => finding.message.push_str(" (an earlier migration has it, too)"),
+                count => {
+                    finding
+                        .message
+                        .push_str(&format!(" ({count} earlier migrations have it, too)"));
+                }
+            }
+            self.found.push(finding);
+        }
     }
 
     /// What is about a file as a whole.
@@ -98,7 +163,8 @@ impl Findings {
         self.used.len()
     }
 
-    /// The folder and the journal first, then missing files, migrations, and all other files.
+    /// What is wrong with the files, in their order: the folder and the journal first, then missing files,
+    /// migrations, and all other files. Then what their statements do, the worst first.
     pub fn sorted(mut self, folder: &MigrationFolder, scan: &FolderScan) -> Vec<Finding> {
         let migrations = scan.migrations.iter().map(|migration| migration.file.as_str());
         let migrations: HashMap<&str, usize> = migrations.zip(3..).collect();
@@ -111,8 +177,20 @@ impl Findings {
             Some(file) if !is_there(file) => 2,
             Some(file) => migrations.get(file).copied().unwrap_or(usize::MAX),
         };
-        self.found
-            .sort_by(|a, b| (rank(a), &a.file, a.position).cmp(&(rank(b), &b.file, b.position)));
+        let harm = |finding: &Finding| {
+            let work = finding.effect.as_ref().map(|effect| effect.work);
+            match (finding.severity(), work) {
+                _ if !finding.rule.is_about_effects() => 0,
+                (Severity::Note, _) => 4,
+                (_, None | Some(Work::Rewrite)) => 1,
+                (_, Some(Work::Scan)) => 2,
+                (_, Some(Work::None)) => 3,
+            }
+        };
+        self.found.sort_by(|a, b| {
+            let key = |it: &Finding| (harm(it), rank(it));
+            (key(a), &a.file, a.position).cmp(&(key(b), &b.file, b.position))
+        });
         self.found
     }
 }

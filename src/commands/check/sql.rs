@@ -1,7 +1,10 @@
 //! What a check finds in the SQL of one migration.
 
+use std::collections::BTreeSet;
+
 use super::finding::{Findings, Ignore};
 use super::{BOM, is_blank, is_template, text};
+use crate::effects;
 use crate::history::table::Table;
 use crate::migrations::ignore;
 use crate::migrations::migration::Migration;
@@ -15,7 +18,12 @@ use crate::sql::{
 };
 
 /// Checks the SQL of one migration, for a history in this table.
-pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
+pub fn check(
+    migration: &Migration,
+    table: &Table,
+    effects: &mut effects::Reader,
+    findings: &mut Findings,
+) {
     let file = migration.file.as_str();
     match migration.sql() {
         Err(reason @ (Reason::NotUtf8 { offset } | Reason::HasNul { offset })) => {
@@ -25,7 +33,11 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
             findings.not_runnable(file, Some(position), &reason);
         }
         // The rest of it is no text.
-        Err(reason) => return findings.not_runnable(file, None, &reason),
+        Err(reason) => {
+            let empty = Script::parse("");
+            findings.of_statements(file, effects.read(&empty, &Steps::split(&empty), true));
+            return findings.not_runnable(file, None, &reason);
+        }
         Ok(_) => {}
     }
     let text = text(migration);
@@ -48,7 +60,10 @@ pub fn check(migration: &Migration, table: &Table, findings: &mut Findings) {
     check.lost_set_local();
     check.enum_values();
     check.invisible_characters();
-    check.history_changes(table);
+    let of_history = check.history_changes(table);
+    let mut hazards = effects.read(&script, &steps, true);
+    hazards.retain(|hazard| !of_history.contains(&hazard.statement));
+    findings.of_statements(file, hazards);
 }
 
 /// Checks the directives of a file that is never run.
@@ -76,6 +91,11 @@ impl Findings {
             self.ignore(Ignore { file: file.to_owned(), rule, statement });
             if offset < first {
                 self.ignore(Ignore { file: file.to_owned(), rule, statement: None });
+            }
+        }
+        for rule in ignore::ignored_in_file(script) {
+            for statement in (0..script.statements().len()).map(Some) {
+                self.ignore(Ignore { file: file.to_owned(), rule, statement });
             }
         }
     }
@@ -175,10 +195,13 @@ impl Check<'_> {
         }
     }
 
-    fn history_changes(&mut self, table: &Table) {
-        for statement in self.script.statements().iter() {
+    /// Returns the indexes of the statements that change the history.
+    fn history_changes(&mut self, table: &Table) -> BTreeSet<usize> {
+        let mut indexes = BTreeSet::new();
+        for (index, statement) in self.script.statements().iter().enumerate() {
             for change in statement.changes() {
                 let Some(object) = history_object(&change, table) else { continue };
+                indexes.insert(index);
                 let message = match change.touch {
                     Touch::Create => format!(
                         "this statement creates {object}, which holds the history; remove it, \
@@ -198,6 +221,7 @@ impl Check<'_> {
                 self.warn_at(statement.start, Rule::ChangesHistory, message);
             }
         }
+        indexes
     }
 
     /// Settings that decide what later SQL means, and that are set and not reset.

@@ -1,0 +1,197 @@
+//! What is found about a statement.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::schema::TableName;
+use crate::migrations::rule::Rule;
+use crate::sql::LineColumn;
+
+/// A lock mode of PostgreSQL's for tables, from weak to strong; those that only readers take are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lock {
+    RowExclusive,
+    ShareUpdateExclusive,
+    Share,
+    ShareRowExclusive,
+    AccessExclusive,
+}
+
+impl Lock {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lock::RowExclusive => "ROW EXCLUSIVE",
+            Lock::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+            Lock::Share => "SHARE",
+            Lock::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
+            Lock::AccessExclusive => "ACCESS EXCLUSIVE",
+        }
+    }
+
+    /// Whether it keeps others from reading or writing the table.
+    pub fn blocks(self) -> bool {
+        self >= Lock::Share
+    }
+
+    /// Who waits for it.
+    fn waiting(self) -> &'static str {
+        match self {
+            Lock::AccessExclusive => "reads and writes",
+            _ => "writes",
+        }
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Lock {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What takes long while the lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    None,
+    /// It reads all rows.
+    Scan,
+    /// It writes all rows to a new file.
+    Rewrite,
+}
+
+/// What a statement does to a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    pub table: TableName,
+    pub lock: Lock,
+    pub work: Work,
+}
+
+impl Effect {
+    /// Read after the name of a command.
+    pub(super) fn sentence(&self) -> String {
+        let Effect { table, lock, work } = self;
+        let waiting = lock.waiting();
+        match work {
+            Work::None => format!(
+                "takes {lock} on {table}, so it waits for transactions that use the table, and {waiting} \
+                 wait behind it"
+            ),
+            Work::Scan => {
+                format!("takes {lock} on {table} and scans it, so {waiting} wait until it is done")
+            }
+            Work::Rewrite => {
+                format!(
+                    "takes {lock} on {table} and rewrites it, so {waiting} wait until it is done"
+                )
+            }
+        }
+    }
+}
+
+/// Something to know about a statement before it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hazard {
+    pub rule: Rule,
+    /// The index of the statement.
+    pub statement: usize,
+    pub position: LineColumn,
+    /// `None` where it is about more than a table, or where a lock is not the point.
+    pub effect: Option<Effect>,
+    /// What happens, and what to do about it.
+    pub message: String,
+    pub patch: Option<Patch>,
+}
+
+/// SQL that has the same result, and does less.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// In the place of the statement.
+    pub now: String,
+    /// What needs another transaction; empty if nothing does.
+    pub next: String,
+}
+
+/// Stands between what needs two transactions.
+pub const NEXT_MIGRATION: &str = "-- in the next migration:";
+
+impl Patch {
+    pub(super) fn of(now: impl Into<String>) -> Patch {
+        Patch { now: now.into(), next: String::new() }
+    }
+
+    /// This one, and then another.
+    pub(super) fn then(mut self, other: &Patch) -> Patch {
+        for (all, more) in [(&mut self.now, &other.now), (&mut self.next, &other.next)] {
+            if !all.is_empty() && !more.is_empty() {
+                all.push('\n');
+            }
+            all.push_str(more);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Patch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Patch { now, next } = self;
+        match (now.as_str(), next.as_str()) {
+            (now, "") => f.write_str(now),
+            ("", next) => write!(f, "{NEXT_MIGRATION}\n{next}"),
+            (now, next) => write!(f, "{now}\n{NEXT_MIGRATION}\n{next}"),
+        }
+    }
+}
+
+impl Serialize for Patch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One hazard for each rule: the first, which says where the others are, with the patches of all.
+pub fn gathered(hazards: Vec<Hazard>) -> Vec<Hazard> {
+    let mut gathered: Vec<(Hazard, Vec<usize>)> = Vec::new();
+    for hazard in hazards {
+        match gathered.iter_mut().find(|(first, _)| first.rule == hazard.rule) {
+            None => gathered.push((hazard, Vec::new())),
+            Some((first, lines)) => {
+                lines.push(hazard.position.line);
+                if let Some(patch) = hazard.patch {
+                    first.patch = Some(first.patch.take().unwrap_or_default().then(&patch));
+                }
+            }
+        }
+    }
+    let one = gathered.into_iter().map(|(mut first, mut lines)| {
+        let count = lines.len();
+        lines.dedup();
+        if lines == [first.position.line] {
+            lines.clear();
+        }
+        if count > 0 {
+            first.message.push_str(&more_text(count, &lines));
+        }
+        first
+    });
+    one.collect()
+}
+
+/// How many more there are, and the first lines that have them.
+fn more_text(count: usize, lines: &[usize]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<_> = lines.iter().take(SHOWN).map(usize::to_string).collect();
+    match (lines, lines.len() > SHOWN) {
+        ([], _) => format!(" ({count} more in the line)"),
+        ([line], _) => format!(" ({count} more, in line {line})"),
+        (_, false) => format!(" ({count} more, in lines {})", shown.join(", ")),
+        (_, true) => format!(" ({count} more, in lines {} ...)", shown.join(", ")),
+    }
+}

@@ -1,0 +1,204 @@
+//! What the migrations have made so far, as far as it decides what a later statement does.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::column_type::ColumnType;
+use crate::sql::quote;
+
+/// The name of a table or a type, folded and unquoted as the server does it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// `None` for a name without a schema, and for `public`: where one is meant, the other rarely is not.
+    schema: Option<String>,
+    pub name: String,
+}
+
+impl TableName {
+    pub(super) fn new(schema: Option<String>, name: String) -> TableName {
+        TableName { schema: schema.filter(|schema| schema != "public"), name }
+    }
+
+    /// A name in the same schema.
+    pub(super) fn beside(&self, name: String) -> TableName {
+        TableName { schema: self.schema.clone(), name }
+    }
+
+    pub(super) fn schema(&self) -> Option<&str> {
+        self.schema.as_deref()
+    }
+
+    /// For SQL.
+    pub fn quoted(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{}", quote::ident(schema), quote::ident(&self.name)),
+            None => quote::ident(&self.name),
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+impl Serialize for TableName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Schema {
+    tables: HashMap<TableName, KnownTable>,
+    /// The table of each index that has a name.
+    indexes: HashMap<TableName, TableName>,
+    /// The values of each enum, in order.
+    pub enums: HashMap<TableName, Vec<String>>,
+    /// The functions that have been declared IMMUTABLE or STABLE, and all others.
+    pub functions: HashMap<String, bool>,
+    pub foreign_keys: Vec<ForeignKey>,
+    /// Names that have been found too long.
+    pub long_names: HashSet<String>,
+}
+
+#[derive(Default)]
+pub(super) struct KnownTable {
+    /// The number of the migration that created it; `None` if none did.
+    pub created: Option<usize>,
+    pub is_temporary: bool,
+    pub is_partitioned: bool,
+    pub partitions: Vec<TableName>,
+    pub columns: HashMap<String, KnownColumn>,
+    /// The columns of each index, by its name if it has one.
+    pub indexes: Vec<(Option<String>, Vec<String>)>,
+    /// The constraints `CHECK (column IS NOT NULL)`: the name, the column, and whether it is validated.
+    pub not_null_checks: Vec<(String, String, bool)>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct KnownColumn {
+    pub column_type: Option<ColumnType>,
+    pub is_not_null: bool,
+    /// The number of the migration that added it, if it did not come with its table.
+    pub added: Option<usize>,
+}
+
+pub(super) struct ForeignKey {
+    pub table: TableName,
+    pub name: Option<String>,
+    pub columns: Vec<String>,
+    pub referenced: TableName,
+}
+
+impl Schema {
+    pub fn table(&self, name: &TableName) -> Option<&KnownTable> {
+        self.tables.get(name)
+    }
+
+    /// A table that is there, also if no migration has created it.
+    pub fn table_mut(&mut self, name: &TableName) -> &mut KnownTable {
+        self.tables.entry(name.clone()).or_default()
+    }
+
+    pub fn create_table(&mut self, name: TableName, table: KnownTable) {
+        self.tables.insert(name, table);
+    }
+
+    /// Whether a migration has created it, and none has dropped it.
+    pub fn is_known(&self, name: &TableName) -> bool {
+        self.tables.get(name).is_some_and(|table| table.created.is_some())
+    }
+
+    pub fn column(&self, table: &TableName, column: &str) -> Option<&KnownColumn> {
+        self.tables.get(table)?.columns.get(column)
+    }
+
+    pub fn drop_table(&mut self, name: &TableName) {
+        self.tables.remove(name);
+        self.indexes.retain(|_, table| table != name);
+        self.foreign_keys.retain(|key| key.table != *name && key.referenced != *name);
+    }
+
+    pub fn rename_table(&mut self, from: &TableName, to: TableName) {
+        if let Some(table) = self.tables.remove(from) {
+            self.tables.insert(to.clone(), table);
+        }
+        for table in self.indexes.values_mut().filter(|table| *table == from) {
+            table.clone_from(&to);
+        }
+        for key in &mut self.foreign_keys {
+            for name in [&mut key.table, &mut key.referenced] {
+                if name == from {
+                    name.clone_from(&to);
+                }
+            }
+        }
+    }
+
+    pub fn rename_column(&mut self, table: &TableName, from: &str, to: &str) {
+        let renamed = |columns: &mut [String]| {
+            for column in columns.iter_mut().filter(|column| *column == from) {
+                to.clone_into(column);
+            }
+        };
+        for key in self.foreign_keys.iter_mut().filter(|key| key.table == *table) {
+            renamed(&mut key.columns);
+        }
+        let known = self.table_mut(table);
+        if let Some(column) = known.columns.remove(from) {
+            known.columns.insert(to.to_owned(), column);
+        }
+        for (_, columns) in &mut known.indexes {
+            renamed(columns);
+        }
+    }
+
+    pub fn drop_column(&mut self, table: &TableName, column: &str) {
+        let known = self.table_mut(table);
+        known.columns.remove(column);
+        known.indexes.retain(|(_, columns)| !columns.iter().any(|other| other == column));
+        known.not_null_checks.retain(|(_, other, _)| other != column);
+        self.foreign_keys
+            .retain(|key| key.table != *table || !key.columns.iter().any(|other| other == column));
+    }
+
+    pub fn add_index(&mut self, table: &TableName, name: Option<String>, columns: Vec<String>) {
+        if let Some(name) = &name {
+            self.indexes.insert(table.beside(name.clone()), table.clone());
+        }
+        self.table_mut(table).indexes.push((name, columns));
+    }
+
+    pub fn table_of_index(&self, index: &TableName) -> Option<&TableName> {
+        self.indexes.get(index)
+    }
+
+    pub fn drop_index(&mut self, index: &TableName) {
+        if let Some(table) = self.indexes.remove(index) {
+            self.table_mut(&table).indexes.retain(|(name, _)| name.as_ref() != Some(&index.name));
+        }
+    }
+
+    pub fn drop_constraint(&mut self, table: &TableName, name: &str) {
+        self.drop_index(&table.beside(name.to_owned()));
+        self.table_mut(table).not_null_checks.retain(|(check, ..)| check != name);
+        self.foreign_keys.retain(|key| key.table != *table || key.name.as_deref() != Some(name));
+    }
+
+    /// Whether an index begins with these columns, in any order.
+    pub fn is_indexed(&self, table: &TableName, columns: &[String]) -> bool {
+        self.table(table).is_some_and(|table| {
+            table.indexes.iter().any(|(_, indexed)| {
+                let first = indexed.get(..columns.len());
+                first.is_some_and(|first| columns.iter().all(|column| first.contains(column)))
+            })
+        })
+    }
+}

@@ -1,0 +1,225 @@
+//! What `check` says that statements do is what they do on a server.
+
+pub mod examples;
+
+use std::collections::BTreeSet;
+
+use postgres::Client;
+use premigrate::effects::{Effect, Hazard, Lock, Reader, Work};
+use premigrate::migrations::rule::Rule;
+use premigrate::migrations::steps::Steps;
+use premigrate::sql::{Kind, Script};
+
+use self::examples::{EXAMPLES, Example, TABLES};
+use crate::harness::{Database, Folder, premigrate, rows};
+
+/// The hazards of each migration after the first, which is there already.
+fn hazards(there: &str, migrations: &[&str]) -> Vec<Vec<Hazard>> {
+    let mut reader = Reader::knowing_new();
+    let mut read = |sql: &str, is_new: bool| {
+        let script = Script::parse(sql);
+        reader.read(&script, &Steps::split(&script), is_new)
+    };
+    assert_eq!(read(there, false), []);
+    let mut found: Vec<_> = migrations.iter().map(|sql| read(sql, true)).collect();
+    for (number, hazards) in reader.finish() {
+        found[number - 1].extend(hazards);
+    }
+    found
+}
+
+impl Example {
+    fn there(&self) -> String {
+        format!("{TABLES}{}", self.before)
+    }
+
+    /// A session with the tables.
+    fn session(&self) -> (Database, Client) {
+        let database = Database::fresh();
+        let mut client = database.client();
+        client
+            .batch_execute(&self.there())
+            .unwrap_or_else(|error| panic!("{}: {error:?}", self.before));
+        (database, client)
+    }
+}
+
+#[test]
+fn each_rule_has_a_bad_and_a_good_example() {
+    let about = |rule: &&Rule| rule.is_about_effects();
+    let rules: BTreeSet<_> = Rule::ALL.iter().filter(about).map(|rule| rule.name()).collect();
+    let bad: BTreeSet<_> = EXAMPLES.iter().map(|example| example.rule).collect();
+    assert_eq!(bad, rules);
+    for example in EXAMPLES {
+        let found = hazards(&example.there(), &[example.bad]).concat();
+        let rules: Vec<_> = found.iter().map(|hazard| hazard.rule.name()).collect();
+        assert!(rules.contains(&example.rule), "{}: {rules:?}", example.bad);
+        for (sql, found) in example.good.iter().zip(hazards(&example.there(), example.good)) {
+            let is_wrong = |rule: &Rule| rule.can_block() || rule.name() == example.rule;
+            let rules: Vec<_> = found.iter().map(|hazard| hazard.rule).filter(is_wrong).collect();
+            assert_eq!(rules, [], "{sql}");
+        }
+    }
+}
+
+/// What a statement has done to a table, as the server says it.
+struct Trace {
+    lock: Option<Lock>,
+    work: Work,
+}
+
+/// The tables, each with its file and how often it has been read from end to end.
+fn tables(client: &mut Client) -> Vec<(String, String, String)> {
+    let sql = "select format('%s|%s|%s', oid::regclass, relfilenode, pg_stat_get_xact_numscans(oid)
+                             + (select coalesce(sum(pg_stat_get_xact_numscans(relid)), 0)
+                                from pg_partition_tree(oid) where level > 0))
+               from pg_class where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace";
+    let table = |row: String| {
+        let mut parts = row.split('|').map(str::to_owned);
+        let mut next = || parts.next().unwrap();
+        (next(), next(), next())
+    };
+    rows(client, sql).into_iter().map(table).collect()
+}
+
+fn strongest_lock(client: &mut Client, table: &str) -> Option<Lock> {
+    let sql = format!(
+        "select mode from pg_locks where pid = pg_backend_pid() and relation = to_regclass('{table}')"
+    );
+    let modes = rows(client, &sql);
+    let known = [
+        ("RowExclusiveLock", Lock::RowExclusive),
+        ("ShareUpdateExclusiveLock", Lock::ShareUpdateExclusive),
+        ("ShareLock", Lock::Share),
+        ("ShareRowExclusiveLock", Lock::ShareRowExclusive),
+        ("AccessExclusiveLock", Lock::AccessExclusive),
+    ];
+    let held = known.into_iter().filter(|(mode, _)| modes.iter().any(|held| held == mode));
+    held.map(|(_, lock)| lock).max()
+}
+
+/// Runs a statement in the open transaction, and says what it has done to each table that was there.
+fn trace(client: &mut Client, sql: &str) -> Result<Vec<(String, Trace)>, postgres::Error> {
+    let before = tables(client);
+    client.batch_execute(sql)?;
+    let after = tables(client);
+    let traces = before.into_iter().map(|(table, file, scans)| {
+        let now = after.iter().find(|(now, ..)| *now == table);
+        let work = match now {
+            Some((_, now, _)) if *now != file => Work::Rewrite,
+            Some((.., now)) if *now != scans => Work::Scan,
+            _ => Work::None,
+        };
+        let lock = strongest_lock(client, &table);
+        (table, Trace { lock, work })
+    });
+    Ok(traces.collect())
+}
+
+fn statements(sql: &str) -> Vec<(String, bool)> {
+    let script = Script::parse(sql);
+    let statements = script.statements().iter().map(|statement| {
+        let is_alone = matches!(statement.kind, Kind::NoTransactionBlock(_));
+        (statement.text.to_owned(), is_alone)
+    });
+    statements.collect()
+}
+
+#[test]
+fn the_server_takes_the_locks_and_does_the_work_that_the_findings_say() {
+    for example in EXAMPLES {
+        let found = hazards(&example.there(), &[example.bad]).concat();
+        let (_database, mut client) = example.session();
+        let mut is_open = false;
+        for (index, (sql, is_alone)) in statements(example.bad).into_iter().enumerate() {
+            let of_statement = found.iter().filter(|hazard| hazard.statement == index);
+            let claims =
+                of_statement.filter_map(|hazard| Some((hazard.rule, hazard.effect.clone()?)));
+            let claims: Vec<(Rule, Effect)> = claims.collect();
+            if !is_open && !is_alone {
+                client.batch_execute("begin").unwrap();
+                is_open = true;
+            }
+            let traced = match trace(&mut client, &sql) {
+                Ok(traced) => traced,
+                Err(error) => {
+                    assert_eq!(example.rule, "required-column", "{sql}: {error:?}");
+                    assert_eq!(error.code().map(|code| code.code()), Some("23502"));
+                    continue;
+                }
+            };
+            for (rule, Effect { table, lock, work }) in claims {
+                let done = traced.iter().find(|(traced, _)| *traced == table.to_string());
+                let Some((_, done)) = done else { panic!("{sql}: {table} is not there") };
+                // Its locks are gone with it.
+                if !is_alone {
+                    assert_eq!(done.lock, Some(lock), "{rule}, {table}: {sql}");
+                }
+                // That of lock-held is the work of another statement.
+                if rule != Rule::LockHeld {
+                    assert_eq!(done.work, work, "{rule}, {table}: {sql}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_found_keeps_nobody_from_a_table_for_long() {
+    for example in EXAMPLES {
+        let (_database, mut client) = example.session();
+        for sql in example.good {
+            let parts = statements(sql);
+            if parts.iter().any(|(_, is_alone)| *is_alone) {
+                for (part, _) in parts {
+                    client.batch_execute(&part).unwrap_or_else(|error| panic!("{part}: {error:?}"));
+                }
+                continue;
+            }
+            let there = tables(&mut client);
+            client.batch_execute("begin").unwrap();
+            for (part, _) in parts {
+                // VALIDATE and SET NOT NULL in one transaction: the first scans, before the lock of the second.
+                let traced =
+                    trace(&mut client, &part).unwrap_or_else(|error| panic!("{part}: {error:?}"));
+                let of_others = traced
+                    .into_iter()
+                    .filter(|(table, _)| there.iter().any(|(there, ..)| there == table));
+                for (table, Trace { lock, work }) in of_others {
+                    let is_blocked = lock.is_some_and(Lock::blocks) && work != Work::None;
+                    assert!(!is_blocked, "{part}: {work:?} of {table} under {lock:?}");
+                }
+            }
+            client.batch_execute("commit").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_patch_does_what_it_replaces_and_has_no_finding_that_can_block() {
+    for example in EXAMPLES {
+        let there = example.there();
+        let found = hazards(&there, &[example.bad]).concat();
+        let of_rule = |hazard: &&Hazard| hazard.rule.name() == example.rule;
+        let Some(patch) = found.iter().find(of_rule).and_then(|hazard| hazard.patch.clone()) else {
+            continue;
+        };
+        // What is not in the patch stays.
+        let now = match example.rule {
+            "validate-same-transaction" => example.bad.split(';').next().unwrap().to_owned(),
+            "fk-without-index" => format!("{}; {}", example.bad, patch.now),
+            _ => patch.now.clone(),
+        };
+        let migrations = [now.as_str(), patch.next.as_str()];
+        for (sql, found) in migrations.iter().zip(hazards(&there, &migrations)) {
+            let blocking = found.iter().filter(|hazard| hazard.rule.can_block());
+            assert_eq!(blocking.count(), 0, "{sql}: {found:?}");
+        }
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[("0000_there", &there), ("0001_now", &now)]);
+        if !patch.next.is_empty() {
+            folder.add("0002_next", &patch.next);
+        }
+        premigrate(&database, &folder).run().exits(0);
+    }
+}
