@@ -52,7 +52,7 @@ const DOCUMENTS: [&str; 12] = [
 ];
 
 /// Lines of `sh` blocks that are not run, and why.
-const NOT_RUN: [(&str, &str); 15] = [
+const NOT_RUN: [(&str, &str); 16] = [
     (
         "PREMIGRATE_MIGRATIONS=none cargo install --path . --locked",
         "compiles a release for minutes",
@@ -71,6 +71,7 @@ const NOT_RUN: [(&str, &str); 15] = [
     ("scripts/test-release", "takes minutes; .ci/run runs it"),
     ("scripts/reproducible", "takes a quarter of an hour"),
     ("scripts/offline", "takes minutes"),
+    ("scripts/faults", "takes minutes; .ci/run runs it"),
     ("scripts/test", "runs this test"),
     ("scripts/test --quick", "runs this test"),
     ("UPDATE_EXPECT=1 scripts/test", "runs this test"),

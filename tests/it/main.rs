@@ -34,6 +34,7 @@ mod drizzle;
 mod effects;
 mod failover;
 mod failures;
+mod faults;
 mod folders;
 mod handover;
 mod health;

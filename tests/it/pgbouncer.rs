@@ -12,7 +12,7 @@ use crate::harness::{Database, Folder, needs, server_port, unique};
 pub struct PgBouncer {
     child: Child,
     pub port: u16,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl PgBouncer {
@@ -68,27 +68,15 @@ impl PgBouncer {
              auth_type = any\nmax_client_conn = 500\n{settings}\n"
         );
         folder.write("pgbouncer.ini", ini);
-        let config = std::fs::File::open(folder.path.join("pgbouncer.ini")).expect("its file");
-        let log = std::fs::File::create(folder.path.join("log")).expect("its log");
+        PgBouncer { child: run(&folder, port), port, folder }
+    }
 
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut command = Command::new("pgbouncer");
-        // Through standard input, since its user may not have access to the folder.
-        command.env("PATH", path).arg("/dev/stdin").stdin(config).stdout(Stdio::null()).stderr(log);
-        let id = Command::new("id").arg("-u").output().expect("id").stdout;
-        if id.trim_ascii() == b"0" {
-            // PgBouncer refuses to run as root.
-            command.uid(65534).gid(65534);
-        }
-        let mut child = command.spawn().expect("pgbouncer, as scripts/setup installs it");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let status = child.try_wait().expect("its state");
-            let log = || std::fs::read_to_string(folder.path.join("log")).unwrap_or_default();
-            assert!(status.is_none() && Instant::now() < deadline, "{status:?}: {}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        PgBouncer { child, port, _folder: folder }
+    /// Ends it at once, and starts it again after this time.
+    pub fn restart_after(&mut self, time: Duration) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        std::thread::sleep(time);
+        self.child = run(&self.folder, self.port);
     }
 
     /// The database through this pooler.
@@ -106,4 +94,27 @@ impl Drop for PgBouncer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn run(folder: &Folder, port: u16) -> Child {
+    let config = std::fs::File::open(folder.path.join("pgbouncer.ini")).expect("its file");
+    let log = std::fs::File::create(folder.path.join("log")).expect("its log");
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("pgbouncer");
+    // Through standard input, since its user may not have access to the folder.
+    command.env("PATH", path).arg("/dev/stdin").stdin(config).stdout(Stdio::null()).stderr(log);
+    let id = Command::new("id").arg("-u").output().expect("id").stdout;
+    if id.trim_ascii() == b"0" {
+        // PgBouncer refuses to run as root.
+        command.uid(65534).gid(65534);
+    }
+    let mut child = command.spawn().expect("pgbouncer, as scripts/setup installs it");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let status = child.try_wait().expect("its state");
+        let log = || std::fs::read_to_string(folder.path.join("log")).unwrap_or_default();
+        assert!(status.is_none() && Instant::now() < deadline, "{status:?}: {}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
 }

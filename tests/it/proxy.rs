@@ -1,11 +1,14 @@
 //! A proxy in front of the server that understands PostgreSQL's messages: it counts round trips,
-//! and can cut or stall a connection at any message, in either direction. Without TLS.
+//! and can break a connection at any byte of any message, in either direction. Without TLS.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use crate::harness::{Database, server_port};
 
@@ -20,6 +23,12 @@ pub struct Message<'a> {
     pub from: Side,
     /// How many came before it from this side, in all connections.
     pub number: usize,
+    /// How many connections were made before its own.
+    pub connection: usize,
+    /// How many came before it from this side in its connection.
+    pub place: usize,
+    /// In bytes.
+    pub length: usize,
     /// Its type; 0 for those of a client that is not let in yet.
     pub tag: u8,
     pub text: &'a str,
@@ -42,6 +51,23 @@ pub enum Action {
     Stall,
     /// This query arrives in its place.
     ReplaceWith(&'static str),
+    /// So many of its bytes arrive, and then this happens.
+    Break(usize, Break),
+}
+
+/// What happens to a connection in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// It is closed.
+    Close,
+    /// It is reset, as by a firewall or a machine that has started again.
+    Reset,
+    /// The receiver sees the end, and the other direction goes on.
+    HalfClose,
+    /// Everything else arrives so much later.
+    Delay(Duration),
+    /// Nothing else arrives; after this time, or once `end_holes` is called, the connection is reset.
+    Hole { both_ways: bool, time: Duration },
 }
 
 pub struct Proxy {
@@ -51,6 +77,9 @@ pub struct Proxy {
 
 struct State {
     action: Box<dyn Fn(&Message) -> Action + Send + Sync>,
+    /// The server's port.
+    leads_to: AtomicU16,
+    holes_end: AtomicBool,
     client: AtomicUsize,
     server: AtomicUsize,
     connections: AtomicUsize,
@@ -86,6 +115,8 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(State {
             action: Box::new(action),
+            leads_to: AtomicU16::new(server),
+            holes_end: AtomicBool::new(false),
             client: AtomicUsize::new(0),
             server: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -94,8 +125,12 @@ impl Proxy {
         let shared = state.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
-                let server = TcpStream::connect(("127.0.0.1", server));
-                join(client.expect("a client"), server.expect("the server"), &shared);
+                let client = client.expect("a client");
+                let server = shared.leads_to.load(Ordering::SeqCst);
+                // Where there is none, the client's connection ends at once.
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", server)) {
+                    join(client, server, &shared);
+                }
             }
         });
         Proxy { port, state }
@@ -109,6 +144,16 @@ impl Proxy {
     pub fn to(&self, database: &Database) -> Database {
         let through = database.through(self.port);
         Database { url: format!("{}?sslmode=disable", through.url), ..through }
+    }
+
+    /// New connections are led to the server at this port.
+    pub fn lead_to(&self, port: u16) {
+        self.state.leads_to.store(port, Ordering::SeqCst);
+    }
+
+    /// Ends the holes that there are, or lets there be new ones.
+    pub fn end_holes(&self, end: bool) {
+        self.state.holes_end.store(end, Ordering::SeqCst);
     }
 
     pub fn messages(&self, from: Side) -> usize {
@@ -156,49 +201,78 @@ impl Open {
     }
 }
 
+struct Connection {
+    number: usize,
+    client: TcpStream,
+    server: TcpStream,
+    open: Mutex<Open>,
+    /// Nothing passes any more.
+    is_silent: AtomicBool,
+}
+
+impl Connection {
+    /// Each end gets a reset once both threads have let go of the sockets.
+    fn reset(&self) {
+        for socket in [&self.client, &self.server] {
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            // Wakes the thread that reads, and sends nothing.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+    }
+
+    fn close(&self) {
+        for socket in [&self.client, &self.server] {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 fn join(client: TcpStream, server: TcpStream, state: &Arc<State>) {
-    state.connections.fetch_add(1, Ordering::SeqCst);
+    let number = state.connections.fetch_add(1, Ordering::SeqCst);
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let open = Arc::new(Mutex::new(Open::default()));
-    for (from, reader, writer) in
-        [(Side::Client, &client, &server), (Side::Server, &server, &client)]
-    {
-        let (reader, writer) = (reader.try_clone().expect("it"), writer.try_clone().expect("it"));
-        let (state, open) = (state.clone(), open.clone());
-        thread::spawn(move || {
-            if pass(from, &reader, &writer, &state, &open) == Action::Stall {
-                // Both sockets stay open until the test is over.
-                loop {
-                    thread::park();
-                }
-            }
-            let _ = writer.shutdown(Shutdown::Both);
-            let _ = reader.shutdown(Shutdown::Both);
+    let open = Mutex::new(Open::default());
+    let is_silent = AtomicBool::new(false);
+    let connection = Arc::new(Connection { number, client, server, open, is_silent });
+    for from in [Side::Client, Side::Server] {
+        let (state, connection) = (state.clone(), connection.clone());
+        thread::spawn(move || match pass(from, &connection, &state) {
+            End::Closed => connection.close(),
+            End::Reset => connection.reset(),
+            // Both sockets stay open until the test is over.
+            End::Stalled => loop {
+                thread::park();
+            },
         });
     }
 }
 
+/// How a direction of a connection ends.
+enum End {
+    Closed,
+    Reset,
+    Stalled,
+}
+
 /// Passes messages on until one side closes, or one of them is not to pass.
-fn pass(
-    from: Side,
-    mut reader: &TcpStream,
-    mut writer: &TcpStream,
-    state: &State,
-    open: &Mutex<Open>,
-) -> Action {
+fn pass(from: Side, connection: &Connection, state: &State) -> End {
+    let (mut reader, mut writer) = match from {
+        Side::Client => (&connection.client, &connection.server),
+        Side::Server => (&connection.server, &connection.client),
+    };
     let mut buffer = Vec::new();
     let mut chunk = vec![0; 1 << 16];
     let mut is_first = from == Side::Client;
+    let mut place = 0;
     loop {
         match reader.read(&mut chunk) {
-            Ok(0) | Err(_) => return Action::Pass,
+            Ok(0) | Err(_) => return End::Closed,
+            _ if connection.is_silent.load(Ordering::SeqCst) => continue,
             Ok(length) => buffer.extend_from_slice(&chunk[..length]),
         }
         let mut passed = 0;
         let mut sent = Vec::new();
-        let mut action = Action::Pass;
-        while action == Action::Pass {
+        loop {
             let rest = &buffer[passed..];
             let tagged = usize::from(!is_first);
             let Some(length) = rest.get(tagged..tagged + 4) else { break };
@@ -207,17 +281,30 @@ fn pass(
             let tag = if is_first { 0 } else { bytes[0] };
             is_first = false;
             let number = state.count(from).fetch_add(1, Ordering::SeqCst);
-            let text = String::from_utf8_lossy(&bytes[tagged + 4..]);
-            action = (state.action)(&Message { from, number, tag, text: &text });
+            let text = &String::from_utf8_lossy(&bytes[tagged + 4..]);
+            let connection_number = connection.number;
+            let message =
+                Message { from, number, connection: connection_number, place, length, tag, text };
+            let action = (state.action)(&message);
+            place += 1;
             match action {
                 Action::Pass => sent.extend_from_slice(bytes),
-                Action::ReplaceWith(query) => {
-                    sent.extend(query_message(query));
-                    action = Action::Pass;
+                Action::ReplaceWith(query) => sent.extend(query_message(query)),
+                Action::Cut | Action::Stall => {
+                    let _ = writer.write_all(&sent);
+                    return if action == Action::Cut { End::Closed } else { End::Stalled };
                 }
-                Action::Cut | Action::Stall => break,
+                Action::Break(after, how) => {
+                    let (before, behind) = bytes.split_at(after.min(length));
+                    sent.extend_from_slice(before);
+                    let _ = writer.write_all(&sent);
+                    if let Some(end) = broken(how, reader, writer, connection, state) {
+                        return end;
+                    }
+                    sent = behind.to_vec();
+                }
             }
-            let mut open = open.lock().expect("the count");
+            let mut open = connection.open.lock().expect("the count");
             match (from, tag) {
                 (Side::Client, b'Q') => {
                     if open.queries == 0 {
@@ -232,12 +319,41 @@ fn pass(
             passed += length;
         }
         if writer.write_all(&sent).is_err() {
-            return Action::Pass;
-        }
-        if action != Action::Pass {
-            return action;
+            return End::Closed;
         }
         buffer.drain(..passed);
+    }
+}
+
+/// Breaks a connection. Returns how it ends, unless it goes on.
+fn broken(
+    how: Break,
+    mut reader: &TcpStream,
+    writer: &TcpStream,
+    connection: &Connection,
+    state: &State,
+) -> Option<End> {
+    match how {
+        Break::Close => Some(End::Closed),
+        Break::Reset => Some(End::Reset),
+        Break::HalfClose => {
+            let _ = writer.shutdown(Shutdown::Write);
+            let mut lost = [0; 4096];
+            while let Ok(1..) = reader.read(&mut lost) {}
+            Some(End::Closed)
+        }
+        Break::Delay(time) => {
+            thread::sleep(time);
+            None
+        }
+        Break::Hole { both_ways, time } => {
+            connection.is_silent.store(both_ways, Ordering::SeqCst);
+            let until = Instant::now() + time;
+            while Instant::now() < until && !state.holes_end.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Some(End::Reset)
+        }
     }
 }
 
