@@ -21,6 +21,10 @@ class Machine:
         return f"premigrate-{self.system}-{self.architecture}"
 
     @property
+    def nix(self):
+        return f"{self.target.split('-')[0]}-{self.system}"
+
+    @property
     def npm_package(self):
         return f"@premigrate/{self.system}-{self.cpu}"
 

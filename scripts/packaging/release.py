@@ -181,6 +181,8 @@ def _for_installers(release, files):
 
     yield File("premigrate.rb", release.filled("premigrate.rb", machines=_formula(release, everywhere, sums)))
 
+    yield File("flake.nix", release.filled("flake.nix", archives=_archives(release, everywhere, sums)))
+
     yield File("action/action.yml", release.filled("action/action.yml"))
     yield File("action/README.md", release.filled("action/README.md"))
     yield File("action/install.sh", script, 0o755)
@@ -203,6 +205,20 @@ def _formula(release, everywhere, sums):
                 "    end",
             ]
         lines.append("  end")
+    return "\n".join(lines)
+
+
+def _archives(release, everywhere, sums):
+    """The part of the flake that is for systems and processors, by the names that Nix has for them."""
+    lines = []
+    for machine in everywhere:
+        name = f"premigrate-{release.version}-{machine.target}.tar.gz"
+        lines += [
+            f"        {machine.nix} = {{",
+            f'          url = "{release.downloads}/{name}";',
+            f'          sha256 = "{sums[name]}";',
+            "        };",
+        ]
     return "\n".join(lines)
 
 
