@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::{fs, io};
+use std::{fs, io, iter};
 
 use miniz_oxide::deflate::compress_to_vec;
-use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
 use crate::migrations::migration::Hash;
 
@@ -28,6 +28,16 @@ const LEVEL: u8 = 8;
 /// Packs a file's content.
 pub fn pack(bytes: &[u8]) -> Vec<u8> {
     compress_to_vec(bytes, LEVEL)
+}
+
+/// What `pack` made of a file of this size, in just as much memory.
+fn unpack(packed: &[u8], size: usize) -> Option<Vec<u8>> {
+    // No byte stands for more of them: a size that is damaged takes no memory.
+    (size / 1032 <= packed.len()).then_some(())?;
+    let mut bytes = vec![0; size];
+    let length =
+        decompress_slice_iter_to_slice(&mut bytes, iter::once(packed), false, true).ok()?;
+    (length == size).then_some(bytes)
 }
 
 impl Content {
@@ -71,8 +81,9 @@ impl Content {
     pub fn read(&self) -> io::Result<Cow<'_, [u8]>> {
         let bytes = match &*self.0 {
             Kept::Here(bytes) => return Ok(Cow::Borrowed(bytes)),
-            Kept::Packed { packed, size, .. } => decompress_to_vec_with_limit(packed, *size)
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it cannot be unpacked"))?,
+            Kept::Packed { packed, size, .. } => unpack(packed, *size).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "it cannot be unpacked")
+            })?,
             Kept::InFolder { path, .. } => fs::read(path)?,
         };
         match bytes.len() == self.size() && Hash::of(&bytes) == self.hash() {
