@@ -94,11 +94,8 @@ impl Runner<'_> {
             outside_transaction: step.step.outside_transaction,
         });
         self.check_signal()?;
-        let unfinished = |state: &DatabaseState| {
-            state.progress.of(&step.migration.name).find(|record| !record.finished).cloned()
-        };
         let mut runs_step = runs_step;
-        if let Some(begun) = unfinished(state)
+        if let Some(begun) = state.progress.unfinished(&step.migration.name).cloned()
             && self.recover_step(session, step, &begun, state)?
         {
             if !step.is_last() {
@@ -136,7 +133,7 @@ impl Runner<'_> {
             Some(ProgressChange::Finish { record: step.record(), saved_settings })
         } else {
             // An empty progress table was left by an interrupted run.
-            let is_left = state.progress.owned && state.progress.records.is_empty();
+            let is_left = state.progress.owned && state.progress.is_empty();
             let has_progress = is_left || state.progress.of(&migration).next().is_some();
             has_progress.then(|| ProgressChange::Close { migrations: vec![migration] })
         };

@@ -24,7 +24,7 @@ pub fn resume(
     progress: &Progress,
     table: &Table,
 ) -> Result<(), ApplyError> {
-    if progress.records.is_empty() {
+    if progress.is_empty() {
         return Ok(());
     }
     let abandoned = abandoned(set, progress, table);
@@ -52,7 +52,7 @@ pub fn reached(migration: &Migration, progress: &Progress) -> Option<StepsDone> 
 /// Progress of migrations that are not in the set: renamed or removed since they were begun.
 fn abandoned(set: &MigrationSet, progress: &Progress, table: &Table) -> Vec<AbandonedProgress> {
     let is_in_set = |name: &str| set.migrations().iter().any(|migration| migration.name == name);
-    let names = progress.records.iter().map(|record| record.migration.as_str());
+    let names = progress.records().map(|record| record.migration.as_str());
     let names: BTreeSet<_> = names.filter(|name| !is_in_set(name)).collect();
     let abandoned = names.into_iter().map(|name| AbandonedProgress {
         migration: name.to_owned(),

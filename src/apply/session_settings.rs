@@ -32,8 +32,9 @@ impl Runner<'_> {
         for (pending, prepared) in plan.pending.iter().zip(prepared) {
             let Some(migration) = self.set.get(pending.index) else { continue };
             let (script, steps) = (&prepared.script, &prepared.steps);
+            let of = steps.count();
             for (number, step) in (1..).zip(steps.all()).skip(prepared.done) {
-                let number = StepNumber { step: number, of: steps.count() };
+                let number = StepNumber { step: number, of };
                 let step = StepRef { migration, script, steps, step, number };
                 let resets = resets(step);
                 let is_outside = step.step.outside_transaction.is_some();

@@ -43,7 +43,7 @@ impl DatabaseState {
     ) -> Result<(), Setback> {
         self.compared = Some(self.history.rows.len());
         if spec.creates_progress {
-            self.progress = Progress { exists: true, owned: true, records: Vec::new() };
+            self.progress = Progress::of_records(true, []);
         }
         if !spec.upgrade.is_empty() {
             self.history.set_upgraded(layout, &self.row_names);

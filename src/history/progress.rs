@@ -4,6 +4,8 @@
 //! A row is a finished step, or a statement outside any transaction that has started: whether it
 //! finished, the next run has to find out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Deserialize;
 
 use crate::history::table::{self, Table};
@@ -54,8 +56,44 @@ pub struct Progress {
     pub exists: bool,
     /// Whether this role may drop it.
     pub owned: bool,
-    /// In the order of migration and step.
-    pub records: Vec<Record>,
+    migrations: BTreeMap<String, MigrationProgress>,
+    /// The migration whose record was the last to change.
+    last: Option<String>,
+}
+
+/// What the table has of one migration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct MigrationProgress {
+    /// By step.
+    records: BTreeMap<usize, Record>,
+    /// The steps that have started.
+    unfinished: BTreeSet<usize>,
+    /// The last step that has saved settings.
+    saved: Option<usize>,
+}
+
+impl MigrationProgress {
+    fn insert(&mut self, record: Record) {
+        let step = record.step;
+        self.remove(step);
+        if !record.finished {
+            self.unfinished.insert(step);
+        }
+        if record.settings.is_some() {
+            let earlier = self.saved.and_then(|saved| self.records.get_mut(&saved));
+            if let Some(earlier) = earlier {
+                earlier.settings = None;
+            }
+            self.saved = Some(step);
+        }
+        self.records.insert(step, record);
+    }
+
+    fn remove(&mut self, step: usize) {
+        self.records.remove(&step);
+        self.unfinished.remove(&step);
+        self.saved = self.saved.filter(|saved| *saved != step);
+    }
 }
 
 /// NAMEDATALEN - 1: PostgreSQL cuts longer names, by bytes.
@@ -89,12 +127,11 @@ pub fn select_sql(table: &Table) -> String {
 
 /// Parses the answers to [`exists_sql`] and [`select_sql`], or returns what is wrong with the table.
 pub fn parse(owned: bool, answer: &[Option<String>]) -> Result<Progress, serde_json::Error> {
-    let mut records: Vec<Record> = match ResultRow::from(answer).at(0) {
+    let records: Vec<Record> = match ResultRow::from(answer).at(0) {
         Some(json) => serde_json::from_str(json)?,
         None => Vec::new(),
     };
-    records.sort_by(|a, b| (&a.migration, a.step).cmp(&(&b.migration, b.step)));
-    Ok(Progress { exists: true, owned, records })
+    Ok(Progress::of_records(owned, records))
 }
 
 pub fn create_sql(table: &Table) -> String {
@@ -115,8 +152,8 @@ pub fn is_missing_sql(table: &Table) -> String {
 }
 
 /// Raises an error unless the progress is still this; for a statement after the lock was taken. If a
-/// guard has compared all of it before, another runner has gone on from the last record, or did
-/// nothing.
+/// guard has compared all of it before, another runner has gone on from the record that was the last to
+/// change, or did nothing.
 pub fn guard_sql(table: &Table, progress: &Progress, is_known: bool) -> String {
     if !progress.exists {
         return table::guard_sql(&format!(
@@ -128,18 +165,17 @@ pub fn guard_sql(table: &Table, progress: &Progress, is_known: bool) -> String {
         let finished = if record.finished { 't' } else { 'f' };
         format!("{} {} {} {finished}", record.step, record.hash, record.migration)
     };
-    let (compared, from) = match progress.records.as_slice() {
-        [.., last] if is_known => {
+    let (mut lines, from) = match progress.last_record().filter(|_| is_known) {
+        Some(last) => {
             let migration = quote::literal(&last.migration);
             let step = last.step;
             let from = format!(
                 " where migration {EQ} {migration} and step operator(pg_catalog.>=) {step}"
             );
-            (std::slice::from_ref(last), from)
+            (vec![line(last)], from)
         }
-        all => (all, String::new()),
+        None => (progress.records().map(line).collect(), String::new()),
     };
-    let mut lines: Vec<_> = compared.iter().map(line).collect();
     lines.sort();
     table::guard_sql(&format!(
         "{} {EQ} (select coalesce(pg_catalog.string_agg(line, e'\\n' \
@@ -181,19 +217,25 @@ pub fn read_settings_sql(names: &[String]) -> String {
     )
 }
 
-fn insert_finished_sql(table: &Table, record: &Record, has_settings: bool) -> String {
+/// `saved_before` is the step that has saved settings before, where this one does too.
+fn insert_finished_sql(
+    table: &Table,
+    record: &Record,
+    has_settings: bool,
+    saved_before: Option<usize>,
+) -> String {
     let Record { migration, step, hash, .. } = record;
     let (table, migration) = (qualified(table), quote::literal(migration));
-    let (forgotten, settings) = match has_settings {
-        // Those of earlier steps may be secrets, and nobody needs them any more.
-        true => (
-            format!(
-                "with forgotten as (update {table} set settings = null \
-                 where migration {EQ} {migration} and settings is not null) "
-            ),
-            format!("pg_catalog.current_setting({KEPT_SETTINGS})::pg_catalog.json"),
-        ),
-        false => (String::new(), "null".to_owned()),
+    // They may be secrets, and nobody needs them any more.
+    let forgotten = saved_before.map_or_else(String::new, |before| {
+        format!(
+            "with forgotten as (update {table} set settings = null \
+             where migration {EQ} {migration} and step {EQ} {before}) "
+        )
+    });
+    let settings = match has_settings {
+        true => format!("pg_catalog.current_setting({KEPT_SETTINGS})::pg_catalog.json"),
+        false => "null".to_owned(),
     };
     format!(
         "{forgotten}insert into {table} (migration, step, hash, finished, settings) \
@@ -251,8 +293,46 @@ pub fn delete_sql(table: &Table, migration: &str) -> String {
 }
 
 impl Progress {
-    pub fn of<'p>(&'p self, migration: &str) -> impl Iterator<Item = &'p Record> {
-        self.records.iter().filter(move |record| record.migration == migration)
+    pub fn of_records(owned: bool, records: impl IntoIterator<Item = Record>) -> Progress {
+        let mut progress = Progress { exists: true, owned, ..Progress::default() };
+        for record in records {
+            progress.of_mut(&record.migration).insert(record);
+        }
+        progress
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.migrations.is_empty()
+    }
+
+    /// In the order of migration and step.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.migrations.values().flat_map(|migration| migration.records.values())
+    }
+
+    /// In the order of their steps.
+    pub fn of<'p>(&'p self, migration: &str) -> impl Iterator<Item = &'p Record> + use<'p> {
+        self.migrations.get(migration).into_iter().flat_map(|of| of.records.values())
+    }
+
+    /// The record of a statement that has started.
+    pub fn unfinished(&self, migration: &str) -> Option<&Record> {
+        let of = self.migrations.get(migration)?;
+        of.unfinished.first().and_then(|step| of.records.get(step))
+    }
+
+    fn of_mut(&mut self, migration: &str) -> &mut MigrationProgress {
+        self.migrations.entry(migration.to_owned()).or_default()
+    }
+
+    /// The last record of the migration that was the last to change.
+    fn last_record(&self) -> Option<&Record> {
+        let of = self.last.as_ref().and_then(|last| self.migrations.get(last))?;
+        of.records.last_key_value().map(|(_, record)| record)
+    }
+
+    fn saved_step(&self, migration: &str) -> Option<usize> {
+        self.migrations.get(migration).and_then(|of| of.saved)
     }
 
     /// The statement for a change; `None` if it needs none.
@@ -262,7 +342,9 @@ impl Progress {
                 Some(insert_started_sql(table, record, *handshake_pid))
             }
             ProgressChange::Finish { record, saved_settings } => {
-                Some(insert_finished_sql(table, record, !saved_settings.is_empty()))
+                let has_settings = !saved_settings.is_empty();
+                let before = self.saved_step(&record.migration).filter(|_| has_settings);
+                Some(insert_finished_sql(table, record, has_settings, before))
             }
             ProgressChange::FinishStarted(record) => {
                 Some(set_finished_sql(table, &record.migration, record.step))
@@ -276,11 +358,10 @@ impl Progress {
 
     /// Forgets these migrations, and drops the table if there are no others.
     fn close_sql(&self, table: &Table, migrations: &[String]) -> Option<String> {
-        let is_other = |record: &Record| !migrations.contains(&record.migration);
         if !self.exists {
             return None;
         }
-        if self.owned && !self.records.iter().any(is_other) {
+        if self.owned && self.migrations.keys().all(|name| migrations.contains(name)) {
             return Some(format!("drop table {}", qualified(table)));
         }
         let names: Vec<_> = migrations.iter().map(|name| quote::literal(name)).collect();
@@ -290,10 +371,9 @@ impl Progress {
 
     /// The values that the last step which saved any has left, with its number.
     pub fn saved_settings(&self, migration: &str) -> Option<Saved<'_>> {
-        let saved = self.of(migration).filter_map(|record| {
-            Some(Saved { step: record.step, values: record.settings.as_ref()? })
-        });
-        saved.max_by_key(|saved| saved.step)
+        let of = self.migrations.get(migration)?;
+        let step = of.saved?;
+        Some(Saved { step, values: of.records.get(&step)?.settings.as_ref()? })
     }
 
     /// Follows the statement of [`Progress::change_sql`].
@@ -302,24 +382,19 @@ impl Progress {
             ProgressChange::Start { record, .. }
             | ProgressChange::Finish { record, .. }
             | ProgressChange::FinishStarted(record) => {
-                self.remove_step(&record.migration, record.step);
-                if record.settings.is_some() {
-                    let of_migration = |other: &&mut Record| other.migration == record.migration;
-                    let earlier = self.records.iter_mut().filter(of_migration);
-                    earlier.for_each(|other| other.settings = None);
-                }
-                self.records.push(record.clone());
+                self.of_mut(&record.migration).insert(record.clone());
+                self.last = Some(record.migration.clone());
             }
-            ProgressChange::ForgetStarted { migration, step } => self.remove_step(migration, *step),
+            ProgressChange::ForgetStarted { migration, step } => {
+                self.of_mut(migration).remove(*step);
+                self.last = Some(migration.clone());
+                self.migrations.retain(|_, of| !of.records.is_empty());
+            }
             ProgressChange::Close { migrations } => {
-                self.records.retain(|record| !migrations.contains(&record.migration));
-                self.exists = self.exists && !(self.owned && self.records.is_empty());
+                migrations.iter().for_each(|name| drop(self.migrations.remove(name)));
+                self.exists = self.exists && !(self.owned && self.migrations.is_empty());
             }
         }
-    }
-
-    fn remove_step(&mut self, migration: &str, step: usize) {
-        self.records.retain(|record| !(record.migration == migration && record.step == step));
     }
 }
 
@@ -344,16 +419,16 @@ mod tests {
             "pid":null,"backend_start":null},{"migration":"a","step":2,"hash":"h",
             "finished":false,"statement":"vacuum","pid":7,"backend_start":"x"}]"#;
         let progress = parse(true, &[Some(json.to_owned())]).unwrap();
-        let steps = progress.records.iter().map(|record| (&*record.migration, record.step));
+        let steps = progress.records().map(|record| (&*record.migration, record.step));
         assert_eq!(steps.collect::<Vec<_>>(), [("a", 2), ("b", 1)]);
-        assert_eq!(parse(false, &[None]).unwrap().records, []);
+        assert!(parse(false, &[None]).unwrap().is_empty());
         assert!(parse(true, &[Some("[{}]".to_owned())]).is_err());
     }
 
     #[test]
     fn the_table_is_dropped_with_the_last_migration_by_its_owner() {
         let table = Table::new("s", "t");
-        let progress = |owned, records: Vec<Record>| Progress { exists: true, owned, records };
+        let progress = |owned, records: Vec<Record>| Progress::of_records(owned, records);
         let close = |progress: &Progress| progress.close_sql(&table, &["a".to_owned()]);
         let one = progress(true, vec![record("a", 1)]);
         assert_eq!(close(&one).as_deref(), Some(r#"drop table "s"."t_progress""#));
@@ -362,5 +437,56 @@ mod tests {
         let not_ours = progress(false, vec![record("a", 1)]);
         assert!(close(&not_ours).is_some_and(|sql| sql.starts_with("delete")));
         assert_eq!(close(&Progress::default()), None);
+    }
+
+    #[test]
+    fn the_last_settings_that_were_saved_are_the_ones_that_count() {
+        let with_settings = |step: usize| {
+            let settings = SettingValues::from([("a".to_owned(), Some(step.to_string()))]);
+            Record { settings: Some(settings), ..record("a", step) }
+        };
+        let mut progress = Progress::of_records(true, [record("a", 1), with_settings(2)]);
+        let saved = |progress: &Progress| progress.saved_settings("a").map(|saved| saved.step);
+        assert_eq!((saved(&progress), progress.saved_settings("b").is_none()), (Some(2), true));
+        let finish =
+            |record| ProgressChange::Finish { record, saved_settings: vec!["a".to_owned()] };
+        let sql = progress.change_sql(&Table::new("s", "t"), &finish(record("a", 3))).unwrap();
+        assert!(sql.contains("step operator(pg_catalog.=) 2)"), "{sql}");
+        progress.set_changed(&finish(with_settings(3)));
+        assert_eq!(saved(&progress), Some(3));
+        assert_eq!(progress.records().filter(|record| record.settings.is_some()).count(), 1);
+        progress.set_changed(&finish(record("a", 4)));
+        assert_eq!(saved(&progress), Some(3));
+    }
+
+    #[test]
+    fn a_statement_that_has_started_is_found_until_it_is_finished_or_forgotten() {
+        let started = Record { finished: false, ..record("a", 2) };
+        let mut progress = Progress::of_records(true, [record("a", 1), started.clone()]);
+        let step = |progress: &Progress| progress.unfinished("a").map(|record| record.step);
+        assert_eq!(step(&progress), Some(2));
+        progress.set_changed(&ProgressChange::FinishStarted(record("a", 2)));
+        assert_eq!(step(&progress), None);
+        let progress_of_start = ProgressChange::Start { record: started, handshake_pid: 1 };
+        progress.set_changed(&progress_of_start);
+        assert_eq!(step(&progress), Some(2));
+        let forget = ProgressChange::ForgetStarted { migration: "a".to_owned(), step: 2 };
+        progress.set_changed(&forget);
+        assert_eq!((step(&progress), progress.records().count()), (None, 1));
+    }
+
+    #[test]
+    fn the_guard_of_a_known_progress_is_as_long_for_many_steps_as_for_few() {
+        let length = |steps: usize, change: &ProgressChange| {
+            let records = (1000..1000 + steps).map(|step| record("a", step));
+            let mut progress = Progress::of_records(true, records);
+            progress.set_changed(change);
+            guard_sql(&Table::new("s", "t"), &progress, true).len()
+        };
+        let forget = ProgressChange::ForgetStarted { migration: "a".to_owned(), step: 1000 };
+        let finish =
+            |step| ProgressChange::Finish { record: record("a", step), saved_settings: vec![] };
+        assert_eq!(length(4000, &finish(5000)), length(3, &finish(1003)));
+        assert_eq!(length(4000, &forget), length(3, &forget));
     }
 }

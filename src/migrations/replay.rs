@@ -15,12 +15,40 @@ pub struct Saved<'a> {
     pub values: &'a SettingValues,
 }
 
-/// Decides what each step saves at its end. Returns all of it, which is nothing if it can be read from
-/// the text.
-pub(super) fn save(script: &Script<'_>, steps: &mut [Step]) -> Vec<String> {
-    let saved = saved_settings(script);
+/// Which settings the statements of a migration change, and which of them are saved at the end of steps.
+#[derive(Debug, Default)]
+pub(super) struct FileSettings {
+    /// The indexes of the statements that compute settings.
+    computing: Vec<usize>,
+    all: Timeline,
+    /// Without those whose values steps save for the next one: all that the file sets, if one of them is
+    /// computed. Otherwise all can be read from the text.
+    unsaved: Timeline,
+}
+
+impl FileSettings {
+    /// Reads them, and decides what each step saves at its end.
+    pub(super) fn of(script: &Script<'_>, steps: &mut [Step]) -> FileSettings {
+        let (saved, computing) = match steps {
+            // Nothing comes after its settings.
+            [_] => (Vec::new(), Vec::new()),
+            _ => saved_settings(script),
+        };
+        save(script, steps, &saved);
+        let end = steps.last().map_or(0, |last| last.statements.start);
+        let all = Timeline::new(script, end, &[]);
+        let unsaved = match saved.as_slice() {
+            [] => Timeline::default(),
+            saved => Timeline::new(script, end, saved),
+        };
+        FileSettings { computing, all, unsaved }
+    }
+}
+
+/// Decides what each step saves of these.
+fn save(script: &Script<'_>, steps: &mut [Step], saved: &[String]) {
     if saved.is_empty() {
-        return saved;
+        return;
     }
     let mut changes = script.statements().iter().map(|statement| change(&statement));
     let (mut made, mut in_routines) = (BTreeSet::new(), BTreeSet::new());
@@ -50,29 +78,87 @@ pub(super) fn save(script: &Script<'_>, steps: &mut [Step]) -> Vec<String> {
         let is_saved = |name: &&String| made.contains(*name) || in_routines.contains(*name);
         step.saves = saved.iter().filter(is_saved).cloned().collect();
     }
-    saved
 }
 
-/// The settings that are saved at the end of steps: none if all can be read from the text.
-fn saved_settings(script: &Script<'_>) -> Vec<String> {
-    let (mut saved, mut has_computed) = (Vec::new(), false);
-    for change in script.statements().iter().filter_map(|statement| change(&statement)) {
-        match change {
-            SettingChange::Set(set) => {
+/// The settings that are saved at the end of steps: none if all can be read from the text. With the
+/// indexes of the statements that compute some.
+fn saved_settings(script: &Script<'_>) -> (Vec<String>, Vec<usize>) {
+    let (mut saved, mut computing) = (Vec::new(), Vec::new());
+    for (index, statement) in script.statements().iter().enumerate() {
+        match change(&statement) {
+            Some(SettingChange::Set(set)) => {
                 saved.extend(Some(set.name).filter(|name| settings::has_value(name)));
             }
-            SettingChange::Computed(computed) => {
-                has_computed |= !computed.names.is_empty();
+            Some(SettingChange::Computed(computed)) if !computed.names.is_empty() => {
+                computing.push(index);
                 saved.extend(computed.names);
             }
+            Some(SettingChange::Computed(_)) | None => {}
         }
     }
-    if !has_computed {
-        return Vec::new();
+    if computing.is_empty() {
+        return (Vec::new(), computing);
     }
     saved.sort();
     saved.dedup();
-    saved
+    (saved, computing)
+}
+
+/// What is in effect before any statement of a script, as its text shows it. Kept in such a way that the
+/// answer takes about as many steps as settings are in effect, and all of it is about as long as the
+/// script: each time when more statements have changed settings than are in effect, those are kept.
+#[derive(Debug, Default)]
+struct Timeline {
+    /// The indexes of the statements that change settings.
+    changes: Vec<usize>,
+    /// What is in effect after so many of them.
+    kept: Vec<(usize, SettingsInEffect<Source>)>,
+}
+
+impl Timeline {
+    /// Of the statements before `end`, without these settings.
+    fn new(script: &Script<'_>, end: usize, without: &[String]) -> Timeline {
+        let mut timeline = Timeline::default();
+        let (mut in_effect, mut since) = (SettingsInEffect::none(), 0);
+        for (index, statement) in script.statements().range(0..end).iter().enumerate() {
+            if !add_statement(&mut in_effect, index, &statement, without) {
+                continue;
+            }
+            timeline.changes.push(index);
+            since += 1;
+            if since > in_effect.len() {
+                timeline.kept.push((timeline.changes.len(), in_effect.clone()));
+                since = 0;
+            }
+        }
+        timeline
+    }
+
+    /// What is in effect before the statement `end`.
+    fn at(&self, script: &Script<'_>, end: usize) -> SettingsInEffect<Source> {
+        let (mut in_effect, rest) = self.last_kept(end);
+        for &index in rest {
+            if let Some(statement) = script.statements().get(index) {
+                add_statement(&mut in_effect, index, &statement, &[]);
+            }
+        }
+        in_effect
+    }
+
+    /// What was kept last before the statement `end`, and the statements since that change it.
+    fn last_kept(&self, end: usize) -> (SettingsInEffect<Source>, &[usize]) {
+        let count = self.changes.partition_point(|&index| index < end);
+        let kept = self.kept.partition_point(|(changes, _)| *changes <= count);
+        let kept = kept.checked_sub(1).and_then(|last| self.kept.get(last)).cloned();
+        let (done, in_effect) = kept.unwrap_or((0, SettingsInEffect::none()));
+        (in_effect, self.changes.get(done..count).unwrap_or_default())
+    }
+
+    /// The statements from `start` on and before `end` that change settings.
+    fn between(&self, start: usize, end: usize) -> impl Iterator<Item = usize> {
+        let first = self.changes.partition_point(|&index| index < start);
+        self.changes.iter().skip(first).copied().take_while(move |&index| index < end)
+    }
 }
 
 /// What a statement does to settings.
@@ -112,11 +198,15 @@ impl Steps {
         let changed = in_effect.changed().filter_map(|(set, source)| {
             Some((set.map(|set| set.name.clone()), source.piece(script)?))
         });
-        let before = script.statements().iter().enumerate().take(step.statements.start);
-        let unsaved = before.skip(self.saved_end(saved));
-        let computing = unsaved.filter(|(_, statement)| statement.kind != Kind::Setting);
-        let computed = computing.flat_map(|(index, statement)| {
-            let names = statement.computed_settings().names.into_iter();
+        let saved_end = self.saved_end(saved);
+        let computing = &self.settings.computing;
+        let first = computing.partition_point(|&index| index < saved_end);
+        let before = computing.iter().skip(first).copied();
+        let before = before.take_while(|&index| index < step.statements.start);
+        let computed = before.flat_map(|index| {
+            let statement = script.statements().get(index);
+            let names = statement.map(|statement| statement.computed_settings().names);
+            let names = names.unwrap_or_default().into_iter();
             names.filter_map(move |name| Some((Some(name), script.piece(index)?)))
         });
         changed.chain(computed).collect()
@@ -128,18 +218,19 @@ impl Steps {
         step: &Step,
         saved: Option<Saved<'_>>,
     ) -> SettingsInEffect<Source> {
-        let mut in_effect = SettingsInEffect::none();
+        let FileSettings { all, unsaved, .. } = &self.settings;
         // A step without statements needs no settings.
         let end = if step.statements.is_empty() { 0 } else { step.statements.start };
         let saved_end = self.saved_end(saved).min(end);
-        for index in 0..saved_end {
-            add_statement(&mut in_effect, script, index, &self.saved_settings);
-        }
-        if let (Some(saved), Some(last)) = (saved, saved_end.checked_sub(1)) {
-            add_saved(&mut in_effect, last, saved.values);
-        }
-        for index in saved_end..end {
-            add_statement(&mut in_effect, script, index, &[]);
+        let (Some(saved), Some(last)) = (saved, saved_end.checked_sub(1)) else {
+            return all.at(script, end);
+        };
+        let mut in_effect = unsaved.at(script, saved_end);
+        add_saved(&mut in_effect, last, saved.values);
+        for index in all.between(saved_end, end) {
+            if let Some(statement) = script.statements().get(index) {
+                add_statement(&mut in_effect, index, &statement, &[]);
+            }
         }
         in_effect
     }
@@ -152,6 +243,7 @@ impl Steps {
 }
 
 /// What makes a setting again.
+#[derive(Clone, Debug)]
 enum Source {
     /// The statement with this index.
     Statement(usize),
@@ -170,23 +262,25 @@ impl Source {
     }
 }
 
+/// Returns whether the statement changes any setting but these.
 fn add_statement(
     in_effect: &mut SettingsInEffect<Source>,
-    script: &Script<'_>,
     index: usize,
-    saved: &[String],
-) {
-    let Some(statement) = script.statements().get(index) else { return };
+    statement: &Statement<'_>,
+    without: &[String],
+) -> bool {
     match statement.kind {
         Kind::NoTransactionBlock("DISCARD ALL") => *in_effect = SettingsInEffect::none(),
         Kind::Setting => {
             let set = statement.set_statement();
-            if !set.as_ref().is_some_and(|set| saved.contains(&set.name)) {
-                in_effect.add(set, Source::Statement(index));
+            if set.as_ref().is_some_and(|set| without.contains(&set.name)) {
+                return false;
             }
+            in_effect.add(set, Source::Statement(index));
         }
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
 /// Adds the values that the step with this last statement has saved.
@@ -226,10 +320,14 @@ mod tests {
 
     #[test]
     fn only_a_file_that_computes_a_setting_saves_what_it_sets() {
-        let saved = |sql| Steps::split(&Script::parse(sql)).saved_settings;
-        assert_eq!(saved(SQL), ["role", "search_path", "x.y"]);
-        assert_eq!(saved("set search_path = a; select 1; vacuum"), [""; 0]);
-        assert_eq!(saved("select set_config('a', b, false)"), [""; 0], "one step");
+        let saved = |sql| -> BTreeSet<String> {
+            let steps = Steps::split(&Script::parse(sql));
+            steps.all().iter().flat_map(|step| step.saves.clone()).collect()
+        };
+        let all = ["role", "search_path", "x.y"].map(str::to_owned);
+        assert_eq!(saved(SQL), BTreeSet::from(all));
+        assert_eq!(saved("set search_path = a; select 1; vacuum"), BTreeSet::new());
+        assert_eq!(saved("select set_config('a', b, false)"), BTreeSet::new(), "one step");
     }
 
     #[test]
@@ -280,6 +378,32 @@ mod tests {
             "select pg_catalog.set_config('role', 'c', false)",
         ];
         assert_eq!(replay(SQL, 4, Some((3, third))), values);
+    }
+
+    #[test]
+    fn the_settings_of_a_step_are_found_without_going_through_all_statements_before_it() {
+        let none = "select set_config('e', (select 1)::text, false); ";
+        for (before, of_step) in [
+            ("", "set role a; set b = c; select 1; reset role; commit; "),
+            ("", "set b = c; select 1; reset all; commit; "),
+            ("set b = c; set d = e; ", "select 1; commit; "),
+            (none, "set role a; set b = c; select 1; reset role; commit; "),
+        ] {
+            let sql = format!("{before}{}", of_step.repeat(1000));
+            let script = Script::parse(&sql);
+            let steps = Steps::split(&script);
+            assert_eq!(steps.all().len(), 1000);
+            let FileSettings { all, unsaved, .. } = &steps.settings;
+            for timeline in [all, unsaved] {
+                let kept = timeline.kept.iter().map(|(_, kept)| kept.len()).sum::<usize>();
+                assert!(kept <= timeline.changes.len(), "{kept} are kept");
+                for step in steps.all() {
+                    let (in_effect, rest) = timeline.last_kept(step.statements.start);
+                    let visited = in_effect.len() + rest.len();
+                    assert!(visited <= 12, "{of_step}: {visited}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::migrations::migration::Hash;
-use crate::migrations::replay;
+use crate::migrations::replay::FileSettings;
 use crate::sql::{EnumValue, Kind, Modes, Routines, Script, Statement};
 
 #[derive(Debug)]
@@ -16,9 +16,7 @@ pub struct Steps {
     /// Why there is more than one step: the first reason, and the index of the statement it is
     /// about. [`SplitReason::Directive`] is about no statement.
     pub split: Option<(SplitReason, Option<usize>)>,
-    /// The settings whose values each step but the last saves for the next one: all that the file
-    /// sets, if one of them is computed. The others can be read from the text.
-    pub saved_settings: Vec<String>,
+    pub(super) settings: FileSettings,
 }
 
 /// One transaction, or one statement outside any transaction.
@@ -269,9 +267,8 @@ impl<'s, 'a> Splitter<'s, 'a> {
             self.steps.push(Step::record_only(self.script));
         }
         let is_split = self.steps.len() > 1;
-        let saved_settings =
-            if is_split { replay::save(self.script, &mut self.steps) } else { Vec::new() };
-        Steps { steps: self.steps, split: self.split.filter(|_| is_split), saved_settings }
+        let settings = FileSettings::of(self.script, &mut self.steps);
+        Steps { steps: self.steps, split: self.split.filter(|_| is_split), settings }
     }
 
     fn add_reason(&mut self, reason: SplitReason, index: usize) {

@@ -142,8 +142,8 @@ impl Statement<'_> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
     pub text: Cow<'a, str>,
-    /// How many characters of the file come before it.
-    pub first_char: usize,
+    /// Its byte offset in the file.
+    pub start: usize,
     /// How many statements of the file come before it.
     pub first_statement: usize,
     /// The data of its last statement, a `COPY ... FROM STDIN`.
@@ -196,13 +196,11 @@ impl<'a> Script<'a> {
         let mut pieces: Vec<Piece<'a>> = Vec::new();
         let mut part = bytes.start..bytes.start;
         let mut first_statement = statements.start;
-        let (mut counted, mut first_char) = (0, 0);
         let mut push = |part: Range<usize>, next_statement: usize| {
-            first_char += slice(self.text, counted..part.start).chars().count();
-            counted = part.start;
+            let start = part.start;
             let data = next_statement.checked_sub(1).and_then(|index| self.copy_data(index));
             let text = self.sendable_part(part);
-            pieces.push(Piece { text, first_char, first_statement, data });
+            pieces.push(Piece { text, start, first_statement, data });
             first_statement = next_statement;
         };
         let included = self.statements().range(statements.clone());
@@ -247,8 +245,8 @@ impl<'a> Script<'a> {
     /// One statement, without what surrounds it.
     pub fn piece(&self, index: usize) -> Option<Piece<'a>> {
         let statement = self.statement(index)?;
-        let first_char = slice(self.text, 0..statement.start).chars().count();
-        Some(Piece { text: statement.text.into(), first_char, first_statement: index, data: None })
+        let Statement { text, start, .. } = statement;
+        Some(Piece { text: text.into(), start, first_statement: index, data: None })
     }
 
     /// With their byte offsets.

@@ -1,6 +1,6 @@
 //! What statements set for their session: by their own text, or by code in them that computes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lexer::{Token, TokenKind};
 use super::quote;
@@ -231,65 +231,110 @@ pub fn set_value(name: &str, value: &str) -> (SetStatement, String) {
 }
 
 /// Settings made one after the other, less those that a later one has made void.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SettingsInEffect<T> {
-    made: Vec<(Option<SetStatement>, T)>,
+    /// By number, in the order in which they were made.
+    made: BTreeMap<usize, (Option<SetStatement>, T)>,
+    /// The numbers of those of each name: several only of a role.
+    by_name: BTreeMap<String, BTreeSet<usize>>,
+    next: usize,
 }
 
 impl<T> SettingsInEffect<T> {
     pub fn none() -> SettingsInEffect<T> {
-        SettingsInEffect { made: Vec::new() }
+        SettingsInEffect { made: BTreeMap::new(), by_name: BTreeMap::new(), next: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.made.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.made.is_empty()
     }
 
     /// Adds a setting. `None` stands for another command that lasts as long as the session.
     pub fn add(&mut self, set: Option<SetStatement>, what: T) {
         match &set {
             Some(set) if set.name == "all" => {
-                // RESET ALL resets no role.
-                let stays = |made: &Option<SetStatement>| {
-                    made.as_ref().is_none_or(SetStatement::is_about_role)
-                };
-                self.made.retain(|(made, _)| stays(made));
+                self.remove_all_but_roles();
                 return;
             }
             // What was set under another role may need that role again: only a role that nothing
             // was set under is void.
             Some(set) if set.is_about_role() => {
-                let is_same = |made: &(Option<SetStatement>, T)| {
-                    made.0.as_ref().is_some_and(|made| made.name == set.name)
-                };
-                self.made.pop_if(|made| is_same(made));
-                if set.resets && !self.made.iter().any(is_same) {
+                let last = self.made.last_key_value().map(|(number, _)| *number);
+                if let Some(last) = last.filter(|last| self.numbers(&set.name).contains(last)) {
+                    self.remove(last);
+                }
+                if set.resets && self.numbers(&set.name).is_empty() {
                     return;
                 }
             }
             Some(set) => {
-                self.made
-                    .retain(|(made, _)| made.as_ref().is_none_or(|made| made.name != set.name));
+                self.numbers(&set.name).into_iter().for_each(|number| self.remove(number));
                 if set.resets {
                     return;
                 }
             }
             None => {}
         }
-        self.made.push((set, what));
+        if let Some(set) = &set {
+            self.by_name.entry(set.name.clone()).or_default().insert(self.next);
+        }
+        self.made.insert(self.next, (set, what));
+        self.next += 1;
+    }
+
+    fn numbers(&self, name: &str) -> BTreeSet<usize> {
+        self.by_name.get(name).cloned().unwrap_or_default()
+    }
+
+    fn remove(&mut self, number: usize) {
+        let Some((set, _)) = self.made.remove(&number) else { return };
+        if let Some(SetStatement { name, .. }) = set
+            && let Some(numbers) = self.by_name.get_mut(&name)
+        {
+            numbers.remove(&number);
+        }
+        // Perhaps it was what the role before it was needed for.
+        let role = |made: Option<(&usize, &(Option<SetStatement>, T))>| {
+            let (number, (set, _)) = made?;
+            let set = set.as_ref().filter(|set| set.is_about_role())?;
+            Some((*number, set.clone()))
+        };
+        let before = role(self.made.range(..number).next_back());
+        let Some((after, set)) = role(self.made.range(number..).next()) else { return };
+        match before.filter(|(_, before)| before.name == set.name) {
+            Some((before, _)) => self.remove(before),
+            None if set.resets && self.numbers(&set.name).first() == Some(&after) => {
+                self.remove(after);
+            }
+            None => {}
+        }
+    }
+
+    /// RESET ALL resets no role.
+    fn remove_all_but_roles(&mut self) {
+        let numbers = self.by_name.iter().filter(|(name, _)| !is_role(name));
+        let numbers: Vec<usize> = numbers.flat_map(|(_, numbers)| numbers).copied().collect();
+        numbers.into_iter().for_each(|number| self.remove(number));
     }
 
     /// What has to be made again, in this order, to have the same settings.
     pub fn to_repeat(self) -> impl Iterator<Item = T> {
-        self.made.into_iter().map(|(_, what)| what)
+        self.made.into_values().map(|(_, what)| what)
     }
 
     /// Those whose values are not the ones that the session began with.
     pub fn changed(&self) -> impl Iterator<Item = (Option<&SetStatement>, &T)> {
-        let later = |set: &SetStatement, at: usize| {
-            let mut later = self.made.iter().skip(at + 1).filter_map(|(made, _)| made.as_ref());
-            later.any(|made| made.name == set.name)
+        let is_last = |name: &str, number| {
+            self.by_name.get(name).is_none_or(|numbers| numbers.last() == Some(number))
         };
-        let made = self.made.iter().enumerate().filter(move |(at, (set, _))| {
-            set.as_ref().is_none_or(|set| !set.resets && !later(set, *at))
+        let changed = self.made.iter().filter(move |(number, (set, _))| {
+            set.as_ref().is_none_or(|set| !set.resets && is_last(&set.name, number))
         });
-        made.map(|(_, (set, what))| (set.as_ref(), what))
+        changed.map(|(_, (set, what))| (set.as_ref(), what))
     }
 }
 
@@ -359,6 +404,17 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_is_made_again_and_again_is_kept_once() {
+        let mut settings = SettingsInEffect::none();
+        for _ in 0..1000 {
+            for text in ["set role a", "set b = c", "reset role", "set session authorization d"] {
+                settings.add(statement(text).set_statement(), text);
+            }
+        }
+        assert!(settings.len() < 8, "{}", settings.len());
+    }
+
+    #[test]
     fn docs_rules_md_has_the_settings_that_change_the_meaning_of_sql() {
         let document = include_str!("../../docs/rules.md");
         let (_, rest) = document.split_once("\n## Leftover settings\n").unwrap();
@@ -396,6 +452,17 @@ mod tests {
             ("set role a; set b = c; reset b; reset role", " | "),
             ("set role a; set b = c; reset role", "set role a; set b = c; reset role | b"),
             ("load 'a'; reset all", "load 'a' | "),
+            (
+                "set role a; set b = c; reset role; set role d; set b = e; reset role",
+                "set role d; set b = e; reset role | b",
+            ),
+            ("set role a; set b = c; reset role; reset b", " | "),
+            (
+                "set session authorization a; set role b; set c = d; reset session authorization; \
+                 reset role; set c = e",
+                "set session authorization a; set role b; reset session authorization; \
+                 reset role; set c = e | c",
+            ),
         ] {
             assert_eq!(in_effect(sql), expected, "{sql}");
         }

@@ -391,7 +391,8 @@ fn random_bytes_in_a_migration_cause_no_panic() {
         let joined = |limit| -> Vec<char> {
             let mut sent = Vec::new();
             for piece in script.pieces(0..script.statements().len(), limit) {
-                sent.extend(&chars[sent.len()..piece.first_char]);
+                let first_char = text[..piece.start].chars().count();
+                sent.extend(&chars[sent.len()..first_char]);
                 sent.extend(piece.text.chars());
             }
             sent.extend(&chars[sent.len()..]);

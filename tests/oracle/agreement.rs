@@ -90,7 +90,9 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
     let joined = |limit| -> String {
         let mut sent = Vec::new();
         for piece in script.pieces(0..script.statements().len(), limit) {
-            sent.extend(chars.get(sent.len()..piece.first_char).unwrap_or_default());
+            let before = text.get(..piece.start).unwrap_or_default();
+            let first_char = before.chars().count();
+            sent.extend(chars.get(sent.len()..first_char).unwrap_or_default());
             sent.extend(piece.text.chars());
         }
         sent.extend(chars.get(sent.len()..).unwrap_or_default());

@@ -365,7 +365,8 @@ impl<'s> ErrorLocation<'s> {
         let (statement, offset, place) = match error.position {
             Some(Position::InStatement(position)) => {
                 let position = position.saturating_sub(prefix);
-                let offset = sql::offset_of(text, piece.first_char + position);
+                let from = text.get(piece.start..).unwrap_or_default();
+                let offset = piece.start + sql::offset_of(from, position);
                 (script.statement_at(offset)?, offset, Place::Server)
             }
             Some(Position::InInternalQuery { .. }) | None => {

@@ -157,7 +157,10 @@ fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
             in_recovery: false,
             has_objects: true,
         },
-        progress: Progress { exists: progress_exists, ..Progress::default() },
+        progress: match progress_exists {
+            true => Progress::of_records(false, []),
+            false => Progress::default(),
+        },
         row_names: vec![],
         compared: None,
         needs_reload: false,
