@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use expect_test::expect;
+use premigrate::history::table::{History, Row, Table, TableVersion};
 
 use crate::harness::{Database, Folder, Premigrate, bare, premigrate};
 
@@ -397,6 +398,78 @@ fn nothing_pending_is_one_query_that_reads() {
          grant select on drizzle.__drizzle_migrations to {role}"
     ));
     premigrate_as(&url, &folder).run().exits(0).says(&["up to date, 1 applied"]);
+}
+
+/// How many bytes were sent for each transaction.
+fn bytes_of_transactions(heard: &[String]) -> Vec<usize> {
+    let is_first = |sql: &String| sql.starts_with("begin isolation level");
+    let transactions = heard.chunk_by(|_, next| !is_first(next));
+    let ours = transactions.filter(|messages| is_first(&messages[0]));
+    ours.map(|messages| messages.iter().map(String::len).sum()).collect()
+}
+
+#[test]
+fn as_much_is_sent_for_a_migration_or_a_step_however_many_came_before_it() {
+    const COUNT: usize = 60;
+    let step = "set search_path = public; set role none; insert into log (what) values ('s'); \
+                reset role; reset search_path; commit;\n";
+    let names: Vec<String> = (100..100 + COUNT).map(|number| format!("0{number}_log")).collect();
+    let migrations: Vec<_> = names.iter().map(|name| (name.as_str(), log("m"))).collect();
+    let migrations: Vec<_> = migrations.iter().map(|(name, sql)| (*name, sql.as_str())).collect();
+    for (locks_history, is_split) in [(true, false), (false, false), (true, true)] {
+        let database = Database::fresh();
+        let folder = Folder::drizzle0(&[LOG]);
+        premigrate(&database, &folder).run().exits(0);
+        match is_split {
+            true => folder.add("0001_steps", &step.repeat(COUNT)),
+            false => migrations.iter().for_each(|(name, sql)| folder.add(name, sql)),
+        }
+        let (role, url) = database.role();
+        database.execute(&format!(
+            "grant usage, create on schema drizzle to {role}; \
+             grant select, insert on drizzle.__drizzle_migrations to {role}; \
+             grant usage on sequence drizzle.__drizzle_migrations_id_seq to {role}; \
+             grant insert on log to {role}; grant usage on sequence log_id_seq to {role}"
+        ));
+        let url = if locks_history { database.url.clone() } else { url };
+        let tap = Tap::on(&Database { name: database.name.clone(), url });
+        premigrate_as(&tap.url, &folder).run().exits(0);
+        let bytes = bytes_of_transactions(&tap.heard());
+        assert!(bytes.len() >= COUNT, "{bytes:?}");
+        let (early, late) = (bytes[10], bytes[COUNT - 2]);
+        // Numbers may have become longer.
+        assert!(late <= early + 8, "{early} and {late} bytes: {bytes:?}");
+    }
+}
+
+#[test]
+fn the_server_reads_few_rows_of_a_long_history_for_a_migration() {
+    let database = Database::fresh();
+    record(&database, &[]);
+    let history = "drizzle.__drizzle_migrations";
+    database.execute(&format!(
+        "insert into {history} (hash, created_at) \
+         select md5(number::text), number from generate_series(1, 20000) number"
+    ));
+    let rows = database.rows(&format!("select id, xmin from {history} order by id"));
+    let rows = rows.iter().map(|row| {
+        let (id, xmin) = row.split_once('|').unwrap();
+        let (id, xmin) = (id.parse().unwrap(), xmin.parse().ok());
+        Row { id, hash: String::new(), created_at: None, name: None, xmin }
+    });
+    let history = History {
+        table_version: TableVersion::V0,
+        rows: rows.collect(),
+        in_recovery: false,
+        has_objects: true,
+    };
+    let known = history.rows_before_id_of(history.rows.len());
+    let table = Table::new("drizzle", "__drizzle_migrations");
+    let guard = table.history_guard_sql(&history, known);
+    let plan = database.rows(&format!("explain (analyze, costs off) {guard}"));
+    assert_eq!(history.rows.len(), 20_000);
+    assert!(plan.iter().any(|line| line.contains("Index")), "{plan:#?}");
+    assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
 }
 
 #[test]
