@@ -14,7 +14,7 @@ use crate::migrations::encoding;
 use crate::migrations::folder_time::folder_time;
 use crate::migrations::migration::{Layout, Migration, MigrationSet};
 use crate::migrations::rule::Rule;
-use crate::migrations::source::{Files, JOURNAL, MigrationFolder};
+use crate::migrations::source::{self, Files, JOURNAL, MigrationFolder};
 use crate::sql::{LineColumn, conflict};
 
 /// What is wrong with a migrations folder.
@@ -22,7 +22,7 @@ use crate::sql::{LineColumn, conflict};
 pub enum LayoutProblem {
     /// No known layout.
     Unrecognized,
-    /// SQL files in subfolders only, such as this one, as another tool has them.
+    /// This file is as another tool has it, whose migrations the files are.
     OtherLayout { tool: &'static str, file: String },
     /// SQL files in this subfolder only.
     Subfolder(String),
@@ -136,8 +136,8 @@ impl fmt::Display for LayoutProblem {
             ),
             LayoutProblem::OtherLayout { tool, file } => write!(
                 f,
-                "no migrations found: {file} is in a folder, as {tool} has it; leave it as it is for \
-                 {tool}, and copy the SQL to a folder for premigrate, into files like 0001_name.sql"
+                "the folder is {tool}'s, as {file} shows; leave it as it is for {tool}, and copy the SQL \
+                 to a folder for premigrate, into files like 0001_name.sql"
             ),
             LayoutProblem::Subfolder(folder) => write!(
                 f,
@@ -246,6 +246,11 @@ impl FolderScan {
             unused: Vec::new(),
         };
         let files = &folder.files;
+        if let Some(problem) = other_layout(files) {
+            scan.problems.push(problem);
+            scan.unused = unused(files, &[]);
+            return scan;
+        }
         let has_drizzle1 = files.keys().any(|path| folder_of(path).is_some());
         match files.get(JOURNAL) {
             Some(journal) if has_drizzle1 => {
@@ -334,6 +339,33 @@ impl FolderScan {
     }
 }
 
+/// The layout of another tool that keeps each migration in a folder of its own, also where other files
+/// are beside these.
+fn other_layout(files: &Files) -> Option<LayoutProblem> {
+    let problem = |tool, file: &String| LayoutProblem::OtherLayout { tool, file: file.clone() };
+    if let Some(lock) = files.keys().find(|file| source::is_of_prisma(file)) {
+        return Some(problem("Prisma", lock));
+    }
+    if files.contains_key(JOURNAL) {
+        return None;
+    }
+    let folder_of_up = |file: &String| {
+        let folder = file.strip_suffix("/up.sql")?;
+        Some(folder.rsplit('/').next().unwrap_or_default().to_owned())
+    };
+    let begins = |folder: &str| folder.starts_with(|c: char| c.is_ascii_digit());
+    let numbered = files.keys().filter_map(|file| Some((file, folder_of_up(file)?)));
+    let (file, folder) = numbered.into_iter().find(|(_, folder)| begins(folder))?;
+    Some(problem(tool_of_up(&folder), file))
+}
+
+/// The tool that has a file `up.sql` or `down.sql` in a folder of this name. Hasura begins its folders
+/// with milliseconds, Diesel with a date.
+fn tool_of_up(folder: &str) -> &'static str {
+    let digits = folder.chars().take_while(char::is_ascii_digit).count();
+    if digits == 13 { "Hasura" } else { "Diesel" }
+}
+
 /// Why there is no migration, as far as the files in subfolders tell.
 fn without_migrations(files: &Files) -> LayoutProblem {
     let folders: Vec<_> = files.keys().filter_map(|file| file.rsplit_once('/')).collect();
@@ -343,10 +375,7 @@ fn without_migrations(files: &Files) -> LayoutProblem {
     let is_up = |name: &str| matches!(name, "up.sql" | "down.sql");
     let has = |folder| folders.iter().any(|(path, _)| *path == folder);
     let tool = if let Some((folder, _)) = folders.iter().find(|(_, name)| is_up(name)) {
-        // Hasura begins its folders with milliseconds, Diesel with a date.
-        let name = folder.rsplit('/').next().unwrap_or_default();
-        let is_digit = |c: &char| c.is_ascii_digit();
-        if name.chars().take_while(is_digit).count() == 13 { "Hasura" } else { "Diesel" }
+        tool_of_up(folder.rsplit('/').next().unwrap_or_default())
     } else if has("deploy") && has("revert") {
         "Sqitch"
     } else if folders.iter().all(|(folder, _)| folder == first) {
@@ -722,13 +751,25 @@ mod tests {
             (["2023-01-01-000000_a/up.sql", "2023-01-02-000000_b/down.sql"], "Diesel"),
             (["1680000000000_a/up.sql", "1680000000001_b/up.sql"], "Hasura"),
             (["default/1680000000000_a/down.sql", "default/1680000000000_a/up.sql"], "Hasura"),
+            (["2023-01-01-000000_a/up.sql", "seed.sql"], "Diesel"),
             (["deploy/a.sql", "revert/a.sql"], "Sqitch"),
+            (["20240101000000_a/migration.sql", "migration_lock.toml"], "Prisma"),
+            (
+                ["migrations/20240101000000_a/migration.sql", "migrations/migration_lock.toml"],
+                "Prisma",
+            ),
+            ([JOURNAL, "migration_lock.toml"], "Prisma"),
             (["deep/er/a.sql", "deep/er/b.sql"], "the subfolder deep/er; name that one"),
         ] {
             let problems = names(&files.map(|file| (file, ""))).unwrap_err();
             let [problem] = problems.as_slice() else { panic!("{problems:?}") };
             assert!(problem.to_string().contains(words), "{problem}");
         }
+        let ours = [("1_a.sql", ""), ("tools/up.sql", ""), ("2_b/schema.sql", "")];
+        assert_eq!(names(&ours).unwrap(), ["1_a"]);
+        let drizzle_down =
+            [("20240101000000_a/migration.sql", ""), ("20240101000000_a/down.sql", "")];
+        assert_eq!(names(&drizzle_down).unwrap(), ["20240101000000_a"]);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub type Files = BTreeMap<String, Content>;
 pub const JOURNAL: &str = "meta/_journal.json";
 const META: &str = "meta";
 
+/// A file that Prisma keeps beside its migrations, which look like those of drizzle-kit 1.x.
+pub const PRISMA_LOCK: &str = "migration_lock.toml";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationFolder {
     pub files: Files,
@@ -47,6 +50,8 @@ impl MigrationFolder {
 #[folder = "$EMBEDDED_MIGRATIONS"]
 #[include = "*.sql"]
 #[include = "meta/_journal.json"]
+#[include = "migration_lock.toml"]
+#[include = "*/migration_lock.toml"]
 #[exclude = ".*"]
 #[exclude = "*/.*"]
 struct Embedded;
@@ -286,7 +291,7 @@ impl Walk<'_> {
             if depth < MAX_DEPTH && !leads_away && entry.file_name() != "node_modules" {
                 self.directory(&path, &format!("{inside}/"), is_link)?;
             }
-        } else if inside.ends_with(".sql") || inside == JOURNAL {
+        } else if inside.ends_with(".sql") || inside == JOURNAL || is_of_prisma(inside) {
             let bytes = self.content(&path).map_err(|error| unreadable(&path, error))?;
             let content = if inside == JOURNAL { bytes.into() } else { (self.keep)(path, bytes) };
             self.folder.files.insert(inside.to_owned(), content);
@@ -318,6 +323,13 @@ impl Walk<'_> {
             false => Ok(()),
         }
     }
+}
+
+/// Whether this path is of the file by which Prisma's folders are recognized.
+pub fn is_of_prisma(inside: &str) -> bool {
+    inside
+        .strip_suffix(PRISMA_LOCK)
+        .is_some_and(|folder| folder.is_empty() || folder.ends_with('/'))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Unreadable {
@@ -388,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sql_and_the_journal_are_embedded() {
+    fn only_sql_and_the_journal_are_embedded_of_this_folder() {
         let MigrationFolder { files, .. } = embedded().unwrap();
         assert!(files.contains_key(JOURNAL));
         let others: Vec<_> =

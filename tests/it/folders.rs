@@ -4,10 +4,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Database, Folder, Run, bare, premigrate, status_of};
+use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, status_of};
 
 /// A table with rows, which a way back would drop.
 fn database_with_users() -> Database {
@@ -106,11 +107,48 @@ fn a_name_or_a_comment_that_is_only_similar_runs() {
     assert_eq!(database.tables(), ["a", "b", "c"]);
 }
 
+/// The folders below this one that have SQL files; none of packages or of what was built.
+fn folders_with_sql(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut has_sql = false;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "node_modules" && name != "target" {
+            found.extend(folders_with_sql(&path));
+        }
+        has_sql |= name.ends_with(".sql");
+    }
+    found.extend(has_sql.then(|| folder.to_owned()));
+    found
+}
+
+#[test]
+fn no_folder_of_the_project_is_taken_for_one_with_a_way_back_or_for_one_of_another_tool() {
+    let folders = folders_with_sql(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert!(folders.len() >= 4, "{folders:?}");
+    for folder in folders {
+        let check = bare().args(&["check", "--format", "json", "--dir"]).arg(&folder).run();
+        for rule in ["down-files", "down-section", "no-migrations"] {
+            assert!(!check.stdout.contains(rule), "{}: {}", folder.display(), check.stdout);
+        }
+    }
+}
+
 #[test]
 fn a_folder_of_another_tool_gets_one_line_that_names_it() {
     for (files, words) in [
         (["0_init/migration.sql", "1_a/migration.sql", "20240101000000_b/migration.sql"], "Prisma"),
+        (
+            [
+                "20240101000000_a/migration.sql",
+                "20240102000000_b/migration.sql",
+                "migration_lock.toml",
+            ],
+            "Prisma's, as migration_lock.toml shows",
+        ),
         (["2023-01-01-000000_a/up.sql", "2023-01-01-000000_a/down.sql", "b/up.sql"], "Diesel"),
+        (["2023-01-01-000000_a/up.sql", "2023-01-01-000000_a/down.sql", "seed.sql"], "Diesel"),
         (
             ["default/1680000000000_a/up.sql", "default/1680000000000_a/down.sql", "x/up.sql"],
             "Hasura",
@@ -287,6 +325,28 @@ fn a_line_end_in_a_name_makes_no_line_of_its_own() {
         has_no_forged_line(&premigrate(&database, &folder).run().exits(65));
         let accept = premigrate(&database, &folder).args(&["accept", "--all"]);
         has_no_forged_line(&accept.run().exits(0).says(&[shown]));
+        let (other, output) = (Database::fresh(), Folder::empty());
+        let waited = premigrate(&other, &folder).args(&["wait", "--runner-wait", "0"]);
+        let waited = waited.run().exits(75).says(&[shown]);
+        has_no_forged_line(&waited);
+        let recorded = premigrate(&other, &folder).args(&["baseline", "--through", &name]);
+        has_no_forged_line(&recorded.run().exits(0).says(&[shown]));
+        // In the name of the folder and of the new file, too.
+        let linked = output.path.join(format!("folder\n{FORGED}"));
+        symlink(&folder.path, &linked).unwrap();
+        let bundle = output.path.join(format!("bundle\n{FORGED}"));
+        let made = bare().args(&["bundle", "--dir"]).arg(&linked).arg("--output").arg(&bundle);
+        let made = made.run().exits(0);
+        has_no_forged_line(&made);
+        assert!(made.stdout.contains("bundle\\npremigrate: up to date"), "{}", made.stdout);
+        let list = |extracted: &Path| {
+            let mut command = Command::new(&bundle);
+            command.env_clear().args(["list", "--extract"]).arg(extracted);
+            Premigrate { command }.run()
+        };
+        let extracted = output.path.join(format!("out\n{FORGED}"));
+        has_no_forged_line(&list(&extracted).exits(0).says(&[]));
+        has_no_forged_line(&list(&extracted).exits(65));
         folder.write(&format!("{name}.sql"), "abort; vacuum");
         has_no_forged_line(&premigrate(&Database::fresh(), &folder).run().exits(65));
         has_no_forged_line(&bare().args(&["check", "--dir"]).arg(&folder.path).run().exits(65));
