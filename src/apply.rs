@@ -29,7 +29,7 @@ pub mod activity;
 mod advice;
 pub mod blockers;
 pub mod catalog_state;
-mod create_database;
+pub mod create_database;
 pub mod error;
 mod error_place;
 pub mod event;

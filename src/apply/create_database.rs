@@ -16,7 +16,7 @@ use crate::sql::quote;
 use super::error::{ApplyError, DatabaseNotCreated};
 use super::event::Event;
 use super::load::{self, Loaded};
-use super::{PollingWait, Runner};
+use super::{PollingWait, QUERY_TIMEOUT, Runner};
 
 /// The databases that a server has from the start. Who is in `template1` keeps others from copying it.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
@@ -129,6 +129,7 @@ impl Runner<'_> {
 
     fn send_creation(&self, new: &NewDatabase, session: &Session) -> Result<Creation, ApplyError> {
         let sql = create_sql(&self.options.target, new, false);
+        self.set_time_limit(session);
         // Copying takes as long as it takes; a signal cancels it.
         match session.query(&sql, Deadline::never(self.stop)) {
             Ok(_) => Ok(Creation::Done),
@@ -136,6 +137,19 @@ impl Runner<'_> {
             Err(QueryError::Server(error)) if is_there(&error) => Ok(Creation::Exists),
             Err(cause) if may_work_later(&cause) => Ok(Creation::NotYet(cause)),
             Err(cause) => Err(self.not_created(new, cause)),
+        }
+    }
+
+    /// Gives the session the limit of `--statement-timeout`, or none: that of the role is meant for the
+    /// queries of an app. Not behind a pooler, which would keep it for others.
+    fn set_time_limit(&self, session: &Session) {
+        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        let limit = self.options.statement_timeout.unwrap_or_default().as_millis();
+        let pid = session.query_row("select pg_catalog.pg_backend_pid()", deadline);
+        let pid = pid.ok().flatten().and_then(|row| row.into_iter().next().flatten());
+        if pid == Some(session.handshake_pid().to_string()) {
+            // If it fails, the database may be created all the same.
+            let _ = session.query_row(&format!("set statement_timeout = '{limit}ms'"), deadline);
         }
     }
 
@@ -164,7 +178,7 @@ fn to_create(attempts: &[Attempt]) -> Vec<Attempt> {
 }
 
 /// Whether the server, or a pooler, does not have the database.
-fn is_missing(attempts: &[Attempt]) -> bool {
+pub fn is_missing(attempts: &[Attempt]) -> bool {
     attempts.iter().any(|attempt| {
         matches!(&attempt.cause, QueryError::Server(error) if error.meant_code() == "3D000")
     })

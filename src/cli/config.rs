@@ -294,13 +294,11 @@ fn resolve_command(
     let baseline_through = raw.name("--baseline-through")?;
     let through = raw.name("--through")?;
     let template = raw.name("--template")?;
-    let create_database = match raw.switch("--create-database")? {
-        true => Some(NewDatabase { template }),
-        false => match raw.lookup("--template") {
-            Some((name, _)) => return Err(ConfigError::UnusedTemplate(name)),
-            None => None,
-        },
-    };
+    let creates_database = raw.switch("--create-database")?;
+    if !creates_database && raw.is_on_command_line("--template") {
+        return Err(ConfigError::UnusedTemplate);
+    }
+    let create_database = creates_database.then_some(NewDatabase { template });
     let accept = accept.unwrap_or_default();
     let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
     let extract = raw.path("--extract", "a folder")?;
@@ -361,6 +359,11 @@ impl RawOptions {
         Some((variable, value))
     }
 
+    /// A variable is set for a whole container, also for commands that have no use for it.
+    fn is_on_command_line(&self, flag: &'static str) -> bool {
+        self.options.contains_key(flag)
+    }
+
     fn parsed<T>(
         &self,
         flag: &'static str,
@@ -384,8 +387,10 @@ impl RawOptions {
         let programs = self.parsed(flag, "a comma-separated list of programs", list)?;
         let Some(programs) = programs.filter(|_| command.starts_app()) else { return Ok(None) };
         let Some(app) = app else {
-            let name = self.lookup(flag).map(|(name, _)| name).unwrap_or_default();
-            return Err(ConfigError::Usage(UsageError::NoAppFor(name)));
+            return match self.is_on_command_line(flag) {
+                true => Err(ConfigError::Usage(UsageError::NoAppFor(flag.to_owned()))),
+                false => Ok(None),
+            };
         };
         let is_other = !only_for::is_one_of(app, &programs);
         Ok(is_other.then(|| app.program.to_string_lossy().into_owned()))
@@ -564,7 +569,6 @@ mod tests {
             (&["--color", "yes"], &[], "--color must be auto, always or never"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),
             (&["--template", "t"], &[], "--template is only used with --create-database"),
-            (&[], &[("PREMIGRATE_TEMPLATE", "t")], "PREMIGRATE_TEMPLATE is only used"),
             (&["--schema", ""], &[], "--schema must be a name"),
             (&[], &[("DATABASE_URL_FILE", "/x")], "both DATABASE_URL and DATABASE_URL_FILE"),
         ] {
@@ -651,6 +655,8 @@ mod tests {
                 &[("PREMIGRATE_TEMPLATE", "t")],
                 Command::Run(through(created(Some("t")))),
             ),
+            (&[], &[("PREMIGRATE_TEMPLATE", "t")], Command::Run(up(&[], None))),
+            (&[], &[("PREMIGRATE_ONLY_FOR", "app")], Command::Run(up(&[], None))),
             (&[], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["wait"], &[("PREMIGRATE_SKIP", "1")], Command::Skip),
             (&["list"], &[("PREMIGRATE_SKIP", "1")], Command::List { extract: None }),

@@ -85,8 +85,8 @@ pub enum ConfigError {
     /// Only with the environment is it known that the command line is incomplete.
     Usage(UsageError),
     UnknownVariable(String),
-    /// The flag or variable is set, and `--create-database` is not.
-    UnusedTemplate(String),
+    /// `--template` is given, and `--create-database` is not.
+    UnusedTemplate,
     /// `PREMIGRATE_MIGRATIONS` is for building.
     BuildVariable,
     /// `name` is the flag or variable.
@@ -125,8 +125,8 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownVariable(name) => {
                 write!(f, "unknown variable {name}; see --help, or unset it")
             }
-            ConfigError::UnusedTemplate(name) => {
-                write!(f, "{name} is only used with --create-database; set both, or neither")
+            ConfigError::UnusedTemplate => {
+                f.write_str("--template is only used with --create-database; set both, or neither")
             }
             ConfigError::BuildVariable => f.write_str(
                 "PREMIGRATE_MIGRATIONS is only used to build premigrate; unset it, or set \

@@ -3,7 +3,7 @@
 use crate::apply::error::{ApplyError, RunFailure};
 use crate::apply::event::{Event, Holder, HolderKind};
 use crate::apply::load::{self, Loaded};
-use crate::apply::{PollingWait, QUERY_TIMEOUT, lock};
+use crate::apply::{PollingWait, QUERY_TIMEOUT, create_database, lock};
 use crate::cli::config::Options;
 use crate::history::plan::{self, Policy};
 use crate::history::table::Table;
@@ -12,18 +12,32 @@ use crate::migrations::prepared;
 use crate::postgres::session::Session;
 use crate::process::signals::{Deadline, StopFlag};
 
-/// Waits until nothing is pending, disconnected between two looks. Fails at once where `up` would.
+/// Waits until nothing is pending, disconnected between two looks. Fails at once where `up` would, but
+/// for a missing database: another runner may be about to create it.
 pub fn wait(
     set: &MigrationSet,
     options: &Options,
     stop: &StopFlag,
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), RunFailure> {
-    let mut wait = PollingWait::until(Deadline::after(options.runner_wait, stop));
+    let limit = Deadline::after(options.runner_wait, stop);
+    let (mut wait, mut database_wait) = (PollingWait::until(limit), PollingWait::until(limit));
     let policy = Policy { apply_older: false, ..options.policy };
     let mut are_runnable = false;
     loop {
-        let Loaded { session, history, .. } = load::load(options, None, stop, emit)?;
+        let Loaded { session, history, .. } = match load::load(options, None, stop, emit) {
+            Err(ApplyError::Unreachable { attempts }) if create_database::is_missing(&attempts) => {
+                let seen = attempts.clone();
+                let report = |left, is_new| {
+                    let event = Event::Waiting { attempts: seen, left };
+                    emit(event.repeated_unless(is_new));
+                };
+                let error = ApplyError::Unreachable { attempts: attempts.clone() };
+                database_wait.pause(attempts, report, || error)?;
+                continue;
+            }
+            loaded => loaded?,
+        };
         let plan = plan::plan_up(set, &history, policy).map_err(ApplyError::HistoryMismatch)?;
         emit(Event::history_read(&plan));
         if plan.pending.is_empty() {

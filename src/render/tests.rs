@@ -490,7 +490,7 @@ fn errors() -> Vec<Error> {
     let mut errors = vec![
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),
-        Error::Config(ConfigError::UnusedTemplate("--template".to_owned())),
+        Error::Config(ConfigError::UnusedTemplate),
         Error::Config(ConfigError::Listen {
             address: HealthAddress::Every(8080),
             error: io::ErrorKind::AddrInUse.into(),

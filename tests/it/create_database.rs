@@ -137,8 +137,28 @@ fn a_database_can_be_a_copy_of_another() {
         .run()
         .exits(78)
         .says(&["--template is only used with --create-database"]);
+    let unused = premigrate(&database, &folder).env("PREMIGRATE_TEMPLATE", "x").run();
+    unused.exits(0).says(&["up to date"]);
     let run = creating(&missing(), &folder).args(&["--template", "no_such"]).run().exits(78);
     run.says(&["template database \"no_such\" does not exist", "Correct the name"]);
+}
+
+#[test]
+fn the_time_limit_of_the_role_does_not_end_the_copying_of_a_template() {
+    let (template, database, folder) = (Database::fresh(), missing(), one_table());
+    let (role, _) = template.role();
+    let limit = format!("alter role {role} in database postgres set statement_timeout");
+    template.execute(&format!(
+        "alter role {role} createdb; {limit} = '50ms'; \
+         alter database {} owner to {role}; create table large as select generate_series(1, 300000)",
+        template.name
+    ));
+    let as_role = with_user(&database, &role);
+    let started = || creating(&as_role, &folder).args(&["--template", &template.name]);
+    started().run().exits(0).says(&["created the database"]);
+    template.execute(&format!("drop database {}", database.name));
+    let limited = started().args(&["--statement-timeout", "5ms"]).run();
+    limited.exits(69).says(&["canceling statement due to statement timeout"]);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, Premigrate, Run, Running, bare, premigrate, unique};
+use crate::harness::{
+    Database, Folder, Premigrate, Run, Running, bare, premigrate, unique, with_database,
+};
 
 /// A migration that records the role that ran it.
 fn who() -> Folder {
@@ -113,7 +115,10 @@ fn every_option_has_a_variable_that_is_read() {
 
     run("up", "PREMIGRATE_BASELINE_THROUGH", "nothing").exits(64).says(&["nothing"]);
     run("up", "PREMIGRATE_THROUGH", "nothing").exits(64).says(&["nothing"]);
-    run("up", "PREMIGRATE_TEMPLATE", "t").exits(78).says(&["PREMIGRATE_TEMPLATE is only used"]);
+    let copy = unique("copy");
+    let copied = premigrate(&database, &folder).env("PREMIGRATE_TEMPLATE", "no_such");
+    let copied = copied.env("DATABASE_URL", with_database(&database.url, &copy));
+    copied.env("PREMIGRATE_CREATE_DATABASE", "1").run().exits(78).says(&["no_such"]);
 
     let skipped = bare().args(&["up", "--", "echo"]);
     let skipped = place.iter().fold(skipped, |run, (name, value)| run.env(name, value));
@@ -152,6 +157,30 @@ fn every_option_has_a_variable_that_is_read() {
         .map(|opt| premigrate::cli::args::variable(opt.flag))
         .chain([skip]);
     assert_eq!(shown, all.collect());
+}
+
+#[test]
+fn the_variables_of_a_kubernetes_service_called_premigrate_are_passed_over_and_on() {
+    let (database, folder) = (Database::fresh(), who());
+    let service = [
+        ("PREMIGRATE_SERVICE_HOST", "10.0.0.1"),
+        ("PREMIGRATE_SERVICE_PORT", "80"),
+        ("PREMIGRATE_SERVICE_PORT_HTTP", "80"),
+        ("PREMIGRATE_PORT", "tcp://10.0.0.1:80"),
+        ("PREMIGRATE_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("PREMIGRATE_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("PREMIGRATE_PORT_80_TCP_PORT", "80"),
+        ("PREMIGRATE_PORT_80_TCP_PROTO", "tcp"),
+    ];
+    let run = premigrate(&database, &folder);
+    let run = service.iter().fold(run, |run, (name, value)| run.env(name, value));
+    let run = run.args(&["--", "sh", "-c", "env | grep ^PREMIGRATE_ | sort"]).run().exits(0);
+    let passed = service.map(|(name, value)| format!("{name}={value}\n"));
+    let mut passed = passed.to_vec();
+    passed.sort();
+    assert_eq!(run.stdout, passed.concat());
+    let run = premigrate(&database, &folder).env("PREMIGRATE_PORT_HTTP", "80").run();
+    run.exits(78).says(&["unknown variable PREMIGRATE_PORT_HTTP"]);
 }
 
 #[test]

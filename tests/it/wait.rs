@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use premigrate::apply::lock;
 
-use crate::harness::{Database, Folder, IN_TIME, Premigrate, eventually, premigrate};
+use crate::harness::{
+    Database, Folder, IN_TIME, Premigrate, eventually, premigrate, unique, with_database,
+};
 
 const REPLICAS: usize = 20;
 
@@ -88,6 +90,20 @@ fn with_nothing_pending_the_app_starts_at_once_also_on_an_older_image() {
     wait(&reader, &older).arg("--strict").run().exits(65);
     let run = wait(&reader, &older).env("PREMIGRATE_SKIP", "1").args(&["--", "echo"]).run();
     run.exits(0).says(&["PREMIGRATE_SKIP is set"]);
+}
+
+#[test]
+fn a_database_that_does_not_exist_yet_is_waited_for() {
+    let (mut database, folder) = (Database::fresh(), two());
+    database.name = unique("wait");
+    database.url = with_database(&database.url, &database.name);
+    let missing = format!("database \"{}\" does not exist", database.name);
+    let run = wait(&database, &folder).args(&["--runner-wait", "0"]).run().exits(77);
+    run.says(&[&missing]);
+    let waiting = wait(&database, &folder).args(&["--", "echo", "started"]).start();
+    waiting.wait_to_say(&missing);
+    premigrate(&database, &folder).arg("--create-database").run().exits(0);
+    assert_eq!(waiting.finish().exits(0).says(&["up to date, 2 applied"]).stdout, "started\n");
 }
 
 #[test]
