@@ -37,12 +37,15 @@ pub struct Bundle {
     pub digest: Hash,
     /// The size of the file.
     pub bytes: u64,
+    /// The errors that `check` finds in migrations. What has them does not run, and need not where it
+    /// is applied already.
+    pub errors: Vec<Finding>,
 }
 
 /// Why no bundle was made. A file that was there before is unchanged.
 #[derive(Debug)]
 pub enum BundleError {
-    /// What `check` calls errors.
+    /// Nobody could run any of it, for what `check` calls errors.
     Faulty { dir: PathBuf, findings: Vec<Finding> },
     /// The executable that runs cannot be read.
     Executable(io::Error),
@@ -120,13 +123,14 @@ pub fn bundle(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Bundle, BundleError> {
     let mut executable = executable(parts.base.as_deref())?;
-    let faulty = |findings| BundleError::Faulty { dir: parts.dir.clone(), findings };
-    let mut findings = check::check(folder, table, now).findings;
-    findings.retain(|finding| finding.severity() == Severity::Error);
-    if !findings.is_empty() {
-        return Err(faulty(findings));
-    }
-    let set = MigrationSet::from_folder(folder).map_err(|_| faulty(findings))?;
+    let mut errors = check::check(folder, table, now).findings;
+    errors.retain(|finding| finding.severity() == Severity::Error);
+    let set = match MigrationSet::from_folder(folder) {
+        Ok(set) => set,
+        Err(_) => {
+            return Err(BundleError::Faulty { dir: parts.dir.clone(), findings: errors });
+        }
+    };
 
     let output = target(&parts.output)?;
     let from = folder_name(&parts.dir);
@@ -150,6 +154,7 @@ pub fn bundle(
         from,
         digest: folder.digest(),
         bytes,
+        errors,
     })
 }
 
@@ -186,11 +191,7 @@ fn target(output: &Path) -> Result<PathBuf, BundleError> {
 
 /// Writes an executable under another name, and gives it its own when it is whole.
 fn write_whole<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-    // In a container, each run may have the same process number, and one that was killed leaves its file.
-    let random = RandomState::new().hash_one(process::id());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{random:016x}.tmp"));
-    let unfinished = path.with_file_name(name);
+    let unfinished = unfinished(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&unfinished)?;
     let result = write(&mut file).and_then(|written| {
         file.set_permissions(Permissions::from_mode(0o755))?;
@@ -202,6 +203,15 @@ fn write_whole<T>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<T>) -
         let _ = fs::remove_file(&unfinished);
     }
     result
+}
+
+/// The name of a file until it is whole: another one each time. In a container, each run may have the
+/// same process number, and one that was killed leaves its file.
+fn unfinished(path: &Path) -> PathBuf {
+    let random = RandomState::new().hash_one(process::id());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{random:016x}.tmp"));
+    path.with_file_name(name)
 }
 
 /// A file, with the length and the hash of what was written to it.
@@ -226,5 +236,21 @@ impl Write for Hashing<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_killed_run_is_in_nobodys_way() {
+        let path = Path::new("/out/bundle");
+        let names = [unfinished(path), unfinished(path)];
+        assert_ne!(names[0], names[1]);
+        for name in names {
+            let beside = name.to_str().and_then(|name| name.strip_prefix("/out/bundle."));
+            assert!(beside.is_some_and(|rest| rest.ends_with(".tmp")), "{}", name.display());
+        }
     }
 }

@@ -17,7 +17,7 @@ pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;
 pub use self::status::status_of;
 
-use super::{json_line, lines, plural};
+use super::{json_line, lines, list, plural};
 use crate::cli::config::Format;
 use crate::commands::bundle::Bundle;
 use crate::migrations::migration::{Hash, MigrationSet};
@@ -56,13 +56,21 @@ pub fn carried(origin: &Origin, folder: &MigrationFolder) -> String {
 
 /// The file that `bundle` made.
 pub fn bundled(bundle: &Bundle, format: Format) -> String {
-    let Bundle { path, migrations, layout, from, digest, bytes } = bundle;
+    let Bundle { path, migrations, layout, from, digest, bytes, errors } = bundle;
     let path = path.display().to_string();
     match format {
-        Format::Text => lines([format!(
-            "{path}: {} from {from} ({layout}), {bytes} bytes; SHA-256 of the files {digest}",
-            plural(*migrations, "migration")
-        )]),
+        Format::Text => {
+            let line = format!(
+                "{path}: {} from {from} ({layout}), {bytes} bytes; SHA-256 of the files {digest}",
+                plural(*migrations, "migration")
+            );
+            if errors.is_empty() {
+                return lines([line]);
+            }
+            let title = "Migrations with errors do not run where they are still pending:";
+            let findings = errors.iter().map(|finding| finding_text(finding, false));
+            format!("{}{}\n", lines([line]), list(title, findings))
+        }
         Format::Json => {
             #[derive(Serialize)]
             struct Bundled<'a> {
@@ -72,6 +80,7 @@ pub fn bundled(bundle: &Bundle, format: Format) -> String {
                 from: &'a str,
                 digest: &'a Hash,
                 bytes: u64,
+                errors: usize,
             }
             json_line(&Bundled {
                 bundled: path,
@@ -80,6 +89,7 @@ pub fn bundled(bundle: &Bundle, format: Format) -> String {
                 from,
                 digest,
                 bytes: *bytes,
+                errors: errors.len(),
             })
         }
     }

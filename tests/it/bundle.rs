@@ -7,7 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Database, Folder, Premigrate, Random, Run, bare, output_of};
+use expect_test::expect;
+
+use crate::harness::{Database, Folder, Premigrate, Random, Run, bare, output_of, premigrate};
 
 /// An executable of the test's own.
 struct Bundle {
@@ -329,16 +331,35 @@ fn an_executable_that_may_not_be_read_carries_its_migrations_all_the_same() {
 // What no bundle is made of.
 
 #[test]
-fn of_migrations_with_errors_no_bundle_is_made() {
+fn migrations_with_errors_are_listed_and_carried_since_they_may_be_applied_already() {
     let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1;\nrollback")]);
+    let database = Database::fresh();
+    premigrate(&database, &folder).arg("baseline").run().exits(0);
+    let output = folder.path.join("bundle");
+    let made = make(bare(), &folder.path, &output).exits(0);
+    let (_, errors) = made.stdout.split_once('\n').unwrap();
+    expect![[r#"
+        Migrations with errors do not run where they are still pending:
+
+          - 0001_b.sql:2:1: error: the file contains `rollback`, which would leave the migration's changes uncommitted; remove it [rolls-back]
+    "#]]
+    .assert_eq(errors);
+    let json = make(bare().args(&["--format", "json"]), &folder.path, &output).exits(0);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json.stdout).unwrap()["errors"], 1);
+    let up = |database: &Database| run(&output).env("DATABASE_URL", &database.url).run();
+    up(&database).exits(0).says(&["up to date, 2 applied"]);
+    up(&Database::fresh()).exits(65).says(&["0001_b.sql:2:1 contains `rollback`"]);
+}
+
+#[test]
+fn of_a_folder_without_an_order_no_bundle_is_made() {
+    let folder = Folder::drizzle0(&[("0000_a", "select 1"), ("0001_b", "select 1")]);
+    std::fs::remove_file(folder.path.join("0001_b.sql")).unwrap();
     let place = Folder::empty();
     let output = place.path.join("bundle");
     place.write("bundle", "mine");
     let run = make(bare(), &folder.path, &output).exits(65);
-    run.says(&[
-        "have errors; no bundle was made:",
-        "0001_b.sql:2:1: error: the file contains `rollback`",
-    ]);
+    run.says(&["have errors; no bundle was made:", "0001_b.sql: error: the file is missing"]);
     let missing = place.path.join("missing");
     make(bare(), &missing, &output).exits(65).says(&["could not read", "missing"]);
     make(bare(), &Folder::empty().path, &output).exits(65).says(&["no migrations found"]);
