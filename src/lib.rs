@@ -95,7 +95,7 @@ use crate::migrations::source::{self, MigrationFolder, Origin, Unreadable};
 use crate::postgres::tls;
 use crate::process::allocator;
 use crate::process::exec::App;
-use crate::process::printer::{ERASE_LINE, Printer};
+use crate::process::printer::{ERASE_LINE, LiveLine, Printer};
 
 use crate::process::signals::StopFlag;
 use crate::render::{Log, Shown};
@@ -132,7 +132,7 @@ pub fn run(
         }
     };
     let commands = invocation.commands();
-    let config = match configure(invocation, environment, stop) {
+    let config = match configure(invocation, environment, stop, printer.live_line()) {
         Ok(config) => config,
         Err(error) => {
             let code = report_error(&error, hints.has_app, appearance, &commands, printer);
@@ -168,9 +168,10 @@ fn configure(
     invocation: Invocation,
     environment: &Environment,
     stop: &StopFlag,
+    live_line: LiveLine,
 ) -> Result<Config, Error> {
     // Before anything that can wait: without a handler, process 1 does not get signals.
-    stop.listen().map_err(Error::Signals)?;
+    stop.listen(move || live_line.erase()).map_err(Error::Signals)?;
     Ok(Config::new(invocation, environment)?)
 }
 

@@ -9,6 +9,8 @@
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -30,8 +32,31 @@ pub struct Printer<'a> {
     reader_keeps_up: bool,
     /// Whether the last report was only partly written.
     truncated: bool,
-    /// Whether a line is there that has to be erased.
-    has_live_line: bool,
+    live_line: LiveLine,
+}
+
+/// Whether a line is there that has to be erased.
+#[derive(Clone, Debug, Default)]
+pub struct LiveLine(Arc<AtomicBool>);
+
+impl LiveLine {
+    /// Erases it, if the terminal takes that at once: for a thread that may not wait.
+    pub fn erase(&self) {
+        let stderr = io::stderr();
+        let mut stream = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        if self.is_there() && poll(&mut stream, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            self.set(false);
+            let _ = write(&stderr, ERASE_LINE.as_bytes());
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, is_there: bool) {
+        self.0.store(is_there, Ordering::SeqCst);
+    }
 }
 
 /// To the first column, and erases what is there.
@@ -41,7 +66,8 @@ const DEFAULT_COLUMNS: u16 = 80;
 
 impl<'a> Printer<'a> {
     pub fn new(stop: &'a StopFlag) -> Printer<'a> {
-        Printer { stop, reader_keeps_up: true, truncated: false, has_live_line: false }
+        let live_line = LiveLine::default();
+        Printer { stop, reader_keeps_up: true, truncated: false, live_line }
     }
 
     /// Whether reports go to a terminal.
@@ -54,15 +80,24 @@ impl<'a> Printer<'a> {
         io::stdout().is_terminal()
     }
 
+    /// The line that is drawn, for who has to erase it where this printer cannot.
+    pub fn live_line(&self) -> LiveLine {
+        self.live_line.clone()
+    }
+
     /// Draws a line below the reports, in place of the last such one, cut to the terminal's width. It
-    /// waits for no reader. Only for a terminal.
+    /// waits for no reader. Only for a terminal; and not after a signal, since the next one may end the
+    /// process with the line still there.
     pub fn draw(&mut self, line: &str) {
+        if self.stop.raised().is_some() {
+            return;
+        }
         let size = tcgetwinsize(io::stderr()).ok().map(|size| size.ws_col);
         let columns = size.filter(|&columns| columns > 0).unwrap_or(DEFAULT_COLUMNS);
         let text = format!("{ERASE_LINE}{}", cut(line, usize::from(columns)));
         let deadline = Deadline::ignoring_signals(Duration::ZERO, self.stop);
         let unwritten = write_within(io::stderr().as_fd(), &text, deadline);
-        self.has_live_line |= unwritten < text.len();
+        self.live_line.set(self.live_line.is_there() || unwritten < text.len());
     }
 
     /// Errors are ignored: whether anybody reads it does not change what is done to the database.
@@ -82,13 +117,14 @@ impl<'a> Printer<'a> {
 
     /// Erases the line that was drawn, also where nothing is reported afterwards.
     pub fn erase(&mut self) {
-        if self.has_live_line {
+        if self.live_line.is_there() {
             self.report_within("", READER_WAIT);
         }
     }
 
     fn report_within(&mut self, text: &str, wait: Duration) {
-        let before = match (self.has_live_line, self.truncated) {
+        let has_live_line = self.live_line.is_there();
+        let before = match (has_live_line, self.truncated) {
             (true, _) => ERASE_LINE,
             (false, true) => "\n",
             (false, false) => "",
@@ -96,7 +132,7 @@ impl<'a> Printer<'a> {
         let text = format!("{before}{text}");
         let deadline = Deadline::ignoring_signals(wait, self.stop);
         let unwritten = write_within(io::stderr().as_fd(), &text, deadline);
-        self.has_live_line &= unwritten == text.len();
+        self.live_line.set(has_live_line && unwritten == text.len());
         self.reader_keeps_up = unwritten == 0;
         self.truncated = unwritten > 0 && (self.truncated || unwritten < text.len());
     }

@@ -114,8 +114,9 @@ impl Drop for ExitDelay {
 impl StopFlag {
     /// Installs handlers for SIGHUP, SIGINT, SIGQUIT and SIGTERM; without one, process 1 would not get
     /// them. The first signal raises the flag. One that comes a second later or more ends the process
-    /// immediately, unless something delays that, and the server rolls back.
-    pub fn listen(&self) -> io::Result<()> {
+    /// immediately, unless something delays that, and the server rolls back. `before_exit` runs before
+    /// one may do so.
+    pub fn listen(&self, before_exit: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (mut first, handler) = UnixStream::pair()?;
         for signal in ENDING_SIGNALS.into_iter().filter(|&it| !dispositions::stays_ignored(it)) {
             flag::register_conditional_shutdown(signal, 128 + signal, self.exit.on_next.clone())?;
@@ -130,6 +131,7 @@ impl StopFlag {
         let wait = move || {
             if first.read_exact(&mut [0]).is_ok() {
                 thread::sleep(ONE_REQUEST);
+                before_exit();
                 exit.arm();
             }
         };

@@ -16,7 +16,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
-use crate::harness::{Database, Folder, Premigrate, WAITING_FOR_LOCK, kill_and_reap, premigrate};
+use crate::harness::{
+    Database, Folder, Premigrate, WAITING_FOR_LOCK, eventually, kill_and_reap, premigrate,
+};
 use crate::proxy::{Action, Proxy};
 use crate::server::Server;
 use crate::snapshot::is;
@@ -200,17 +202,83 @@ fn a_terminal_shows_how_far_a_concurrent_index_is() {
 }
 
 #[test]
-fn a_pipe_gets_neither_colors_nor_a_live_line_and_no_line_before_ten_seconds() {
-    for format in ["text", "json"] {
+fn a_terminal_shows_how_far_vacuum_cluster_and_copy_are() {
+    let rows = "a line of data, and more of it, and more of it; ".repeat(600) + "\n";
+    let copy = format!("copy c (b) from stdin;\n{}\\.\n", rows.repeat(30));
+    for (made, sql, command, phase) in [
+        (
+            "",
+            "set vacuum_cost_delay = 100; set vacuum_cost_limit = 1; vacuum t",
+            "VACUUM on t, ",
+            " % of scanning heap",
+        ),
+        // Its index takes a while to be built, and so to be built again.
+        (
+            "create index t_slow on t (slow(a))",
+            "cluster t using t_slow",
+            "CLUSTER on t, ",
+            "rebuilding index",
+        ),
+        ("", &copy, "COPY FROM on c, ", " %"),
+    ] {
+        let database = Database::fresh();
+        database.execute(
+            "create table t (a int, b text); alter table t alter b set storage plain;
+             insert into t select i, repeat('x', 5000) from generate_series(1, 20) i;
+             create function slow(a int) returns int immutable language plpgsql as
+               $$ begin perform pg_sleep(0.15); return a; end $$;
+             create table c (b text);
+             create function slow_row() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(0.15); return new; end $$;
+             create trigger slow before insert on c for each row execute function slow_row()",
+        );
+        database.execute(made);
+        let folder = Folder::drizzle0(&[("0000_a", sql)]);
+        let written = Terminal::start(premigrate(&database, &folder)).finish(0);
+        let lines = live_lines(&written);
+        let shown = |line: &&str| {
+            let progress = line.split_once(command).and_then(|(_, rest)| rest.strip_suffix(phase));
+            progress.is_some_and(|percent| {
+                percent.is_empty() || percent.parse::<u32>().is_ok_and(|percent| percent <= 100)
+            })
+        };
+        assert!(lines.iter().any(shown), "{command}{phase}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_the_lines_of_a_terminal_without_colors_and_no_live_line_before_ten_seconds() {
+    let run = |format: &str| {
         let (database, folder) = locked();
         let mut blocker = database.holding("lock table t");
-        let run = premigrate(&database, &folder).args(&["--format", format]).start();
+        let run = premigrate(&database, &folder);
+        let run = run.args(&["--format", format, "--", "echo", "started"]).start();
         database.wait_for("a waiting migration", WAITING_FOR_LOCK);
         thread::sleep(Duration::from_secs(3));
         blocker.batch_execute("rollback").unwrap();
-        let run = run.finish().exits(0).does_not_say("running").does_not_say("\r");
-        assert!(!run.stderr.contains(ESCAPE), "{}", run.stderr);
-    }
+        let run = run.finish().exits(0);
+        assert_eq!(run.stdout, "started\n");
+        assert!(!run.stderr.contains([ESCAPE, '\r']), "{}", run.stderr);
+        run
+    };
+    // What is on the screen of the terminal above.
+    run("text").stderr_is(expect![[r#"
+        premigrate: 1 migration in FOLDER (Drizzle 0.x)
+        premigrate: applying 0000_a
+        premigrate: 0000_a is waiting for a lock on t held by backend PID, role postgres, idle in transaction for TIME: begin; lock table t
+        premigrate: applied 0000_a in TIME
+        premigrate: applied 1 migration in TIME, TIME of it waiting for locks
+        premigrate: starting echo
+    "#]]);
+    let events = run("json").events();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let expected = ["loaded", "applying", "blocked", "applied", "done", "starting"];
+    assert_eq!(names, expected, "{events:?}");
+    let blocker = &events[2]["blocker"];
+    assert_eq!(
+        (&blocker["table"], &blocker["query"]),
+        (&json!("t"), &json!("begin; lock table t"))
+    );
 }
 
 #[test]
@@ -324,6 +392,28 @@ fn nothing_of_a_live_line_is_left_by_a_notice_or_a_signal() {
 }
 
 #[test]
+fn nothing_of_a_live_line_is_left_by_a_second_signal_either() {
+    let folder = Folder::drizzle0(&[("0000_a", "select pg_sleep(1)")]);
+    // Nothing is answered any more, so that the first signal ends nothing.
+    let proxy = Proxy::start(|message| match message.text.contains("pg_sleep") {
+        true => Action::Stall,
+        false => Action::Pass,
+    });
+    let terminal = Terminal::start(premigrate(&proxy.to(&Database::fresh()), &folder));
+    terminal.wait_to_show("running for 2 s");
+    terminal.signal(nix::sys::signal::Signal::SIGTERM);
+    thread::sleep(Duration::from_millis(1500));
+    terminal.signal(nix::sys::signal::Signal::SIGTERM);
+    is(
+        &screen(&terminal.finish(143)),
+        &expect![[r#"
+            premigrate: 1 migration in FOLDER (Drizzle 0.x)
+            premigrate: applying 0000_a
+        "#]],
+    );
+}
+
+#[test]
 fn a_second_connection_that_fails_is_not_tried_again() {
     let database = Database::fresh();
     let (role, url) = database.role();
@@ -338,6 +428,24 @@ fn a_second_connection_that_fails_is_not_tried_again() {
     premigrate(&proxy.to(&limited), &folder).run().exits(0);
     // The run's own, and one that was refused.
     assert_eq!(proxy.connections(), 2);
+}
+
+#[test]
+fn processes_of_the_server_itself_do_not_count_as_connections() {
+    // Nine for other roles than a superuser. To these, the server hides what its own processes are.
+    let server = Server::start("max_connections = 12");
+    let database = server.database();
+    let (role, url) = database.role();
+    database.execute(&format!(
+        "grant create on schema public to {role}; grant create on database {} to {role}",
+        database.name
+    ));
+    let proxy = Proxy::before(server.port, |_| Action::Pass);
+    let folder = Folder::drizzle0(&[("0000_a", "select pg_sleep(8)")]);
+    let database = proxy.to(&Database { url, ..database });
+    let running = premigrate(&database, &folder).start();
+    eventually("a second look", || proxy.connections() > 2);
+    running.finish().exits(0);
 }
 
 #[test]
