@@ -56,3 +56,20 @@ pub fn parse(row: ResultRow<'_>, first: usize) -> Option<Blocker> {
 pub fn waiting_for(row: ResultRow<'_>, first: usize) -> Option<Duration> {
     milliseconds(row.at(first + 8))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_manager_is_asked_only_for_a_backend_that_waits_for_a_lock() {
+        for version in [13, 18] {
+            let sql = blocker_sql(version);
+            let (before, after) = sql.split_once("pg_catalog.pg_blocking_pids(").unwrap();
+            let condition = "case when running.wait_event_type operator(pg_catalog.=) 'Lock' then ";
+            assert!(before.ends_with(condition), "{before}");
+            assert!(after.starts_with("running.pid) end)"), "{after}");
+            assert!(!after.contains("pg_blocking_pids"), "{after}");
+        }
+    }
+}

@@ -59,6 +59,14 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 /// Checks the host's addresses one after the other, until one can be connected to.
 fn check_each(url: &CheckUrl, deadline: Instant) -> io::Result<Verdict> {
     let addresses = dns::addresses_within(&url.host, url.port, left(deadline)?)?;
+    check_addresses(&addresses, url, deadline)
+}
+
+fn check_addresses(
+    addresses: &[SocketAddr],
+    url: &CheckUrl,
+    deadline: Instant,
+) -> io::Result<Verdict> {
     let mut failure = Verdict::unhealthy("the host has no address".to_owned());
     for (address, to_try) in addresses.iter().copied().zip((1..=addresses.len()).rev()) {
         // Each gets its share: the first may be one that nothing answers.
@@ -111,4 +119,28 @@ fn status(
         });
     }
     Ok(Verdict::unhealthy(format!("{address} does not answer in HTTP")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_nothing_answers_leaves_time_for_the_next_one() {
+        let listen = |ip: [u8; 4]| TcpListener::bind((Ipv4Addr::from(ip), 0)).unwrap();
+        let (mute, open) = (listen([127, 0, 0, 2]), listen([127, 0, 0, 1]));
+        let [mute_address, address] = [&mute, &open].map(|it| it.local_addr().unwrap());
+        // The kernel drops what comes after a full queue.
+        let connect = || TcpStream::connect_timeout(&mute_address, Duration::from_millis(300));
+        let queued: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        let url = CheckUrl::parse("tcp://host:1").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(4);
+        let verdict = check_addresses(&[mute_address, address], &url, deadline).unwrap();
+        assert!(verdict.healthy, "{}", verdict.reason);
+        let failed = check_addresses(&[address, mute_address], &url, Instant::now()).unwrap_err();
+        assert!(is_timeout(&failed), "{failed}");
+        drop(queued);
+    }
 }

@@ -261,6 +261,22 @@ fn every_request_has_an_answer_and_what_is_none_is_refused() {
 }
 
 #[test]
+fn a_page_has_no_control_character_of_a_server_or_a_file() {
+    let mut clock = Clock::start();
+    let migrations = vec!["0000\u{9b}31m\n".to_owned()];
+    let left = Duration::ZERO;
+    clock.then(Event::WaitingForMigrations { migrations, holder: None, left });
+    let answer = |page| {
+        let received = Received::Request { page, is_head: false };
+        page::answer(received, &clock.state, clock.now)
+    };
+    let ready = answer(Page::Ready);
+    let (_, body) = ready.split_once("\r\n\r\n").unwrap();
+    assert!(body.contains(r#""0000\u009b31m\n""#), "{body}");
+    assert!(!body.trim_end().contains(char::is_control), "{body:?}");
+}
+
+#[test]
 fn an_answer_has_its_status_and_the_length_of_its_body() {
     let clock = Clock::start();
     let answer = |received| page::answer(received, &clock.state, clock.now);

@@ -1,6 +1,6 @@
 //! Connections that break, locks that do not come, and how many round trips it takes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -64,6 +64,38 @@ fn a_connection_cut_at_any_message_is_recovered_from() {
             });
         }
     });
+}
+
+#[test]
+fn a_statement_under_a_role_is_recorded_as_ourselves_when_the_lock_is_lost_before_that() {
+    let database = Database::fresh();
+    let (role, _) = database.role();
+    database.execute(&format!(
+        "create table t (a int); alter table t owner to {role}; grant create on schema public to {role}"
+    ));
+    let (done, cuts) = (AtomicBool::new(false), Arc::new(AtomicUsize::new(0)));
+    let counted = cuts.clone();
+    let proxy = Proxy::start(move |message| {
+        if message.from == Side::Server && message.text.starts_with("CREATE INDEX\0") {
+            done.store(true, Ordering::SeqCst);
+        }
+        // What records it on the session that holds the lock, and gives that back.
+        let records = message.from == Side::Client && message.text.contains("set finished = true");
+        let cut = records && done.swap(false, Ordering::SeqCst);
+        counted.fetch_add(usize::from(cut), Ordering::SeqCst);
+        if cut { Action::Cut } else { Action::Pass }
+    });
+    let folder = Folder::drizzle0(&[
+        ("0000_index", &format!("set role {role}; create index concurrently t_a on t (a)")),
+        ("0001_next", "create table next ()"),
+    ]);
+    premigrate(&proxy.to(&database), &folder).run().exits(0);
+    assert_eq!(cuts.load(Ordering::SeqCst), 1);
+    let owners = "select tablename::text, tableowner::text from pg_tables \
+        where schemaname in ('public', 'drizzle') order by 1";
+    let expected = ["__drizzle_migrations|postgres", "next|postgres", &format!("t|{role}")];
+    assert_eq!(database.rows(owners), expected);
+    assert_eq!(database.history().len(), 2);
 }
 
 #[test]

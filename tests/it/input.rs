@@ -6,19 +6,23 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use expect_test::expect;
 
 use premigrate::cli::config::Config;
 use premigrate::cli::environment::Environment;
 use premigrate::cli::{args, dotenv};
-use premigrate::history::table::{History, Row, TableVersion};
+use premigrate::commands::check;
+use premigrate::history::table::{History, Row, Table, TableVersion};
 use premigrate::migrations::migration::{Layout, Migration, MigrationSet};
+use premigrate::migrations::prepared::PreparedMigration;
 use premigrate::migrations::source::{Files, JOURNAL, MigrationFolder};
 use premigrate::postgres::conninfo;
 use premigrate::sql::{LineColumn, Script, offset_of};
 
-use crate::harness::{Database, Folder, Random, Run, Running, bare, premigrate};
+use crate::harness::{Database, Folder, IN_TIME, Random, Run, Running, bare, premigrate};
+use crate::proxy::{Action, Proxy, Side};
 
 const FINE: (&str, &str) = ("0000_fine", "create table fine ()");
 
@@ -376,6 +380,105 @@ const SQL: [&str; 32] = [
     "set",
     "vacuum",
 ];
+
+/// The time that this thread has had on a processor, in nanoseconds: however busy the others are.
+fn time_used() -> u64 {
+    let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    times.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Four times as much of it takes about four times as long, and not sixteen times.
+#[track_caller]
+fn is_linear(what: &str, size: usize, work: impl Fn(usize)) {
+    let time = |size| {
+        let before = time_used();
+        work(size);
+        time_used() - before
+    };
+    // The least of several: the first may have to fetch memory.
+    let least = |size| (0..2).map(|_| time(size)).min().unwrap();
+    let (small, large) = (least(size), least(4 * size));
+    assert!(
+        large < 9 * small + 20_000_000,
+        "{what}: {small} ns, and {large} ns for 4 times as much"
+    );
+}
+
+#[test]
+fn reading_sql_takes_time_in_proportion_to_its_length() {
+    for (what, size, begin, more, end) in [
+        ("statements", 4_000, "", "select 1;", ""),
+        ("empty statements", 20_000, "", ";", ""),
+        ("steps", 400, "", "set a.b = c; vacuum t; ", ""),
+        ("settings", 800, "", "set role a; set b.c = d; reset role; commit; ", ""),
+        ("computed settings", 200, "", "select set_config('a.b', f(), false); vacuum t; ", ""),
+        ("nested comments", 10_000, "", "/*", "*/"),
+        ("unclosed comments", 10_000, "select 1; ", "/* ", ""),
+        ("line comments", 10_000, "", "--\n", "select 1"),
+        ("parentheses", 10_000, "select ", "(", ")"),
+        ("quotes", 10_000, "select ", "''", "'"),
+        ("open dollar quotes", 4_000, "", "$a$ ", ""),
+        ("different dollar quotes", 4_000, "", "$a$ $b$ ", ""),
+        ("markers", 1_000, "", "select 1--> statement-breakpoint\n", ""),
+        ("markers in a line", 1_000, "-- ", "--> statement-breakpoint ", ""),
+        ("COPY", 2_000, "", "copy t from stdin ", ""),
+        ("atomic bodies", 1_000, "", "create function f() begin atomic select 1; end; ", ""),
+        ("passwords", 2_000, "select ", "'password', ", "1"),
+    ] {
+        is_linear(what, size, |size| {
+            let sql = format!("{begin}{}{}", more.repeat(size), end.repeat(size));
+            let migration = Migration::new("a", "a.sql", Some(1), sql.into_bytes());
+            let prepared = PreparedMigration::parse(&migration);
+            let folder =
+                [("a.sql".to_owned(), migration.sql().unwrap().as_bytes().to_vec().into())];
+            let folder =
+                MigrationFolder { files: Files::from(folder), ..MigrationFolder::default() };
+            check::check(&folder, &Table::new("s", "t"), 0);
+            drop(prepared);
+        });
+    }
+}
+
+#[test]
+fn reading_a_journal_takes_time_in_proportion_to_its_length() {
+    is_linear("entries", 2_000, |size| {
+        let entry = |number| format!(r#"{{"when":{number},"tag":"{number}"}}"#);
+        let entries: Vec<_> = (0..size).map(entry).collect();
+        let journal = format!(r#"{{"entries":[{}]}}"#, entries.join(","));
+        let mut files = Files::from([(JOURNAL.to_owned(), journal.into_bytes().into())]);
+        for number in 0..size {
+            files.insert(format!("{number}.sql"), b"select 1".to_vec().into());
+        }
+        let folder = MigrationFolder { files, has_meta: true, ..MigrationFolder::default() };
+        assert_eq!(MigrationSet::from_folder(&folder).unwrap().migrations().len(), size);
+        check::check(&folder, &Table::new("s", "t"), 0);
+    });
+}
+
+#[test]
+fn a_signal_while_a_long_error_is_reported_ends_the_run() {
+    let quotes = "'password', ".repeat(1_000_000);
+    let folder = Folder::drizzle0(&[("0000_a", &format!("select {quotes} no_such"))]);
+    let running = Arc::new(Mutex::new(None::<u32>));
+    let shared = running.clone();
+    let proxy = Proxy::start(move |message| {
+        // The report begins when the error has come.
+        if message.from == Side::Server
+            && message.tag == b'E'
+            && let Some(pid) = *shared.lock().unwrap()
+        {
+            let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        }
+        Action::Pass
+    });
+    let database = proxy.to(&Database::fresh());
+    let run = premigrate(&database, &folder).start();
+    *running.lock().unwrap() = Some(run.pid());
+    let run = run.finish_within(IN_TIME * 3);
+    assert!([70, 143].contains(&run.code), "{}", run.code);
+    assert!(!run.stderr.contains("'password'"), "{}", run.stderr);
+}
 
 #[test]
 fn random_bytes_in_a_migration_cause_no_panic() {

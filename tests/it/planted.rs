@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use premigrate::apply::lock;
 
-use crate::harness::{Database, Folder, premigrate};
+use crate::harness::{Database, Folder, premigrate, unique, with_database};
 use crate::proxy::{Action, Proxy, Side};
 
-/// Plants operators of every name that we use for all pairs of common types, every function, and
-/// every type once more in `public`. Each notes in a sequence, which no rollback sets back, that it
+/// Plants operators of every name that we use for all pairs of common types, every function and every
+/// type once more in `public`, and implicit casts from and to a type there. Each notes in a sequence, which no rollback sets back, that it
 /// was called, and fails.
 const TRAPS: &str = r#"
 set search_path = pg_catalog;
@@ -20,6 +20,7 @@ create function public.trap(what text) returns text language sql as $$
   insert into public.traps (what) values (what) returning format('language plpgsql as %L', format(
     'begin perform pg_catalog.setval(%L, %s); raise exception %L; end', 'public.called', id, 'planted'))
 $$;
+create type public.planted as (a int4);
 do $do$
 declare
   types regtype[] := '{int2,int4,int8,numeric,float8,text,name,oid,xid,bool,timestamptz,interval,jsonb,
@@ -38,6 +39,13 @@ begin
           case when op ~ '^[<>=!~]+$' then 'trap_bool' else 'trap_left' end, l, r);
       end loop;
     end loop;
+    execute format('create function public.trap_cast(%s) returns public.planted %s', l,
+      public.trap(format('cast from %s', l)));
+    execute format('create function public.trap_cast_to_%s(public.planted) returns %s %s',
+      (select oid from pg_type where oid = l), l, public.trap(format('cast to %s', l)));
+    execute format('create cast (%s as public.planted) with function public.trap_cast(%1$s) as implicit', l);
+    execute format('create cast (public.planted as %s) with function public.trap_cast_to_%s(public.planted) as implicit',
+      l, (select oid from pg_type where oid = l));
     if typelem = 0 from pg_type where oid = l then
       execute format('create function public.trap_type(%s) returns bool %s', l, public.trap(format('type %s', l)));
       execute format('create domain public.%I as pg_catalog.%1$I check (public.trap_type(value))',
@@ -63,7 +71,7 @@ struct Planted {
     database: Database,
     /// What was sent by that way.
     sent: Arc<Mutex<BTreeSet<String>>>,
-    _proxy: Proxy,
+    proxy: Proxy,
 }
 
 impl Planted {
@@ -83,7 +91,7 @@ impl Planted {
             Action::Pass
         });
         let database = proxy.to(&Database { name: superuser.name.clone(), url });
-        Planted { superuser, database, sent, _proxy: proxy }
+        Planted { superuser, database, sent, proxy }
     }
 
     /// The trap that something was caught in last.
@@ -101,6 +109,8 @@ fn each_kind_of_trap_catches() {
         ("select null::pg_catalog.xid[] = '{1}'", "comparison of xid[] and xid[]"),
         ("select current_setting('x')", "current_setting(text)"),
         ("select 'a'::text", "type text"),
+        ("select pg_catalog.int4(1)::public.planted", "cast from integer"),
+        ("select pg_catalog.abs(row(1)::public.planted::pg_catalog.int4)", "cast to integer"),
     ] {
         client.batch_execute(sql).unwrap_err();
         assert_eq!(planted.called(), [trap], "{sql}");
@@ -139,7 +149,7 @@ const BUILDING: &str = "select from pg_stat_activity where datname = current_dat
 #[test]
 fn no_sql_of_ours_calls_what_is_planted() {
     let planted = Planted::new();
-    let Planted { superuser, database, .. } = &planted;
+    let Planted { superuser, database, proxy, .. } = &planted;
     let check = |what: &str| {
         assert_eq!(planted.called(), [] as [String; 0], "{what}");
     };
@@ -150,6 +160,7 @@ fn no_sql_of_ours_calls_what_is_planted() {
         "create table t ",
         "create table u ",
         "create table v ",
+        "create table w ",
         "concurrently t_",
         "concurrently on t ",
         "reindex",
@@ -223,6 +234,26 @@ fn no_sql_of_ours_calls_what_is_planted() {
     premigrate(&denied, &plain).args(&["--table", "plain"]).run().exits(77);
     check("grants");
 
+    // As a role that may neither lock the history nor connect twice.
+    superuser.execute(&format!(
+        "grant insert on drizzle.plain to {role}; \
+         grant usage on sequence drizzle.plain_id_seq to {role}; \
+         grant create on schema public, drizzle to {role}; alter role {role} connection limit 1"
+    ));
+    let denied = proxy.to(&denied);
+    premigrate(&denied, &plain).args(&["--table", "plain"]).run().exits(0);
+    check("look");
+    plain.write("3_third.sql", "create table w (a int); create index concurrently t_w on w (a)");
+    premigrate(&denied, &plain).args(&["--table", "plain", "--runner-wait", "0"]).run().exits(75);
+    check("limit of one connection");
+    superuser.execute(&format!("revoke create on schema public from {role}"));
+
+    let missing = unique("planted");
+    let missing = Database { url: with_database(&database.url, &missing), name: missing };
+    let creating = premigrate(&missing, &plain).arg("--create-database");
+    creating.run().exits(0).says(&["created the database"]);
+    check("create database");
+
     // What the server is asked for the cure of a failure.
     superuser.execute(&format!("alter database {} set statement_timeout = '1s'", superuser.name));
     for (table, sql) in [
@@ -244,6 +275,9 @@ fn no_sql_of_ours_calls_what_is_planted() {
     };
     let ours: Vec<_> = sent.iter().filter(is_ours).collect();
     assert!(ours.len() > 30, "{ours:#?}");
+    for rare in ["create database", "rolconnlimit", "and mode operator"] {
+        assert!(ours.iter().any(|sql| sql.contains(rare)), "{rare}");
+    }
     for sql in ours {
         let statement = match sql.strip_prefix("/*") {
             Some(tagged) => tagged.split_once("*/").expect("an end").1,

@@ -422,6 +422,24 @@ fn a_session_that_only_locks_the_history_is_named_with_its_lock_and_is_no_runner
 }
 
 #[test]
+fn a_lock_on_the_history_that_no_session_stands_for_is_waited_for_as_a_lock() {
+    let server = Server::start("max_prepared_transactions = 1");
+    let database = server.database();
+    let folder = one_to_come(&database, false);
+    let prepare =
+        "lock table drizzle.__drizzle_migrations in share mode; prepare transaction 'held'";
+    let mut other = database.client();
+    other.batch_execute(&format!("begin; {prepare}")).unwrap();
+    let run = premigrate(&database, &folder).args(&["--lock-retries", "0"]).run().exits(75);
+    run.says(&["55P03"]).does_not_say("another runner");
+    let running = premigrate(&database, &folder).start();
+    running.wait_to_say("(attempt 2)");
+    other.batch_execute("commit prepared 'held'").unwrap();
+    running.finish().exits(0);
+    assert_eq!(database.tables(), ["a", "b"]);
+}
+
+#[test]
 fn an_autovacuum_of_the_history_is_waited_for_and_told_as_that_to_every_role() {
     let server = Server::start("autovacuum_naptime = 1");
     let database = server.database();

@@ -408,7 +408,6 @@ fn nothing_of_a_live_line_is_left_by_a_second_signal_either() {
         &screen(&terminal.finish(143)),
         &expect![[r#"
             premigrate: 1 migration in FOLDER (Drizzle 0.x)
-            premigrate: applying 0000_a
         "#]],
     );
 }

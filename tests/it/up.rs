@@ -837,7 +837,7 @@ fn strict_refuses_rows_and_orders_that_are_else_let_pass() {
     let strict = || premigrate(&database, &folder).arg("--strict").run();
     strict().exits(65).stderr_is(expect![[r#"
         premigrate: 2 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_early is out of order; nothing was run. Generate what is out of order anew, after the last applied migration. Or start without --strict
+        premigrate: refused by --strict: 0001_early is out of order; nothing was run. Generate the out-of-order migrations again, so that they come after the last applied one. Or start without --strict
     "#]]);
     assert_eq!(logged(&database), Vec::<String>::new());
     premigrate(&database, &folder).run().exits(0);

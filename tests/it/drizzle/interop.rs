@@ -1,8 +1,11 @@
 //! drizzle-orm and premigrate on the same database, one after the other, in either generation.
 
+use std::thread;
+use std::time::Duration;
+
 use super::Drizzle::{V0, V1};
 use super::{ALL, Contents, UP_TO_DATE, locked_down, race, rows, wiki};
-use crate::harness::{Database, Folder, premigrate};
+use crate::harness::{Database, Folder, LIMIT, output_within, premigrate};
 
 #[test]
 fn the_wiki_is_left_as_drizzle_orm_leaves_it_and_either_finds_nothing_left_to_do() {
@@ -101,6 +104,47 @@ fn what_racing_drizzle_orm_runs_left_behind_does_no_harm() {
         );
         premigrate(&database, &all).run().exits(0).says(&["applied ", "0001_next"]);
         premigrate(&database, &all).run().exits(0).says(&["up to date, 2 applied"]);
+    }
+}
+
+#[test]
+fn what_a_running_drizzle_orm_has_begun_to_record_is_applied_once() {
+    let insert = |what: &str| format!("insert into log values ('{what}'); select pg_sleep(0.2)");
+    let [a, b, c] = ["a", "b", "c"].map(insert);
+    let migrations: [(&str, &[u8]); 4] = [
+        ("0000_log", b"create table log (what text)"),
+        ("0001_a", a.as_bytes()),
+        ("0002_b", b.as_bytes()),
+        ("0003_c", c.as_bytes()),
+    ];
+    let writes = "select from pg_locks where mode = 'RowExclusiveLock' \
+        and relation = 'drizzle.__drizzle_migrations'::regclass";
+    for (drizzle, may_lock) in [(V0, true), (V0, false), (V1, true), (V1, false)] {
+        let (first, all) = (drizzle.folder(&migrations[..1]), drizzle.folder(&migrations));
+        for race in 0..3 {
+            let database = Database::fresh();
+            drizzle.migrate(&database, &first).exits(0);
+            let ours = match may_lock {
+                true => database.direct(),
+                false => {
+                    let (limited, role) = locked_down(&database);
+                    database.execute(&format!(
+                        "grant usage on schema drizzle to {role}; grant insert on log to {role}; \
+                         grant select, insert on drizzle.__drizzle_migrations to {role}; \
+                         grant usage on sequence drizzle.__drizzle_migrations_id_seq to {role}"
+                    ));
+                    limited
+                }
+            };
+            let theirs = drizzle.migrator(&database, &all).spawn().expect("a run");
+            database.wait_for("its first row", writes);
+            thread::sleep(Duration::from_millis(130) * race);
+            premigrate(&ours, &all).run().exits(0);
+            assert!(output_within(LIMIT, theirs).status.success());
+            let applied = database.rows("select what from log order by what");
+            assert_eq!(applied, ["a", "b", "c"], "{drizzle:?} {may_lock} {race}");
+            assert_eq!(database.history().len(), 4);
+        }
     }
 }
 
