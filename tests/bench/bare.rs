@@ -1,60 +1,32 @@
 //! The least that a runner of migrations can cost: the driver, one query of the history, and each
-//! pending file in one message. No lock, no hashes, no checks, not a word.
-//!
-//! With `require` it encrypts and verifies nothing; with `verify-full AUTHORITY` it trusts the root in
-//! that file, and those that premigrate carries, which it carries likewise: native-tls as it comes.
-//! `bare roots` prints the carried ones, as PEM.
+//! pending file in one message. No lock, no hashes, no checks, not a word. With `sslrootcert` in the
+//! URL, it encrypts, and verifies the server as `verify-full` does: native-tls as it comes.
 //!
 //! An example, so that cargo builds it as it builds premigrate: that is what makes a ratio fair.
 
 use std::error::Error;
-use std::io::Write;
 use std::path::PathBuf;
 
 use native_tls::{Certificate, TlsConnector};
-use openssl::x509::X509;
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use postgres_native_tls::MakeTlsConnector;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        ["roots"] => print_roots(),
-        [folder] => migrate(connect(None)?, folder),
-        [folder, "require"] => {
-            let mut builder = TlsConnector::builder();
-            builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
-            migrate(connect(Some(builder.build()?))?, folder)
-        }
-        [folder, "verify-full", authority] => {
+    let folder = std::env::args().nth(1).ok_or("usage: DATABASE_URL=... bare FOLDER")?;
+    let url = std::env::var("DATABASE_URL")?;
+    let (server, settings) = url.split_once('?').unwrap_or((&url, ""));
+    let authority = settings.split('&').find_map(|it| it.strip_prefix("sslrootcert="));
+    let client = match authority {
+        None => Client::connect(server, NoTls)?,
+        Some(authority) => {
             let mut builder = TlsConnector::builder();
             builder.disable_built_in_roots(true);
-            for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-                builder.add_root_certificate(Certificate::from_der(root)?);
-            }
             builder.add_root_certificate(Certificate::from_pem(&std::fs::read(authority)?)?);
-            migrate(connect(Some(builder.build()?))?, folder)
+            let tls = MakeTlsConnector::new(builder.build()?);
+            Client::connect(&format!("{server}?sslmode=require"), tls)?
         }
-        _ => Err(
-            "usage: DATABASE_URL=... bare FOLDER [require|verify-full AUTHORITY], or: bare roots",
-        )?,
-    }
-}
-
-fn connect(tls: Option<TlsConnector>) -> Result<Client, Box<dyn Error>> {
-    let url = std::env::var("DATABASE_URL")?;
-    Ok(match tls {
-        Some(tls) => Client::connect(&url, MakeTlsConnector::new(tls))?,
-        None => Client::connect(&url, NoTls)?,
-    })
-}
-
-fn print_roots() -> Result<(), Box<dyn Error>> {
-    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        std::io::stdout().write_all(&X509::from_der(root)?.to_pem()?)?;
-    }
-    Ok(())
+    };
+    migrate(client, &folder)
 }
 
 fn migrate(mut client: Client, folder: &str) -> Result<(), Box<dyn Error>> {

@@ -1,231 +1,163 @@
-// Runs every contender in turn, round after round, and prints what they took as medians and ratios. scripts/bench calls
-// it, with the executables' paths in the environment.
-// Usage: node bench.mjs FOLDER [--rounds N] [--print]      FOLDER as folders.mjs writes it
-import { spawn, spawnSync } from "node:child_process";
-import { appendFileSync, closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+// Runs every contender in every case, round after round, for as long as it may; then writes the figures, the
+// page and the pictures, and prints which targets are met. scripts/bench calls it, with the paths of the
+// executables in the environment.
+// Usage: node bench.mjs FOLDER [--minutes N] [--only PART,...] [--output FOLDER]
+import { spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import pg from "pg";
-import { HISTORY, MIGRATIONS, layout } from "./folders.mjs";
-import { countRoundTrips } from "./round-trips.mjs";
-
-// A start with nothing pending is short, and so wants more rounds.
-const STARTS = 4;
+import { CASES, UP_TO_DATE, choose, pendingText } from "./cases.mjs";
+import { write } from "./folders.mjs";
+import { duration, report } from "./report.mjs";
+import { Schedule, TOO_LONG, WAITS_LONG, order } from "./schedule.mjs";
+import { targets } from "./targets.mjs";
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: "string", default: "15" }, print: { type: "boolean", default: false } },
+  options: { minutes: { type: "string", default: "10" }, only: { type: "string" }, output: { type: "string" } },
 });
-const rounds = Number(options.rounds);
-const server = process.env.DATABASE_URL;
-const folder = layout(positionals[0]);
-const here = (file) => fileURLToPath(new URL(file, import.meta.url));
+const [home] = positionals;
+const project = fileURLToPath(new URL("../..", import.meta.url));
+const started = performance.now();
+const secondsLeft = () => Number(options.minutes) * 60 - (performance.now() - started) / 1000;
+if (!(secondsLeft() > 0)) throw new Error(`--minutes ${options.minutes} is not a number of minutes`);
+const say = (text) => process.stderr.write(`${text}\n`);
 
-const drizzles = "drizzle.__drizzle_migrations";
-const contenders = [
-  {
-    name: "premigrate",
-    history: drizzles,
-    command: () => [process.env.PREMIGRATE],
-  },
-  {
-    name: "premigrate --dir",
-    history: drizzles,
-    command: () => [process.env.PREMIGRATE, "--dir", folder.drizzle],
-  },
-  {
-    name: "bare driver",
-    history: drizzles,
-    prepare: HISTORY,
-    command: () => [process.env.BARE, folder.drizzle],
-  },
-  {
-    name: "psql",
-    history: drizzles,
-    prepare: HISTORY,
-    command: (url, pending) => [
-      process.env.PSQL, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url,
-      ...(pending ? ["--file", folder.psql] : ["--command", `select hash, created_at from ${drizzles} order by id`]),
-    ],
-  },
-  {
-    name: "Node runner",
-    history: "migrations",
-    command: () => [process.execPath, here("runner.mjs"), folder.drizzle],
-  },
-  {
-    name: "drizzle-orm",
-    history: drizzles,
-    command: () => [process.execPath, here("drizzle.mjs"), folder.drizzle],
-  },
-  {
-    name: "dbmate",
-    history: "schema_migrations",
-    command: (url) => [
-      process.env.DBMATE, "--url", url, "--migrations-dir", folder.dbmate,
-      "--no-dump-schema", "migrate",
-    ],
-  },
-];
-const [premigrate, withDir, bare, ...peers] = contenders;
+// A Node of their own, which this one does not keep in memory.
+mkdirSync(home, { recursive: true });
+process.env.NODE = path.join(home, "node");
+copyFileSync(process.execPath, process.env.NODE);
+const { CONTENDERS } = await import("./contenders.mjs");
+const { cases, rehearsed, contenders } = choose(options.only, CONTENDERS);
+const schedule = new Schedule(
+  CASES.filter((it) => cases.includes(it) || rehearsed.includes(it)),
+  contenders,
+);
 
-// Starts with TLS, of premigrate and the bare driver alone. What `verify-full` measures: a handshake that trusts the roots
-// that premigrate carries, and one more, that of the server, since Mozilla's vouch for none here. The bare driver carries
-// them too, as DER. premigrate trusts either those or others, so it gets them all from a file, as PEM, which takes a tenth
-// longer: with its own it would be no further behind.
-const roots = path.join(positionals[0], "roots.pem");
-writeFileSync(roots, spawnSync(process.env.BARE, ["roots"]).stdout);
-appendFileSync(roots, readFileSync(process.env.POSTGRES_AUTHORITY));
-const withTls = ["require", "verify-full"].map((sslmode) => [
-  {
-    name: `premigrate, ${sslmode}`,
-    like: premigrate,
-    tls: sslmode === "require" ? { sslmode } : { sslmode, sslrootcert: roots },
-    command: () => [process.env.PREMIGRATE],
-  },
-  {
-    name: `bare driver, ${sslmode}`,
-    like: bare,
-    tls: { sslmode: "require" },
-    command: () => [process.env.BARE, folder.drizzle, sslmode, ...(sslmode === "require" ? [] : [process.env.POSTGRES_AUTHORITY])],
-  },
-]);
-
-const databaseUrl = (name) => Object.assign(new URL(server), { pathname: `/${name}`, search: "sslmode=disable" }).href;
-// The server's certificate is for localhost, and it listens on one address only.
-const tlsUrl = (url, tls) => {
-  const search = new URLSearchParams({ hostaddr: "127.0.0.1", ...tls });
-  return Object.assign(new URL(url), { hostname: "localhost", search }).href;
-};
-
-async function query(url, sql) {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
+const databases = await import("./databases.mjs");
+const { forget, run } = await import("./run.mjs");
+const files = new Map();
+for (const count of new Set([UP_TO_DATE, ...schedule.cases.map((it) => it.pending).filter((pending) => pending > 0)])) {
+  const written = write(home, count);
+  const bundle = ["bundle", "--dir", written.drizzle, "--output", written.bundle];
+  const bundled = spawnSync(process.env.PREMIGRATE, bundle, { encoding: "utf8" });
+  if (bundled.status !== 0) throw new Error(bundled.stderr);
+  // Of a file that was just written, the kernel maps far more than is used, and counts that as memory.
+  forget([written.bundle]);
+  files.set(count, written);
+  await databases.expect(count, written);
 }
 
-let created = 0;
-async function freshDatabase(contender) {
-  const name = `bench_${created++}`;
-  await query(server, `create database ${name}`);
-  const url = databaseUrl(name);
-  if (contender.prepare) await query(url, contender.prepare);
-  return url;
+// All are applied, and a second run changes nothing. The first is cold: from then on, everything is in the page
+// cache as it was read.
+const upToDate = new Map();
+say(`checking that every contender leaves the same after ${UP_TO_DATE} migrations`);
+for (const contender of contenders) {
+  const database = await databases.empty(contender);
+  for (const pending of [UP_TO_DATE, 0]) {
+    await run(contender, { delay: 0, cold: pending > 0 }, pending, database, files.get(UP_TO_DATE), home);
+    await databases.verify(contender, database, UP_TO_DATE);
+  }
+  upToDate.set(contender, database);
 }
 
-// All output goes to a file: nobody has to read it meanwhile, and it is there if a run fails.
-const log = path.join(positionals[0], "log");
-function run(contender, url, pending) {
-  const [program, ...args] = contender.command(url, pending);
-  const output = openSync(log, "w");
-  const env = { PATH: process.env.PATH, DATABASE_URL: contender.tls ? tlsUrl(url, contender.tls) : url };
-  const started = process.hrtime.bigint();
-  const ended = spawnSync(program, args, { env, stdio: ["ignore", output, output] });
-  const took = Number(process.hrtime.bigint() - started) / 1e6;
-  closeSync(output);
-  if (ended.status !== 0) {
-    throw new Error(`${contender.name} ended with ${ended.status ?? ended.error}\n${readFileSync(log, "utf8")}`);
-  }
+async function runOnce({ setting, pending }, contender) {
+  const count = pending || UP_TO_DATE;
+  const on = (database) => run(contender, setting, pending, database, files.get(count), home);
+  if (pending === 0 && !setting.cold) return on(upToDate.get(contender));
+  const database = await (pending === 0 ? databases.copy(upToDate.get(contender)) : databases.empty(contender));
+  const took = await on(database);
+  await databases.verify(contender, database, count);
+  await databases.drop(database);
   return took;
 }
 
-// A contender that is fast because it does nothing is no contender.
-async function verify(contender, url) {
-  const [{ recorded, tables, rows }] = await query(
-    url,
-    `select (select count(*) from ${contender.history})::int as recorded,
-       (select count(*) from pg_tables where tablename like 'bench\\_%')::int as tables,
-       (select count(*) from bench_${String(MIGRATIONS - 1).padStart(4, "0")})::int as rows`,
-  );
-  if (recorded !== MIGRATIONS || tables !== MIGRATIONS || rows !== 1) {
-    throw new Error(`${contender.name} left ${recorded} rows of history, ${tables} tables, ${rows} rows in the last`);
-  }
+// By case, and by contender.
+const runs = new Map(schedule.cases.map((it) => [it, new Map(contenders.map((contender) => [contender, []]))]));
+async function round(it, number, members) {
+  const each = async (contender) => {
+    const begun = performance.now();
+    const took = await runOnce(it, contender);
+    schedule.took(it, contender, (performance.now() - begun) / 1000);
+    runs.get(it).get(contender).push(took);
+    return `${contender.name} ${duration(took.wall)}`;
+  };
+  const { alone, together } = order(it, members, number, (contender) => schedule.expected(it, contender));
+  const said = [];
+  for (const contender of alone) said.push(await each(contender));
+  // One second apart, so that they do not start at once.
+  const others = together.map((contender, place) => sleep(place * 1000).then(() => each(contender)));
+  said.push(...(await Promise.all(others)));
+  if (said.length > 0) say(`${it.setting.title}, ${pendingText(it.pending)}: ${said.join(", ")}`);
 }
 
-// A round runs everyone once, beginning with another one each time.
-async function interleaved(count, all, each) {
-  const times = new Map(all.map((contender) => [contender, []]));
-  for (let round = 0; round < count; round++) {
-    for (let place = 0; place < all.length; place++) {
-      const contender = all[(round + place) % all.length];
-      times.get(contender).push(await each(contender));
-    }
+for (const it of schedule.cases) await round(it, 0, schedule.first(it));
+const leftOut = new Map(cases.map((it) => [it, schedule.leftOut(it)]));
+let share = 0.1;
+for (let number = 1; secondsLeft() > 0; number++) {
+  let members = 0;
+  for (const it of cases) {
+    const next = schedule.next(it, share, secondsLeft());
+    members += next.length;
+    await round(it, number, next);
   }
-  return times;
+  // Once everyone has had the share, it grows, until nobody is left who has time.
+  if (members === 0) {
+    if (cases.every((it) => schedule.next(it, Infinity, secondsLeft()).length === 0)) break;
+    share *= 1.25;
+  }
+}
+for (const [contender, database] of upToDate) await databases.verify(contender, database, UP_TO_DATE);
+
+// The figures of a contender in a case: a list of each.
+function listed(all) {
+  const each = (field, digits) => all.map((one) => Number(one[field].toFixed(digits)));
+  const lists = { wall: each("wall", 2), cpu: each("cpu", 1), memory: each("memory", 0) };
+  return all[0].round_trips === undefined ? lists : { ...lists, round_trips: each("round_trips", 0) };
 }
 
-const median = (numbers) => {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+const git = (...args) => spawnSync("git", args, { encoding: "utf8", cwd: project }).stdout.trim();
+const system = readFileSync("/etc/os-release", "utf8").match(/^PRETTY_NAME="(.*)"$/m)[1];
+const figures = {
+  day: new Date().toISOString().slice(0, 10),
+  commit:
+    git("rev-parse", "--short=12", "HEAD") +
+    (git("status", "--porcelain", "--untracked-files=no") ? ", with changes" : ""),
+  minutes: Number(options.minutes),
+  too_long: TOO_LONG,
+  waits_long: WAITS_LONG,
+  machine: {
+    processor: os.cpus()[0].model,
+    cores: os.availableParallelism(),
+    memory: Math.round(os.totalmem() / 2 ** 30),
+    system: `${system}, Linux ${os.release().replace(/-.*/, "")}, ${os.machine()}`,
+  },
+  server: `PostgreSQL ${await databases.serverVersion()}`,
+  node: process.versions.node,
+  contenders: contenders.map(({ id, name, kind, about, version }) => ({ id, name, kind, about, version: version() })),
+  cases: cases.map((it) => ({
+    setting: it.setting.id,
+    pending: it.pending,
+    left_out: leftOut.get(it).map((contender) => contender.id),
+    runs: Object.fromEntries(
+      [...runs.get(it)].filter(([, all]) => all.length > 0).map(([contender, all]) => [contender.id, listed(all)]),
+    ),
+  })),
 };
+const output = options.output ?? (options.only === undefined ? path.join(project, "docs") : home);
+// A line for each contender of each case.
+const json = JSON.stringify(figures, null, 2).replace(
+  /\{\s+("wall"[^}]*?)\s+\}/g,
+  (_, inside) => `{ ${inside.replace(/\s+/g, " ")} }`,
+);
+writeFileSync(path.join(output, "benchmarks.json"), `${json}\n`);
+for (const [name, text] of Object.entries(report(figures))) writeFileSync(path.join(output, name), text);
+say(`\nwritten: ${path.relative(process.cwd(), output)}/benchmarks.{json,md}, -light.svg, -dark.svg\n`);
 
-// The median over the rounds of one contender's time by another's in the same round.
-const ratio = (times, one, other) => median(times.get(one).map((time, round) => time / times.get(other)[round]));
-
-function table(title, times) {
-  console.log(`\n${title.padEnd(44)} median   x bare driver   x premigrate`);
-  for (const contender of [...times.keys()].sort((a, b) => median(times.get(a)) - median(times.get(b)))) {
-    console.log(
-      `  ${contender.name.padEnd(38)} ${median(times.get(contender)).toFixed(1).padStart(7)} ms` +
-        `${ratio(times, contender, bare).toFixed(2).padStart(16)}` +
-        `${ratio(times, contender, premigrate).toFixed(2).padStart(15)}`,
-    );
-  }
-}
-
-let missed = 0;
-function target(text, value, limit) {
-  const met = value <= limit;
-  if (!met) missed++;
-  console.log(`${met ? "met   " : "MISSED"} ${text}: ${value.toFixed(2)}, target at most ${limit}`);
-}
-
-// Each contender's last database, in which all is applied.
-const databases = new Map();
-const pending = await interleaved(rounds, contenders, async (contender) => {
-  const url = await freshDatabase(contender);
-  const took = run(contender, url, true);
-  await verify(contender, url);
-  const last = databases.get(contender);
-  if (last) await query(server, `drop database ${new URL(last).pathname.slice(1)}`);
-  databases.set(contender, url);
-  return took;
-});
-const start = async (contender) => run(contender, databases.get(contender.like ?? contender), false);
-const nothing = await interleaved(rounds * STARTS, contenders, start);
-const encrypted = await interleaved(rounds * STARTS, [premigrate, bare, ...withTls.flat()], start);
-for (const [contender, url] of databases) await verify(contender, url);
-
-const database = await freshDatabase(premigrate);
-const trips = [];
-for (const _ of ["pending", "nothing pending"]) {
-  trips.push(await countRoundTrips(database, (url) => new Promise((done, failed) => {
-    const [program, ...args] = premigrate.command(url);
-    spawn(program, args, { env: { DATABASE_URL: url }, stdio: "ignore" })
-      .on("error", failed)
-      .on("exit", (code) => (code === 0 ? done() : failed(new Error(`premigrate ended with ${code} behind the proxy`))));
-  })));
-}
-
-table(`nothing pending, ${MIGRATIONS} applied, ${rounds * STARTS} rounds`, nothing);
-table(`${MIGRATIONS} pending, three statements each, ${rounds} rounds`, pending);
-table(`nothing pending, with TLS and without, ${rounds * STARTS} rounds`, encrypted);
-console.log();
-const byFastest = (times, one) => Math.max(...peers.map((peer) => ratio(times, one, peer)));
-target("nothing pending, by the bare driver", ratio(nothing, premigrate, bare), 1.2);
-for (const [ours, theirs] of withTls) {
-  target(`nothing pending, ${ours.tls.sslmode}, by the bare driver`, ratio(encrypted, ours, theirs), 1.3);
-}
-target("nothing pending, by the fastest peer", byFastest(nothing, premigrate), 1);
-target("nothing pending, with --dir, by the fastest peer", byFastest(nothing, withDir), 1);
-target(`${MIGRATIONS} pending, by the fastest peer`, byFastest(pending, premigrate), 1);
-target("round trips with nothing pending", trips[1], 1);
-// Two more ask what there is of the history: the table is missing.
-target(`round trips with ${MIGRATIONS} pending`, trips[0], MIGRATIONS + 2);
-process.exitCode = missed > 0 && !options.print ? 1 : 0;
+await databases.close();
+const all = targets(figures);
+for (const { text, met } of all) console.log(`${met ? "met   " : "MISSED"} ${text}`);
+process.exitCode = all.every(({ met }) => met) ? 0 : 1;

@@ -1,59 +1,60 @@
-// The same migrations, three statements each, as each contender wants them.
-// Usage: node folders.mjs FOLDER
+// The same migrations, three statements each, as each contender wants them: a folder for each number of them.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 
-export const MIGRATIONS = 200;
+export const folders = (root, count) => {
+  const home = path.join(root, String(count));
+  return {
+    drizzle: path.join(home, "drizzle"),
+    dbmate: path.join(home, "dbmate"),
+    nodePgMigrate: path.join(home, "node-pg-migrate"),
+    refinery: path.join(home, "refinery"),
+    sqlx: path.join(home, "sqlx"),
+    psql: path.join(home, "all.sql"),
+    bundle: path.join(home, "premigrate"),
+  };
+};
 
-// Drizzle's table, for contenders that do not create one.
-export const HISTORY = `create schema drizzle; create table drizzle.__drizzle_migrations
-  (id serial primary key, hash text not null, created_at bigint)`;
+const name = (idx) => `bench_${String(idx).padStart(4, "0")}`;
 
-export const layout = (root) => ({
-  drizzle: path.join(root, "drizzle"),
-  dbmate: path.join(root, "dbmate"),
-  psql: path.join(root, "all.sql"),
-});
-
-function write(root) {
-  const folder = layout(root);
-  rmSync(root, { recursive: true, force: true });
-  mkdirSync(path.join(folder.drizzle, "meta"), { recursive: true });
-  mkdirSync(folder.dbmate);
-  const entries = [];
-  const psql = [];
-  for (let idx = 0; idx < MIGRATIONS; idx++) {
-    const number = String(idx).padStart(4, "0");
-    const tag = `${number}_step`;
-    const when = 1_700_000_000_000 + idx * 1000;
-    const table = `bench_${number}`;
-    const statements = [
-      `CREATE TABLE "${table}" (
+export const statements = (idx) => [
+  `CREATE TABLE "${name(idx)}" (
 \t"id" serial PRIMARY KEY NOT NULL,
 \t"name" text NOT NULL,
 \t"at" timestamp with time zone DEFAULT now() NOT NULL
 );`,
-      `CREATE INDEX "${table}_name_idx" ON "${table}" USING btree ("name");`,
-      `INSERT INTO "${table}" ("name") VALUES ('first');`,
-    ];
-    const file = path.join(folder.drizzle, `${tag}.sql`);
-    writeFileSync(file, statements.join("\n--> statement-breakpoint\n"));
+  `CREATE INDEX "${name(idx)}_name_idx" ON "${name(idx)}" USING btree ("name");`,
+  `INSERT INTO "${name(idx)}" ("name") VALUES ('first');`,
+];
+
+export function write(root, count) {
+  const folder = folders(root, count);
+  const put = (home, file, text) => writeFileSync(path.join(home, file), text);
+  rmSync(path.join(root, String(count)), { recursive: true, force: true });
+  for (const home of ["dbmate", "nodePgMigrate", "refinery", "sqlx"]) mkdirSync(folder[home], { recursive: true });
+  mkdirSync(path.join(folder.drizzle, "meta"), { recursive: true });
+  const entries = [];
+  const psql = [];
+  for (let idx = 0; idx < count; idx++) {
+    const tag = `${String(idx).padStart(4, "0")}_step`;
+    const when = 1_700_000_000_000 + idx * 1000;
+    const sql = statements(idx).join("\n");
+    put(folder.drizzle, `${tag}.sql`, statements(idx).join("\n--> statement-breakpoint\n"));
     entries.push({ idx, version: "7", when, tag, breakpoints: true });
-    writeFileSync(
-      path.join(folder.dbmate, `${20_260_101_000_000 + idx}_step.sql`),
-      `-- migrate:up\n${statements.join("\n")}\n-- migrate:down\n`,
-    );
+    const time = 20_260_101_000_000 + idx;
+    put(folder.dbmate, `${time}_step.sql`, `-- migrate:up\n${sql}\n-- migrate:down\n`);
+    put(folder.nodePgMigrate, `${when}_step.sql`, `-- Up Migration\n${sql}\n`);
+    put(folder.refinery, `V${idx + 1}__step.sql`, `${sql}\n`);
+    put(folder.sqlx, `${time}_step.sql`, `${sql}\n`);
     psql.push(
       "begin;",
-      `\\i ${file}`,
-      `insert into drizzle.__drizzle_migrations (hash, created_at) values ('${number}', ${when});`,
+      `\\i ${path.join(folder.drizzle, `${tag}.sql`)}`,
+      `insert into drizzle.__drizzle_migrations (hash, created_at) values ('${tag}', ${when});`,
       "commit;",
     );
   }
   const journal = { version: "7", dialect: "postgresql", entries };
-  writeFileSync(path.join(folder.drizzle, "meta", "_journal.json"), JSON.stringify(journal, null, 2));
+  put(folder.drizzle, "meta/_journal.json", JSON.stringify(journal, null, 2));
   writeFileSync(folder.psql, `${psql.join("\n")}\n`);
+  return folder;
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) write(process.argv[2]);

@@ -22,6 +22,7 @@ mod snapshot;
 mod answers;
 mod app;
 mod bare;
+mod bench;
 mod breaks;
 mod bundle;
 mod check;
