@@ -36,12 +36,13 @@ use premigrate::process::exec::ExecError;
 use crate::harness::{Database, Folder, bare, premigrate};
 use crate::reference::Reference;
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/reference.md",
     "docs/how-it-works.md",
+    "docs/reliability.md",
     "docs/drizzle.md",
     "docs/rules.md",
     "docs/adopt.md",
@@ -52,7 +53,7 @@ const DOCUMENTS: [&str; 12] = [
 ];
 
 /// Lines of `sh` blocks that are not run, and why.
-const NOT_RUN: [(&str, &str); 16] = [
+const NOT_RUN: [(&str, &str); 17] = [
     (
         "PREMIGRATE_MIGRATIONS=none cargo install --path . --locked",
         "compiles a release for minutes",
@@ -71,6 +72,7 @@ const NOT_RUN: [(&str, &str); 16] = [
     ("scripts/test-release", "takes minutes; .ci/run runs it"),
     ("scripts/reproducible", "takes a quarter of an hour"),
     ("scripts/offline", "takes minutes"),
+    ("scripts/test --server 13", "runs these tests"),
     ("scripts/faults", "takes minutes; .ci/run runs it"),
     ("scripts/test", "runs this test"),
     ("scripts/test --quick", "runs this test"),

@@ -204,8 +204,12 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Where the newest server's programs are; Debian keeps them out of PATH.
+/// Where the server's programs are: those of scripts/with-postgres, or the newest ones, which Debian keeps
+/// out of PATH.
 fn bin() -> PathBuf {
+    if let Some(bin) = std::env::var_os("POSTGRES_BIN") {
+        return bin.into();
+    }
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
         let version = entry.file_name().to_str().and_then(|name| name.parse().ok());
