@@ -69,6 +69,13 @@ test("a further round is for those who have not had their share, and have time f
   assert.deepEqual(schedule.next(near(0), 100, 60), [dbmate]);
 });
 
+test("a case has as much of a share as it has weight", () => {
+  const schedule = new Schedule([near(20), near(200)], [dbmate]);
+  for (const it of [near(20), near(200)]) schedule.took(it, dbmate, 2);
+  assert.deepEqual(schedule.next(near(20), 1, 60), []);
+  assert.deepEqual(schedule.next(near(200), 1, 60), [dbmate]);
+});
+
 test("a round begins with another one each time, and those that wait long come last, together", () => {
   const expected = (contender) => (contender === dbmate ? 40 : 1);
   assert.deepEqual(order(near(200), all, 1, expected), { alone: [dbmate, plain, premigrate], together: [] });

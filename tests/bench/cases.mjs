@@ -15,7 +15,10 @@ export const SETTINGS = [
   { id: "cold", title: "cold", delay: 0, cold: true, counts: [0] },
 ];
 
-export const CASES = SETTINGS.flatMap((setting) => setting.counts.map((pending) => ({ setting, pending })));
+// A case gets time by its weight: more is said of 200 migrations than of fewer, and they take longer.
+export const CASES = SETTINGS.flatMap((setting) =>
+  setting.counts.map((pending) => ({ setting, pending, weight: pending === 200 ? 5 : 1 })),
+);
 
 export const settingOf = (id) => SETTINGS.find((setting) => setting.id === id);
 export const pendingText = (pending) => (pending === 0 ? "nothing pending" : `${pending.toLocaleString("en")} pending`);

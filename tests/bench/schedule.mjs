@@ -52,7 +52,12 @@ export class Schedule {
     return [...this.#taken.get(it)]
       .filter(([contender, taken]) => {
         const expected = this.expected(it, contender);
-        return taken.length > 0 && taken.length < ROUNDS && sum(taken) + expected <= share && expected < secondsLeft;
+        return (
+          taken.length > 0 &&
+          taken.length < ROUNDS &&
+          sum(taken) + expected <= share * it.weight &&
+          expected < secondsLeft
+        );
       })
       .map(([contender]) => contender);
   }
