@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Database, Folder, output_of, premigrate};
+use crate::harness::{Database, Folder, has_since, output_of, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy, Side};
 use crate::signals::SLEEPING;
@@ -54,6 +54,7 @@ fn the_data_of_copy_is_what_it_is_for_psql() {
 
 #[test]
 fn data_that_copy_refuses_is_reported_at_its_line_and_nothing_of_the_file_stays() {
+    let has_match = has_since(15, "HEADER MATCH");
     for (copy, line) in [
         ("copy t from stdin;\n1\t2\n3\n\\.\n", 4),
         ("copy t from stdin csv;\n,\n\"1\n2\",3\n4,5,6\n\\.\nselect 1;", 6),
@@ -62,6 +63,9 @@ fn data_that_copy_refuses_is_reported_at_its_line_and_nothing_of_the_file_stays(
         ("copy n from stdin;\n1\n2\nx\n\\.\n", 5),
         ("copy t (c) from stdin;\n1\n\\.\n", 2),
     ] {
+        if copy.contains("header match") && !has_match {
+            continue;
+        }
         let folder = one(&format!("{TABLE}{copy}"));
         let database = Database::fresh();
         database.execute("create table n (n int)");

@@ -37,6 +37,18 @@ pub fn server_port() -> u16 {
     authority.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
+/// Whether the server has what this version brought. If not, the test leaves it out, and says so.
+#[allow(clippy::print_stdout, reason = "the test shows it if it fails")]
+pub fn has_since(version: u32, what: &str) -> bool {
+    let mut client = Client::connect(&server(), NoTls).expect("the test server answers");
+    let number = rows(&mut client, "show server_version_num").concat();
+    let found = number.parse::<u32>().expect("a number") / 10_000;
+    if found < version {
+        println!("left out: PostgreSQL {found} has no {what}");
+    }
+    found >= version
+}
+
 /// Says that a test needs this besides one PostgreSQL server: `scripts/test --quick` leaves such
 /// tests out by their names, and has to know the name.
 pub fn needs(what: &str) {

@@ -10,7 +10,7 @@ mod signals;
 
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, IN_TIME, WAITING_FOR_LOCK, bare, premigrate};
+use crate::harness::{Database, Folder, IN_TIME, WAITING_FOR_LOCK, bare, has_since, premigrate};
 use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy};
 
@@ -253,6 +253,9 @@ fn an_index_build_goes_on_while_another_runner_waits() {
 
 #[test]
 fn the_build_of_a_killed_runner_is_ended_dropped_and_built_again() {
+    if !has_since(14, "client_connection_check_interval") {
+        return;
+    }
     for settings in ["", "alter database DB set client_connection_check_interval = 0"] {
         let database = Database::fresh();
         if !settings.is_empty() {
@@ -707,6 +710,9 @@ fn a_directive_that_is_not_understood_is_refused_before_anything_runs() {
 
 #[test]
 fn what_only_the_server_knows_fails_with_the_directive_as_its_cure() {
+    if !has_since(14, "REINDEX of a partitioned table") {
+        return;
+    }
     let database = Database::fresh();
     database.execute("create table t (a int) partition by range (a); create index t_a on t (a)");
     let folder = Folder::drizzle0(&[("0000_a", "reindex table t")]);
@@ -798,6 +804,9 @@ fn the_directive_is_a_cure_also_where_steps_are_done_already() {
 
 #[test]
 fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
+    if !has_since(14, "client_connection_check_interval") {
+        return;
+    }
     let database = Database::fresh();
     database.execute("create table log (a int); create sequence tries");
     let sql = "-- premigrate: no-transaction\n\

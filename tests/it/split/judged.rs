@@ -3,7 +3,7 @@
 
 use super::killed::killed_at;
 use super::{PROGRESS, VALID};
-use crate::harness::{Database, Folder, premigrate, rows};
+use crate::harness::{Database, Folder, has_since, premigrate, rows};
 use crate::proxy::{Action, Side};
 
 /// Killed before the server has the statement that begins so.
@@ -139,6 +139,9 @@ const PARTITIONS: &str = "select inhrelid::regclass from pg_inherits";
 
 #[test]
 fn a_partition_that_was_detached_by_half_is_detached() {
+    if !has_since(14, "DETACH PARTITION ... CONCURRENTLY") {
+        return;
+    }
     let database = with_partition();
     let mut reader = database.holding("select from p");
     let folder = Folder::drizzle0(&[("0000_a", DETACH)]);
@@ -156,6 +159,9 @@ fn a_partition_that_was_detached_by_half_is_detached() {
 
 #[test]
 fn whether_a_partition_was_detached_is_seen() {
+    if !has_since(14, "DETACH PARTITION ... CONCURRENTLY") {
+        return;
+    }
     let database = with_partition();
     let folder = Folder::drizzle0(&[("0000_a", DETACH)]);
     killed_before(&database, &folder, "detach");
@@ -176,6 +182,9 @@ fn whether_a_partition_was_detached_is_seen() {
 
 #[test]
 fn a_procedure_that_was_refused_before_it_ran_leaves_no_doubt() {
+    if !has_since(14, "BEGIN ATOMIC") {
+        return;
+    }
     let database = Database::fresh();
     database.execute("create table log (a int); create procedure q() begin atomic; end");
     let sql = |statement: &str| format!("-- premigrate: no-transaction\n{statement}");
