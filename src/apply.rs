@@ -18,6 +18,9 @@
 //!   session.
 //! - `recovery` finds out what became of one after a crash, with the queries of `catalog_state`.
 //!
+//! `rehearse` does the same in one transaction, traces what each statement locks and rewrites, and rolls
+//! it back.
+//!
 //! Both:
 //! - `lock` is the advisory lock.
 //! - `watch` reports what goes on meanwhile: `notices` is what the server says, `observer` asks on a
@@ -44,6 +47,7 @@ mod next_action;
 mod notices;
 mod observer;
 mod recovery;
+pub mod rehearse;
 pub mod resume;
 mod retry;
 mod session_settings;
@@ -126,36 +130,7 @@ pub fn run(
     emit: &mut dyn FnMut(Event),
 ) -> Result<(), RunFailure> {
     let options_on_primary = &options.on_primary();
-    let mut runner = Runner {
-        operation,
-        set,
-        creates: operation.new_database(),
-        options,
-        options_on_primary,
-        stop,
-        emit,
-        applied: Vec::new(),
-        pending: VecDeque::new(),
-        announced: None,
-        recorded: None,
-        confirmed: Vec::new(),
-        in_progress: None,
-        has_unknown_rows: false,
-        lost_connection: None,
-        lock_wait: None,
-        slot_wait: None,
-        held_lock: None,
-        stale_backend: None,
-        through_reported: false,
-        history_changes: 0,
-        unsupported_settings: Vec::new(),
-        locks_history: true,
-        pooler_noted: false,
-        settings_left: false,
-        worked: Duration::ZERO,
-        lock_waits: Duration::ZERO,
-        may_look: true,
-    };
+    let mut runner = Runner::new(operation, set, [options, options_on_primary], stop, emit);
     match runner.run() {
         Ok(()) => {
             runner.report_done();
@@ -293,6 +268,46 @@ enum Round {
 }
 
 impl<'a> Runner<'a> {
+    /// `options`, and the same for where the first server is a standby.
+    fn new(
+        operation: &'a Operation,
+        set: &'a MigrationSet,
+        [options, options_on_primary]: [&'a Options; 2],
+        stop: &'a StopFlag,
+        emit: &'a mut dyn FnMut(Event),
+    ) -> Runner<'a> {
+        Runner {
+            operation,
+            set,
+            creates: operation.new_database(),
+            options,
+            options_on_primary,
+            stop,
+            emit,
+            applied: Vec::new(),
+            pending: VecDeque::new(),
+            announced: None,
+            recorded: None,
+            confirmed: Vec::new(),
+            in_progress: None,
+            has_unknown_rows: false,
+            lost_connection: None,
+            lock_wait: None,
+            slot_wait: None,
+            held_lock: None,
+            stale_backend: None,
+            through_reported: false,
+            history_changes: 0,
+            unsupported_settings: Vec::new(),
+            locks_history: true,
+            pooler_noted: false,
+            settings_left: false,
+            worked: Duration::ZERO,
+            lock_waits: Duration::ZERO,
+            may_look: true,
+        }
+    }
+
     fn run(&mut self) -> Result<(), ApplyError> {
         next_action::check_names(self.operation, self.set)?;
         let primary_wait = Deadline::after(self.options.wait, self.stop);

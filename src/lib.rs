@@ -22,7 +22,7 @@
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
 //! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
 //! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
-//!   a lost connection.
+//!   a lost connection. Or runs them in a transaction that it rolls back, and traces them.
 //! - `commands`: `wait`, `status`, `list --extract`, `check`, `new`, `bundle` and `healthcheck`.
 //! - `health`: the HTTP endpoints for probes and metrics while migrations run.
 //! - `error`: every reason to end without the app, and its exit code; most are in `apply::error`. `status`
@@ -83,6 +83,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
+use crate::apply::rehearse::{self, Rehearsed};
 use crate::cli::args::{self, Commands, Invocation, Parsed};
 use crate::cli::config::{Appearance, Command, Config, Options};
 use crate::cli::environment::Environment;
@@ -261,6 +262,19 @@ fn run_command(
             let report = check::check(&load(dir, stop)?.1, &config.table, now());
             let code = if report.has_errors() { 65 } else { 0 };
             (render::check_of(&report, answer), code)
+        }
+        Command::Rehearse { up, from_scratch } => {
+            let (set, options) = prepare(config, stop, &mut emit)?;
+            let Rehearsed { report, failure } =
+                rehearse::rehearse(up, *from_scratch, &set, &options, stop, &mut emit);
+            if let Some(failure) = failure {
+                // What was found out before is worth reading too.
+                if !report.migrations.is_empty() {
+                    printer.answer(&render::rehearsal_of(&report, answer));
+                }
+                return Err(failure.into());
+            }
+            (render::rehearsal_of(&report, answer), 0)
         }
         Command::New { name, dir } => {
             let (_, folder) = load(Some(dir), stop)?;

@@ -4,6 +4,7 @@
 //! - `settings`: what a statement sets for its session.
 //! - `statement_kind`: what a statement needs to run. `statement_target`: what it is about.
 //! - `do_block`: the statements inside a `DO`.
+//! - `transactional`: what a transaction can hold and undo of a statement.
 //! - `directive`: comments for premigrate. `enum_value`: where a new value of an enum may be used.
 //! - `name`: where a name stands in a statement. `invisible`: characters that cannot be seen.
 //! - `conflict`: conflict markers of git.
@@ -23,6 +24,7 @@ pub mod settings;
 mod statement_kind;
 mod statement_target;
 mod tokens;
+mod transactional;
 
 pub use self::directive::{Directive, NearestDirective, UnknownDirective};
 pub use self::enum_value::{EnumValue, Routines};

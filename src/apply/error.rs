@@ -136,6 +136,8 @@ pub enum ApplyError {
         /// One after it that is recorded, or would be recorded first.
         later: String,
     },
+    /// `rehearse --from-scratch`, and the database has tables.
+    NotEmpty,
     /// The command line names migrations to accept that are not applied yet.
     NotApplied {
         migrations: Vec<String>,
@@ -227,7 +229,7 @@ impl ApplyError {
     pub fn exit_code(&self) -> u8 {
         use ApplyError::*;
         match self {
-            NoSuchMigration { .. } | ThroughIsBehind { .. } | NotApplied { .. } => 64,
+            NoSuchMigration { .. } | ThroughIsBehind { .. } | NotEmpty | NotApplied { .. } => 64,
             NotRunnable { .. }
             | HistoryMismatch(_)
             | ChangedSteps { .. }

@@ -185,7 +185,7 @@ impl Runner<'_> {
         });
     }
 
-    fn check_signal(&self) -> Result<(), Interrupt> {
+    pub(super) fn check_signal(&self) -> Result<(), Interrupt> {
         match self.stop.raised() {
             Some(signal) => Err(signal.into()),
             None => Ok(()),

@@ -6,6 +6,7 @@
 //! after an error. So lock, guards, work and rows live and die together, whenever a process is
 //! killed.
 
+mod rehearsed;
 mod result;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,8 @@ use crate::sql::{Modes, Piece, Script, Statement};
 use super::state::DatabaseState;
 
 pub(super) use self::result::{
-    Current, TransactionResult, is_unsupported, record_failure, repair_failure, replay_failure,
-    standalone_failure,
+    Current, TransactionResult, is_unsupported, lost_failure, record_failure, repair_failure,
+    replay_failure, standalone_failure, statement_failure,
 };
 
 /// The longest message of a file. A longer file is sent in pieces, so that the server need not hold

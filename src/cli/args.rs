@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use pico_args::Arguments;
 
 use self::CommandName::{
-    Accept, Baseline, Bundle, Check, Healthcheck, List, New, Status, Up, Wait,
+    Accept, Baseline, Bundle, Check, Healthcheck, List, New, Rehearse, Status, Up, Wait,
 };
 use crate::cli::error::UsageError;
 use crate::process::exec::App;
@@ -26,6 +26,8 @@ Commands:
   status                     show which migrations are applied, edited, pending
   list                       list the migrations in --dir, or the embedded ones
   check                      report problems in these migrations
+  rehearse --here | --on URL run what is pending, report what it locks and
+                             rewrites and for how long, and roll it back
   baseline [--through NAME]  record migrations as applied without running them
   accept NAME... | --all     record the current content of edited migrations
   new NAME --dir DIR         add an empty migration to a folder of plain files
@@ -33,7 +35,7 @@ Commands:
                              copy this executable with the migrations of DIR
   healthcheck URL            check http://... or tcp://...; exit with 0 or 1
 
-Only up, wait, status, baseline and accept connect to a database.
+Only up, wait, status, rehearse, baseline and accept connect to a database.
 
 Options:
   --dir DIR                migrations folder [embedded, else /migrations]
@@ -46,16 +48,19 @@ Options:
   --lock-timeout D         how long to wait for a lock; 0 = no limit [5s]
   --lock-retries N         how often to retry after a lock timeout; 0 = none [8]
   --statement-timeout D    how long a statement may run; 0 = no limit [server's]
-  --notices LEVEL          up: least severe server message to show [notice]
-  --apply-older            up: run pending ones that may be applied already
+  --notices LEVEL          up, rehearse: least severe message to show [notice]
+  --apply-older            run pending ones that may be applied already
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
   --dry-run                up: show what would run, without running it or APP
-  --strict                 up, wait: refuse unknown rows and out-of-order ones
+  --strict                 up, wait, rehearse: refuse unknown rows and disorder
   --exit-code              status: 10 if something is pending, 65 if up refuses
-  --through NAME           up, baseline: up to and including this one [all]
+  --through NAME           run or record up to and including this one [all]
   --create-database        up: create the database if it does not exist
   --template DB            up: create the database as a copy of this one
+  --here                   rehearse: in the database that is named below
+  --on URL                 rehearse: in this database, such as a copy or branch
+  --from-scratch           rehearse: all migrations, in an empty database
   --all                    accept: all edited migrations
   --extract DIR            list: write the files into DIR, a new folder
   --output FILE            bundle: the executable to make
@@ -87,6 +92,7 @@ pub enum CommandName {
     Status,
     List,
     Check,
+    Rehearse,
     Baseline,
     Accept,
     New,
@@ -95,8 +101,8 @@ pub enum CommandName {
 }
 
 impl CommandName {
-    const ALL: [CommandName; 10] =
-        [Up, Wait, Status, List, Check, Baseline, Accept, New, Bundle, Healthcheck];
+    const ALL: [CommandName; 11] =
+        [Up, Wait, Status, List, Check, Rehearse, Baseline, Accept, New, Bundle, Healthcheck];
 
     /// Whether it becomes an app.
     pub fn starts_app(self) -> bool {
@@ -110,6 +116,7 @@ impl CommandName {
             Status => "status",
             List => "list",
             Check => "check",
+            Rehearse => "rehearse",
             Baseline => "baseline",
             Accept => "accept",
             New => "new",
@@ -144,17 +151,19 @@ const fn switch(flag: &'static str, commands: &'static [CommandName]) -> Opt {
 }
 
 const STARTS_APP: &[CommandName] = &[Up, Wait];
-const WRITES: &[CommandName] = &[Up, Baseline, Accept];
-const WAITS_FOR_RUNNER: &[CommandName] = &[Up, Wait, Baseline, Accept];
-const USES_DATABASE: &[CommandName] = &[Up, Wait, Status, Baseline, Accept];
-const USES_TABLE: &[CommandName] = &[Up, Wait, Status, Check, Baseline, Accept];
-const USES_FOLDER: &[CommandName] = &[Up, Wait, Status, List, Check, Baseline, Accept, New, Bundle];
+const RUNS: &[CommandName] = &[Up, Rehearse];
+const LOCKS: &[CommandName] = &[Up, Rehearse, Baseline, Accept];
+const WAITS_FOR_RUNNER: &[CommandName] = &[Up, Wait, Rehearse, Baseline, Accept];
+const USES_DATABASE: &[CommandName] = &[Up, Wait, Status, Rehearse, Baseline, Accept];
+const USES_TABLE: &[CommandName] = &[Up, Wait, Status, Check, Rehearse, Baseline, Accept];
+const USES_FOLDER: &[CommandName] =
+    &[Up, Wait, Status, List, Check, Rehearse, Baseline, Accept, New, Bundle];
 const ALL: &[CommandName] = &CommandName::ALL;
 
 pub const FORMAT: &str = "--format";
 pub const COLOR: &str = "--color";
 
-pub const OPTIONS: [Opt; 28] = [
+pub const OPTIONS: [Opt; 31] = [
     value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -162,19 +171,22 @@ pub const OPTIONS: [Opt; 28] = [
     value("--runner-wait", WAITS_FOR_RUNNER),
     value("--health", STARTS_APP),
     value("--only-for", STARTS_APP),
-    value("--lock-timeout", WRITES),
-    value("--lock-retries", WRITES),
-    value("--statement-timeout", &[Up]),
-    value("--notices", &[Up]),
-    switch("--apply-older", &[Up]),
+    value("--lock-timeout", LOCKS),
+    value("--lock-retries", LOCKS),
+    value("--statement-timeout", RUNS),
+    value("--notices", RUNS),
+    switch("--apply-older", RUNS),
     value("--accept", &[Up]),
     value("--baseline-through", &[Up]),
     switch("--dry-run", &[Up]),
-    switch("--strict", &[Up, Wait]),
+    switch("--strict", &[Up, Wait, Rehearse]),
     switch("--exit-code", &[Status]),
-    value("--through", &[Up, Baseline]),
+    value("--through", &[Up, Rehearse, Baseline]),
     switch("--create-database", &[Up]),
     value("--template", &[Up]),
+    switch("--here", &[Rehearse]),
+    value("--on", &[Rehearse]),
+    switch("--from-scratch", &[Rehearse]),
     switch("--all", &[Accept]),
     value("--extract", &[List]),
     value("--output", &[Bundle]),

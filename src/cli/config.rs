@@ -12,7 +12,7 @@ use crate::cli::health::{CheckUrl, HealthAddress, UrlProblem};
 use crate::cli::only_for;
 use crate::history::plan::Policy;
 use crate::history::table::Table;
-use crate::postgres::conninfo::Target;
+use crate::postgres::conninfo::{self, Secret, Target};
 use crate::postgres::notices::NoticeLevel;
 use crate::process::exec::{self, App};
 
@@ -100,6 +100,12 @@ pub enum Command {
         extract: Option<PathBuf>,
     },
     Check,
+    Rehearse {
+        /// What `up` would do.
+        up: Operation,
+        /// All migrations, in an empty database.
+        from_scratch: bool,
+    },
     New {
         name: String,
         dir: PathBuf,
@@ -115,6 +121,15 @@ impl Command {
     /// Whether it answers how it goes, since an app waits for it.
     fn has_health(&self) -> bool {
         matches!(self, Command::Run(Operation::Up { .. }) | Command::Wait)
+    }
+
+    /// How long a statement may wait for a lock, unless the options say it. A rehearsal is not worth the
+    /// queue that forms behind one that waits.
+    fn lock_timeout(&self) -> Duration {
+        match self {
+            Command::Rehearse { .. } => Duration::from_millis(200),
+            _ => Duration::from_secs(5),
+        }
     }
 }
 
@@ -208,6 +223,9 @@ impl Config {
         let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
+        if command == CommandName::Rehearse {
+            raw.set_place()?;
+        }
         let dir = raw.path("--dir", "a folder")?;
         let appearance = raw.appearance(raw.format()?, raw.color()?);
         let not_for = raw.not_for(command, app.as_ref())?;
@@ -251,7 +269,7 @@ impl Config {
             table: self.table.clone(),
             wait: duration("--wait", Duration::from_secs(60))?,
             runner_wait: duration("--runner-wait", Duration::from_secs(600))?,
-            lock_timeout: duration("--lock-timeout", Duration::from_secs(5))?,
+            lock_timeout: duration("--lock-timeout", self.command.lock_timeout())?,
             lock_retries: raw.parsed("--lock-retries", COUNT, count)?.unwrap_or(8),
             statement_timeout: raw.parsed("--statement-timeout", DURATION, self::duration)?,
             notices: raw.parsed("--notices", LEVEL, notice_level)?.unwrap_or(NoticeLevel::Notice),
@@ -319,6 +337,15 @@ fn resolve_command(
         CommandName::Status => Command::Status { exit_code, up },
         CommandName::List => Command::List { extract },
         CommandName::Check => Command::Check,
+        CommandName::Rehearse => Command::Rehearse {
+            up: Operation::Up {
+                accept: Vec::new(),
+                baseline_through: None,
+                through,
+                create_database: None,
+            },
+            from_scratch: raw.switch("--from-scratch")?,
+        },
         CommandName::Baseline => Command::Run(Operation::Baseline { through }),
         // Names on the command line override PREMIGRATE_ALL.
         CommandName::Accept if !names.is_empty() => {
@@ -375,6 +402,25 @@ impl RawOptions {
             Some(value) => Ok(Some(value)),
             None => Err(ConfigError::Value { name, must_be }),
         }
+    }
+
+    /// Has `--on` name the database, or leaves that to the environment, as `--here` says.
+    fn set_place(&mut self) -> Result<(), ConfigError> {
+        let here = self.switch("--here")?;
+        let on = self.lookup("--on").map(|(name, url)| (name, url.to_owned()));
+        let (name, url) = match (on, here) {
+            (Some(on), false) => on,
+            (None, true) => return Ok(()),
+            _ => return Err(ConfigError::Usage(UsageError::NoPlace)),
+        };
+        let url = url.into_string().map_err(|_| ConfigError::NotText(name.clone()))?;
+        let has_password =
+            conninfo::resolve(Some(&url), &name, &|_| None).is_ok_and(|it| it.password.is_some());
+        if has_password && self.options.contains_key("--on") {
+            return Err(ConfigError::Usage(UsageError::PasswordInUrl));
+        }
+        self.environment.set_url(name, Secret::new(url));
+        Ok(())
     }
 
     /// The app, if `--only-for` names others.
@@ -699,6 +745,32 @@ mod tests {
         ] {
             let error = command(args, &[]).unwrap_err();
             assert!(matches!(error, ConfigError::Usage(error) if error == expected), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_rehearsal_waits_for_locks_more_briefly_and_has_one_place() {
+        let options = |args: &[&str], variables: &[(&str, &str)]| {
+            let config = config(&[&["rehearse"], args].concat(), &[&[URL], variables].concat());
+            config.and_then(|config| config.options())
+        };
+        let here = options(&["--here"], &[]).unwrap();
+        assert_eq!(here.lock_timeout, Duration::from_millis(200));
+        assert_eq!(config(&[], &[URL]).unwrap().options().unwrap().lock_timeout.as_secs(), 5);
+        let longer = options(&["--here", "--lock-timeout", "3s"], &[]).unwrap();
+        assert_eq!(longer.lock_timeout.as_secs(), 3);
+        let on = options(&["--on", "postgres://r@other/d"], &[]).unwrap();
+        assert_eq!((on.target.user.as_str(), on.current_target().user.as_str()), ("r", "r"));
+        let with_password = "postgres://r:p@other/d";
+        let on = options(&[], &[("PREMIGRATE_ON", with_password)]).unwrap();
+        assert_eq!(on.current_target().user, "r");
+        for (args, variables, expected) in [
+            (&[][..], &[][..], UsageError::NoPlace),
+            (&["--here"], &[("PREMIGRATE_ON", "postgres://h/d")], UsageError::NoPlace),
+            (&["--on", with_password], &[], UsageError::PasswordInUrl),
+        ] {
+            let error = options(args, variables).unwrap_err();
+            assert!(matches!(error, ConfigError::Usage(it) if it == expected), "{args:?}");
         }
     }
 

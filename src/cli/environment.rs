@@ -34,11 +34,13 @@ pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     /// The `.env` file, if it has a variable for the database that is not UTF-8.
     not_text: Option<String>,
+    /// A URL that comes before the variables, and what it was given with.
+    url: Option<(String, Secret)>,
 }
 
 impl Environment {
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-        Environment { variables: variables.into_iter().collect(), not_text: None }
+        Environment { variables: variables.into_iter().collect(), ..Environment::default() }
     }
 
     /// An empty variable counts as unset, because Compose's `${NAME:-}` makes one.
@@ -63,6 +65,11 @@ impl Environment {
                 must_be: "1, true, 0, false or empty",
             }),
         }
+    }
+
+    /// Has this URL name the database, which `name` has given.
+    pub fn set_url(&mut self, name: String, url: Secret) {
+        self.url = Some((name, url));
     }
 
     /// Whether it names a database. If so, `.env` is not read.
@@ -126,9 +133,10 @@ impl Environment {
             return Err(ConfigError::Both((*name).to_owned()));
         }
         let [migration_url, app_url, libpq @ ..] = IN_FILES;
-        let url = match value(migration_url)? {
-            Some(url) => Some((migration_url, url)),
-            None => value(app_url)?.map(|url| (app_url, url)),
+        let url = match (&self.url, value(migration_url)?) {
+            (Some((name, url)), _) => Some((name.as_str(), url.clone())),
+            (None, Some(url)) => Some((migration_url, url)),
+            (None, None) => value(app_url)?.map(|url| (app_url, url)),
         };
         let mut values = BTreeMap::new();
         for name in libpq {

@@ -19,6 +19,10 @@ pub enum UsageError {
     NoFolder(&'static str),
     /// `bundle` needs the name of the file to make.
     NoOutput,
+    /// `rehearse` needs either `--here` or `--on`.
+    NoPlace,
+    /// The URL of `--on` has a password.
+    PasswordInUrl,
     /// `healthcheck` cannot check this.
     CheckUrl(UrlProblem),
     /// `--only-for`, or its variable, and no app.
@@ -54,6 +58,14 @@ impl fmt::Display for UsageError {
             UsageError::NoOutput => {
                 f.write_str("`bundle` needs a name for the file to make: --output FILE")
             }
+            UsageError::NoPlace => f.write_str(
+                "`rehearse` needs either --here, for the database that the environment names, or \
+                 --on URL, for another one",
+            ),
+            UsageError::PasswordInUrl => f.write_str(
+                "--on does not accept a URL that is enough to log in, because everyone on the host can \
+                 read a command line: set PREMIGRATE_ON to it instead",
+            ),
             UsageError::CheckUrl(problem) => problem.fmt(f),
             UsageError::NoAppFor(name) => {
                 write!(f, "{name} needs an app to compare with: put it after `--`")

@@ -5,6 +5,7 @@ mod check;
 mod dry_run;
 mod healthcheck;
 mod list;
+mod rehearse;
 mod status;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ pub use self::check::{check_of, finding_text};
 pub use self::dry_run::dry_run_of;
 pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;
+pub use self::rehearse::rehearsal_of;
 pub use self::status::status_of;
 
 use super::{json_line, lines, list, plural};

@@ -307,6 +307,11 @@ fn apply_error_text(run: &RunFailure, commands: &Commands, is_colored: bool) -> 
             "--through names {name}, but {later} comes after it and is applied already, or to be \
              recorded first; {nothing_ran}. Name a later migration, or leave out --through"
         ),
+        ApplyError::NotEmpty => {
+            "the database is not empty, and --from-scratch rehearses all migrations in an empty one; \
+             nothing was run. Leave out --from-scratch to rehearse what is pending"
+                .to_owned()
+        }
         ApplyError::NotApplied { migrations } => format!(
             "cannot accept {}: not applied yet. To record migrations without running them, run `{}`",
             migrations.join(", "),

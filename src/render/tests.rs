@@ -473,6 +473,7 @@ fn apply_errors() -> Vec<ApplyError> {
         ),
         ApplyError::NoSuchMigration { name: name() },
         ApplyError::ThroughIsBehind { name: name(), later: "0001_b".to_owned() },
+        ApplyError::NotEmpty,
         ApplyError::NotApplied { migrations: names() },
     ];
     errors.extend(all_advice().into_iter().map(|advice| {

@@ -36,7 +36,7 @@ use premigrate::process::exec::ExecError;
 use crate::harness::{Database, Folder, bare, premigrate};
 use crate::reference::Reference;
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -45,6 +45,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/reliability.md",
     "docs/drizzle.md",
     "docs/rules.md",
+    "docs/rehearse.md",
     "docs/adopt.md",
     "docs/deploy/compose.md",
     "docs/deploy/kubernetes.md",
@@ -250,7 +251,15 @@ fn masked(text: &str) -> String {
         result.push_str(before);
         let end = tail.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(tail.len());
         let (number, after) = tail.split_at(end);
-        let units = [" ms", " seconds ago", " second ago", " s"];
+        let units = [
+            " ms",
+            " seconds ago",
+            " second ago",
+            " s",
+            " MB of WAL",
+            " kB of WAL",
+            " bytes of WAL",
+        ];
         let after_unit = units.iter().find_map(|unit| after.strip_prefix(unit));
         let after_unit = after_unit.filter(|rest| !rest.starts_with(char::is_alphanumeric));
         let is_time = ["ms\":", "_ago\":"].iter().any(|name| before.ends_with(name));
@@ -266,7 +275,18 @@ fn masked(text: &str) -> String {
             (result, rest) = (result + number, after);
         }
     }
-    result + rest
+    // A column of times is as wide as its longest.
+    let masked = result + rest;
+    let lines = masked.split_inclusive('\n').map(|line| {
+        let (indent, mut text) = line.split_at(line.len() - line.trim_start_matches(' ').len());
+        let mut line = indent.to_owned();
+        while let Some((before, after)) = text.split_once("   ") {
+            line = line + before + "  ";
+            text = after.trim_start_matches(' ');
+        }
+        line + text
+    });
+    lines.collect()
 }
 
 #[test]
@@ -277,6 +297,8 @@ fn only_times_and_process_ids_are_masked() {
         (r#"{"step":1,"ms":12,"attempt":2}"#, r#"{"step":1,"ms":TIME,"attempt":2}"#),
         ("a  2026-11-29T18:15:04+00:00  (5 seconds ago)", "a  MOMENT  (TIME)"),
         ("backend 471 of app", "backend PID of app"),
+        ("a: 12 ms, 1.2 kB of WAL", "a: TIME, TIME"),
+        ("  held    writes\n  9 ms    reads", "  held  writes\n  TIME  reads"),
     ] {
         assert_eq!(masked(text), expected);
     }
@@ -327,6 +349,11 @@ fn the_blocks_about_drizzle_run() {
 #[test]
 fn the_blocks_about_rules_run() {
     run_blocks("docs/rules.md");
+}
+
+#[test]
+fn the_blocks_about_rehearsing_run() {
+    run_blocks("docs/rehearse.md");
 }
 
 #[test]
@@ -574,6 +601,7 @@ fn each_command_takes_the_options_that_the_reference_has_for_it() {
         "status",
         "list",
         "check",
+        "rehearse",
         "baseline",
         "accept",
         "new",
@@ -672,6 +700,9 @@ fn the_reference_has_every_field_of_every_answer() {
     let named = Database::fresh();
     premigrate(&named, &plain).run().exits(0);
     named.execute("insert into drizzle.__drizzle_migrations (hash, name) values ('x', 'unknown')");
+    let rehearsed = Database::fresh();
+    rehearsed.execute("create table a (id serial, b int)");
+    let rows = Folder::drizzle0(&[("0000_a", "insert into a (b) values (1)")]);
     for (title, database, folder, args) in [
         ("list", &database, &folder, &["list"][..]),
         ("list", &database, &empty, &["list"]),
@@ -681,6 +712,7 @@ fn the_reference_has_every_field_of_every_answer() {
         ("status", &Database::fresh(), &empty, &["status"]),
         ("check", &database, &folder, &["check"]),
         ("check", &database, &plain, &["check"]),
+        ("rehearse", &rehearsed, &rows, &["rehearse", "--here"]),
         ("--dry-run", &database, &to_c, &["--dry-run", "--apply-older"]),
         ("--dry-run", &up_to_date, &plain, &["--dry-run"]),
         ("new", &database, &plain, &["new", "b"]),

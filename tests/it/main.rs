@@ -51,6 +51,7 @@ mod pid1;
 mod planted;
 mod quoting;
 mod reasons;
+mod rehearse;
 mod rotation;
 mod runners;
 mod scale;

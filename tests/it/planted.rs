@@ -167,9 +167,15 @@ fn no_sql_of_ours_calls_what_is_planted() {
         "detach partition q",
         "vacuum t",
         "release premigrate; select",
+        // Of a rehearsal, which sends them one by one.
+        "create index",
+        "create table p ",
+        "create table q ",
     ];
     premigrate(database, &folder).arg("--dry-run").run().exits(0);
     check("dry run");
+    premigrate(database, &folder).args(&["rehearse", "--here"]).run().exits(0);
+    check("rehearsal");
 
     // The session that blocks a statement, and a runner at work, are looked up.
     let mut holder = superuser.holding(&lock::take_sql());

@@ -120,6 +120,13 @@ fn every_option_has_a_variable_that_is_read() {
     let copied = copied.env("DATABASE_URL", with_database(&database.url, &copy));
     copied.env("PREMIGRATE_CREATE_DATABASE", "1").run().exits(78).says(&["no_such"]);
 
+    run("rehearse", "PREMIGRATE_HERE", "1").exits(0);
+    run("rehearse", "PREMIGRATE_ON", &database.url).exits(0);
+    let rehearsed = bare().args(&["rehearse", "--here"]);
+    let rehearsed = place.iter().fold(rehearsed, |run, (name, value)| run.env(name, value));
+    let rehearsed = rehearsed.env("PREMIGRATE_FROM_SCRATCH", "1").run().exits(64);
+    rehearsed.says(&["--from-scratch rehearses all migrations in an empty one"]);
+
     let skipped = bare().args(&["up", "--", "echo"]);
     let skipped = place.iter().fold(skipped, |run, (name, value)| run.env(name, value));
     let skipped = skipped.env("PREMIGRATE_ONLY_FOR", "app").run().exits(0);
@@ -147,6 +154,9 @@ fn every_option_has_a_variable_that_is_read() {
         "PREMIGRATE_BASELINE_THROUGH",
         "PREMIGRATE_EXIT_CODE",
         "PREMIGRATE_ACCEPT",
+        "PREMIGRATE_HERE",
+        "PREMIGRATE_ON",
+        "PREMIGRATE_FROM_SCRATCH",
     ];
     let shown = shown.into_iter().chain(place.map(|(name, _)| name));
     let shown: BTreeSet<_> =

@@ -213,6 +213,18 @@ impl Transaction<'_> {
         }
     }
 
+    /// What the response to [`Transaction::opening`] alone says; `None` if it is no error.
+    pub(in crate::apply) fn opening_result(&self, reply: &Response) -> Option<TransactionResult> {
+        let error = reply.error.as_ref()?;
+        Some(self.opening_failed(role_of(&self.opening, reply.completed), error))
+    }
+
+    /// What the response to [`Transaction::closing`] alone says; `None` if it is no error.
+    pub(in crate::apply) fn closing_result(&self, reply: &Response) -> Option<TransactionResult> {
+        let error = reply.error.as_ref()?;
+        Some(self.closing_failed(role_of(&self.closing, reply.completed), error))
+    }
+
     fn failure(
         &self,
         phase: Phase,
@@ -316,6 +328,22 @@ pub(in crate::apply) fn standalone_failure(
     let piece = step.script.piece(step.step.statements.start);
     let location = piece.and_then(|piece| ErrorLocation::new(step, &piece, prefix, 0, error));
     failure(Some(step), Phase::Statement, location, error)
+}
+
+/// A statement of a step failed that was sent by itself, and will be rolled back.
+pub(in crate::apply) fn statement_failure(
+    step: StepRef<'_>,
+    piece: &Piece<'_>,
+    error: &ServerError,
+) -> Failure {
+    let location = ErrorLocation::new(step, piece, 0, 0, error);
+    let failure = failure(Some(step), Phase::Statement, location, error);
+    Failure { outside_transaction: None, ..failure }
+}
+
+/// The file has ended the transaction of a step that was sent statement by statement.
+pub(in crate::apply) fn lost_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
+    failure(Some(step), Phase::LostTransaction, None, error)
 }
 
 /// A setting of an earlier step failed before a statement outside a transaction.

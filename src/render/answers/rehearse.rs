@@ -1,0 +1,460 @@
+use serde_json::json;
+
+use super::json_lines;
+use crate::apply::rehearse::report::{
+    AdvancedSequence, Form, Outcome, RehearsedMigration, RehearsedStatement, Report, TouchedTable,
+};
+use crate::apply::rehearse::trace::{Queue, RelationKind};
+use crate::cli::config::{Format, Style};
+use crate::render::color::{Color, paint};
+use crate::render::{json_line, one_line, plural, seconds};
+
+pub fn rehearsal_of(report: &Report, style: impl Into<Style>) -> String {
+    let Style { format, is_colored } = style.into();
+    match format {
+        Format::Text => text(report, is_colored),
+        Format::Json => json(report),
+    }
+}
+
+fn json(report: &Report) -> String {
+    let summary = json!({
+        "rehearsed": report.migrations.len(),
+        "ms": u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
+        "not_run": not_run(report),
+        "sequences": report.leftovers.sequences,
+        "session_locks": report.leftovers.session_locks,
+    });
+    json_lines(&report.migrations) + &json_line(&summary)
+}
+
+/// How many statements were not run.
+fn not_run(report: &Report) -> usize {
+    let statements = report.migrations.iter().flat_map(|migration| &migration.statements);
+    statements.filter(|statement| matches!(statement.form, Form::No(_))).count()
+}
+
+fn text(report: &Report, is_colored: bool) -> String {
+    let mut text = String::new();
+    for migration in &report.migrations {
+        text.push_str(&migration_text(migration, is_colored));
+        text.push('\n');
+    }
+    for line in summary(report) {
+        text.push_str(&one_line(&line));
+        text.push('\n');
+    }
+    text
+}
+
+/// What is said of the whole, and what it has left.
+fn summary(report: &Report) -> Vec<String> {
+    let Some(last) = report.migrations.last() else {
+        return vec!["nothing is pending, so there is nothing to rehearse".to_owned()];
+    };
+    let count = report.migrations.len() - usize::from(last.outcome == Outcome::Failed);
+    let migrations = plural(count, "migration");
+    let mut lines = vec![format!(
+        "rehearsed {migrations} in {}; all of it was rolled back",
+        seconds(report.took)
+    )];
+    match not_run(report) {
+        0 => {}
+        count => lines.push(format!("{} not run, as shown above", were(count, "statement"))),
+    }
+    lines.extend(report.leftovers.sequences.iter().map(sequence_text));
+    match report.leftovers.session_locks {
+        0 => {}
+        count => lines.push(format!(
+            "{} taken for the whole session, and ended with it",
+            were(count, "advisory lock")
+        )),
+    }
+    lines
+}
+
+fn were(count: usize, one: &str) -> String {
+    format!("{} {}", plural(count, one), if count == 1 { "was" } else { "were" })
+}
+
+fn sequence_text(sequence: &AdvancedSequence) -> String {
+    let AdvancedSequence { sequence, before, after } = sequence;
+    let value = |value: &Option<i64>| match value {
+        Some(value) => value.to_string(),
+        None => "not used".to_owned(),
+    };
+    match (before, after) {
+        (None, None) => {
+            format!("the sequence {sequence} may have gone on; no rollback sets it back")
+        }
+        _ => format!(
+            "the sequence {sequence} has gone on ({} before, {} now); no rollback sets it back",
+            value(before),
+            value(after)
+        ),
+    }
+}
+
+fn migration_text(migration: &RehearsedMigration, is_colored: bool) -> String {
+    let mut lines = vec![one_line(&title(migration))];
+    let tables: Vec<_> = migration.tables.iter().filter(|table| is_told(table)).collect();
+    if tables.is_empty() {
+        lines.push("  it takes no lock that anything waits for, and scans no table".to_owned());
+    } else {
+        lines.extend(table_lines(&tables, is_colored));
+    }
+    if !migration.created.is_empty() {
+        lines.push(one_line(&format!("  new: {}", migration.created.join(", "))));
+    }
+    let remarks = migration.statements.iter().filter_map(|it| remark(&migration.file, it));
+    lines.extend(remarks.map(|remark| one_line(&format!("  {remark}"))));
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// The migration, how long it took, and how much was written.
+fn title(migration: &RehearsedMigration) -> String {
+    let RehearsedMigration { migration: name, took, wal_bytes, outcome, .. } = migration;
+    let after = if *outcome == Outcome::Failed { "failed after " } else { "" };
+    let wal = wal_bytes.map(|bytes| format!(", {} of WAL", size(bytes))).unwrap_or_default();
+    format!("{name}: {after}{}{wal}", seconds(*took))
+}
+
+/// Whether it matters to others, or takes time.
+fn is_told(table: &TouchedTable) -> bool {
+    table.queues.is_some() || table.rewritten || table.scanned || has_new_rows(table)
+}
+
+fn has_new_rows(table: &TouchedTable) -> bool {
+    table.rows_inserted + table.rows_updated + table.rows_deleted > 0
+}
+
+const HEADINGS: [&str; 6] = ["table", "size", "lock", "held", "waiting meanwhile", "also"];
+
+fn table_lines(tables: &[&TouchedTable], is_colored: bool) -> Vec<String> {
+    let rows = tables.iter().map(|table| cells(table).map(|cell| one_line(&cell)));
+    let rows: Vec<_> = [HEADINGS.map(str::to_owned)].into_iter().chain(rows).collect();
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    });
+    let colors = [None].into_iter().chain(tables.iter().map(|table| color_of(table.queues)));
+    let lines = rows.iter().zip(colors).map(|(row, color)| {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            // The lock, and who waits for it.
+            match color.filter(|_| [2, 4].contains(&column)) {
+                Some(color) => paint(cell, color, is_colored) + &padding,
+                None => format!("{cell}{padding}"),
+            }
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        format!("  {}", line.trim_end())
+    });
+    lines.collect()
+}
+
+fn color_of(queues: Option<Queue>) -> Option<Color> {
+    match queues? {
+        Queue::ReadsAndWrites => Some(Color::Red),
+        Queue::Writes => Some(Color::Yellow),
+        Queue::Maintenance => None,
+    }
+}
+
+fn cells(table: &TouchedTable) -> [String; 6] {
+    [
+        table_name(table),
+        table.bytes_before.map(size).unwrap_or_default(),
+        lock_text(table),
+        seconds(table.held),
+        queue_text(table.queues).to_owned(),
+        effects(table).join(", "),
+    ]
+}
+
+fn table_name(table: &TouchedTable) -> String {
+    let kind = match table.kind {
+        RelationKind::Table | RelationKind::Other => "",
+        RelationKind::Index => "index ",
+        RelationKind::View => "view ",
+        RelationKind::MaterializedView => "materialized view ",
+        RelationKind::Sequence => "sequence ",
+        RelationKind::ForeignTable => "foreign table ",
+    };
+    format!("{kind}{}", table.table)
+}
+
+/// The strongest lock, and one that may hide a stronger one.
+fn lock_text(table: &TouchedTable) -> String {
+    let new = table.lock.map(|lock| lock.to_string());
+    let hidden = table.already_held.zip(table.already_held_since.as_ref());
+    let hidden = hidden.map(|(lock, since)| format!("at most {lock} (held since {since})"));
+    new.into_iter().chain(hidden).collect::<Vec<_>>().join(", ")
+}
+
+fn queue_text(queues: Option<Queue>) -> &'static str {
+    match queues {
+        Some(Queue::ReadsAndWrites) => "reads and writes",
+        Some(Queue::Writes) => "writes",
+        Some(Queue::Maintenance) => "schema changes, VACUUM",
+        None => "",
+    }
+}
+
+/// What was done beside the lock.
+fn effects(table: &TouchedTable) -> Vec<String> {
+    let mut effects = Vec::new();
+    if table.rewritten {
+        effects.push(match table.bytes_after {
+            Some(bytes) => format!("rewritten, now {}", size(bytes)),
+            None => "rewritten".to_owned(),
+        });
+    }
+    if table.scanned {
+        effects.push("scanned".to_owned());
+    }
+    let rows = [
+        (table.rows_inserted, "inserted"),
+        (table.rows_updated, "updated"),
+        (table.rows_deleted, "deleted"),
+    ];
+    let rows = rows.into_iter().filter(|(count, _)| *count > 0);
+    effects.extend(rows.map(|(count, what)| {
+        format!("{} {what}", plural(usize::try_from(count).unwrap_or(usize::MAX), "row"))
+    }));
+    effects
+}
+
+/// What there is to say of a statement that was not run as it is.
+fn remark(file: &str, statement: &RehearsedStatement) -> Option<String> {
+    let RehearsedStatement { line, column, form, .. } = statement;
+    let place = format!("{file}:{line}:{column}");
+    match form {
+        Form::AsItIs => None,
+        Form::WithoutConcurrently => Some(format!(
+            "{place} ran without CONCURRENTLY; with it, `up` takes SHARE UPDATE EXCLUSIVE, as shown"
+        )),
+        Form::No(why) => Some(format!("{place} was not run: {why}")),
+    }
+}
+
+/// Bytes in the unit that a person would name.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1024 {
+        return plural(usize::try_from(bytes).unwrap_or_default(), "byte");
+    }
+    let (mut unit, mut scale) = ("", 1_u128);
+    for larger in UNITS {
+        if u128::from(bytes) < scale * 1024 {
+            break;
+        }
+        (unit, scale) = (larger, scale * 1024);
+    }
+    let tenths = u128::from(bytes) * 10 / scale;
+    match (tenths / 10, tenths % 10) {
+        (whole @ 0..10, tenth @ 1..) => format!("{whole}.{tenth} {unit}"),
+        (whole, _) => format!("{whole} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use expect_test::expect;
+
+    use super::*;
+    use crate::apply::rehearse::report::{Leftovers, NewLock, NotRun};
+    use crate::apply::rehearse::trace::LockMode;
+    use crate::postgres::server_error::ServerError;
+
+    fn table(name: &str, lock: Option<LockMode>) -> TouchedTable {
+        TouchedTable {
+            table: name.to_owned(),
+            kind: RelationKind::Table,
+            lock,
+            held: Duration::from_millis(1500),
+            queues: lock.and_then(LockMode::queue),
+            already_held: None,
+            already_held_since: None,
+            rewritten: false,
+            scanned: false,
+            rows_read: 0,
+            rows_inserted: 0,
+            rows_updated: 0,
+            rows_deleted: 0,
+            bytes_before: Some(44_000_000_000),
+            bytes_after: Some(8192),
+            rows_before: Some(7),
+        }
+    }
+
+    fn statement(statement: usize, form: Form) -> RehearsedStatement {
+        RehearsedStatement {
+            statement,
+            line: statement,
+            column: 1,
+            text: "vacuum".to_owned(),
+            form,
+            took: None,
+            locks: vec![NewLock { table: "public.a".to_owned(), lock: LockMode::Share }],
+        }
+    }
+
+    fn report() -> Report {
+        let error = ServerError {
+            code: "42P01".to_owned(),
+            message: "relation \"m\" does not exist".to_owned(),
+            ..ServerError::default()
+        };
+        let not_run = [
+            NotRun::NoTransactionBlock("VACUUM"),
+            NotRun::Refused(error.clone()),
+            NotRun::Lasts("dblink_exec"),
+            NotRun::TransactionModes,
+            NotRun::EnumValue(error.clone()),
+            NotRun::Begun,
+            NotRun::Depends { place: "a.sql:1:1".to_owned(), error },
+        ];
+        let forms = not_run.map(Form::No).into_iter();
+        let forms = [Form::AsItIs, Form::WithoutConcurrently].into_iter().chain(forms);
+        let migration = |name: &str, outcome| RehearsedMigration {
+            migration: name.to_owned(),
+            file: format!("{name}.sql"),
+            outcome,
+            took: Duration::from_millis(12),
+            wal_bytes: Some(1_300_000),
+            tables: Vec::new(),
+            created: Vec::new(),
+            statements: Vec::new(),
+            from: Duration::ZERO,
+            spans: Vec::new(),
+            rewrites: Vec::new(),
+        };
+        let rewritten = TouchedTable {
+            rewritten: true,
+            scanned: true,
+            rows_updated: 2,
+            rows_deleted: 1,
+            ..table("public.a", Some(LockMode::AccessExclusive))
+        };
+        let held = TouchedTable {
+            already_held: Some(LockMode::AccessExclusive),
+            already_held_since: Some("1_first".to_owned()),
+            queues: Some(Queue::ReadsAndWrites),
+            bytes_before: None,
+            ..table("public.b\n", Some(LockMode::Share))
+        };
+        let index = TouchedTable {
+            kind: RelationKind::Index,
+            ..table("public.i", Some(LockMode::ShareUpdateExclusive))
+        };
+        let read = table("public.only_read", Some(LockMode::AccessShare));
+        let first = RehearsedMigration {
+            tables: vec![rewritten, held, index, read],
+            created: vec!["public.c".to_owned(), "public.d".to_owned()],
+            statements: (1..).zip(forms).map(|(number, form)| statement(number, form)).collect(),
+            ..migration("1_first", Outcome::Partly)
+        };
+        let second =
+            RehearsedMigration { wal_bytes: None, ..migration("2_second", Outcome::Failed) };
+        let sequence = |name: &str, before, after| AdvancedSequence {
+            sequence: name.to_owned(),
+            before,
+            after,
+        };
+        let leftovers = Leftovers {
+            sequences: vec![
+                sequence("public.s", None, Some(3)),
+                sequence("public.unseen", None, None),
+            ],
+            session_locks: 2,
+        };
+        Report { migrations: vec![first, second], leftovers, took: Duration::from_millis(24) }
+    }
+
+    #[test]
+    fn the_text_has_a_table_for_each_migration_and_says_what_was_not_run_and_what_is_left() {
+        expect![[r#"
+            1_first: 12 ms, 1.2 MB of WAL
+              table           size   lock                                                  held   waiting meanwhile       also
+              public.a        40 GB  ACCESS EXCLUSIVE                                      1.5 s  reads and writes        rewritten, now 8 kB, scanned, 2 rows updated, 1 row deleted
+              public.b\n             SHARE, at most ACCESS EXCLUSIVE (held since 1_first)  1.5 s  reads and writes
+              index public.i  40 GB  SHARE UPDATE EXCLUSIVE                                1.5 s  schema changes, VACUUM
+              new: public.c, public.d
+              1_first.sql:2:1 ran without CONCURRENTLY; with it, `up` takes SHARE UPDATE EXCLUSIVE, as shown
+              1_first.sql:3:1 was not run: VACUUM cannot run inside a transaction block
+              1_first.sql:4:1 was not run: it cannot run inside a transaction block (42P01 relation "m" does not exist)
+              1_first.sql:5:1 was not run: no rollback undoes dblink_exec
+              1_first.sql:6:1 was not run: one READ COMMITTED transaction holds the whole rehearsal
+              1_first.sql:7:1 was not run: the new value has to be committed first (42P01 relation "m" does not exist)
+              1_first.sql:8:1 was not run: an earlier run has begun with it, and did not finish
+              1_first.sql:9:1 was not run: it failed (42P01 relation "m" does not exist), and may need a.sql:1:1, which was not run
+
+            2_second: failed after 12 ms
+              it takes no lock that anything waits for, and scans no table
+
+            rehearsed 1 migration in 24 ms; all of it was rolled back
+            7 statements were not run, as shown above
+            the sequence public.s has gone on (not used before, 3 now); no rollback sets it back
+            the sequence public.unseen may have gone on; no rollback sets it back
+            2 advisory locks were taken for the whole session, and ended with it
+        "#]].assert_eq(&rehearsal_of(&report(), Format::Text));
+    }
+
+    #[test]
+    fn colors_are_for_locks_that_reads_or_writes_wait_for() {
+        let style = Style { format: Format::Text, is_colored: true };
+        let text = rehearsal_of(&report(), style);
+        let red: Vec<_> = text.lines().filter(|line| line.contains("\u{1b}[1;31m")).collect();
+        assert_eq!(red.len(), 2, "{text}");
+        let plain = text.replace("\u{1b}[1;31m", "").replace("\u{1b}[0m", "");
+        assert_eq!(plain, rehearsal_of(&report(), Format::Text));
+    }
+
+    #[test]
+    fn json_has_an_object_for_each_migration_and_one_for_all() {
+        let text = rehearsal_of(&report(), Format::Json);
+        let objects: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(objects.len(), 3);
+        let ran = |index: usize| objects[0]["statements"][index]["ran"].clone();
+        assert_eq!([ran(0), ran(1), ran(2)], ["as_it_is", "without_concurrently", "no"]);
+        expect![[r#"
+            {
+              "rehearsed": 2,
+              "ms": 24,
+              "not_run": 7,
+              "sequences": [
+                {
+                  "sequence": "public.s",
+                  "before": null,
+                  "after": 3
+                },
+                {
+                  "sequence": "public.unseen",
+                  "before": null,
+                  "after": null
+                }
+              ],
+              "session_locks": 2
+            }"#]]
+        .assert_eq(&format!("{:#}", objects[2]));
+    }
+
+    #[test]
+    fn sizes_are_in_the_unit_that_a_person_would_name() {
+        for (bytes, expected) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (8192, "8 kB"),
+            (1_300_000, "1.2 MB"),
+            (1 << 20, "1 MB"),
+            (44_000_000_000, "40 GB"),
+            (u64::MAX, "16383 PB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a transaction can hold and undo of a statement, as far as its text shows it.
+
+use super::lexer::TokenKind;
+use super::script::Statement;
+use super::settings::unquoted;
+use super::tokens::Tokens;
+
+/// Functions whose effect no rollback undoes: they reach another database, a file or another session,
+/// or change the server.
+const LASTING_FUNCTIONS: [&str; 23] = [
+    "dblink",
+    "dblink_connect",
+    "dblink_connect_u",
+    "dblink_exec",
+    "dblink_send_query",
+    "http_delete",
+    "http_get",
+    "http_patch",
+    "http_post",
+    "http_put",
+    "lo_export",
+    "pg_cancel_backend",
+    "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot",
+    "pg_create_restore_point",
+    "pg_drop_replication_slot",
+    "pg_file_write",
+    "pg_promote",
+    "pg_reload_conf",
+    "pg_rotate_logfile",
+    "pg_stat_reset",
+    "pg_switch_wal",
+    "pg_terminate_backend",
+];
+
+/// How deep strings of code in strings of code are read.
+const MAX_NESTING: usize = 4;
+
+impl Statement<'_> {
+    /// The same statement without CONCURRENTLY, which a transaction block accepts; every other
+    /// character keeps its place. `None` for any other statement.
+    pub fn without_concurrently(&self) -> Option<String> {
+        let mut tokens = Tokens::new(self.text);
+        if tokens.accept("create") {
+            tokens.accept("unique");
+            tokens.accept("index").then_some(())?;
+        } else if tokens.accept("drop") {
+            tokens.accept("index").then_some(())?;
+        } else if tokens.accept("reindex") {
+            if tokens.peek()?.is("(") {
+                // Its options would be empty.
+                return None;
+            }
+            tokens.accept_any(&["index", "table"]).then_some(())?;
+        } else if tokens.accept("alter") && tokens.accept("table") {
+            tokens.skip_past("detach", "partition").then_some(())?;
+            tokens.skip_name();
+        } else {
+            return None;
+        }
+        let word = tokens.next_if(|token| token.is("concurrently"))?;
+        let (before, rest) = self.text.split_at_checked(word.start)?;
+        let after = rest.get(word.text.len()..)?;
+        Some(format!("{before}{:width$}{after}", "", width = word.text.len()))
+    }
+
+    /// Whether the statement reads or writes rows, and so locks its tables in ROW EXCLUSIVE mode at most,
+    /// but for what the functions do that it calls.
+    pub fn is_query(&self) -> bool {
+        let queries =
+            ["select", "insert", "update", "delete", "merge", "copy", "with", "values", "table"];
+        let mut tokens = Tokens::new(self.text);
+        while tokens.accept("(") {}
+        tokens.accept_any(&queries)
+    }
+
+    /// Whether the statement itself is a savepoint, or goes back to one or gives one up.
+    pub fn is_savepoint(&self) -> bool {
+        let mut tokens = Tokens::new(self.text);
+        tokens.accept_any(&["savepoint", "release", "rollback"])
+    }
+
+    /// What the statement does that no rollback undoes: a `COPY` to a file or a program, or a
+    /// function of [`LASTING_FUNCTIONS`].
+    pub fn lasting_effect(&self) -> Option<&'static str> {
+        let mut tokens = Tokens::new(self.text);
+        if tokens.accept("copy") {
+            return copy_effect(tokens);
+        }
+        let runs_code = tokens.accept("do");
+        let is_stored = tokens.accept_any(&["create", "comment"]);
+        if is_stored { None } else { called(self.text, runs_code, MAX_NESTING) }
+    }
+}
+
+fn copy_effect(mut tokens: Tokens) -> Option<&'static str> {
+    let mut depth = 0_usize;
+    while let Some(token) = tokens.next() {
+        if token.is("(") {
+            depth += 1;
+        } else if token.is(")") {
+            depth = depth.saturating_sub(1);
+        } else if depth == 0 && (token.is("to") || token.is("from")) {
+            if tokens.accept("program") {
+                return Some("COPY with a program");
+            }
+            let is_file = tokens.peek().is_some_and(|next| next.kind == TokenKind::Literal);
+            return (token.is("to") && is_file).then_some("COPY to a file");
+        }
+    }
+    None
+}
+
+/// The first such function that the text calls; with `runs_code`, also in its strings.
+fn called(text: &str, runs_code: bool, nesting: usize) -> Option<&'static str> {
+    let mut tokens = Tokens::new(text);
+    while let Some(token) = tokens.next() {
+        let found = match token.kind {
+            TokenKind::Literal if runs_code && nesting > 0 => {
+                called(&unquoted(token.text), runs_code, nesting - 1)
+            }
+            TokenKind::Word if tokens.peek().is_some_and(|next| next.is("(")) => {
+                LASTING_FUNCTIONS.into_iter().find(|name| token.is(name))
+            }
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::Script;
+
+    fn without_concurrently(sql: &str) -> Option<String> {
+        Script::parse(sql).statements().first().unwrap().without_concurrently()
+    }
+
+    #[test]
+    fn concurrently_is_left_out_and_every_other_character_keeps_its_place() {
+        for (sql, expected) in [
+            ("create index concurrently a on t (b)", "create index              a on t (b)"),
+            (
+                "CREATE UNIQUE INDEX /* x */ CONCURRENTLY ON t (concurrently)",
+                "CREATE UNIQUE INDEX /* x */              ON t (concurrently)",
+            ),
+            ("drop index concurrently if exists a", "drop index              if exists a"),
+            ("reindex table concurrently t", "reindex table              t"),
+            (
+                "alter table only a.p detach partition q concurrently",
+                "alter table only a.p detach partition q             ",
+            ),
+        ] {
+            assert_eq!(without_concurrently(sql).as_deref(), Some(expected), "{sql}");
+        }
+        for sql in [
+            "create index concurrently_a on t (b)",
+            "create table concurrently ()",
+            "reindex (concurrently) table t",
+            "reindex schema concurrently s",
+            "alter table p detach partition concurrently finalize",
+            "refresh materialized view concurrently v",
+            "vacuum",
+        ] {
+            assert_eq!(without_concurrently(sql), None, "{sql}");
+        }
+    }
+
+    fn lasting_effect(sql: &str) -> Option<&'static str> {
+        Script::parse(sql).statements().first().unwrap().lasting_effect()
+    }
+
+    #[test]
+    fn what_no_rollback_undoes_is_recognized() {
+        for (sql, expected) in [
+            ("copy t to '/tmp/a'", "COPY to a file"),
+            ("copy (select 'to' from t) to program 'cat'", "COPY with a program"),
+            ("copy t from program 'cat /a'", "COPY with a program"),
+            ("select dblink_exec('c', 'x')", "dblink_exec"),
+            ("with a as (select 1) select public.DBLINK('c', 'x')", "dblink"),
+            ("do $$ begin perform pg_reload_conf(); end $$", "pg_reload_conf"),
+            ("do 'begin execute ''select pg_switch_wal()''; end'", "pg_switch_wal"),
+        ] {
+            assert_eq!(lasting_effect(sql), Some(expected), "{sql}");
+        }
+        for sql in [
+            "copy t from stdin",
+            "copy t from '/tmp/a'",
+            "copy t to stdout",
+            "create extension dblink",
+            "create function f() returns text language sql as $$ select dblink_exec('x') $$",
+            "insert into t values ('dblink(')",
+            "create table http (a int)",
+            "comment on function f is 'calls dblink()'",
+        ] {
+            assert_eq!(lasting_effect(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn queries_are_recognized() {
+        let is_query = |sql: &str| Script::parse(sql).statements().first().unwrap().is_query();
+        let queries =
+            ["insert into t values (1)", "((select 1) union select 2)", "WITH a AS (b) c"];
+        assert!(queries.into_iter().all(is_query));
+        assert!(
+            !["do 'select'", "call p()", "create table t as select 1"].into_iter().any(is_query)
+        );
+    }
+
+    #[test]
+    fn savepoints_are_recognized() {
+        let is_savepoint =
+            |sql: &str| Script::parse(sql).statements().first().unwrap().is_savepoint();
+        assert!(["savepoint a", "release a", "rollback to a"].into_iter().all(is_savepoint));
+        assert!(!is_savepoint("select savepoint from release"));
+    }
+}
