@@ -263,18 +263,28 @@ fn run_command(
             let code = if report.has_errors() { 65 } else { 0 };
             (render::check_of(&report, answer), code)
         }
-        Command::Rehearse { up, from_scratch } => {
+        Command::Rehearse { up, from_scratch, markdown, html, svg } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
             let Rehearsed { report, failure } =
                 rehearse::rehearse(up, *from_scratch, &set, &options, stop, &mut emit);
-            if let Some(failure) = failure {
-                // What was found out before is worth reading too.
-                if !report.migrations.is_empty() {
-                    printer.answer(&render::rehearsal_of(&report, answer));
-                }
-                return Err(failure.into());
+            let text = match markdown {
+                true => render::markdown(&report),
+                false => render::rehearsal_of(&report, answer),
+            };
+            // What was found out before a failure is worth reading too.
+            if failure.is_none() || !report.migrations.is_empty() {
+                write_picture("--html", html.as_deref(), || render::html(&report))?;
+                write_picture("--svg", svg.as_deref(), || render::svg(&report))?;
             }
-            (render::rehearsal_of(&report, answer), 0)
+            match failure {
+                None => (text, 0),
+                Some(failure) => {
+                    if !report.migrations.is_empty() {
+                        printer.answer(&text);
+                    }
+                    return Err(failure.into());
+                }
+            }
         }
         Command::New { name, dir } => {
             let (_, folder) = load(Some(dir), stop)?;
@@ -296,6 +306,17 @@ fn run_command(
     };
     printer.answer(&text);
     Ok(code)
+}
+
+/// Writes a picture to the file that this option names, if it does.
+fn write_picture(
+    option: &'static str,
+    path: Option<&Path>,
+    picture: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    let written = std::fs::write(path, picture());
+    written.map_err(|error| ConfigError::NotWritten { option, path: path.to_owned(), error }.into())
 }
 
 /// Reads and checks everything that a run needs before it connects.

@@ -28,8 +28,8 @@ pub(crate) use crate::process::json::json_line;
 use crate::sql::LineColumn;
 
 pub use self::answers::{
-    bundled, carried, check_of, created, dry_run_of, healthcheck_of, list_of, rehearsal_of,
-    status_of,
+    bundled, carried, check_of, created, dry_run_of, healthcheck_of, html, list_of, markdown,
+    rehearsal_of, status_of, svg,
 };
 use self::color::Color;
 pub use self::log::{Log, Shown};

@@ -35,3 +35,4 @@ pub use self::script::{
 pub use self::statement_kind::Kind;
 pub use self::statement_target::{Change, Index, Modes, Touch};
 pub use self::tokens::has_at_most;
+pub use self::transactional::TableUse;

@@ -61,12 +61,14 @@ Options:
   --here                   rehearse: in the database that is named below
   --on URL                 rehearse: in this database, such as a copy or branch
   --from-scratch           rehearse: all migrations, in an empty database
+  --html FILE              rehearse: write a page with the report and a picture
+  --svg FILE               rehearse: write the picture alone
   --all                    accept: all edited migrations
   --extract DIR            list: write the files into DIR, a new folder
   --output FILE            bundle: the executable to make
   --base FILE              bundle: the premigrate to copy [this executable]
   --timeout D              healthcheck: how long it may take [5s]
-  --format text|json       text, or one JSON object per line [text]
+  --format FORMAT          text, json, or of rehearse markdown [text]
   --color WHEN             auto, on a terminal; always; or never [auto]
   --env-file FILE          file with variables for development; '' = none [.env]
   --help, --version        print this help, or the version
@@ -163,7 +165,7 @@ const ALL: &[CommandName] = &CommandName::ALL;
 pub const FORMAT: &str = "--format";
 pub const COLOR: &str = "--color";
 
-pub const OPTIONS: [Opt; 31] = [
+pub const OPTIONS: [Opt; 33] = [
     value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -187,6 +189,8 @@ pub const OPTIONS: [Opt; 31] = [
     switch("--here", &[Rehearse]),
     value("--on", &[Rehearse]),
     switch("--from-scratch", &[Rehearse]),
+    value("--html", &[Rehearse]),
+    value("--svg", &[Rehearse]),
     switch("--all", &[Accept]),
     value("--extract", &[List]),
     value("--output", &[Bundle]),

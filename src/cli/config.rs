@@ -105,6 +105,11 @@ pub enum Command {
         up: Operation,
         /// All migrations, in an empty database.
         from_scratch: bool,
+        /// Whether the answer is Markdown.
+        markdown: bool,
+        /// The files to write.
+        html: Option<PathBuf>,
+        svg: Option<PathBuf>,
     },
     New {
         name: String,
@@ -214,6 +219,7 @@ const ADDRESS: &str = ":PORT, IP:PORT or [IPV6]:PORT, with a port from 1 to 6553
 const COUNT: &str = "a whole number of at most 4294967295";
 const LEVEL: &str = "none, warning, notice or info";
 const LIMIT: &str = "a duration such as 250ms or 5s, and not 0";
+const MARKDOWN: &str = "markdown";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
@@ -223,6 +229,7 @@ impl Config {
         let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
+        raw.check_format(command)?;
         if command == CommandName::Rehearse {
             raw.set_place()?;
         }
@@ -345,6 +352,9 @@ fn resolve_command(
                 create_database: None,
             },
             from_scratch: raw.switch("--from-scratch")?,
+            markdown: raw.is_markdown(),
+            html: raw.path("--html", "a file")?,
+            svg: raw.path("--svg", "a file")?,
         },
         CommandName::Baseline => Command::Run(Operation::Baseline { through }),
         // Names on the command line override PREMIGRATE_ALL.
@@ -457,13 +467,27 @@ impl RawOptions {
         self.parsed(flag, "a name", |name| (!name.is_empty()).then(|| name.to_owned()))
     }
 
+    /// Events and errors are text where the answer of `rehearse` is Markdown.
     fn format(&self) -> Result<Format, ConfigError> {
         let format = self.parsed(FORMAT, "text or json", |value| match value {
-            "text" => Some(Format::Text),
+            "text" | MARKDOWN => Some(Format::Text),
             "json" => Some(Format::Json),
             _ => None,
         })?;
         Ok(format.unwrap_or_default())
+    }
+
+    fn is_markdown(&self) -> bool {
+        self.lookup(FORMAT).is_some_and(|(_, format)| format == MARKDOWN)
+    }
+
+    /// Refuses Markdown for what has none.
+    fn check_format(&self, command: CommandName) -> Result<(), ConfigError> {
+        match self.lookup(FORMAT).filter(|_| self.is_markdown() && command != CommandName::Rehearse)
+        {
+            Some((name, _)) => Err(ConfigError::Value { name, must_be: "text or json" }),
+            None => Ok(()),
+        }
     }
 
     fn color(&self) -> Result<ColorChoice, ConfigError> {

@@ -114,6 +114,12 @@ pub enum ConfigError {
         path: PathBuf,
         error: io::Error,
     },
+    /// The file that this option names cannot be written.
+    NotWritten {
+        option: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
     /// Nothing can listen on the address of `--health`.
     Listen {
         address: HealthAddress,
@@ -150,6 +156,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::File { name, path, error } => {
                 write!(f, "{name}: {} cannot be read ({error})", path.display())
+            }
+            ConfigError::NotWritten { option, path, error } => {
+                write!(f, "{option}: {} cannot be written ({error})", path.display())
             }
             ConfigError::Listen { address, error } => {
                 write!(f, "--health cannot listen on {address} ({error})")

@@ -16,7 +16,7 @@ pub use self::check::{check_of, finding_text};
 pub use self::dry_run::dry_run_of;
 pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;
-pub use self::rehearse::rehearsal_of;
+pub use self::rehearse::{html, markdown, rehearsal_of, svg};
 pub use self::status::status_of;
 
 use super::{json_line, lines, list, plural};

@@ -496,6 +496,11 @@ fn errors() -> Vec<Error> {
             address: HealthAddress::Every(8080),
             error: io::ErrorKind::AddrInUse.into(),
         }),
+        Error::Config(ConfigError::NotWritten {
+            option: "--svg",
+            path: "/m/r.svg".into(),
+            error: io::ErrorKind::NotFound.into(),
+        }),
         Error::Unreadable(Unreadable::NothingEmbedded),
         Error::Unreadable(Unreadable::Path { path: "/m".to_owned(), error }),
         Error::InvalidSet { origin: Origin::Bundled { from: "drizzle".to_owned() }, problems },

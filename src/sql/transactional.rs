@@ -33,6 +33,20 @@ const LASTING_FUNCTIONS: [&str; 23] = [
     "pg_terminate_backend",
 ];
 
+/// What a statement may do to tables that exist, as far as their locks go, from the least on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableUse {
+    /// It reads and writes rows.
+    Rows,
+    /// It gathers statistics, comments, or validates a constraint.
+    Upkeep,
+    /// It builds an index.
+    Index,
+    /// It adds a foreign key or a trigger.
+    Constraint,
+    Any,
+}
+
 /// How deep strings of code in strings of code are read.
 const MAX_NESTING: usize = 4;
 
@@ -64,14 +78,35 @@ impl Statement<'_> {
         Some(format!("{before}{:width$}{after}", "", width = word.text.len()))
     }
 
-    /// Whether the statement reads or writes rows, and so locks its tables in ROW EXCLUSIVE mode at most,
-    /// but for what the functions do that it calls.
-    pub fn is_query(&self) -> bool {
+    /// What the statement may do to tables that exist, but for what the functions do that it calls.
+    pub fn table_use(&self) -> TableUse {
         let queries =
             ["select", "insert", "update", "delete", "merge", "copy", "with", "values", "table"];
         let mut tokens = Tokens::new(self.text);
         while tokens.accept("(") {}
-        tokens.accept_any(&queries)
+        if tokens.accept_any(&queries) {
+            TableUse::Rows
+        } else if tokens.accept_any(&["analyze", "analyse", "comment"]) {
+            TableUse::Upkeep
+        } else if tokens.accept("create") {
+            tokens.accept_any(&["unique", "unlogged"]);
+            if tokens.accept("index") {
+                TableUse::Index
+            } else if tokens.accept("statistics") {
+                TableUse::Upkeep
+            } else if tokens.accept_any(&["table", "trigger", "constraint"]) {
+                TableUse::Constraint
+            } else {
+                TableUse::Any
+            }
+        } else if tokens.accept("alter") && tokens.accept("table") {
+            tokens.skip_if_exists();
+            tokens.accept("only");
+            tokens.skip_name();
+            action_use(tokens)
+        } else {
+            TableUse::Any
+        }
     }
 
     /// Whether the statement itself is a savepoint, or goes back to one or gives one up.
@@ -91,6 +126,32 @@ impl Statement<'_> {
         let is_stored = tokens.accept_any(&["create", "comment"]);
         if is_stored { None } else { called(self.text, runs_code, MAX_NESTING) }
     }
+}
+
+/// Of the only action of an `ALTER TABLE`; of several, any.
+fn action_use(mut tokens: Tokens) -> TableUse {
+    let of_first = if tokens.accept("validate") && tokens.accept("constraint") {
+        TableUse::Upkeep
+    } else if tokens.accept("add") {
+        if tokens.accept("constraint") {
+            tokens.next();
+        }
+        let is_key = tokens.accept("foreign");
+        if is_key { TableUse::Constraint } else { TableUse::Any }
+    } else {
+        TableUse::Any
+    };
+    let mut depth = 0_usize;
+    for token in tokens {
+        if token.is("(") {
+            depth += 1;
+        } else if token.is(")") {
+            depth = depth.saturating_sub(1);
+        } else if depth == 0 && token.is(",") {
+            return TableUse::Any;
+        }
+    }
+    of_first
 }
 
 fn copy_effect(mut tokens: Tokens) -> Option<&'static str> {
@@ -133,6 +194,7 @@ fn called(text: &str, runs_code: bool, nesting: usize) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::TableUse;
     use crate::sql::Script;
 
     fn without_concurrently(sql: &str) -> Option<String> {
@@ -201,14 +263,29 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_recognized() {
-        let is_query = |sql: &str| Script::parse(sql).statements().first().unwrap().is_query();
-        let queries =
-            ["insert into t values (1)", "((select 1) union select 2)", "WITH a AS (b) c"];
-        assert!(queries.into_iter().all(is_query));
-        assert!(
-            !["do 'select'", "call p()", "create table t as select 1"].into_iter().any(is_query)
-        );
+    fn what_a_statement_may_do_to_tables_is_recognized() {
+        for (sql, expected) in [
+            ("insert into t values (1)", TableUse::Rows),
+            ("((select 1) union select 2)", TableUse::Rows),
+            ("WITH a AS (b) c", TableUse::Rows),
+            ("analyze t", TableUse::Upkeep),
+            ("alter table only a.t validate constraint c", TableUse::Upkeep),
+            ("create unique index on t (a, b)", TableUse::Index),
+            ("create table t (a int references b)", TableUse::Constraint),
+            ("create trigger a after insert on t execute function f()", TableUse::Constraint),
+            (
+                "alter table t add constraint c foreign key (a, b) references u",
+                TableUse::Constraint,
+            ),
+            ("alter table t add foreign key (a) references u, drop b", TableUse::Any),
+            ("alter table t add check (a > 0)", TableUse::Any),
+            ("create policy p on t", TableUse::Any),
+            ("do 'select'", TableUse::Any),
+            ("call p()", TableUse::Any),
+        ] {
+            let used = Script::parse(sql).statements().first().unwrap().table_use();
+            assert_eq!(used, expected, "{sql}");
+        }
     }
 
     #[test]

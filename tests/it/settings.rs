@@ -120,8 +120,16 @@ fn every_option_has_a_variable_that_is_read() {
     let copied = copied.env("DATABASE_URL", with_database(&database.url, &copy));
     copied.env("PREMIGRATE_CREATE_DATABASE", "1").run().exits(78).says(&["no_such"]);
 
+    let file = |name: &str| folder.path.join(name).display().to_string();
     run("rehearse", "PREMIGRATE_HERE", "1").exits(0);
     run("rehearse", "PREMIGRATE_ON", &database.url).exits(0);
+    for variable in ["PREMIGRATE_HTML", "PREMIGRATE_SVG"] {
+        let picture = file(variable);
+        let start = bare().args(&["rehearse", "--here"]).env(variable, &picture);
+        let start = place.iter().fold(start, |start, (name, value)| start.env(name, value));
+        start.run().exits(0);
+        assert!(Path::new(&picture).exists());
+    }
     let rehearsed = bare().args(&["rehearse", "--here"]);
     let rehearsed = place.iter().fold(rehearsed, |run, (name, value)| run.env(name, value));
     let rehearsed = rehearsed.env("PREMIGRATE_FROM_SCRATCH", "1").run().exits(64);
@@ -132,7 +140,6 @@ fn every_option_has_a_variable_that_is_read() {
     let skipped = skipped.env("PREMIGRATE_ONLY_FOR", "app").run().exits(0);
     skipped.says(&["does not name echo"]);
 
-    let file = |name: &str| folder.path.join(name).display().to_string();
     let (base, output) = (file("base"), file("bundle"));
     std::fs::copy(env!("CARGO_BIN_EXE_premigrate"), &base).expect("a copy");
     run("list", "PREMIGRATE_EXTRACT", &file("out")).exits(0);
@@ -157,6 +164,8 @@ fn every_option_has_a_variable_that_is_read() {
         "PREMIGRATE_HERE",
         "PREMIGRATE_ON",
         "PREMIGRATE_FROM_SCRATCH",
+        "PREMIGRATE_HTML",
+        "PREMIGRATE_SVG",
     ];
     let shown = shown.into_iter().chain(place.map(|(name, _)| name));
     let shown: BTreeSet<_> =

@@ -3,7 +3,7 @@
 use crate::apply::transaction::StepRef;
 use crate::postgres::server_error::ServerError;
 use crate::sql::name::{self, Occurrence};
-use crate::sql::{Kind, Statement};
+use crate::sql::{Kind, Statement, TableUse};
 
 use super::report::{Form, NotRun};
 use super::trace::LockMode;
@@ -44,7 +44,13 @@ pub(super) fn way(step: StepRef<'_>, statement: &Statement<'_>, is_begun: bool) 
 
 /// The strongest lock that a statement may take on a table.
 pub(super) fn at_most(statement: &Statement<'_>) -> LockMode {
-    if statement.is_query() { LockMode::RowExclusive } else { LockMode::AccessExclusive }
+    match statement.table_use() {
+        TableUse::Rows => LockMode::RowExclusive,
+        TableUse::Upkeep => LockMode::ShareUpdateExclusive,
+        TableUse::Index => LockMode::Share,
+        TableUse::Constraint => LockMode::ShareRowExclusive,
+        TableUse::Any => LockMode::AccessExclusive,
+    }
 }
 
 /// Whether a statement may have failed because this one was not run: it names what is missing.

@@ -246,6 +246,8 @@ pub struct LockSpan {
     pub lock: LockMode,
     pub from: Duration,
     pub until: Duration,
+    /// Whether an earlier step has taken it, so that it is not known whether this one does.
+    pub already_held: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -475,10 +477,18 @@ impl Recorder {
                 touched.lock = touched.lock.max(Some((lock, until.saturating_sub(from))));
                 if !touched.created {
                     let table = touched.relation.to_string();
-                    migration.spans.push(LockSpan { table, lock, from, until });
+                    let already_held = false;
+                    migration.spans.push(LockSpan { table, lock, from, until, already_held });
                 }
             }
             let since = touched.since.take();
+            let earlier = touched.already_held.as_ref().map(|(lock, _)| *lock);
+            let is_stronger = |held: &LockMode| touched.lock.is_none_or(|(new, _)| *held > new);
+            let earlier = earlier.filter(|held| !touched.created && is_stronger(held));
+            if let (Some(from), Some(lock)) = (since, earlier) {
+                let table = touched.relation.to_string();
+                migration.spans.push(LockSpan { table, lock, from, until, already_held: true });
+            }
             let used = since.map_or(Duration::ZERO, |since| until.saturating_sub(since));
             touched.used = touched.used.max(used);
         }
@@ -498,6 +508,9 @@ impl Recorder {
                     || table.strongest() >= index.strongest() && table.rewritten >= index.rewritten
             })
         };
+        let told = touched.values().filter(|touched| is_told(touched));
+        let told: BTreeSet<_> = told.map(|index| index.relation.to_string()).collect();
+        migration.spans.retain(|span| !told.contains(&span.table));
         let of_before = touched.values().filter(|touched| !touched.created && !is_told(touched));
         let tables = of_before.map(|touched| {
             let rows = self.tracer.baseline(touched.relation.oid).and_then(|it| it.rows);

@@ -1,3 +1,6 @@
+mod markdown;
+mod picture;
+
 use serde_json::json;
 
 use super::json_lines;
@@ -8,6 +11,9 @@ use crate::apply::rehearse::trace::{Queue, RelationKind};
 use crate::cli::config::{Format, Style};
 use crate::render::color::{Color, paint};
 use crate::render::{json_line, one_line, plural, seconds};
+
+pub use self::markdown::markdown;
+pub use self::picture::{html, svg};
 
 pub fn rehearsal_of(report: &Report, style: impl Into<Style>) -> String {
     let Style { format, is_colored } = style.into();
@@ -60,7 +66,7 @@ fn summary(report: &Report) -> Vec<String> {
     )];
     match not_run(report) {
         0 => {}
-        count => lines.push(format!("{} not run, as shown above", were(count, "statement"))),
+        count => lines.push(format!("{} not run, as shown", were(count, "statement"))),
     }
     lines.extend(report.leftovers.sequences.iter().map(sequence_text));
     match report.leftovers.session_locks {
@@ -265,7 +271,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::apply::rehearse::report::{Leftovers, NewLock, NotRun};
+    use crate::apply::rehearse::report::{Leftovers, LockSpan, NewLock, NotRun, Rewrite};
     use crate::apply::rehearse::trace::LockMode;
     use crate::postgres::server_error::ServerError;
 
@@ -300,6 +306,11 @@ mod tests {
             took: None,
             locks: vec![NewLock { table: "public.a".to_owned(), lock: LockMode::Share }],
         }
+    }
+
+    fn span(table: &str, lock: LockMode, times: [u64; 2], already_held: bool) -> LockSpan {
+        let [from, until] = times.map(Duration::from_millis);
+        LockSpan { table: table.to_owned(), lock, from, until, already_held }
     }
 
     fn report() -> Report {
@@ -355,10 +366,22 @@ mod tests {
             tables: vec![rewritten, held, index, read],
             created: vec!["public.c".to_owned(), "public.d".to_owned()],
             statements: (1..).zip(forms).map(|(number, form)| statement(number, form)).collect(),
+            spans: vec![
+                span("public.a", LockMode::AccessExclusive, [2, 12], false),
+                span("public.<b>&\"c\"", LockMode::Share, [5, 12], false),
+                span("public.<b>&\"c\"", LockMode::AccessExclusive, [5, 12], true),
+                span("public.only_read", LockMode::AccessShare, [0, 12], false),
+            ],
+            rewrites: vec![Rewrite {
+                table: "public.a".to_owned(),
+                from: Duration::from_millis(2),
+                until: Duration::from_millis(9),
+            }],
             ..migration("1_first", Outcome::Partly)
         };
+        let from = Duration::from_millis(12);
         let second =
-            RehearsedMigration { wal_bytes: None, ..migration("2_second", Outcome::Failed) };
+            RehearsedMigration { from, wal_bytes: None, ..migration("2_second", Outcome::Failed) };
         let sequence = |name: &str, before, after| AdvancedSequence {
             sequence: name.to_owned(),
             before,
@@ -396,7 +419,7 @@ mod tests {
               it takes no lock that anything waits for, and scans no table
 
             rehearsed 1 migration in 24 ms; all of it was rolled back
-            7 statements were not run, as shown above
+            7 statements were not run, as shown
             the sequence public.s has gone on (not used before, 3 now); no rollback sets it back
             the sequence public.unseen may have gone on; no rollback sets it back
             2 advisory locks were taken for the whole session, and ended with it
@@ -441,6 +464,90 @@ mod tests {
               "session_locks": 2
             }"#]]
         .assert_eq(&format!("{:#}", objects[2]));
+    }
+
+    #[test]
+    fn markdown_has_a_table_for_each_migration_and_no_mark_of_others() {
+        expect![[r####"
+            ### 1\_first: 12 ms, 1.2 MB of WAL
+
+            | table | size | lock | held | waiting meanwhile | also |
+            | --- | --- | --- | --- | --- | --- |
+            | public.a | 40 GB | ACCESS EXCLUSIVE | 1.5 s | reads and writes | rewritten, now 8 kB, scanned, 2 rows updated, 1 row deleted |
+            | public.b\\n |  | SHARE, at most ACCESS EXCLUSIVE (held since 1\_first) | 1.5 s | reads and writes |  |
+            | index public.i | 40 GB | SHARE UPDATE EXCLUSIVE | 1.5 s | schema changes, VACUUM |  |
+
+            - new: public.c, public.d
+            - 1\_first.sql:2:1 ran without CONCURRENTLY; with it, \`up\` takes SHARE UPDATE EXCLUSIVE, as shown
+            - 1\_first.sql:3:1 was not run: VACUUM cannot run inside a transaction block
+            - 1\_first.sql:4:1 was not run: it cannot run inside a transaction block (42P01 relation "m" does not exist)
+            - 1\_first.sql:5:1 was not run: no rollback undoes dblink\_exec
+            - 1\_first.sql:6:1 was not run: one READ COMMITTED transaction holds the whole rehearsal
+            - 1\_first.sql:7:1 was not run: the new value has to be committed first (42P01 relation "m" does not exist)
+            - 1\_first.sql:8:1 was not run: an earlier run has begun with it, and did not finish
+            - 1\_first.sql:9:1 was not run: it failed (42P01 relation "m" does not exist), and may need a.sql:1:1, which was not run
+
+            ### 2\_second: failed after 12 ms
+
+            It takes no lock that anything waits for, and scans no table.
+
+            rehearsed 1 migration in 24 ms; all of it was rolled back
+
+            7 statements were not run, as shown
+
+            the sequence public.s has gone on (not used before, 3 now); no rollback sets it back
+
+            the sequence public.unseen may have gone on; no rollback sets it back
+
+            2 advisory locks were taken for the whole session, and ended with it
+        "####]].assert_eq(&markdown(&report()));
+    }
+
+    /// The names of the elements that are open at the end, or closed without having been open.
+    fn unbalanced(xml: &str) -> Vec<&str> {
+        let mut open = Vec::new();
+        for tag in xml.split('<').skip(1).map(|tag| tag.split('>').next().unwrap()) {
+            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+            match tag.strip_prefix('/') {
+                Some(_) if open.last() == Some(&name) => drop(open.pop()),
+                Some(_) => open.push(name),
+                None if tag.ends_with('/') || tag.starts_with(['?', '!']) => {}
+                None if ["meta"].contains(&name) => {}
+                None => open.push(name),
+            }
+        }
+        open
+    }
+
+    #[test]
+    fn the_picture_has_a_lane_for_each_table_that_something_waits_for() {
+        let svg = svg(&report());
+        assert_eq!(unbalanced(&svg), [""; 0], "{svg}");
+        let count = |text: &str| svg.matches(text).count();
+        assert_eq!(count("public.only_read"), 0);
+        assert_eq!(count("<rect class=\"all\" x="), 2, "the bar and the legend");
+        assert_eq!(count("<rect class=\"all held\""), 1);
+        assert_eq!(count("<rect class=\"rewrite\""), 2, "the mark and the legend");
+        assert!(svg.contains("ACCESS EXCLUSIVE, 10 ms"), "{svg}");
+        assert!(svg.contains("public.&lt;b&gt;&amp;&quot;c&quot;"), "{svg}");
+        let title = "public.a: ACCESS EXCLUSIVE for 10 ms in 1_first; waiting: reads and writes";
+        assert!(svg.contains(&format!("<title>{title}</title>")), "{svg}");
+        assert!(svg.contains("role=\"img\"") && svg.contains("prefers-color-scheme:dark"));
+        // It needs nothing from elsewhere.
+        assert_eq!(count("http"), 1, "its name space");
+        let empty = super::svg(&Report::default());
+        assert_eq!(unbalanced(&empty), [""; 0], "{empty}");
+        assert!(empty.contains("no lock that anything waits for"), "{empty}");
+    }
+
+    #[test]
+    fn the_page_has_the_picture_and_the_tables() {
+        let page = html(&report());
+        assert_eq!(unbalanced(&page), [""; 0], "{page}");
+        assert!(page.contains(svg(&report()).split_once('\n').unwrap().1), "{page}");
+        assert!(page.contains("<td>ACCESS EXCLUSIVE</td>"), "{page}");
+        assert!(page.contains("1_first.sql:3:1 was not run: VACUUM cannot"), "{page}");
+        assert!(!page.contains("src=") && !page.contains("href="), "{page}");
     }
 
     #[test]
