@@ -27,7 +27,7 @@ mod tokens;
 mod transactional;
 
 pub use self::directive::{Directive, NearestDirective, UnknownDirective};
-pub use self::enum_value::{EnumValue, Routines};
+pub use self::enum_value::{NewValue, NewValues};
 pub use self::lexer::MARKER;
 pub use self::script::{
     IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, Statements, offset_of,

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::migrations::migration::Hash;
 use crate::migrations::replay::FileSettings;
-use crate::sql::{EnumValue, Kind, Modes, Routines, Script, Statement};
+use crate::sql::{Kind, Modes, NewValues, Script, Statement};
 
 #[derive(Debug)]
 pub struct Steps {
@@ -144,10 +144,8 @@ struct Splitter<'s, 'a> {
     /// Whether the file's own BEGIN is open: until its COMMIT, only a statement that cannot run in
     /// a transaction block ends the step.
     in_own_transaction: bool,
-    /// The values that the open step adds to enums, with the indexes of the statements.
-    added: Vec<(EnumValue, usize)>,
-    /// Those of the script, once they are needed.
-    routines: Option<Routines<'a>>,
+    /// The values that the open step adds to enums.
+    added: NewValues<'s, 'a>,
     has_transaction_control: bool,
     split: Option<(SplitReason, Option<usize>)>,
 }
@@ -162,8 +160,7 @@ impl<'s, 'a> Splitter<'s, 'a> {
             modes: Modes::default(),
             own_modes: Modes::default(),
             in_own_transaction: false,
-            added: Vec::new(),
-            routines: None,
+            added: NewValues::of(script),
             has_transaction_control: false,
             split: separate_from.map(|_| (SplitReason::Directive, None)),
         }
@@ -183,18 +180,14 @@ impl<'s, 'a> Splitter<'s, 'a> {
                     self.push_standalone(index, name);
                 }
                 _ if is_separate && !self.in_own_transaction => self.separate(index, &statement),
-                Kind::AddEnumValue => {
-                    let routines = self.routines.get_or_insert_with(|| self.script.routines());
-                    let value = statement.enum_value(routines);
-                    self.added.extend(value.map(|value| (value, index)));
-                }
-                _ => {
-                    let may_end = is_separate || !self.in_own_transaction;
-                    if let Some(added) = self.used_value(&statement).filter(|_| may_end) {
-                        self.add_reason(SplitReason::EnumValue, added);
+                Kind::AddEnumValue => self.added.add(index, &statement),
+                _ if is_separate || !self.in_own_transaction => {
+                    if let Some(used) = self.added.take_used(&statement).first() {
+                        self.add_reason(SplitReason::EnumValue, used.index);
                         self.end_step(index, index);
                     }
                 }
+                _ => {}
             }
         }
         self.finish()
@@ -273,13 +266,6 @@ impl<'s, 'a> Splitter<'s, 'a> {
 
     fn add_reason(&mut self, reason: SplitReason, index: usize) {
         self.split.get_or_insert((reason, Some(index)));
-    }
-
-    /// The index of the statement of the open step that has added a value to an enum, if this
-    /// statement may use the value.
-    fn used_value(&self, statement: &Statement<'_>) -> Option<usize> {
-        let used = self.added.iter().find(|(value, _)| statement.may_use(value));
-        used.map(|(_, index)| *index)
     }
 }
 

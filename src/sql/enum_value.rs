@@ -1,5 +1,7 @@
 //! `ALTER TYPE ... ADD VALUE`, and which statements may use the new value before it is committed.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
 use super::lexer::{Token, TokenKind};
 use super::script::{Script, Statement};
 use super::settings::unquoted;
@@ -8,22 +10,42 @@ use super::tokens::Tokens;
 
 /// A value that a statement adds to an enum.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnumValue {
-    /// The last part of the enum's name.
-    enum_name: String,
+pub struct NewValue {
+    /// The index of the statement in its script.
+    pub index: usize,
+    /// Where the statement begins.
+    pub start: usize,
     /// As the file has it, in quotes.
     pub literal: String,
-    /// `None` if it is written with escapes.
-    label: Option<String>,
-    /// The functions and procedures of the file that may use the value when they run.
-    routines: Vec<String>,
+}
+
+/// The values that a transaction has added to enums, and that none of its later statements may use
+/// so far. A statement is read once, however many values there are.
+#[derive(Debug)]
+pub struct NewValues<'s, 'a> {
+    script: &'s Script<'a>,
+    /// By the index of the statement that adds it.
+    values: BTreeMap<usize, NewValue>,
+    /// Their indexes by the label. An entry that a statement uses is taken out, here and below.
+    by_label: HashMap<String, Vec<usize>>,
+    /// The lengths of the labels.
+    lengths: BTreeSet<usize>,
+    /// The indexes of those whose label is not known, since it is written with escapes.
+    escaped: Vec<usize>,
+    /// Their indexes by the last part of the enum's name.
+    by_enum: HashMap<String, Vec<usize>>,
+    /// The script's functions and procedures, by the last part of the name: the statements that
+    /// create them. Only once there is a value.
+    routines: Option<HashMap<String, Vec<&'a str>>>,
+    /// The names of routines that may use none of the values.
+    harmless: HashSet<String>,
 }
 
 /// How deep strings of code in strings of code are read.
 const MAX_NESTING: usize = 4;
 
 /// How a text may use a value.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     /// Its strings are values.
     Plain,
@@ -31,33 +53,204 @@ enum Reading {
     Stored,
     /// Its strings are code too, which runs, and may run computed SQL.
     Run,
+    /// Like `Run`, but what it calls is not read.
+    Called,
 }
 
-/// The functions and procedures that a file creates, each with the statement that does.
-#[derive(Debug, Default)]
-pub struct Routines<'a>(Vec<(String, Statement<'a>)>);
+impl<'s, 'a> NewValues<'s, 'a> {
+    pub fn of(script: &'s Script<'a>) -> NewValues<'s, 'a> {
+        NewValues {
+            script,
+            values: BTreeMap::new(),
+            by_label: HashMap::new(),
+            lengths: BTreeSet::new(),
+            escaped: Vec::new(),
+            by_enum: HashMap::new(),
+            routines: None,
+            harmless: HashSet::new(),
+        }
+    }
+
+    /// Adds the value of the script's statement at this index, which is a
+    /// [`Kind::AddEnumValue`](super::Kind::AddEnumValue).
+    pub fn add(&mut self, index: usize, statement: &Statement<'_>) {
+        let Some((enum_name, literal)) = statement.added_value() else { return };
+        self.routines.get_or_insert_with(|| self.script.routines());
+        self.harmless.clear();
+        self.by_enum.entry(enum_name).or_default().push(index);
+        if has_escapes(literal) {
+            self.escaped.push(index);
+        } else {
+            let label = unquoted(literal);
+            self.lengths.insert(label.len());
+            self.by_label.entry(label).or_default().push(index);
+        }
+        let literal = literal.to_owned();
+        self.values.insert(index, NewValue { index, start: statement.start, literal });
+    }
+
+    /// Forgets all: the transaction has ended.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.by_label.clear();
+        self.lengths.clear();
+        self.escaped.clear();
+        self.by_enum.clear();
+    }
+
+    /// Takes out the values that a later statement of the transaction may use: the value stands in a
+    /// string or may come with COPY, something other than a string is cast to the enum, or code runs
+    /// that may compute it.
+    pub fn take_used(&mut self, statement: &Statement<'_>) -> Vec<NewValue> {
+        if self.values.is_empty() {
+            return Vec::new();
+        }
+        let mut tokens = Tokens::new(statement.text);
+        if tokens.accept("comment") {
+            return Vec::new();
+        }
+        let mut used = Vec::new();
+        let uses_all = if tokens.accept("copy") {
+            true
+        } else {
+            let reading = if tokens.accept("do") {
+                Reading::Run
+            } else if statement.created_routine().is_some() {
+                Reading::Stored
+            } else {
+                Reading::Plain
+            };
+            self.uses_all(statement.text, reading, MAX_NESTING, &mut used)
+        };
+        if uses_all {
+            let all = std::mem::take(&mut self.values);
+            self.clear();
+            return all.into_values().collect();
+        }
+        used.sort_unstable();
+        used.into_iter().filter_map(|index| self.values.remove(&index)).collect()
+    }
+
+    /// Whether a text may use every value; if not, those that it may use are now in `used`, too.
+    fn uses_all(
+        &mut self,
+        text: &str,
+        reading: Reading,
+        nesting: usize,
+        used: &mut Vec<usize>,
+    ) -> bool {
+        let mut tokens = Tokens::new(text);
+        let (mut before, mut previous): (Option<Token>, Option<Token>) = (None, None);
+        while let Some(token) = tokens.next() {
+            let uses_all = match token.kind {
+                TokenKind::Literal => self.string_uses_all(token.text, reading, nesting, used),
+                TokenKind::Symbol if token.is(":") => {
+                    if previous.is_some_and(|token| token.is(":")) {
+                        self.find_cast(before, &tokens, used);
+                    }
+                    false
+                }
+                // Code that is stored is not called by that.
+                TokenKind::Symbol
+                    if token.is("(") && matches!(reading, Reading::Plain | Reading::Run) =>
+                {
+                    let called = previous.as_ref().and_then(part);
+                    called.is_some_and(|name| self.routine_uses_all(name, used))
+                }
+                _ if token.is("as") => {
+                    self.find_cast(previous, &tokens, used);
+                    false
+                }
+                _ => token.is("execute") && matches!(reading, Reading::Run | Reading::Called),
+            };
+            if uses_all {
+                return true;
+            }
+            (before, previous) = (previous, Some(token));
+        }
+        false
+    }
+
+    /// The same of the routines of the file with this name.
+    fn routine_uses_all(&mut self, name: String, used: &mut Vec<usize>) -> bool {
+        if self.harmless.contains(&name) {
+            return false;
+        }
+        let routines = self.routines.as_ref().and_then(|routines| routines.get(&name));
+        let Some(code) = routines.cloned() else { return false };
+        // What it uses is found now, and the others are not used by another call of it either.
+        self.harmless.insert(name);
+        code.into_iter().any(|code| self.uses_all(code, Reading::Called, MAX_NESTING, used))
+    }
+
+    /// The same of a string.
+    fn string_uses_all(
+        &mut self,
+        literal: &str,
+        reading: Reading,
+        nesting: usize,
+        used: &mut Vec<usize>,
+    ) -> bool {
+        let content = unquoted(literal);
+        if reading != Reading::Plain && nesting > 0 {
+            // Code is full of words.
+            used.extend(self.by_label.remove(&content).into_iter().flatten());
+            return self.uses_all(&content, reading, nesting - 1, used);
+        }
+        if has_escapes(literal) {
+            return true;
+        }
+        used.append(&mut self.escaped);
+        self.find_words(&content, used);
+        false
+    }
+
+    /// Finds the labels that stand in a string, and are no part of a longer word.
+    fn find_words(&mut self, content: &str, used: &mut Vec<usize>) {
+        let is_part = |char: char| char.is_alphanumeric() || char == '_';
+        let mut is_in_word = false;
+        let starts = content.char_indices().map(|(at, char)| (at, Some(char)));
+        for (at, char) in starts.chain([(content.len(), None)]) {
+            let rest = content.get(at..).unwrap_or_default();
+            if !is_in_word {
+                for length in self.lengths.range(..=rest.len()) {
+                    let Some((label, after)) = rest.split_at_checked(*length) else { continue };
+                    if !after.starts_with(is_part) {
+                        used.extend(self.by_label.remove(label).into_iter().flatten());
+                    }
+                }
+            }
+            is_in_word = char.is_some_and(is_part);
+        }
+    }
+
+    /// Finds the values of the enum whose name comes next, if the operand of the cast is no string.
+    fn find_cast(&mut self, operand: Option<Token>, next: &Tokens, used: &mut Vec<usize>) {
+        if operand.is_some_and(|operand| operand.kind == TokenKind::Literal) {
+            return;
+        }
+        let target = name(&mut next.clone()).pop();
+        let values = target.and_then(|name| self.by_enum.remove(&name));
+        used.extend(values.into_iter().flatten());
+    }
+}
 
 impl<'a> Script<'a> {
-    pub fn routines(&self) -> Routines<'a> {
-        let statements = self.statements().iter();
-        let creates =
-            statements.filter_map(|statement| Some((statement.created_routine()?, statement)));
-        Routines(creates.collect())
+    /// The statements that create functions and procedures, by the last part of the name.
+    fn routines(&self) -> HashMap<String, Vec<&'a str>> {
+        let mut routines: HashMap<_, Vec<_>> = HashMap::new();
+        for statement in self.statements().iter() {
+            if let Some(name) = statement.created_routine() {
+                routines.entry(name).or_default().push(statement.text);
+            }
+        }
+        routines
     }
 }
 
-impl Statement<'_> {
-    /// The value that the statement adds to an enum, in a file with these routines: for
-    /// [`Kind::AddEnumValue`](super::Kind::AddEnumValue).
-    pub fn enum_value(&self, routines: &Routines<'_>) -> Option<EnumValue> {
-        let mut value = self.added_value()?;
-        let uses = routines.0.iter();
-        let uses = uses.filter(|(_, code)| value.may_be_in(code.text, Reading::Run, MAX_NESTING));
-        value.routines = uses.map(|(name, _)| name.clone()).collect();
-        Some(value)
-    }
-
-    fn added_value(&self) -> Option<EnumValue> {
+impl<'a> Statement<'a> {
+    /// The last part of an enum's name, and the value that the statement adds to it, in quotes.
+    fn added_value(&self) -> Option<(String, &'a str)> {
         let mut tokens = Tokens::new(self.text);
         if !tokens.accept("alter") || !tokens.accept("type") {
             return None;
@@ -68,29 +261,7 @@ impl Statement<'_> {
         }
         tokens.skip_if_exists();
         let literal = tokens.next_if(|token| token.kind == TokenKind::Literal)?.text;
-        let label = (!has_escapes(literal)).then(|| unquoted(literal));
-        Some(EnumValue { enum_name, literal: literal.to_owned(), label, routines: Vec::new() })
-    }
-
-    /// Whether the statement may use a value that its transaction has just added: the value stands
-    /// in a string or may come with COPY, something other than a string is cast to the enum, or code
-    /// runs that may compute it.
-    pub fn may_use(&self, value: &EnumValue) -> bool {
-        let mut tokens = Tokens::new(self.text);
-        if tokens.accept("comment") {
-            return false;
-        }
-        if tokens.accept("copy") {
-            return true;
-        }
-        let reading = if tokens.accept("do") {
-            Reading::Run
-        } else if self.created_routine().is_some() {
-            Reading::Stored
-        } else {
-            Reading::Plain
-        };
-        value.may_be_in(self.text, reading, MAX_NESTING)
+        Some((enum_name, literal))
     }
 
     /// The last part of the name of the function or procedure that the statement creates.
@@ -106,61 +277,6 @@ impl Statement<'_> {
             return None;
         }
         name(&mut tokens).pop()
-    }
-}
-
-impl EnumValue {
-    fn may_be_in(&self, text: &str, reading: Reading, nesting: usize) -> bool {
-        let mut tokens = Tokens::new(text);
-        let (mut before, mut previous): (Option<Token>, Option<Token>) = (None, None);
-        while let Some(token) = tokens.next() {
-            let is_used = match token.kind {
-                TokenKind::Literal => self.may_be_in_string(token.text, reading, nesting),
-                TokenKind::Symbol if token.is(":") => {
-                    let casts = previous.is_some_and(|token| token.is(":"));
-                    casts && self.is_cast(before, &tokens)
-                }
-                // Code that is stored is not called by that.
-                TokenKind::Symbol if token.is("(") && !matches!(reading, Reading::Stored) => {
-                    let called = previous.as_ref().and_then(part);
-                    called.is_some_and(|name| self.routines.contains(&name))
-                }
-                _ if token.is("as") => self.is_cast(previous, &tokens),
-                _ => token.is("execute") && matches!(reading, Reading::Run),
-            };
-            if is_used {
-                return true;
-            }
-            (before, previous) = (previous, Some(token));
-        }
-        false
-    }
-
-    /// Whether what comes next is the enum's name, and the operand of the cast is no string.
-    fn is_cast(&self, operand: Option<Token>, next: &Tokens) -> bool {
-        let target = name(&mut next.clone()).pop();
-        target.is_some_and(|name| name == self.enum_name)
-            && operand.is_none_or(|operand| operand.kind != TokenKind::Literal)
-    }
-
-    fn may_be_in_string(&self, literal: &str, reading: Reading, nesting: usize) -> bool {
-        let content = unquoted(literal);
-        let is_word_in = |label: &String| {
-            let is_part = |char: char| char.is_alphanumeric() || char == '_';
-            content.match_indices(label.as_str()).any(|(at, _)| {
-                let (before, after) = content.split_at(at);
-                let after = after.get(label.len()..).unwrap_or_default();
-                !before.ends_with(is_part) && !after.starts_with(is_part)
-            })
-        };
-        match reading {
-            // Code is full of words.
-            Reading::Stored | Reading::Run if nesting > 0 => {
-                self.label.as_ref() == Some(&content)
-                    || self.may_be_in(&content, reading, nesting - 1)
-            }
-            _ => self.label.as_ref().is_none_or(is_word_in) || has_escapes(literal),
-        }
     }
 }
 
@@ -184,15 +300,25 @@ fn has_escapes(literal: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Kind;
 
-    /// Whether the last statement may use the value that the first `ADD VALUE` adds.
-    fn may_use(sql: &str) -> bool {
+    /// The added values that later statements may use: each with the number of that statement.
+    fn used(sql: &str) -> Vec<String> {
         let script = Script::parse(sql);
-        let count = script.statements().len();
-        let routines = script.routines();
-        let mut statements = script.statements().iter();
-        let value = statements.find_map(|statement| statement.enum_value(&routines)).unwrap();
-        script.statements().get(count - 1).unwrap().may_use(&value)
+        let (mut values, mut used) = (NewValues::of(&script), Vec::new());
+        for (index, statement) in script.statements().iter().enumerate() {
+            if statement.kind == Kind::AddEnumValue {
+                values.add(index, &statement);
+                continue;
+            }
+            let taken = values.take_used(&statement).into_iter();
+            used.extend(taken.map(|value| format!("{} in {}", value.literal, index + 1)));
+        }
+        used
+    }
+
+    fn may_use(sql: &str) -> bool {
+        !used(sql).is_empty()
     }
 
     #[test]
@@ -242,8 +368,25 @@ mod tests {
         }
     }
 
-    fn added_value(sql: &str) -> Option<EnumValue> {
-        Script::parse(sql).statements().first().unwrap().added_value()
+    #[test]
+    fn each_value_is_found_once_in_the_first_statement_that_may_use_it() {
+        let add = "alter type s add value 'a'; alter type t add value 'a b'; \
+            alter type s add value E'\\x63'; alter type s add value '';";
+        for (sql, expected) in [
+            ("select 'x'; select 'a b c'", &["E'\\x63' in 5", "'a' in 6", "'a b' in 6"][..]),
+            ("select 'xa b', 'a_', 'ab'; select ''", &["E'\\x63' in 5", "'' in 6"]),
+            ("do $$ begin perform 'a b c', 'a'; end $$; select 1", &["'a' in 5"]),
+            ("select x::s; select x::t", &["'a' in 5", "E'\\x63' in 5", "'' in 5", "'a b' in 6"]),
+            (
+                "select 'a'; copy t from stdin",
+                &["'a' in 5", "E'\\x63' in 5", "'a b' in 6", "'' in 6"],
+            ),
+        ] {
+            assert_eq!(used(&format!("{add}{sql}")), expected, "{sql}");
+        }
+        let routine = "create function f() returns s language sql as $$ select 'a' $$;";
+        let sql = format!("{routine} {add} select f(); alter type u add value 'a'; select f()");
+        assert_eq!(used(&sql), ["'a' in 6", "'a' in 8"]);
     }
 
     #[test]
@@ -252,9 +395,8 @@ mod tests {
             "alter type a add value 'b''c'",
             "ALTER TYPE a.\"value\" ADD VALUE IF NOT EXISTS 'b''c' BEFORE 'd'",
         ] {
-            let literal = added_value(text).map(|value| value.literal);
-            assert_eq!(literal.as_deref(), Some("'b''c'"), "{text}");
+            assert_eq!(used(&format!("{text}; select 'b''c'")), ["'b''c' in 2"], "{text}");
         }
-        assert_eq!(added_value("alter type a add value"), None);
+        assert!(!may_use("alter type a add value; select 'b'"));
     }
 }

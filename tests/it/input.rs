@@ -423,6 +423,7 @@ fn reading_sql_takes_time_in_proportion_to_its_length() {
         ("markers in a line", 1_000, "-- ", "--> statement-breakpoint ", ""),
         ("COPY", 2_000, "", "copy t from stdin ", ""),
         ("atomic bodies", 1_000, "", "create function f() begin atomic select 1; end; ", ""),
+        ("enum values", 400, "", "alter type e add value 'a'; ", "select 'b'; "),
         ("passwords", 2_000, "select ", "'password', ", "1"),
     ] {
         is_linear(what, size, |size| {

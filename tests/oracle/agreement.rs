@@ -1,7 +1,7 @@
 //! Compares how premigrate and PostgreSQL read a text.
 
 use premigrate::migrations::steps::Steps;
-use premigrate::sql::{Kind, Script, Statement};
+use premigrate::sql::{Kind, NewValues, Script, Statement};
 
 use crate::parser::{Needs, Parsed, parse};
 
@@ -111,10 +111,11 @@ pub fn check_consistency(text: &str) -> Result<(), String> {
         return Err("what is sent has another number of statements".to_owned());
     }
     let _ = (script.ignored_markers(), script.unterminated(), script.no_transaction());
-    let routines = script.routines();
-    for statement in script.statements().iter() {
+    let mut values = NewValues::of(&script);
+    for (index, statement) in script.statements().iter().enumerate() {
         let _ = (statement.changes(), statement.set_statement(), statement.computed_settings());
-        let _ = (statement.first_line(), statement.modes(), statement.enum_value(&routines));
+        let _ = (statement.first_line(), statement.modes(), values.take_used(&statement));
+        values.add(index, &statement);
         let _ = (statement.index(), statement.chains(), statement.may_refuse_transaction_block());
     }
     let steps = Steps::split(&script);

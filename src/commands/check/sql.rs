@@ -14,7 +14,7 @@ use crate::migrations::steps::Steps;
 use crate::sql::invisible::{self, Invisible};
 use crate::sql::settings::{SettingsInEffect, changes_meaning};
 use crate::sql::{
-    Change, EnumValue, IgnoredMarker, Kind, LineColumn, MARKER, Positions, Script, Touch,
+    Change, IgnoredMarker, Kind, LineColumn, MARKER, NewValues, Positions, Script, Touch,
 };
 
 /// Checks the SQL of one migration, for a history in this table.
@@ -311,31 +311,25 @@ impl Check<'_> {
     /// Statements that may use a value which the same transaction has added to an enum. PostgreSQL
     /// 17 and later accept that if the transaction has also created the enum; others never do.
     fn enum_values(&mut self) {
-        let mut routines = None;
+        let mut added = NewValues::of(self.script);
         for step in self.steps.all() {
-            let mut added: Vec<(usize, EnumValue)> = Vec::new();
-            let statements = self.script.statements().range(step.statements.clone()).iter();
-            for statement in statements {
+            added.clear();
+            let statements = self.script.statements().range(step.statements.clone());
+            for (index, statement) in step.statements.clone().zip(statements.iter()) {
                 if statement.kind == Kind::AddEnumValue {
-                    let routines = routines.get_or_insert_with(|| self.script.routines());
-                    let value = statement.enum_value(routines);
-                    added.extend(value.map(|value| (statement.start, value)));
+                    added.add(index, &statement);
                     continue;
                 }
-                added.retain(|(offset, value)| {
-                    let is_used = statement.may_use(value);
-                    if is_used {
-                        let message = format!(
-                            "line {} adds {} to an enum, and the value cannot be used until that \
-                             is committed (55P04); if this statement uses it, move the statement \
-                             to the next migration",
-                            self.positions.at(*offset).line,
-                            value.literal
-                        );
-                        self.warn_at(statement.start, Rule::NewEnumValue, message);
-                    }
-                    !is_used
-                });
+                for value in added.take_used(&statement) {
+                    let message = format!(
+                        "line {} adds {} to an enum, and the value cannot be used until that is \
+                         committed (55P04); if this statement uses it, move the statement to the \
+                         next migration",
+                        self.positions.at(value.start).line,
+                        value.literal
+                    );
+                    self.warn_at(statement.start, Rule::NewEnumValue, message);
+                }
             }
         }
     }
