@@ -8,10 +8,11 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::thread;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::container;
 use crate::docs::{Block, Project, blocks, project, words};
-use crate::harness::{bare, needs, output_of};
+use crate::harness::{Folder, bare, needs, output_of, unique};
 use crate::health::free_port;
 
 const DOCKERFILE: &str = "examples/node-drizzle/Dockerfile";
@@ -248,6 +249,104 @@ fn the_commands_of_the_guide_to_compose_run() {
 fn the_commands_of_the_guide_to_kubernetes_run() {
     // The entrypoint; the init container and its app; the job, and the app that waits.
     assert_eq!(run_guide("docs/deploy/kubernetes.md"), 5);
+}
+
+/// A pod that podman runs from a file for Kubernetes. It is gone when the test is.
+struct Pod(String);
+
+impl Pod {
+    /// Each container runs once, and reaches the databases of the tests.
+    fn play(mut spec: Value) -> Pod {
+        spec["restartPolicy"] = "Never".into();
+        spec["hostNetwork"] = true.into();
+        let (name, folder) = (unique("notes").replace('_', "-"), Folder::empty());
+        let metadata = json!({ "name": name });
+        let file = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+        folder.write("pod.yaml", file.to_string());
+        // Inside a container, such as a CI job's, it may not raise limits.
+        let limits = r#"default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]"#;
+        folder.write("containers.conf", format!("[containers]\n{limits}\n"));
+        let pod = Pod(name);
+        let mut play = container::engine("kube");
+        play.arg("play").arg(folder.path.join("pod.yaml"));
+        let output = output_of(play.env("CONTAINERS_CONF", folder.path.join("containers.conf")));
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        pod
+    }
+
+    /// What a container prints until it ends with 0.
+    fn output(&self, container: &Value) -> String {
+        let name = format!("{}-{}", self.0, container["name"].as_str().unwrap());
+        let read = |verb: &str| {
+            let output = output_of(container::engine(verb).arg(&name));
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
+        };
+        let ([code, _], said) = (read("wait"), read("logs").concat());
+        assert_eq!(code.trim(), "0", "{name}: {said}");
+        said
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = output_of(container::engine("pod").args(["rm", "--force", "--time", "0", &self.0]));
+    }
+}
+
+/// Changes in a container of a pod what cannot be the same here.
+fn adapt(container: &mut Value, notes: &str, database: &str) {
+    assert_eq!(container["image"], "notes");
+    let [command, args] = ["command", "args"].map(|key| list(container.get(key)));
+    let words = Image::of_example().run(command, args);
+    let words = words.iter().map(|word| match word.as_str() {
+        // The image has no other program.
+        "node" => "/premigrate",
+        "server.js" => "list",
+        word => word,
+    });
+    container["command"] = words.collect();
+    container["image"] = notes.into();
+    for variable in container["env"].as_array_mut().into_iter().flatten() {
+        if variable["valueFrom"]["secretKeyRef"].is_object() {
+            *variable = json!({ "name": variable["name"], "value": database });
+        }
+    }
+    let container = container.as_object_mut().unwrap();
+    container.remove("args");
+    // podman publishes none on the host's network.
+    container.remove("ports");
+}
+
+#[test]
+#[ignore = "scripts/image builds the image, and runs this with podman"]
+fn the_pods_of_the_guide_to_kubernetes_run_in_podman() {
+    let notes = container::Image::with(&Project::new().drizzle);
+    let mut pods = Vec::new();
+    for mut block in blocks("docs/deploy/kubernetes.md") {
+        let (to, port) = (Project::new(), free_port());
+        block.content = block.content.replace("3000", &port.to_string());
+        for document in parse(&block) {
+            let (kind, spec) = match document.pointer("/spec/template/spec") {
+                Some(spec) => (document["kind"].as_str().unwrap(), spec),
+                None if document.get("containers").is_some() => ("containers", &document),
+                None => continue,
+            };
+            let mut spec = spec.clone();
+            for key in ["initContainers", "containers"] {
+                let containers = spec.get_mut(key).and_then(Value::as_array_mut);
+                for container in containers.into_iter().flatten() {
+                    adapt(container, &notes.name, &to.database.url);
+                }
+            }
+            let pod = Pod::play(spec.clone());
+            let said = pod.output(&spec["containers"][0]);
+            assert_eq!(to.database.tables(), ["documents", "tags"], "{}: {said}", block.place);
+            let starts = said.contains("premigrate: starting /premigrate\n");
+            pods.push(format!("{kind}{}", if starts { ", and the app" } else { "" }));
+        }
+    }
+    let app = "Deployment, and the app";
+    assert_eq!(pods, [app, "containers", "Job", app]);
 }
 
 #[test]
