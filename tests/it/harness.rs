@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,26 @@ pub fn unique(prefix: &str) -> String {
     let count = COUNT.fetch_add(1, Ordering::SeqCst);
     let nanos = std::time::UNIX_EPOCH.elapsed().expect("a clock").subsec_nanos();
     format!("{prefix}_{}_{nanos}_{count}", std::process::id())
+}
+
+/// A free port, not of those that outgoing connections get: one of these may take it while its server is
+/// down.
+pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<usize> = 10_000..20_000;
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    // Each run begins elsewhere.
+    static FIRST: LazyLock<usize> = LazyLock::new(|| {
+        std::time::UNIX_EPOCH.elapsed().expect("a clock").subsec_micros() as usize
+    });
+    for _ in PORTS {
+        let count = *FIRST + COUNT.fetch_add(1, Ordering::SeqCst);
+        let port = PORTS.start + count % PORTS.len();
+        let port = u16::try_from(port).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port of {PORTS:?} is free");
 }
 
 /// A database of a test's own. It is left behind: dropping takes a second, the server is thrown

@@ -1,12 +1,12 @@
 //! The real PgBouncer, mostly in transaction mode, in front of the test server.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, needs, server_port, unique};
+use crate::harness::{Database, Folder, free_port, needs, server_port, unique};
 
 /// Stopped at the end of the test.
 pub struct PgBouncer {
@@ -58,9 +58,7 @@ impl PgBouncer {
     /// The same, for the server at this port.
     pub fn before(server: u16, settings: &str) -> PgBouncer {
         needs("PgBouncer");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        let port = free_port();
         let folder = Folder::empty();
         let ini = format!(
             "[databases]\n* = host=127.0.0.1 port={server} user=postgres\n\

@@ -1,6 +1,5 @@
 //! A PostgreSQL server of a test's own: where the shared one cannot be stopped, copied or limited.
 
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Database, eventually, needs, status_of, unique, with_database};
+use crate::harness::{Database, eventually, free_port, needs, status_of, unique, with_database};
 
 /// Stopped and removed at the end of the test.
 pub struct Server {
@@ -63,9 +62,7 @@ impl Server {
         let folder = std::env::temp_dir().join(unique("server"));
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).expect("its mode");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        Server { folder, port, has_disk: false }
+        Server { folder, port: free_port(), has_disk: false }
     }
 
     fn data(&self) -> PathBuf {
