@@ -109,9 +109,10 @@ clone_for_release() {
     )
 }
 
-# ENGINE: sets container_command and container_options, to run containers that are locked down as far as possible.
+# ENGINE: sets container_command and container_options, to run containers that are locked down as far as possible, and
+# build_options, to build images.
 container_words() {
-    container_command=("$1")
+    container_command=("$1") build_options=()
     container_options=(--rm --pull never --network host --env DATABASE_URL
         --read-only --cap-drop ALL --security-opt no-new-privileges --user 65534:65534)
     if [ "$1" = podman ]; then
@@ -119,6 +120,8 @@ container_words() {
         ! have runc || container_command+=(--runtime runc)
         container_options+=(--read-only-tmpfs=false --ulimit nofile=1024:1024 --ulimit nproc=1000:1000)
     fi
+    # Nor make namespaces to build in. Only Docker's format has health checks.
+    [ "$1" = docker ] || build_options=(--isolation chroot --format docker)
 }
 
 # The first engine that works; a docker client without an engine does not.

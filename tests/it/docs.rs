@@ -62,7 +62,7 @@ const NOT_RUN: [(&str, &str); 17] = [
     ("PREMIGRATE_MIGRATIONS=none scripts/build-static", "takes minutes; .ci/run runs the script"),
     (
         "docker build -f Dockerfile.scratch --build-arg MIGRATIONS=none -t premigrate .",
-        "needs an engine and the network; scripts/image builds the last stage of the file",
+        "needs an engine and the network; scripts/dockerfiles builds it",
     ),
     ("scripts/demo", "compiles, and needs a server of its own"),
     ("scripts/check", "scripts/test runs it"),
