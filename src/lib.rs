@@ -88,6 +88,7 @@ use crate::cli::args::{self, Commands, Invocation, Parsed};
 use crate::cli::config::{Appearance, Command, Config, Options};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
+use crate::commands::check::Earlier;
 use crate::commands::{bundle, check, extract, healthcheck, new, status, wait};
 use crate::error::Error;
 use crate::health::Health;
@@ -258,10 +259,15 @@ fn run_command(
             }
             (render::list_of(&set, &origin, answer.format), 0)
         }
-        Command::Check => {
-            let report = check::check(&load(dir, stop)?.1, &config.table, now());
-            let code = if report.has_errors() { 65 } else { 0 };
-            (render::check_of(&report, answer), code)
+        Command::Check(options) => {
+            let earlier = options.since.as_deref().map(|path| earlier(path, stop)).transpose()?;
+            let folder = load(dir, stop)?.1;
+            let report = check::check(&folder, &config.table, now(), earlier.as_ref());
+            let text = match options.review {
+                None => render::check_of(&report, answer),
+                Some(format) => render::review_of(&report, format, dir),
+            };
+            (text, report.exit_code(options.strict))
         }
         Command::Rehearse { up, from_scratch, markdown, html, svg } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
@@ -336,6 +342,21 @@ fn prepare(
         emit(Event::Note { message: note.clone() });
     }
     Ok((set, options))
+}
+
+/// Reads what `--since` names.
+fn earlier(path: &Path, stop: &StopFlag) -> Result<Earlier, Error> {
+    let name = || "--since".to_owned();
+    if path.is_dir() {
+        return Ok(Earlier::of_folder(&load(Some(path), stop)?.1));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+        name: name(),
+        path: path.to_owned(),
+        error,
+    })?;
+    let earlier = Earlier::of_list(&text);
+    Ok(earlier.ok_or_else(|| ConfigError::NotAList { name: name(), path: path.to_owned() })?)
 }
 
 fn migrations(origin: &Origin, folder: &MigrationFolder) -> Result<MigrationSet, Error> {

@@ -29,7 +29,7 @@ use crate::sql::LineColumn;
 
 pub use self::answers::{
     bundled, carried, check_of, created, dry_run_of, healthcheck_of, html, list_of, markdown,
-    rehearsal_of, status_of, svg,
+    rehearsal_of, review_of, status_of, svg,
 };
 use self::color::Color;
 pub use self::log::{Log, Shown};

@@ -53,7 +53,8 @@ Options:
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
   --dry-run                up: show what would run, without running it or APP
-  --strict                 up, wait, rehearse: refuse unknown rows and disorder
+  --strict                 refuse unknown rows and disorder; check: what can block
+  --since PATH             check: only what is new since this folder or list
   --exit-code              status: 10 if something is pending, 65 if up refuses
   --through NAME           run or record up to and including this one [all]
   --create-database        up: create the database if it does not exist
@@ -68,7 +69,7 @@ Options:
   --output FILE            bundle: the executable to make
   --base FILE              bundle: the premigrate to copy [this executable]
   --timeout D              healthcheck: how long it may take [5s]
-  --format FORMAT          text, json, or of rehearse markdown [text]
+  --format FORMAT          text, json; check: sarif, github; rehearse: markdown
   --color WHEN             auto, on a terminal; always; or never [auto]
   --env-file FILE          file with variables for development; '' = none [.env]
   --help, --version        print this help, or the version
@@ -165,7 +166,7 @@ const ALL: &[CommandName] = &CommandName::ALL;
 pub const FORMAT: &str = "--format";
 pub const COLOR: &str = "--color";
 
-pub const OPTIONS: [Opt; 33] = [
+pub const OPTIONS: [Opt; 34] = [
     value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -181,7 +182,8 @@ pub const OPTIONS: [Opt; 33] = [
     value("--accept", &[Up]),
     value("--baseline-through", &[Up]),
     switch("--dry-run", &[Up]),
-    switch("--strict", &[Up, Wait, Rehearse]),
+    switch("--strict", &[Up, Wait, Check, Rehearse]),
+    value("--since", &[Check]),
     switch("--exit-code", &[Status]),
     value("--through", &[Up, Rehearse, Baseline]),
     switch("--create-database", &[Up]),

@@ -25,6 +25,25 @@ pub enum Format {
     Json,
 }
 
+/// How `check` writes for tools that show each finding at its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewFormat {
+    /// One object of SARIF 2.1.0.
+    Sarif,
+    /// Commands of GitHub Actions.
+    Github,
+}
+
+/// How the answer of one command is written, where that is neither text nor JSON. Everything else is
+/// text then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DocumentFormat {
+    /// Of `check`.
+    Review(ReviewFormat),
+    /// Of `rehearse`.
+    Markdown,
+}
+
 /// When text has colors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ColorChoice {
@@ -99,7 +118,7 @@ pub enum Command {
         /// The folder to write the files into.
         extract: Option<PathBuf>,
     },
-    Check,
+    Check(CheckOptions),
     Rehearse {
         /// What `up` would do.
         up: Operation,
@@ -136,6 +155,16 @@ impl Command {
             _ => Duration::from_secs(5),
         }
     }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// An older folder, or what `list --format json` has said of it.
+    pub since: Option<PathBuf>,
+    /// Whether what can block is an error.
+    pub strict: bool,
+    /// `None` is text or JSON, as all answers are.
+    pub review: Option<ReviewFormat>,
 }
 
 /// What a bundle is made of.
@@ -219,7 +248,6 @@ const ADDRESS: &str = ":PORT, IP:PORT or [IPV6]:PORT, with a port from 1 to 6553
 const COUNT: &str = "a whole number of at most 4294967295";
 const LEVEL: &str = "none, warning, notice or info";
 const LIMIT: &str = "a duration such as 250ms or 5s, and not 0";
-const MARKDOWN: &str = "markdown";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
 impl Config {
@@ -229,15 +257,15 @@ impl Config {
         let mut raw = RawOptions { options, environment: environment.clone() };
         raw.add_env_file()?;
         raw.refuse_unknown()?;
-        raw.check_format(command)?;
         if command == CommandName::Rehearse {
             raw.set_place()?;
         }
         let dir = raw.path("--dir", "a folder")?;
-        let appearance = raw.appearance(raw.format()?, raw.color()?);
+        let (format, document) = raw.format(command)?;
+        let appearance = raw.appearance(format, raw.color()?);
         let not_for = raw.not_for(command, app.as_ref())?;
         let is_dry_run = command == CommandName::Up && raw.switch("--dry-run")?;
-        let command = resolve_command(command, names, not_for, dir.as_deref(), &raw)?;
+        let command = resolve_command(command, names, not_for, dir.as_deref(), document, &raw)?;
         let health = raw.parsed("--health", ADDRESS, HealthAddress::parse)?;
         let health = health.filter(|_| command.has_health());
         let table = Table::new(
@@ -253,7 +281,8 @@ impl Config {
         let options = [(FORMAT, &hints.format), (COLOR, &hints.color)];
         let given = options.into_iter().filter_map(|(flag, value)| Some((flag, value.clone()?)));
         let raw = RawOptions { options: given.collect(), environment: environment.clone() };
-        raw.appearance(raw.format().unwrap_or_default(), raw.color().unwrap_or_default())
+        let (format, _) = raw.format(CommandName::Up).unwrap_or_default();
+        raw.appearance(format, raw.color().unwrap_or_default())
     }
 
     /// Reads and checks what a command with a database needs too.
@@ -307,6 +336,7 @@ fn resolve_command(
     names: Vec<String>,
     not_for: Option<String>,
     dir: Option<&Path>,
+    document: Option<DocumentFormat>,
     raw: &RawOptions,
 ) -> Result<Command, ConfigError> {
     let skip = raw.environment.bool_var("PREMIGRATE_SKIP")?;
@@ -327,6 +357,8 @@ fn resolve_command(
     let accept = accept.unwrap_or_default();
     let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
     let extract = raw.path("--extract", "a folder")?;
+    let since = raw.path("--since", "a folder or a file")?;
+    let strict = raw.switch("--strict")?;
     let (output, base) = (raw.path("--output", "a file")?, raw.path("--base", "a file")?);
     let dir = || {
         let missing = ConfigError::Usage(UsageError::NoFolder(command.as_str()));
@@ -343,7 +375,13 @@ fn resolve_command(
         CommandName::Wait => Command::Wait,
         CommandName::Status => Command::Status { exit_code, up },
         CommandName::List => Command::List { extract },
-        CommandName::Check => Command::Check,
+        CommandName::Check => {
+            let review = match document {
+                Some(DocumentFormat::Review(format)) => Some(format),
+                Some(DocumentFormat::Markdown) | None => None,
+            };
+            Command::Check(CheckOptions { since, strict, review })
+        }
         CommandName::Rehearse => Command::Rehearse {
             up: Operation::Up {
                 accept: Vec::new(),
@@ -352,7 +390,7 @@ fn resolve_command(
                 create_database: None,
             },
             from_scratch: raw.switch("--from-scratch")?,
-            markdown: raw.is_markdown(),
+            markdown: document == Some(DocumentFormat::Markdown),
             html: raw.path("--html", "a file")?,
             svg: raw.path("--svg", "a file")?,
         },
@@ -467,27 +505,30 @@ impl RawOptions {
         self.parsed(flag, "a name", |name| (!name.is_empty()).then(|| name.to_owned()))
     }
 
-    /// Events and errors are text where the answer of `rehearse` is Markdown.
-    fn format(&self) -> Result<Format, ConfigError> {
-        let format = self.parsed(FORMAT, "text or json", |value| match value {
-            "text" | MARKDOWN => Some(Format::Text),
-            "json" => Some(Format::Json),
-            _ => None,
+    /// The format of reports and answers, and another one for the answer of this command.
+    fn format(
+        &self,
+        command: CommandName,
+    ) -> Result<(Format, Option<DocumentFormat>), ConfigError> {
+        use DocumentFormat::{Markdown, Review};
+        use ReviewFormat::{Github, Sarif};
+        let (documents, must_be): (&[_], _) = match command {
+            CommandName::Check => {
+                let formats = &[("sarif", Review(Sarif)), ("github", Review(Github))];
+                (formats, "text, json, sarif or github")
+            }
+            CommandName::Rehearse => (&[("markdown", Markdown)], "text, json or markdown"),
+            _ => (&[], "text or json"),
+        };
+        let format = self.parsed(FORMAT, must_be, |value| match value {
+            "text" => Some((Format::Text, None)),
+            "json" => Some((Format::Json, None)),
+            _ => {
+                let document = documents.iter().find(|(name, _)| *name == value);
+                document.map(|(_, document)| (Format::Text, Some(*document)))
+            }
         })?;
         Ok(format.unwrap_or_default())
-    }
-
-    fn is_markdown(&self) -> bool {
-        self.lookup(FORMAT).is_some_and(|(_, format)| format == MARKDOWN)
-    }
-
-    /// Refuses Markdown for what has none.
-    fn check_format(&self, command: CommandName) -> Result<(), ConfigError> {
-        match self.lookup(FORMAT).filter(|_| self.is_markdown() && command != CommandName::Rehearse)
-        {
-            Some((name, _)) => Err(ConfigError::Value { name, must_be: "text or json" }),
-            None => Ok(()),
-        }
     }
 
     fn color(&self) -> Result<ColorChoice, ConfigError> {

@@ -120,6 +120,11 @@ pub enum ConfigError {
         path: PathBuf,
         error: io::Error,
     },
+    /// The path of `--since`, or of its variable, is neither a folder nor a list.
+    NotAList {
+        name: String,
+        path: PathBuf,
+    },
     /// Nothing can listen on the address of `--health`.
     Listen {
         address: HealthAddress,
@@ -160,6 +165,11 @@ impl fmt::Display for ConfigError {
             ConfigError::NotWritten { option, path, error } => {
                 write!(f, "{option}: {} cannot be written ({error})", path.display())
             }
+            ConfigError::NotAList { name, path } => write!(
+                f,
+                "{name}: {} is neither a migrations folder nor what `list --format json` writes; name one",
+                path.display()
+            ),
             ConfigError::Listen { address, error } => {
                 write!(f, "--health cannot listen on {address} ({error})")
             }

@@ -123,7 +123,7 @@ pub fn bundle(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Bundle, BundleError> {
     let mut executable = executable(parts.base.as_deref())?;
-    let mut errors = check::check(folder, table, now).findings;
+    let mut errors = check::check(folder, table, now, None).findings;
     errors.retain(|finding| finding.severity() == Severity::Error);
     let set = match MigrationSet::from_folder(folder) {
         Ok(set) => set,

@@ -2,13 +2,15 @@
 //!
 //! Pure. `layout` and `prepared` decide what `up` refuses; this module does not.
 
+mod earlier;
 mod finding;
 mod names;
 mod sql;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+pub use earlier::Earlier;
 pub use finding::Finding;
 
 use self::finding::Findings;
@@ -52,10 +54,21 @@ impl CheckReport {
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
+
+    /// With `--strict`, what can block counts as an error.
+    pub fn exit_code(&self, is_strict: bool) -> u8 {
+        if self.has_errors() || (is_strict && self.count_blocking() > 0) { 65 } else { 0 }
+    }
 }
 
-/// Checks a folder for a history in this table, at this time in Unix milliseconds.
-pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
+/// Checks a folder for a history in this table, at this time in Unix milliseconds. If it is known which
+/// migrations there were earlier, of those only errors are found.
+pub fn check(
+    folder: &MigrationFolder,
+    table: &Table,
+    now: i64,
+    earlier: Option<&Earlier>,
+) -> CheckReport {
     let files = &folder.files;
     let scan = FolderScan::new(folder);
     let mut findings = Findings::default();
@@ -63,9 +76,14 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     let journal = String::from_utf8_lossy(&journal);
     let mut tags = Tags::of(&journal);
     // First what is in the files, because this also finds what they ignore.
-    let mut effects = effects::Reader::default();
+    let mut effects = match earlier {
+        Some(_) => effects::Reader::knowing_new(),
+        None => effects::Reader::default(),
+    };
+    let is_new = |migration: &&Migration| earlier.is_none_or(|earlier| !earlier.has(migration));
     for migration in &scan.migrations {
-        sql::check(&migration.unread(), table, &mut effects, &mut findings);
+        let is_new = is_new(&migration);
+        sql::check(&migration.unread(), is_new, table, &mut effects, &mut findings);
     }
     for (number, hazards) in effects.finish() {
         if let Some(migration) = scan.migrations.get(number) {
@@ -77,7 +95,9 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
         sql::check_unused(file, &String::from_utf8_lossy(&content), &mut findings);
     }
     let files: Vec<_> = scan.migrations.iter().map(|migration| migration.file.as_str()).collect();
-    findings.only_latest_of_statements(&files);
+    if earlier.is_none() {
+        findings.only_latest_of_statements(&files);
+    }
     findings.folder(folder, &journal, &scan, &mut tags);
     findings.times(&scan, now, &mut tags);
     if scan.layout == Layout::Plain && scan.problems.is_empty() {
@@ -85,6 +105,13 @@ pub fn check(folder: &MigrationFolder, table: &Table, now: i64) -> CheckReport {
     }
     findings.contents(&scan.migrations);
     findings.line_endings(&scan.migrations);
+    let old: HashSet<&str> = scan
+        .migrations
+        .iter()
+        .filter(|migration| !is_new(migration))
+        .map(|migration| migration.file.as_str())
+        .collect();
+    findings.only_errors_of(&old);
     let (migrations, ignored) = (scan.migrations.len(), findings.ignored());
     CheckReport { migrations, ignored, findings: findings.sorted(folder, &scan) }
 }

@@ -58,8 +58,7 @@ macro_rules! rules {
                 }
             }
 
-            #[cfg(test)]
-            fn sentence(self) -> &'static str {
+            pub fn sentence(self) -> &'static str {
                 match self {
                     $(Rule::$rule => $sentence.trim_ascii(),)+
                 }

@@ -6,6 +6,7 @@ mod dry_run;
 mod healthcheck;
 mod list;
 mod rehearse;
+mod review;
 mod status;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ pub use self::dry_run::dry_run_of;
 pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;
 pub use self::rehearse::{html, markdown, rehearsal_of, svg};
+pub use self::review::review_of;
 pub use self::status::status_of;
 
 use super::{json_line, lines, list, plural};

@@ -492,6 +492,10 @@ fn errors() -> Vec<Error> {
         Error::Usage(UsageError::NoApp),
         Error::Config(ConfigError::NoDatabase),
         Error::Config(ConfigError::UnusedTemplate),
+        Error::Config(ConfigError::NotAList {
+            name: "--since".to_owned(),
+            path: "status.txt".into(),
+        }),
         Error::Config(ConfigError::Listen {
             address: HealthAddress::Every(8080),
             error: io::ErrorKind::AddrInUse.into(),

@@ -1,6 +1,8 @@
 //! `check`: all findings about a folder at once, without a database.
 
-use crate::harness::{Database, Folder, bare, premigrate};
+use expect_test::expect;
+
+use crate::harness::{Database, Folder, Run, bare, premigrate};
 
 #[test]
 fn the_embedded_migrations_are_checked() {
@@ -136,4 +138,234 @@ fn utf16_is_called_utf16_by_every_command() {
     let journal = std::fs::read_to_string(folder.path.join("meta/_journal.json")).unwrap();
     folder.write("meta/_journal.json", utf16(&journal));
     each(&["meta/_journal.json", "is UTF-16", "save it as UTF-8"], 65);
+}
+
+/// Two migrations, of which the second is new.
+fn before_and_after() -> (Folder, Folder) {
+    let first = ("0000_a", "create table a (b int);\nupdate a set b = 1;\nvacuum");
+    let before = Folder::drizzle0(&[first]);
+    let after = Folder::drizzle0(&[first]);
+    after.add("0001_b", "create index \"i, %\" on a (b);\ncreate table c ();\ndrop table a");
+    after.add("0002_c", "create index on c (d);\nabort");
+    (before, after)
+}
+
+fn check(folder: &Folder, args: &[&str]) -> Run {
+    let run = bare().current_dir(&folder.path).args(&["check", "--dir", "."]).args(args);
+    run.run()
+}
+
+#[test]
+fn since_reports_only_what_is_new_since_a_folder_or_a_list() {
+    let (before, after) = before_and_after();
+    let list = bare().args(&["list", "--format", "json", "--dir"]).arg(&before.path).run().exits(0);
+    let file = Folder::empty();
+    file.write("list.json", &list.stdout);
+    let listed = file.path.join("list.json").display().to_string();
+    let folder = before.path.display().to_string();
+    let run = check(&after, &["--since", &listed]).exits(65);
+    expect![[r#"
+        0002_c.sql:2:1: error: the file contains `abort`, which would leave the migration's changes uncommitted; remove it [rolls-back]
+        0001_b.sql:1:1: warning: CREATE INDEX takes SHARE on a and scans it, so writes wait until it is done; create it CONCURRENTLY [index-locks-writes]
+            create index CONCURRENTLY "i, %" on a (b);
+        0001_b.sql:3:1: note: the version of the app that still runs may use the table a, which is dropped; do this in a release after the one that no longer needs it [breaks-old-version]
+
+        1 error, 1 warning that can block, 1 note in 3 migrations
+    "#]].assert_eq(&run.stdout);
+    let same = check(&after, &["--since", &folder]).exits(65);
+    assert_eq!(same.stdout, run.stdout);
+    after.write("0002_c.sql", "select 1");
+    check(&after, &["--since", &folder]).exits(0);
+    let strict = check(&after, &["--since", &folder, "--strict"]).exits(65);
+    assert!(
+        strict.stdout.ends_with("\n1 warning that can block, 1 note in 3 migrations\n"),
+        "{}",
+        strict.stdout
+    );
+    check(&before, &["--since", &folder, "--strict"]).exits(0);
+    // An edit is new, too.
+    after.write("0000_a.sql", "create table a (b int); drop table d");
+    let edited = check(&after, &["--since", &folder]).exits(0);
+    assert!(edited.stdout.contains("0000_a.sql:1:25: note: "), "{}", edited.stdout);
+    for wrong in ["0000_a.sql", "../nothing"] {
+        check(&after, &["--since", wrong]).exits(78).says(&[wrong]);
+    }
+}
+
+#[test]
+fn github_gets_one_escaped_line_for_each_finding() {
+    let (before, after) = before_and_after();
+    let folder = before.path.display().to_string();
+    after.write("0003_d,:%.sql", "");
+    let run = check(&after, &["--since", &folder, "--format", "github"]).exits(65);
+    expect![[r#"
+        ::error file=0002_c.sql,line=2,col=1,title=rolls-back::the file contains `abort`, which would leave the migration's changes uncommitted; remove it [rolls-back]
+        ::warning file=0003_d%2C%3A%25.sql,title=unused-file::the file is never run, because meta/_journal.json does not list it; if it is a migration, put its SQL in one made by `drizzle-kit generate --custom` [unused-file]
+        ::warning file=0001_b.sql,line=1,col=1,title=index-locks-writes::CREATE INDEX takes SHARE on a and scans it, so writes wait until it is done; create it CONCURRENTLY [index-locks-writes]%0A%0Acreate index CONCURRENTLY "i, %25" on a (b);
+        ::notice file=0001_b.sql,line=3,col=1,title=breaks-old-version::the version of the app that still runs may use the table a, which is dropped; do this in a release after the one that no longer needs it [breaks-old-version]
+    "#]].assert_eq(&run.stdout);
+}
+
+#[test]
+fn sarif_has_the_rules_and_the_places_of_all_findings() {
+    let (before, after) = before_and_after();
+    let folder = before.path.display().to_string();
+    after.write("0003 d.sql", "");
+    let run = check(&after, &["--since", &folder, "--format", "sarif"]).exits(65);
+    let log: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let pretty =
+        serde_json::to_string_pretty(&log).unwrap().replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    expect![[r#"
+        {
+          "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+          "version": "2.1.0",
+          "runs": [
+            {
+              "tool": {
+                "driver": {
+                  "name": "premigrate",
+                  "version": "VERSION",
+                  "rules": [
+                    {
+                      "id": "rolls-back",
+                      "shortDescription": {
+                        "text": "A statement rolls back the migration's transaction, or prepares it for someone else."
+                      },
+                      "help": {
+                        "text": "docs/rules.md#the-rules"
+                      },
+                      "defaultConfiguration": {
+                        "level": "error"
+                      }
+                    },
+                    {
+                      "id": "unused-file",
+                      "shortDescription": {
+                        "text": "An SQL file is never run."
+                      },
+                      "help": {
+                        "text": "docs/rules.md#the-rules"
+                      },
+                      "defaultConfiguration": {
+                        "level": "warning"
+                      }
+                    },
+                    {
+                      "id": "index-locks-writes",
+                      "shortDescription": {
+                        "text": "A `CREATE INDEX` keeps writers from a table that exists."
+                      },
+                      "help": {
+                        "text": "docs/rules.md#index-locks-writes"
+                      },
+                      "defaultConfiguration": {
+                        "level": "warning"
+                      }
+                    },
+                    {
+                      "id": "breaks-old-version",
+                      "shortDescription": {
+                        "text": "A statement takes away what the version of the app that still runs may use."
+                      },
+                      "help": {
+                        "text": "docs/rules.md#breaks-old-version"
+                      },
+                      "defaultConfiguration": {
+                        "level": "note"
+                      }
+                    }
+                  ]
+                }
+              },
+              "columnKind": "unicodeCodePoints",
+              "results": [
+                {
+                  "ruleId": "rolls-back",
+                  "ruleIndex": 0,
+                  "level": "error",
+                  "message": {
+                    "text": "the file contains `abort`, which would leave the migration's changes uncommitted; remove it [rolls-back]"
+                  },
+                  "locations": [
+                    {
+                      "physicalLocation": {
+                        "artifactLocation": {
+                          "uri": "0002_c.sql"
+                        },
+                        "region": {
+                          "startLine": 2,
+                          "startColumn": 1
+                        }
+                      }
+                    }
+                  ]
+                },
+                {
+                  "ruleId": "unused-file",
+                  "ruleIndex": 1,
+                  "level": "warning",
+                  "message": {
+                    "text": "the file is never run, because meta/_journal.json does not list it; if it is a migration, put its SQL in one made by `drizzle-kit generate --custom` [unused-file]"
+                  },
+                  "locations": [
+                    {
+                      "physicalLocation": {
+                        "artifactLocation": {
+                          "uri": "0003%20d.sql"
+                        }
+                      }
+                    }
+                  ]
+                },
+                {
+                  "ruleId": "index-locks-writes",
+                  "ruleIndex": 2,
+                  "level": "warning",
+                  "message": {
+                    "text": "CREATE INDEX takes SHARE on a and scans it, so writes wait until it is done; create it CONCURRENTLY [index-locks-writes]\n\ncreate index CONCURRENTLY \"i, %\" on a (b);"
+                  },
+                  "locations": [
+                    {
+                      "physicalLocation": {
+                        "artifactLocation": {
+                          "uri": "0001_b.sql"
+                        },
+                        "region": {
+                          "startLine": 1,
+                          "startColumn": 1
+                        }
+                      }
+                    }
+                  ]
+                },
+                {
+                  "ruleId": "breaks-old-version",
+                  "ruleIndex": 3,
+                  "level": "note",
+                  "message": {
+                    "text": "the version of the app that still runs may use the table a, which is dropped; do this in a release after the one that no longer needs it [breaks-old-version]"
+                  },
+                  "locations": [
+                    {
+                      "physicalLocation": {
+                        "artifactLocation": {
+                          "uri": "0001_b.sql"
+                        },
+                        "region": {
+                          "startLine": 3,
+                          "startColumn": 1
+                        }
+                      }
+                    }
+                  ]
+                }
+              ]
+            }
+          ]
+        }"#]].assert_eq(&pretty);
+    let none = check(&before, &["--since", &folder, "--format", "sarif"]).exits(0);
+    let none: serde_json::Value = serde_json::from_str(&none.stdout).unwrap();
+    assert_eq!(none["runs"][0]["results"], serde_json::json!([]));
+    let refused = bare().args(&["list", "--format", "sarif"]).run().exits(78);
+    refused.says(&["--format must be text or json"]);
 }

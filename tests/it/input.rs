@@ -434,7 +434,7 @@ fn reading_sql_takes_time_in_proportion_to_its_length() {
                 [("a.sql".to_owned(), migration.sql().unwrap().as_bytes().to_vec().into())];
             let folder =
                 MigrationFolder { files: Files::from(folder), ..MigrationFolder::default() };
-            check::check(&folder, &Table::new("s", "t"), 0);
+            check::check(&folder, &Table::new("s", "t"), 0, None);
             drop(prepared);
         });
     }
@@ -452,7 +452,7 @@ fn reading_a_journal_takes_time_in_proportion_to_its_length() {
         }
         let folder = MigrationFolder { files, has_meta: true, ..MigrationFolder::default() };
         assert_eq!(MigrationSet::from_folder(&folder).unwrap().migrations().len(), size);
-        check::check(&folder, &Table::new("s", "t"), 0);
+        check::check(&folder, &Table::new("s", "t"), 0, None);
     });
 }
 

@@ -151,7 +151,10 @@ fn every_option_has_a_variable_that_is_read() {
     bundle(&base).exits(0);
     assert!(Path::new(&output).exists());
 
+    run("check", "PREMIGRATE_SINCE", "/nowhere").exits(78).says(&["/nowhere cannot be read"]);
+
     let shown = [
+        "PREMIGRATE_SINCE",
         "PREMIGRATE_ONLY_FOR",
         "PREMIGRATE_EXTRACT",
         "PREMIGRATE_OUTPUT",

@@ -158,6 +158,15 @@ impl Findings {
         }
     }
 
+    /// Leaves of these files only what is an error.
+    pub fn only_errors_of(&mut self, files: &HashSet<&str>) {
+        self.used.retain(|ignore| !files.contains(ignore.file.as_str()));
+        self.found.retain(|finding| {
+            let is_of = finding.file.as_deref().is_some_and(|file| files.contains(file));
+            !is_of || finding.severity() == Severity::Error
+        });
+    }
+
     /// How many findings were ignored.
     pub fn ignored(&self) -> usize {
         self.used.len()

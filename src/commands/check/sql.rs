@@ -20,6 +20,7 @@ use crate::sql::{
 /// Checks the SQL of one migration, for a history in this table.
 pub fn check(
     migration: &Migration,
+    is_new: bool,
     table: &Table,
     effects: &mut effects::Reader,
     findings: &mut Findings,
@@ -35,7 +36,7 @@ pub fn check(
         // The rest of it is no text.
         Err(reason) => {
             let empty = Script::parse("");
-            findings.of_statements(file, effects.read(&empty, &Steps::split(&empty), true));
+            findings.of_statements(file, effects.read(&empty, &Steps::split(&empty), is_new));
             return findings.not_runnable(file, None, &reason);
         }
         Ok(_) => {}
@@ -61,7 +62,7 @@ pub fn check(
     check.enum_values();
     check.invisible_characters();
     let of_history = check.history_changes(table);
-    let mut hazards = effects.read(&script, &steps, true);
+    let mut hazards = effects.read(&script, &steps, is_new);
     hazards.retain(|hazard| !of_history.contains(&hazard.statement));
     findings.of_statements(file, hazards);
 }

@@ -38,7 +38,7 @@ fn rules(report: &CheckReport) -> Vec<String> {
 }
 
 fn rules_in(folder: Folder) -> Vec<String> {
-    rules(&check(&files(folder), &table(), NOW))
+    rules(&check(&files(folder), &table(), NOW, None))
 }
 
 /// Those in one plain migration, without its name.
@@ -48,7 +48,7 @@ fn rules_in_sql(sql: impl AsRef<[u8]>) -> Vec<String> {
 }
 
 fn first_message(folder: Folder) -> String {
-    check(&files(folder), &table(), NOW).findings.swap_remove(0).message
+    check(&files(folder), &table(), NOW, None).findings.swap_remove(0).message
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn files_of_drizzle_kit_have_no_findings() {
     let a = b"CREATE TABLE \"a\" (\n\t\"b\" text\n);\n--> statement-breakpoint\nCREATE INDEX \"c\" ON \"a\" (\"b\");";
     let b = b"ALTER TYPE \"public\".\"e\" ADD VALUE 'f';--> statement-breakpoint\nALTER TYPE \"public\".\"e\" ADD VALUE 'g' AFTER 'f';";
     let folder = [(JOURNAL, journal.as_bytes()), ("0000_a.sql", a), ("0001_b.sql", b)];
-    let report = check(&files(&folder), &table(), NOW);
+    let report = check(&files(&folder), &table(), NOW, None);
     assert_eq!(rules(&report), [""; 0]);
     assert!(!report.has_errors());
     let text = render::check_of(&report, Format::Text);
@@ -73,7 +73,7 @@ fn files_of_drizzle_kit_have_no_findings() {
 fn nothing_is_wrong_with_the_migrations_of_this_project() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     let (_, files) = source::load(Some(&folder), &|| false).unwrap();
-    let mut report = check(&files, &table(), NOW);
+    let mut report = check(&files, &table(), NOW, None);
     report.findings.retain(|finding| !finding.rule.is_about_effects());
     assert_eq!(rules(&report), [""; 0]);
 }
@@ -87,7 +87,7 @@ fn findings_are_sorted_by_file_in_the_order_of_the_set() {
         ("0001_b.sql", b"select 1;\n-->statement-breakpoint\nselect 'never closed"),
         ("0002_c.sql", b""),
     ];
-    let report = check(&files(&folder), &table(), NOW);
+    let report = check(&files(&folder), &table(), NOW, None);
     assert_eq!(
         rules(&report),
         [
@@ -126,7 +126,7 @@ migration, put its SQL in one made by `drizzle-kit generate --custom` [unused-fi
 
 #[test]
 fn json_has_one_object_a_line_with_the_name_of_the_rule_and_a_summary() {
-    let report = check(&files(&[("1.sql", b"select 1;\nrollback '\x1b';")]), &table(), NOW);
+    let report = check(&files(&[("1.sql", b"select 1;\nrollback '\x1b';")]), &table(), NOW, None);
     assert_eq!(
         render::check_of(&report, Format::Json),
         "{\"severity\":\"error\",\"can_block\":false,\"file\":\"1.sql\",\"line\":2,\"column\":1,\
@@ -279,7 +279,7 @@ fn rules_for_times(whens: &[i64]) -> Vec<String> {
         let sql = format!("select '{tag}'");
         folder.files.insert(format!("{tag}.sql"), sql.into_bytes().into());
     }
-    rules(&check(&folder, &table(), NOW))
+    rules(&check(&folder, &table(), NOW, None))
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn statements_that_change_the_history_are_reported() {
     }
     let files =
         files(&[("1.sql", b"drop table t; drop table public.t; alter table s.t add a int")]);
-    let report = check(&files, &Table::new("public", "t"), NOW);
+    let report = check(&files, &Table::new("public", "t"), NOW, None);
     assert_eq!(rules(&report), ["1.sql:1:1 changes-history", "1.sql:1:15 changes-history"]);
 }
 
@@ -448,7 +448,7 @@ fn settings_that_are_not_reset_are_reported_by_name() {
         ("set time zone 'UTC'; set time zone default", ""),
         ("set session authorization a; set role b; reset session authorization", "role"),
     ] {
-        let report = check(&files(&[("1.sql", sql.as_bytes())]), &table(), NOW);
+        let report = check(&files(&[("1.sql", sql.as_bytes())]), &table(), NOW, None);
         match report.findings.as_slice() {
             [] => assert_eq!(names, "", "{sql}"),
             [Finding { rule: Rule::LeftoverSettings, message, .. }] => {
@@ -515,7 +515,7 @@ fn using_a_new_enum_value_in_the_same_transaction_is_reported() {
 
 /// How many findings are ignored, and the rules of the others.
 fn ignored_and_rules(folder: Folder) -> (usize, Vec<String>) {
-    let report = check(&files(folder), &table(), NOW);
+    let report = check(&files(folder), &table(), NOW, None);
     (report.ignored, rules(&report))
 }
 
@@ -634,7 +634,7 @@ fn a_finding_about_many_files_leaves_out_those_that_ignore_it() {
 #[test]
 fn the_summary_counts_what_is_ignored() {
     let sql = b"-- premigrate: ignore split because of locks\nvacuum;\nset role a";
-    let report = check(&files(&[("1.sql", sql)]), &table(), NOW);
+    let report = check(&files(&[("1.sql", sql)]), &table(), NOW, None);
     let text = render::check_of(&report, Format::Text);
     assert!(text.ends_with("\n\n1 warning in 1 migration, 1 ignored\n"), "{text}");
     let json = render::check_of(&report, Format::Json);
@@ -642,7 +642,7 @@ fn the_summary_counts_what_is_ignored() {
         "{\"migrations\":1,\"errors\":0,\"warnings\":1,\"blocking\":0,\"notes\":0,\"ignored\":1}";
     assert_eq!(json.lines().last(), Some(last));
     let sql = b"-- premigrate: ignore split because of locks\nvacuum";
-    let report = check(&files(&[("1.sql", sql)]), &table(), NOW);
+    let report = check(&files(&[("1.sql", sql)]), &table(), NOW, None);
     let text = render::check_of(&report, Format::Text);
     assert_eq!(text, "1 migration, no problems found, 1 ignored\n");
 }
@@ -720,7 +720,7 @@ fn conflict_markers_are_errors_in_sql_and_in_the_journal() {
 fn a_name_that_does_not_end_in_sql_in_lower_case_is_reported() {
     let mut folder = files(&[("1.sql", b"select 1")]);
     folder.upper_case = vec!["2.SQL".to_owned(), "sub/3.Sql".to_owned()];
-    let report = check(&folder, &table(), NOW);
+    let report = check(&folder, &table(), NOW, None);
     assert_eq!(rules(&report), ["2.SQL unused-file"]);
     let message = &report.findings[0].message;
     assert!(message.contains("never run (nor is 1 other file)"), "{message}");
@@ -729,7 +729,7 @@ fn a_name_that_does_not_end_in_sql_in_lower_case_is_reported() {
 #[test]
 fn every_message_is_one_sentence_with_a_fix() {
     for folder in random_folders() {
-        for finding in check(&folder, &table(), NOW).findings {
+        for finding in check(&folder, &table(), NOW, None).findings {
             let message = finding.message;
             assert!(!message.ends_with('.') && !message.contains("  "), "{message}");
             assert!(message.contains(';') || message.contains(','), "{message}");
@@ -744,7 +744,7 @@ fn every_message_is_one_sentence_with_a_fix() {
 fn every_refused_folder_has_an_error_and_no_folder_panics() {
     let mut seen = [0; 3];
     for folder in random_folders() {
-        let report = check(&folder, &table(), NOW);
+        let report = check(&folder, &table(), NOW, None);
         for format in [Format::Text, Format::Json] {
             render::check_of(&report, format);
         }
@@ -839,7 +839,7 @@ fn a_hundred_thousand_findings_are_placed_in_one_pass() {
         .map(|(tag, _)| (format!("{tag}.sql"), format!("select {tag}").into_bytes().into()))
         .chain([(JOURNAL.to_owned(), journal(&entries).into_bytes().into())])
         .collect();
-    let report = check(&files.into(), &table(), NOW);
+    let report = check(&files.into(), &table(), NOW, None);
     assert_eq!(
         rules(&report).last().map(String::as_str),
         Some("meta/_journal.json:20001:22 not-later")
