@@ -5,7 +5,7 @@ use squawk_syntax::{SyntaxElement, SyntaxKind, SyntaxNode};
 
 use super::column_type::{ColumnType, TypeChange};
 use super::hazard::{Effect, Lock, Patch, Work};
-use super::reader::{File, NotValid};
+use super::reader::{File, NotValid, PARTITIONED_CURE};
 use super::schema::TableName;
 use super::statement::{NewKey, TRIGGER_CURE};
 use super::syntax::{columns, find, has, name, name_of, text, text_from, word_of};
@@ -158,7 +158,8 @@ impl File<'_, '_> {
                     let parameters = unique.index_parameters().map(|list| text(list.syntax()));
                     let patch =
                         unique_patch(table, &index, &parameters.unwrap_or_default(), "UNIQUE");
-                    self.affects(node, Rule::UniqueLocks, effect, INDEX_CURE, Some(patch));
+                    let patch = Some(patch).filter(|_| is_simple_key(unique.syntax()));
+                    self.affects(node, Rule::UniqueLocks, effect, INDEX_CURE, patch);
                 }
                 self.schema.add_index(table, Some(index), list);
             }
@@ -185,7 +186,11 @@ impl File<'_, '_> {
             self.remember_not_valid(node, table, named, Lock::ShareRowExclusive);
             return;
         }
-        let patch = text_from(constraint.syntax(), SyntaxKind::FOREIGN_KW);
+        // A partitioned table has NOT VALID for foreign keys since PostgreSQL 18.
+        let (cure, patch) = match self.schema.is_partitioned(table) {
+            true => (PARTITIONED_CURE, None),
+            false => (VALIDATE_CURE, text_from(constraint.syntax(), SyntaxKind::FOREIGN_KW)),
+        };
         let patch = patch.map(|body| not_valid_patch(table, &named, &body));
         let effect =
             Effect { table: table.clone(), lock: Lock::ShareRowExclusive, work: Work::Scan };
@@ -193,7 +198,7 @@ impl File<'_, '_> {
         let both = referenced.map_or_else(String::new, |referenced| format!(" and {referenced}"));
         let message = format!(
             "ADD ... FOREIGN KEY takes {} on {table}{both} and scans {table}, so writes wait until it is done; \
-             {VALIDATE_CURE}",
+             {cure}",
             effect.lock
         );
         self.add(node, Rule::ForeignKeyScan, Some(effect), message, patch);
@@ -203,9 +208,10 @@ impl File<'_, '_> {
     fn add_check(&mut self, node: &SyntaxNode, table: &TableName, check: &ast::CheckConstraint) {
         let named = check.constraint_name_clause().and_then(|name| word_of(name.constraint_name()));
         let column = checked_not_null(check);
-        let default = match &column {
-            Some(column) => format!("{}_{column}_check", table.name),
-            None => format!("{}_check", table.name),
+        // As PostgreSQL chooses it.
+        let default = match checked_columns(check).as_slice() {
+            [column] => format!("{}_{column}_check", table.name),
+            _ => format!("{}_check", table.name),
         };
         let named = named.unwrap_or(default);
         let is_valid = !has(check.syntax(), SyntaxKind::NOT_VALID);
@@ -302,7 +308,8 @@ impl File<'_, '_> {
                     INDEX_CURE
                 }
             };
-            self.affects(node, Rule::PrimaryKeyLocks, effect, cure, Some(patch));
+            let patch = Some(patch).filter(|_| is_simple_key(key.syntax()));
+            self.affects(node, Rule::PrimaryKeyLocks, effect, cure, patch);
         }
         for column in &list {
             let known = &mut self.schema.table_mut(table).columns;
@@ -502,7 +509,6 @@ fn takes_access_exclusive(action: &AlterTableAction) -> bool {
         | AlterTableAction::SetOptions(_)
         | AlterTableAction::ResetOptions(_)
         | AlterTableAction::ValidateConstraint(_)
-        | AlterTableAction::AlterConstraint(_)
         | AlterTableAction::DisableTrigger(_)
         | AlterTableAction::EnableTrigger(_)
         | AlterTableAction::EnableAlwaysTrigger(_)
@@ -520,6 +526,21 @@ fn converts(set: &ast::SetType, column: &str) -> bool {
         node = inner;
     }
     node.kind() != SyntaxKind::NAME_REF || name(&node).is_none_or(|name| name.name != column)
+}
+
+/// The columns that a CHECK names.
+fn checked_columns(check: &ast::CheckConstraint) -> Vec<String> {
+    let Some(expression) = check.expr() else { return Vec::new() };
+    let names = expression.syntax().descendants();
+    let names = names.filter(|node| node.kind() == SyntaxKind::NAME_REF);
+    let is_function = |node: &SyntaxNode| {
+        node.parent().is_some_and(|parent| parent.kind() == SyntaxKind::CALL_EXPR)
+    };
+    let names = names.filter(|node| !is_function(node));
+    let mut columns: Vec<_> = names.filter_map(|node| Some(name(&node)?.name)).collect();
+    columns.sort();
+    columns.dedup();
+    columns
 }
 
 /// The column of `CHECK (column IS NOT NULL)`.
@@ -548,6 +569,14 @@ pub(super) fn not_valid_patch(table: &TableName, constraint: &str, body: &str) -
     }
 }
 
+/// Whether a key has only what CREATE INDEX can say, too, in the same words.
+fn is_simple_key(key: &SyntaxNode) -> bool {
+    let text = text(key).to_ascii_lowercase();
+    !["deferrable", "initially", "tablespace", "with", "without overlaps"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
 /// A constraint whose index is made before.
 pub(super) fn unique_patch(table: &TableName, index: &str, parameters: &str, kind: &str) -> Patch {
     let (table, index) = (table.quoted(), quote::ident(index));
@@ -565,7 +594,8 @@ pub(super) fn unique_patch(table: &TableName, index: &str, parameters: &str, kin
 }
 
 fn not_null_name(table: &TableName, column: &str) -> String {
-    format!("{}_{column}_not_null", table.name)
+    // Since PostgreSQL 18, `..._not_null` is how NOT NULL itself is called.
+    format!("{}_{column}_has_no_null", table.name)
 }
 
 /// What lets SET NOT NULL do without a scan.

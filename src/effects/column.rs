@@ -29,6 +29,9 @@ const VOLATILE: [&str; 9] = [
 /// What the names of functions that make identifiers contain.
 const IDENTIFIERS: [&str; 4] = ["uuid", "ulid", "nanoid", "cuid"];
 
+/// What the names of those contain that return the same for the same arguments.
+const CONSTANT_IDENTIFIERS: [&str; 5] = ["_nil", "_ns_", "_v3", "_v5", "_extract"];
+
 impl File<'_, '_> {
     pub fn add_column(&mut self, table: &TableName, add: &ast::AddColumn) {
         let Some(column) = word_of(add.column_name()) else { return };
@@ -53,7 +56,11 @@ impl File<'_, '_> {
         self.schema.table_mut(table).columns.insert(column.clone(), known);
         for constraint in &constraints {
             let suffix = match constraint {
-                Constraint::UniqueConstraint(_) => format!("{}_{column}_key", table.name),
+                Constraint::UniqueConstraint(unique) => {
+                    let named = unique.constraint_name_clause();
+                    let named = named.and_then(|name| word_of(name.constraint_name()));
+                    named.unwrap_or_else(|| format!("{}_{column}_key", table.name))
+                }
                 Constraint::PrimaryKeyConstraint(_) => format!("{}_pkey", table.name),
                 Constraint::ReferencesConstraint(key) => {
                     self.foreign_key(add.syntax(), table, NewKey::of_column(key, &column));
@@ -153,10 +160,13 @@ impl File<'_, '_> {
             let add_only = Patch::of(add_only);
             let list = format!("({})", quote::ident(column));
             match constraint {
-                Constraint::UniqueConstraint(_) => {
-                    let index = format!("{}_{column}_key", table.name);
+                Constraint::UniqueConstraint(unique) => {
+                    let named = unique.constraint_name_clause();
+                    let named = named.and_then(|name| word_of(name.constraint_name()));
+                    let index = named.unwrap_or_else(|| format!("{}_{column}_key", table.name));
                     let patch = unique_patch(table, &index, &list, "UNIQUE");
-                    let patch = Some(add_only.then(&patch));
+                    let is_simple = text(unique.syntax()).to_ascii_lowercase().ends_with("unique");
+                    let patch = is_simple.then(|| add_only.then(&patch));
                     let effect = scan("ADD COLUMN ... UNIQUE");
                     self.affects(node, Rule::UniqueLocks, effect, INDEX_CURE, patch);
                 }
@@ -208,7 +218,8 @@ impl File<'_, '_> {
         let is_built_in = function.schema().is_none_or(|schema| schema == "pg_catalog");
         !is_built_in
             || VOLATILE.contains(&name)
-            || IDENTIFIERS.iter().any(|part| name.contains(part))
+            || (IDENTIFIERS.iter().any(|part| name.contains(part))
+                && !CONSTANT_IDENTIFIERS.iter().any(|part| name.contains(part)))
     }
 }
 

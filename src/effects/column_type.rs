@@ -27,7 +27,8 @@ impl ColumnType {
         let text = text.to_lowercase().replace('"', "");
         let numbers = text.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
         let numbers = numbers.map(|(inside, _)| inside).unwrap_or_default();
-        let numbers = numbers.split(',').filter_map(|number| number.trim().parse().ok()).collect();
+        let numbers = numbers.split(',').filter_map(|number| number.trim().parse().ok());
+        let mut numbers: Vec<u32> = numbers.collect();
         let is_array = text.contains('[') || text.split_whitespace().any(|word| word == "array");
         let mut words = String::new();
         let mut depth = 0usize;
@@ -42,7 +43,16 @@ impl ColumnType {
         let words: Vec<_> = words.split_whitespace().filter(|word| *word != "array").collect();
         let words = words.join(" ");
         let last = words.rsplit('.').next().unwrap_or_default().trim();
-        ColumnType { base: alias(last).to_owned(), numbers, is_array }
+        let base = alias(last).to_owned();
+        match base.as_str() {
+            // The most digits of a second that there are.
+            "timestamp" | "timestamptz" | "time" | "timetz" | "interval" if numbers == [6] => {
+                numbers.clear();
+            }
+            "char" | "bit" if numbers.is_empty() => numbers.push(1),
+            _ => {}
+        }
+        ColumnType { base, numbers, is_array }
     }
 
     /// Whether a column of it gets its values from a sequence.
@@ -54,7 +64,8 @@ impl ColumnType {
     pub fn changed_to(old: Option<&ColumnType>, new: &ColumnType) -> TypeChange {
         let Some(old) = old else {
             let may_be_kept = ["text", "varchar", "numeric", "varbit", "timestamp", "timestamptz"];
-            return match may_be_kept.contains(&new.base.as_str()) && !new.is_array {
+            let may_be_kept = may_be_kept.contains(&new.base.as_str()) || !is_built_in(&new.base);
+            return match may_be_kept && !new.is_array {
                 true => TypeChange::Unknown,
                 false => TypeChange::Rewrite,
             };
@@ -68,6 +79,8 @@ impl ColumnType {
         let keeps = match (old.base.as_str(), new.base.as_str()) {
             ("varchar" | "text", "varchar" | "text") if new.numbers.is_empty() => true,
             ("cidr", "inet") => true,
+            // Such as citext, or a domain.
+            (old, new) if !is_built_in(old) || !is_built_in(new) => return TypeChange::Unknown,
             ("varchar", "varchar") | ("varbit", "varbit") => {
                 new.numbers.is_empty() || (!old.numbers.is_empty() && old.numbers <= new.numbers)
             }
@@ -82,11 +95,12 @@ impl ColumnType {
             ("timestamp", "timestamp")
             | ("timestamptz", "timestamptz")
             | ("time", "time")
-            | ("timetz", "timetz") => {
+            | ("timetz", "timetz")
+            | ("interval", "interval") => {
                 new.numbers.is_empty() || (!old.numbers.is_empty() && old.numbers <= new.numbers)
             }
             ("timestamp", "timestamptz") | ("timestamptz", "timestamp") => {
-                return match old.numbers == new.numbers {
+                return match old.numbers == new.numbers || new.numbers.is_empty() {
                     true => TypeChange::UnlessUtc,
                     false => TypeChange::Rewrite,
                 };
@@ -95,6 +109,49 @@ impl ColumnType {
         };
         if keeps { TypeChange::Nothing } else { TypeChange::Rewrite }
     }
+}
+
+/// Whether it is a type of PostgreSQL's own that columns commonly have.
+fn is_built_in(base: &str) -> bool {
+    const BASES: [&str; 36] = [
+        "bigint",
+        "bigserial",
+        "bit",
+        "boolean",
+        "box",
+        "bytea",
+        "char",
+        "cidr",
+        "circle",
+        "date",
+        "double precision",
+        "inet",
+        "integer",
+        "interval",
+        "json",
+        "jsonb",
+        "line",
+        "lseg",
+        "macaddr",
+        "macaddr8",
+        "money",
+        "numeric",
+        "oid",
+        "path",
+        "point",
+        "polygon",
+        "real",
+        "serial",
+        "smallint",
+        "smallserial",
+        "text",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "uuid",
+        "varchar",
+    ];
+    BASES.contains(&base) || ["timetz", "varbit", "xml", "tsvector", "tsquery"].contains(&base)
 }
 
 fn alias(name: &str) -> &str {
@@ -138,7 +195,7 @@ mod tests {
 
     #[test]
     fn only_some_changes_rewrite() {
-        use TypeChange::{Nothing, Rewrite, UnlessUtc};
+        use TypeChange::{Nothing, Rewrite, Unknown, UnlessUtc};
         for (old, new, change) in [
             ("varchar(10)", "text", Nothing),
             ("text", "varchar", Nothing),
@@ -157,6 +214,12 @@ mod tests {
             ("timestamp(6)", "timestamp(3)", Rewrite),
             ("text", "text[]", Rewrite),
             ("cidr", "inet", Nothing),
+            ("citext", "text", Unknown),
+            ("timestamp", "timestamp(6)", Nothing),
+            ("timestamp(3)", "timestamptz", UnlessUtc),
+            ("timestamptz", "timestamp(3)", Rewrite),
+            ("interval(3)", "interval", Nothing),
+            ("char", "char(1)", Nothing),
         ] {
             let (old, new) = (ColumnType::read(old), ColumnType::read(new));
             assert_eq!(ColumnType::changed_to(Some(&old), &new), change, "{old:?} {new:?}");

@@ -33,6 +33,11 @@ enum New {
     Known(HashSet<usize>),
 }
 
+/// The rules whose cure PostgreSQL does not have for a partitioned table.
+const NOT_PARTITIONED: [Rule; 3] = [Rule::DropIndexLocks, Rule::UniqueLocks, Rule::PrimaryKeyLocks];
+pub(super) const PARTITIONED_CURE: &str =
+    "there is no other way for a partitioned table, so do it at a quiet time";
+
 impl Reader {
     /// Reads migrations of which it is known whether they are new.
     pub fn knowing_new() -> Reader {
@@ -218,6 +223,11 @@ impl File<'_, '_> {
         patch: Option<Patch>,
     ) {
         let effect = Effect { table: table.clone(), lock, work };
+        let (cure, patch) =
+            match self.schema.is_partitioned(table) && NOT_PARTITIONED.contains(&rule) {
+                true => (PARTITIONED_CURE, None),
+                false => (cure, patch),
+            };
         let message = format!("{command} {}; {cure}", effect.sentence());
         self.add(node, rule, Some(effect), message, patch);
         if work != Work::None {

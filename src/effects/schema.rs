@@ -102,6 +102,10 @@ impl Schema {
         self.tables.get(name)
     }
 
+    pub fn is_partitioned(&self, name: &TableName) -> bool {
+        self.table(name).is_some_and(|table| table.is_partitioned)
+    }
+
     /// A table that is there, also if no migration has created it.
     pub fn table_mut(&mut self, name: &TableName) -> &mut KnownTable {
         self.tables.entry(name.clone()).or_default()

@@ -313,18 +313,23 @@ impl File<'_, '_> {
         let Some(target) = target else { return };
         let patch = format!("REINDEX {what} CONCURRENTLY {};", target.quoted());
         let patch = Some(Patch::of(patch));
-        let cure = "reindex it CONCURRENTLY";
+        // To plan a query, the server opens each index of its tables.
+        let message = |table: &str| {
+            format!(
+                "REINDEX takes SHARE on {table} and ACCESS EXCLUSIVE on each index, and scans the table, so \
+                 writes and nearly all reads wait until it is done; reindex it CONCURRENTLY"
+            )
+        };
         match table {
             Some(table) if self.exists(&table) => {
-                let effect = ("REINDEX", &table, Lock::Share, Work::Scan);
-                self.affects(node, Rule::ReindexLocks, effect, cure, patch);
+                let message = message(&table.to_string());
+                let effect = Effect { table: table.clone(), lock: Lock::Share, work: Work::Scan };
+                self.add(node, Rule::ReindexLocks, Some(effect), message, patch);
+                self.works(node, &table, Lock::Share);
             }
             Some(_) => {}
             None => {
-                let message = format!(
-                    "REINDEX takes SHARE on the table of {target} and scans it, so writes wait until it is \
-                     done; {cure}"
-                );
+                let message = message(&format!("the table of {target}"));
                 self.add(node, Rule::ReindexLocks, None, message, patch);
             }
         }

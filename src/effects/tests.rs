@@ -40,11 +40,11 @@ fn what_one_rule_finds_in_a_migration_is_one_hazard_with_the_patches_of_all() {
         sql,
         &expect![[r#"
             1:15 ADD ... CHECK takes ACCESS EXCLUSIVE on t and scans it, so reads and writes wait until it is done; add it NOT VALID, and validate it in the next migration (2 more, in lines 1, 3) [check-scan]
-            ALTER TABLE "t" ADD CONSTRAINT "t_check" check (a > 0) NOT VALID;
+            ALTER TABLE "t" ADD CONSTRAINT "t_a_check" check (a > 0) NOT VALID;
             ALTER TABLE "t" ADD CONSTRAINT "K" check (b > 0) NOT VALID;
             ALTER TABLE "s"."T" ADD CONSTRAINT "k" check (c > 0) NOT VALID;
             -- in the next migration:
-            ALTER TABLE "t" VALIDATE CONSTRAINT "t_check";
+            ALTER TABLE "t" VALIDATE CONSTRAINT "t_a_check";
             ALTER TABLE "t" VALIDATE CONSTRAINT "K";
             ALTER TABLE "s"."T" VALIDATE CONSTRAINT "k";
             3:19 line 1 has taken ACCESS EXCLUSIVE on t, and nobody reads or writes t until this statement is done, too; move one of them to another migration [lock-held]
