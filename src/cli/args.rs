@@ -69,7 +69,7 @@ Options:
   --output FILE            bundle: the executable to make
   --base FILE              bundle: the premigrate to copy [this executable]
   --timeout D              healthcheck: how long it may take [5s]
-  --format FORMAT          text, json; check: sarif, github; rehearse: markdown
+  --format FORMAT          text, json; some: sarif, github, markdown [text]
   --color WHEN             auto, on a terminal; always; or never [auto]
   --env-file FILE          file with variables for development; '' = none [.env]
   --help, --version        print this help, or the version

@@ -185,6 +185,8 @@ fn an_answer_in_json_about_nothing_is_an_object_too() {
                   "migrations": 0,
                   "errors": 0,
                   "warnings": 0,
+                  "blocking": 0,
+                  "notes": 0,
                   "ignored": 0
                 }
             "#]],
