@@ -53,7 +53,7 @@ Options:
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
   --dry-run                up: show what would run, without running it or APP
-  --strict                 refuse unknown rows and disorder; check: what can block
+  --strict                 refuse unknown rows, disorder; check: what can block
   --since PATH             check: only what is new since this folder or list
   --exit-code              status: 10 if something is pending, 65 if up refuses
   --through NAME           run or record up to and including this one [all]
