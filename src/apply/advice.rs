@@ -76,7 +76,7 @@ impl Runner<'_> {
         let site = Site { failure, index, script: &script };
         let error = &failure.error;
         match (error.code.as_str(), failure.phase) {
-            (_, Phase::LostTransaction) => None,
+            (_, Phase::LostTransaction | Phase::LostRehearsal) => None,
             // What refuses a transaction block, a procedure that commits, a new value of an enum.
             ("25001" | "2D000" | "55P04", _) => {
                 site.may_leave_transaction().then_some(Advice::NoTransaction)

@@ -80,6 +80,8 @@ pub enum Phase {
     Deferred,
     /// The file ended the transaction that it was to run in.
     LostTransaction,
+    /// The same in a rehearsal, which then could not roll it back.
+    LostRehearsal,
     /// The history row.
     Record,
     Commit,

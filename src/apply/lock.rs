@@ -35,7 +35,7 @@ pub fn still_held_sql() -> String {
 }
 
 /// Whether a row of `pg_locks` is our lock, and somebody has it.
-fn is_held_sql() -> String {
+pub fn is_held_sql() -> String {
     format!(
         "locktype {EQ} 'advisory' and classid {EQ} {CLASS} and objid {EQ} {OBJECT} \
          and objsubid {EQ} 1 and granted"

@@ -30,8 +30,10 @@ use crate::sql::{Kind, Piece, Positions, Statement};
 
 use super::error::{ApplyError, RunFailure};
 use super::event::{Blocker, Event, StepNumber};
+use super::failure::Phase;
 use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost, query_failed};
 use super::load::Loaded;
+use super::lock;
 use super::lock_session::CLEANUP_TIMEOUT;
 use super::next_action::{self, NextAction, next_action};
 use super::observer::Backend;
@@ -51,8 +53,9 @@ pub struct Rehearsed {
     pub failure: Option<RunFailure>,
 }
 
-/// Rehearses what is pending. When it returns, every session is closed, and nothing is left. With
-/// `from_scratch`, the database has to be empty.
+/// Rehearses what is pending. When it returns, every session is closed, and all of it is rolled back,
+/// unless a file ended the transaction. What no rollback undoes is left: the values of sequences, dead rows
+/// and the larger files that hold them, and the WAL. With `from_scratch`, the database has to be empty.
 pub fn rehearse(
     operation: &Operation,
     from_scratch: bool,
@@ -64,8 +67,10 @@ pub fn rehearse(
     let on_primary = &options.on_primary();
     let mut runner = Runner::new(operation, set, [on_primary, on_primary], stop, emit);
     let mut rehearsal = Rehearsal { from_scratch, ..Rehearsal::default() };
-    let failure = runner.rehearse(&mut rehearsal).err().map(|error| runner.failure(error));
-    let report = rehearsal.recorder.finish(rehearsal.leftovers);
+    let error = runner.rehearse(&mut rehearsal).err().map(lost_rehearsal);
+    let is_lost = error.as_ref().is_some_and(is_lost);
+    let failure = error.map(|error| runner.failure(error));
+    let report = rehearsal.recorder.finish(rehearsal.leftovers, is_lost);
     Rehearsed { report, failure }
 }
 
@@ -77,6 +82,8 @@ struct Rehearsal {
     leftovers: Leftovers,
     /// The answer to the beginning of the transaction, which names the backend.
     began: Response,
+    /// How many advisory locks other than ours the backend had then: a pooler's may have some.
+    locks_before: usize,
     /// Whether a step before this one has added a value to an enum.
     has_new_enum_value: bool,
 }
@@ -155,9 +162,13 @@ impl Runner<'_> {
             rehearsal.recorder.fail();
         }
         // Where the connection is lost, the server does so by itself.
+        let session_locks = self.release_session_locks(session, rehearsal.locks_before);
         self.roll_back(session);
-        rehearsal.leftovers =
-            self.leftovers(session, &rehearsal.recorder, sequences, state.is_pooled);
+        rehearsal.leftovers = Leftovers {
+            sequences: self.used_sequences(session, &rehearsal.recorder, sequences),
+            session_locks,
+            keeps_locks: state.is_pooled && rehearsal.locks_before > 0,
+        };
         rehearsed
     }
 
@@ -181,7 +192,8 @@ impl Runner<'_> {
                 self.begin(session, first, state, rehearsal)?;
                 has_begun = true;
             }
-            rehearsal.recorder.begin_migration(&migration.name, &migration.file);
+            let isolation = steps.all().iter().find_map(|step| step.modes.isolation);
+            rehearsal.recorder.begin_migration(&migration.name, &migration.file, isolation);
             for step in numbered.skip(prepared.done) {
                 self.check_signal()?;
                 // A later step without a statement only writes the history row.
@@ -221,6 +233,8 @@ impl Runner<'_> {
         };
         state.committed(&spec, self.set.layout(), &[])?;
         rehearsal.recorder = Recorder::new(self.baseline(session, step)?);
+        self.ask_within(session, step, "savepoint premigrate_rehearsal")?;
+        rehearsal.locks_before = self.advisory_locks(session);
         rehearsal.began = began;
         Ok(())
     }
@@ -263,7 +277,10 @@ impl Runner<'_> {
         let answer = self.ask_within(session, step, &rehearsal.recorder.tracer().sample_sql())?;
         rehearsal.recorder.tracer().observe(&answer);
 
+        // Its own savepoints end with it, as they do in `up`.
+        self.ask_within(session, step, "savepoint premigrate_step")?;
         self.run_statements(session, step, state, rehearsal)?;
+        self.ask_within(session, step, "release savepoint premigrate_step")?;
 
         let constraints = self.ask_within(session, step, &trace::deferrable_sql())?;
         transaction.checks(&Deferrable::parse(&constraints));
@@ -422,7 +439,7 @@ impl Runner<'_> {
         session.query(sql, deadline).map_err(|error| match error {
             QueryError::Stopped(signal) => self.stopped(session, step, signal),
             // A statement of the file has ended the transaction.
-            QueryError::Server(error) if error.is("25P01") => {
+            QueryError::Server(error) if error.is("25P01") || error.is("3B001") => {
                 let failure = transaction::lost_failure(step, &error);
                 ApplyError::Failed(Box::new(failure)).into()
             }
@@ -494,41 +511,78 @@ impl Runner<'_> {
         Some(named.collect())
     }
 
-    /// What the rollback has left.
-    fn leftovers(
+    /// The sequences whose values were used.
+    fn used_sequences(
         &self,
         session: &Session,
         recorder: &Recorder,
         before: Option<Sequences>,
-        is_pooled: bool,
-    ) -> Leftovers {
+    ) -> Vec<AdvancedSequence> {
         let mut used = recorder.used_sequences();
         // Others came with the history, and are gone with it.
         used.retain(|name| before.as_ref().is_none_or(|before| before.contains_key(name)));
-        let after = if used.is_empty() { None } else { self.sequences(session) };
+        let has_gaps = recorder.has_gaps();
+        let after = if used.is_empty() && !has_gaps { None } else { self.sequences(session) };
         let value = |sequences: &Option<Sequences>, name: &str| *sequences.as_ref()?.get(name)?;
+        if has_gaps {
+            let all = before.iter().flat_map(BTreeMap::keys);
+            let changed = all.filter(|name| value(&before, name) != value(&after, name)).cloned();
+            used.extend(changed.collect::<Vec<_>>());
+            used.sort();
+            used.dedup();
+        }
         let advanced = used.into_iter().map(|sequence| AdvancedSequence {
             before: value(&before, &sequence),
             after: value(&after, &sequence),
             sequence,
         });
         let is_advanced = |it: &AdvancedSequence| it.before != it.after || it.after.is_none();
-        let sequences = advanced.filter(is_advanced).collect();
-        // A pooler may have given us another backend by now.
-        let session_locks = if is_pooled { 0 } else { self.session_locks(session) };
-        Leftovers { sequences, session_locks }
+        advanced.filter(is_advanced).collect()
     }
 
-    fn session_locks(&self, session: &Session) -> usize {
+    /// Releases the advisory locks that the files have taken for the session, and returns how many they
+    /// were. Behind a pooler, its session is ours only until the transaction ends.
+    fn release_session_locks(&self, session: &Session, before: usize) -> usize {
+        let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+        // This lets go of those that were taken for the transaction.
+        if session.query("rollback to savepoint premigrate_rehearsal", deadline).is_err() {
+            return 0;
+        }
+        let taken = self.advisory_locks(session).saturating_sub(before);
+        // It would release those of other clients of a pooler too.
+        if taken > 0 && before == 0 {
+            let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
+            let _ = session.query("select pg_catalog.pg_advisory_unlock_all()", deadline);
+        }
+        taken
+    }
+
+    /// How many advisory locks this session has, but for ours.
+    fn advisory_locks(&self, session: &Session) -> usize {
         let sql = format!(
             "select pg_catalog.count(*) from pg_catalog.pg_locks \
-             where locktype {EQ} 'advisory' and pid {EQ} pg_catalog.pg_backend_pid()"
+             where locktype {EQ} 'advisory' and pid {EQ} pg_catalog.pg_backend_pid() and not ({})",
+            lock::is_held_sql()
         );
-        let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
+        let deadline = Deadline::ignoring_signals(CLEANUP_TIMEOUT, self.stop);
         let row = session.query_row(&sql, deadline).ok().flatten();
         let count = row.and_then(|row| row.into_iter().next().flatten());
         count.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
+}
+
+/// A failure as that of a rehearsal.
+fn lost_rehearsal(mut error: ApplyError) -> ApplyError {
+    if let ApplyError::Failed(failure) = &mut error
+        && failure.phase == Phase::LostTransaction
+    {
+        failure.phase = Phase::LostRehearsal;
+    }
+    error
+}
+
+fn is_lost(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Failed(failure) if failure.phase == Phase::LostRehearsal)
 }
 
 /// What came of a message.

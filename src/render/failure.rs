@@ -18,6 +18,14 @@ pub fn text(failure: &Failure, commands: &Commands, is_colored: bool) -> String 
     if failure.phase == Phase::LostTransaction {
         return lost_transaction_text(failure, commands);
     }
+    if failure.phase == Phase::LostRehearsal {
+        return format!(
+            "{} ended the transaction of the rehearsal\n\n  Part of what was rehearsed may be \
+             committed: compare the database with the files, and undo what is there.\n  Remove what ends \
+             the transaction from the file before it is applied or rehearsed again.",
+            subject(&failure.migration)
+        );
+    }
     let mut text = format!("{} failed", subject(&failure.migration));
     if let Some(StepNumber { step, of }) = failure.step {
         let _ = write!(text, " in step {step} of {of}");
@@ -70,7 +78,9 @@ fn statement_text(failure: &Failure) -> String {
         (None, Phase::Replay) => "at a setting of an earlier step".to_owned(),
         (None, Phase::Statement) => format!("in one of {} statements", failure.statements),
         (None, Phase::Deferred) => "at its end, where deferred constraints are checked".to_owned(),
-        (None, Phase::Record | Phase::LostTransaction) => "at its history row".to_owned(),
+        (None, Phase::Record | Phase::LostTransaction | Phase::LostRehearsal) => {
+            "at its history row".to_owned()
+        }
         (None, Phase::Commit) => "at COMMIT".to_owned(),
     }
 }

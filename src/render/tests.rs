@@ -111,8 +111,8 @@ fn excerpt() -> Excerpt {
     Excerpt { lines: vec![line(1, "select 1;"), line(2, "select a")], caret: Some(5) }
 }
 
-fn lost_transaction() -> ApplyError {
-    let (phase, migration) = (Phase::LostTransaction, Some(name()));
+fn lost(phase: Phase) -> ApplyError {
+    let migration = Some(name());
     ApplyError::Failed(Box::new(Failure { phase, migration, ..bare_failure() }))
 }
 
@@ -430,7 +430,8 @@ fn apply_errors() -> Vec<ApplyError> {
             origin: "schema in DATABASE_URL".to_owned(),
         },
         ApplyError::Failed(Box::new(failure())),
-        lost_transaction(),
+        lost(Phase::LostTransaction),
+        lost(Phase::LostRehearsal),
         ApplyError::ConnectionLost(Box::new(broken)),
         ApplyError::HistoryKeepsChanging(table.clone()),
         ApplyError::HistoryTimeout(table),

@@ -126,9 +126,23 @@ fn lexing_setting(tokens: &mut Tokens) -> Option<&'static str> {
     (!harmless.contains(&value.as_str())).then_some(name)
 }
 
+/// The same for the text behind `SELECT`, if it is a call of `set_config`.
+fn configured_lexing_setting(mut tokens: Tokens) -> Option<&'static str> {
+    if !accept_set_config(&mut tokens) || !tokens.accept("(") {
+        return None;
+    }
+    let name = tokens.next_if(|token| token.kind == TokenKind::Literal)?.text;
+    tokens.accept(",").then_some(())?;
+    let value = tokens.next()?.text;
+    lexing_setting(&mut Tokens::new(&format!("{} to {value}", name.trim_matches('\''))))
+}
+
 /// Recognizes `SELECT set_config(..., false)` on its own, as pg_dump writes it, and
 /// `SELECT ... INTO TEMP`.
 fn select_kind(mut tokens: Tokens) -> Kind {
+    if let Some(setting) = configured_lexing_setting(tokens.clone()) {
+        return Kind::LexingSetting(setting);
+    }
     if is_set_config(tokens.clone()) {
         return Kind::Setting;
     }

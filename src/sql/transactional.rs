@@ -6,31 +6,51 @@ use super::settings::unquoted;
 use super::tokens::Tokens;
 
 /// Functions whose effect no rollback undoes: they reach another database, a file or another session,
-/// or change the server.
-const LASTING_FUNCTIONS: [&str; 23] = [
+/// or change the server, its statistics, or the value of a sequence.
+const LASTING_FUNCTIONS: [&str; 43] = [
     "dblink",
     "dblink_connect",
     "dblink_connect_u",
     "dblink_exec",
     "dblink_send_query",
+    "http",
     "http_delete",
     "http_get",
+    "http_head",
     "http_patch",
     "http_post",
     "http_put",
     "lo_export",
     "pg_cancel_backend",
+    "pg_copy_logical_replication_slot",
+    "pg_copy_physical_replication_slot",
     "pg_create_logical_replication_slot",
     "pg_create_physical_replication_slot",
     "pg_create_restore_point",
     "pg_drop_replication_slot",
+    "pg_file_rename",
+    "pg_file_unlink",
     "pg_file_write",
+    "pg_logical_emit_message",
+    "pg_logical_slot_get_binary_changes",
+    "pg_logical_slot_get_changes",
     "pg_promote",
     "pg_reload_conf",
+    "pg_replication_slot_advance",
     "pg_rotate_logfile",
     "pg_stat_reset",
+    "pg_stat_reset_backend_stats",
+    "pg_stat_reset_replication_slot",
+    "pg_stat_reset_shared",
+    "pg_stat_reset_single_function_counters",
+    "pg_stat_reset_single_table_counters",
+    "pg_stat_reset_slru",
+    "pg_stat_reset_subscription_stats",
+    "pg_stat_statements_reset",
     "pg_switch_wal",
     "pg_terminate_backend",
+    "run_command_on_workers",
+    "setval",
 ];
 
 /// What a statement may do to tables that exist, as far as their locks go, from the least on.
@@ -119,13 +139,26 @@ impl Statement<'_> {
     /// function of [`LASTING_FUNCTIONS`].
     pub fn lasting_effect(&self) -> Option<&'static str> {
         let mut tokens = Tokens::new(self.text);
-        if tokens.accept("copy") {
-            return copy_effect(tokens);
-        }
+        let of_copy = if tokens.accept("copy") { copy_effect(tokens.clone()) } else { None };
         let runs_code = tokens.accept("do");
-        let is_stored = tokens.accept_any(&["create", "comment"]);
-        if is_stored { None } else { called(self.text, runs_code, MAX_NESTING) }
+        if of_copy.is_some() || stores_calls(tokens) {
+            return of_copy;
+        }
+        called(self.text, runs_code, MAX_NESTING)
     }
+}
+
+/// Whether a statement only stores the calls that it names, or has none: a routine, a view, a rule, a
+/// trigger, a policy or a comment.
+fn stores_calls(mut tokens: Tokens) -> bool {
+    if !tokens.accept("create") {
+        return tokens.accept("comment");
+    }
+    if tokens.accept("or") {
+        tokens.accept("replace");
+    }
+    while tokens.accept_any(&["temp", "temporary", "recursive", "constraint"]) {}
+    tokens.accept_any(&["function", "procedure", "view", "rule", "trigger", "policy"])
 }
 
 /// Of the only action of an `ALTER TABLE`; of several, any.
@@ -175,13 +208,21 @@ fn copy_effect(mut tokens: Tokens) -> Option<&'static str> {
 /// The first such function that the text calls; with `runs_code`, also in its strings.
 fn called(text: &str, runs_code: bool, nesting: usize) -> Option<&'static str> {
     let mut tokens = Tokens::new(text);
+    // What stands behind it with parentheses is a table with its columns.
+    let mut names_table = false;
     while let Some(token) = tokens.next() {
+        let is_table = std::mem::replace(
+            &mut names_table,
+            ["into", "table", "exists", "references"].iter().any(|word| token.is(word)),
+        );
         let found = match token.kind {
             TokenKind::Literal if runs_code && nesting > 0 => {
                 called(&unquoted(token.text), runs_code, nesting - 1)
             }
-            TokenKind::Word if tokens.peek().is_some_and(|next| next.is("(")) => {
-                LASTING_FUNCTIONS.into_iter().find(|name| token.is(name))
+            _ if is_table || !tokens.peek().is_some_and(|next| next.is("(")) => None,
+            TokenKind::Word => LASTING_FUNCTIONS.into_iter().find(|name| token.is(name)),
+            TokenKind::QuotedIdentifier => {
+                LASTING_FUNCTIONS.into_iter().find(|name| token.text.trim_matches('"') == *name)
             }
             _ => None,
         };
@@ -245,6 +286,18 @@ mod tests {
             ("with a as (select 1) select public.DBLINK('c', 'x')", "dblink"),
             ("do $$ begin perform pg_reload_conf(); end $$", "pg_reload_conf"),
             ("do 'begin execute ''select pg_switch_wal()''; end'", "pg_switch_wal"),
+            ("select \"setval\"('s', 1)", "setval"),
+            ("create table t as select dblink_exec('x')", "dblink_exec"),
+            ("create materialized view v as select http_head('x')", "http_head"),
+            (
+                "create index on t (pg_logical_emit_message(true, 'a', b))",
+                "pg_logical_emit_message",
+            ),
+            (
+                "copy t from stdin where pg_stat_statements_reset() is null",
+                "pg_stat_statements_reset",
+            ),
+            ("copy (select pg_file_unlink('a')) to stdout", "pg_file_unlink"),
         ] {
             assert_eq!(lasting_effect(sql), Some(expected), "{sql}");
         }
@@ -255,7 +308,13 @@ mod tests {
             "create extension dblink",
             "create function f() returns text language sql as $$ select dblink_exec('x') $$",
             "insert into t values ('dblink(')",
-            "create table http (a int)",
+            "create table if not exists http (a int references http (a))",
+            "insert into http (a) values (1)",
+            "create table a (http int)",
+            "create or replace recursive view v (a) as select setval('s', 1)",
+            "create constraint trigger a after insert on t for each row execute function http_post()",
+            "create policy p on t using (setval('s', 1) > 0)",
+            "select \"Setval\"(1)",
             "comment on function f is 'calls dblink()'",
         ] {
             assert_eq!(lasting_effect(sql), None, "{sql}");

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     Database, Folder, Premigrate, Run, Running, WAITING_FOR_LOCK, bare, premigrate,
 };
+use crate::pgbouncer::PgBouncer;
 use crate::proxy::{Action, Proxy, Side};
 use crate::snapshot;
 
@@ -405,6 +406,84 @@ fn settings_that_an_earlier_step_has_computed_are_there_in_the_next() {
 }
 
 #[test]
+fn a_sequence_is_not_set_and_one_that_a_failed_statement_used_is_named() {
+    let database = shop();
+    let set = Folder::drizzle0(&[("0000_set", "select setval('documents_id_seq', 3)")]);
+    let report = rehearsed(&database, &set);
+    assert_eq!(statements(&report, 0), json!([["no", "not_undone", "no rollback undoes setval"]]));
+    assert_eq!(database.value("select last_value from documents_id_seq"), "500");
+    let failing = Folder::drizzle0(&[(
+        "0000_fails",
+        "insert into documents (title) values ('a'); insert into documents (id) values (1)",
+    )]);
+    let failing_at_once = Folder::drizzle0(&[(
+        "0000_fails",
+        "insert into documents (pages) select 1 / (3 - g) from generate_series(1, 5) g",
+    )]);
+    for (folder, change) in [(failing, "500 before, 501 now"), (failing_at_once, "501 before, ")] {
+        let run = rehearse(&database, &folder).run().exits(70);
+        let named = format!("the sequence public.documents_id_seq has changed ({change}");
+        assert!(run.stdout.contains(&named), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn a_savepoint_of_one_migration_is_gone_in_the_next() {
+    let database = shop();
+    let folder = Folder::drizzle0(&[
+        ("0000_a", "savepoint a; insert into tags (name) values ('a')"),
+        ("0001_b", "select 1;\nrollback to a"),
+    ]);
+    rehearse(&database, &folder).run().exits(70).says(&["ERROR 3B001", "at 0001_b.sql:2"]);
+    let own = Folder::drizzle0(&[("0000_a", "savepoint a; create table x (); rollback to a")]);
+    rehearse(&database, &own).run().exits(0);
+}
+
+#[test]
+fn a_commit_that_no_text_shows_is_not_said_to_be_rolled_back() {
+    let database = shop();
+    let folder = Folder::drizzle0(&[(
+        "0000_hidden",
+        "do $$ begin perform set_config('standard_conforming_strings', 'off', true); end $$;\n\
+         select 'a\\', '; create table x (); commit; --'",
+    )]);
+    let run = rehearse(&database, &folder).run().exits(70);
+    assert!(run.stdout.contains("part of it may be committed"), "{}", run.stdout);
+    assert!(!run.stdout.contains("all of it was rolled back"), "{}", run.stdout);
+    assert!(run.stderr.contains("ended the transaction of the rehearsal"), "{}", run.stderr);
+    assert!(!run.stderr.contains("baseline"), "{}", run.stderr);
+    assert!(database.tables().contains(&"x".to_owned()));
+}
+
+#[test]
+fn locks_that_a_file_takes_for_its_session_do_not_stay_behind_a_pooler() {
+    let database = shop();
+    let pooler = PgBouncer::start(2);
+    let folder = Folder::drizzle0(&[(
+        "0000_lock",
+        "select pg_advisory_lock(1), pg_advisory_lock(1), pg_advisory_lock_shared(2, 3), \
+         pg_advisory_xact_lock(4)",
+    )]);
+    let report = rehearsed(&pooler.to(&database), &folder);
+    assert_eq!(report[1]["session_locks"], 2);
+    let left = "select count(*) from pg_locks where locktype = 'advisory' and database = \
+        (select oid from pg_database where datname = current_database())";
+    assert_eq!(database.value(left), "0");
+}
+
+#[test]
+fn an_isolation_level_that_a_rehearsal_does_not_have_is_said() {
+    let database = shop();
+    let sql = "begin isolation level serializable;\nupdate tags set name = 'x';\ncommit";
+    let folder = Folder::drizzle0(&[("0000_a", sql)]);
+    assert_eq!(rehearsed(&database, &folder)[0]["isolation"], "serializable");
+    let text = rehearse(&database, &folder).run().exits(0).stdout;
+    let remark = "`up` runs it in SERIALIZABLE; it was rehearsed in READ COMMITTED";
+    assert!(text.contains(remark), "{text}");
+    assert!(text.contains("writes of these rows"), "{text}");
+}
+
+#[test]
 fn sequences_that_have_gone_on_are_named_and_the_history_is_not_among_them() {
     let database = shop();
     premigrate(&database, &Folder::drizzle0(&[("0000_a", "select 1")])).run().exits(0);
@@ -420,7 +499,7 @@ fn sequences_that_have_gone_on_are_named_and_the_history_is_not_among_them() {
     let next = "select last_value from drizzle.__drizzle_migrations_id_seq";
     assert_eq!(database.value(next), "1");
     let text = rehearse(&database, &folder).run().exits(0).stdout;
-    let named = "the sequence public.documents_id_seq has gone on (502 before, 504 now)";
+    let named = "the sequence public.documents_id_seq has changed (502 before, 504 now)";
     assert!(text.contains(named), "{text}");
 }
 
@@ -677,16 +756,16 @@ fn the_report_is_a_table_for_each_migration() {
         &expect![[r#"
         0000_pages: N ms, N bytes of WAL
         table size lock held waiting meanwhile also
-        public.documents 56 kB ACCESS EXCLUSIVE N ms reads and writes rewritten, now 40 kB, scanned
+        public.documents 56 kB ACCESS EXCLUSIVE N ms reads and writes rewritten, now 40 kB, a sequential scan began
         new: public.a
 
         0001_index: N ms, N bytes of WAL
         table size lock held waiting meanwhile also
-        public.tags 16 kB SHARE N ms writes scanned
+        public.tags 16 kB SHARE N ms writes a sequential scan began
         0001_index.sql:2:1 was not run: VACUUM cannot run inside a transaction block
 
         0002_nothing: N ms, N bytes of WAL
-        it takes no lock that anything waits for, and scans no table
+        it takes no table lock that anything waits for, and begins no sequential scan
 
         rehearsed 3 migrations in N ms; all of it was rolled back
         1 statement was not run, as shown

@@ -23,6 +23,8 @@ pub struct Report {
     /// In the order in which they ran; the last one may have failed.
     pub migrations: Vec<RehearsedMigration>,
     pub leftovers: Leftovers,
+    /// Whether a file ended the transaction, so that not all of it was rolled back.
+    pub is_lost: bool,
     pub took: Duration,
 }
 
@@ -30,8 +32,10 @@ pub struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Leftovers {
     pub sequences: Vec<AdvancedSequence>,
-    /// How many advisory locks were taken for the session; they ended with it.
+    /// How many advisory locks were taken for the session.
     pub session_locks: usize,
+    /// Whether they are still held by a session of the pooler.
+    pub keeps_locks: bool,
 }
 
 /// A sequence that the rehearsal has used: no rollback sets it back.
@@ -48,6 +52,8 @@ pub struct RehearsedMigration {
     pub migration: String,
     pub file: String,
     pub outcome: Outcome,
+    /// The isolation level that `up` runs it in, or a step of it, if it is not READ COMMITTED as here.
+    pub isolation: Option<&'static str>,
     /// Without what the tracing took.
     #[serde(rename = "ms", serialize_with = "milliseconds")]
     pub took: Duration,
@@ -345,12 +351,18 @@ impl Recorder {
         &mut self.tracer
     }
 
-    pub fn begin_migration(&mut self, migration: &str, file: &str) {
+    pub fn begin_migration(
+        &mut self,
+        migration: &str,
+        file: &str,
+        isolation: Option<&'static str>,
+    ) {
         self.touched.clear();
         self.report.migrations.push(RehearsedMigration {
             migration: migration.to_owned(),
             file: file.to_owned(),
             outcome: Outcome::Rehearsed,
+            isolation,
             took: Duration::ZERO,
             wal_bytes: None,
             tables: Vec::new(),
@@ -537,6 +549,11 @@ impl Recorder {
         }
     }
 
+    /// Whether a statement failed or was not run, so that what it used does not show.
+    pub fn has_gaps(&self) -> bool {
+        self.report.migrations.iter().any(|migration| migration.outcome != Outcome::Rehearsed)
+    }
+
     /// The sequences that were there before, and whose values the migrations may have used.
     pub fn used_sequences(&self) -> Vec<String> {
         let is_used = |relation: &&Relation| {
@@ -548,9 +565,8 @@ impl Recorder {
         self.tracer.held().filter(is_used).map(Relation::to_string).collect()
     }
 
-    pub fn finish(mut self, leftovers: Leftovers) -> Report {
-        self.report.took = self.clock;
-        Report { leftovers, ..self.report }
+    pub fn finish(self, leftovers: Leftovers, is_lost: bool) -> Report {
+        Report { leftovers, is_lost, took: self.clock, ..self.report }
     }
 }
 

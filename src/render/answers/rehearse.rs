@@ -7,7 +7,7 @@ use super::json_lines;
 use crate::apply::rehearse::report::{
     AdvancedSequence, Form, Outcome, RehearsedMigration, RehearsedStatement, Report, TouchedTable,
 };
-use crate::apply::rehearse::trace::{Queue, RelationKind};
+use crate::apply::rehearse::trace::{LockMode, Queue, RelationKind};
 use crate::cli::config::{Format, Style};
 use crate::render::color::{Color, paint};
 use crate::render::{json_line, one_line, plural, seconds};
@@ -60,10 +60,11 @@ fn summary(report: &Report) -> Vec<String> {
     };
     let count = report.migrations.len() - usize::from(last.outcome == Outcome::Failed);
     let migrations = plural(count, "migration");
-    let mut lines = vec![format!(
-        "rehearsed {migrations} in {}; all of it was rolled back",
-        seconds(report.took)
-    )];
+    let end = match report.is_lost {
+        true => "a file ended the transaction, so part of it may be committed",
+        false => "all of it was rolled back",
+    };
+    let mut lines = vec![format!("rehearsed {migrations} in {}; {end}", seconds(report.took))];
     match not_run(report) {
         0 => {}
         count => lines.push(format!("{} not run, as shown", were(count, "statement"))),
@@ -71,8 +72,12 @@ fn summary(report: &Report) -> Vec<String> {
     lines.extend(report.leftovers.sequences.iter().map(sequence_text));
     match report.leftovers.session_locks {
         0 => {}
+        count if report.leftovers.keeps_locks => lines.push(format!(
+            "{} taken for the whole session, and a session of the pooler still has them",
+            were(count, "advisory lock")
+        )),
         count => lines.push(format!(
-            "{} taken for the whole session, and ended with it",
+            "{} taken for the whole session, and released at the end",
             were(count, "advisory lock")
         )),
     }
@@ -91,10 +96,10 @@ fn sequence_text(sequence: &AdvancedSequence) -> String {
     };
     match (before, after) {
         (None, None) => {
-            format!("the sequence {sequence} may have gone on; no rollback sets it back")
+            format!("the sequence {sequence} may have changed; no rollback sets it back")
         }
         _ => format!(
-            "the sequence {sequence} has gone on ({} before, {} now); no rollback sets it back",
+            "the sequence {sequence} has changed ({} before, {} now); no rollback sets it back",
             value(before),
             value(after)
         ),
@@ -105,15 +110,14 @@ fn migration_text(migration: &RehearsedMigration, is_colored: bool) -> String {
     let mut lines = vec![one_line(&title(migration))];
     let tables: Vec<_> = migration.tables.iter().filter(|table| is_told(table)).collect();
     if tables.is_empty() {
-        lines.push("  it takes no lock that anything waits for, and scans no table".to_owned());
+        lines.push(format!("  it {NOTHING}"));
     } else {
         lines.extend(table_lines(&tables, is_colored));
     }
     if !migration.created.is_empty() {
         lines.push(one_line(&format!("  new: {}", migration.created.join(", "))));
     }
-    let remarks = migration.statements.iter().filter_map(|it| remark(&migration.file, it));
-    lines.extend(remarks.map(|remark| one_line(&format!("  {remark}"))));
+    lines.extend(remarks(migration).map(|remark| one_line(&format!("  {remark}"))));
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
@@ -125,9 +129,22 @@ fn title(migration: &RehearsedMigration) -> String {
     format!("{name}: {after}{}{wal}", seconds(*took))
 }
 
+/// What is said of a migration of which there is no table to tell.
+const NOTHING: &str = "takes no table lock that anything waits for, and begins no sequential scan";
+
 /// Whether it matters to others, or takes time.
 fn is_told(table: &TouchedTable) -> bool {
-    table.queues.is_some() || table.rewritten || table.scanned || has_new_rows(table)
+    table.queues.is_some()
+        || table.rewritten
+        || table.scanned
+        || has_new_rows(table)
+        || locks_rows(table)
+}
+
+/// Whether writes of some of its rows wait.
+fn locks_rows(table: &TouchedTable) -> bool {
+    let is_row_lock = table.lock == Some(LockMode::RowShare);
+    is_row_lock || table.rows_updated + table.rows_deleted > 0
 }
 
 fn has_new_rows(table: &TouchedTable) -> bool {
@@ -173,7 +190,7 @@ fn cells(table: &TouchedTable) -> [String; 6] {
         table.bytes_before.map(size).unwrap_or_default(),
         lock_text(table),
         seconds(table.held),
-        queue_text(table.queues).to_owned(),
+        waiting_text(table),
         effects(table).join(", "),
     ]
 }
@@ -198,6 +215,18 @@ fn lock_text(table: &TouchedTable) -> String {
     new.into_iter().chain(hidden).collect::<Vec<_>>().join(", ")
 }
 
+/// What waits for a lock of the table or of its rows.
+fn waiting_text(table: &TouchedTable) -> String {
+    let of_table = queue_text(table.queues);
+    match table.queues {
+        None if locks_rows(table) => "writes of these rows".to_owned(),
+        Some(Queue::Maintenance) if locks_rows(table) => {
+            format!("{of_table}, writes of these rows")
+        }
+        _ => of_table.to_owned(),
+    }
+}
+
 fn queue_text(queues: Option<Queue>) -> &'static str {
     match queues {
         Some(Queue::ReadsAndWrites) => "reads and writes",
@@ -217,7 +246,7 @@ fn effects(table: &TouchedTable) -> Vec<String> {
         });
     }
     if table.scanned {
-        effects.push("scanned".to_owned());
+        effects.push("a sequential scan began".to_owned());
     }
     let rows = [
         (table.rows_inserted, "inserted"),
@@ -229,6 +258,17 @@ fn effects(table: &TouchedTable) -> Vec<String> {
         format!("{} {what}", plural(usize::try_from(count).unwrap_or(usize::MAX), "row"))
     }));
     effects
+}
+
+/// What there is to say of how a migration was run.
+fn remarks(migration: &RehearsedMigration) -> impl Iterator<Item = String> {
+    let isolation = migration.isolation.map(|level| {
+        let level = level.to_ascii_uppercase();
+        format!("`up` runs it in {level}; it was rehearsed in READ COMMITTED")
+    });
+    let statements = migration.statements.iter();
+    let of_statements = statements.filter_map(|statement| remark(&migration.file, statement));
+    isolation.into_iter().chain(of_statements)
 }
 
 /// What there is to say of a statement that was not run as it is.
@@ -272,7 +312,6 @@ mod tests {
 
     use super::*;
     use crate::apply::rehearse::report::{Leftovers, LockSpan, NewLock, NotRun, Rewrite};
-    use crate::apply::rehearse::trace::LockMode;
     use crate::postgres::server_error::ServerError;
 
     fn table(name: &str, lock: Option<LockMode>) -> TouchedTable {
@@ -334,6 +373,7 @@ mod tests {
             migration: name.to_owned(),
             file: format!("{name}.sql"),
             outcome,
+            isolation: None,
             took: Duration::from_millis(12),
             wal_bytes: Some(1_300_000),
             tables: Vec::new(),
@@ -377,6 +417,7 @@ mod tests {
                 from: Duration::from_millis(2),
                 until: Duration::from_millis(9),
             }],
+            isolation: Some("serializable"),
             ..migration("1_first", Outcome::Partly)
         };
         let from = Duration::from_millis(12);
@@ -393,8 +434,10 @@ mod tests {
                 sequence("public.unseen", None, None),
             ],
             session_locks: 2,
+            keeps_locks: false,
         };
-        Report { migrations: vec![first, second], leftovers, took: Duration::from_millis(24) }
+        let took = Duration::from_millis(24);
+        Report { migrations: vec![first, second], leftovers, is_lost: false, took }
     }
 
     #[test]
@@ -402,10 +445,11 @@ mod tests {
         expect![[r#"
             1_first: 12 ms, 1.2 MB of WAL
               table           size   lock                                                  held   waiting meanwhile       also
-              public.a        40 GB  ACCESS EXCLUSIVE                                      1.5 s  reads and writes        rewritten, now 8 kB, scanned, 2 rows updated, 1 row deleted
+              public.a        40 GB  ACCESS EXCLUSIVE                                      1.5 s  reads and writes        rewritten, now 8 kB, a sequential scan began, 2 rows updated, 1 row deleted
               public.b\n             SHARE, at most ACCESS EXCLUSIVE (held since 1_first)  1.5 s  reads and writes
               index public.i  40 GB  SHARE UPDATE EXCLUSIVE                                1.5 s  schema changes, VACUUM
               new: public.c, public.d
+              `up` runs it in SERIALIZABLE; it was rehearsed in READ COMMITTED
               1_first.sql:2:1 ran without CONCURRENTLY; with it, `up` takes SHARE UPDATE EXCLUSIVE, as shown
               1_first.sql:3:1 was not run: VACUUM cannot run inside a transaction block
               1_first.sql:4:1 was not run: it cannot run inside a transaction block (42P01 relation "m" does not exist)
@@ -416,14 +460,40 @@ mod tests {
               1_first.sql:9:1 was not run: it failed (42P01 relation "m" does not exist), and may need a.sql:1:1, which was not run
 
             2_second: failed after 12 ms
-              it takes no lock that anything waits for, and scans no table
+              it takes no table lock that anything waits for, and begins no sequential scan
 
             rehearsed 1 migration in 24 ms; all of it was rolled back
             7 statements were not run, as shown
-            the sequence public.s has gone on (not used before, 3 now); no rollback sets it back
-            the sequence public.unseen may have gone on; no rollback sets it back
-            2 advisory locks were taken for the whole session, and ended with it
+            the sequence public.s has changed (not used before, 3 now); no rollback sets it back
+            the sequence public.unseen may have changed; no rollback sets it back
+            2 advisory locks were taken for the whole session, and released at the end
         "#]].assert_eq(&rehearsal_of(&report(), Format::Text));
+    }
+
+    #[test]
+    fn what_waits_for_rows_and_what_is_not_undone_is_said() {
+        let written = TouchedTable { rows_updated: 1, ..table("a", Some(LockMode::RowExclusive)) };
+        assert_eq!(cells(&written)[4], "writes of these rows");
+        let locked = table("a", Some(LockMode::RowShare));
+        assert!(is_told(&locked));
+        assert_eq!(cells(&locked)[4], "writes of these rows");
+        let index =
+            TouchedTable { rows_deleted: 1, ..table("a", Some(LockMode::ShareUpdateExclusive)) };
+        assert_eq!(cells(&index)[4], "schema changes, VACUUM, writes of these rows");
+        let whole = TouchedTable { rows_updated: 1, ..table("a", Some(LockMode::Share)) };
+        assert_eq!(cells(&whole)[4], "writes");
+
+        let mut report = Report { is_lost: true, ..report() };
+        report.leftovers.keeps_locks = true;
+        let lines = summary(&report);
+        assert_eq!(
+            lines[0],
+            "rehearsed 1 migration in 24 ms; a file ended the transaction, so part of it may be committed"
+        );
+        assert_eq!(
+            lines.last().unwrap(),
+            "2 advisory locks were taken for the whole session, and a session of the pooler still has them"
+        );
     }
 
     #[test]
@@ -473,11 +543,12 @@ mod tests {
 
             | table | size | lock | held | waiting meanwhile | also |
             | --- | --- | --- | --- | --- | --- |
-            | public.a | 40 GB | ACCESS EXCLUSIVE | 1.5 s | reads and writes | rewritten, now 8 kB, scanned, 2 rows updated, 1 row deleted |
+            | public.a | 40 GB | ACCESS EXCLUSIVE | 1.5 s | reads and writes | rewritten, now 8 kB, a sequential scan began, 2 rows updated, 1 row deleted |
             | public.b\\n |  | SHARE, at most ACCESS EXCLUSIVE (held since 1\_first) | 1.5 s | reads and writes |  |
             | index public.i | 40 GB | SHARE UPDATE EXCLUSIVE | 1.5 s | schema changes, VACUUM |  |
 
             - new: public.c, public.d
+            - \`up\` runs it in SERIALIZABLE; it was rehearsed in READ COMMITTED
             - 1\_first.sql:2:1 ran without CONCURRENTLY; with it, \`up\` takes SHARE UPDATE EXCLUSIVE, as shown
             - 1\_first.sql:3:1 was not run: VACUUM cannot run inside a transaction block
             - 1\_first.sql:4:1 was not run: it cannot run inside a transaction block (42P01 relation "m" does not exist)
@@ -489,17 +560,17 @@ mod tests {
 
             ### 2\_second: failed after 12 ms
 
-            It takes no lock that anything waits for, and scans no table.
+            It takes no table lock that anything waits for, and begins no sequential scan.
 
             rehearsed 1 migration in 24 ms; all of it was rolled back
 
             7 statements were not run, as shown
 
-            the sequence public.s has gone on (not used before, 3 now); no rollback sets it back
+            the sequence public.s has changed (not used before, 3 now); no rollback sets it back
 
-            the sequence public.unseen may have gone on; no rollback sets it back
+            the sequence public.unseen may have changed; no rollback sets it back
 
-            2 advisory locks were taken for the whole session, and ended with it
+            2 advisory locks were taken for the whole session, and released at the end
         "####]].assert_eq(&markdown(&report()));
     }
 
@@ -537,7 +608,7 @@ mod tests {
         assert_eq!(count("http"), 1, "its name space");
         let empty = super::svg(&Report::default());
         assert_eq!(unbalanced(&empty), [""; 0], "{empty}");
-        assert!(empty.contains("no lock that anything waits for"), "{empty}");
+        assert!(empty.contains("no table lock that anything waits for"), "{empty}");
     }
 
     #[test]

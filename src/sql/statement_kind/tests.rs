@@ -249,6 +249,12 @@ fn a_setting_outlives_the_transaction() {
         ("reset role", Setting),
         ("select pg_catalog.set_config('search_path', '', false)", Setting),
         ("select set_config ('a.b', 'c', false)", Setting),
+        ("select pg_catalog.set_config('client_encoding', 'UTF8', false)", Setting),
+        (
+            "select set_config('standard_conforming_strings', 'off', true)",
+            LexingSetting("standard_conforming_strings"),
+        ),
+        ("select set_config('client_encoding', $1, false), 1", LexingSetting("client_encoding")),
         ("select set_config('a.b', 'c', false), 1", Plain),
         ("select f(set_config('a', 'b', true), false)", Plain),
         ("select set_config('a.b', 'c', true)", Plain),

@@ -2,7 +2,7 @@
 
 use crate::apply::rehearse::report::{RehearsedMigration, Report};
 
-use super::{HEADINGS, cells, is_told, remark, summary, title};
+use super::{HEADINGS, NOTHING, cells, is_told, remarks, summary, title};
 
 pub fn markdown(report: &Report) -> String {
     let mut text = String::new();
@@ -21,7 +21,7 @@ fn migration_text(migration: &RehearsedMigration) -> String {
     let mut text = format!("### {}\n\n", escaped(&title(migration)));
     let tables: Vec<_> = migration.tables.iter().filter(|table| is_told(table)).collect();
     if tables.is_empty() {
-        text.push_str("It takes no lock that anything waits for, and scans no table.\n\n");
+        text.push_str(&format!("It {NOTHING}.\n\n"));
     } else {
         text.push_str(&row(&HEADINGS.map(str::to_owned)));
         text.push_str(&row(&HEADINGS.map(|_| "---".to_owned())));
@@ -32,8 +32,7 @@ fn migration_text(migration: &RehearsedMigration) -> String {
     }
     let created = Some(&migration.created).filter(|created| !created.is_empty());
     let created = created.map(|created| format!("new: {}", created.join(", ")));
-    let remarks = migration.statements.iter().filter_map(|it| remark(&migration.file, it));
-    let remarks: Vec<_> = created.into_iter().chain(remarks).collect();
+    let remarks: Vec<_> = created.into_iter().chain(remarks(migration)).collect();
     for remark in &remarks {
         text.push_str(&format!("- {}\n", escaped(remark)));
     }

@@ -7,7 +7,7 @@ use crate::apply::rehearse::report::{LockSpan, RehearsedMigration, Report};
 use crate::apply::rehearse::trace::{LockMode, Queue};
 use crate::render::{one_line, seconds};
 
-use super::{HEADINGS, cells, is_told, queue_text, remark, summary, title};
+use super::{HEADINGS, NOTHING, cells, is_told, queue_text, remarks, summary, title};
 
 /// In units of the picture.
 const WIDTH: f64 = 960.0;
@@ -66,7 +66,7 @@ fn section(page: &mut String, migration: &RehearsedMigration) {
     let _ = writeln!(page, "<h2>{}</h2>", escaped(&title(migration)));
     let tables: Vec<_> = migration.tables.iter().filter(|table| is_told(table)).collect();
     if tables.is_empty() {
-        page.push_str("<p>It takes no lock that anything waits for, and scans no table.</p>\n");
+        page.push_str(&format!("<p>It {NOTHING}.</p>\n"));
     } else {
         let headings: String =
             HEADINGS.iter().map(|heading| format!("<th scope=\"col\">{heading}</th>")).collect();
@@ -80,7 +80,7 @@ fn section(page: &mut String, migration: &RehearsedMigration) {
     }
     let created = Some(&migration.created).filter(|created| !created.is_empty());
     let created = created.map(|created| format!("new: {}", created.join(", ")));
-    let remarks = migration.statements.iter().filter_map(|it| remark(&migration.file, it));
+    let remarks = remarks(migration);
     for remark in created.into_iter().chain(remarks) {
         let _ = writeln!(page, "<p>{}</p>", escaped(&remark));
     }
@@ -177,7 +177,7 @@ fn picture(report: &Report) -> String {
         y += height;
     }
     if lanes.is_empty() {
-        let none = "no lock that anything waits for";
+        let none = "no table lock that anything waits for";
         let _ = writeln!(svg, "<text x=\"{MARGIN}\" y=\"{}\">{none}</text>", TOP + BAR);
     }
     legend(&mut svg, bottom + 28.0);
