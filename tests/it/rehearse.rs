@@ -570,7 +570,7 @@ fn on_names_another_database_than_the_environment() {
 
 #[test]
 fn a_runner_at_work_is_waited_for_and_none_starts_during_a_rehearsal() {
-    let (database, folder) = (shop(), Folder::drizzle0(&[("0000_a", "select pg_sleep(0.5)")]));
+    let (database, folder) = (shop(), Folder::drizzle0(&[("0000_a", "select pg_sleep(2)")]));
     let mut holder = database.holding(&premigrate::apply::lock::take_sql());
     let run = rehearse(&database, &folder).args(&["--runner-wait", "0"]).run().exits(75);
     run.says(&["another runner is still at work"]);
