@@ -8,9 +8,9 @@
 //! - `create_database` comes before the first one, if it was asked for and is needed.
 //! - `load` reads the history and the progress; `state` keeps both up to date after that.
 //! - `next_action` decides what to do next.
-//! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `retry`
-//!   sends it, and sends it again after a lock timeout or a deadlock; `resume` finds the first step
-//!   that is not finished.
+//! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `train`
+//!   sends one behind the other, and `retry` sends one again after a lock timeout or a deadlock;
+//!   `resume` finds the first step that is not finished.
 //! - `interrupt` is why a round ends early.
 //!
 //! A statement outside a transaction:
@@ -53,10 +53,13 @@ mod retry;
 mod session_settings;
 mod standalone;
 mod state;
+mod train;
 mod transaction;
 mod watch;
 
 use std::collections::VecDeque;
+use std::mem;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use crate::cli::config::{NewDatabase, Operation, Options};
@@ -77,6 +80,7 @@ use self::load::Loaded;
 use self::lock_session::HeldLock;
 use self::next_action::{NextAction, next_action};
 use self::state::DatabaseState;
+use self::train::Train;
 use self::transaction::{Expected, TransactionSpec};
 
 /// The pause before another runner is looked for again; random, so that many do not come at once.
@@ -224,6 +228,12 @@ struct Runner<'a> {
     /// Whether the history has rows that match no migration.
     has_unknown_rows: bool,
     lost_connection: Option<Losses>,
+    /// The migrations that were on their way behind the one that lost its connection, or whose end
+    /// was not confirmed, by name.
+    unanswered: Vec<String>,
+    /// Whether transactions are sent before those ahead of them are answered: not once a row was
+    /// written in another way than they were sent to expect, as by a trigger.
+    sends_ahead: bool,
     /// For another runner, or a lock on the history; with the process number of the backend.
     lock_wait: Option<PollingWait<'a, Option<String>>>,
     /// For a free connection; with the attempts to get one.
@@ -292,6 +302,8 @@ impl<'a> Runner<'a> {
             in_progress: None,
             has_unknown_rows: false,
             lost_connection: None,
+            unanswered: Vec::new(),
+            sends_ahead: true,
             lock_wait: None,
             slot_wait: None,
             held_lock: None,
@@ -420,7 +432,7 @@ impl<'a> Runner<'a> {
             progress: has_progress.then(|| ProgressChange::Close { migrations: names.to_vec() }),
             ..TransactionSpec::default()
         };
-        self.run_transaction(session, &spec, state)?;
+        self.run_first(&mut Train::new(session, slice::from_ref(&spec)), state)?;
         Ok(())
     }
 
@@ -433,7 +445,7 @@ impl<'a> Runner<'a> {
     where
         'a: 's,
     {
-        Expected { table: &self.options.table, layout: self.set.layout(), state }
+        Expected { table: &self.options.table, layout: self.set.layout(), state, ahead: None }
     }
 
     /// Waits as long as a setback asks for; or ends the run, if it came too often.
@@ -540,8 +552,8 @@ impl<'a> Runner<'a> {
         losses.is_blamed.then(|| losses.last.clone())
     }
 
-    /// Remembers what is pending. A migration that lost its connection and is not pending any more
-    /// was committed.
+    /// Remembers what is pending. A migration that lost its connection, or was behind one, and is not
+    /// pending any more was committed.
     fn update_pending(&mut self, action: &NextAction) {
         let pending = match action {
             NextAction::Record { .. } => return,
@@ -554,8 +566,10 @@ impl<'a> Runner<'a> {
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();
         let lost = self.lost_connection.as_ref().and_then(|losses| losses.last.migration.clone());
-        if let Some(migration) = lost.filter(|migration| !self.pending.contains(migration)) {
-            self.record_applied(&migration, None);
+        for migration in lost.into_iter().chain(mem::take(&mut self.unanswered)) {
+            if !self.pending.contains(&migration) {
+                self.record_applied(&migration, None);
+            }
         }
         if let NextAction::Apply(plan) | NextAction::Nothing { plan: Some(plan) } = action {
             (self.emit)(Event::history_read(plan));
@@ -617,10 +631,11 @@ impl<'a> Runner<'a> {
 
     fn failure(&mut self, error: ApplyError) -> RunFailure {
         let lost = self.lost_connection.take().and_then(|losses| losses.last.migration);
+        let lost = lost.filter(|_| !matches!(error, ApplyError::ConnectionLost(_)));
         RunFailure {
-            uncertain: lost.filter(|_| !matches!(error, ApplyError::ConnectionLost(_))),
-            applied: std::mem::take(&mut self.applied),
-            pending: std::mem::take(&mut self.pending).into(),
+            uncertain: lost.into_iter().chain(mem::take(&mut self.unanswered)).collect(),
+            applied: mem::take(&mut self.applied),
+            pending: mem::take(&mut self.pending).into(),
             in_progress: self.in_progress.take(),
             error,
         }

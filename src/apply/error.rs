@@ -279,8 +279,10 @@ pub struct RunFailure {
     pub applied: Vec<String>,
     /// The migrations that are still pending, with the one that failed.
     pub pending: Vec<String>,
-    /// The migration whose connection was lost, so that it is not known whether it was committed.
-    pub uncertain: Option<String>,
+    /// The migrations of which it is not known whether they were committed: the one whose connection
+    /// was lost, and those that were sent behind it.
+    #[serde(serialize_with = "first")]
+    pub uncertain: Vec<String>,
     /// The migration with several steps that was not finished.
     pub in_progress: Option<InProgress>,
 }
@@ -295,11 +297,14 @@ impl RunFailure {
             }
             error => error.failure().and_then(|failure| failure.migration.as_ref()),
         };
-        self.pending
-            .iter()
-            .filter(|pending| Some(*pending) != failed && Some(*pending) != self.uncertain.as_ref())
-            .count()
+        let is_left =
+            |pending: &&String| Some(*pending) != failed && !self.uncertain.contains(pending);
+        self.pending.iter().filter(is_left).count()
     }
+}
+
+fn first<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    names.first().serialize(serializer)
 }
 
 impl From<ApplyError> for RunFailure {
@@ -308,7 +313,7 @@ impl From<ApplyError> for RunFailure {
             error,
             applied: Vec::new(),
             pending: Vec::new(),
-            uncertain: None,
+            uncertain: Vec::new(),
             in_progress: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::history::plan::Plan;
+use crate::history::plan::{Pending, Plan};
 use crate::history::progress::ProgressChange;
 use crate::history::table::NewRow;
 use crate::migrations::migration::Migration;
@@ -13,7 +13,16 @@ use super::Runner;
 use super::event::{Event, InProgress, StepNumber, StepsDone};
 use super::interrupt::{Interrupt, Setback};
 use super::state::DatabaseState;
+use super::train::Train;
 use super::transaction::{StepRef, TransactionSpec};
+
+/// A migration that is to be applied.
+#[derive(Clone, Copy)]
+struct Next<'a> {
+    pending: &'a Pending,
+    migration: &'a Migration,
+    prepared: &'a PreparedMigration<'a>,
+}
 
 impl Runner<'_> {
     /// Applies what is pending, in the order of the plan.
@@ -25,27 +34,80 @@ impl Runner<'_> {
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
         self.check_settings(session, plan, prepared, state)?;
-        for (pending, prepared) in plan.pending.iter().zip(prepared) {
-            let Some(migration) = self.set.get(pending.index) else { continue };
-            self.check_signal()?;
+        let pending = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
+            Some(Next { pending, migration: self.set.get(pending.index)?, prepared })
+        });
+        let pending: Vec<Next<'_>> = pending.collect();
+        let mut left = pending.as_slice();
+        while let [first, rest @ ..] = left {
             if state.needs_reload {
                 return Err(Setback::HistoryChanged.into());
             }
-            if self.announced.as_ref() != Some(&migration.name) {
-                self.announced = Some(migration.name.clone());
-                (self.emit)(Event::Applying {
-                    migration: migration.name.clone(),
-                    out_of_order: pending.out_of_order,
-                });
-                if prepared.script.statements().is_empty() {
-                    (self.emit)(Event::NoStatement { migration: migration.name.clone() });
-                }
+            let train: Vec<_> = left.iter().map_while(|next| self.plain(*next, state)).collect();
+            if train.is_empty() {
+                self.check_signal()?;
+                self.announce(*first);
+                let started = Instant::now();
+                self.apply_one(session, first.migration, first.prepared, state)?;
+                self.record_applied(&first.migration.name, Some(started.elapsed()));
+                left = rest;
+            } else {
+                let (together, rest) = left.split_at(train.len());
+                self.apply_train(&mut Train::new(session, &train), together, state)?;
+                left = rest;
             }
-            let started = Instant::now();
-            self.apply_one(session, migration, prepared, state)?;
-            self.record_applied(&migration.name, Some(started.elapsed()));
         }
         Ok(())
+    }
+
+    /// Applies migrations of one plain transaction each.
+    fn apply_train(
+        &mut self,
+        train: &mut Train<'_>,
+        migrations: &[Next<'_>],
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        for next in migrations {
+            if train.is_idle() {
+                self.check_signal()?;
+            }
+            self.announce(*next);
+            self.in_progress = None;
+            if let Some(step) = train.first().and_then(|spec| spec.step) {
+                (self.emit)(step.sent(false));
+            }
+            let started = Instant::now();
+            self.commit_first(train, state)?;
+            self.record_applied(&next.migration.name, Some(started.elapsed()));
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, next: Next<'_>) {
+        let Next { pending, migration, prepared } = next;
+        if self.announced.as_ref() == Some(&migration.name) {
+            return;
+        }
+        self.announced = Some(migration.name.clone());
+        (self.emit)(Event::Applying {
+            migration: migration.name.clone(),
+            out_of_order: pending.out_of_order,
+        });
+        if prepared.script.statements().is_empty() {
+            (self.emit)(Event::NoStatement { migration: migration.name.clone() });
+        }
+    }
+
+    /// The transaction that is all of a migration and leaves nothing but its row, so that the next one
+    /// may be sent before it is answered; `None` for any other migration.
+    fn plain<'s>(&self, next: Next<'s>, state: &DatabaseState) -> Option<TransactionSpec<'s>> {
+        let Next { migration, prepared, .. } = next;
+        let PreparedMigration { script, steps, done: 0 } = prepared else { return None };
+        let [step] = steps.all() else { return None };
+        let number = StepNumber { step: 1, of: 1 };
+        let spec =
+            self.transaction_of(StepRef { migration, script, steps, step, number }, true, state);
+        (step.outside_transaction.is_none() && spec.is_plain()).then_some(spec)
     }
 
     /// Applies a migration: the steps after those that an earlier run has done.
@@ -126,6 +188,17 @@ impl Runner<'_> {
         if step.step.modes.isolation.is_some() {
             self.create_tables(session, step, false, state)?;
         }
+        let spec = self.transaction_of(step, runs_step, state);
+        self.commit(session, &spec, state)
+    }
+
+    /// The transaction in which a step runs, or is recorded.
+    fn transaction_of<'s>(
+        &self,
+        step: StepRef<'s>,
+        runs_step: bool,
+        state: &DatabaseState,
+    ) -> TransactionSpec<'s> {
         let migration = step.migration.name.clone();
         let is_last = step.is_last();
         let progress = if !is_last {
@@ -138,7 +211,7 @@ impl Runner<'_> {
             has_progress.then(|| ProgressChange::Close { migrations: vec![migration] })
         };
         let row = is_last.then(|| NewRow::new(step.migration, self.set.layout()));
-        let spec = TransactionSpec {
+        TransactionSpec {
             step: Some(step),
             runs_step,
             upgrade: self.upgrade_sql(state),
@@ -146,8 +219,7 @@ impl Runner<'_> {
             rows: row.into_iter().collect(),
             progress,
             holds_lock: false,
-        };
-        self.commit(session, &spec, state)
+        }
     }
 
     /// Creates the tables that are missing, for what cannot create them itself.

@@ -1,11 +1,12 @@
 //! One transaction, sent again after a lock timeout or a conflict with another session.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::slice;
+use std::time::{Duration, Instant};
 
 use crate::history::table::Table;
 use crate::postgres::server_error::ServerError;
-use crate::postgres::session::{Attempt, ConnectionError, Message, QueryError, Response, Session};
+use crate::postgres::session::{Attempt, ConnectionError, QueryError, Response, Session};
 use crate::process::signals::{Deadline, Signal};
 
 use super::error::{ApplyError, RolledBack};
@@ -14,7 +15,10 @@ use super::failure::Failure;
 use super::interrupt::{Interrupt, Setback, as_connection_error, connection_lost};
 use super::observer::Backend;
 use super::state::DatabaseState;
-use super::transaction::{StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec};
+use super::train::{SendMode, Train};
+use super::transaction::{
+    Expected, StepRef, Timeouts, Transaction, TransactionResult, TransactionSpec,
+};
 use super::{QUERY_TIMEOUT, RETRY_PAUSE, Runner, lock};
 
 /// The pause after a lock timeout doubles up to this, ± 50 %.
@@ -51,33 +55,43 @@ impl<'a> Runner<'a> {
         spec: &TransactionSpec<'_>,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
-        let returned = self.run_transaction(session, spec, state)?;
-        Ok(state.committed(spec, self.set.layout(), &returned)?)
+        self.commit_first(&mut Train::new(session, slice::from_ref(spec)), state)
     }
 
-    /// Runs a transaction, again after each lock timeout. Once it is committed, returns what the
-    /// statement that wrote the last row returned.
-    pub(super) fn run_transaction(
+    /// Runs the first transaction of a train, and updates the state once it is committed.
+    pub(super) fn commit_first(
         &mut self,
-        session: &Session,
-        spec: &TransactionSpec<'_>,
+        train: &mut Train<'_>,
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let Some(spec) = train.first() else { return Ok(()) };
+        let returned = self.run_first(train, state)?;
+        train.pass();
+        state.committed(spec, self.set.layout(), &returned).map_err(|setback| {
+            self.end_train(train, None, TransactionResult::HistoryChanged);
+            setback.into()
+        })
+    }
+
+    /// Runs the first transaction of a train, again after each lock timeout. Once it is committed,
+    /// returns what the statement that wrote the last row returned. If it is not, nothing is on its
+    /// way any more.
+    pub(super) fn run_first(
+        &mut self,
+        train: &mut Train<'_>,
         state: &DatabaseState,
     ) -> Result<Vec<Option<String>>, Interrupt> {
+        let session = train.session;
+        let Some(spec) = train.first() else { return Ok(Vec::new()) };
         let migration = spec.step.map(|step| step.migration.name.as_str());
         let step_number = spec.step.map(|step| step.number.step);
         let mut backoff = Backoff::default();
         loop {
-            let transaction =
-                Transaction::new(spec, &self.expected(state), &self.timeouts(session));
+            let was_sent_ahead = !train.is_idle();
             let lost = self.lost_too_often(migration, step_number);
-            // A pooler in statement mode ends the session after our BEGIN, and the server would go on
-            // with what was sent behind it.
-            let waits = transaction.waits() || state.is_pooled && state.compared.is_none();
-            let mut messages = transaction.messages();
-            if lost.is_some() {
-                messages = transaction.guards_only().to_vec();
-            }
-            let (result, seen) = self.send(session, &transaction, spec.step, &messages, waits);
+            let Some((result, seen)) = self.send_first(train, state, lost.is_some()) else {
+                return Ok(Vec::new());
+            };
             let result = match (result, lost) {
                 // No backend runs it any more, and the history does not have it.
                 (TransactionResult::Committed(_), Some(lost)) => {
@@ -86,8 +100,17 @@ impl<'a> Runner<'a> {
                 (TransactionResult::Cancelled { signal, .. }, Some(_)) => {
                     return Err(signal.into());
                 }
-                (result, _) => result,
+                (result @ TransactionResult::Committed(_), None) => result,
+                (result, _) => self.end_train(train, migration, result),
             };
+            if matches!(result, TransactionResult::HistoryChanged) {
+                // Either the row ahead was written in another way than the guards were to expect, or the
+                // history has changed. It is known now which versions it has to have.
+                self.sends_ahead = !was_sent_ahead;
+                if was_sent_ahead {
+                    continue;
+                }
+            }
             let (failure, blocker) = match self.reply(result, session, spec, state)? {
                 Reply::Committed(row) => return Ok(row),
                 Reply::PartRefused => continue,
@@ -100,18 +123,19 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Sends these messages of a transaction, and looks meanwhile for what blocks it.
-    fn send(
+    /// Sends the first transaction of a train, unless it is on its way, and those that may follow it.
+    /// Waits for the first one, and looks meanwhile for what blocks it.
+    fn send_first(
         &mut self,
-        session: &Session,
-        transaction: &Transaction<'_>,
-        step: Option<StepRef<'_>>,
-        messages: &[Message<'_>],
-        waits: bool,
-    ) -> (TransactionResult, Option<Blocker>) {
-        let mut watch = self.watch(session, step, None, Backend::Answered);
+        train: &mut Train<'_>,
+        state: &DatabaseState,
+        guards_only: bool,
+    ) -> Option<(TransactionResult, Option<Blocker>)> {
+        let step = train.first()?.step;
+        let mut watch = self.watch(train.session, step, None, Backend::Answered);
+        self.send_ahead(train, state, guards_only);
         let emit = &mut *self.emit;
-        let mut tick = |responses: &[Response]| {
+        let mut tick = |transaction: &Transaction<'_>, responses: &[Response]| {
             // The second message is begun once the guards of the first have held.
             let has_lock = matches!(responses, [Response { error: None, .. }, _, ..]);
             if let Some(step) = step.filter(|_| has_lock) {
@@ -119,14 +143,76 @@ impl<'a> Runner<'a> {
             }
             watch.tick(responses, transaction.current(responses), emit);
         };
-        let deadline = Deadline::never(self.stop);
-        let batch = session.send_batch(messages, waits, deadline, &mut tick);
-        let result = transaction.result(&batch);
+        let result = train.receive(Deadline::never(self.stop), &mut tick)?;
         let by_lock =
             matches!(&result, TransactionResult::Failed(failure) if is_conflict(&failure.error));
         let watched = watch.finish(by_lock, emit);
         self.watched(&watched);
-        (result, watched.blocker)
+        Some((result, watched.blocker))
+    }
+
+    /// Sends what may be on its way while the first transaction is under way.
+    fn send_ahead(&self, train: &mut Train<'_>, state: &DatabaseState, guards_only: bool) {
+        let timeouts = self.timeouts(train.session);
+        if let Some(spec) = train.first().filter(|_| train.is_idle()) {
+            let transaction = Transaction::new(spec, &self.expected(state), &timeouts);
+            // A pooler in statement mode ends the session after our BEGIN, and the server would go on
+            // with what was sent behind it.
+            let mode = match transaction.waits() || state.is_pooled && state.compared.is_none() {
+                _ if guards_only => SendMode::GuardsOnly,
+                true => SendMode::OneByOne,
+                false => SendMode::AtOnce,
+            };
+            train.send(spec, transaction, mode);
+        }
+        // The first in a session shows what the server takes, and whether another runner is at work. Some
+        // poolers give the backend to others after the first COMMIT, whatever is on its way. And after a
+        // lost connection, one transaction alone has to be to blame for the next.
+        let alone = state.compared.is_none()
+            || state.is_pooled
+            || self.lost_connection.is_some()
+            || !self.sends_ahead;
+        while let Some((spec, rows)) = train.next().filter(|_| !alone) {
+            let expected = Expected { ahead: Some(rows), ..self.expected(state) };
+            let transaction = Transaction::new(spec, &expected, &timeouts);
+            if !train.has_room_for(&transaction) || self.stop.raised().is_some() {
+                return;
+            }
+            self.begin_notices(train.session, spec.step);
+            train.send(spec, transaction, SendMode::AtOnce);
+        }
+    }
+
+    /// Waits for the transactions that were sent behind one with this result. Their guards want its row,
+    /// so that they do nothing; unless another runner has written just that row meanwhile. Then the
+    /// history has changed.
+    fn end_train(
+        &mut self,
+        train: &mut Train<'_>,
+        behind: Option<&str>,
+        result: TransactionResult,
+    ) -> TransactionResult {
+        use TransactionResult::{Cancelled, Committed, ConnectionLost, HistoryChanged};
+        let is_known =
+            !matches!(result, ConnectionLost { .. } | Cancelled { confirmed: false, .. });
+        let mut has_applied = false;
+        while let Some(migration) = train.migration() {
+            let started = Instant::now();
+            match train.receive(Deadline::never(self.stop), &mut |_, _| {}) {
+                Some(Committed(_)) => {
+                    has_applied = true;
+                    self.record_applied(migration, Some(started.elapsed()));
+                }
+                _ if is_known => {}
+                _ => self.unanswered.push(migration.to_owned()),
+            }
+        }
+        train.restart();
+        train.session.forget_notices_after(behind.unwrap_or_default());
+        if has_applied && is_known && !matches!(result, Cancelled { .. }) {
+            return HistoryChanged;
+        }
+        result
     }
 
     /// What a result means for the round.

@@ -17,7 +17,7 @@ use crate::apply::event::{self, Event, StepNumber};
 use crate::apply::failure::Phase;
 use crate::apply::lock;
 use crate::history::progress::{self, Progress, ProgressChange, Record};
-use crate::history::table::{self, NewRow, Table, TableVersion};
+use crate::history::table::{self, NewRow, RowsOnTheirWay, Table, TableVersion};
 use crate::migrations::migration::{Layout, Migration};
 use crate::migrations::steps::{Step, Steps};
 use crate::postgres::conninfo::{ServerSetting, ServerSettings};
@@ -163,6 +163,13 @@ impl<'a> TransactionSpec<'a> {
         }
     }
 
+    /// Whether it runs its step, writes one row, and changes nothing else of ours.
+    pub(super) fn is_plain(&self) -> bool {
+        let changes_only_rows =
+            self.upgrade.is_empty() && !self.creates_progress && self.progress.is_none();
+        self.runs_step && self.rows.len() == 1 && changes_only_rows && !self.needs_table_lock()
+    }
+
     /// Whether it cannot do without a lock on the history table. The snapshot of such a transaction
     /// is that of its first query, and must have what the last holder of our lock committed.
     pub(super) fn needs_table_lock(&self) -> bool {
@@ -176,6 +183,8 @@ pub(super) struct Expected<'a> {
     pub table: &'a Table,
     pub layout: Layout,
     pub state: &'a DatabaseState,
+    /// What the transactions will have written that are sent before it and not answered yet.
+    pub ahead: Option<RowsOnTheirWay<'a>>,
 }
 
 impl Expected<'_> {
@@ -352,8 +361,9 @@ fn transaction_settings(timeouts: &Timeouts) -> Vec<(&'static str, String)> {
 }
 
 fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeouts) -> Statements {
-    let Expected { table, state: DatabaseState { history, progress, compared, .. }, .. } =
+    let Expected { table, state: DatabaseState { history, progress, compared, .. }, ahead, .. } =
         *expected;
+    let has_table = history.table_version.has_table();
     let modes = spec.modes();
     let mut statements = vec![(StatementRole::Begin, begin_sql(&modes))];
     statements.extend(role_statement(timeouts));
@@ -365,34 +375,35 @@ fn opening(spec: &TransactionSpec<'_>, expected: &Expected<'_>, timeouts: &Timeo
         statements.push((StatementRole::Setting(name), format!("set local {name} = {value}")));
     }
     statements.push((StatementRole::Lock, lock::take_sql()));
-    if history.table_version.has_table() && compared.is_none() {
+    if has_table && compared.is_none() {
         statements.push((StatementRole::TableKind, table.kind_guard_sql()));
     }
     if spec.holds_lock {
         statements.push((StatementRole::Savepoint, "savepoint guarded".to_owned()));
     }
-    if history.table_version.has_table() && !spec.needs_table_lock() {
+    if has_table && !spec.needs_table_lock() {
         // drizzle-orm does not know our lock, but from its first row on, these fail.
         statements.push(match timeouts.locks_history {
             true => (StatementRole::TableLock, table.lock_sql()),
             false => (StatementRole::TableLook, lock::nobody_writes_sql(table)),
         });
     }
+    // A statement of its own after the one that took the lock: in READ COMMITTED it then sees what the
+    // last holder committed.
     let known = compared.map_or(0, |compared| history.rows_before_id_of(compared));
-    if history.table_version.has_table() && !progress.exists {
+    let is_as_planned = match ahead {
+        _ if !has_table => table.is_missing_sql(history.table_version),
+        Some(rows) => table.is_extended_sql(history, rows),
+        None => table.is_unchanged_sql(history, known),
+    };
+    if has_table && !progress.exists {
         // The common case; one query is faster than two.
-        let both = format!(
-            "{} and {}",
-            table.is_unchanged_sql(history, known),
-            progress::is_missing_sql(table)
-        );
+        let both = format!("{is_as_planned} and {}", progress::is_missing_sql(table));
         statements.push((StatementRole::History, table::guard_sql(&both)));
     } else {
-        statements.push((StatementRole::History, table.history_guard_sql(history, known)));
-        statements.push((
-            StatementRole::Progress,
-            progress::guard_sql(table, progress, compared.is_some()),
-        ));
+        statements.push((StatementRole::History, table::guard_sql(&is_as_planned)));
+        let progress = progress::guard_sql(table, progress, compared.is_some());
+        statements.push((StatementRole::Progress, progress));
     }
     if spec.holds_lock {
         // Gives the locks of the guards back.

@@ -42,7 +42,7 @@ impl<'a> Runner<'a> {
         'a: 's,
     {
         let migration = step.map(|step| step.migration.name.clone());
-        session.begin_notices(migration.as_deref().unwrap_or_default(), self.options.notices);
+        self.begin_notices(session, step);
         Watch {
             session,
             observer: Observer::new(self.options, self.stop, backend, self.may_look),
@@ -59,6 +59,12 @@ impl<'a> Runner<'a> {
             },
             reported: None,
         }
+    }
+
+    /// Keeps the notices of what is sent next for a step.
+    pub(super) fn begin_notices(&self, session: &Session, step: Option<StepRef<'_>>) {
+        let migration = step.map(|step| step.migration.name.as_str());
+        session.begin_notices(migration.unwrap_or_default(), self.options.notices);
     }
 
     /// Remembers what was seen of all that this run has sent.

@@ -233,21 +233,14 @@ impl Table {
         }
     }
 
-    /// Raises an error unless the history is still this one. Has to be a statement of its own after
-    /// the one that took the lock: in READ COMMITTED it then sees what the last holder committed.
-    /// For `known` see [`Table::is_unchanged_sql`].
-    pub fn history_guard_sql(&self, history: &History, known: usize) -> String {
-        match history.table_version {
-            TableVersion::NoSchema => guard_sql(&format!(
+    /// The condition that there is still no table, and no schema if there was none.
+    pub fn is_missing_sql(&self, version: TableVersion) -> String {
+        match version {
+            TableVersion::NoSchema => format!(
                 "not exists (select from pg_catalog.pg_namespace where nspname {EQ} {})",
                 quote::literal(&self.schema)
-            )),
-            TableVersion::NoTable => {
-                guard_sql(&format!("not {}", table_exists_sql(&self.schema, &self.name)))
-            }
-            TableVersion::V0 | TableVersion::V1 => {
-                guard_sql(&self.is_unchanged_sql(history, known))
-            }
+            ),
+            _ => format!("not {}", table_exists_sql(&self.schema, &self.name)),
         }
     }
 
@@ -270,6 +263,28 @@ impl Table {
             "array(select xmin from {}{from} order by {order}) {EQ} '{{{}}}'",
             self.qualified(),
             versions.join(",")
+        )
+    }
+
+    /// The condition that after these rows just those have been written that are on their way, as far
+    /// as their number and the last one tell: each was written where this held for those before it.
+    pub fn is_extended_sql(&self, history: &History, rows: RowsOnTheirWay<'_>) -> String {
+        let (column, value) = match (&rows.last.name, rows.last.created_at) {
+            (Some(name), _) if history.table_version == TableVersion::V1 => ("name", name.clone()),
+            (_, Some(when)) => ("created_at", when.to_string()),
+            // It is not known before it is written.
+            (_, None) => return "false".to_owned(),
+        };
+        let from = match history.rows.last() {
+            Some(last) => format!(" where id operator(pg_catalog.>) {}", last.id),
+            None => String::new(),
+        };
+        let before = rows.count.saturating_sub(1);
+        format!(
+            "array(select pg_catalog.concat(hash, ' ', {column}) from (select hash, {column} \
+             from {}{from} order by id offset {before}) last) {EQ} array[{}]",
+            self.qualified(),
+            quote::literal(&format!("{} {value}", rows.last.hash))
         )
     }
 
@@ -369,6 +384,14 @@ impl Table {
             self.qualified()
         )
     }
+}
+
+/// Rows that are on their way to the server, which has not replied yet.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsOnTheirWay<'r> {
+    /// At least one.
+    pub count: usize,
+    pub last: &'r NewRow,
 }
 
 /// A row that is to be written.

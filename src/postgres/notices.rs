@@ -2,7 +2,9 @@
 //!
 //! A flood of them is counted and not kept, so that it takes no memory.
 
+use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -55,11 +57,19 @@ const MAX_KEPT: usize = 50;
 /// How many characters of a text are kept.
 const MAX_LENGTH: usize = 2000;
 
-/// The notices about one subject.
+/// The notices about each subject, in the order in which the subjects were begun.
 #[derive(Debug, Default)]
 pub struct Notices {
     level: NoticeLevel,
-    subject: String,
+    /// What is sent now is about this.
+    sending: Option<Arc<str>>,
+    subjects: VecDeque<Subject>,
+}
+
+/// The notices about one subject.
+#[derive(Debug)]
+struct Subject {
+    name: Arc<str>,
     /// Those that nobody has taken yet.
     kept: Vec<Notice>,
     warning_count: usize,
@@ -78,19 +88,77 @@ pub struct NoticeKind<'a> {
 }
 
 impl Notices {
-    /// Begins to keep notices; those about the same subject count together.
+    /// What is sent from now on is about this; all notices about the same subject count together.
     pub fn begin(&mut self, subject: &str, level: NoticeLevel) {
-        if self.subject != subject {
-            *self = Notices { subject: subject.to_owned(), ..Notices::default() };
-        }
         self.level = level;
+        if self.of(subject).is_none() {
+            self.subjects.push_back(Subject::new(subject));
+        }
+        self.sending = self.of(subject).map(|it| it.name.clone());
+    }
+
+    /// What is sent from now on is about nothing of which anybody reads the notices.
+    pub fn end(&mut self) {
+        self.sending = None;
+    }
+
+    /// What is sent now is about this.
+    pub fn sending(&self) -> Option<Arc<str>> {
+        self.sending.clone()
     }
 
     /// Keeps a notice, or counts it.
-    pub fn add(&mut self, kind: NoticeKind<'_>, notice: impl FnOnce() -> ServerError) {
+    pub fn add(
+        &mut self,
+        subject: &str,
+        kind: NoticeKind<'_>,
+        notice: impl FnOnce() -> ServerError,
+    ) {
         if kind.level() > self.level {
             return;
         }
+        if let Some(subject) = self.of(subject) {
+            subject.add(kind, notice);
+        }
+    }
+
+    /// Those about this that came since the last call. Those about what was begun before are
+    /// forgotten.
+    pub fn take(&mut self, subject: &str) -> Vec<Notice> {
+        if let Some(index) = self.index_of(subject) {
+            self.subjects.drain(..index);
+        }
+        self.of(subject).map(|it| mem::take(&mut it.kept)).unwrap_or_default()
+    }
+
+    /// How many about this were left out since the last call.
+    pub fn left_out(&mut self, subject: &str) -> usize {
+        self.of(subject).map(|it| mem::take(&mut it.left_out)).unwrap_or_default()
+    }
+
+    /// Forgets what was begun after this: it has failed with it, and will be begun again.
+    pub fn forget_after(&mut self, subject: &str) {
+        if let Some(index) = self.index_of(subject) {
+            self.subjects.truncate(index + 1);
+        }
+    }
+
+    fn of(&mut self, subject: &str) -> Option<&mut Subject> {
+        self.subjects.iter_mut().find(|it| *it.name == *subject)
+    }
+
+    fn index_of(&self, subject: &str) -> Option<usize> {
+        self.subjects.iter().position(|it| *it.name == *subject)
+    }
+}
+
+impl Subject {
+    fn new(name: &str) -> Subject {
+        let name = Arc::from(name);
+        Subject { name, kept: Vec::new(), warning_count: 0, other_count: 0, left_out: 0 }
+    }
+
+    fn add(&mut self, kind: NoticeKind<'_>, notice: impl FnOnce() -> ServerError) {
         let count = match kind.level() {
             NoticeLevel::Warning => &mut self.warning_count,
             _ => &mut self.other_count,
@@ -101,17 +169,6 @@ impl Notices {
         } else {
             self.left_out += 1;
         }
-    }
-
-    /// Those that came since the last call.
-    pub fn take(&mut self) -> Vec<Notice> {
-        mem::take(&mut self.kept)
-    }
-
-    /// Stops keeping notices. Returns how many were left out.
-    pub fn end(&mut self) -> usize {
-        self.level = NoticeLevel::Nothing;
-        mem::take(&mut self.left_out)
     }
 }
 
@@ -186,34 +243,66 @@ mod tests {
         assert_eq!(skipped.level(), Info);
     }
 
+    fn raised(severity: &str, message: &str) -> ServerError {
+        let (severity, message) = (severity.to_owned(), message.to_owned());
+        ServerError { severity, message, ..ServerError::default() }
+    }
+
     #[test]
     fn a_flood_is_counted_and_not_kept_and_warnings_still_get_through() {
         let (mut notices, mut made) = (Notices::default(), 0);
-        let mut add = |notices: &mut Notices, severity| {
-            notices.add(kind(severity, "00000", "exec_stmt_raise"), || {
+        let mut add = |notices: &mut Notices, subject, severity| {
+            notices.add(subject, kind(severity, "00000", "exec_stmt_raise"), || {
                 made += 1;
-                let message = "x".repeat(3000);
-                ServerError { severity: severity.to_owned(), message, ..ServerError::default() }
+                raised(severity, &"x".repeat(3000))
             });
         };
-        add(&mut notices, "NOTICE");
+        add(&mut notices, "0000_a", "NOTICE");
         notices.begin("0000_a", NoticeLevel::Notice);
         for _ in 0..1000 {
-            add(&mut notices, "NOTICE");
+            add(&mut notices, "0000_a", "NOTICE");
         }
-        add(&mut notices, "INFO");
-        let kept = notices.take();
-        assert_eq!(kept.len(), MAX_KEPT);
+        add(&mut notices, "0000_a", "INFO");
+        let kept = notices.take("0000_a");
+        assert_eq!((kept.len(), notices.left_out("0000_a")), (MAX_KEPT, 1000 - MAX_KEPT));
         assert!(kept.iter().all(|notice| notice.message.len() == MAX_LENGTH + 3));
-        assert_eq!(notices.end(), 1000 - MAX_KEPT);
         // The next step of the same migration.
+        notices.end();
         notices.begin("0000_a", NoticeLevel::Notice);
-        add(&mut notices, "NOTICE");
-        add(&mut notices, "WARNING");
-        assert_eq!((notices.take().len(), notices.end()), (1, 1));
+        add(&mut notices, "0000_a", "NOTICE");
+        add(&mut notices, "0000_a", "WARNING");
+        assert_eq!((notices.take("0000_a").len(), notices.left_out("0000_a")), (1, 1));
         notices.begin("0001_b", NoticeLevel::Notice);
-        add(&mut notices, "NOTICE");
-        assert_eq!((notices.take().len(), notices.end()), (1, 0));
+        add(&mut notices, "0001_b", "NOTICE");
+        assert_eq!((notices.take("0001_b").len(), notices.left_out("0001_b")), (1, 0));
         assert_eq!(made, MAX_KEPT + 2);
+    }
+
+    #[test]
+    fn notices_about_what_was_begun_later_wait_for_their_turn_or_are_forgotten() {
+        let mut notices = Notices::default();
+        let raise = |notices: &mut Notices, subject: &str, message: &str| {
+            let kind = kind("NOTICE", "00000", "exec_stmt_raise");
+            notices.add(subject, kind, || raised("NOTICE", message));
+        };
+        let messages =
+            |kept: Vec<Notice>| kept.into_iter().map(|notice| notice.message).collect::<Vec<_>>();
+        for subject in ["a", "b", "c"] {
+            notices.begin(subject, NoticeLevel::Notice);
+            assert_eq!(notices.sending().as_deref(), Some(subject));
+        }
+        for (subject, message) in [("b", "of b"), ("a", "of a"), ("c", "of c"), ("d", "of none")] {
+            raise(&mut notices, subject, message);
+        }
+        assert_eq!(messages(notices.take("a")), ["of a"]);
+        notices.end();
+        assert_eq!(notices.sending(), None);
+        assert_eq!(messages(notices.take("b")), ["of b"]);
+        // It failed, and with it what came after it.
+        notices.forget_after("b");
+        notices.begin("c", NoticeLevel::Notice);
+        raise(&mut notices, "c", "of c again");
+        assert_eq!(messages(notices.take("c")), ["of c again"]);
+        assert_eq!(messages(notices.take("b")), Vec::<String>::new());
     }
 }

@@ -19,6 +19,8 @@ pub struct ResponseHandling {
     pub data: Option<mpsc::Receiver<CopyData>>,
     /// Whether nobody reads its rows.
     pub discards_rows: bool,
+    /// What the notices in it are about; `None` where nobody reads them.
+    pub subject: Option<Arc<str>>,
 }
 
 /// A part of the data for a COPY, or its end. Without an end, the COPY fails.
@@ -28,18 +30,32 @@ pub enum CopyData {
     End,
 }
 
-/// The messages that have no complete reply yet, in the order in which they were sent.
+/// The messages that have no complete reply yet.
 #[derive(Clone, Debug, Default)]
-pub struct Awaited(Arc<Mutex<VecDeque<ResponseHandling>>>);
+pub struct Awaited(Arc<Mutex<Replies>>);
+
+#[derive(Debug, Default)]
+struct Replies {
+    /// In the order in which the messages were sent.
+    expected: VecDeque<ResponseHandling>,
+    /// The subjects of the notices that were passed on: the driver does not say to which message a
+    /// notice belongs, but it reports each, in this order.
+    subjects: VecDeque<Option<Arc<str>>>,
+}
 
 impl Awaited {
     /// To be called right before the message is sent.
     pub fn push(&self, expected: ResponseHandling) {
-        self.with(|awaited| awaited.push_back(expected));
+        self.with(|replies| replies.expected.push_back(expected));
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut VecDeque<ResponseHandling>) -> T) -> Option<T> {
-        self.0.lock().ok().map(|mut awaited| change(&mut awaited))
+    /// The subject of the notice that the driver reports.
+    pub fn subject_of_notice(&self) -> Option<Arc<str>> {
+        self.with(|replies| replies.subjects.pop_front()).flatten().flatten()
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Replies) -> T) -> Option<T> {
+        self.0.lock().ok().map(|mut replies| change(&mut replies))
     }
 }
 
@@ -84,6 +100,7 @@ struct Copying {
 const COPY_IN_RESPONSE: u8 = b'G';
 const DATA_ROW: u8 = b'D';
 const ERROR_RESPONSE: u8 = b'E';
+const NOTICE_RESPONSE: u8 = b'N';
 const READY_FOR_QUERY: u8 = b'Z';
 
 impl<S> Relay<S> {
@@ -146,11 +163,17 @@ impl<S> Relay<S> {
 
     fn begin_message(&mut self, tag: u8) -> Incoming {
         let discards_rows = || {
-            let discards = |awaited: &mut VecDeque<ResponseHandling>| {
-                awaited.front().is_some_and(|expected| expected.discards_rows)
+            let discards = |replies: &mut Replies| {
+                replies.expected.front().is_some_and(|expected| expected.discards_rows)
             };
             self.awaited.with(discards).unwrap_or_default()
         };
+        if tag == NOTICE_RESPONSE {
+            self.awaited.with(|replies| {
+                let expected = replies.expected.front();
+                replies.subjects.push_back(expected.and_then(|expected| expected.subject.clone()));
+            });
+        }
         let is_passed_on = match tag {
             COPY_IN_RESPONSE => false,
             DATA_ROW => !discards_rows(),
@@ -171,14 +194,13 @@ impl<S> Relay<S> {
         self.position = Position::Type;
         match message.tag {
             COPY_IN_RESPONSE => {
-                let take =
-                    |awaited: &mut VecDeque<ResponseHandling>| awaited.front_mut()?.data.take();
+                let take = |replies: &mut Replies| replies.expected.front_mut()?.data.take();
                 // Without data, it fails.
                 let data = self.awaited.with(take).flatten().unwrap_or_else(|| mpsc::channel(1).1);
                 self.copying = Some(Copying { data: Some(data), frame: Vec::new(), written: 0 });
             }
             READY_FOR_QUERY => {
-                self.awaited.with(VecDeque::pop_front);
+                self.awaited.with(|replies| replies.expected.pop_front());
             }
             _ => {}
         }
@@ -297,7 +319,7 @@ mod tests {
     fn passed_on(discards_rows: &[bool], mut sent: Vec<u8>, part: usize) -> Vec<u8> {
         let awaited = Awaited::default();
         for &discards_rows in discards_rows {
-            awaited.push(ResponseHandling { data: None, discards_rows });
+            awaited.push(ResponseHandling { discards_rows, ..ResponseHandling::default() });
         }
         // No to TLS.
         sent.insert(0, b'N');
@@ -321,6 +343,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_notice_is_about_what_the_message_was_whose_reply_it_is_in() {
+        let [notice, ready] = [frame(b'N', b"\0"), frame(b'Z', b"I")];
+        let awaited = Awaited::default();
+        let mut relay = Relay::new((), awaited.clone(), false);
+        // At the login.
+        relay.filter(&mut notice.clone());
+        for subject in [Some("a"), None, Some("b")] {
+            awaited.push(ResponseHandling {
+                subject: subject.map(Arc::from),
+                ..ResponseHandling::default()
+            });
+        }
+        relay.filter(&mut [&notice[..], &notice, &ready].concat().repeat(3));
+        let subjects = [None, Some("a"), Some("a"), None, None, Some("b"), Some("b"), None];
+        let subjects = subjects.map(|subject| subject.map(Arc::from));
+        assert_eq!(subjects.clone().map(|_| awaited.subject_of_notice()), subjects);
+    }
+
     /// What a COPY and the next message send. The server replies after the last of these bytes.
     fn sent(data: Vec<CopyData>, last: &'static [u8]) -> Vec<u8> {
         block_on(async {
@@ -331,7 +372,7 @@ mod tests {
             }
             drop(sender);
             let awaited = Awaited::default();
-            awaited.push(ResponseHandling { data: Some(receiver), discards_rows: false });
+            awaited.push(ResponseHandling { data: Some(receiver), ..ResponseHandling::default() });
             let mut relay = Relay::new(ours, awaited, false);
             let server = tokio::spawn(async move {
                 let mut received = Vec::new();

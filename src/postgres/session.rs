@@ -6,11 +6,12 @@
 
 pub use super::error::{ConnectionError, QueryError};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::error::DbError;
 use serde::Serialize;
@@ -30,7 +31,7 @@ use crate::process::signals::{Deadline, Interrupted, POLL_INTERVAL, StopFlag};
 use super::backend_pid::handshake_pid;
 use super::error::cause;
 use super::relay::{Awaited, Relay};
-use super::simple_query::{MAX_ROWS_BYTES, Sender};
+use super::simple_query::{MAX_ROWS_BYTES, OnTheirWay, ReceivedReplies, Sender};
 
 /// A failed attempt to connect to one address, or to use a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +107,11 @@ pub struct Responses {
 /// The limit for a cancelled statement to end: with what follows, less than the ten seconds that
 /// Docker gives.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(4);
-/// A cancel request that arrives between two statements is lost, so that it is repeated.
+/// A cancel request that arrives between two messages, or during a COMMIT, is lost, so that it is
+/// repeated.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(500);
+/// How soon at first where more was sent behind, which would run; the pauses double.
+const FIRST_CANCEL_INTERVAL: Duration = Duration::from_millis(10);
 /// Between two calls of the `watch` callback.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the connection of a cancel request is kept for the server to close it.
@@ -121,9 +125,10 @@ pub struct Session {
     sender: Sender,
     connection: RunningConnection,
     last_notice: LastNotice,
-    notices: SharedNotices,
     cancel_handle: CancelHandle,
     server: ServerKind,
+    /// The shortest time that a query has taken.
+    round_trip: Cell<Duration>,
     /// Whether the connection string names no other server than this one.
     pub is_only_choice: bool,
 }
@@ -163,8 +168,6 @@ impl Drop for RunningConnection {
 /// The last notice about the connection, or the error that ended it.
 type LastNotice = Arc<Mutex<Option<ServerError>>>;
 
-type SharedNotices = Arc<Mutex<Notices>>;
-
 #[derive(Clone)]
 pub(super) struct CancelHandle {
     pub(super) token: CancelToken,
@@ -194,18 +197,30 @@ impl Session {
     ) -> Session {
         let server = ServerKind::new(&|name| connection.parameter(name));
         let last_notice = LastNotice::default();
-        let notices = SharedNotices::default();
-        let task = run_connection(connection, last_notice.clone(), notices.clone());
+        let (awaited, notices) = (sender.awaited.clone(), sender.notices.clone());
+        let task = run_connection(connection, last_notice.clone(), awaited, notices);
         let task = runtime.spawn(task);
         let connection =
             RunningConnection { runtime, task, cancel_request: RefCell::default(), stop };
-        let is_only_choice = true;
-        Session { sender, connection, last_notice, notices, cancel_handle, server, is_only_choice }
+        Session {
+            sender,
+            connection,
+            last_notice,
+            cancel_handle,
+            server,
+            round_trip: Cell::new(Duration::MAX),
+            is_only_choice: true,
+        }
     }
 
     /// The major version of the server, from the login; 0 if unknown.
     pub fn server_version(&self) -> u32 {
         self.server.version
+    }
+
+    /// How long it takes at most until a reply comes, as far as it is known.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.get()
     }
 
     /// Fails if migrations cannot run on the server.
@@ -218,19 +233,31 @@ impl Session {
 
     /// Keeps the notices of what is sent from now on; those about one subject count together.
     pub fn begin_notices(&self, subject: &str, level: NoticeLevel) {
-        if let Ok(mut notices) = self.notices.lock() {
-            notices.begin(subject, level);
-        }
+        self.notices(|notices| notices.begin(subject, level));
     }
 
-    /// The notices that came since the last call.
-    pub fn take_notices(&self) -> Vec<Notice> {
-        self.notices.lock().map(|mut notices| notices.take()).unwrap_or_default()
+    /// Keeps no notices of what is sent from now on.
+    pub fn end_notices(&self) {
+        self.notices(Notices::end);
     }
 
-    /// Keeps no further notices, and returns how many were left out.
-    pub fn end_notices(&self) -> usize {
-        self.notices.lock().map(|mut notices| notices.end()).unwrap_or_default()
+    /// The notices about this that came since the last call.
+    pub fn take_notices(&self, subject: &str) -> Vec<Notice> {
+        self.notices(|notices| notices.take(subject))
+    }
+
+    /// How many notices about this were left out since the last call.
+    pub fn left_out_notices(&self, subject: &str) -> usize {
+        self.notices(|notices| notices.left_out(subject))
+    }
+
+    /// Forgets the notices of what was sent behind what is about this.
+    pub fn forget_notices_after(&self, subject: &str) {
+        self.notices(|notices| notices.forget_after(subject));
+    }
+
+    fn notices<T: Default>(&self, change: impl FnOnce(&mut Notices) -> T) -> T {
+        self.sender.notices.lock().map(|mut notices| change(&mut notices)).unwrap_or_default()
     }
 
     /// Runs statements, and returns the last row of the last one.
@@ -244,8 +271,11 @@ impl Session {
 
     /// Runs statements, and returns the rows of each.
     pub fn query(&self, sql: &str, deadline: Deadline<'_>) -> Result<Vec<ResultSet>, QueryError> {
+        let started = Instant::now();
         let mut sent = pin!(self.sender.query_rows(sql));
-        match self.connection.run(deadline, sent.as_mut()) {
+        let result = self.connection.run(deadline, sent.as_mut());
+        self.round_trip.set(self.round_trip.get().min(started.elapsed()));
+        match result {
             Ok(Ok(Some(answer))) => Ok(answer),
             Ok(Ok(None)) => {
                 let long = format!("the server sent more than {MAX_ROWS_BYTES} bytes of rows");
@@ -254,7 +284,7 @@ impl Session {
             Ok(Err(error)) => Err(self.cause(&error)),
             Err(interrupted) => {
                 // Otherwise it would go on, waiting for a lock, for example.
-                self.cancel_until_done(sent);
+                self.cancel_until_done(sent, CANCEL_INTERVAL);
                 Err(interrupted.into())
             }
         }
@@ -288,22 +318,43 @@ impl Session {
         deadline: Deadline<'_>,
         watch: &mut dyn FnMut(&[Response]),
     ) -> Responses {
-        let responses = RefCell::new(Vec::new());
-        let mut sent = pin!(self.sender.send_messages(messages, one_by_one, &responses));
-        let end = loop {
-            match self.connection.run(deadline.at_most(WATCH_INTERVAL), sent.as_mut()) {
-                Ok(result) => break result.err().map(|error| self.cause(&error)),
-                // Checked anew, since a signal may have come after that wait.
-                Err(_) => match deadline.check() {
-                    Ok(()) => watch(&responses.borrow()),
-                    Err(interrupted) => {
-                        self.cancel_until_done(sent);
-                        break Some(interrupted.into());
-                    }
-                },
+        if !one_by_one {
+            let mut pipeline = self.pipeline();
+            pipeline.send(messages);
+            return pipeline.receive(messages.len(), deadline, watch);
+        }
+        let received = ReceivedReplies::default();
+        let mut sent = pin!(self.sender.send_one_by_one(messages, &received));
+        let result = self.watched(sent.as_mut(), deadline, &mut || watch(&received.responses()));
+        let end = match result {
+            Ok(result) => result.err().map(|error| self.cause(&error)),
+            Err(interrupted) => {
+                self.cancel_until_done(sent, CANCEL_INTERVAL);
+                Some(interrupted.into())
             }
         };
-        Responses { responses: responses.take(), end }
+        Responses { responses: received.take(), end }
+    }
+
+    /// For messages that are sent before those ahead of them are answered.
+    pub fn pipeline(&self) -> Pipeline<'_> {
+        Pipeline { session: self, sent: OnTheirWay::default(), rest: VecDeque::new(), end: None }
+    }
+
+    /// Runs the future until the deadline, and calls `tick` once a second.
+    fn watched<F: Future>(
+        &self,
+        mut future: Pin<&mut F>,
+        deadline: Deadline<'_>,
+        tick: &mut dyn FnMut(),
+    ) -> Result<F::Output, Interrupted> {
+        loop {
+            match self.connection.run(deadline.at_most(WATCH_INTERVAL), future.as_mut()) {
+                Ok(output) => return Ok(output),
+                // Checked anew, since a signal may have come after that wait.
+                Err(_) => deadline.check().map(|()| tick())?,
+            }
+        }
     }
 
     /// The process ID that the server sent at the login. A pooler sends one of its own.
@@ -313,14 +364,15 @@ impl Session {
         pid.unwrap_or_default()
     }
 
-    /// Cancels the running statement, and waits until it has ended.
-    fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>) {
+    /// Cancels the running statement, and whatever runs after it, until all has ended.
+    fn cancel_until_done<F: Future>(&self, mut sent: Pin<&mut F>, mut pause: Duration) {
         let limit = self.connection.cleanup_deadline(CANCEL_TIMEOUT);
         while limit.check().is_ok() {
             self.cancel(limit.at_most(CANCEL_TIMEOUT / 2));
-            if self.connection.run(limit.at_most(CANCEL_INTERVAL), sent.as_mut()).is_ok() {
+            if self.connection.run(limit.at_most(pause), sent.as_mut()).is_ok() {
                 return;
             }
+            pause = (pause * 2).min(CANCEL_INTERVAL);
         }
         // The server does not respond, and Terminate would only be sent after the response.
         self.connection.task.abort();
@@ -344,6 +396,71 @@ impl Session {
         let last_notice =
             self.last_notice.lock().ok().and_then(|mut last_notice| last_notice.take());
         cause(error, last_notice)
+    }
+}
+
+/// Messages that are sent without waiting, and the responses to them in the same order.
+pub struct Pipeline<'s> {
+    session: &'s Session,
+    sent: OnTheirWay,
+    /// The responses that came while everything was cancelled.
+    rest: VecDeque<Response>,
+    /// Why there are no further responses.
+    end: Option<QueryError>,
+}
+
+impl Pipeline<'_> {
+    /// Sends messages, each with any number of statements, behind those that were sent before. The
+    /// driver reads replies while it writes.
+    pub fn send(&mut self, messages: &[Message<'_>]) {
+        let Session { sender, connection, .. } = self.session;
+        // Ends at once, and so needs no deadline.
+        connection.runtime.block_on(sender.send_all(messages, &self.sent));
+    }
+
+    /// The responses to the next messages, so many.
+    ///
+    /// A signal or the deadline cancels what runs, and what was sent behind it; the responses show the
+    /// outcome. Meanwhile, `watch` gets the responses once a second.
+    pub fn receive(
+        &mut self,
+        count: usize,
+        deadline: Deadline<'_>,
+        watch: &mut dyn FnMut(&[Response]),
+    ) -> Responses {
+        if self.end.is_some() {
+            let count = count.min(self.rest.len());
+            return Responses {
+                responses: self.rest.drain(..count).collect(),
+                end: self.end.clone(),
+            };
+        }
+        let received = ReceivedReplies::default();
+        // What was sent ahead would go on, and each wait for it might be too short to notice a signal.
+        let result = deadline.check().and_then(|()| {
+            let receiving = pin!(self.sent.receive(&received, count));
+            self.session.watched(receiving, deadline, &mut || watch(&received.responses()))
+        });
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.end = Some(self.session.cause(&error)),
+            Err(interrupted) => self.cancel(&received, count, interrupted),
+        }
+        Responses { responses: received.take(), end: self.end.clone() }
+    }
+
+    /// Cancels all that is on its way, and receives the responses.
+    fn cancel(&mut self, received: &ReceivedReplies, count: usize, interrupted: Interrupted) {
+        let rest = ReceivedReplies::default();
+        let all = pin!(async {
+            self.sent.receive(received, count).await?;
+            self.sent.receive(&rest, self.sent.count()).await
+        });
+        let is_alone = received.count() + self.sent.count() <= count;
+        let pause = if is_alone { CANCEL_INTERVAL } else { FIRST_CANCEL_INTERVAL };
+        self.session.cancel_until_done(all, pause);
+        self.rest = rest.take().into();
+        self.end = Some(interrupted.into());
     }
 }
 
@@ -372,12 +489,15 @@ pub(super) fn blocking<F: Future>(
 async fn run_connection(
     mut connection: Connected,
     last_notice: LastNotice,
-    notices: SharedNotices,
+    awaited: Awaited,
+    notices: Arc<Mutex<Notices>>,
 ) {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         let notice = match &message {
             Ok(AsyncMessage::Notice(notice)) => {
-                keep(notice, &notices);
+                if let Some(subject) = awaited.subject_of_notice() {
+                    keep(notice, &subject, &notices);
+                }
                 Some(notice)
             }
             Ok(_) => None,
@@ -395,7 +515,7 @@ async fn run_connection(
     }
 }
 
-fn keep(notice: &DbError, notices: &SharedNotices) {
+fn keep(notice: &DbError, subject: &str, notices: &Mutex<Notices>) {
     let severity = notice.parsed_severity().map(|severity| severity.to_string());
     let kind = NoticeKind {
         severity: severity.as_deref().unwrap_or_else(|| notice.severity()),
@@ -404,7 +524,7 @@ fn keep(notice: &DbError, notices: &SharedNotices) {
         routine: notice.routine(),
     };
     if let Ok(mut notices) = notices.lock() {
-        notices.add(kind, || ServerError::from(notice));
+        notices.add(subject, kind, || ServerError::from(notice));
     }
 }
 

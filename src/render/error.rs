@@ -109,12 +109,24 @@ fn run_summary(run: &RunFailure) -> Vec<String> {
             sentences.push(format!("{sentence}."));
         }
     }
-    if let Some(uncertain) = &run.uncertain {
+    if let Some(uncertain) = some_of_uncertain(&run.uncertain) {
         sentences.push(format!(
             "It is not known whether {uncertain} was committed; the next run checks."
         ));
     }
     sentences
+}
+
+/// Those of which it is not known whether they were committed, for a sentence about one.
+fn some_of_uncertain(uncertain: &[String]) -> Option<String> {
+    match uncertain {
+        [] => None,
+        [one] => Some(one.clone()),
+        [first, second] => Some(format!("{first} or {second}, which was sent behind it,")),
+        [first, behind @ ..] => {
+            Some(format!("{first} or any of the {} that were sent behind it", behind.len()))
+        }
+    }
 }
 
 /// The steps of an unfinished migration that are done.
@@ -437,19 +449,19 @@ fn connection_lost_text(broken: &LostConnection) -> String {
 
 /// The step or migration that would have come next when a signal interrupted nothing.
 fn not_started(run: &RunFailure) -> Option<String> {
-    match (&run.uncertain, &run.in_progress) {
+    match (run.uncertain.as_slice(), &run.in_progress) {
         // It may have been run.
-        (Some(_), _) => None,
-        (None, Some(InProgress { migration, step, .. })) if step.is_record() => {
+        ([_, ..], _) => None,
+        ([], Some(InProgress { migration, step, .. })) if step.is_record() => {
             Some(format!("the history row of {migration}"))
         }
-        (None, Some(InProgress { migration, step, outside_transaction })) => {
+        ([], Some(InProgress { migration, step, outside_transaction })) => {
             let kind = outside_transaction.map(|kind| format!(" ({kind})")).unwrap_or_default();
             let step =
                 step.of_several().map(|StepNumber { step, of }| format!("step {step} of {of} of "));
             Some(format!("{}{migration}{kind}", step.unwrap_or_default()))
         }
-        (None, None) => run.pending.first().cloned(),
+        ([], None) => run.pending.first().cloned(),
     }
 }
 

@@ -618,7 +618,7 @@ fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
         error,
         applied: names(),
         pending: names(),
-        uncertain: None,
+        uncertain: Vec::new(),
         in_progress: Some(in_progress),
     };
     let mut value =

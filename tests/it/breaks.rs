@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use expect_test::expect;
 
 use crate::harness::{Database, Folder, Run, WAITING_FOR_LOCK, premigrate, unique};
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Action, Message, Proxy, Side};
+use crate::proxy::{Action, Message, Proxy, Side, far_away};
 
 fn is_commit(message: &Message) -> bool {
     message.from == Side::Client && message.tag == b'Q' && message.text.starts_with("commit\0")
@@ -269,11 +270,11 @@ fn where_a_transaction_never_began_nothing_of_the_file_runs() {
 }
 
 #[test]
-fn nothing_pending_is_one_round_trip_and_n_pending_are_n_more() {
+fn nothing_pending_is_one_round_trip_and_many_pending_are_a_few_more() {
     let database = Database::fresh();
     let folder = Folder::drizzle0(&[("0000_a", "select 1")]);
     let round_trips = || {
-        let proxy = Proxy::start(|_| Action::Pass);
+        let proxy = Proxy::before(far_away(Duration::from_millis(10)), |_| Action::Pass);
         premigrate(&proxy.to(&database), &folder).run().exits(0);
         assert_eq!(proxy.connections(), 1);
         proxy.round_trips()
@@ -284,8 +285,9 @@ fn nothing_pending_is_one_round_trip_and_n_pending_are_n_more() {
     for number in 1..=20 {
         folder.add(&format!("{number:04}_b"), "create table if not exists t (); select 1");
     }
-    // The first tells that there is no progress of split migrations, too.
-    assert_eq!(round_trips(), 1 + 20);
+    // One, unless this machine is so busy that the server has answered all before more comes.
+    let many = round_trips();
+    assert!((2..=6).contains(&many), "{many}");
     assert_eq!(round_trips(), 1);
 }
 

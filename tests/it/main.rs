@@ -48,6 +48,7 @@ mod new;
 mod notices;
 mod only_for;
 mod pid1;
+mod pipeline;
 mod planted;
 mod quoting;
 mod reasons;

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -171,6 +171,39 @@ impl Proxy {
     }
 }
 
+/// The port of a proxy to the server that delivers what it gets so much later.
+pub fn far_away(delay: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let carry = move |mut from: TcpStream, mut to: TcpStream| {
+        let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
+        thread::spawn(move || {
+            for (due, bytes) in receiver {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                if to.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Both);
+        });
+        thread::spawn(move || {
+            let mut chunk = vec![0; 1 << 16];
+            while let Ok(length @ 1..) = from.read(&mut chunk) {
+                let _ = sender.send((Instant::now() + delay, chunk[..length].to_vec()));
+            }
+        });
+    };
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", server_port())).unwrap();
+            carry(client.try_clone().unwrap(), server.try_clone().unwrap());
+            carry(server, client);
+        }
+    });
+    port
+}
+
 impl State {
     fn count(&self, from: Side) -> &AtomicUsize {
         match from {
@@ -316,10 +349,13 @@ fn pass(from: Side, connection: &Connection, state: &State) -> End {
                 (Side::Server, b'Z') => open.end(),
                 _ => {}
             }
+            drop(open);
+            // Each at once: what comes next may have to wait for what the server does with it.
+            if writer.write_all(&sent).is_err() {
+                return End::Closed;
+            }
+            sent.clear();
             passed += length;
-        }
-        if writer.write_all(&sent).is_err() {
-            return End::Closed;
         }
         buffer.drain(..passed);
     }

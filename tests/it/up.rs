@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use expect_test::expect;
-use premigrate::history::table::{History, Row, Table, TableVersion};
+use premigrate::history::table::{History, NewRow, Row, RowsOnTheirWay, Table, TableVersion};
+use premigrate::migrations::migration::{Layout, Migration};
 
 use crate::harness::{Database, Folder, Premigrate, bare, premigrate};
 
@@ -465,11 +466,15 @@ fn the_server_reads_few_rows_of_a_long_history_for_a_migration() {
     };
     let known = history.rows_before_id_of(history.rows.len());
     let table = Table::new("drizzle", "__drizzle_migrations");
-    let guard = table.history_guard_sql(&history, known);
-    let plan = database.rows(&format!("explain (analyze, costs off) {guard}"));
     assert_eq!(history.rows.len(), 20_000);
-    assert!(plan.iter().any(|line| line.contains("Index")), "{plan:#?}");
-    assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
+    let migration = Migration::new("m", "m.sql", Some(20_001), Vec::new());
+    let last = NewRow::new(&migration, Layout::Drizzle0);
+    let rows = RowsOnTheirWay { count: 3, last: &last };
+    for guard in [table.is_unchanged_sql(&history, known), table.is_extended_sql(&history, rows)] {
+        let plan = database.rows(&format!("explain (analyze, costs off) select {guard}"));
+        assert!(plan.iter().any(|line| line.contains("Index")), "{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
+    }
 }
 
 #[test]

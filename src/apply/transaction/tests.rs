@@ -102,7 +102,7 @@ fn result_of_sql(
 fn result_without_table_lock(responses: &[Response]) -> String {
     let (table, mut state) = (Table::new("s", "t"), state(TableVersion::V0, false));
     state.compared = Some(0);
-    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state, ahead: None };
     let (spec, timeouts) = (running(None), Timeouts { locks_history: false, ..timeouts() });
     let transaction = Transaction::new(&spec, &expected, &timeouts);
     words(&transaction.result(&Responses { responses: responses.to_vec(), end: None }))
@@ -170,7 +170,7 @@ fn state(version: TableVersion, progress_exists: bool) -> DatabaseState {
 
 fn transaction<'a>(spec: &'a TransactionSpec<'a>) -> Transaction<'a> {
     let (table, state) = (Table::new("s", "t"), state(TableVersion::V0, false));
-    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state, ahead: None };
     Transaction::new(spec, &expected, &timeouts())
 }
 
@@ -285,7 +285,7 @@ fn each_guard_has_its_own_result() {
 #[test]
 fn a_transaction_without_a_file_makes_sure_of_the_lock_too() {
     let (table, state) = (Table::new("s", "t"), state(TableVersion::V1, false));
-    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state, ahead: None };
     let closing = closing(&TransactionSpec::default(), &expected, &timeouts());
     assert!(closing.iter().any(|(role, _)| *role == StatementRole::StillLocked));
 }
@@ -294,7 +294,8 @@ fn a_transaction_without_a_file_makes_sure_of_the_lock_too() {
 fn one_query_guards_an_existing_history_and_a_missing_progress_table() {
     let guards = |version, exists| {
         let (table, state) = (Table::new("s", "t"), state(version, exists));
-        let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+        let expected =
+            Expected { table: &table, layout: Layout::Drizzle0, state: &state, ahead: None };
         let statements = opening(&TransactionSpec::default(), &expected, &timeouts()).into_iter();
         let is_guard =
             |role: &StatementRole| [StatementRole::History, StatementRole::Progress].contains(role);
@@ -317,7 +318,7 @@ fn guards(rows: i64, new: usize, holds_lock: bool, locks_history: bool) -> State
     state.history.rows = (1000..1000 + rows).map(row).collect();
     state.compared = Some(state.history.rows.len() - new);
     let table = Table::new("s", "t");
-    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state };
+    let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state, ahead: None };
     let spec = TransactionSpec { holds_lock, ..running(None) };
     opening(&spec, &expected, &Timeouts { locks_history, ..timeouts() })
 }
@@ -340,6 +341,23 @@ fn a_guard_begins_with_the_last_row_that_the_guard_before_it_compared() {
         assert!(guards.contains("where id operator(pg_catalog.>=) 1002 order by id)"), "{guards}");
         assert!(guards.contains("'{700,700,700}'"), "{guards}");
     }
+}
+
+#[test]
+fn behind_others_the_guards_want_their_rows() {
+    let migration = Migration::new("b", "b.sql", Some(5), b"select 1".to_vec());
+    let row = NewRow::new(&migration, Layout::Drizzle0);
+    let (table, mut state) = (Table::new("s", "t"), state(TableVersion::V0, false));
+    state.compared = Some(0);
+    let guard = |ahead| {
+        let expected = Expected { table: &table, layout: Layout::Drizzle0, state: &state, ahead };
+        let mut opening = opening(&running(None), &expected, &timeouts()).into_iter();
+        opening.find(|(role, _)| *role == StatementRole::History).unwrap().1
+    };
+    let history = &state.history;
+    assert!(guard(None).contains(&table.is_unchanged_sql(history, 0)));
+    let rows = RowsOnTheirWay { count: 7, last: &row };
+    assert!(guard(Some(rows)).contains(&table.is_extended_sql(history, rows)));
 }
 
 #[test]
@@ -448,7 +466,7 @@ fn each_statement_of_ours_is_one_statement() {
                     holds_lock,
                     ..running(None)
                 };
-                let expected = Expected { table: &table, layout, state: &state };
+                let expected = Expected { table: &table, layout, state: &state, ahead: None };
                 let opening = opening(&spec, &expected, &timeouts());
                 let closing = closing(&spec, &expected, &timeouts());
                 for (role, sql) in opening.iter().chain(&closing) {

@@ -1,3 +1,5 @@
+use expect_test::expect;
+
 use super::*;
 
 fn answer(columns: &[&str], rows: &[&[Option<&str>]]) -> [ResultSet; 2] {
@@ -42,6 +44,27 @@ fn a_row_of_unknown_version_never_passes_the_guard() {
     history.rows[1].xmin = None;
     assert!(history.needs_reload());
     assert!(table().is_unchanged_sql(&history, 0).ends_with(" '{730,null}'"));
+}
+
+#[test]
+fn rows_on_their_way_are_guarded_by_their_number_and_the_identity_of_the_last() {
+    let row = |created_at, name: Option<&str>| NewRow {
+        hash: "h".to_owned(),
+        created_at,
+        name: name.map(str::to_owned),
+    };
+    let condition = |columns: &[&str], count, row: &NewRow| {
+        let values: Vec<_> = ["730", "7", "a", "5", "n"].map(Some)[..columns.len()].to_vec();
+        let history = table().parse(&answer(columns, &[&values])).unwrap();
+        table().is_extended_sql(&history, RowsOnTheirWay { count, last: row })
+    };
+    let (v0, v1) =
+        (["xmin", "id", "hash", "created_at"], ["xmin", "id", "hash", "created_at", "name"]);
+    expect![[r#"array(select pg_catalog.concat(hash, ' ', created_at) from (select hash, created_at from "drizzle"."__drizzle_migrations" where id operator(pg_catalog.>) 7 order by id offset 0) last) operator(pg_catalog.=) array['h 9']"#]].assert_eq(&condition(&v0, 1, &row(Some(9), Some("n"))));
+    expect![[r#"array(select pg_catalog.concat(hash, ' ', name) from (select hash, name from "drizzle"."__drizzle_migrations" where id operator(pg_catalog.>) 7 order by id offset 2) last) operator(pg_catalog.=) array['h n']"#]].assert_eq(&condition(&v1, 3, &row(None, Some("n"))));
+    // Its time is not known, and there is no other identity.
+    assert_eq!(condition(&v0, 1, &row(None, Some("n"))), "false");
+    assert_eq!(condition(&v1, 1, &row(None, None)), "false");
 }
 
 #[test]
