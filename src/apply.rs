@@ -565,11 +565,15 @@ impl<'a> Runner<'a> {
         };
         let migrations = pending.into_iter().filter_map(|index| self.set.get(index));
         self.pending = migrations.map(|migration| migration.name.clone()).collect();
+        let is_pending = |migration: &String| self.pending.contains(migration);
         let lost = self.lost_connection.as_ref().and_then(|losses| losses.last.migration.clone());
-        for migration in lost.into_iter().chain(mem::take(&mut self.unanswered)) {
-            if !self.pending.contains(&migration) {
-                self.record_applied(&migration, None);
-            }
+        // The server may still run what is pending of them, from what it has received.
+        let (left, applied): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.unanswered).into_iter().partition(is_pending);
+        let lost = lost.filter(|migration| !is_pending(migration));
+        self.unanswered = left;
+        for migration in lost.into_iter().chain(applied) {
+            self.record_applied(&migration, None);
         }
         if let NextAction::Apply(plan) | NextAction::Nothing { plan: Some(plan) } = action {
             (self.emit)(Event::history_read(plan));

@@ -67,6 +67,8 @@ impl<'a> Runner<'a> {
         let Some(spec) = train.first() else { return Ok(()) };
         let returned = self.run_first(train, state)?;
         train.pass();
+        // No backend of an earlier connection can commit what comes after it.
+        self.unanswered.clear();
         state.committed(spec, self.set.layout(), &returned).map_err(|setback| {
             self.end_train(train, None, TransactionResult::HistoryChanged);
             setback.into()
@@ -88,6 +90,9 @@ impl<'a> Runner<'a> {
         let mut backoff = Backoff::default();
         loop {
             let was_sent_ahead = !train.is_idle();
+            if !was_sent_ahead {
+                self.check_signal()?;
+            }
             let lost = self.lost_too_often(migration, step_number);
             let Some((result, seen)) = self.send_first(train, state, lost.is_some()) else {
                 return Ok(Vec::new());
@@ -158,10 +163,13 @@ impl<'a> Runner<'a> {
             let transaction = Transaction::new(spec, &self.expected(state), &timeouts);
             // A pooler in statement mode ends the session after our BEGIN, and the server would go on
             // with what was sent behind it.
-            let mode = match transaction.waits() || state.is_pooled && state.compared.is_none() {
-                _ if guards_only => SendMode::GuardsOnly,
-                true => SendMode::OneByOne,
-                false => SendMode::AtOnce,
+            let may_be_cut = state.is_pooled && state.compared.is_none();
+            let mode = if guards_only {
+                SendMode::GuardsOnly
+            } else if transaction.waits() || may_be_cut {
+                SendMode::OneByOne
+            } else {
+                SendMode::AtOnce
             };
             train.send(spec, transaction, mode);
         }
@@ -173,9 +181,12 @@ impl<'a> Runner<'a> {
             || self.lost_connection.is_some()
             || !self.sends_ahead;
         while let Some((spec, rows)) = train.next().filter(|_| !alone) {
+            if self.stop.raised().is_some() {
+                return;
+            }
             let expected = Expected { ahead: Some(rows), ..self.expected(state) };
             let transaction = Transaction::new(spec, &expected, &timeouts);
-            if !train.has_room_for(&transaction) || self.stop.raised().is_some() {
+            if !train.has_room_for(&transaction) {
                 return;
             }
             self.begin_notices(train.session, spec.step);

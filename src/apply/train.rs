@@ -13,9 +13,9 @@ use crate::process::signals::Deadline;
 
 use super::transaction::{Transaction, TransactionResult, TransactionSpec};
 
-/// How many transactions are on their way at once at most.
+/// The most transactions on their way at once.
 const MAX_ON_THEIR_WAY: usize = 100;
-/// How many bytes of them: a bit less than a socket takes in while its server works, and reads nothing.
+/// The most bytes of them: a bit less than a socket takes in while its server works, and reads nothing.
 /// What does not fit would wait in our socket, where TCP_USER_TIMEOUT takes it for a dead network.
 const MAX_BYTES_ON_THEIR_WAY: usize = 60_000;
 

@@ -218,7 +218,7 @@ impl Session {
         self.server.version
     }
 
-    /// How long it takes at most until a reply comes, as far as it is known.
+    /// The shortest time that a query has taken; the longest there is as long as none has.
     pub fn round_trip(&self) -> Duration {
         self.round_trip.get()
     }

@@ -275,7 +275,11 @@ fn a_lost_cancel_request_is_sent_again() {
 #[test]
 fn a_cancel_request_keeps_its_connection_until_the_server_has_taken_it() {
     let database = Database::fresh();
-    let folder = slow();
+    // With more behind it, the request would be repeated sooner.
+    let folder = Folder::drizzle0(&[
+        ("0000_log", "create table log (what text)"),
+        ("0001_slow", "select pg_sleep(60)"),
+    ]);
     let requests = Arc::new(Mutex::new(0));
     let seen = requests.clone();
     let proxy = Proxy::start(move |message| {
