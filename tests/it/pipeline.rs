@@ -15,7 +15,7 @@ use crate::harness::{
     Database, Folder, Run, WAITING_FOR_LOCK, eventually, premigrate, server_port,
 };
 use crate::pgbouncer::PgBouncer;
-use crate::proxy::{Action, Message, Proxy, Side, far_away};
+use crate::proxy::{Action, Break, Message, Proxy, Side, far_away};
 use crate::signals::SLEEPING;
 
 const TEN: std::ops::RangeInclusive<usize> = 1..=10;
@@ -496,6 +496,33 @@ fn replies_that_are_lost_are_found_in_the_history() {
         premigrate: applied 10 migrations in TIME
     "#]]);
     applied(&database, &folder, 10);
+}
+
+#[test]
+fn what_an_old_backend_applies_after_the_history_was_read_again_is_reported() {
+    // It is not to notice that its client is gone.
+    let slow = |number| {
+        format!(
+            "select set_config(name, '0', true) from pg_settings \
+             where name = 'client_connection_check_interval';\nselect pg_sleep(1.5);\n{}",
+            insert(number)
+        )
+    };
+    let (database, folder) = begun();
+    for number in 1..=3 {
+        folder.add(&name(number), &if number == 1 { insert(1) } else { slow(number) });
+    }
+    let has_broken = AtomicBool::new(false);
+    let proxy = Proxy::start(move |message| {
+        if message.is_committed() && !has_broken.swap(true, Ordering::SeqCst) {
+            return Action::Break(0, Break::HalfClose);
+        }
+        Action::Pass
+    });
+    let json = ["--format", "json"];
+    let run = premigrate(&proxy.to(&database), &folder).args(&json).run().exits(0);
+    assert_eq!(reported(&run), names(1..=3), "{}", run.stderr);
+    applied(&database, &folder, 3);
 }
 
 #[test]
