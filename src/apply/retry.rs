@@ -100,6 +100,7 @@ impl<'a> Runner<'a> {
             let result = match (result, lost) {
                 // No backend runs it any more, and the history does not have it.
                 (TransactionResult::Committed(_), Some(lost)) => {
+                    self.unanswered.clear();
                     return Err(ApplyError::ConnectionLost(lost).into());
                 }
                 (TransactionResult::Cancelled { signal, .. }, Some(_)) => {
