@@ -822,7 +822,7 @@ fn what_was_merged_late_is_applied_and_reported() {
     let strict = command(&database, &folder, &["--strict"]).exits(65);
     strict.stderr_is(expect![[r#"
         premigrate: 3 migrations in FOLDER (Drizzle 0.x)
-        premigrate: refused by --strict: 0001_b is out of order; nothing was run. Generate what is out of order anew, after the last applied migration. Or start without --strict
+        premigrate: refused by --strict: 0001_b is out of order; nothing was run. Generate the out-of-order migrations again, so that they come after the last applied one. Or start without --strict
     "#]]);
     let strict = premigrate(&database, &folder).env("PREMIGRATE_STRICT", "1").run();
     strict.exits(65);
