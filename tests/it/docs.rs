@@ -70,7 +70,7 @@ const NOT_RUN: [(&str, &str); 17] = [
         "RELEASE_REPOSITORY=https://HOST/OWNER/premigrate scripts/release 0.1.0",
         "takes minutes; scripts/test-release runs it",
     ),
-    ("scripts/test-release", "takes minutes; .ci/run runs it"),
+    ("scripts/test-release", "takes minutes"),
     ("scripts/reproducible", "takes a quarter of an hour"),
     ("scripts/offline", "takes minutes"),
     ("scripts/test --server 13", "runs these tests"),
