@@ -1,7 +1,7 @@
 //! The session that holds the lock while a statement runs outside a transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{BUILD, BUILDING, VALID, with_writer};
 use crate::harness::{Database, Folder, premigrate};
@@ -118,10 +118,11 @@ fn steps_are_not_said_to_be_left_of_a_migration_that_another_runner_has_finished
     let sql = "create table log (what text);\ncommit;\ninsert into log values ('a')";
     let folder = Arc::new(Folder::drizzle0(&[("0000_a", sql)]));
     let (direct, same) = (database.direct(), folder.clone());
-    let is_first = AtomicBool::new(true);
+    let begun = AtomicUsize::new(0);
     let proxy = Proxy::start(move |message| {
         // Before our second step, another runner does it, and then the history is damaged.
-        if message.text.contains("insert into log") && is_first.swap(false, Ordering::SeqCst) {
+        let is_begin = message.text.starts_with("begin isolation");
+        if is_begin && begun.fetch_add(1, Ordering::SeqCst) == 1 {
             premigrate(&direct, &same).run().exits(0);
             direct.execute("update drizzle.__drizzle_migrations set hash = 'another'");
             return Action::Cut;
