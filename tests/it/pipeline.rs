@@ -201,16 +201,22 @@ fn the_report_of_an_error_is_that_of_the_migration_which_had_it() {
     "#]]);
 }
 
+/// A proxy that replaces the message of this number, among those of a kind, by one that fails.
+fn with_error_in_place_of(number: usize, is_of_kind: fn(&Message) -> bool) -> Proxy {
+    let count = AtomicUsize::new(0);
+    Proxy::start(move |message| {
+        let here = is_of_kind(message) && count.fetch_add(1, Ordering::SeqCst) + 1 == number;
+        if here { Action::ReplaceWith("select 1 / 0") } else { Action::Pass }
+    })
+}
+
 #[test]
 fn an_error_at_commit_runs_nothing_behind_it() {
     // As if a cancel had come just then: the transaction is still open, and fails.
     for failing in [1, 5, 10] {
         let (database, folder) = with_ten(insert);
-        let commits = AtomicUsize::new(0);
-        let proxy = Proxy::start(move |message| {
-            let is_commit = message.from == Side::Client && message.text == "commit\0";
-            let here = is_commit && commits.fetch_add(1, Ordering::SeqCst) + 1 == failing;
-            if here { Action::ReplaceWith("select 1 / 0") } else { Action::Pass }
+        let proxy = with_error_in_place_of(failing, |message| {
+            message.from == Side::Client && message.text == "commit\0"
         });
         let run = premigrate(&proxy.to(&database), &folder).run().exits(70);
         run.says(&[&format!("{} failed", name(failing)), "22012: division by zero"]);
@@ -222,11 +228,7 @@ fn an_error_at_commit_runs_nothing_behind_it() {
 fn where_a_transaction_never_began_nothing_of_its_file_runs_and_nothing_behind_it() {
     for failing in [1, 5, 10] {
         let (database, folder) = with_ten(insert);
-        let begins = AtomicUsize::new(0);
-        let proxy = Proxy::start(move |message| {
-            let here = is_begin(message) && begins.fetch_add(1, Ordering::SeqCst) + 1 == failing;
-            if here { Action::ReplaceWith("select 1 / 0") } else { Action::Pass }
-        });
+        let proxy = with_error_in_place_of(failing, is_begin);
         let run = premigrate(&proxy.to(&database), &folder).run().exits(70);
         run.says(&["22012: division by zero"]);
         applied(&database, &folder, failing - 1);
