@@ -351,14 +351,7 @@ impl<'a> Runner<'a> {
                 primary_wait.sleep(POLL.0).map_err(|end| interrupted(end, ApplyError::ReadOnly))?;
                 continue;
             }
-            let state = DatabaseState {
-                history,
-                progress: progress?,
-                row_names: Vec::new(),
-                compared: None,
-                needs_reload: false,
-                is_pooled,
-            };
+            let state = DatabaseState::new(history, progress?, is_pooled);
             let applied = self.applied.len();
             let started = Instant::now();
             let performed = self.perform(action, prepared, &session, state);

@@ -85,7 +85,7 @@ use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::apply::rehearse::{self, Rehearsed};
 use crate::cli::args::{self, Commands, Invocation, Parsed};
-use crate::cli::config::{Appearance, Command, Config, Options};
+use crate::cli::config::{Appearance, CheckOptions, Command, Config, Options, Style};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::check::Earlier;
@@ -259,16 +259,7 @@ fn run_command(
             }
             (render::list_of(&set, &origin, answer.format), 0)
         }
-        Command::Check(options) => {
-            let earlier = options.since.as_deref().map(|path| earlier(path, stop)).transpose()?;
-            let folder = load(dir, stop)?.1;
-            let report = check::check(&folder, &config.table, now(), earlier.as_ref());
-            let text = match options.review {
-                None => render::check_of(&report, answer),
-                Some(format) => render::review_of(&report, format, dir),
-            };
-            (text, report.exit_code(options.strict))
-        }
+        Command::Check(options) => check_folder(options, config, answer, stop)?,
         Command::Rehearse { up, from_scratch, markdown, html, svg } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
             let Rehearsed { report, failure } =
@@ -312,6 +303,23 @@ fn run_command(
     };
     printer.answer(&text);
     Ok(code)
+}
+
+fn check_folder(
+    options: &CheckOptions,
+    config: &Config,
+    answer: Style,
+    stop: &StopFlag,
+) -> Result<(String, u8), Error> {
+    let dir = config.dir.as_deref();
+    let earlier = options.since.as_deref().map(|path| earlier(path, stop)).transpose()?;
+    let folder = load(dir, stop)?.1;
+    let report = check::check(&folder, &config.table, now(), earlier.as_ref());
+    let text = match options.review {
+        None => render::check_of(&report, answer),
+        Some(format) => render::review_of(&report, format, dir),
+    };
+    Ok((text, report.exit_code(options.strict)))
 }
 
 /// Writes a picture to the file that this option names, if it does.

@@ -108,14 +108,7 @@ impl Runner<'_> {
             if history.in_recovery {
                 return Err(ApplyError::ReadOnly);
             }
-            let state = DatabaseState {
-                history,
-                progress: progress?,
-                row_names: Vec::new(),
-                compared: None,
-                needs_reload: false,
-                is_pooled,
-            };
+            let state = DatabaseState::new(history, progress?, is_pooled);
             let from_scratch = rehearsal.from_scratch;
             *rehearsal = Rehearsal { from_scratch, ..Rehearsal::default() };
             match self.attempt(&session, &plan, prepared, state, rehearsal) {
@@ -399,7 +392,7 @@ impl Runner<'_> {
         statement: Option<usize>,
         message: Message<'_>,
         rehearsal: &Rehearsal,
-    ) -> Result<Sent, Interrupt> {
+    ) -> Result<Exchanged, Interrupt> {
         let mut watch = self.watch(session, Some(step), None, Backend::Answered);
         let copy_length = message.data.and_then(|data| u64::try_from(data.len()).ok());
         let emit = &mut *self.emit;
@@ -424,7 +417,7 @@ impl Runner<'_> {
                 Err(lost(as_connection_error(QueryError::Server(error.clone()))))
             }
             (None, Some(error)) => Err(lost(as_connection_error(error))),
-            _ => Ok(Sent { reply, took, blocker: watched.blocker }),
+            _ => Ok(Exchanged { reply, took, blocker: watched.blocker }),
         }
     }
 
@@ -586,7 +579,7 @@ fn is_lost(error: &ApplyError) -> bool {
 }
 
 /// What came of a message.
-struct Sent {
+struct Exchanged {
     reply: Response,
     took: Duration,
     /// The session that blocked it last.

@@ -27,6 +27,18 @@ pub(super) struct DatabaseState {
 }
 
 impl DatabaseState {
+    /// As it was read.
+    pub(super) fn new(history: History, progress: Progress, is_pooled: bool) -> DatabaseState {
+        DatabaseState {
+            history,
+            progress,
+            row_names: Vec::new(),
+            compared: None,
+            needs_reload: false,
+            is_pooled,
+        }
+    }
+
     /// Updates the state after the server has committed that a statement outside a transaction begins.
     pub(super) fn statement_started(&mut self, change: &ProgressChange) {
         self.progress.set_changed(change);
