@@ -15,7 +15,7 @@ mod schema;
 mod statement;
 mod syntax;
 
-pub use self::hazard::{Effect, Hazard, Lock, NEXT_MIGRATION, Patch, Work, gathered};
+pub use self::hazard::{Effect, Hazard, NEXT_MIGRATION, Patch, Work, gathered};
 pub use self::reader::Reader;
 pub use self::schema::TableName;
 

@@ -64,7 +64,7 @@ pub fn ended(
             }
             text
         }
-        Format::Json => json_line(&error::Report::new(error, with_app, commands)),
+        Format::Json => json_line(&error::ErrorReport::new(error, with_app, commands)),
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `transactional`: what a transaction can hold and undo of a statement.
 //! - `directive`: comments for premigrate. `enum_value`: where a new value of an enum may be used.
 //! - `name`: where a name stands in a statement. `invisible`: characters that cannot be seen.
-//! - `conflict`: conflict markers of git.
+//! - `conflict`: conflict markers of git. `lock_mode`: the modes of table locks.
 //! - `quote` writes names and values; `redact` masks secrets.
 
 pub mod conflict;
@@ -16,6 +16,7 @@ mod do_block;
 mod enum_value;
 pub mod invisible;
 mod lexer;
+mod lock_mode;
 pub mod name;
 pub mod quote;
 pub mod redact;
@@ -29,6 +30,7 @@ mod transactional;
 pub use self::directive::{Directive, NearestDirective, UnknownDirective};
 pub use self::enum_value::{NewValue, NewValues};
 pub use self::lexer::MARKER;
+pub use self::lock_mode::{LockMode, Queue};
 pub use self::script::{
     IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, Statements, offset_of,
 };

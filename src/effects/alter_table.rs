@@ -4,13 +4,13 @@ use squawk_syntax::ast::{self, AlterColumnOption, AlterTableAction, AstNode, Con
 use squawk_syntax::{SyntaxElement, SyntaxKind, SyntaxNode};
 
 use super::column_type::{ColumnType, TypeChange};
-use super::hazard::{Effect, Lock, Patch, Work};
+use super::hazard::{Effect, Patch, Work, waiting_for};
 use super::reader::{File, NotValid, PARTITIONED_CURE};
 use super::schema::TableName;
 use super::statement::{NewKey, TRIGGER_CURE};
 use super::syntax::{columns, find, has, name, name_of, text, text_from, word_of};
 use crate::migrations::rule::Rule;
-use crate::sql::quote;
+use crate::sql::{LockMode, quote};
 
 impl File<'_, '_> {
     pub fn alter_table(&mut self, alter: &ast::AlterTable) {
@@ -126,7 +126,7 @@ impl File<'_, '_> {
     }
 
     fn trigger(&mut self, command: &str, node: &SyntaxNode, table: &TableName) {
-        let effect = (command, table, Lock::ShareRowExclusive, Work::None);
+        let effect = (command, table, LockMode::ShareRowExclusive, Work::None);
         self.affects(node, Rule::TriggerLocks, effect, TRIGGER_CURE, None);
     }
 
@@ -154,7 +154,7 @@ impl File<'_, '_> {
                 let index =
                     named.unwrap_or_else(|| format!("{}_{}_key", table.name, list.join("_")));
                 if exists {
-                    let effect = ("ADD ... UNIQUE", table, Lock::AccessExclusive, Work::Scan);
+                    let effect = ("ADD ... UNIQUE", table, LockMode::AccessExclusive, Work::Scan);
                     let parameters = unique.index_parameters().map(|list| text(list.syntax()));
                     let patch =
                         unique_patch(table, &index, &parameters.unwrap_or_default(), "UNIQUE");
@@ -165,7 +165,7 @@ impl File<'_, '_> {
             }
             Some(Constraint::PrimaryKeyConstraint(key)) => self.add_primary_key(node, table, &key),
             Some(Constraint::ExcludeConstraint(_)) if exists => {
-                let effect = ("ADD ... EXCLUDE", table, Lock::AccessExclusive, Work::Scan);
+                let effect = ("ADD ... EXCLUDE", table, LockMode::AccessExclusive, Work::Scan);
                 let cure = "there is no other way, so do it at a quiet time, or in a new table";
                 self.affects(node, Rule::ExclusionLocks, effect, cure, None);
             }
@@ -183,7 +183,7 @@ impl File<'_, '_> {
         let default = format!("{}_{}_fkey", table.name, key.columns.join("_"));
         let named = key.name.clone().unwrap_or(default);
         if has(constraint.syntax(), SyntaxKind::NOT_VALID) {
-            self.remember_not_valid(node, table, named, Lock::ShareRowExclusive);
+            self.remember_not_valid(node, table, named, LockMode::ShareRowExclusive);
             return;
         }
         // A partitioned table has NOT VALID for foreign keys since PostgreSQL 18.
@@ -193,7 +193,7 @@ impl File<'_, '_> {
         };
         let patch = patch.map(|body| not_valid_patch(table, &named, &body));
         let effect =
-            Effect { table: table.clone(), lock: Lock::ShareRowExclusive, work: Work::Scan };
+            Effect { table: table.clone(), lock: LockMode::ShareRowExclusive, work: Work::Scan };
         let referenced = key.referenced.as_ref().filter(|referenced| *referenced != table);
         let both = referenced.map_or_else(String::new, |referenced| format!(" and {referenced}"));
         let message = format!(
@@ -202,7 +202,7 @@ impl File<'_, '_> {
             effect.lock
         );
         self.add(node, Rule::ForeignKeyScan, Some(effect), message, patch);
-        self.works(node, table, Lock::ShareRowExclusive);
+        self.works(node, table, LockMode::ShareRowExclusive);
     }
 
     fn add_check(&mut self, node: &SyntaxNode, table: &TableName, check: &ast::CheckConstraint) {
@@ -222,11 +222,11 @@ impl File<'_, '_> {
             return;
         }
         if !is_valid {
-            self.remember_not_valid(node, table, named, Lock::AccessExclusive);
+            self.remember_not_valid(node, table, named, LockMode::AccessExclusive);
         } else if !has(check.syntax(), SyntaxKind::NOT_ENFORCED) {
             let patch = text_from(check.syntax(), SyntaxKind::CHECK_KW);
             let patch = patch.map(|body| not_valid_patch(table, &named, &body));
-            let effect = ("ADD ... CHECK", table, Lock::AccessExclusive, Work::Scan);
+            let effect = ("ADD ... CHECK", table, LockMode::AccessExclusive, Work::Scan);
             self.affects(node, Rule::CheckScan, effect, VALIDATE_CURE, patch);
         }
     }
@@ -236,7 +236,7 @@ impl File<'_, '_> {
         node: &SyntaxNode,
         table: &TableName,
         constraint: String,
-        lock: Lock,
+        lock: LockMode,
     ) {
         let line = self.position(node).line;
         self.not_valid.push(NotValid { table: table.clone(), constraint, lock, line });
@@ -253,12 +253,12 @@ impl File<'_, '_> {
         let added = added.find(|added| added.table == *table && added.constraint == constraint);
         let Some(NotValid { lock, line, .. }) = added else {
             if self.exists(table) {
-                self.works(node, table, Lock::ShareUpdateExclusive);
+                self.works(node, table, LockMode::ShareUpdateExclusive);
             }
             return;
         };
         let (lock, line) = (*lock, *line);
-        let waiting = if lock == Lock::AccessExclusive { "reads and writes" } else { "writes" };
+        let waiting = waiting_for(lock);
         let message = format!(
             "VALIDATE CONSTRAINT scans {table} while the transaction keeps {lock} from line {line}, so \
              {waiting} wait until it is done; move it to the next migration"
@@ -291,7 +291,7 @@ impl File<'_, '_> {
             list.iter().filter(|column| !self.is_not_null(table, column)).cloned().collect();
         let parameters = key.index_parameters().map(|list| text(list.syntax()));
         if self.exists(table) && (taken.is_none() || !nullable.is_empty()) {
-            let effect = ("ADD ... PRIMARY KEY", table, Lock::AccessExclusive, Work::Scan);
+            let effect = ("ADD ... PRIMARY KEY", table, LockMode::AccessExclusive, Work::Scan);
             let mut patch = nullable
                 .iter()
                 .fold(Patch::default(), |patch, column| patch.then(&not_null_patch(table, column)));
@@ -348,7 +348,7 @@ impl File<'_, '_> {
                 table.quoted(),
                 partition.quoted()
             ));
-            let effect = ("DETACH PARTITION", table, Lock::AccessExclusive, Work::None);
+            let effect = ("DETACH PARTITION", table, LockMode::AccessExclusive, Work::None);
             let cure = "detach it CONCURRENTLY";
             self.affects(detach.syntax(), Rule::DetachLocks, effect, cure, Some(patch));
         }
@@ -392,7 +392,7 @@ impl File<'_, '_> {
         match option {
             AlterColumnOption::SetNotNull(_) => {
                 if exists && !self.is_not_null(table, &column) {
-                    let effect = ("SET NOT NULL", table, Lock::AccessExclusive, Work::Scan);
+                    let effect = ("SET NOT NULL", table, LockMode::AccessExclusive, Work::Scan);
                     let cure = "add a CHECK that is NOT VALID, and validate it before";
                     let next = format!(
                         "ALTER TABLE {0} ALTER COLUMN {1} SET NOT NULL;\nALTER TABLE {0} DROP CONSTRAINT {2};",
@@ -447,8 +447,11 @@ impl File<'_, '_> {
         let named = name(ty.syntax());
         if self.exists(table) {
             let subject = Some((table.clone(), column.clone()));
-            let effect =
-                Effect { table: table.clone(), lock: Lock::AccessExclusive, work: Work::Rewrite };
+            let effect = Effect {
+                table: table.clone(),
+                lock: LockMode::AccessExclusive,
+                work: Work::Rewrite,
+            };
             if let Some(recreated) = named.filter(|name| self.recreated.contains(name)) {
                 self.found.retain(|found| {
                     found.hazard.rule != Rule::TypeRewrite || found.column != subject
@@ -459,7 +462,7 @@ impl File<'_, '_> {
                     effect.sentence()
                 );
                 self.add(node, Rule::EnumRecreated, Some(effect), message, None);
-                self.works(node, table, Lock::AccessExclusive);
+                self.works(node, table, LockMode::AccessExclusive);
             } else {
                 let change = match converts(set, &column) {
                     true => TypeChange::Rewrite,
@@ -481,7 +484,7 @@ impl File<'_, '_> {
                     if let Some(found) = self.found.last_mut() {
                         found.column = subject;
                     }
-                    self.works(node, table, Lock::AccessExclusive);
+                    self.works(node, table, LockMode::AccessExclusive);
                 }
             }
         }

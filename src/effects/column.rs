@@ -5,13 +5,13 @@ use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use super::alter_table::{INDEX_CURE, not_valid_patch, unique_patch};
 use super::column_type::ColumnType;
-use super::hazard::{Lock, Patch, Work};
+use super::hazard::{Patch, Work};
 use super::reader::File;
 use super::schema::{KnownColumn, TableName};
 use super::statement::NewKey;
 use super::syntax::{name, text, text_from, word_of};
 use crate::migrations::rule::Rule;
-use crate::sql::quote;
+use crate::sql::{LockMode, quote};
 
 /// Functions of PostgreSQL's and of its extensions that return something else each time.
 const VOLATILE: [&str; 9] = [
@@ -82,7 +82,7 @@ impl File<'_, '_> {
         constraints: &[Constraint],
     ) {
         let node = add.syntax();
-        let rewrite = |command| (command, table, Lock::AccessExclusive, Work::Rewrite);
+        let rewrite = |command| (command, table, LockMode::AccessExclusive, Work::Rewrite);
         let generated = constraints.iter().find_map(|constraint| match constraint {
             Constraint::GeneratedConstraint(generated) => Some(generated.generated_as()),
             _ => None,
@@ -150,7 +150,7 @@ impl File<'_, '_> {
         constraints: &[Constraint],
     ) {
         let node = add.syntax();
-        let scan = |command| (command, table, Lock::AccessExclusive, Work::Scan);
+        let scan = |command| (command, table, LockMode::AccessExclusive, Work::Scan);
         let has_default = constraints
             .iter()
             .any(|constraint| matches!(constraint, Constraint::DefaultConstraint(_)));

@@ -6,54 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::schema::TableName;
 use crate::migrations::rule::Rule;
-use crate::sql::LineColumn;
-
-/// A lock mode of PostgreSQL's for tables, from weak to strong; those that only readers take are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lock {
-    RowExclusive,
-    ShareUpdateExclusive,
-    Share,
-    ShareRowExclusive,
-    AccessExclusive,
-}
-
-impl Lock {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Lock::RowExclusive => "ROW EXCLUSIVE",
-            Lock::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
-            Lock::Share => "SHARE",
-            Lock::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
-            Lock::AccessExclusive => "ACCESS EXCLUSIVE",
-        }
-    }
-
-    /// Whether it keeps others from reading or writing the table.
-    pub fn blocks(self) -> bool {
-        self >= Lock::Share
-    }
-
-    /// Who waits for it.
-    fn waiting(self) -> &'static str {
-        match self {
-            Lock::AccessExclusive => "reads and writes",
-            _ => "writes",
-        }
-    }
-}
-
-impl fmt::Display for Lock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Lock {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
+use crate::sql::{LineColumn, LockMode, Queue};
 
 /// What takes long while the lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -70,7 +23,7 @@ pub enum Work {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Effect {
     pub table: TableName,
-    pub lock: Lock,
+    pub lock: LockMode,
     pub work: Work,
 }
 
@@ -78,7 +31,7 @@ impl Effect {
     /// Read after the name of a command.
     pub(super) fn sentence(&self) -> String {
         let Effect { table, lock, work } = self;
-        let waiting = lock.waiting();
+        let waiting = waiting_for(*lock);
         match work {
             Work::None => format!(
                 "takes {lock} on {table}, so it waits for transactions that use the table, and {waiting} \
@@ -93,6 +46,14 @@ impl Effect {
                 )
             }
         }
+    }
+}
+
+/// Who waits for a lock that keeps others from the rows.
+pub(super) fn waiting_for(lock: LockMode) -> &'static str {
+    match lock.queue() {
+        Some(Queue::ReadsAndWrites) => "reads and writes",
+        _ => "writes",
     }
 }
 

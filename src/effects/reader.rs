@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use squawk_syntax::SyntaxNode;
 
-use super::hazard::{Effect, Hazard, Lock, Patch, Work};
+use super::hazard::{Effect, Hazard, Patch, Work};
 use super::schema::{Schema, TableName};
 use super::syntax;
 use crate::migrations::rule::Rule;
 use crate::migrations::steps::Steps;
-use crate::sql::{LineColumn, Positions, Script};
+use crate::sql::{LineColumn, LockMode, Positions, Script};
 
 /// Reads one migration after the other. Those that are not new say what there is when the new ones run: a
 /// table exists unless a new migration has created it.
@@ -109,7 +109,7 @@ pub(super) struct Held {
 pub(super) struct NotValid {
     pub table: TableName,
     pub constraint: String,
-    pub lock: Lock,
+    pub lock: LockMode,
     pub line: usize,
 }
 
@@ -218,7 +218,7 @@ impl File<'_, '_> {
         &mut self,
         node: &SyntaxNode,
         rule: Rule,
-        (command, table, lock, work): (&str, &TableName, Lock, Work),
+        (command, table, lock, work): (&str, &TableName, LockMode, Work),
         cure: &str,
         patch: Option<Patch>,
     ) {
@@ -244,16 +244,17 @@ impl File<'_, '_> {
     }
 
     /// Long work, under a lock of its own on a table.
-    pub fn works(&mut self, node: &SyntaxNode, table: &TableName, lock: Lock) {
+    pub fn works(&mut self, node: &SyntaxNode, table: &TableName, lock: LockMode) {
         let Some(Held { table: held, line }) = &self.held else { return };
-        if held == table && lock == Lock::AccessExclusive {
+        if held == table && lock == LockMode::AccessExclusive {
             return;
         }
         let message = format!(
             "line {line} has taken ACCESS EXCLUSIVE on {held}, and nobody reads or writes {held} until this \
              statement is done, too; move one of them to another migration"
         );
-        let effect = Effect { table: held.clone(), lock: Lock::AccessExclusive, work: Work::None };
+        let effect =
+            Effect { table: held.clone(), lock: LockMode::AccessExclusive, work: Work::None };
         self.add(node, Rule::LockHeld, Some(effect), message, None);
     }
 }

@@ -4,12 +4,12 @@ use squawk_syntax::ast::{self, AstNode, ColumnConstraint, Stmt, TableArg, TableC
 use squawk_syntax::{SyntaxElement, SyntaxKind, SyntaxNode};
 
 use super::column_type::ColumnType;
-use super::hazard::{Effect, Hazard, Lock, Patch, Work};
+use super::hazard::{Effect, Hazard, Patch, Work};
 use super::reader::File;
 use super::schema::{ForeignKey, KnownColumn, KnownTable, Schema, TableName};
 use super::syntax::{self, columns, find, has, name, name_of, text, word_of};
 use crate::migrations::rule::Rule;
-use crate::sql::{LineColumn, quote};
+use crate::sql::{LineColumn, LockMode, quote};
 
 /// PostgreSQL cuts longer names.
 const MOST_BYTES: usize = 63;
@@ -54,7 +54,7 @@ impl File<'_, '_> {
                 if let Some(table) = name_of(insert.relation_name_ref())
                     && find(insert.syntax(), SyntaxKind::SELECT).is_some()
                 {
-                    self.works(insert.syntax(), &table, Lock::RowExclusive);
+                    self.works(insert.syntax(), &table, LockMode::RowExclusive);
                 }
             }
             Stmt::Reindex(reindex) => self.reindex(reindex),
@@ -234,7 +234,7 @@ impl File<'_, '_> {
                 self.affects(
                     node,
                     Rule::PartitionedIndex,
-                    ("CREATE INDEX on a partitioned table", &table, Lock::Share, Work::Scan),
+                    ("CREATE INDEX on a partitioned table", &table, LockMode::Share, Work::Scan),
                     "create it ON ONLY this table, then CONCURRENTLY on each partition, and attach those",
                     patch,
                 );
@@ -248,7 +248,7 @@ impl File<'_, '_> {
                 self.affects(
                     node,
                     Rule::IndexLocksWrites,
-                    ("CREATE INDEX", &table, Lock::Share, Work::Scan),
+                    ("CREATE INDEX", &table, LockMode::Share, Work::Scan),
                     "create it CONCURRENTLY",
                     patch,
                 );
@@ -270,7 +270,7 @@ impl File<'_, '_> {
                 let cure = "drop it CONCURRENTLY";
                 match &table {
                     Some(table) => {
-                        let effect = ("DROP INDEX", table, Lock::AccessExclusive, Work::None);
+                        let effect = ("DROP INDEX", table, LockMode::AccessExclusive, Work::None);
                         self.affects(
                             drop.syntax(),
                             Rule::DropIndexLocks,
@@ -323,9 +323,10 @@ impl File<'_, '_> {
         match table {
             Some(table) if self.exists(&table) => {
                 let message = message(&table.to_string());
-                let effect = Effect { table: table.clone(), lock: Lock::Share, work: Work::Scan };
+                let effect =
+                    Effect { table: table.clone(), lock: LockMode::Share, work: Work::Scan };
                 self.add(node, Rule::ReindexLocks, Some(effect), message, patch);
-                self.works(node, &table, Lock::Share);
+                self.works(node, &table, LockMode::Share);
             }
             Some(_) => {}
             None => {
@@ -358,7 +359,7 @@ impl File<'_, '_> {
         self.affects(
             node,
             Rule::Rewrite,
-            (command, &table, Lock::AccessExclusive, Work::Rewrite),
+            (command, &table, LockMode::AccessExclusive, Work::Rewrite),
             "run it at a quiet time, or use pg_repack",
             None,
         );
@@ -370,7 +371,7 @@ impl File<'_, '_> {
             return;
         };
         if self.exists(&table) {
-            let effect = ("CREATE TRIGGER", &table, Lock::ShareRowExclusive, Work::None);
+            let effect = ("CREATE TRIGGER", &table, LockMode::ShareRowExclusive, Work::None);
             self.affects(create.syntax(), Rule::TriggerLocks, effect, TRIGGER_CURE, None);
         }
     }
@@ -489,14 +490,14 @@ impl File<'_, '_> {
         let Some(table) = table.filter(|table| self.exists(table)) else { return };
         if condition.as_ref().is_none_or(is_about_null) {
             let effect =
-                Effect { table: table.clone(), lock: Lock::RowExclusive, work: Work::Scan };
+                Effect { table: table.clone(), lock: LockMode::RowExclusive, work: Work::Scan };
             let message = format!(
                 "{command} of all rows of {table} keeps each of them locked until the migration is done, and \
                  leaves as many dead rows; do it in batches, outside of the migration"
             );
             self.add(node, Rule::UnbatchedWrite, Some(effect), message, None);
         }
-        self.works(node, &table, Lock::RowExclusive);
+        self.works(node, &table, LockMode::RowExclusive);
     }
 
     fn drop_table(&mut self, drop: &ast::DropTable) {

@@ -64,13 +64,13 @@ impl Awaited {
 pub struct Relay<S> {
     stream: S,
     awaited: Awaited,
-    position: Position,
+    position: FramePosition,
     copying: Option<Copying>,
 }
 
 /// Where in the server's messages the next byte is.
 #[derive(Clone, Copy, Debug)]
-enum Position {
+enum FramePosition {
     /// At the one byte that answers a request for TLS.
     TlsAnswer,
     /// At the type of a message.
@@ -106,7 +106,7 @@ const READY_FOR_QUERY: u8 = b'Z';
 impl<S> Relay<S> {
     /// `asks_for_tls` says that the first byte answers a request for TLS.
     pub fn new(stream: S, awaited: Awaited, asks_for_tls: bool) -> Relay<S> {
-        let position = if asks_for_tls { Position::TlsAnswer } else { Position::Type };
+        let position = if asks_for_tls { FramePosition::TlsAnswer } else { FramePosition::Type };
         Relay { stream, awaited, position, copying: None }
     }
 
@@ -133,27 +133,27 @@ impl<S> Relay<S> {
     fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
         let first = bytes.first().copied().unwrap_or_default();
         match self.position {
-            Position::TlsAnswer => {
-                self.position = Position::Type;
+            FramePosition::TlsAnswer => {
+                self.position = FramePosition::Type;
                 (1, true)
             }
-            Position::Type => {
+            FramePosition::Type => {
                 let message = self.begin_message(first);
-                self.position = Position::Length(message, [0; 4], 0);
+                self.position = FramePosition::Length(message, [0; 4], 0);
                 (1, message.is_passed_on)
             }
-            Position::Length(message, mut length, read) => {
+            FramePosition::Length(message, mut length, read) => {
                 if let Some(byte) = length.get_mut(read) {
                     *byte = first;
                 }
-                self.position = Position::Length(message, length, read + 1);
+                self.position = FramePosition::Length(message, length, read + 1);
                 if read + 1 == length.len() {
                     let whole = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
                     self.read_to(message, whole.saturating_sub(length.len()));
                 }
                 (1, message.is_passed_on)
             }
-            Position::Body(message, left) => {
+            FramePosition::Body(message, left) => {
                 let length = left.min(bytes.len());
                 self.read_to(message, left - length);
                 (length, message.is_passed_on)
@@ -188,10 +188,10 @@ impl<S> Relay<S> {
 
     fn read_to(&mut self, message: Incoming, left: usize) {
         if left > 0 {
-            self.position = Position::Body(message, left);
+            self.position = FramePosition::Body(message, left);
             return;
         }
-        self.position = Position::Type;
+        self.position = FramePosition::Type;
         match message.tag {
             COPY_IN_RESPONSE => {
                 let take = |replies: &mut Replies| replies.expected.front_mut()?.data.take();

@@ -35,7 +35,7 @@ use super::{
 
 /// An error as JSON.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct ErrorReport<'a> {
     event: &'static str,
     #[serde(flatten)]
     error: &'a Error,
@@ -51,12 +51,12 @@ pub struct Report<'a> {
     app_started: Option<bool>,
 }
 
-impl Report<'_> {
-    pub fn new<'a>(error: &'a Error, with_app: bool, commands: &Commands) -> Report<'a> {
+impl ErrorReport<'_> {
+    pub fn new<'a>(error: &'a Error, with_app: bool, commands: &Commands) -> ErrorReport<'a> {
         let failure = failure_of(error);
         let is_failure = failure.is_some();
         let advice = failure.map(|failure| failure.advice.as_ref());
-        Report {
+        ErrorReport {
             event: if is_failure { "failed" } else { "error" },
             error,
             message: (!is_failure).then(|| text(error, commands, false)),

@@ -66,7 +66,7 @@ fn name(character: char) -> Option<&'static str> {
 
 /// Where an invisible character is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Occurrence {
+pub struct InvisiblePlace {
     pub invisible: Invisible,
     /// The byte offset in the statement.
     pub offset: usize,
@@ -78,7 +78,7 @@ pub struct Occurrence {
 }
 
 /// The invisible characters of a statement that are not in quotes or comments.
-pub fn in_words(statement: &str) -> impl Iterator<Item = Occurrence> {
+pub fn in_words(statement: &str) -> impl Iterator<Item = InvisiblePlace> {
     let is_seen = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     let may_have = !statement.bytes().all(is_seen);
     let tokens = may_have.then(|| Lexer::new(statement, 0)).into_iter().flatten();
@@ -91,7 +91,7 @@ pub fn in_words(statement: &str) -> impl Iterator<Item = Occurrence> {
             }
             let is_syntax_error = token.start == 0 || token.kind == TokenKind::Symbol;
             let (offset, word) = (token.start + at, token.start);
-            Some(Occurrence { invisible, offset, word, is_syntax_error })
+            Some(InvisiblePlace { invisible, offset, word, is_syntax_error })
         })
     })
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn places(statement: &str) -> Vec<(usize, usize, String)> {
-        let each = in_words(statement).map(|Occurrence { invisible, offset, word, .. }| {
+        let each = in_words(statement).map(|InvisiblePlace { invisible, offset, word, .. }| {
             (word, offset, invisible.to_string())
         });
         each.collect()

@@ -3,10 +3,9 @@
 use crate::apply::transaction::StepRef;
 use crate::postgres::server_error::ServerError;
 use crate::sql::name::{self, Occurrence};
-use crate::sql::{Kind, Statement, TableUse};
+use crate::sql::{Kind, LockMode, Statement, TableUse};
 
 use super::report::{Form, NotRun};
-use super::trace::LockMode;
 
 pub(super) enum Way {
     Run(Run),

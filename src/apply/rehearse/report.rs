@@ -15,7 +15,8 @@ use crate::postgres::server_error::ServerError;
 use crate::sql::LineColumn;
 use crate::sql::name::{self, Occurrence};
 
-use super::trace::{Activity, Effect, LockMode, Queue, Relation, RelationKind, Trace, Tracer};
+use super::trace::{Relation, RelationChange, RelationKind, TableCounts, Trace, Tracer};
+use crate::sql::{LockMode, Queue};
 
 /// A rehearsal, as far as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct AdvancedSequence {
 pub struct RehearsedMigration {
     pub migration: String,
     pub file: String,
-    pub outcome: Outcome,
+    pub outcome: RehearsalOutcome,
     /// The isolation level that `up` runs it in, or a step of it, if it is not READ COMMITTED as here.
     pub isolation: Option<&'static str>,
     /// Without what the tracing took.
@@ -77,7 +78,7 @@ pub struct RehearsedMigration {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RehearsalOutcome {
     /// All of it ran.
     Rehearsed,
     /// Some statements were not run.
@@ -304,7 +305,7 @@ struct Touched {
     already_held: Option<(LockMode, String)>,
     created: bool,
     rewritten: bool,
-    activity: Activity,
+    counts: TableCounts,
     bytes_before: Option<u64>,
     bytes_after: Option<u64>,
 }
@@ -361,7 +362,7 @@ impl Recorder {
         self.report.migrations.push(RehearsedMigration {
             migration: migration.to_owned(),
             file: file.to_owned(),
-            outcome: Outcome::Rehearsed,
+            outcome: RehearsalOutcome::Rehearsed,
             isolation,
             took: Duration::ZERO,
             wal_bytes: None,
@@ -390,7 +391,7 @@ impl Recorder {
             let place = format!("{}:{}", migration.file, statement.position);
             self.skipped.push((place, statement.text.to_owned()));
         }
-        migration.outcome = Outcome::Partly;
+        migration.outcome = RehearsalOutcome::Partly;
         migration.statements.push(statement.reported(Form::No(why), None, Vec::new()));
     }
 
@@ -425,7 +426,7 @@ impl Recorder {
         });
         for relation in held.cloned().collect::<Vec<_>>() {
             let size = self.sizes.get(&relation.oid).copied();
-            let effect = Effect { size, ..Effect::none(relation) };
+            let effect = RelationChange { size, ..RelationChange::none(relation) };
             self.touch(effect, statement, &form, from);
         }
         let Some(migration) = self.report.migrations.last_mut() else { return };
@@ -442,7 +443,13 @@ impl Recorder {
         earlier.map(|(lock, taken)| (*lock, taken.migration.clone()))
     }
 
-    fn touch(&mut self, effect: Effect, statement: &StatementRef<'_>, form: &Form, from: Duration) {
+    fn touch(
+        &mut self,
+        effect: RelationChange,
+        statement: &StatementRef<'_>,
+        form: &Form,
+        from: Duration,
+    ) {
         let oid = effect.relation.oid;
         let earlier = self.earlier(oid, statement.at_most);
         let Some(migration) = self.report.migrations.last_mut() else { return };
@@ -461,7 +468,7 @@ impl Recorder {
         touched.since.get_or_insert(from);
         touched.created |= effect.created;
         touched.rewritten |= effect.rewritten;
-        touched.activity.add(effect.activity);
+        touched.counts.add(effect.counts);
         touched.bytes_after = effect.size;
         self.sizes.extend(effect.size.map(|size| (oid, size)));
         let held = self.held.entry(oid).or_default();
@@ -545,13 +552,16 @@ impl Recorder {
         self.end_step();
         self.end_migration();
         if let Some(migration) = self.report.migrations.last_mut() {
-            migration.outcome = Outcome::Failed;
+            migration.outcome = RehearsalOutcome::Failed;
         }
     }
 
     /// Whether a statement failed or was not run, so that what it used does not show.
     pub fn has_gaps(&self) -> bool {
-        self.report.migrations.iter().any(|migration| migration.outcome != Outcome::Rehearsed)
+        self.report
+            .migrations
+            .iter()
+            .any(|migration| migration.outcome != RehearsalOutcome::Rehearsed)
     }
 
     /// The sequences that were there before, and whose values the migrations may have used.
@@ -581,7 +591,7 @@ impl Touched {
             already_held: None,
             created: false,
             rewritten: false,
-            activity: Activity::default(),
+            counts: TableCounts::default(),
             bytes_before,
             bytes_after: None,
         }
@@ -594,7 +604,7 @@ impl Touched {
     }
 
     fn reported(&self, rows_before: Option<u64>) -> TouchedTable {
-        let Touched { relation, activity, .. } = self;
+        let Touched { relation, counts, .. } = self;
         let lock = self.lock.map(|(lock, _)| lock);
         // A weaker one tells nothing.
         let already_held = self.already_held.as_ref().filter(|(held, _)| Some(*held) > lock);
@@ -611,11 +621,11 @@ impl Touched {
             already_held: already_held.map(|(lock, _)| *lock),
             already_held_since: already_held.map(|(_, migration)| migration.clone()),
             rewritten: self.rewritten,
-            scanned: relation.kind != RelationKind::Index && activity.scans > 0,
-            rows_read: activity.rows_read,
-            rows_inserted: activity.rows_inserted,
-            rows_updated: activity.rows_updated,
-            rows_deleted: activity.rows_deleted,
+            scanned: relation.kind != RelationKind::Index && counts.scans > 0,
+            rows_read: counts.rows_read,
+            rows_inserted: counts.rows_inserted,
+            rows_updated: counts.rows_updated,
+            rows_deleted: counts.rows_deleted,
             bytes_before: self.bytes_before,
             bytes_after: self.bytes_after,
             rows_before,

@@ -11,92 +11,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::postgres::result::{ResultRow, ResultSet};
+use crate::sql::LockMode;
 use crate::sql::quote::EQ;
-
-/// The modes of PostgreSQL's table locks, from the weakest to the strongest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum LockMode {
-    #[serde(rename = "ACCESS SHARE")]
-    AccessShare,
-    #[serde(rename = "ROW SHARE")]
-    RowShare,
-    #[serde(rename = "ROW EXCLUSIVE")]
-    RowExclusive,
-    #[serde(rename = "SHARE UPDATE EXCLUSIVE")]
-    ShareUpdateExclusive,
-    #[serde(rename = "SHARE")]
-    Share,
-    #[serde(rename = "SHARE ROW EXCLUSIVE")]
-    ShareRowExclusive,
-    #[serde(rename = "EXCLUSIVE")]
-    Exclusive,
-    #[serde(rename = "ACCESS EXCLUSIVE")]
-    AccessExclusive,
-}
-
-/// What waits while a lock is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Queue {
-    /// VACUUM and other changes of the schema.
-    Maintenance,
-    Writes,
-    ReadsAndWrites,
-}
-
-impl LockMode {
-    pub const ALL: [LockMode; 8] = [
-        LockMode::AccessShare,
-        LockMode::RowShare,
-        LockMode::RowExclusive,
-        LockMode::ShareUpdateExclusive,
-        LockMode::Share,
-        LockMode::ShareRowExclusive,
-        LockMode::Exclusive,
-        LockMode::AccessExclusive,
-    ];
-
-    /// As the documentation has it, such as `ACCESS EXCLUSIVE`.
-    pub fn name(self) -> &'static str {
-        match self {
-            LockMode::AccessShare => "ACCESS SHARE",
-            LockMode::RowShare => "ROW SHARE",
-            LockMode::RowExclusive => "ROW EXCLUSIVE",
-            LockMode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
-            LockMode::Share => "SHARE",
-            LockMode::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
-            LockMode::Exclusive => "EXCLUSIVE",
-            LockMode::AccessExclusive => "ACCESS EXCLUSIVE",
-        }
-    }
-
-    /// From `pg_locks.mode`, such as `AccessExclusiveLock`.
-    fn parse(text: &str) -> Option<LockMode> {
-        let name = text.strip_suffix("Lock")?;
-        LockMode::ALL.into_iter().find(|mode| {
-            let words = mode.name().split(' ').flat_map(str::chars);
-            words.eq(name.chars().map(|c| c.to_ascii_uppercase()))
-        })
-    }
-
-    /// What waits for it beside what changes the schema in the same way.
-    pub fn queue(self) -> Option<Queue> {
-        match self {
-            LockMode::AccessShare | LockMode::RowShare | LockMode::RowExclusive => None,
-            LockMode::ShareUpdateExclusive => Some(Queue::Maintenance),
-            LockMode::Share | LockMode::ShareRowExclusive | LockMode::Exclusive => {
-                Some(Queue::Writes)
-            }
-            LockMode::AccessExclusive => Some(Queue::ReadsAndWrites),
-        }
-    }
-}
-
-impl fmt::Display for LockMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -143,7 +59,7 @@ impl fmt::Display for Relation {
 
 /// What one statement did to one relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effect {
+pub struct RelationChange {
     pub relation: Relation,
     /// The modes in which the transaction has not held it before, from the weakest on.
     pub new_locks: Vec<LockMode>,
@@ -151,33 +67,33 @@ pub struct Effect {
     pub dropped: bool,
     /// It has another file now.
     pub rewritten: bool,
-    pub activity: Activity,
+    pub counts: TableCounts,
     /// In bytes, with TOAST and without indexes; `None` where it has no size, or it is not known.
     pub size: Option<u64>,
 }
 
-impl Effect {
-    pub fn none(relation: Relation) -> Effect {
-        Effect {
+impl RelationChange {
+    pub fn none(relation: Relation) -> RelationChange {
+        RelationChange {
             relation,
             new_locks: Vec::new(),
             created: false,
             dropped: false,
             rewritten: false,
-            activity: Activity::default(),
+            counts: TableCounts::default(),
             size: None,
         }
     }
 
     /// Whether the statement shows in it beside the locks.
     fn has_traces(&self) -> bool {
-        self.created || self.dropped || self.rewritten || self.activity != Activity::default()
+        self.created || self.dropped || self.rewritten || self.counts != TableCounts::default()
     }
 }
 
 /// What PostgreSQL counts for a table in a transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Activity {
+pub struct TableCounts {
     /// Sequential scans, or scans of an index.
     pub scans: u64,
     pub rows_read: u64,
@@ -186,10 +102,10 @@ pub struct Activity {
     pub rows_deleted: u64,
 }
 
-impl Activity {
-    fn since(self, before: Activity) -> Activity {
+impl TableCounts {
+    fn since(self, before: TableCounts) -> TableCounts {
         // TRUNCATE sets some of them back.
-        Activity {
+        TableCounts {
             scans: self.scans.saturating_sub(before.scans),
             rows_read: self.rows_read.saturating_sub(before.rows_read),
             rows_inserted: self.rows_inserted.saturating_sub(before.rows_inserted),
@@ -198,7 +114,7 @@ impl Activity {
         }
     }
 
-    pub fn add(&mut self, other: Activity) {
+    pub fn add(&mut self, other: TableCounts) {
         self.scans += other.scans;
         self.rows_read += other.rows_read;
         self.rows_inserted += other.rows_inserted;
@@ -307,13 +223,13 @@ struct Known {
     exists: bool,
     filenode: Option<u32>,
     locks: BTreeSet<LockMode>,
-    activity: Activity,
+    counts: TableCounts,
 }
 
 /// What one statement did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    pub effects: Vec<Effect>,
+    pub effects: Vec<RelationChange>,
     /// How many bytes of WAL the server has written meanwhile, for all sessions.
     pub wal: Option<u64>,
 }
@@ -330,7 +246,7 @@ impl Tracer {
                 exists: true,
                 filenode: number(row, 5),
                 locks: BTreeSet::new(),
-                activity: Activity::default(),
+                counts: TableCounts::default(),
             };
             Some((known.relation.oid, known))
         });
@@ -376,7 +292,7 @@ impl Tracer {
         Trace { effects, wal: written.and_then(|bytes| u64::try_from(bytes).ok()) }
     }
 
-    fn observe_relation(&mut self, row: ResultRow<'_>) -> Option<Effect> {
+    fn observe_relation(&mut self, row: ResultRow<'_>) -> Option<RelationChange> {
         let oid = number(row, 0)?;
         let seen = relation_of(row);
         let before = self.relations.get(&oid);
@@ -389,10 +305,10 @@ impl Tracer {
             exists: seen.is_some(),
             filenode: number(row, 5),
             locks,
-            activity: activity_of(row),
+            counts: counts_of(row),
         };
         let old_locks = before.map(|known| known.locks.clone()).unwrap_or_default();
-        let effect = Effect {
+        let effect = RelationChange {
             new_locks: after.locks.difference(&old_locks).copied().collect(),
             created: before.is_none(),
             dropped: !after.exists && before.is_some_and(|known| known.exists),
@@ -400,7 +316,7 @@ impl Tracer {
             rewritten: after.exists
                 && relation.kind != RelationKind::Sequence
                 && before.is_some_and(|known| known.filenode != after.filenode),
-            activity: after.activity.since(before.map(|known| known.activity).unwrap_or_default()),
+            counts: after.counts.since(before.map(|known| known.counts).unwrap_or_default()),
             size: number(row, 6),
             relation,
         };
@@ -435,9 +351,9 @@ fn relation_of(row: ResultRow<'_>) -> Option<Relation> {
     })
 }
 
-fn activity_of(row: ResultRow<'_>) -> Activity {
+fn counts_of(row: ResultRow<'_>) -> TableCounts {
     let count = |index| number(row, index).unwrap_or_default();
-    Activity {
+    TableCounts {
         scans: count(8),
         rows_read: count(9),
         rows_inserted: count(10),
@@ -479,19 +395,6 @@ mod tests {
     }
 
     #[test]
-    fn the_modes_are_parsed_as_pg_locks_has_them() {
-        for (text, mode) in [
-            ("AccessShareLock", Some(LockMode::AccessShare)),
-            ("ShareRowExclusiveLock", Some(LockMode::ShareRowExclusive)),
-            ("ShareLock", Some(LockMode::Share)),
-            ("SIReadLock", None),
-            ("", None),
-        ] {
-            assert_eq!(LockMode::parse(text), mode, "{text}");
-        }
-    }
-
-    #[test]
     fn only_what_is_new_since_the_last_answer_is_an_effect() {
         let mut tracer = tracer();
         let before = observe(&mut tracer, "100", &[["10", "t", "r", "10", "AccessShareLock", "3"]]);
@@ -501,7 +404,7 @@ mod tests {
         assert_eq!(trace.wal, Some(250));
         let [effect] = &trace.effects[..] else { panic!("{trace:?}") };
         assert_eq!(effect.new_locks, [LockMode::Share]);
-        assert_eq!((effect.activity.scans, effect.rewritten, effect.created), (1, false, false));
+        assert_eq!((effect.counts.scans, effect.rewritten, effect.created), (1, false, false));
         let same = observe(&mut tracer, "350", &[["10", "t", "r", "10", both, "4"]]);
         assert_eq!((same.wal, same.effects.len()), (Some(0), 0));
     }

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
 
 use crate::apply::failure::line_and_column;
-use crate::effects::{Effect, Hazard, Lock, Patch, TableName, Work, gathered};
+use crate::effects::{Effect, Hazard, Patch, TableName, Work, gathered};
 use crate::migrations::layout::FolderScan;
 use crate::migrations::rule::{Rule, Severity};
 use crate::migrations::source::{JOURNAL, MigrationFolder};
-use crate::sql::LineColumn;
+use crate::sql::{LineColumn, LockMode};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -38,7 +38,7 @@ fn effect_fields<S: Serializer>(effect: &Option<Effect>, serializer: S) -> Resul
     #[derive(Serialize)]
     struct Fields<'a> {
         table: Option<&'a TableName>,
-        lock: Option<Lock>,
+        lock: Option<LockMode>,
         work: Option<Work>,
     }
     let effect = effect.as_ref();

@@ -5,12 +5,14 @@ use serde_json::json;
 
 use super::json_lines;
 use crate::apply::rehearse::report::{
-    AdvancedSequence, Form, Outcome, RehearsedMigration, RehearsedStatement, Report, TouchedTable,
+    AdvancedSequence, Form, RehearsalOutcome, RehearsedMigration, RehearsedStatement, Report,
+    TouchedTable,
 };
-use crate::apply::rehearse::trace::{LockMode, Queue, RelationKind};
+use crate::apply::rehearse::trace::RelationKind;
 use crate::cli::config::{Format, Style};
 use crate::render::color::{Color, paint};
 use crate::render::{json_line, one_line, plural, seconds};
+use crate::sql::{LockMode, Queue};
 
 pub use self::markdown::markdown;
 pub use self::picture::{html, svg};
@@ -58,7 +60,7 @@ fn summary(report: &Report) -> Vec<String> {
     let Some(last) = report.migrations.last() else {
         return vec!["nothing is pending, so there is nothing to rehearse".to_owned()];
     };
-    let count = report.migrations.len() - usize::from(last.outcome == Outcome::Failed);
+    let count = report.migrations.len() - usize::from(last.outcome == RehearsalOutcome::Failed);
     let migrations = plural(count, "migration");
     let end = match report.is_lost {
         true => "a file ended the transaction, so part of it may be committed",
@@ -124,7 +126,7 @@ fn migration_text(migration: &RehearsedMigration, is_colored: bool) -> String {
 /// The migration, how long it took, and how much was written.
 fn title(migration: &RehearsedMigration) -> String {
     let RehearsedMigration { migration: name, took, wal_bytes, outcome, .. } = migration;
-    let after = if *outcome == Outcome::Failed { "failed after " } else { "" };
+    let after = if *outcome == RehearsalOutcome::Failed { "failed after " } else { "" };
     let wal = wal_bytes.map(|bytes| format!(", {} of WAL", size(bytes))).unwrap_or_default();
     format!("{name}: {after}{}{wal}", seconds(*took))
 }
@@ -418,11 +420,14 @@ mod tests {
                 until: Duration::from_millis(9),
             }],
             isolation: Some("serializable"),
-            ..migration("1_first", Outcome::Partly)
+            ..migration("1_first", RehearsalOutcome::Partly)
         };
         let from = Duration::from_millis(12);
-        let second =
-            RehearsedMigration { from, wal_bytes: None, ..migration("2_second", Outcome::Failed) };
+        let second = RehearsedMigration {
+            from,
+            wal_bytes: None,
+            ..migration("2_second", RehearsalOutcome::Failed)
+        };
         let sequence = |name: &str, before, after| AdvancedSequence {
             sequence: name.to_owned(),
             before,

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::apply::rehearse::report::{LockSpan, RehearsedMigration, Report};
-use crate::apply::rehearse::trace::{LockMode, Queue};
 use crate::render::{one_line, seconds};
+use crate::sql::{LockMode, Queue};
 
 use super::{HEADINGS, NOTHING, cells, is_told, queue_text, remarks, summary, title};
 
