@@ -281,7 +281,6 @@ pub struct RunFailure {
     pub pending: Vec<String>,
     /// The migrations of which it is not known whether they were committed: the one whose connection
     /// was lost, and those that were sent behind it.
-    #[serde(serialize_with = "first")]
     pub uncertain: Vec<String>,
     /// The migration with several steps that was not finished.
     pub in_progress: Option<InProgress>,
@@ -301,10 +300,6 @@ impl RunFailure {
             |pending: &&String| Some(*pending) != failed && !self.uncertain.contains(pending);
         self.pending.iter().filter(is_left).count()
     }
-}
-
-fn first<S: Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-    names.first().serialize(serializer)
 }
 
 impl From<ApplyError> for RunFailure {

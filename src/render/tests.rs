@@ -639,7 +639,7 @@ fn a_run_that_failed_has_the_data_of_its_error_and_what_it_did() {
             }],
             "applied": ["0000_a", "0001_b"],
             "pending": ["0000_a", "0001_b"],
-            "uncertain": null,
+            "uncertain": [],
             "in_progress": {
                 "migration": "0000_a",
                 "step": 2,

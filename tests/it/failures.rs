@@ -680,7 +680,7 @@ fn json_has_the_same_facts_as_fields_one_object_a_line() {
             "0001_more",
             "0002_last"
           ],
-          "uncertain": null,
+          "uncertain": [],
           "in_progress": null,
           "advice": null,
           "exit_code": 70,
@@ -727,7 +727,7 @@ fn json_has_every_field_that_the_server_sends() {
                     "0001_more",
                     "0002_last"
                   ],
-                  "uncertain": null,
+                  "uncertain": [],
                   "in_progress": null,
                   "advice": null,
                   "exit_code": 70
@@ -776,7 +776,7 @@ fn json_has_every_field_that_the_server_sends() {
                     "0001_more",
                     "0002_last"
                   ],
-                  "uncertain": null,
+                  "uncertain": [],
                   "in_progress": null,
                   "advice": null,
                   "exit_code": 70
@@ -825,7 +825,7 @@ fn json_has_every_field_that_the_server_sends() {
                     "0001_more",
                     "0002_last"
                   ],
-                  "uncertain": null,
+                  "uncertain": [],
                   "in_progress": null,
                   "advice": null,
                   "exit_code": 70
@@ -882,7 +882,7 @@ fn json_has_our_advice_too() {
           "pending": [
             "0000_a"
           ],
-          "uncertain": null,
+          "uncertain": [],
           "in_progress": null,
           "advice": {
             "code": "no_transaction",
@@ -917,7 +917,7 @@ fn json_names_the_edited_migrations_with_both_hashes() {
           ],
           "applied": [],
           "pending": [],
-          "uncertain": null,
+          "uncertain": [],
           "in_progress": null,
           "message": "migrations were edited after they were applied; nothing was run:\n\n  - 0000_a.sql\n      applied  BEFORE\n      now      NOW\n\n  Restore the files, and make the change in a new migration. If the database already matches\n  the edited files, run `premigrate accept 0000_a --dir FOLDER`, or set PREMIGRATE_ACCEPT=0000_a",
           "exit_code": 65

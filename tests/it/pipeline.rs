@@ -530,28 +530,36 @@ fn what_an_old_backend_applies_after_the_history_was_read_again_is_reported() {
 
 #[test]
 fn where_the_server_does_not_come_back_all_that_was_on_its_way_is_said_to_be_uncertain() {
-    let (database, folder) = with_ten(insert);
-    let commits = AtomicUsize::new(0);
-    let is_gone = Arc::new(AtomicBool::new(false));
-    let gone = is_gone.clone();
-    let proxy = Proxy::before(far_away(Duration::from_millis(50)), move |message| {
-        if gone.load(Ordering::SeqCst) {
-            return Action::Cut;
+    for format in ["text", "json"] {
+        let (database, folder) = with_ten(insert);
+        let commits = AtomicUsize::new(0);
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let gone = is_gone.clone();
+        let proxy = Proxy::before(far_away(Duration::from_millis(50)), move |message| {
+            if gone.load(Ordering::SeqCst) {
+                return Action::Cut;
+            }
+            if message.is_committed() && commits.fetch_add(1, Ordering::SeqCst) == 3 {
+                // Those before it arrive.
+                thread::sleep(Duration::from_secs(1));
+                gone.store(true, Ordering::SeqCst);
+                return Action::Cut;
+            }
+            Action::Pass
+        });
+        let options = ["--wait", "1s", "--format", format];
+        let run = premigrate(&proxy.to(&database), &folder).args(&options).run().exits(69);
+        if format == "text" {
+            run.says(&[
+                "3 migrations applied in this run are kept.",
+                "It is not known whether 0004_m or any of the 6 that were sent behind it was committed",
+            ]);
+        } else {
+            let failure = run.events().pop().expect("the failure");
+            assert_eq!(failure["applied"], json!(names(1..=3)));
+            assert_eq!(failure["uncertain"], json!(names(4..=10)));
         }
-        if message.is_committed() && commits.fetch_add(1, Ordering::SeqCst) == 3 {
-            // Those before it arrive.
-            thread::sleep(Duration::from_secs(1));
-            gone.store(true, Ordering::SeqCst);
-            return Action::Cut;
-        }
-        Action::Pass
-    });
-    let wait = ["--wait", "1s"];
-    let run = premigrate(&proxy.to(&database), &folder).args(&wait).run().exits(69);
-    run.says(&[
-        "3 migrations applied in this run are kept.",
-        "It is not known whether 0004_m or any of the 6 that were sent behind it was committed",
-    ]);
+    }
 }
 
 #[test]

@@ -810,7 +810,7 @@ fn the_failures_of_all_hosts_are_reported_each_with_its_hint() {
           ],
           "applied": [],
           "pending": [],
-          "uncertain": null,
+          "uncertain": [],
           "in_progress": null,
           "message": "could not connect to the database:\n\n  - 127.0.0.1:1: Connection refused (os error 111)\n  - /no/such/folder/.s.PGSQL.5432: No such file or directory (os error 2)\n  - 127.0.0.1:PORT: the database system is starting up (57P03)\n  hint: check that the server runs and listens on this port; inside a container, localhost is the container itself: use the host or service name of the database\n  hint: mount the server's socket directory, or use a TCP host: no server listens on this socket",
           "exit_code": 69
