@@ -83,9 +83,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
+use crate::apply::rehearse::report::Report;
 use crate::apply::rehearse::{self, Rehearsed};
 use crate::cli::args::{self, Commands, Invocation, Parsed};
-use crate::cli::config::{Appearance, CheckOptions, Command, Config, Options, Style};
+use crate::cli::config::{
+    Appearance, CheckOptions, Command, Config, Options, RehearsalDocuments, Style,
+};
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
 use crate::commands::check::Earlier;
@@ -98,7 +101,6 @@ use crate::postgres::tls;
 use crate::process::allocator;
 use crate::process::exec::App;
 use crate::process::printer::{ERASE_LINE, LiveLine, Printer};
-
 use crate::process::signals::StopFlag;
 use crate::render::{Log, Shown};
 
@@ -260,25 +262,17 @@ fn run_command(
             (render::list_of(&set, &origin, answer.format), 0)
         }
         Command::Check(options) => check_folder(options, config, answer, stop)?,
-        Command::Rehearse { up, from_scratch, markdown, html, svg } => {
+        Command::Rehearse { up, from_scratch, documents } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
             let Rehearsed { report, failure } =
                 rehearse::rehearse(up, *from_scratch, &set, &options, stop, &mut emit);
-            let text = match markdown {
-                true => render::markdown(&report),
-                false => render::rehearsal_of(&report, answer),
-            };
             // What was found out before a failure is worth reading too.
-            if failure.is_none() || !report.migrations.is_empty() {
-                write_picture("--html", html.as_deref(), || render::html(&report))?;
-                write_picture("--svg", svg.as_deref(), || render::svg(&report))?;
-            }
+            let found = failure.is_none() || !report.migrations.is_empty();
+            let text = found.then(|| rehearsal(&report, documents, answer)).transpose()?;
             match failure {
-                None => (text, 0),
+                None => (text.unwrap_or_default(), 0),
                 Some(failure) => {
-                    if !report.migrations.is_empty() {
-                        printer.answer(&text);
-                    }
+                    text.iter().for_each(|text| printer.answer(text));
                     return Err(failure.into());
                 }
             }
@@ -320,6 +314,20 @@ fn check_folder(
         Some(format) => render::review_of(&report, format, dir),
     };
     Ok((text, report.exit_code(options.strict)))
+}
+
+/// The answer to `rehearse`; writes the pictures that the options name.
+fn rehearsal(
+    report: &Report,
+    documents: &RehearsalDocuments,
+    answer: Style,
+) -> Result<String, Error> {
+    write_picture("--html", documents.html.as_deref(), || render::html(report))?;
+    write_picture("--svg", documents.svg.as_deref(), || render::svg(report))?;
+    Ok(match documents.markdown {
+        true => render::markdown(report),
+        false => render::rehearsal_of(report, answer),
+    })
 }
 
 /// Writes a picture to the file that this option names, if it does.

@@ -42,9 +42,9 @@ pub fn is_held_sql() -> String {
     )
 }
 
-/// Raises an error while another session writes to the history, for a role that may not lock it. Has to
-/// be a statement of its own before the one that compares the history: whoever writes after it, does so
-/// with higher ids than there are.
+/// Raises an error while another session writes to the history, for a role that may not lock it. It has
+/// to be a statement of its own before the one that compares the history: a session that writes after it
+/// writes higher ids than the history has.
 pub fn nobody_writes_sql(history: &Table) -> String {
     let [writes, ..] = HISTORY_LOCKS;
     table::guard_sql(&format!(

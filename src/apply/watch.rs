@@ -113,7 +113,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Reports the last notices. `by_lock` is whether it ended because a lock did not come.
+    /// Reports the last notices. `by_lock` is whether the statement ended because it did not get a lock.
     pub(super) fn finish(self, by_lock: bool, emit: &mut dyn FnMut(Event)) -> Watched {
         notices::report_last(self.session, self.migration(), emit);
         let until = by_lock.then(Instant::now);

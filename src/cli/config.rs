@@ -124,11 +124,7 @@ pub enum Command {
         up: Operation,
         /// All migrations, in an empty database.
         from_scratch: bool,
-        /// Whether the answer is Markdown.
-        markdown: bool,
-        /// The files to write.
-        html: Option<PathBuf>,
-        svg: Option<PathBuf>,
+        documents: RehearsalDocuments,
     },
     New {
         name: String,
@@ -165,6 +161,16 @@ pub struct CheckOptions {
     pub strict: bool,
     /// `None` is text or JSON, as all answers are.
     pub review: Option<ReviewFormat>,
+}
+
+/// The forms that the report of `rehearse` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RehearsalDocuments {
+    /// Whether the answer is Markdown.
+    pub markdown: bool,
+    /// The files to write.
+    pub html: Option<PathBuf>,
+    pub svg: Option<PathBuf>,
 }
 
 /// What a bundle is made of.
@@ -390,9 +396,11 @@ fn resolve_command(
                 create_database: None,
             },
             from_scratch: raw.switch("--from-scratch")?,
-            markdown: document == Some(DocumentFormat::Markdown),
-            html: raw.path("--html", "a file")?,
-            svg: raw.path("--svg", "a file")?,
+            documents: RehearsalDocuments {
+                markdown: document == Some(DocumentFormat::Markdown),
+                html: raw.path("--html", "a file")?,
+                svg: raw.path("--svg", "a file")?,
+            },
         },
         CommandName::Baseline => Command::Run(Operation::Baseline { through }),
         // Names on the command line override PREMIGRATE_ALL.

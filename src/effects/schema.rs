@@ -86,7 +86,7 @@ pub(super) struct KnownTable {
 pub(super) struct KnownColumn {
     pub column_type: Option<ColumnType>,
     pub is_not_null: bool,
-    /// The number of the migration that added it, if it did not come with its table.
+    /// The number of the migration that added it, unless its table was created with it.
     pub added: Option<usize>,
 }
 
