@@ -13,14 +13,14 @@ use crate::waiting;
 /// A database that does not exist.
 fn missing() -> Database {
     let name = unique("it");
-    Database { url: with_database(&server(), &name), name }
+    Database::named(&name, with_database(&server(), &name))
 }
 
 /// The same database, as another role.
 fn with_user(database: &Database, role: &str) -> Database {
     let (scheme, rest) = database.url.split_once("://").unwrap();
     let (_, host) = rest.split_once('@').unwrap();
-    Database { name: database.name.clone(), url: format!("{scheme}://{role}@{host}") }
+    database.at(format!("{scheme}://{role}@{host}"))
 }
 
 fn exists(database: &Database) -> bool {
@@ -64,7 +64,7 @@ fn the_name_of_a_new_database_is_quoted() {
     let (plain, folder) = (missing(), one_table());
     let name = format!("{} \"Ä\"; x", plain.name);
     let url = with_database(&server(), &format!("{}%20%22%C3%84%22%3B%20x", plain.name));
-    let database = Database { name, url };
+    let database = Database::named(&name, url);
     creating(&database, &folder).run().exits(0);
     assert!(exists(&database));
 }
@@ -231,7 +231,7 @@ fn a_pooler_that_remembers_a_missing_database_is_waited_for() {
     });
     let through = database.through(port);
     let url = format!("{}?sslmode=disable", through.url);
-    let run = creating(&Database { url, ..through }, &folder).run().exits(0);
+    let run = creating(&through.at(url), &folder).run().exits(0);
     run.says(&["created the database", "waiting up to ", "applied 0000_a"]);
     assert_eq!(database.tables(), ["a"]);
 }

@@ -330,7 +330,7 @@ fn the_grants_of_the_reference_are_all_that_wait_needs() {
     let sql = grants.content.replace("TO app;", &format!("TO {role};"));
     let folder = Folder::drizzle0(&[("0000_grants", &sql)]);
     premigrate(&database, &folder).run().exits(0);
-    let reader = Database { name: database.name.clone(), url };
+    let reader = database.at(url);
     premigrate(&reader, &folder).arg("wait").run().exits(0);
     database.execute(&format!("revoke usage on schema drizzle from {role}"));
     premigrate(&reader, &folder).arg("wait").run().exits(77);

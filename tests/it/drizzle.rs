@@ -176,7 +176,7 @@ fn locked_down(database: &Database) -> (Database, String) {
     ));
     let (_, place) = database.url.rsplit_once('@').expect("a user");
     let url = format!("postgres://{role}:secret@{place}");
-    (Database { name: database.name.clone(), url }, role)
+    (database.at(url), role)
 }
 
 /// Lets four runs of drizzle-orm meet in the migration that waits for the table `gate`.

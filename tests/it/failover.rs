@@ -14,7 +14,7 @@ fn either(first: &Server, second: &Server) -> Database {
         "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?connect_timeout=2",
         first.port, second.port
     );
-    Database { name: "postgres".to_owned(), url }
+    Database::named("postgres", url)
 }
 
 #[test]

@@ -164,9 +164,9 @@ fn what_is_doubled_missing_changed_or_left_is_noticed() {
     ] {
         let copy = crate::harness::unique("copy");
         let create = format!("create database {copy} template {}", database.name);
-        let server = Database { name: String::new(), url: server() };
+        let server = Database::named("", server());
         server.execute(&create);
-        let copy = Database { url: with_database(&server.url, &copy), name: copy };
+        let copy = Database::named(&copy, with_database(&server.url, &copy));
         copy.execute(sql);
         let difference = difference(&expected, &state(&copy));
         noticed += &format!("{sql}\n{}\n", difference.unwrap_or_default());

@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,11 +96,36 @@ pub fn free_port() -> u16 {
     panic!("no port of {PORTS:?} is free");
 }
 
-/// A database of a test's own. It is left behind: dropping takes a second, the server is thrown
-/// away.
+/// A database of a test's own.
 pub struct Database {
     pub name: String,
     pub url: String,
+    /// Other values for the same database do not drop it.
+    _end: Option<DatabaseEnd>,
+}
+
+/// Drops the database when the test is over, so that thousands of them do not fill the disk. Nobody
+/// waits for that.
+struct DatabaseEnd(String);
+
+impl Drop for DatabaseEnd {
+    fn drop(&mut self) {
+        static TO_DROP: LazyLock<Mutex<Sender<String>>> = LazyLock::new(|| {
+            let (to_drop, names) = channel::<String>();
+            thread::spawn(move || {
+                for name in names {
+                    // A failure leaves one database more.
+                    if let Ok(mut client) = Client::connect(&server(), NoTls) {
+                        let sql = format!("drop database if exists {name} with (force)");
+                        let _ = client.batch_execute(&sql);
+                    }
+                }
+            });
+            Mutex::new(to_drop)
+        });
+        let name = std::mem::take(&mut self.0);
+        let _ = TO_DROP.lock().unwrap_or_else(PoisonError::into_inner).send(name);
+    }
 }
 
 impl Database {
@@ -109,19 +134,30 @@ impl Database {
         let mut client = Client::connect(&server(), NoTls).expect("the test server answers");
         client.batch_execute(&format!("create database {name}")).expect("create database");
         let url = with_database(&server(), &name);
-        Database { name, url }
+        let end = Some(DatabaseEnd(name.clone()));
+        Database { name, url, _end: end }
     }
 
     /// The same database, past every proxy and pooler, as the superuser.
     pub fn direct(&self) -> Database {
-        Database { name: self.name.clone(), url: with_database(&server(), &self.name) }
+        self.at(with_database(&server(), &self.name))
     }
 
     /// The same database by another port, of a proxy or a pooler.
     pub fn through(&self, port: u16) -> Database {
         let (server, rest) = self.url.rsplit_once('/').expect("a name");
         let (host, _) = server.rsplit_once(':').expect("a port");
-        Database { name: self.name.clone(), url: format!("{host}:{port}/{rest}") }
+        self.at(format!("{host}:{port}/{rest}"))
+    }
+
+    /// The same database by another URL.
+    pub fn at(&self, url: String) -> Database {
+        Database::named(&self.name, url)
+    }
+
+    /// A database that is not dropped by this, if there is one.
+    pub fn named(name: &str, url: String) -> Database {
+        Database { name: name.to_owned(), url, _end: None }
     }
 
     pub fn client(&self) -> Client {

@@ -174,7 +174,7 @@ fn the_reason_of_each_wait_is_told() {
     let database = Database::fresh();
     let (folder, port) = (slow(0.0), free_port());
 
-    let nobody = Database { name: database.name.clone(), url: with_port(&database, free_port()) };
+    let nobody = database.at(with_port(&database, free_port()));
     let running = healthy(&nobody, &folder, port).start();
     let ready = wait_until(port, "waiting_for_database");
     let message = ready["attempts"][0]["message"].as_str().unwrap();

@@ -324,7 +324,7 @@ fn status_needs_no_more_than_select() {
         "grant usage on schema drizzle to {role}; \
          grant select on drizzle.__drizzle_migrations to {role}"
     ));
-    let reader = Database { name: database.name.clone(), url };
+    let reader = database.at(url);
     assert!(status(&reader, &folder).contains("20231114221320_a  applied  20"));
     up(&reader, &folder).exits(0).says(&["up to date"]);
 }
@@ -334,7 +334,7 @@ fn status_without_select_prints_the_grants() {
     let (database, folder) = (Database::fresh(), abc());
     up(&database, &folder).exits(0);
     let (_, url) = database.role();
-    let reader = Database { name: database.name.clone(), url };
+    let reader = database.at(url);
     let refused = command(&reader, &folder, &["status"]).exits(77);
     grant(&database, &refused);
     command(&reader, &folder, &["status", "--exit-code"]).exits(0);
@@ -1053,7 +1053,7 @@ fn grant(database: &Database, refused: &Run) {
 fn as_role(database: &Database) -> (Database, String) {
     let (role, url) = database.role();
     database.execute(&format!("grant usage, create on schema public to {role}"));
-    (Database { name: database.name.clone(), url }, role)
+    (database.at(url), role)
 }
 
 #[test]
@@ -1089,7 +1089,7 @@ fn the_owner_of_the_database_can_run_the_suggested_statements() {
     // A managed server gives nobody a superuser, or a role that is a member of every role.
     let (owner, url) = database.role();
     database.execute(&format!("alter database {} owner to {owner}", database.name));
-    let owner = Database { name: database.name.clone(), url };
+    let owner = database.at(url);
     grant(&owner, &up(&restricted, &folder).exits(77));
     up(&restricted, &folder).exits(0);
     assert_eq!(database.tables(), ["a", "b", "c"]);

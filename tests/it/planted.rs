@@ -90,7 +90,7 @@ impl Planted {
             }
             Action::Pass
         });
-        let database = proxy.to(&Database { name: superuser.name.clone(), url });
+        let database = proxy.to(&superuser.at(url));
         Planted { superuser, database, sent, proxy }
     }
 
@@ -236,7 +236,7 @@ fn no_sql_of_ours_calls_what_is_planted() {
          grant usage on schema drizzle to {role}; grant select on drizzle.plain to {role}"
     ));
     plain.write("2_second.sql", "select");
-    let denied = Database { name: database.name.clone(), url };
+    let denied = database.at(url);
     premigrate(&denied, &plain).args(&["--table", "plain"]).run().exits(77);
     check("grants");
 
@@ -255,7 +255,7 @@ fn no_sql_of_ours_calls_what_is_planted() {
     superuser.execute(&format!("revoke create on schema public from {role}"));
 
     let missing = unique("planted");
-    let missing = Database { url: with_database(&database.url, &missing), name: missing };
+    let missing = Database::named(&missing, with_database(&database.url, &missing));
     let creating = premigrate(&missing, &plain).arg("--create-database");
     creating.run().exits(0).says(&["created the database"]);
     check("create database");

@@ -143,7 +143,7 @@ impl Proxy {
     /// The database through this proxy.
     pub fn to(&self, database: &Database) -> Database {
         let through = database.through(self.port);
-        Database { url: format!("{}?sslmode=disable", through.url), ..through }
+        through.at(format!("{}?sslmode=disable", through.url))
     }
 
     /// New connections are led to the server at this port.

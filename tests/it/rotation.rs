@@ -105,7 +105,7 @@ fn a_secret_that_cannot_be_read_again_stays_what_it_was() {
         |_| {},
         |path| std::fs::write(path, "nonsense").unwrap(),
     ]) {
-        let database = Database { name: database.name.clone(), url: database.url.clone() };
+        let database = database.at(database.url.clone());
         database.execute("drop table if exists t; drop schema if exists drizzle cascade");
         let files = Folder::empty();
         files.write("secret", (way.content)(&place, "first"));

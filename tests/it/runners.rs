@@ -131,7 +131,7 @@ fn limited_to_two(database: &Database) -> Database {
          grant all on schema public to {role}"
     ));
     let url = database.url.replace("postgres@", &format!("{role}@"));
-    Database { name: role.clone(), url }
+    Database::named(role, url)
 }
 
 /// A session, as soon as there is room for it.
@@ -303,7 +303,7 @@ fn as_role_without_update(database: &Database) -> Database {
          grant create on schema public, drizzle to {role}; \
          alter table log owner to {role}"
     ));
-    Database { name: database.name.clone(), url }
+    database.at(url)
 }
 
 /// The row that records a migration of this folder, which is so many seconds younger than the last one
@@ -464,7 +464,7 @@ fn an_autovacuum_of_the_history_is_waited_for_and_told_as_that_to_every_role() {
          where backend_type = 'autovacuum worker' and mode = 'ShareUpdateExclusiveLock' \
          and relation = 'drizzle.__drizzle_migrations'::regclass",
     );
-    let limited = Database { name: database.name.clone(), url };
+    let limited = database.at(url);
     let running = premigrate(&limited, &folder).args(&["--lock-retries", "0"]).start();
     running.wait_to_say("for the history table, which is locked by autovacuum (backend");
     database.execute(

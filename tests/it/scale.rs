@@ -35,10 +35,10 @@ impl Server {
     }
 
     fn database(&self) -> Database {
-        let postgres = Database { name: "postgres".to_owned(), url: self.url.clone() };
+        let postgres = Database::named("postgres", self.url.clone());
         let name = unique("scale");
         postgres.execute(&format!("create database {name}"));
-        Database { url: with_database(&self.url, &name), name }
+        Database::named(&name, with_database(&self.url, &name))
     }
 }
 

@@ -144,7 +144,7 @@ impl Server {
     /// Its database, which all tests on it share.
     pub fn database(&self) -> Database {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
-        Database { name: "postgres".to_owned(), url: with_database(&url, "postgres") }
+        Database::named("postgres", with_database(&url, "postgres"))
     }
 
     fn run(&self, program: &str, args: &[&str]) {

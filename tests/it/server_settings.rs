@@ -10,7 +10,7 @@ const RECORD: &str = "create table found as select current_schema() as schema, \
 
 fn with(database: &Database, query: &str) -> Database {
     let separator = if database.url.contains('?') { '&' } else { '?' };
-    Database { name: database.name.clone(), url: format!("{}{separator}{query}", database.url) }
+    database.at(format!("{}{separator}{query}", database.url))
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn the_role_of_the_url_migrates_and_keeps_the_history_as_with_the_apps_driver() 
         ("0000_found", RECORD),
         ("0001_index", "create index concurrently on found (role); select 1"),
     ]);
-    let as_login = Database { name: database.name.clone(), url };
+    let as_login = database.at(url);
     let run = premigrate(&with(&as_login, &format!("role={owner}")), &folder).run().exits(0);
     run.does_not_say("ignoring");
     assert_eq!(database.rows("select role from found"), [owner.as_str()]);

@@ -313,7 +313,7 @@ fn pgbouncer_survives_a_cancel_that_its_server_is_slow_to_take_and_a_second_sign
         });
         let mut pooler = PgBouncer::before(proxy.port(), "pool_mode = transaction");
         let through = pooler.to(&database);
-        let through = Database { url: format!("{}?sslmode=disable", through.url), ..through };
+        let through = through.at(format!("{}?sslmode=disable", through.url));
         let running = start_slow(&through, &folder);
         for signal in signals {
             running.signal(signal);
@@ -335,7 +335,7 @@ fn cancel_runs(mut pooler: PgBouncer, times: usize, sslmode: &str) {
     let folder = slow();
     let through = pooler.to(&database);
     let url = format!("{}?sslmode={sslmode}", through.url);
-    let through = Database { url, ..through };
+    let through = through.at(url);
     for time in 1..=times {
         let running = start_slow(&through, &folder);
         running.signal("TERM");

@@ -863,7 +863,7 @@ fn a_role_that_may_not_record_progress_is_refused_before_the_first_statement() {
          grant all on all sequences in schema drizzle to {role}; \
          grant all on schema public to {role}; alter table t owner to {role}"
     ));
-    let limited = Database { name: database.name.clone(), url };
+    let limited = database.at(url);
     first.add("0001_b", "insert into t values (1);\ncommit;\ninsert into t values (2)");
     first.add("0002_c", "create index concurrently t_a on t (a)");
     let run = premigrate(&limited, &first).run().exits(77);
@@ -1107,7 +1107,7 @@ fn a_role_with_the_grants_of_the_hint_may_choose_its_isolation_level() {
          grant usage on all sequences in schema drizzle to {role}"
     ));
     folder.add("0001_b", "set transaction isolation level serializable; select 1");
-    let limited = Database { name: database.name.clone(), url };
+    let limited = database.at(url);
     let run = premigrate(&limited, &folder).run().exits(77);
     let grant = run.stderr.lines().find(|line| line.contains("grant update")).unwrap().trim();
     database.execute(grant);

@@ -420,7 +420,7 @@ fn a_second_connection_that_fails_is_not_tried_again() {
         "alter role {role} connection limit 1; grant create on database {} to {role}",
         database.name
     ));
-    let limited = Database { name: database.name.clone(), url };
+    let limited = database.at(url);
     let proxy = Proxy::start(|_| Action::Pass);
     let folder =
         Folder::drizzle0(&[("0000_a", "select pg_sleep(2.5)"), ("0001_b", "select pg_sleep(2.5)")]);
@@ -441,7 +441,7 @@ fn processes_of_the_server_itself_do_not_count_as_connections() {
     ));
     let proxy = Proxy::before(server.port, |_| Action::Pass);
     let folder = Folder::drizzle0(&[("0000_a", "select pg_sleep(8)")]);
-    let database = proxy.to(&Database { url, ..database });
+    let database = proxy.to(&database.at(url));
     let running = premigrate(&database, &folder).start();
     eventually("a second look", || proxy.connections() > 2);
     running.finish().exits(0);

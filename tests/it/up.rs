@@ -433,7 +433,7 @@ fn as_much_is_sent_for_a_migration_or_a_step_however_many_came_before_it() {
              grant insert on log to {role}; grant usage on sequence log_id_seq to {role}"
         ));
         let url = if locks_history { database.url.clone() } else { url };
-        let tap = Tap::on(&Database { name: database.name.clone(), url });
+        let tap = Tap::on(&database.at(url));
         premigrate_as(&tap.url, &folder).run().exits(0);
         let bytes = bytes_of_transactions(&tap.heard());
         assert!(bytes.len() >= COUNT, "{bytes:?}");

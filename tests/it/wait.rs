@@ -18,7 +18,7 @@ fn as_reader(database: &Database) -> (String, Database) {
          alter default privileges grant usage on schemas to {role}; \
          alter default privileges grant select on tables to {role}"
     ));
-    (role, Database { name: database.name.clone(), url })
+    (role, database.at(url))
 }
 
 fn wait(database: &Database, folder: &Folder) -> Premigrate {
@@ -145,7 +145,7 @@ fn what_up_would_refuse_ends_the_wait_at_once() {
     let other = Folder::drizzle0(&[("0000_other", "select 'other'")]);
     wait(&reader, &other).run().exits(65);
     let (_, url) = database.role();
-    let stranger = Database { name: database.name.clone(), url };
+    let stranger = database.at(url);
     let run = wait(&stranger, &two()).run().exits(77);
     run.says(&["grant usage on schema", "grant select on"]).does_not_say("grant select, insert");
 }
@@ -163,7 +163,7 @@ fn a_role_that_may_read_only_the_history_waits_for_a_migration_that_is_done_in_p
         "grant usage on schema drizzle to {role}; \
          grant select on drizzle.__drizzle_migrations to {role}"
     ));
-    let reader = Database { name: database.name.clone(), url };
+    let reader = database.at(url);
     let run = wait(&reader, &folder).args(&["--runner-wait", "0"]).run().exits(75);
     run.says(&["nobody has applied 1 migration (0001_b) in time"]);
 }

@@ -72,7 +72,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
     drop(reserved);
     let through = database.through(address.port());
     let url = format!("{}?sslmode=disable", through.url);
-    let running = premigrate(&Database { url, ..through }, &folder).start();
+    let running = premigrate(&through.at(url), &folder).start();
     running.wait_to_say("refused");
     let _proxy = Proxy::listening(TcpListener::bind(address).unwrap(), |_| Action::Pass);
     let run = running.finish().exits(0).says(&["refused", "applied 0000_a"]);
@@ -288,7 +288,7 @@ fn a_wrong_password_ends_the_run_at_once() {
     let folder = folder();
     let with = |password: &str| {
         let url = database.url.replace("postgres@", &format!("{role}{password}@"));
-        premigrate(&Database { name: database.name.clone(), url }, &folder)
+        premigrate(&database.at(url), &folder)
     };
     let run = with(":hunter2").run().exits(77).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
@@ -303,7 +303,7 @@ fn a_wrong_password_ends_the_run_at_once() {
 
 #[test]
 fn an_unknown_database_ends_the_run_at_once() {
-    let database = Database { name: "none".to_owned(), url: Database::fresh().url + "_not" };
+    let database = Database::named("none", Database::fresh().url + "_not");
     let folder = folder();
     let run = premigrate(&database, &folder).run().exits(77).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
@@ -318,7 +318,7 @@ fn a_server_without_tls_ends_the_run_at_once_if_tls_is_required() {
     let database = Database::fresh();
     let folder = folder();
     let url = format!("{}?sslmode=require", database.url);
-    let run = premigrate(&Database { name: String::new(), url }, &folder).run();
+    let run = premigrate(&Database::named("", url), &folder).run();
     let run = run.exits(77).says(&["does not support TLS"]);
     assert!(run.took < NOT_WAITED, "{:?}", run.took);
 }

@@ -334,17 +334,11 @@ fn an_unknown_database_ends_both_at_once_and_a_server_that_is_down_is_waited_for
 
 fn ends_at_once_or_is_waited_for(drizzle: Drizzle, folder: &Folder) {
     let fresh = Database::fresh();
-    let unknown = Database {
-        name: "nowhere".to_owned(),
-        url: crate::harness::with_database(&fresh.url, "nowhere"),
-    };
+    let unknown = Database::named("nowhere", crate::harness::with_database(&fresh.url, "nowhere"));
     drizzle.migrate(&unknown, folder).exits(1).says(&["3D000"]);
     premigrate(&unknown, folder).run().exits(77).says(&["nowhere"]);
 
-    let down = Database {
-        name: "postgres".to_owned(),
-        url: "postgres://postgres@127.0.0.1:1/postgres".to_owned(),
-    };
+    let down = Database::named("postgres", "postgres://postgres@127.0.0.1:1/postgres".to_owned());
     drizzle.migrate(&down, folder).exits(1).says(&["ECONNREFUSED"]);
     let run = premigrate(&down, folder).args(&["--wait", "400ms"]).run().exits(69);
     assert!(run.took.as_millis() >= 400, "it waited {:?}", run.took);

@@ -69,7 +69,7 @@ impl Place {
         server.database().execute("create database faults");
         let database = server.database();
         let url = crate::harness::with_database(&database.url, "faults");
-        let database = Database { name: "faults".to_owned(), url };
+        let database = Database::named("faults", url);
         let watch = Watch::default();
         let called = watch.clone();
         let proxy = Proxy::before(server.port, move |message| {

@@ -38,9 +38,9 @@ fn the_backend_of_another_role_with_the_same_process_number_is_left_alone() {
         if may_terminate {
             database.execute(&format!("grant pg_signal_backend to {role}"));
         }
-        let ours = Database { name: database.name.clone(), url };
+        let ours = database.at(url);
         let (_, url) = database.role();
-        let mut stranger = Database { name: database.name.clone(), url }.client();
+        let mut stranger = database.at(url).client();
         let folder = Folder::drizzle0(&[("0000_a", "vacuum s.t")]);
         killed_before(&ours, &folder, "vacuum");
         let pid = rows(&mut stranger, "select pg_backend_pid()").join("");
