@@ -7,7 +7,8 @@
 //! A round:
 //! - `create_database` comes before the first one, if it was asked for and is needed.
 //! - `load` reads the history and the progress; `state` keeps both up to date after that.
-//! - `next_action` decides what to do next.
+//! - `next_action` decides what to do next, and `stretch` prepares what is pending; `dry_run` ends
+//!   there.
 //! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `train`
 //!   sends one behind the other, and `retry` sends one again after a lock timeout or a deadlock;
 //!   `resume` finds the first step that is not finished.
@@ -33,6 +34,7 @@ mod advice;
 pub mod blockers;
 pub mod catalog_state;
 pub mod create_database;
+pub mod dry_run;
 pub mod error;
 mod error_place;
 pub mod event;
@@ -53,6 +55,7 @@ mod retry;
 mod session_settings;
 mod standalone;
 mod state;
+mod stretch;
 mod train;
 mod transaction;
 mod watch;
@@ -64,10 +67,9 @@ use std::time::{Duration, Instant};
 
 use crate::cli::config::{NewDatabase, Operation, Options};
 use crate::history::plan::Plan;
-use crate::history::progress::{Progress, ProgressChange};
+use crate::history::progress::ProgressChange;
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::conninfo::SessionAttrs;
 use crate::postgres::session::{Attempt, QueryError, Session};
 use crate::process::signals::{Deadline, Interrupted, StopFlag};
@@ -79,7 +81,9 @@ use self::interrupt::{Interrupt, Setback};
 use self::load::Loaded;
 use self::lock_session::HeldLock;
 use self::next_action::{NextAction, next_action};
+use self::session_settings::SettingsCheck;
 use self::state::DatabaseState;
+use self::stretch::Prepared;
 use self::train::Train;
 use self::transaction::{Expected, TransactionSpec};
 
@@ -141,64 +145,6 @@ pub fn run(
             Ok(())
         }
         Err(error) => Err(runner.failure(error)),
-    }
-}
-
-/// What `up` would do.
-#[derive(Debug)]
-pub struct DryRun<'a> {
-    /// The migrations that it would record first, by name.
-    pub recorded: Vec<(RecordKind, Vec<String>)>,
-    pub plan: Plan,
-    /// The pending migrations, in the order of the plan.
-    pub prepared: Vec<PreparedMigration<'a>>,
-}
-
-/// What `up` would do with this set; changes nothing.
-pub fn dry_run<'a>(
-    operation: &Operation,
-    set: &'a MigrationSet,
-    options: &Options,
-    stop: &StopFlag,
-    emit: &mut dyn FnMut(Event),
-) -> Result<DryRun<'a>, ApplyError> {
-    next_action::check_names(operation, set)?;
-    let Loaded { session, history, progress, .. } = load::load(options, None, stop, emit)?;
-    drop(session);
-    foresee(operation, set, options, history, progress, emit)
-}
-
-/// What `up` would do where the database holds this; or why it would refuse to.
-pub fn foresee<'a>(
-    operation: &Operation,
-    set: &'a MigrationSet,
-    options: &Options,
-    mut history: History,
-    progress: Result<Progress, ApplyError>,
-    emit: &mut dyn FnMut(Event),
-) -> Result<DryRun<'a>, ApplyError> {
-    let mut recorded = Vec::new();
-    loop {
-        let action = next_action(operation, set, options.policy, &history)?;
-        if let Some(plan) = action.plan() {
-            next_action::check_through(operation, set, plan)?;
-            next_action::through_event(operation, plan).into_iter().for_each(&mut *emit);
-        }
-        let mut prepared = action.prepare(set)?;
-        match action {
-            NextAction::Record { rows, names, kind, matches } => {
-                history.set_upgraded(set.layout(), &matches.row_names(set));
-                history.add_unwritten(&rows);
-                recorded.push((kind, names));
-            }
-            NextAction::Nothing { plan } => {
-                return Ok(DryRun { recorded, plan: plan.unwrap_or_default(), prepared });
-            }
-            NextAction::Apply(plan) => {
-                resume::resume(set, &plan, &mut prepared, &progress?, &options.table)?;
-                return Ok(DryRun { recorded, plan, prepared });
-            }
-        }
     }
 }
 
@@ -331,7 +277,7 @@ impl<'a> Runner<'a> {
             let action = next_action(self.operation, self.set, self.options.policy, &history)?;
             self.update_pending(&action);
             self.check_through(&action)?;
-            let prepared = action.prepare(self.set)?;
+            let mut prepared = action.prepare(self.set)?;
             if let NextAction::Nothing { plan } = action {
                 self.report_nothing_left(plan.as_ref(), &history);
                 return Ok(());
@@ -354,7 +300,7 @@ impl<'a> Runner<'a> {
             let state = DatabaseState::new(history, progress?, is_pooled);
             let applied = self.applied.len();
             let started = Instant::now();
-            let performed = self.perform(action, prepared, &session, state);
+            let performed = self.perform(action, &mut prepared, &session, state);
             self.worked += started.elapsed();
             match performed {
                 Ok(Round::Finished) => return Ok(()),
@@ -371,18 +317,18 @@ impl<'a> Runner<'a> {
     fn perform(
         &mut self,
         action: NextAction,
-        mut prepared: Vec<PreparedMigration<'_>>,
+        prepared: &mut Prepared<'_>,
         session: &Session,
         mut state: DatabaseState,
     ) -> Result<Round, Interrupt> {
         match action {
             NextAction::Nothing { .. } => Ok(Round::Finished),
             NextAction::Apply(plan) => {
-                let table = &self.options.table;
-                resume::resume(self.set, &plan, &mut prepared, &state.progress, table)
+                resume::check_abandoned(self.set, &state.progress, &self.options.table)
                     .map_err(|error| self.not_resumed(error, session))?;
+                self.check_pending(session, &plan, prepared, &state)?;
                 state.row_names = plan.matches.row_names(self.set);
-                self.apply(session, &plan, &prepared, &mut state)?;
+                self.apply(session, &plan, prepared, &mut state)?;
                 Ok(Round::Finished)
             }
             NextAction::Record { rows, names, kind, matches } => {
@@ -398,6 +344,34 @@ impl<'a> Runner<'a> {
                 (self.emit)(Event::Recorded { migrations: names, kind });
                 Ok(Round::Continue)
             }
+        }
+    }
+
+    /// Checks, before anything runs, what the database has to say about pending migrations.
+    fn check_pending(
+        &self,
+        session: &Session,
+        plan: &Plan,
+        prepared: &mut Prepared<'_>,
+        state: &DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let (mut changed, mut refused) = (Vec::new(), None);
+        let mut settings = SettingsCheck::new(session, &state.progress);
+        prepared.in_stretches(self.set, &plan.pending, &state.progress, &mut |stretch| {
+            for next in stretch {
+                changed.extend(resume::changed_step(*next, &state.progress));
+                if changed.is_empty() && refused.is_none() {
+                    refused = self.check_settings(*next, &mut settings).err();
+                }
+            }
+            Ok::<(), ApplyError>(())
+        })?;
+        match refused {
+            _ if !changed.is_empty() => {
+                Err(ApplyError::ChangedSteps { migrations: changed }.into())
+            }
+            Some(refused) => Err(refused),
+            None => Ok(()),
         }
     }
 

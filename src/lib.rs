@@ -81,6 +81,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::apply::dry_run;
 use crate::apply::error::ApplyError;
 use crate::apply::event::Event;
 use crate::apply::rehearse::report::Report;
@@ -239,8 +240,8 @@ fn run_command(
         }
         Command::DryRun(operation) => {
             let (set, options) = prepare(config, stop, &mut emit)?;
-            let dry_run = apply::dry_run(operation, &set, &options, stop, &mut emit)?;
-            (render::dry_run_of(&set, &dry_run, answer.format), 0)
+            let dry_run = dry_run::dry_run(operation, &set, &options, stop, &mut emit)?;
+            (render::dry_run_of(&dry_run, answer.format), 0)
         }
         Command::Wait => {
             let (set, options) = prepare(config, stop, &mut emit)?;

@@ -4,6 +4,8 @@
 //! the function of the server that raised the error and by the name in the message, which are the
 //! same in every language of `lc_messages`.
 
+use std::collections::HashSet;
+
 use crate::migrations::migration::{Layout, MigrationSet};
 use crate::postgres::conninfo::ServerSetting;
 use crate::postgres::server_error::ServerError;
@@ -92,7 +94,8 @@ impl Runner<'_> {
             }
             // Duplicate table, object, schema, column, function.
             ("42P07" | "42710" | "42P06" | "42701" | "42723", Phase::Statement) => {
-                let is_applied = |name: &str| !self.pending.iter().any(|pending| pending == name);
+                let pending: HashSet<_> = self.pending.iter().map(String::as_str).collect();
+                let is_applied = |name: &str| !pending.contains(name);
                 existing_object(&site, self.set, is_applied, self.has_unknown_rows)
             }
             // Syntax and names, and values that cannot be read.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::history::plan::{Pending, Plan};
+use crate::history::plan::Plan;
 use crate::history::progress::ProgressChange;
 use crate::history::table::NewRow;
 use crate::migrations::migration::Migration;
@@ -13,16 +13,9 @@ use super::Runner;
 use super::event::{Event, InProgress, StepNumber, StepsDone};
 use super::interrupt::{Interrupt, Setback};
 use super::state::DatabaseState;
+use super::stretch::{Next, Prepared};
 use super::train::Train;
 use super::transaction::{StepRef, TransactionSpec};
-
-/// A migration that is to be applied.
-#[derive(Clone, Copy)]
-struct Next<'a> {
-    pending: &'a Pending,
-    migration: &'a Migration,
-    prepared: &'a PreparedMigration<'a>,
-}
 
 impl Runner<'_> {
     /// Applies what is pending, in the order of the plan.
@@ -30,15 +23,23 @@ impl Runner<'_> {
         &mut self,
         session: &Session,
         plan: &Plan,
-        prepared: &[PreparedMigration<'_>],
+        prepared: &mut Prepared<'_>,
         state: &mut DatabaseState,
     ) -> Result<(), Interrupt> {
-        self.check_settings(session, plan, prepared, state)?;
-        let pending = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
-            Some(Next { pending, migration: self.set.get(pending.index)?, prepared })
-        });
-        let pending: Vec<Next<'_>> = pending.collect();
-        let mut left = pending.as_slice();
+        // Of a migration that has not begun in this run, it does not change meanwhile.
+        let progress = state.progress.clone();
+        prepared.in_stretches(self.set, &plan.pending, &progress, &mut |stretch| {
+            self.apply_stretch(session, stretch, state)
+        })
+    }
+
+    fn apply_stretch(
+        &mut self,
+        session: &Session,
+        stretch: &[Next<'_>],
+        state: &mut DatabaseState,
+    ) -> Result<(), Interrupt> {
+        let mut left = stretch;
         while let [first, rest @ ..] = left {
             if state.needs_reload {
                 return Err(Setback::HistoryChanged.into());

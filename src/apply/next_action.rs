@@ -5,10 +5,10 @@ use crate::history::matching::Matches;
 use crate::history::plan::{self, Plan, Policy, RecordPlan};
 use crate::history::table::{History, NewRow};
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::{self, PreparedMigration};
 
 use super::error::ApplyError;
 use super::event::{Event, RecordKind};
+use super::stretch::Prepared;
 
 /// What a round does.
 pub(super) enum NextAction {
@@ -30,15 +30,12 @@ impl NextAction {
         }
     }
 
-    /// Reads the SQL of the migrations to run, in the order of the plan. Refuses what cannot run as
-    /// it is.
-    pub(super) fn prepare<'a>(
-        &self,
-        set: &'a MigrationSet,
-    ) -> Result<Vec<PreparedMigration<'a>>, ApplyError> {
-        let NextAction::Apply(plan) = self else { return Ok(Vec::new()) };
-        let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
-        prepared::prepare(pending).map_err(|migrations| ApplyError::NotRunnable { migrations })
+    /// Reads the SQL of the migrations to run. Refuses what cannot run as it is.
+    pub(super) fn prepare<'a>(&self, set: &'a MigrationSet) -> Result<Prepared<'a>, ApplyError> {
+        match self {
+            NextAction::Apply(plan) => Prepared::new(set, &plan.pending),
+            NextAction::Nothing { .. } | NextAction::Record { .. } => Prepared::new(set, &[]),
+        }
     }
 }
 

@@ -20,7 +20,6 @@ use crate::cli::config::{Operation, Options};
 use crate::history::plan::Plan;
 use crate::history::progress::ProgressChange;
 use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::result::{ResultRow, ResultSet};
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::{Message, QueryError, Response, Responses, Session};
@@ -39,6 +38,7 @@ use super::next_action::{self, NextAction, next_action};
 use super::observer::Backend;
 use super::retry::{Backoff, Reply, conflict, is_conflict, stopped};
 use super::state::DatabaseState;
+use super::stretch::{Next, Prepared};
 use super::transaction::{self, Current, StepRef, Transaction, TransactionResult, TransactionSpec};
 use super::{QUERY_TIMEOUT, Runner, resume};
 
@@ -103,7 +103,7 @@ impl Runner<'_> {
             if rehearsal.from_scratch && history.has_objects {
                 return Err(ApplyError::NotEmpty);
             }
-            let prepared = action.prepare(self.set)?;
+            let mut prepared = action.prepare(self.set)?;
             let NextAction::Apply(plan) = action else { return Ok(()) };
             if history.in_recovery {
                 return Err(ApplyError::ReadOnly);
@@ -111,7 +111,7 @@ impl Runner<'_> {
             let state = DatabaseState::new(history, progress?, is_pooled);
             let from_scratch = rehearsal.from_scratch;
             *rehearsal = Rehearsal { from_scratch, ..Rehearsal::default() };
-            match self.attempt(&session, &plan, prepared, state, rehearsal) {
+            match self.attempt(&session, &plan, &mut prepared, state, rehearsal) {
                 Ok(()) => return Ok(()),
                 Err(Interrupt::Fail(ApplyError::LockTimeout { failure, blocker })) => {
                     let reason = conflict(&failure.error, blocker.as_ref(), false);
@@ -143,14 +143,14 @@ impl Runner<'_> {
         &mut self,
         session: &Session,
         plan: &Plan,
-        mut prepared: Vec<PreparedMigration<'_>>,
+        prepared: &mut Prepared<'_>,
         mut state: DatabaseState,
         rehearsal: &mut Rehearsal,
     ) -> Result<(), Interrupt> {
-        resume::resume(self.set, plan, &mut prepared, &state.progress, &self.options.table)?;
-        self.check_settings(session, plan, &prepared, &state)?;
+        resume::check_abandoned(self.set, &state.progress, &self.options.table)?;
+        self.check_pending(session, plan, prepared, &state)?;
         let sequences = self.sequences(session);
-        let rehearsed = self.run_all(session, plan, &prepared, &mut state, rehearsal);
+        let rehearsed = self.run_all(session, plan, prepared, &mut state, rehearsal);
         if rehearsed.is_err() {
             rehearsal.recorder.fail();
         }
@@ -169,33 +169,47 @@ impl Runner<'_> {
         &mut self,
         session: &Session,
         plan: &Plan,
-        prepared: &[PreparedMigration<'_>],
+        prepared: &mut Prepared<'_>,
         state: &mut DatabaseState,
         rehearsal: &mut Rehearsal,
     ) -> Result<(), Interrupt> {
-        let mut has_begun = false;
-        for (pending, prepared) in plan.pending.iter().zip(prepared) {
-            let Some(migration) = self.set.get(pending.index) else { continue };
-            let (script, steps) = (&prepared.script, &prepared.steps);
-            let numbered = (1..).zip(steps.all()).map(|(number, step)| {
-                let number = StepNumber { step: number, of: steps.count() };
-                StepRef { migration, script, steps, step, number }
-            });
-            if let Some(first) = numbered.clone().next().filter(|_| !has_begun) {
-                self.begin(session, first, state, rehearsal)?;
-                has_begun = true;
+        let (progress, mut has_begun) = (state.progress.clone(), false);
+        prepared.in_stretches(self.set, &plan.pending, &progress, &mut |stretch| {
+            for next in stretch {
+                self.rehearse_migration(session, *next, &mut has_begun, state, rehearsal)?;
             }
-            let isolation = steps.all().iter().find_map(|step| step.modes.isolation);
-            rehearsal.recorder.begin_migration(&migration.name, &migration.file, isolation);
-            for step in numbered.skip(prepared.done) {
-                self.check_signal()?;
-                // A later step without a statement only writes the history row.
-                if step.number.step == 1 || !step.step.statements.is_empty() {
-                    self.rehearse_step(session, step, state, rehearsal)?;
-                }
-            }
-            rehearsal.recorder.end_migration();
+            Ok(())
+        })
+    }
+
+    fn rehearse_migration(
+        &mut self,
+        session: &Session,
+        next: Next<'_>,
+        has_begun: &mut bool,
+        state: &mut DatabaseState,
+        rehearsal: &mut Rehearsal,
+    ) -> Result<(), Interrupt> {
+        let Next { migration, prepared, .. } = next;
+        let (script, steps) = (&prepared.script, &prepared.steps);
+        let numbered = (1..).zip(steps.all()).map(|(number, step)| {
+            let number = StepNumber { step: number, of: steps.count() };
+            StepRef { migration, script, steps, step, number }
+        });
+        if let Some(first) = numbered.clone().next().filter(|_| !*has_begun) {
+            self.begin(session, first, state, rehearsal)?;
+            *has_begun = true;
         }
+        let isolation = steps.all().iter().find_map(|step| step.modes.isolation);
+        rehearsal.recorder.begin_migration(&migration.name, &migration.file, isolation);
+        for step in numbered.skip(prepared.done) {
+            self.check_signal()?;
+            // A later step without a statement only writes the history row.
+            if step.number.step == 1 || !step.step.statements.is_empty() {
+                self.rehearse_step(session, step, state, rehearsal)?;
+            }
+        }
+        rehearsal.recorder.end_migration();
         Ok(())
     }
 

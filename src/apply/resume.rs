@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::plan::Plan;
 use crate::history::progress::{self, Progress, Record};
 use crate::history::table::Table;
 use crate::migrations::migration::{Migration, MigrationSet};
@@ -14,30 +13,19 @@ use crate::sql::LineColumn;
 
 use super::error::{AbandonedProgress, ApplyError, ChangedStep};
 use super::event::StepsDone;
+use super::stretch::Next;
 
-/// Finds the steps of pending migrations that are done. Refuses a migration that was edited in what
-/// is done of it, and progress of a migration that is not in the set.
-pub fn resume(
+/// Refuses progress of a migration that is not in the set.
+pub(super) fn check_abandoned(
     set: &MigrationSet,
-    plan: &Plan,
-    prepared: &mut [PreparedMigration<'_>],
     progress: &Progress,
     table: &Table,
 ) -> Result<(), ApplyError> {
-    if progress.is_empty() {
-        return Ok(());
-    }
     let abandoned = abandoned(set, progress, table);
-    if !abandoned.is_empty() {
-        return Err(ApplyError::AbandonedProgress { migrations: abandoned });
+    match abandoned.is_empty() {
+        true => Ok(()),
+        false => Err(ApplyError::AbandonedProgress { migrations: abandoned }),
     }
-    let mut changed = Vec::new();
-    for (pending, prepared) in plan.pending.iter().zip(prepared) {
-        let Some(migration) = set.get(pending.index) else { continue };
-        split_as_before(migration, prepared, progress);
-        changed.extend(changed_step(migration, prepared, progress));
-    }
-    if changed.is_empty() { Ok(()) } else { Err(ApplyError::ChangedSteps { migrations: changed }) }
 }
 
 /// How much of a migration is done, if it was begun.
@@ -62,12 +50,15 @@ fn abandoned(set: &MigrationSet, progress: &Progress, table: &Table) -> Vec<Aban
     abandoned.collect()
 }
 
-/// Splits a migration so that the steps that are done stay as they were.
-fn split_as_before(
+/// Finds the steps of a migration that are done, and splits it so that they stay as they were.
+pub(super) fn split_as_before(
     migration: &Migration,
     prepared: &mut PreparedMigration<'_>,
     progress: &Progress,
 ) {
+    if progress.of(&migration.name).next().is_none() {
+        return;
+    }
     let finished = progress.of(&migration.name).filter(|record| record.finished);
     let finished: Vec<&Record> = finished.collect();
     let hashes: Vec<&str> = finished.iter().map(|record| record.hash.as_str()).collect();
@@ -75,12 +66,9 @@ fn split_as_before(
     prepared.done = finished.iter().map(|record| record.step).max().unwrap_or(0);
 }
 
-/// The first step that is done and whose text is another one now.
-fn changed_step(
-    migration: &Migration,
-    prepared: &PreparedMigration<'_>,
-    progress: &Progress,
-) -> Option<ChangedStep> {
+/// The first step of a pending migration that is done and whose text is another one now.
+pub(super) fn changed_step(next: Next<'_>, progress: &Progress) -> Option<ChangedStep> {
+    let Next { migration, prepared, .. } = next;
     let is_changed = |record: &&Record| {
         let step = step_of(prepared, record);
         record.finished && step.is_none_or(|step| step.hash.as_str() != record.hash)
@@ -89,7 +77,7 @@ fn changed_step(
     let record = changed.min_by_key(|record| record.step)?;
     let start = step_of(prepared, record).map(|step| step.statements.start);
     let statement = start.and_then(|start| prepared.script.statements().get(start));
-    let text = migration.sql().unwrap_or_default();
+    let text = prepared.script.text();
     Some(ChangedStep {
         file: migration.file.clone(),
         step: record.step,

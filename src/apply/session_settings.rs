@@ -1,8 +1,6 @@
 //! What a session is set to before a statement outside any transaction.
 
-use crate::history::plan::Plan;
 use crate::history::progress::Progress;
-use crate::migrations::prepared::PreparedMigration;
 use crate::postgres::conninfo::ServerSetting;
 use crate::postgres::server_settings;
 use crate::postgres::session::{ConnectionError, QueryError, Session};
@@ -13,52 +11,60 @@ use super::error::ApplyError;
 use super::event::{Event, StepNumber};
 use super::interrupt::{Interrupt, query_failed};
 use super::lock_session::{SECOND_SESSION_TIMEOUT, no_second_connection};
-use super::state::DatabaseState;
+use super::stretch::Next;
 use super::transaction::{self, StepRef};
 use super::{QUERY_TIMEOUT, Runner};
 
+/// What is asked of the session about its settings, only where it matters and only once.
+pub(super) struct SettingsCheck<'a> {
+    session: &'a Session,
+    progress: &'a Progress,
+    is_direct: Option<bool>,
+    differing: Option<Vec<ServerSetting>>,
+}
+
+impl<'a> SettingsCheck<'a> {
+    pub(super) fn new(session: &'a Session, progress: &'a Progress) -> SettingsCheck<'a> {
+        SettingsCheck { session, progress, is_direct: None, differing: None }
+    }
+}
+
 impl Runner<'_> {
-    /// Checks, before anything runs, that no pending statement needs settings that a pooler would
-    /// lose, and that no file resets a setting of the connection string to the server's own.
+    /// Checks that no statement of a pending migration needs settings that a pooler would lose, and
+    /// that the file resets no setting of the connection string to the server's own.
     pub(super) fn check_settings(
         &self,
-        session: &Session,
-        plan: &Plan,
-        prepared: &[PreparedMigration<'_>],
-        state: &DatabaseState,
+        next: Next<'_>,
+        check: &mut SettingsCheck<'_>,
     ) -> Result<(), Interrupt> {
-        // Asked only where it matters.
-        let (mut is_direct, mut differing) = (None, None);
-        for (pending, prepared) in plan.pending.iter().zip(prepared) {
-            let Some(migration) = self.set.get(pending.index) else { continue };
-            let (script, steps) = (&prepared.script, &prepared.steps);
-            let of = steps.count();
-            for (number, step) in (1..).zip(steps.all()).skip(prepared.done) {
-                let number = StepNumber { step: number, of };
-                let step = StepRef { migration, script, steps, step, number };
-                let resets = resets(step);
-                let is_outside = step.step.outside_transaction.is_some();
-                if resets.is_empty() && !is_outside {
-                    continue;
-                }
-                let differing = match &differing {
-                    Some(differing) => differing,
-                    None => differing.insert(self.differing_settings(session, step)?),
-                };
-                if let Some(error) = lost_by_reset(step, &resets, differing) {
-                    return Err(error.into());
-                }
-                let needed = needed_settings(step, &state.progress, differing);
-                if !is_outside || needed.is_empty() {
-                    continue;
-                }
-                let is_direct = match is_direct {
-                    Some(is_direct) => is_direct,
-                    None => *is_direct.insert(self.is_direct(session, step)?),
-                };
-                if !is_direct {
-                    return Err(lost_in_pooler(step, needed).into());
-                }
+        let Next { migration, prepared, .. } = next;
+        let (script, steps) = (&prepared.script, &prepared.steps);
+        let of = steps.count();
+        for (number, step) in (1..).zip(steps.all()).skip(prepared.done) {
+            let number = StepNumber { step: number, of };
+            let step = StepRef { migration, script, steps, step, number };
+            let resets = resets(step);
+            let is_outside = step.step.outside_transaction.is_some();
+            if resets.is_empty() && !is_outside {
+                continue;
+            }
+            let differing = match &check.differing {
+                Some(differing) => differing,
+                None => check.differing.insert(self.differing_settings(check.session, step)?),
+            };
+            if let Some(error) = lost_by_reset(step, &resets, differing) {
+                return Err(error.into());
+            }
+            let needed = needed_settings(step, check.progress, differing);
+            if !is_outside || needed.is_empty() {
+                continue;
+            }
+            let is_direct = match check.is_direct {
+                Some(is_direct) => is_direct,
+                None => *check.is_direct.insert(self.is_direct(check.session, step)?),
+            };
+            if !is_direct {
+                return Err(lost_in_pooler(step, needed).into());
             }
         }
         Ok(())
@@ -202,7 +208,7 @@ fn lost_by_reset(
         Some((statement, setting))
     });
     let (statement, setting) = lost?;
-    let text = step.migration.sql().unwrap_or_default();
+    let text = step.script.text();
     Some(ApplyError::SettingReset {
         file: step.migration.file.clone(),
         position: Some(LineColumn::at(text, statement.start)),

@@ -1,14 +1,15 @@
 //! `status`: how each migration stands in the history, and which rows match none. Only reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
+use crate::apply::QUERY_TIMEOUT;
+use crate::apply::dry_run;
 use crate::apply::error::ApplyError;
 use crate::apply::event::{Event, StepsDone};
 use crate::apply::load::{self, Loaded};
 use crate::apply::resume;
-use crate::apply::{self, QUERY_TIMEOUT};
 use crate::cli::config::{Operation, Options};
 use crate::history::matching::{self, Matches, MigrationStatus, RowStatus};
 use crate::history::plan::{self, Pending};
@@ -161,7 +162,7 @@ pub fn load(
         progress => progress?,
     };
     let (migrations, rows) = lines(set, &history, &matches, &pending, &progress, &times);
-    let foreseen = apply::foresee(up, set, options, history, Ok(progress), &mut |_| {});
+    let foreseen = dry_run::foresee(up, set, options, history, Ok(progress), &mut |_| {});
     let is_refused = foreseen.is_err_and(|error| error.exit_code() == 65);
     Ok(Status { migrations, rows, is_refused })
 }
@@ -198,10 +199,10 @@ fn lines(
     times: &HashMap<i64, AppliedTime>,
 ) -> (Vec<MigrationLine>, Vec<RowLine>) {
     let time_of = |row: usize| times.get(&history.rows.get(row)?.id).cloned();
+    let out_of_order = pending.iter().filter(|pending| pending.out_of_order);
+    let out_of_order: HashSet<usize> = out_of_order.map(|pending| pending.index).collect();
     let migrations = set.migrations().iter().zip(&matches.migrations).enumerate();
     let migrations = migrations.map(|(index, (migration, status))| {
-        let out_of_order =
-            || pending.iter().any(|pending| pending.index == index && pending.out_of_order);
         let (state, time) = match *status {
             MigrationStatus::Applied(row) => (MigrationState::Applied, time_of(row)),
             MigrationStatus::Edited(row) => (MigrationState::Edited, time_of(row)),
@@ -209,7 +210,7 @@ fn lines(
             MigrationStatus::Pending => {
                 let state = match resume::reached(migration, progress) {
                     Some(steps_done) => MigrationState::Partial(steps_done),
-                    None if out_of_order() => MigrationState::OutOfOrder,
+                    None if out_of_order.contains(&index) => MigrationState::OutOfOrder,
                     None => MigrationState::Pending,
                 };
                 (state, None)

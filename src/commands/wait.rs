@@ -49,7 +49,7 @@ pub fn wait(
         }
         let pending = plan.pending.iter().filter_map(|pending| set.get(pending.index));
         if !are_runnable {
-            prepared::prepare(pending.clone())
+            prepared::check(pending.clone())
                 .map_err(|migrations| ApplyError::NotRunnable { migrations })?;
             are_runnable = true;
         }

@@ -150,10 +150,22 @@ impl<'a> Matcher<'a> {
     /// Matches the rows of runners that write time stamps of their own, and of migrations that were
     /// renamed. It takes at least as many rows as there are pending migrations of one content.
     fn by_hash(&mut self, unmatched: Vec<IndexedRow<'a>>) {
+        if unmatched.is_empty() {
+            return;
+        }
+        let mut by_hash: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, migration) in self.set.migrations().iter().enumerate() {
+            for hash in migration.hashes() {
+                let migrations = by_hash.entry(hash).or_default();
+                // Two of its hashes may be the same.
+                if migrations.last() != Some(&index) {
+                    migrations.push(index);
+                }
+            }
+        }
         let mut same_candidates: BTreeMap<Vec<usize>, Vec<IndexedRow<'a>>> = BTreeMap::new();
         for (row_index, row) in unmatched {
-            let migrations = 0..self.set.migrations().len();
-            let candidates = migrations.filter(|&migration| self.matches_hash(migration, row));
+            let candidates = by_hash.get(row.hash.as_str()).into_iter().flatten().copied();
             same_candidates.entry(candidates.collect()).or_default().push((row_index, row));
         }
         // Rows with few candidates go before rows with many.

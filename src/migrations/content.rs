@@ -2,12 +2,16 @@
 //! However it is kept, its size and its hash are known without it.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io, iter};
+use std::{io, iter};
 
 use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_slice_iter_to_slice;
+use nix::libc;
 
 use crate::migrations::migration::Hash;
 
@@ -38,6 +42,27 @@ fn unpack(packed: &[u8], size: usize) -> Option<Vec<u8>> {
     let length =
         decompress_slice_iter_to_slice(&mut bytes, iter::once(packed), false, true).ok()?;
     (length == size).then_some(bytes)
+}
+
+/// How much of a file is read between two looks for a signal.
+const CHUNK: u64 = 1 << 20;
+
+/// The content of a regular file. Anything else may never end, or never begin: opening a pipe would
+/// wait for its writer. Ends with an error soon after `is_stopped` becomes true.
+pub fn read_file(path: &Path, is_stopped: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
+    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut content = Vec::new();
+    content.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
+    while file.by_ref().take(CHUNK).read_to_end(&mut content)? as u64 == CHUNK {
+        if is_stopped() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+    }
+    Ok(content)
 }
 
 impl Content {
@@ -84,11 +109,14 @@ impl Content {
             Kept::Packed { packed, size, .. } => unpack(packed, *size).ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidData, "it cannot be unpacked")
             })?,
-            Kept::InFolder { path, .. } => fs::read(path)?,
+            Kept::InFolder { path, .. } => read_file(path, &|| false)?,
         };
         match bytes.len() == self.size() && Hash::of(&bytes) == self.hash() {
             true => Ok(Cow::Owned(bytes)),
-            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it has changed meanwhile")),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it has changed since it was read first; start again",
+            )),
         }
     }
 }
@@ -113,6 +141,8 @@ impl From<Vec<u8>> for Content {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
 //! A migration (name, SQL, and the hash that Drizzle records), and the ordered set of them.
 
 use std::cell::OnceCell;
-use std::fmt;
+use std::{fmt, iter};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -98,20 +98,22 @@ impl Migration {
         }
     }
 
-    /// Whether a history row with this hash recorded this file. A checkout may have changed the
-    /// line endings since, so the hashes of the all-LF and the all-CRLF form match too.
-    pub fn matches_hash(&self, recorded: &str) -> bool {
+    /// The hashes with which a history row may have recorded this file: its own, and since a checkout
+    /// may have changed the line endings, those of the all-LF and the all-CRLF form.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
         let other_line_ends = || {
             let content = self.content.read().unwrap_or_default();
             let text = String::from_utf8_lossy(&content);
             ["\n", "\r\n"].map(|line_end| Hash::of_parts([text.as_bytes()], line_end))
         };
-        self.hash.as_str() == recorded
-            || self
-                .other_line_ends
-                .get_or_init(other_line_ends)
-                .iter()
-                .any(|hash| hash.as_str() == recorded)
+        let other_line_ends = move || self.other_line_ends.get_or_init(other_line_ends);
+        let others = iter::once_with(other_line_ends).flatten();
+        iter::once(&self.hash).chain(others).map(Hash::as_str)
+    }
+
+    /// Whether a history row with this hash recorded this file.
+    pub fn matches_hash(&self, recorded: &str) -> bool {
+        self.hashes().any(|hash| hash == recorded)
     }
 
     /// In bytes.

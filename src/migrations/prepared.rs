@@ -142,6 +142,14 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Lists every reason why some of these migrations cannot be run. Keeps nothing of them: one after the
+/// other is in memory.
+pub fn check<'a>(migrations: impl Iterator<Item = &'a Migration>) -> Result<(), Vec<NotRunnable>> {
+    let reasons = |migration: &Migration| PreparedMigration::parse(&migration.unread()).err();
+    let not_runnable: Vec<_> = migrations.filter_map(reasons).flatten().collect();
+    if not_runnable.is_empty() { Ok(()) } else { Err(not_runnable) }
+}
+
 /// Prepares all migrations, or lists every reason why some of them cannot be run.
 pub fn prepare<'a>(
     migrations: impl Iterator<Item = &'a Migration>,

@@ -1,19 +1,16 @@
 //! Reads migration files from this executable or from a folder. `layout` interprets them.
 
 use std::collections::BTreeMap;
-use std::fs::{DirEntry, File};
-use std::io::Read;
+use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-use nix::libc;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::migrations::content::Content;
+use crate::migrations::content::{self, Content};
 use crate::migrations::migration::Hash;
 use crate::migrations::payload;
 use crate::process::segment::{self, Lost, Payload};
@@ -145,6 +142,9 @@ impl fmt::Display for Unreadable {
     }
 }
 
+/// How much of a folder stays in memory, in bytes. What is beyond it is read again when it is needed.
+const KEPT: usize = 8 << 20;
+
 /// Reads all files of this folder, or else what this executable carries, or else the default
 /// folder; ends with an error soon after `is_stopped` becomes true.
 pub fn load(
@@ -155,7 +155,7 @@ pub fn load(
     let default = default.is_dir().then_some(default);
     match folder_to_read(dir, carries_any(), default) {
         Some(dir) => {
-            let folder = walk(dir, |_, bytes| bytes.into(), is_stopped)?;
+            let folder = walk(dir, KEPT, is_stopped)?;
             Ok((Origin::Folder(dir.to_owned()), folder))
         }
         None => carried(),
@@ -178,15 +178,15 @@ fn carries_any() -> bool {
 /// Reads all files of this folder as `load` does, and keeps no content but the journal's: it is read
 /// again when it is needed. So the largest file is all that has to fit into memory.
 pub fn survey(dir: &Path, is_stopped: &dyn Fn() -> bool) -> Result<MigrationFolder, Unreadable> {
-    walk(dir, |path, bytes| Content::in_folder(path, &bytes), is_stopped)
+    walk(dir, 0, is_stopped)
 }
 
 fn walk(
     dir: &Path,
-    keep: fn(PathBuf, Vec<u8>) -> Content,
+    kept: usize,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<MigrationFolder, Unreadable> {
-    let mut walk = Walk { folder: MigrationFolder::default(), keep, is_stopped };
+    let mut walk = Walk { folder: MigrationFolder::default(), left: kept, is_stopped };
     walk.directory(dir, "", false)?;
     walk.folder.upper_case.sort();
     Ok(walk.folder)
@@ -233,13 +233,10 @@ fn is_embedded() -> bool {
 /// The deepest level at which a tag's file is found.
 const MAX_DEPTH: usize = 8;
 
-/// How much of a file is read between two looks for a signal.
-const CHUNK: u64 = 1 << 20;
-
 struct Walk<'a> {
     folder: MigrationFolder,
-    /// What is kept of a file with this path and content.
-    keep: fn(PathBuf, Vec<u8>) -> Content,
+    /// How many bytes of content may still be kept.
+    left: usize,
     is_stopped: &'a dyn Fn() -> bool,
 }
 
@@ -292,8 +289,9 @@ impl Walk<'_> {
                 self.directory(&path, &format!("{inside}/"), is_link)?;
             }
         } else if inside.ends_with(".sql") || inside == JOURNAL || is_of_prisma(inside) {
-            let bytes = self.content(&path).map_err(|error| unreadable(&path, error))?;
-            let content = if inside == JOURNAL { bytes.into() } else { (self.keep)(path, bytes) };
+            let bytes = content::read_file(&path, self.is_stopped);
+            let bytes = bytes.map_err(|error| unreadable(&path, error))?;
+            let content = if inside == JOURNAL { bytes.into() } else { self.keep(path, bytes) };
             self.folder.files.insert(inside.to_owned(), content);
         } else if inside.to_ascii_lowercase().ends_with(".sql") {
             self.folder.upper_case.push(inside.to_owned());
@@ -301,20 +299,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The content of a regular file. Anything else may never end, or never begin: opening a pipe
-    /// would wait for its writer.
-    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(invalid("it is not a regular file"));
+    /// Keeps the content of a file, if there is room for it.
+    fn keep(&mut self, path: PathBuf, bytes: Vec<u8>) -> Content {
+        match self.left.checked_sub(bytes.len()) {
+            Some(left) => {
+                self.left = left;
+                bytes.into()
+            }
+            None => Content::in_folder(path, &bytes),
         }
-        let mut content = Vec::new();
-        content.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;
-        while file.by_ref().take(CHUNK).read_to_end(&mut content)? as u64 == CHUNK {
-            self.check_stop()?;
-        }
-        Ok(content)
     }
 
     fn check_stop(&self) -> io::Result<()> {

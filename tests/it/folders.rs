@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Database, Folder, Premigrate, Run, bare, premigrate, status_of};
+use expect_test::expect;
+
+use crate::harness::{
+    Database, Folder, Premigrate, Run, WAITING_FOR_LOCK, bare, premigrate, status_of,
+};
 
 /// A table with rows, which a way back would drop.
 fn database_with_users() -> Database {
@@ -379,4 +383,30 @@ fn a_line_end_in_a_message_of_the_server_makes_no_line_at_the_margin() {
     folder.write("0001_a.sql", sql);
     let run = premigrate(&Database::fresh(), &folder).run().exits(70);
     assert!(run.stderr.lines().all(|line| !line.starts_with(FORGED)), "{}", run.stderr);
+}
+
+#[test]
+fn a_file_that_changes_before_its_turn_is_refused_and_what_ran_before_is_kept() {
+    let (database, folder) = (Database::fresh(), Folder::empty());
+    database.execute("create table t ()");
+    let mut holder = database.holding("lock table t");
+    folder.write("0001_wait.sql", "lock table t");
+    // Too long to be kept in memory until then.
+    let long = |table: &str| format!("create table {table} (); -- {}", "long".repeat(3 << 20));
+    folder.write("0002_long.sql", long("checked"));
+    let running = premigrate(&database, &folder).args(&["--lock-timeout", "0"]).start();
+    database.wait_for("the lock", WAITING_FOR_LOCK);
+    folder.write("0002_long.sql", long("changed"));
+    holder.batch_execute("rollback").unwrap();
+    running.finish().exits(65).stderr_is(expect![[r#"
+        premigrate: 2 migrations in FOLDER (plain files)
+        premigrate: applied 0001_wait in TIME
+        premigrate: some pending migrations cannot be run; nothing more was run:
+
+          - 0002_long.sql cannot be read: it has changed since it was read first; start again
+
+          1 migration applied in this run is kept; 1 more is pending.
+    "#]]);
+    assert_eq!(database.history(), [folder.hash("0001_wait.sql")]);
+    assert_eq!(database.tables(), ["t"]);
 }

@@ -3,9 +3,13 @@
 //! migration was applied once.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 use crate::container::{self, Image};
 use crate::harness::{
@@ -96,38 +100,92 @@ fn many_statements_need_little_more_memory_than_their_text() {
 }
 
 #[test]
-fn a_bundle_of_many_files_needs_the_memory_for_one_and_for_what_is_pending() {
-    let memory = |folder: &Folder| {
-        let database = Database::fresh();
-        let bundle = Folder::empty();
-        let path = bundle.path.join("bundle");
-        let make = premigrate(&database, folder).args(&["bundle", "--output"]).arg(&path);
-        let made = peak_memory(make.start());
-        let run = |args: &[&str]| {
-            let mut command = Command::new(&path);
-            command.env_clear().env("DATABASE_URL", &database.url).args(args);
-            peak_memory(Running::start(command))
-        };
-        let pending = run(&["--dry-run"]);
-        run(&["baseline"]);
-        [made, run(&["list"]), run(&["status"]), run(&["up"]), pending]
-    };
+fn many_files_need_the_memory_for_what_is_prepared_at_once() {
     let (small, large) = (Folder::empty(), Folder::empty());
-    small.write("000_log.sql", "create table log (what text)");
-    for number in 0..1000 {
+    small.write("0000_log.sql", "create table log (what text)");
+    large.write("0000_log.sql", "create table log (what text)");
+    for number in 1..900 {
         let text = format!("{number:04}").repeat(8000);
-        let sql = format!("insert into log values ('{text}')");
-        large.write(&format!("{number:03}_log.sql"), sql);
+        large.write(&format!("{number:04}_log.sql"), format!("insert into log values ('{text}')"));
     }
-    let (small, large) = (memory(&small), memory(&large));
-    // What is pending is all in memory, once.
-    let commands = [("bundle", 16), ("list", 16), ("status", 16), ("up", 16), ("--dry-run", 40)];
-    for (((command, more), small), large) in commands.into_iter().zip(small).zip(large) {
-        assert!(
-            large < small + (more << 20),
-            "{command}: {large} of 32 MB, and {small} of nothing"
-        );
+    let memory = |folder: &Folder, executable: Option<&Path>| {
+        let database = Database::fresh();
+        let run = |args: &[&str]| {
+            let started = match executable {
+                None => premigrate(&database, folder).args(args).start(),
+                Some(executable) => {
+                    let mut command = Command::new(executable);
+                    command.env_clear().env("DATABASE_URL", &database.url).args(args);
+                    Running::start(command)
+                }
+            };
+            peak_memory(started)
+        };
+        COMMANDS.map(|command| run(&[command]))
+    };
+    // The last one has nothing to do.
+    const COMMANDS: [&str; 4] = ["list", "--dry-run", "up", "up"];
+    let assert_small = |from: &str, [small, large]: [[usize; COMMANDS.len()]; 2]| {
+        for ((command, small), large) in COMMANDS.into_iter().zip(small).zip(large) {
+            assert!(
+                large < small + (20 << 20),
+                "{command} of a {from}: {large} of 29 MB, and {small} of nothing"
+            );
+        }
+    };
+    assert_small("folder", [&small, &large].map(|folder| memory(folder, None)));
+
+    let bundle = |folder: &Folder| {
+        let path = folder.path.join("bundle");
+        let make = premigrate(&Database::fresh(), folder).args(&["bundle", "--output"]).arg(&path);
+        (peak_memory(make.start()), path)
+    };
+    let [(made_small, of_small), (made_large, of_large)] = [&small, &large].map(bundle);
+    assert!(made_large < made_small + (16 << 20), "bundle: {made_large}, and {made_small}");
+    assert_small("bundle", [memory(&small, Some(&of_small)), memory(&large, Some(&of_large))]);
+}
+
+/// The processor time of a run, in hundredths of a second.
+fn processor_time(mut running: Running) -> u64 {
+    let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap());
+    // It is left to be waited for, since its statistics end with that.
+    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    assert!(running.child.try_wait().unwrap().is_some());
+    running.finish().exits(0);
+    // In user mode, and in the kernel.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_long_history_takes_time_and_memory_in_proportion_to_its_length() {
+    let costs = |count: usize| {
+        let (database, folder) = (Database::fresh(), Folder::empty());
+        for number in 0..count {
+            folder.write(&format!("{number:05}_m.sql"), format!("select {number}"));
+        }
+        let start = |command: &str| premigrate(&database, &folder).arg(command).start();
+        start("baseline").finish().exits(0);
+        let as_recorded = processor_time(start("up"));
+        let memory = peak_memory(start("up"));
+        // Now only their hashes tell which migrations the rows record.
+        database.execute("update drizzle.__drizzle_migrations set name = name || ' renamed'");
+        ([as_recorded, processor_time(start("up")), processor_time(start("status"))], memory)
+    };
+    let ((few, memory_of_few), (many, memory_of_many)) = (costs(1500), costs(6000));
+    for (few, many) in few.into_iter().zip(many) {
+        assert!(many < 8 * few.max(5), "{many} of four times as many, and {few}");
     }
+    let more = (memory_of_many - memory_of_few) / 4500;
+    assert!(more < 3000, "{more} bytes for each");
+}
+
+#[test]
+fn a_long_statement_is_in_memory_less_often_than_in_psql() {
+    let sql = format!("create table t (a text); insert into t values ('{}')", "x".repeat(40 << 20));
+    let memory = memory_for(&sql, &[]);
+    assert!(memory < 3 * sql.len() + (8 << 20), "{memory} of {}", sql.len());
 }
 
 #[test]

@@ -389,7 +389,7 @@ impl<'s> ErrorLocation<'s> {
         completed: usize,
         error: &ServerError,
     ) -> Option<ErrorLocation<'s>> {
-        let (script, text) = (step.script, step.migration.sql().unwrap_or_default());
+        let (script, text) = (step.script, step.script.text());
         let (statement, offset, place) = match error.position {
             Some(Position::InStatement(position)) => {
                 let position = position.saturating_sub(prefix);

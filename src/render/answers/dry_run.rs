@@ -3,28 +3,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::json_lines;
-use crate::apply::DryRun;
+use crate::apply::dry_run::{DryRun, PlannedMigration, PlannedStep};
 use crate::apply::event::RecordKind;
 use crate::cli::config::Format;
-use crate::migrations::migration::MigrationSet;
-use crate::migrations::prepared::PreparedMigration;
 use crate::render::{json_line, lines, plural};
-
-/// A pending migration that would be applied.
-#[derive(Serialize)]
-#[serde(tag = "action", rename = "apply")]
-struct Apply<'a> {
-    migration: &'a str,
-    /// Its file's path inside the migrations folder.
-    file: &'a str,
-    /// Whether a migration after it is applied already.
-    out_of_order: bool,
-    /// How many statements the file has.
-    statements: usize,
-    /// Why it is split into steps; null if it is not.
-    split_reason: Option<String>,
-    steps: Vec<PlannedStep>,
-}
 
 /// A migration that would be recorded without running it.
 #[derive(Serialize)]
@@ -40,35 +22,10 @@ struct NothingPending {
     pending: usize,
 }
 
-/// One transaction, or one statement outside any.
-#[derive(Serialize)]
-struct PlannedStep {
-    /// From 1.
-    step: usize,
-    /// The statement that runs outside a transaction, such as `VACUUM`; null for a transaction.
-    outside_transaction: Option<&'static str>,
-    /// How many statements of the file it runs.
-    statements: usize,
-    /// Whether an earlier run has done it.
-    done: bool,
-}
-
-pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> String {
-    let DryRun { recorded, plan, prepared } = dry_run;
-    let pending = plan.pending.iter().zip(prepared).filter_map(|(pending, prepared)| {
-        let migration = set.get(pending.index)?;
-        Some(Apply {
-            migration: &migration.name,
-            file: &migration.file,
-            out_of_order: pending.out_of_order,
-            statements: prepared.script.statements().len(),
-            split_reason: prepared.steps.split.map(|(reason, _)| reason.to_string()),
-            steps: steps(prepared),
-        })
-    });
-    let pending: Vec<_> = pending.collect();
+pub fn dry_run_of(dry_run: &DryRun, format: Format) -> String {
+    let DryRun { recorded, applied, pending } = dry_run;
     if format == Format::Text {
-        return text(recorded, &pending, plan.applied);
+        return text(recorded, pending, *applied);
     }
     let mut lines = String::new();
     for (kind, names) in recorded {
@@ -76,12 +33,16 @@ pub fn dry_run_of(set: &MigrationSet, dry_run: &DryRun<'_>, format: Format) -> S
         lines.extend(names.iter().map(record));
     }
     match pending.is_empty() {
-        true => lines + &json_line(&NothingPending { applied: plan.applied, pending: 0 }),
-        false => lines + &json_lines(&pending),
+        true => lines + &json_line(&NothingPending { applied: *applied, pending: 0 }),
+        false => lines + &json_lines(pending),
     }
 }
 
-fn text(recorded: &[(RecordKind, Vec<String>)], pending: &[Apply], applied: usize) -> String {
+fn text(
+    recorded: &[(RecordKind, Vec<String>)],
+    pending: &[PlannedMigration],
+    applied: usize,
+) -> String {
     let mut text = Vec::new();
     for (kind, names) in recorded {
         let count = plural(names.len(), "migration");
@@ -110,19 +71,7 @@ fn text(recorded: &[(RecordKind, Vec<String>)], pending: &[Apply], applied: usiz
     lines(text)
 }
 
-/// Without a last one that only writes the history row.
-fn steps(prepared: &PreparedMigration<'_>) -> Vec<PlannedStep> {
-    let steps = (1..).zip(prepared.steps.all()).take(prepared.steps.count());
-    let steps = steps.map(|(number, step)| PlannedStep {
-        step: number,
-        outside_transaction: step.outside_transaction,
-        statements: step.statements.len(),
-        done: number <= prepared.done,
-    });
-    steps.collect()
-}
-
-impl Apply<'_> {
+impl PlannedMigration {
     fn is_split(&self) -> bool {
         self.steps.len() > 1
     }

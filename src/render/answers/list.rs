@@ -60,7 +60,7 @@ pub fn list_of(set: &MigrationSet, origin: &Origin, format: Format) -> String {
 
 /// None in a bundle, which was checked when it was made.
 fn problem(migration: &Migration) -> Option<String> {
-    let reason = if migration.is_packed() { None } else { migration.sql().err() };
+    let reason = if migration.is_packed() { None } else { migration.unread().sql().err() };
     reason.map(|reason| format!("the file {reason}"))
 }
 
