@@ -1,8 +1,12 @@
 //! `check`: all findings about a folder at once, without a database.
 
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
 use expect_test::expect;
 
-use crate::harness::{Database, Folder, Run, bare, premigrate};
+use crate::harness::{Database, Folder, Run, bare, needs, premigrate};
 
 #[test]
 fn the_embedded_migrations_are_checked() {
@@ -368,4 +372,35 @@ fn sarif_has_the_rules_and_the_places_of_all_findings() {
     assert_eq!(none["runs"][0]["results"], serde_json::json!([]));
     let refused = bare().args(&["list", "--format", "sarif"]).run().exits(78);
     refused.says(&["--format must be text or json"]);
+}
+
+/// What of a log is not as SARIF's schema requires, line by line.
+fn schema_errors(log: &str) -> String {
+    needs("Node");
+    let file = Folder::empty();
+    file.write("log.sarif", log);
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sarif");
+    assert!(home.join("node_modules").is_dir(), "run `npm ci` in {}", home.display());
+    let log = File::open(file.path.join("log.sarif")).expect("the log");
+    let node = Command::new("node").arg(home.join("validate.mjs")).stdin(log).output();
+    let node = node.expect("Node");
+    assert!(node.status.success(), "{}", String::from_utf8_lossy(&node.stderr));
+    String::from_utf8(node.stdout).expect("text")
+}
+
+#[test]
+fn each_sarif_log_is_valid_by_the_schema_of_oasis() {
+    let (_, after) = before_and_after();
+    after.write("0003 é d.sql", "");
+    let unsound =
+        Folder::drizzle0(&[("0000_a", "\u{feff}abort;\n\\set a"), ("0001_b", "select 'a")]);
+    std::fs::remove_file(unsound.path.join("0001_b.sql")).unwrap();
+    let plain = Folder::empty();
+    plain.write("1_a.sql", "select 1");
+    for (folder, code) in [(after, 65), (unsound, 65), (Folder::empty(), 65), (plain, 0)] {
+        let log = check(&folder, &["--format", "sarif"]).exits(code).stdout;
+        assert_eq!(schema_errors(&log), "", "{log}");
+        let wrong = log.replace("\"level\"", "\"label\"");
+        assert_eq!(schema_errors(&wrong).is_empty(), wrong == log, "{wrong}");
+    }
 }

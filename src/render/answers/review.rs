@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cli::config::ReviewFormat;
 use crate::commands::check::{CheckReport, Finding};
 use crate::migrations::rule::{Rule, Severity};
+use crate::render::json_line;
+use crate::sql::LineColumn;
 
 /// `dir` is where the files are, as the command line names it.
 pub fn review_of(report: &CheckReport, format: ReviewFormat, dir: Option<&Path>) -> String {
@@ -55,59 +57,131 @@ fn github(finding: &Finding, dir: Option<&Path>) -> String {
 
 fn sarif(report: &CheckReport, dir: Option<&Path>) -> String {
     let mut rules: Vec<Rule> = Vec::new();
+    let mut results = Vec::new();
     for finding in &report.findings {
-        if !rules.contains(&finding.rule) {
+        let known = rules.iter().position(|rule| *rule == finding.rule);
+        let rule_index = known.unwrap_or(rules.len());
+        if known.is_none() {
             rules.push(finding.rule);
         }
+        let location = path(finding, dir).map(|path| Location {
+            physical_location: PhysicalLocation {
+                artifact_location: ArtifactLocation { uri: uri(&path) },
+                region: finding.position.map(|LineColumn { line, column }| Region {
+                    start_line: line,
+                    start_column: column,
+                }),
+            },
+        });
+        results.push(SarifResult {
+            rule_id: finding.rule,
+            rule_index,
+            level: finding.severity(),
+            message: Message { text: message(finding) },
+            locations: location.into_iter().collect(),
+        });
     }
-    let results: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|finding| {
-            let region = finding.position.map(
-                |position| json!({"startLine": position.line, "startColumn": position.column}),
-            );
-            let location = path(finding, dir).map(|path| {
-                let mut place = json!({"artifactLocation": {"uri": uri(&path)}});
-                if let (Some(place), Some(region)) = (place.as_object_mut(), region) {
-                    place.insert("region".to_owned(), region);
-                }
-                json!({"physicalLocation": place})
-            });
-            json!({
-                "ruleId": finding.rule.name(),
-                "ruleIndex": rules.iter().position(|rule| *rule == finding.rule),
-                "level": finding.severity().as_str(),
-                "message": {"text": message(finding)},
-                "locations": location.into_iter().collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let rules: Vec<Value> = rules
-        .into_iter()
-        .map(|rule| {
-            json!({
-                "id": rule.name(),
-                "shortDescription": {"text": rule.sentence()},
-                "help": {"text": format!("docs/rules.md#{}", section(rule))},
-                "defaultConfiguration": {"level": rule.severity().as_str()},
-            })
-        })
-        .collect();
-    let log = json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": {"driver": {
-                "name": "premigrate",
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules,
-            }},
-            "columnKind": "unicodeCodePoints",
-            "results": results,
-        }],
+    let rules = rules.into_iter().map(|rule| ReportingDescriptor {
+        id: rule,
+        short_description: Message { text: rule.sentence().to_owned() },
+        help: Message { text: format!("docs/rules.md#{}", section(rule)) },
+        default_configuration: Configuration { level: rule.severity() },
     });
-    log.to_string() + "\n"
+    let driver = ToolComponent {
+        name: "premigrate",
+        version: env!("CARGO_PKG_VERSION"),
+        rules: rules.collect(),
+    };
+    json_line(&Log {
+        schema: "https://json.schemastore.org/sarif-2.1.0.json",
+        version: "2.1.0",
+        runs: [Run { tool: Tool { driver }, column_kind: "unicodeCodePoints", results }],
+    })
+}
+
+/// The objects of SARIF 2.1.0 that are used, by their names there. An error, a warning and a note are called the
+/// same there.
+#[derive(Serialize)]
+struct Log {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    version: &'static str,
+    runs: [Run; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Run {
+    tool: Tool,
+    column_kind: &'static str,
+    results: Vec<SarifResult>,
+}
+
+#[derive(Serialize)]
+struct Tool {
+    driver: ToolComponent,
+}
+
+#[derive(Serialize)]
+struct ToolComponent {
+    name: &'static str,
+    version: &'static str,
+    rules: Vec<ReportingDescriptor>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReportingDescriptor {
+    id: Rule,
+    short_description: Message,
+    help: Message,
+    default_configuration: Configuration,
+}
+
+#[derive(Serialize)]
+struct Configuration {
+    level: Severity,
+}
+
+#[derive(Serialize)]
+struct Message {
+    text: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SarifResult {
+    rule_id: Rule,
+    rule_index: usize,
+    level: Severity,
+    message: Message,
+    locations: Vec<Location>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Location {
+    physical_location: PhysicalLocation,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhysicalLocation {
+    artifact_location: ArtifactLocation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<Region>,
+}
+
+#[derive(Serialize)]
+struct ArtifactLocation {
+    uri: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Region {
+    start_line: usize,
+    start_column: usize,
 }
 
 /// The section of docs/rules.md that has the rule.
