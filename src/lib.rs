@@ -307,7 +307,8 @@ fn check_folder(
     stop: &StopFlag,
 ) -> Result<(String, u8), Error> {
     let dir = config.dir.as_deref();
-    let earlier = options.since.as_deref().map(|path| earlier(path, stop)).transpose()?;
+    let since = options.since.as_ref();
+    let earlier = since.map(|(name, path)| earlier(name, path, stop)).transpose()?;
     let folder = load(dir, stop)?.1;
     let report = check::check(&folder, &config.table, now(), earlier.as_ref());
     let text = match options.review {
@@ -361,9 +362,9 @@ fn prepare(
     Ok((set, options))
 }
 
-/// Reads what `--since` names.
-fn earlier(path: &Path, stop: &StopFlag) -> Result<Earlier, Error> {
-    let name = || "--since".to_owned();
+/// Reads what `--since`, or its variable, names.
+fn earlier(name: &str, path: &Path, stop: &StopFlag) -> Result<Earlier, Error> {
+    let name = || name.to_owned();
     if path.is_dir() {
         return Ok(Earlier::of_folder(&load(Some(path), stop)?.1));
     }

@@ -155,8 +155,8 @@ impl Command {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// An older folder, or what `list --format json` has said of it.
-    pub since: Option<PathBuf>,
+    /// An older folder, or what `list --format json` has said of it; behind the flag or variable that names it.
+    pub since: Option<(String, PathBuf)>,
     /// Whether what can block is an error.
     pub strict: bool,
     /// `None` is text or JSON, as all answers are.
@@ -363,7 +363,7 @@ fn resolve_command(
     let accept = accept.unwrap_or_default();
     let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
     let extract = raw.path("--extract", "a folder")?;
-    let since = raw.path("--since", "a folder or a file")?;
+    let since = raw.named_path("--since", "a folder or a file")?;
     let strict = raw.switch("--strict")?;
     let (output, base) = (raw.path("--output", "a file")?, raw.path("--base", "a file")?);
     let dir = || {
@@ -503,9 +503,18 @@ impl RawOptions {
         flag: &'static str,
         must_be: &'static str,
     ) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(self.named_path(flag, must_be)?.map(|(_, path)| path))
+    }
+
+    /// The flag or variable that names the path, and the path.
+    fn named_path(
+        &self,
+        flag: &'static str,
+        must_be: &'static str,
+    ) -> Result<Option<(String, PathBuf)>, ConfigError> {
         match self.lookup(flag) {
             Some((name, path)) if path.is_empty() => Err(ConfigError::Value { name, must_be }),
-            path => Ok(path.map(|(_, path)| PathBuf::from(path))),
+            path => Ok(path.map(|(name, path)| (name, PathBuf::from(path)))),
         }
     }
 

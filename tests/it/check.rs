@@ -192,7 +192,10 @@ fn since_reports_only_what_is_new_since_a_folder_or_a_list() {
     let edited = check(&after, &["--since", &folder]).exits(0);
     assert!(edited.stdout.contains("0000_a.sql:1:25: note: "), "{}", edited.stdout);
     for wrong in ["0000_a.sql", "../nothing"] {
-        check(&after, &["--since", wrong]).exits(78).says(&[wrong]);
+        check(&after, &["--since", wrong]).exits(78).says(&["--since: ", wrong]);
+        let of_variable = bare().current_dir(&after.path).env("PREMIGRATE_SINCE", wrong);
+        let run = of_variable.args(&["check", "--dir", "."]).run();
+        run.exits(78).says(&["PREMIGRATE_SINCE: ", wrong]);
     }
 }
 
