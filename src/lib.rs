@@ -97,6 +97,7 @@ use crate::commands::{bundle, check, extract, healthcheck, new, status, wait};
 use crate::error::Error;
 use crate::health::Health;
 use crate::migrations::migration::MigrationSet;
+use crate::migrations::snapshots;
 use crate::migrations::source::{self, MigrationFolder, Origin, Unreadable};
 use crate::postgres::tls;
 use crate::process::allocator;
@@ -309,7 +310,10 @@ fn check_folder(
     let dir = config.dir.as_deref();
     let since = options.since.as_ref();
     let earlier = since.map(|(name, path)| earlier(name, path, stop)).transpose()?;
-    let folder = load(dir, stop)?.1;
+    let (origin, mut folder) = load(dir, stop)?;
+    if let Origin::Folder(dir) = &origin {
+        folder.snapshots = snapshots::read(dir, &|| stop.raised().is_some());
+    }
     let report = check::check(&folder, &config.table, now(), earlier.as_ref());
     let text = match options.review {
         None => render::check_of(&report, answer),

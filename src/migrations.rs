@@ -8,6 +8,7 @@
 //!   that is not UTF-8.
 //! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
 //!   `replay`: the settings that a step inherits from earlier ones.
+//! - `snapshots`: what drizzle-kit keeps beside them.
 
 pub mod collation;
 pub mod content;
@@ -21,5 +22,6 @@ pub mod payload;
 pub mod prepared;
 pub mod replay;
 pub mod rule;
+pub mod snapshots;
 pub mod source;
 pub mod steps;

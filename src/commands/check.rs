@@ -5,6 +5,7 @@
 mod earlier;
 mod finding;
 mod names;
+mod snapshots;
 mod sql;
 
 use std::borrow::Cow;
@@ -100,6 +101,7 @@ pub fn check(
     }
     findings.folder(folder, &journal, &scan, &mut tags);
     findings.times(&scan, now, &mut tags);
+    findings.snapshots(&folder.snapshots, &scan, &|migration| is_new(&migration));
     if scan.layout == Layout::Plain && scan.problems.is_empty() {
         findings.names(&scan.migrations);
     }

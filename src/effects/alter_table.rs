@@ -6,7 +6,7 @@ use squawk_syntax::{SyntaxElement, SyntaxKind, SyntaxNode};
 use super::column_type::{ColumnType, TypeChange};
 use super::hazard::{Effect, Patch, Work, waiting_for};
 use super::reader::{File, NotValid, PARTITIONED_CURE};
-use super::schema::TableName;
+use super::schema::{KnownCheck, TableName};
 use super::statement::{NewKey, TRIGGER_CURE};
 use super::syntax::{columns, find, has, name, name_of, text, text_from, word_of};
 use crate::migrations::rule::Rule;
@@ -42,11 +42,7 @@ impl File<'_, '_> {
                 }
             }
             AlterTableAction::ValidateConstraint(validate) => self.validate(table, validate),
-            AlterTableAction::AttachPartition(attach) => {
-                if let Some(partition) = name_of(attach.table_name_ref()) {
-                    self.schema.table_mut(table).partitions.push(partition);
-                }
-            }
+            AlterTableAction::AttachPartition(attach) => self.attach(table, attach),
             AlterTableAction::DetachPartition(detach) => self.detach(table, detach),
             AlterTableAction::SetLogged(_) => {
                 self.rewrites(node, "SET LOGGED", Some(table.clone()));
@@ -141,6 +137,7 @@ impl File<'_, '_> {
                 self.foreign_key(node, table, key);
             }
             Some(Constraint::CheckConstraint(check)) => self.add_check(node, table, &check),
+            Some(Constraint::NotNullConstraint(key)) => self.add_not_null(node, table, &key),
             Some(Constraint::UniqueConstraint(unique)) => {
                 let named = unique
                     .constraint_name_clause()
@@ -207,23 +204,24 @@ impl File<'_, '_> {
 
     fn add_check(&mut self, node: &SyntaxNode, table: &TableName, check: &ast::CheckConstraint) {
         let named = check.constraint_name_clause().and_then(|name| word_of(name.constraint_name()));
-        let column = checked_not_null(check);
+        let columns = checked_columns(check);
         // As PostgreSQL chooses it.
-        let default = match checked_columns(check).as_slice() {
+        let default = match columns.as_slice() {
             [column] => format!("{}_{column}_check", table.name),
             _ => format!("{}_check", table.name),
         };
         let named = named.unwrap_or(default);
-        let is_valid = !has(check.syntax(), SyntaxKind::NOT_VALID);
-        if let Some(column) = column {
-            self.schema.table_mut(table).not_null_checks.push((named.clone(), column, is_valid));
-        }
+        let is_not_valid = has(check.syntax(), SyntaxKind::NOT_VALID);
+        let is_valid = !is_not_valid && !has(check.syntax(), SyntaxKind::NOT_ENFORCED);
+        let not_null = checked_not_null(check);
+        let known = KnownCheck { name: Some(named.clone()), columns, not_null, is_valid };
+        self.schema.table_mut(table).checks.push(known);
         if !self.exists(table) {
             return;
         }
-        if !is_valid {
+        if is_not_valid {
             self.remember_not_valid(node, table, named, LockMode::AccessExclusive);
-        } else if !has(check.syntax(), SyntaxKind::NOT_ENFORCED) {
+        } else if is_valid {
             let patch = text_from(check.syntax(), SyntaxKind::CHECK_KW);
             let patch = patch.map(|body| not_valid_patch(table, &named, &body));
             let effect = ("ADD ... CHECK", table, LockMode::AccessExclusive, Work::Scan);
@@ -245,9 +243,9 @@ impl File<'_, '_> {
     fn validate(&mut self, table: &TableName, validate: &ast::ValidateConstraint) {
         let node = validate.syntax();
         let Some(constraint) = word_of(validate.constraint_name_ref()) else { return };
-        let checks = &mut self.schema.table_mut(table).not_null_checks;
-        for (_, _, is_valid) in checks.iter_mut().filter(|(check, ..)| *check == constraint) {
-            *is_valid = true;
+        let checks = self.schema.table_mut(table).checks.iter_mut();
+        for check in checks.filter(|check| check.name.as_ref() == Some(&constraint)) {
+            check.is_valid = true;
         }
         let mut added = self.not_valid.iter();
         let added = added.find(|added| added.table == *table && added.constraint == constraint);
@@ -265,7 +263,7 @@ impl File<'_, '_> {
         );
         let effect = Effect { table: table.clone(), lock, work: Work::Scan };
         let next = format!("ALTER TABLE {} {};", table.quoted(), text(node));
-        let patch = Patch { now: String::new(), next };
+        let patch = Patch::next(next);
         self.add(node, Rule::ValidateSameTransaction, Some(effect), message, Some(patch));
     }
 
@@ -292,21 +290,22 @@ impl File<'_, '_> {
         let parameters = key.index_parameters().map(|list| text(list.syntax()));
         if self.exists(table) && (taken.is_none() || !nullable.is_empty()) {
             let effect = ("ADD ... PRIMARY KEY", table, LockMode::AccessExclusive, Work::Scan);
-            let mut patch = nullable
-                .iter()
-                .fold(Patch::default(), |patch, column| patch.then(&not_null_patch(table, column)));
-            let cure = match taken {
-                Some(_) => "make its columns NOT NULL first, without a scan",
+            let columns = nullable.iter().map(|column| set_not_null_patch(table, column));
+            let columns = columns.fold(Patch::default(), |patch, column| patch.then(&column));
+            let (cure, add) = match taken {
+                Some(_) => (
+                    "make its columns NOT NULL first, without a scan",
+                    Patch::of(format!("ALTER TABLE {} {};", table.quoted(), text(node))),
+                ),
                 None => {
                     let parameters = parameters.unwrap_or_default();
-                    let unique = unique_patch(table, &index, &parameters, "PRIMARY KEY");
-                    // Only then are the columns known to have no null.
-                    patch = match nullable.as_slice() {
-                        [] => unique,
-                        _ => patch.then(&Patch { now: String::new(), next: unique.now }),
-                    };
-                    INDEX_CURE
+                    (INDEX_CURE, unique_patch(table, &index, &parameters, "PRIMARY KEY"))
                 }
+            };
+            // Only then are the columns known to have no null.
+            let patch = match nullable.as_slice() {
+                [] => add,
+                _ => columns.then(&Patch::next(add.now)),
             };
             let patch = Some(patch).filter(|_| is_simple_key(key.syntax()));
             self.affects(node, Rule::PrimaryKeyLocks, effect, cure, patch);
@@ -334,9 +333,62 @@ impl File<'_, '_> {
     /// Whether a column is known to have no null.
     fn is_not_null(&self, table: &TableName, column: &str) -> bool {
         let Some(table) = self.schema.table(table) else { return false };
-        let mut checks = table.not_null_checks.iter();
+        let mut checks = table.checks.iter().filter(|check| check.is_valid);
         table.columns.get(column).is_some_and(|column| column.is_not_null)
-            || checks.any(|(_, of, is_valid)| of == column && *is_valid)
+            || checks.any(|check| check.not_null.as_deref() == Some(column))
+    }
+
+    /// `ADD ... NOT NULL column`, which PostgreSQL has since 18.
+    fn add_not_null(&mut self, node: &SyntaxNode, table: &TableName, key: &ast::NotNullConstraint) {
+        let Some(column) = word_of(key.column_name_ref()) else { return };
+        let named = key.constraint_name_clause().and_then(|name| word_of(name.constraint_name()));
+        let named = named.unwrap_or_else(|| format!("{}_{column}_not_null", table.name));
+        let is_known = self.is_not_null(table, &column);
+        let is_valid = !has(key.syntax(), SyntaxKind::NOT_VALID);
+        if self.exists(table) && !is_valid {
+            self.remember_not_valid(node, table, named.clone(), LockMode::AccessExclusive);
+        } else if self.exists(table) && !is_known {
+            let effect = ("ADD ... NOT NULL", table, LockMode::AccessExclusive, Work::Scan);
+            let body = format!("NOT NULL {}", quote::ident(&column));
+            let patch = not_valid_patch(table, &named, &body);
+            self.affects(node, Rule::NotNullScan, effect, VALIDATE_CURE, Some(patch));
+        }
+        let columns = vec![column.clone()];
+        let known = KnownCheck { name: Some(named), columns, not_null: Some(column), is_valid };
+        self.schema.table_mut(table).checks.push(known);
+    }
+
+    fn attach(&mut self, table: &TableName, attach: &ast::AttachPartition) {
+        let Some(partition) = name_of(attach.table_name_ref()) else { return };
+        let key = self.schema.table(table).and_then(|table| table.partition_key.as_ref());
+        // Hopefully by the bounds of the partition.
+        let checks_key = |check: &KnownCheck| {
+            let is_of_key = key.is_none_or(|key| check.columns.contains(key));
+            check.is_valid && check.not_null.is_none() && is_of_key
+        };
+        let known = self.schema.table(&partition);
+        let is_checked = known.is_some_and(|known| known.checks.iter().any(checks_key));
+        if self.exists(&partition) && !is_checked {
+            let bound = attach.partition_type();
+            let bound = bound.and_then(|bound| partition_condition(key?, &bound));
+            let patch = bound.map(|condition| {
+                let check = format!("{}_of_{}", partition.name, table.name);
+                let patch = not_valid_patch(&partition, &check, &format!("CHECK ({condition})"));
+                let next = format!(
+                    "ALTER TABLE {} {};\nALTER TABLE {} DROP CONSTRAINT {};",
+                    table.quoted(),
+                    text(attach.syntax()),
+                    partition.quoted(),
+                    quote::ident(&check)
+                );
+                patch.then(&Patch::next(next))
+            });
+            let lock = LockMode::AccessExclusive;
+            let effect = ("ATTACH PARTITION", &partition, lock, Work::Scan);
+            let cure = "add a CHECK with the bounds that is NOT VALID, and validate it before";
+            self.affects(attach.syntax(), Rule::AttachScan, effect, cure, patch);
+        }
+        self.schema.table_mut(table).partitions.push(partition);
     }
 
     fn detach(&mut self, table: &TableName, detach: &ast::DetachPartition) {
@@ -394,14 +446,7 @@ impl File<'_, '_> {
                 if exists && !self.is_not_null(table, &column) {
                     let effect = ("SET NOT NULL", table, LockMode::AccessExclusive, Work::Scan);
                     let cure = "add a CHECK that is NOT VALID, and validate it before";
-                    let next = format!(
-                        "ALTER TABLE {0} ALTER COLUMN {1} SET NOT NULL;\nALTER TABLE {0} DROP CONSTRAINT {2};",
-                        table.quoted(),
-                        quote::ident(&column),
-                        quote::ident(&not_null_name(table, &column))
-                    );
-                    let patch = not_null_patch(table, &column);
-                    let patch = patch.then(&Patch { now: String::new(), next });
+                    let patch = set_not_null_patch(table, &column);
                     self.affects(node, Rule::NotNullScan, effect, cure, Some(patch));
                 }
                 self.schema.table_mut(table).columns.entry(column).or_default().is_not_null = true;
@@ -452,7 +497,7 @@ impl File<'_, '_> {
                 lock: LockMode::AccessExclusive,
                 work: Work::Rewrite,
             };
-            if let Some(recreated) = named.filter(|name| self.recreated.contains(name)) {
+            if let Some(recreated) = named.as_ref().filter(|name| self.recreated.contains(name)) {
                 self.found.retain(|found| {
                     found.hazard.rule != Rule::TypeRewrite || found.column != subject
                 });
@@ -467,6 +512,12 @@ impl File<'_, '_> {
                 let change = match converts(set, &column) {
                     true => TypeChange::Rewrite,
                     false => ColumnType::changed_to(old.as_ref(), &new),
+                };
+                // Nothing else is stored as the values of an enum are.
+                let is_enum = named.is_some_and(|name| self.schema.enums.contains_key(&name));
+                let change = match change {
+                    TypeChange::Unknown if is_enum => TypeChange::Rewrite,
+                    change => change,
                 };
                 let unless = match change {
                     TypeChange::Nothing => None,
@@ -532,7 +583,7 @@ fn converts(set: &ast::SetType, column: &str) -> bool {
 }
 
 /// The columns that a CHECK names.
-fn checked_columns(check: &ast::CheckConstraint) -> Vec<String> {
+pub(super) fn checked_columns(check: &ast::CheckConstraint) -> Vec<String> {
     let Some(expression) = check.expr() else { return Vec::new() };
     let names = expression.syntax().descendants();
     let names = names.filter(|node| node.kind() == SyntaxKind::NAME_REF);
@@ -547,7 +598,7 @@ fn checked_columns(check: &ast::CheckConstraint) -> Vec<String> {
 }
 
 /// The column of `CHECK (column IS NOT NULL)`.
-fn checked_not_null(check: &ast::CheckConstraint) -> Option<String> {
+pub(super) fn checked_not_null(check: &ast::CheckConstraint) -> Option<String> {
     use SyntaxKind::{COMMENT, L_PAREN, R_PAREN, WHITESPACE};
     let expression = check.expr()?;
     let node = expression.syntax();
@@ -563,13 +614,38 @@ fn checked_not_null(check: &ast::CheckConstraint) -> Option<String> {
     name(&column).map(|name| name.name)
 }
 
-/// A constraint whose text begins with FOREIGN KEY or CHECK.
+/// What PostgreSQL requires of the rows of a partition, so that it can prove it by a CHECK with the same
+/// words; `None` if it cannot be said, or not by one column.
+fn partition_condition(key: &str, bound: &ast::PartitionType) -> Option<String> {
+    let key = quote::ident(key);
+    let values: Vec<String> = bound.syntax().children().map(|value| text(&value)).collect();
+    let is_any = |value: &&String| {
+        let word = value.trim_matches(['(', ')', ' ']).to_ascii_lowercase();
+        !["null", "minvalue", "maxvalue"].contains(&word.as_str())
+    };
+    let conditions = match (bound, values.as_slice()) {
+        (ast::PartitionType::PartitionForValuesFrom(_), [from, to]) => {
+            let from = Some(from).filter(is_any).map(|from| format!("{key} >= {from}"));
+            let to = Some(to).filter(is_any).map(|to| format!("{key} < {to}"));
+            from.into_iter().chain(to).collect::<Vec<_>>()
+        }
+        (ast::PartitionType::PartitionForValuesIn(_), list)
+            if list.iter().all(|it| is_any(&it)) =>
+        {
+            vec![format!("{key} IN ({})", list.join(", "))]
+        }
+        _ => return None,
+    };
+    let is_not_null = std::iter::once(format!("{key} IS NOT NULL"));
+    Some(is_not_null.chain(conditions).collect::<Vec<_>>().join(" AND "))
+}
+
+/// A constraint whose text begins with FOREIGN KEY, CHECK or NOT NULL.
 pub(super) fn not_valid_patch(table: &TableName, constraint: &str, body: &str) -> Patch {
     let (table, constraint) = (table.quoted(), quote::ident(constraint));
-    Patch {
-        now: format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {body} NOT VALID;"),
-        next: format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint};"),
-    }
+    let add = format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {body} NOT VALID;");
+    let validate = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint};");
+    Patch::of(add).and_later(Patch::of(validate))
 }
 
 /// Whether a key has only what CREATE INDEX can say, too, in the same words.
@@ -605,4 +681,15 @@ fn not_null_name(table: &TableName, column: &str) -> String {
 fn not_null_patch(table: &TableName, column: &str) -> Patch {
     let body = format!("CHECK ({} IS NOT NULL)", quote::ident(column));
     not_valid_patch(table, &not_null_name(table, column), &body)
+}
+
+/// SET NOT NULL without a scan that keeps others waiting.
+pub(super) fn set_not_null_patch(table: &TableName, column: &str) -> Patch {
+    let set = format!(
+        "ALTER TABLE {0} ALTER COLUMN {1} SET NOT NULL;\nALTER TABLE {0} DROP CONSTRAINT {2};",
+        table.quoted(),
+        quote::ident(column),
+        quote::ident(&not_null_name(table, column))
+    );
+    not_null_patch(table, column).then(&Patch::next(set))
 }

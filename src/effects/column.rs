@@ -3,7 +3,7 @@
 use squawk_syntax::ast::{self, AstNode, Constraint, GeneratedAs};
 use squawk_syntax::{SyntaxKind, SyntaxNode};
 
-use super::alter_table::{INDEX_CURE, not_valid_patch, unique_patch};
+use super::alter_table::{INDEX_CURE, not_valid_patch, set_not_null_patch, unique_patch};
 use super::column_type::ColumnType;
 use super::hazard::{Patch, Work};
 use super::reader::File;
@@ -43,8 +43,14 @@ impl File<'_, '_> {
         let column_type = add.ty().map(|ty| ColumnType::read(&text(ty.syntax())));
         let constraints: Vec<_> = add.constraints().collect();
         if exists {
+            let before = self.found.len();
             self.computed_column(table, &column, add, column_type.as_ref(), &constraints);
             self.constrained_column(table, &column, add, &constraints);
+            // Each adds the column, and leaves the other's cause in it.
+            let found = self.found.get_mut(before..).unwrap_or_default();
+            if found.iter().filter(|found| found.hazard.patch.is_some()).count() > 1 {
+                found.iter_mut().for_each(|found| found.hazard.patch = None);
+            }
         }
         let is_not_null = constraints.iter().any(|constraint| {
             matches!(
@@ -120,13 +126,14 @@ impl File<'_, '_> {
                 let cure = "add the column without it, then set the default, and fill the rows that exist \
                             in batches";
                 let without = [SyntaxKind::DEFAULT_CONSTRAINT, SyntaxKind::NOT_NULL_CONSTRAINT];
-                let patch = Patch::of(format!(
-                    "{}\nALTER TABLE {} ALTER COLUMN {} SET DEFAULT {};",
+                let value = text(expression.syntax());
+                let now = format!(
+                    "{}\nALTER TABLE {} ALTER COLUMN {} SET DEFAULT {value};",
                     add_only(&without),
                     table.quoted(),
                     quote::ident(column),
-                    text(expression.syntax())
-                ));
+                );
+                let patch = filled(now, table, column, &value, is_required);
                 self.affects(node, Rule::DefaultRewrite, rewrite(&command), cure, Some(patch));
             }
             None if is_required && generated.is_none() => {
@@ -134,8 +141,9 @@ impl File<'_, '_> {
                     "ADD COLUMN ... NOT NULL without a default fails if {table} has rows; give it a default, \
                      or let it be NULL until each row has a value"
                 );
-                let patch = add_only(&[SyntaxKind::NOT_NULL_CONSTRAINT]);
-                self.add(node, Rule::RequiredColumn, None, message, Some(Patch::of(patch)));
+                let now = add_only(&[SyntaxKind::NOT_NULL_CONSTRAINT]);
+                let patch = filled(now, table, column, "...", is_required);
+                self.add(node, Rule::RequiredColumn, None, message, Some(patch));
             }
             None => {}
         }
@@ -220,6 +228,21 @@ impl File<'_, '_> {
             || VOLATILE.contains(&name)
             || (IDENTIFIERS.iter().any(|part| name.contains(part))
                 && !CONSTANT_IDENTIFIERS.iter().any(|part| name.contains(part)))
+    }
+}
+
+/// A column that is added first, and then gets a value in each row that exists.
+fn filled(now: String, table: &TableName, column: &str, value: &str, is_required: bool) -> Patch {
+    let batch = format!(
+        "UPDATE {0} SET {1} = {value} WHERE {1} IS NULL AND ctid = ANY (ARRAY(\n\
+         \x20   SELECT ctid FROM {0} WHERE {1} IS NULL LIMIT 1000));",
+        table.quoted(),
+        quote::ident(column)
+    );
+    let patch = Patch { batch, ..Patch::of(now) };
+    match is_required {
+        true => patch.and_later(set_not_null_patch(table, column)),
+        false => patch,
     }
 }
 

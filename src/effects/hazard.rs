@@ -1,6 +1,6 @@
 //! What is found about a statement.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use serde::{Serialize, Serializer};
 
@@ -76,21 +76,34 @@ pub struct Hazard {
 pub struct Patch {
     /// In the place of the statement.
     pub now: String,
-    /// What needs another transaction; empty if nothing does.
-    pub next: String,
+    /// After that, outside of a migration: one batch, to be run until no row is left.
+    pub batch: String,
+    /// What needs another transaction: in the next migration, in the one after that, and so on.
+    pub later: Vec<String>,
 }
 
-/// Stands between what needs two transactions.
+/// Stands before what needs another transaction.
 pub const NEXT_MIGRATION: &str = "-- in the next migration:";
+const MIGRATION_AFTER: &str = "-- in the migration after that:";
+const BATCH: &str = "-- outside of a migration, until no row is left:";
 
 impl Patch {
     pub(super) fn of(now: impl Into<String>) -> Patch {
-        Patch { now: now.into(), next: String::new() }
+        Patch { now: now.into(), ..Patch::default() }
     }
 
-    /// This one, and then another.
+    /// SQL for the next migration.
+    pub(super) fn next(next: impl Into<String>) -> Patch {
+        Patch { later: vec![next.into()], ..Patch::default() }
+    }
+
+    /// This one, and then another, of which what can be in one transaction is.
     pub(super) fn then(mut self, other: &Patch) -> Patch {
-        for (all, more) in [(&mut self.now, &other.now), (&mut self.next, &other.next)] {
+        let count = self.later.len().max(other.later.len());
+        self.later.resize(count, String::new());
+        let own = [&mut self.now, &mut self.batch].into_iter().chain(&mut self.later);
+        let others = [&other.now, &other.batch].into_iter().chain(&other.later);
+        for (all, more) in own.zip(others) {
             if !all.is_empty() && !more.is_empty() {
                 all.push('\n');
             }
@@ -98,16 +111,22 @@ impl Patch {
         }
         self
     }
+
+    /// This one, and then another whose first SQL needs the last of this one to be committed.
+    pub(super) fn and_later(mut self, other: Patch) -> Patch {
+        self.later.push(other.now);
+        self.later.extend(other.later);
+        self
+    }
 }
 
 impl fmt::Display for Patch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Patch { now, next } = self;
-        match (now.as_str(), next.as_str()) {
-            (now, "") => f.write_str(now),
-            ("", next) => write!(f, "{NEXT_MIGRATION}\n{next}"),
-            (now, next) => write!(f, "{now}\n{NEXT_MIGRATION}\n{next}"),
-        }
+        let headings = ["", BATCH, NEXT_MIGRATION].into_iter().chain(iter::repeat(MIGRATION_AFTER));
+        let texts = [&self.now, &self.batch].into_iter().chain(&self.later);
+        let parts = headings.zip(texts).filter(|(_, text)| !text.is_empty());
+        let lines = parts.flat_map(|(heading, text)| [heading, text.as_str()]);
+        f.write_str(&lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"))
     }
 }
 

@@ -6,7 +6,7 @@ use squawk_syntax::SyntaxNode;
 
 use super::hazard::{Effect, Hazard, Patch, Work};
 use super::schema::{Schema, TableName};
-use super::syntax;
+use super::syntax::{self, MOST_TOKENS, Parsed};
 use crate::migrations::rule::Rule;
 use crate::migrations::steps::Steps;
 use crate::sql::{LineColumn, LockMode, Positions, Script};
@@ -162,8 +162,17 @@ impl File<'_, '_> {
     }
 
     fn read_one(&mut self, text: &str) {
-        if let Some(statement) = syntax::parse(text) {
-            self.statement(&statement, text);
+        match syntax::parse(text) {
+            Parsed::Statement(statement) => self.statement(&statement, text),
+            Parsed::TooLong => {
+                let message = format!(
+                    "this statement has more than {MOST_TOKENS} words and signs, so it is not read, and nothing is \
+                     known of the locks that it takes; `rehearse` shows them"
+                );
+                let position = self.positions.at(self.start);
+                self.add_at(position, Rule::NotRead, None, message, None);
+            }
+            Parsed::Nothing => {}
         }
     }
 
@@ -208,6 +217,17 @@ impl File<'_, '_> {
         patch: Option<Patch>,
     ) {
         let position = self.position(node);
+        self.add_at(position, rule, effect, message, patch);
+    }
+
+    fn add_at(
+        &mut self,
+        position: LineColumn,
+        rule: Rule,
+        effect: Option<Effect>,
+        message: String,
+        patch: Option<Patch>,
+    ) {
         let statement = self.statement;
         let hazard = Hazard { rule, statement, position, effect, message, patch };
         self.found.push(Found { hazard, column: None });

@@ -74,12 +74,24 @@ pub(super) struct KnownTable {
     pub created: Option<usize>,
     pub is_temporary: bool,
     pub is_partitioned: bool,
+    /// The column by which it is partitioned, if it is one column and no expression.
+    pub partition_key: Option<String>,
     pub partitions: Vec<TableName>,
     pub columns: HashMap<String, KnownColumn>,
     /// The columns of each index, by its name if it has one.
     pub indexes: Vec<(Option<String>, Vec<String>)>,
-    /// The constraints `CHECK (column IS NOT NULL)`: the name, the column, and whether it is validated.
-    pub not_null_checks: Vec<(String, String, bool)>,
+    /// Those that are not part of a column.
+    pub checks: Vec<KnownCheck>,
+}
+
+/// A `CHECK` or `NOT NULL` constraint.
+pub(super) struct KnownCheck {
+    pub name: Option<String>,
+    /// Those that it names.
+    pub columns: Vec<String>,
+    /// The column that has no NULL, if that is what it says.
+    pub not_null: Option<String>,
+    pub is_valid: bool,
 }
 
 #[derive(Clone, Default)]
@@ -168,7 +180,7 @@ impl Schema {
         let known = self.table_mut(table);
         known.columns.remove(column);
         known.indexes.retain(|(_, columns)| !columns.iter().any(|other| other == column));
-        known.not_null_checks.retain(|(_, other, _)| other != column);
+        known.checks.retain(|check| !check.columns.iter().any(|other| other == column));
         self.foreign_keys
             .retain(|key| key.table != *table || !key.columns.iter().any(|other| other == column));
     }
@@ -192,7 +204,7 @@ impl Schema {
 
     pub fn drop_constraint(&mut self, table: &TableName, name: &str) {
         self.drop_index(&table.beside(name.to_owned()));
-        self.table_mut(table).not_null_checks.retain(|(check, ..)| check != name);
+        self.table_mut(table).checks.retain(|check| check.name.as_deref() != Some(name));
         self.foreign_keys.retain(|key| key.table != *table || key.name.as_deref() != Some(name));
     }
 

@@ -3,11 +3,12 @@
 use squawk_syntax::ast::{self, AstNode, ColumnConstraint, Stmt, TableArg, TableConstraint};
 use squawk_syntax::{SyntaxElement, SyntaxKind, SyntaxNode};
 
+use super::alter_table::{checked_columns, checked_not_null};
 use super::column_type::ColumnType;
 use super::hazard::{Effect, Hazard, Patch, Work};
 use super::reader::File;
-use super::schema::{ForeignKey, KnownColumn, KnownTable, Schema, TableName};
-use super::syntax::{self, columns, find, has, name, name_of, text, word_of};
+use super::schema::{ForeignKey, KnownCheck, KnownColumn, KnownTable, Schema, TableName};
+use super::syntax::{self, columns, find, has, is_on, name, name_of, text, word_of};
 use crate::migrations::rule::Rule;
 use crate::sql::{LineColumn, LockMode, quote};
 
@@ -106,11 +107,17 @@ impl File<'_, '_> {
             return;
         }
         let is_temporary = matches!(create.persistence(), Some(ast::Persistence::Temp(_)));
-        let is_partitioned = create.partition_by().is_some();
+        let partition_by = create.partition_by();
+        let items = partition_by.as_ref().and_then(|by| by.partition_item_list());
+        let partition_key = items.and_then(|items| {
+            let [key] = <[_; 1]>::try_from(plain_columns(items.syntax())).ok()?;
+            (items.syntax().children().count() == 1).then_some(key)
+        });
         let mut table = KnownTable {
             created: Some(self.number),
             is_temporary,
-            is_partitioned,
+            is_partitioned: partition_by.is_some(),
+            partition_key,
             ..KnownTable::default()
         };
         let mut keys = Vec::new();
@@ -127,6 +134,12 @@ impl File<'_, '_> {
                     let name = find(node, SyntaxKind::CONSTRAINT_NAME).and_then(|node| name(&node));
                     let list = find(node, SyntaxKind::CONSTRAINT_COLUMN_REF_LIST);
                     let list = list.map(|list| columns(&list)).unwrap_or_default();
+                    if let TableConstraint::CheckConstraint(check) = &constraint {
+                        let name = name.as_ref().map(|name| name.name.clone());
+                        let (columns, not_null) = (checked_columns(check), checked_not_null(check));
+                        let is_valid = !has(node, SyntaxKind::NOT_ENFORCED);
+                        table.checks.push(KnownCheck { name, columns, not_null, is_valid });
+                    }
                     if let TableConstraint::PrimaryKeyConstraint(_) = constraint {
                         for column in &list {
                             table.columns.entry(column.clone()).or_default().is_not_null = true;
@@ -295,7 +308,7 @@ impl File<'_, '_> {
 
     fn reindex(&mut self, reindex: &ast::Reindex) {
         let node = reindex.syntax();
-        if has(node, SyntaxKind::CONCURRENTLY_KW) {
+        if is_on(node, SyntaxKind::CONCURRENTLY_KW) {
             return;
         }
         let (what, table, target) = match reindex.reindex_target() {
@@ -344,7 +357,7 @@ impl File<'_, '_> {
 
     fn vacuum(&mut self, vacuum: &ast::Vacuum) {
         let node = vacuum.syntax();
-        if !has(node, SyntaxKind::FULL_KW) {
+        if !is_on(node, SyntaxKind::FULL_KW) {
             return;
         }
         let tables =

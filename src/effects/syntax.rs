@@ -12,7 +12,7 @@ use crate::sql::has_at_most;
 
 /// How many tokens a statement may have: a multiple of what people write. The deepest nesting of as many
 /// needs a quarter of the stack, without optimizations.
-const MOST_TOKENS: usize = 5_000;
+pub(super) const MOST_TOKENS: usize = 5_000;
 
 const STACK: usize = 64 << 20;
 
@@ -28,12 +28,18 @@ pub(super) fn with_large_stack<T: Send>(read: impl FnOnce() -> T + Send) -> io::
     })
 }
 
-/// One statement; `None` for what is none, or is too long.
-pub(super) fn parse(statement: &str) -> Option<ast::Stmt> {
+pub(super) enum Parsed {
+    Statement(ast::Stmt),
+    TooLong,
+    Nothing,
+}
+
+pub(super) fn parse(statement: &str) -> Parsed {
     if !has_at_most(MOST_TOKENS, statement) {
-        return None;
+        return Parsed::TooLong;
     }
-    SourceFile::parse(statement).tree().stmts().next()
+    let first = SourceFile::parse(statement).tree().stmts().next();
+    first.map_or(Parsed::Nothing, Parsed::Statement)
 }
 
 /// The name that a node consists of, as far as it is a name with a schema or without.
@@ -75,6 +81,17 @@ pub(super) fn find(node: &SyntaxNode, kind: SyntaxKind) -> Option<SyntaxNode> {
 
 pub(super) fn has(node: &SyntaxNode, kind: SyntaxKind) -> bool {
     node.descendants_with_tokens().any(|element| element.kind() == kind)
+}
+
+/// Whether a word is there, and is not an option that is switched off, as in `(CONCURRENTLY false)`.
+pub(super) fn is_on(node: &SyntaxNode, kind: SyntaxKind) -> bool {
+    let mut tokens = node
+        .descendants_with_tokens()
+        .filter_map(SyntaxElement::into_token)
+        .filter(|token| !matches!(token.kind(), SyntaxKind::WHITESPACE | SyntaxKind::COMMENT));
+    let is_there = tokens.any(|token| token.kind() == kind);
+    let value = tokens.next().map(|token| token.text().trim_matches('\'').to_ascii_lowercase());
+    is_there && value.is_none_or(|value| !["false", "off", "0"].contains(&value.as_str()))
 }
 
 /// The columns in a list of names.

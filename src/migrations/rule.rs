@@ -134,6 +134,8 @@ rules! {
     FutureTime "future-time" Warning,
     /// The `when` of a journal's entry is not later than that of the entries before it.
     NotLater "not-later" Warning,
+    /// Two branches have made snapshots of drizzle-kit's, and none joins them.
+    TwoHeads "two-heads" Warning,
     /// Plain files begin with the same number.
     SameNumber "same-number" Warning,
     /// The numbers of plain files count differently, such as dates and counters.
@@ -178,6 +180,8 @@ rules! {
     PartitionedIndex "partitioned-index" Blocking,
     /// A `DETACH PARTITION` waits for everyone who uses the partitioned table.
     DetachLocks "detach-locks" Blocking,
+    /// An `ATTACH PARTITION` reads all rows of the new partition while everyone waits for it.
+    AttachScan "attach-scan" Blocking,
     /// A foreign key is checked for all rows while writers of both tables wait.
     ForeignKeyScan "foreign-key-scan" Blocking,
     /// A `CHECK` is checked for all rows while everyone waits.
@@ -222,6 +226,8 @@ rules! {
     EnumOrder "enum-order" Note,
     /// A setting of a table makes replication or vacuuming fail or costly.
     Replication "replication" Note,
+    /// A statement is too long to be read, so nothing is known of its locks.
+    NotRead "not-read" Note,
 }
 
 impl Rule {

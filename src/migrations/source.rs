@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::migrations::content::{self, Content};
 use crate::migrations::migration::Hash;
 use crate::migrations::payload;
+use crate::migrations::snapshots::Snapshot;
 use crate::process::segment::{self, Lost, Payload};
 
 /// Path inside the migrations folder, with `/`, to the file's content.
@@ -33,6 +34,8 @@ pub struct MigrationFolder {
     pub has_meta: bool,
     /// Files like `0001_a.SQL`, which are never read, because only names in `.sql` are migrations.
     pub upper_case: Vec<String>,
+    /// By their paths inside the folder, if they were read, too.
+    pub snapshots: Vec<(String, Snapshot)>,
 }
 
 impl MigrationFolder {
@@ -218,7 +221,7 @@ fn embedded() -> Result<MigrationFolder, Unreadable> {
         .collect();
     match is_embedded() {
         // Files with other names are not embedded.
-        true => Ok(MigrationFolder { files, has_meta: HAS_META, upper_case: Vec::new() }),
+        true => Ok(MigrationFolder { files, has_meta: HAS_META, ..MigrationFolder::default() }),
         false => Err(Unreadable::NothingEmbedded),
     }
 }
@@ -353,7 +356,7 @@ mod tests {
             let is_in_meta =
                 |path: &String| path.strip_prefix(META).is_some_and(|rest| rest.starts_with('/'));
             let has_meta = files.keys().any(is_in_meta);
-            MigrationFolder { files, has_meta, upper_case: Vec::new() }
+            MigrationFolder { files, has_meta, ..MigrationFolder::default() }
         }
     }
 

@@ -6,6 +6,7 @@ mod adopt;
 mod embedded;
 mod example;
 mod files;
+mod generated;
 mod histories;
 mod interop;
 mod kit;

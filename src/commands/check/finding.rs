@@ -104,15 +104,16 @@ impl Findings {
         }
     }
 
-    /// Leaves of what statements do the last finding of each rule, which says how many migrations before
-    /// have one, too.
+    /// Leaves of what statements do, and how they are run, the last finding of each rule, which says how many
+    /// migrations before have one, too.
     pub fn only_latest_of_statements(&mut self, migrations: &[&str]) {
         let number = |finding: &Finding| {
             let file = finding.file.as_deref();
             migrations.iter().position(|migration| Some(*migration) == file)
         };
         let mut others: HashMap<Rule, usize> = HashMap::new();
-        let of_statements = |finding: &Finding| finding.rule.is_about_effects();
+        let of_statements =
+            |finding: &Finding| finding.rule.is_about_effects() || finding.rule == Rule::Split;
         let (mut statements, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.found).into_iter().partition(of_statements);
         self.found = rest;

@@ -130,11 +130,11 @@ impl Check<'_> {
 
     fn split(&mut self) {
         let Some((reason, index)) = self.steps.split else { return };
-        let how = match self.steps.count() {
-            1 => "outside a transaction".to_owned(),
-            count => format!("in {count} steps, each recorded when it is done"),
-        };
-        let message = format!("the file runs {how}, because {reason}");
+        // What is done outside of a transaction is done or not, if it is alone.
+        let count @ 2.. = self.steps.count() else { return };
+        let message = format!(
+            "the file runs in {count} steps, each recorded when it is done, because {reason}"
+        );
         match index.and_then(|index| self.script.statements().get(index)) {
             Some(first) => self.warn_at(first.start, Rule::Split, message),
             None => self.findings.of_file(self.file, Rule::Split, message),

@@ -3,6 +3,7 @@ use std::time::Instant;
 use super::*;
 use crate::cli::config::Format;
 use crate::migrations::migration::MigrationSet;
+use crate::migrations::snapshots::Snapshot;
 use crate::migrations::{prepared, source};
 use crate::render;
 
@@ -163,7 +164,6 @@ fn every_layout_problem_is_an_error() {
                 "meta/_journal.json invalid-journal!",
                 "meta/_journal.json:1:20 invalid-when!",
                 "meta/_journal.json:1:33 invalid-tag!",
-                "a.sql:1:1 split",
             ],
         ),
         (
@@ -217,9 +217,19 @@ fn a_split_migration_is_reported_at_the_first_reason_to_split_it() {
         ("alter type e add value 'b'; select 1", ""),
         ("create table a ();\ncreate table b ();\n-- premigrate: no-transaction", "split"),
         ("begin; select 1; commit", ""),
+        // Alone, it is done or not.
+        ("vacuum", ""),
     ] {
         assert_eq!(rules_in_sql(sql).join(", "), expected, "{sql}");
     }
+}
+
+#[test]
+fn only_the_last_migration_that_is_split_is_told() {
+    let folder: Folder =
+        &[("1.sql", b"select 1;\nvacuum"), ("2.sql", b"select 2;\nvacuum"), ("3.sql", b"select 3")];
+    assert_eq!(rules_in(folder), ["2.sql:2:1 split"]);
+    assert!(first_message(folder).ends_with(" (an earlier migration has it, too)"));
 }
 
 #[test]
@@ -633,7 +643,7 @@ fn a_finding_about_many_files_leaves_out_those_that_ignore_it() {
 
 #[test]
 fn the_summary_counts_what_is_ignored() {
-    let sql = b"-- premigrate: ignore split because of locks\nvacuum;\nset role a";
+    let sql = b"-- premigrate: ignore split because of locks\nvacuum;\nselect 1;\nset role a";
     let report = check(&files(&[("1.sql", sql)]), &table(), NOW, None);
     let text = render::check_of(&report, Format::Text);
     assert!(text.ends_with("\n\n1 warning in 1 migration, 1 ignored\n"), "{text}");
@@ -641,7 +651,7 @@ fn the_summary_counts_what_is_ignored() {
     let last =
         "{\"migrations\":1,\"errors\":0,\"warnings\":1,\"blocking\":0,\"notes\":0,\"ignored\":1}";
     assert_eq!(json.lines().last(), Some(last));
-    let sql = b"-- premigrate: ignore split because of locks\nvacuum";
+    let sql = b"-- premigrate: ignore split because of locks\nvacuum;\nselect 1";
     let report = check(&files(&[("1.sql", sql)]), &table(), NOW, None);
     let text = render::check_of(&report, Format::Text);
     assert_eq!(text, "1 migration, no problems found, 1 ignored\n");
@@ -724,6 +734,81 @@ fn a_name_that_does_not_end_in_sql_in_lower_case_is_reported() {
     assert_eq!(rules(&report), ["2.SQL unused-file"]);
     let message = &report.findings[0].message;
     assert!(message.contains("never run (nor is 1 other file)"), "{message}");
+}
+
+/// The findings about snapshots, each a path and its content.
+fn snapshot_rules(folder: Folder, snapshots: &[(&str, &str)]) -> Vec<String> {
+    let mut folder = files(folder);
+    let snapshot = |(path, text): &(&str, &str)| Some(((*path).to_owned(), Snapshot::parse(text)?));
+    folder.snapshots = snapshots.iter().filter_map(snapshot).collect();
+    rules(&check(&folder, &table(), NOW, None))
+}
+
+#[test]
+fn two_snapshots_of_0x_that_follow_the_same_one_are_two_heads() {
+    let journal = journal(&[("0000_a", 1), ("0001_b", 2), ("0002_c", 3)]);
+    let ignored = "-- premigrate: ignore two-heads because it is applied\nselect 3";
+    let folder = |last: &str| {
+        let migrations =
+            [("0000_a.sql", "select 1"), ("0001_b.sql", "select 2"), ("0002_c.sql", last)];
+        let files = migrations.into_iter().chain([(JOURNAL, journal.as_str())]);
+        files.map(|(path, text)| (path.to_owned(), text.to_owned())).collect::<Vec<_>>()
+    };
+    let rules = |last: &str, snapshots: &[(&str, &str)]| {
+        let folder = folder(last);
+        let folder = folder.iter().map(|(path, text)| (path.as_str(), text.as_bytes()));
+        snapshot_rules(&folder.collect::<Vec<_>>(), snapshots)
+    };
+    let first = ("meta/0000_snapshot.json", r#"{"id": "a", "prevId": "0"}"#);
+    let second = ("meta/0001_snapshot.json", r#"{"id": "b", "prevId": "a"}"#);
+    let third = ("meta/0002_snapshot.json", r#"{"id": "c", "prevId": "b"}"#);
+    assert_eq!(rules("select 3", &[first, second, third]), [""; 0]);
+    let beside = ("meta/0002_snapshot.json", r#"{"id": "c", "prevId": "a"}"#);
+    let found = ["meta/0002_snapshot.json two-heads"];
+    assert_eq!(rules("select 3", &[first, second, beside]), found);
+    assert_eq!(rules(ignored, &[first, second, beside]), [""; 0]);
+    // What the journal does not list is no head.
+    let unlisted = ("meta/0007_snapshot.json", r#"{"id": "x", "prevId": "a"}"#);
+    assert_eq!(rules("select 3", &[first, second, third, unlisted]), [""; 0]);
+    let conflict = ("meta/0002_snapshot.json", "{\n<<<<<<< HEAD\n=======\n>>>>>>> b\n}");
+    let found = ["meta/0002_snapshot.json:2:1 two-heads"];
+    assert_eq!(rules("select 3", &[first, second, conflict]), found);
+}
+
+#[test]
+fn two_last_migrations_of_0x_that_share_a_snapshot_are_two_heads() {
+    let rules = |tags: &[&str]| {
+        let entries: Vec<_> = tags.iter().copied().zip(1..).collect();
+        let journal = journal(&entries);
+        let names: Vec<_> = tags.iter().map(|tag| format!("{tag}.sql")).collect();
+        let texts: Vec<_> = tags.iter().map(|tag| format!("select '{tag}'")).collect();
+        let files = names.iter().map(String::as_str).zip(texts.iter().map(String::as_bytes));
+        let folder: Vec<_> = files.chain([(JOURNAL, journal.as_bytes())]).collect();
+        snapshot_rules(&folder, &[("meta/0001_snapshot.json", r#"{"id": "a", "prevId": "0"}"#)])
+    };
+    assert_eq!(rules(&["0000_a", "0001_b", "0001_c"]), ["0001_c.sql two-heads"]);
+    assert_eq!(rules(&["0000_a", "0001_b", "0001_c", "0002_d"]), [""; 0]);
+}
+
+#[test]
+fn snapshots_of_1x_that_nothing_follows_are_two_heads() {
+    let names = ["20260101000000_a", "20260101000001_b", "20260101000002_c", "20260101000003_d"];
+    let paths = names.map(|name| format!("{name}/migration.sql"));
+    let texts = names.map(|name| format!("select '{name}'"));
+    let paths_and_texts = paths.iter().map(String::as_str).zip(texts.iter().map(String::as_bytes));
+    let folder: Vec<_> = paths_and_texts.collect();
+    let rules = |snapshots: &[&str]| {
+        let paths = names.map(|name| format!("{name}/snapshot.json"));
+        let snapshots = paths.iter().map(String::as_str).zip(snapshots.iter().copied());
+        snapshot_rules(&folder, &snapshots.collect::<Vec<_>>())
+    };
+    let a = r#"{"id": "a", "prevIds": ["0"]}"#;
+    let b = r#"{"id": "b", "prevIds": ["a"]}"#;
+    let c = r#"{"id": "c", "prevIds": ["a"]}"#;
+    let d = r#"{"id": "d", "prevIds": ["b", "c"]}"#;
+    assert_eq!(rules(&[a, b, c]), ["20260101000002_c/snapshot.json two-heads"]);
+    assert_eq!(rules(&[a, b, c, d]), [""; 0]);
+    assert_eq!(rules(&[a, b]), [""; 0]);
 }
 
 #[test]

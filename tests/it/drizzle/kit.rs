@@ -100,3 +100,72 @@ fn what_drizzle_kit_pull_records_without_running_it_is_applied() {
     V1.kit(&project.path, &["migrate"], Some(&database));
     Contents::of(&database).equals(&left);
 }
+
+/// What check finds in a folder.
+fn checked(folder: &Path) -> String {
+    bare().args(&["check", "--dir"]).arg(folder).run().exits(0).stdout
+}
+
+#[test]
+fn two_merged_branches_of_0x_are_told_because_drizzle_kit_stops() {
+    let [project, branch] = ["motto", "slogan"].map(|column| {
+        let project = Project::new();
+        project.add_column(column);
+        project
+    });
+    let folder = project.migrations();
+    assert!(!checked(&folder).contains("[two-heads]"));
+    for (from, to) in [
+        ("0027_slogan.sql", "0028_slogan.sql"),
+        ("meta/0027_snapshot.json", "meta/0028_snapshot.json"),
+    ] {
+        std::fs::copy(branch.migrations().join(from), folder.join(to)).expect("a copy");
+    }
+    let journal = folder.join("meta/_journal.json");
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    let mut value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let entries = value["entries"].as_array_mut().expect("entries");
+    let mut entry = entries.last().expect("an entry").clone();
+    entry["idx"] = 28.into();
+    entry["tag"] = "0028_slogan".into();
+    entry["when"] = (entry["when"].as_i64().expect("a time") + 1).into();
+    entries.push(entry);
+    std::fs::write(journal, value.to_string()).expect("a journal");
+
+    let generate = project.kit(&["generate"], None);
+    assert!(generate.stdout.contains("which is a collision"), "{}", generate.stdout);
+    let found = checked(&folder);
+    let head = "meta/0028_snapshot.json: warning: the snapshot follows the same one as \
+                meta/0027_snapshot.json";
+    assert!(found.contains(head), "{found}");
+}
+
+#[test]
+fn two_merged_branches_of_1x_are_told_until_drizzle_kit_joins_them() {
+    let project = Folder::empty();
+    std::os::unix::fs::symlink(V1.home().join("node_modules"), project.path.join("node_modules"))
+        .expect("a link");
+    let generate = |tables: &[&str], out: &str| {
+        let tables = tables.iter().map(|table| {
+            format!("export const {table} = pg.pgTable({table:?}, {{ a: pg.text() }});")
+        });
+        let schema = tables.collect::<Vec<_>>().join("\n");
+        project.write(
+            "schema.ts",
+            format!("import * as pg from \"drizzle-orm/pg-core\";\n{schema}\n"),
+        );
+        let args = ["generate", "--dialect", "postgresql", "--schema", "schema.ts", "--out", out];
+        V1.kit(&project.path, &args, None);
+    };
+    let [ours, theirs] = ["ours", "theirs"].map(|name| project.path.join(name));
+    generate(&["a"], "ours");
+    copy(&ours, &theirs);
+    generate(&["a", "b"], "ours");
+    assert!(!checked(&ours).contains("[two-heads]"));
+    generate(&["a", "c"], "theirs");
+    copy(&theirs, &ours);
+    let found = checked(&ours);
+    assert!(found.contains("nothing follows this snapshot and "), "{found}");
+    generate(&["a", "b", "c", "d"], "ours");
+    assert!(!checked(&ours).contains("[two-heads]"));
+}

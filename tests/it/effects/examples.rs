@@ -2,6 +2,8 @@
 
 pub struct Example {
     pub rule: &'static str,
+    /// The first version of PostgreSQL that has it all.
+    pub since: u32,
     /// What there is when the example runs, beside `t` and `p`.
     pub before: &'static str,
     pub bad: &'static str,
@@ -23,7 +25,13 @@ const fn example(
     bad: &'static str,
     good: &'static [&'static str],
 ) -> Example {
-    Example { rule, before, bad, good }
+    Example { rule, since: 13, before, bad, good }
+}
+
+impl Example {
+    const fn since(self, since: u32) -> Example {
+        Example { since, ..self }
+    }
 }
 
 pub const EXAMPLES: &[Example] = &[
@@ -55,8 +63,15 @@ pub const EXAMPLES: &[Example] = &[
         "reindex-locks",
         "create index i on t (a);",
         "reindex index i",
-        &["reindex (concurrently) index i"],
+        &["reindex index concurrently i"],
     ),
+    example(
+        "reindex-locks",
+        "create index i on t (a);",
+        "reindex (concurrently off) index i",
+        &["reindex (concurrently) index i"],
+    )
+    .since(14),
     example(
         "partitioned-index",
         "create table m (a int) partition by range (a);
@@ -72,7 +87,43 @@ pub const EXAMPLES: &[Example] = &[
         "create table m (a int) partition by range (a);
          create table m1 partition of m for values from (0) to (1000);",
         "alter table m detach partition m1",
+        &[],
+    ),
+    example(
+        "detach-locks",
+        "create table m (a int) partition by range (a);
+         create table m1 partition of m for values from (0) to (1000);",
+        "alter table m detach partition m1",
         &["alter table m detach partition m1 concurrently"],
+    )
+    .since(14),
+    example(
+        "attach-scan",
+        "create table m (a int) partition by range (a);
+         create table m1 (a int);
+         insert into m1 select generate_series(1, 100);",
+        "alter table m attach partition m1 for values from (0) to (1000)",
+        &[
+            "alter table m1 add constraint k check (a is not null and a >= 0 and a < 1000) not valid",
+            "alter table m1 validate constraint k;
+             alter table m attach partition m1 for values from (0) to (1000)",
+        ],
+    ),
+    example(
+        "attach-scan",
+        "create table m (a text, b date) partition by list (a);
+         create table m1 (a text, b date);
+         insert into m1 select 'x', current_date from generate_series(1, 100);",
+        "alter table m attach partition m1 for values in ('x', 'y')",
+        &["create table n (a text, b date); alter table m attach partition n for values in ('z')"],
+    ),
+    example(
+        "attach-scan",
+        "create table m (a timestamptz) partition by range (a);
+         create table m1 (a timestamptz);
+         insert into m1 values ('2026-01-01');",
+        "alter table m attach partition m1 for values from (minvalue) to ('2027-01-01')",
+        &[],
     ),
     example(
         "foreign-key-scan",
@@ -130,6 +181,30 @@ pub const EXAMPLES: &[Example] = &[
             "alter table t validate constraint n; alter table t alter column a set not null",
         ],
     ),
+    example(
+        "not-null-scan",
+        "",
+        "alter table t add constraint n not null a",
+        &[
+            "alter table t add constraint n not null a not valid",
+            "alter table t validate constraint n",
+        ],
+    )
+    .since(18),
+    example(
+        "validate-same-transaction",
+        "",
+        "alter table t add constraint n not null a not valid; alter table t validate constraint n",
+        &[],
+    )
+    .since(18),
+    example(
+        "not-null-scan",
+        "alter table t add constraint n not null a not valid;",
+        "alter table t alter column a set not null",
+        &[],
+    )
+    .since(18),
     example(
         "unique-locks",
         "",
@@ -226,8 +301,9 @@ pub const EXAMPLES: &[Example] = &[
         "create access method heap2 type table handler heap_tableam_handler;",
         "alter table t set access method heap2",
         &[],
-    ),
-    example("rewrite", "", "vacuum full t", &["vacuum t"]),
+    )
+    .since(15),
+    example("rewrite", "", "vacuum full t", &["vacuum (full off) t"]),
     example("rewrite", "", "vacuum (full, analyze) t", &[]),
     example(
         "enum-recreated",
