@@ -12,7 +12,7 @@
 //! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `train`
 //!   sends one behind the other, and `retry` sends one again after a lock timeout or a deadlock;
 //!   `resume` finds the first step that is not finished.
-//! - `interrupt` is why a round ends early.
+//! - `interrupt` is why a round ends early: after a lost connection, say. A lost COMMIT is no case of its own: the next round finds the row in the history, or runs the migration again as soon as it gets the lock, which the old backend holds while it lives.
 //!
 //! A statement outside a transaction:
 //! - `standalone` runs it, `lock_session` holds the lock meanwhile, `session_settings` prepares the
@@ -163,7 +163,7 @@ struct Runner<'a> {
     applied: Vec<String>,
     /// What it has still to apply, by name and in order.
     pending: VecDeque<String>,
-    /// The migration that it was last reported to apply: not again in each round.
+    /// The migration that was announced last, so that not each round announces it again.
     announced: Option<String>,
     /// The migrations whose rows it has sent, by name.
     recorded: Option<Vec<String>>,

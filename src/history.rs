@@ -3,9 +3,9 @@
 //! Pure. What is sent to the server is returned as SQL; what it answers is parsed from text.
 //!
 //! - `table`: the history table, its rows, and all SQL about it. `privileges`: what it must grant.
-//! - `progress`: the table with the progress of incomplete migrations.
-//! - `matching`: which row records which migration.
-//! - `plan`: what to apply, what to record, and what stops a run: a migration that was edited, say.
+//! - `progress`: the table that records which steps are done, written by `apply::transaction` and `apply::standalone`.
+//! - `matching`: which row records which migration, and whether that was edited since.
+//! - `plan`: what to apply, what to record, and which of the findings of `matching` stop a run.
 
 pub mod matching;
 pub mod plan;

@@ -21,8 +21,9 @@
 //! - `effects`: what statements do to tables that exist, and what is safer. Pure.
 //! - `postgres`: connection strings, TLS, and a blocking session. It hides the driver.
 //! - `history`: Drizzle's table, the plan that follows from it, and the progress table. Pure.
-//! - `apply`: takes the lock, runs the steps, tries again after a conflict, and continues after a crash or
-//!   a lost connection. Or runs them in a transaction that it rolls back, and traces them.
+//! - `apply`: takes the advisory lock (`apply::lock`), runs the steps, tries again after a conflict, and
+//!   continues after a crash or a lost connection. Or runs them in a transaction that it rolls back, and
+//!   traces them.
 //! - `commands`: `wait`, `status`, `list --extract`, `check`, `new`, `bundle` and `healthcheck`.
 //! - `health`: the HTTP endpoints for probes and metrics while migrations run.
 //! - `error`: every reason to end without the app, and its exit code; most are in `apply::error`. `status`
@@ -149,7 +150,8 @@ pub fn run(
     // Steps 2 to 7.
     let result = run_unless_stopped(&config, stop, printer);
 
-    // 8. Become the app, as `main` does: every session is closed, and no signal has come.
+    // 8. Become the app: every session is closed, and no signal has come. `main` reports it, and
+    // `process::exec` gives the app its signals and its environment.
     match (result, config.app) {
         (Ok(_), Some(app)) => Outcome::Exec(app, config.appearance),
         (Ok(code), None) => Outcome::Exit(code),
@@ -177,7 +179,7 @@ fn configure(
     live_line: LiveLine,
 ) -> Result<Config, Error> {
     // Before anything that can wait: without a handler, process 1 does not get signals.
-    stop.listen(move || live_line.erase()).map_err(Error::Signals)?;
+    stop.install_handlers(move || live_line.erase()).map_err(Error::Signals)?;
     Ok(Config::new(invocation, environment)?)
 }
 
@@ -196,7 +198,7 @@ fn run_unless_stopped(
     }
     let code = result?;
     // A signal may have come after the last commit, or during an answer. The app is not started then.
-    match stop.arm_immediate_exit() {
+    match stop.exit_on_next_signal() {
         Some(signal) => Err(ApplyError::from(signal).into()),
         None => Ok(code),
     }

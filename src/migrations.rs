@@ -6,7 +6,7 @@
 //! - `rule`: what may be wrong with them, which `check` reports; `ignore`: what it is not to report.
 //! - `down` recognizes down migrations, which other tools keep beside the others; `encoding`: text
 //!   that is not UTF-8.
-//! - `migration` is one of them; `steps` splits it, and `prepared` is the result.
+//! - `migration` is one of them; `steps` splits it, and `prepared` is the result. Which steps are done is recorded in `history::progress`.
 //!   `replay`: the settings that a step inherits from earlier ones.
 //! - `snapshots`: what drizzle-kit keeps beside them.
 

@@ -81,7 +81,7 @@ pub enum ApplyError {
         /// As the file or the connection string has them.
         settings: Vec<String>,
     },
-    /// A file gives a setting the server's own value, and so loses that of the connection string.
+    /// A file gives a setting the server's own value, which discards that of the connection string.
     SettingReset {
         file: String,
         #[serde(flatten, serialize_with = "line_and_column")]

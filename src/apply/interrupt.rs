@@ -11,7 +11,7 @@ use super::event::HeldBy;
 use super::failure::LostConnection;
 use super::transaction::{self, StepRef};
 
-/// Ends a round of work. `?` carries it up to the loop in [`super::run`].
+/// Ends a round of work. `?` carries it up to the loop in `Runner::run`.
 pub(super) enum Interrupt {
     /// Load the history again, decide again.
     StartOver(Setback),

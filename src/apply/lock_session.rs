@@ -36,7 +36,8 @@ const RETAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const LOST_BACKEND_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long that is waited for without a word.
 const SILENT_WAIT: Duration = Duration::from_secs(3);
-/// How soon a runner that has lost the lock has tried to take it again: one that has not is gone.
+/// A live runner that lost the lock tries to take it again within this time; after that, it counts as
+/// gone.
 pub(super) const RUNNER_TIMEOUT: Duration = Duration::from_secs(15);
 /// An empty query, as drivers send to look after a connection. Any other might take a snapshot, for
 /// which a `CREATE INDEX CONCURRENTLY` would wait until the end of the transaction.

@@ -17,7 +17,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two looks; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
-/// With fewer free connections than this, the server keeps the last for others.
+/// With fewer free connections than this, they are left to others.
 const MIN_FREE_CONNECTIONS: i64 = 3;
 
 /// How the backend is found that runs the statement.

@@ -88,8 +88,8 @@ impl Runner<'_> {
         self.run_repair(session, step, rest)
     }
 
-    /// Leaves a statement that still runs to its runner, which may be alive and have lost only the
-    /// lock: then it takes it again soon.
+    /// Gives the runner of a statement that is still running time to take the lock again, which may be
+    /// alive and have lost only the lock: then it takes it again soon.
     fn wait_for_its_runner(
         &mut self,
         session: &Session,

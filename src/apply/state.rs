@@ -15,10 +15,10 @@ pub(super) struct DatabaseState {
     pub(super) progress: Progress,
     /// The names that the history's rows get if its table has to be upgraded.
     pub(super) row_names: Vec<Option<String>>,
-    /// How many rows the last guard knew that has compared all of it with the database, or what came
-    /// after an earlier such guard; nobody else was writing then. Rows that were written since have
-    /// higher ids, so that the next guard begins with the last of these, and a migration costs the
-    /// same however long the history is.
+    /// The number of rows that the history had when a guard last compared it with the database, in full
+    /// or from an earlier such guard on, while nobody else was writing. Later rows have higher ids, so
+    /// the next guard begins with the last of these, and a migration costs the same however long the
+    /// history is.
     pub(super) compared: Option<usize>,
     /// Whether the history has to be loaded again, since an upgrade has changed its rows.
     pub(super) needs_reload: bool,

@@ -19,7 +19,7 @@ const MAX_ON_THEIR_WAY: usize = 100;
 /// What does not fit would wait in our socket, where TCP_USER_TIMEOUT takes it for a dead network.
 const MAX_BYTES_ON_THEIR_WAY: usize = 60_000;
 
-/// Transactions of which each but the first expects just what the one before it leaves.
+/// Transactions that are sent in order; each expects the state that the one before it leaves.
 pub(super) struct Train<'t> {
     pub(super) session: &'t Session,
     pipeline: Pipeline<'t>,

@@ -115,7 +115,7 @@ impl<'a> StepRef<'a> {
             .and_then(|_| self.script.statements().get(self.step.statements.start))
     }
 
-    /// That it is sent to the server.
+    /// The event that reports that it was sent.
     pub(super) fn sent(&self, has_lock: bool) -> Event {
         let migration = self.migration.name.clone();
         let StepNumber { step, of } = self.number;
@@ -276,8 +276,8 @@ impl<'a> Transaction<'a> {
         [self.end.as_str().into(), "commit".into()]
     }
 
-    /// Whether each message has to wait for the reply to the one before: the file is long, or it has
-    /// data for a COPY, as which the server would read the next message.
+    /// Whether each message has to wait for the reply to the one before: the file is long, or it has the
+    /// data of a COPY: the server would read the next message as data.
     pub(super) fn waits(&self) -> bool {
         self.file.iter().any(|message| message.guarded.is_none())
     }

@@ -49,7 +49,7 @@ Options:
   --lock-retries N         how often to retry after a lock timeout; 0 = none [8]
   --statement-timeout D    how long a statement may run; 0 = no limit [server's]
   --notices LEVEL          up, rehearse: least severe message to show [notice]
-  --apply-older            run pending ones that may be applied already
+  --apply-older            run pending ones that the history puts in doubt
   --accept NAME,...        up: accept these edited migrations first
   --baseline-through NAME  up: first record migrations up to NAME as applied
   --dry-run                up: show what would run, without running it or APP
@@ -59,7 +59,7 @@ Options:
   --through NAME           run or record up to and including this one [all]
   --create-database        up: create the database if it does not exist
   --template DB            up: create the database as a copy of this one
-  --here                   rehearse: in the database that is named below
+  --here                   rehearse: in the database of the environment
   --on URL                 rehearse: in this database, such as a copy or branch
   --from-scratch           rehearse: all migrations, in an empty database
   --html FILE              rehearse: write a page with the report and a picture

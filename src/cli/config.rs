@@ -143,8 +143,8 @@ impl Command {
         matches!(self, Command::Run(Operation::Up { .. }) | Command::Wait)
     }
 
-    /// How long a statement may wait for a lock, unless the options say it. A rehearsal is not worth the
-    /// queue that forms behind one that waits.
+    /// How long a statement may wait for a lock, unless the options say it. Short for a rehearsal: while
+    /// its statement waits for a lock, other sessions queue behind it.
     fn lock_timeout(&self) -> Duration {
         match self {
             Command::Rehearse { .. } => Duration::from_millis(200),

@@ -46,7 +46,7 @@ impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UsageError::NoApp => f.write_str(
-                "nothing follows `--`: put the app there, or remove `--`. A Dockerfile that sets \
+                "nothing follows `--`: add the app's command, or remove `--`. A Dockerfile that sets \
                  ENTRYPOINT loses the CMD of its base image, so set CMD too",
             ),
             UsageError::AppNotUsed(command) => {
@@ -171,7 +171,7 @@ impl fmt::Display for ConfigError {
                 path.display()
             ),
             ConfigError::Listen { address, error } => {
-                write!(f, "--health cannot listen on {address} ({error})")
+                write!(f, "cannot listen on {address} for --health ({error})")
             }
             ConfigError::SecretFile { name, error } => {
                 write!(f, "the file that {name} names cannot be read ({error})")

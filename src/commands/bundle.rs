@@ -37,8 +37,8 @@ pub struct Bundle {
     pub digest: Hash,
     /// The size of the file.
     pub bytes: u64,
-    /// The errors that `check` finds in migrations. What has them does not run, and need not where it
-    /// is applied already.
+    /// The errors that `check` finds in migrations. A migration with errors cannot run; where it is
+    /// applied already, it does no harm.
     pub errors: Vec<Finding>,
 }
 

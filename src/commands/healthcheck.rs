@@ -35,7 +35,7 @@ impl Verdict {
 /// Checks a page, which has to answer with 2xx, or a port, which has to be open.
 pub fn check(url: &CheckUrl, limit: Duration, stop: &StopFlag) -> Result<Verdict, Signal> {
     // There is nothing to clean up.
-    if let Some(signal) = stop.arm_immediate_exit() {
+    if let Some(signal) = stop.exit_on_next_signal() {
         return Err(signal);
     }
     let deadline = Instant::now() + limit;

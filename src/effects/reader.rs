@@ -26,7 +26,7 @@ pub struct Reader {
 /// Which of the migrations that have been read are new.
 #[derive(Default)]
 enum New {
-    /// That is not known. Each is read as if it alone were.
+    /// Not known: each migration is read as if only it were new.
     #[default]
     Unknown,
     /// Their numbers.
@@ -67,7 +67,7 @@ impl Reader {
             recreated: HashSet::new(),
             unindexed: Vec::new(),
         };
-        // A system that has no room for the stack is not told anything.
+        // Nothing is found where there is no memory for the large stack.
         let read = syntax::with_large_stack(|| {
             file.read(script, steps);
             (file.found, file.unindexed)

@@ -11,7 +11,7 @@ use crate::sql::quote;
 /// The name of a table or a type, folded and unquoted as the server does it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
-    /// `None` for a name without a schema, and for `public`: where one is meant, the other rarely is not.
+    /// `None` for a name without a schema, and for `public`: the two nearly always mean the same schema.
     schema: Option<String>,
     pub name: String,
 }

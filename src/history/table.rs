@@ -91,7 +91,7 @@ pub struct History {
     pub rows: Vec<Row>,
     /// Whether the server is a standby, which applies nothing.
     pub in_recovery: bool,
-    /// Whether the database has tables or the like, of which there are none before the first migration.
+    /// Whether the database has tables or other relations; a new one has none.
     pub has_objects: bool,
 }
 

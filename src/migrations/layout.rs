@@ -22,7 +22,7 @@ use crate::sql::{LineColumn, conflict};
 pub enum LayoutProblem {
     /// No known layout.
     Unrecognized,
-    /// This file is as another tool has it, whose migrations the files are.
+    /// This file shows that the folder belongs to another tool.
     OtherLayout { tool: &'static str, file: String },
     /// SQL files in this subfolder only.
     Subfolder(String),

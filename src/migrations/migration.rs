@@ -143,10 +143,10 @@ impl Migration {
     }
 }
 
-/// The layout of a migrations folder, which decides what identifies a migration. A new one
-/// needs `source` to embed its files, `layout` to recognize it, `history::table` and
-/// `history::matching` for its rows, `history::plan` for its order, `apply::advice`, `commands::check`
-/// and `commands::new`; a search for `Layout::` finds the places.
+/// The layout of a migrations folder, which decides what identifies a migration. A new one needs `source`
+/// to embed its files, `layout` to recognize it, `history::table` and `history::matching` for its rows,
+/// `history::plan` for its order, `apply::advice`, `commands::check` and `commands::new`; a search for
+/// `Layout::` finds all but the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `meta/_journal.json` beside `<tag>.sql`: drizzle-kit 0.x.

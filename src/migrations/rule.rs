@@ -82,7 +82,7 @@ rules! {
     MissingFile "missing-file" Error,
     /// Two migrations have the same name.
     DuplicateName "duplicate-name" Error,
-    /// A folder with a `migration.sql` has no name that drizzle-kit 1.x gives.
+    /// The name of a folder with a `migration.sql` is not in the format of drizzle-kit 1.x.
     InvalidFolderName "invalid-folder-name" Error,
     /// A folder of drizzle-kit 1.x has the timestamp of another, and its name cannot be ordered.
     UnsortableName "unsortable-name" Error,
@@ -108,7 +108,7 @@ rules! {
     Unterminated "unterminated" Error,
     /// An invisible character is where PostgreSQL accepts none.
     InvisibleSyntaxError "invisible-syntax-error" Error,
-    /// A statement rolls back the migration's transaction, or prepares it for someone else.
+    /// A statement rolls back the migration's transaction, or prepares it for a two-phase commit.
     RollsBack "rolls-back" Error,
     /// What a statement creates lasts only as long as its session, and a later step needs another.
     NeedsSession "needs-session" Error,

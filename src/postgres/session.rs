@@ -110,7 +110,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(4);
 /// A cancel request that arrives between two messages, or during a COMMIT, is lost, so that it is
 /// repeated.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(500);
-/// How soon at first where more was sent behind, which would run; the pauses double.
+/// The first interval where more transactions were sent behind, which would run; the pauses double.
 const FIRST_CANCEL_INTERVAL: Duration = Duration::from_millis(10);
 /// Between two calls of the `watch` callback.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -177,8 +177,8 @@ pub(super) struct CancelHandle {
 }
 
 impl CancelHandle {
-    /// Sends a cancel request, and waits until the server has closed the connection. So long, a further
-    /// signal does not end the process.
+    /// Sends a cancel request, and waits until the server has closed the connection. Until then, a
+    /// further signal does not end the process.
     async fn send_request(self, stop: StopFlag) {
         let Ok(socket) = Socket::dial(&self.address, self.tcp_options).await else { return };
         let _delay = stop.delay_exit();
@@ -218,7 +218,7 @@ impl Session {
         self.server.version
     }
 
-    /// The shortest time that a query has taken; the longest there is as long as none has.
+    /// The shortest time that a query has taken; `Duration::MAX` until one has finished.
     pub fn round_trip(&self) -> Duration {
         self.round_trip.get()
     }

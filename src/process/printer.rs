@@ -61,7 +61,7 @@ impl LiveLine {
 
 /// To the first column, and erases what is there.
 pub const ERASE_LINE: &str = "\r\u{1b}[K";
-/// Of a terminal that does not tell its width.
+/// For a terminal whose width is unknown.
 const DEFAULT_COLUMNS: u16 = 80;
 
 impl<'a> Printer<'a> {
@@ -80,7 +80,7 @@ impl<'a> Printer<'a> {
         io::stdout().is_terminal()
     }
 
-    /// The line that is drawn, for who has to erase it where this printer cannot.
+    /// The line that is drawn, for a thread that must erase it when this printer cannot.
     pub fn live_line(&self) -> LiveLine {
         self.live_line.clone()
     }

@@ -1,11 +1,11 @@
 //! What `premigrate bundle` adds to an executable: a payload, in a segment of its own, which the kernel
 //! maps with the program.
 //!
-//! So the program finds it without a file: in an image without `/proc`, and in an executable that may
-//! be run but not read. Where it is says a note that every executable of ours has, and that `bundle`
-//! fills in; whether it is there say the program headers, which the kernel passes on in the auxiliary
-//! vector. The note alone would not do: `strip` leaves it as it is, and drops the segment. Nor would
-//! the headers: without the note, that would look like no bundle at all.
+//! So the program finds it without a file: in an image without `/proc`, and in an executable that may be
+//! run but not read. A note, which every executable of ours has and `bundle` fills in, gives its address;
+//! the program headers, which the kernel passes on in the auxiliary vector, show whether it is still
+//! there. The note alone would not do: `strip` leaves it as it is, and drops the segment. Nor would the
+//! headers: without the note, that would look like no bundle at all.
 #![allow(unsafe_code, reason = "memory that the kernel has mapped, and that no Rust value owns")]
 
 use std::io;

@@ -114,9 +114,9 @@ impl Drop for ExitDelay {
 impl StopFlag {
     /// Installs handlers for SIGHUP, SIGINT, SIGQUIT and SIGTERM; without one, process 1 would not get
     /// them. The first signal raises the flag. One that comes a second later or more ends the process
-    /// immediately, unless something delays that, and the server rolls back. `before_exit` runs before
-    /// one may do so.
-    pub fn listen(&self, before_exit: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    /// immediately and without a report, unless something delays that, and the server rolls back.
+    /// `before_exit` runs before one may do so.
+    pub fn install_handlers(&self, before_exit: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (mut first, handler) = UnixStream::pair()?;
         for signal in ENDING_SIGNALS.into_iter().filter(|&it| !dispositions::stays_ignored(it)) {
             flag::register_conditional_shutdown(signal, 128 + signal, self.exit.on_next.clone())?;
@@ -141,7 +141,7 @@ impl StopFlag {
 
     /// Returns the signal that has come, if any. From now on, a signal ends the process immediately, so
     /// that none is lost between this check and `exec`.
-    pub fn arm_immediate_exit(&self) -> Option<Signal> {
+    pub fn exit_on_next_signal(&self) -> Option<Signal> {
         self.exit.arm();
         self.raised()
     }

@@ -271,7 +271,7 @@ fn apply_error_text(run: &RunFailure, commands: &Commands, is_colored: bool) -> 
             settings.join("; ")
         ),
         ApplyError::SettingReset { file, position, setting, origin } => format!(
-            "{} resets {setting}, and so loses {origin}; {nothing_ran}. Set it to a value instead, \
+            "{} resets {setting}, which discards {origin}; {nothing_ran}. Set it to a value instead, \
              or make the value the default with `alter role ... set ...`",
             place_text(file, *position)
         ),

@@ -120,7 +120,7 @@ impl AdviceReport {
 fn paragraphs(advice: &Advice, commands: &Commands) -> Vec<Paragraph> {
     match advice {
         Advice::Baseline => vec![Text(format!(
-            "No migration that was applied has created it. If the database was made by other means, \
+            "No applied migration created it. If the database was made by other means, \
              such as drizzle-kit push, record what it has: run `{}`, or set \
              PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.",
             commands.line(CommandName::Baseline, "--through NAME")

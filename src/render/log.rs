@@ -8,8 +8,8 @@ use crate::cli::config::{Format, Style};
 
 use super::{event, events};
 
-/// When a line first says of something that it still runs. The next comes after twice that time, and
-/// so on, but not later than after so long.
+/// When a long-running operation first gets a line. The next comes after twice that time, and so on, but
+/// not later than after so long.
 const FIRST_LINE: Duration = Duration::from_secs(10);
 const MAX_INTERVAL: Duration = Duration::from_secs(600);
 

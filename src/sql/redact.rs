@@ -4,10 +4,11 @@
 //! What is a secret cannot be seen from the text itself. So where one of a few words occurs, the
 //! contents of all literals and comments are masked, and names stay readable.
 //!
-//! It is applied where a text comes in: by `postgres::server_error` to what a server says, by
-//! `apply::failure` to the lines of a file, by `apply::blockers` to what other sessions run. What the
-//! server repeats of a file is masked once more, in `apply::transaction::result`. The password of a
-//! connection never gets here: it is a `postgres::conninfo::Secret`.
+//! It is applied where a text enters a value that is reported: by `postgres::server_error` to what a
+//! server says, by `apply::failure` to the lines of a file, by `apply::blockers` to what other sessions
+//! run, by `Statement::first_line`, and by `cli::args` to words of the command line. What the server
+//! repeats of a file is masked once more, in `apply::transaction::result`. The password of a connection
+//! never gets here: it is a `postgres::conninfo::Secret`.
 
 mod parts;
 mod passage;

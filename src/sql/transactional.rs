@@ -1,4 +1,5 @@
-//! What a transaction can hold and undo of a statement, as far as its text shows it.
+//! Whether a statement can run in a transaction block, and which of its effects a rollback undoes, as far
+//! as its text shows it.
 
 use super::lexer::TokenKind;
 use super::script::Statement;

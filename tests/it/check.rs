@@ -236,7 +236,7 @@ fn sarif_has_the_rules_and_the_places_of_all_findings() {
                     {
                       "id": "rolls-back",
                       "shortDescription": {
-                        "text": "A statement rolls back the migration's transaction, or prepares it for someone else."
+                        "text": "A statement rolls back the migration's transaction, or prepares it for a two-phase commit."
                       },
                       "help": {
                         "text": "docs/rules.md#the-rules"

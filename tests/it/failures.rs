@@ -502,7 +502,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create table documents (id int primary key, title text not null);
                       |              ^
 
-                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
+                  No applied migration created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -518,7 +518,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create type mood as enum ('sad')
                       |             ^
 
-                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
+                  No applied migration created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -534,7 +534,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create schema app
                       |               ^
 
-                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
+                  No applied migration created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -550,7 +550,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | alter table t add column b int; create index i on t (b)
                       |                                              ^
 
-                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
+                  No applied migration created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -566,7 +566,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | alter table t add column a int
                       |                          ^
 
-                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
+                  No applied migration created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
             "#]],
         ),
         (
@@ -582,7 +582,7 @@ fn where_the_first_migration_of_a_history_meets_existing_objects_a_baseline_is_t
                     1 | create function f() returns int language sql as 'select 1'
                       |                 ^
 
-                  No migration that was applied has created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
+                  No applied migration created it. If the database was made by other means, such as drizzle-kit push, record what it has: run `premigrate baseline --through NAME --dir FOLDER`, or set PREMIGRATE_BASELINE_THROUGH=NAME, where NAME is the last migration whose changes it has.
             "#]],
         ),
     ] {

@@ -249,13 +249,13 @@ fn an_address_that_cannot_be_listened_on_is_one_error_and_nothing_is_done() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let run = healthy(&database, &folder, port).run().exits(78);
-    let expected = format!("--health cannot listen on 127.0.0.1:{port} (Address");
+    let expected = format!("cannot listen on 127.0.0.1:{port} for --health (Address");
     assert_eq!(run.says(&[&expected]).stderr.lines().count(), 1);
     let run = premigrate(&database, &folder).args(&["--health", &format!(":{port}")]).run();
-    run.exits(78).says(&[&format!("--health cannot listen on :{port} (Address")]);
+    run.exits(78).says(&[&format!("cannot listen on :{port} for --health (Address")]);
     // An address for documents, which no host has.
     let run = premigrate(&database, &folder).args(&["--health", "192.0.2.1:80"]).run().exits(78);
-    run.says(&["--health cannot listen on 192.0.2.1:80 ("]);
+    run.says(&["cannot listen on 192.0.2.1:80 for --health ("]);
     for wrong in ["localhost:80", "80", ":0", ":65536", "", "127.0.0.1"] {
         let run = premigrate(&database, &folder).args(&["--health", wrong]).run().exits(78);
         let expected = "--health must be :PORT, IP:PORT or [IPV6]:PORT";

@@ -85,7 +85,7 @@ impl RelationChange {
         }
     }
 
-    /// Whether the statement shows in it beside the locks.
+    /// Whether the statement did more to it than lock it.
     fn has_traces(&self) -> bool {
         self.created || self.dropped || self.rewritten || self.counts != TableCounts::default()
     }
