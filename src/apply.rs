@@ -12,7 +12,10 @@
 //! - `migration` runs a migration's steps: `transaction` builds and reads one transaction, `train`
 //!   sends one behind the other, and `retry` sends one again after a lock timeout or a deadlock;
 //!   `resume` finds the first step that is not finished.
-//! - `interrupt` is why a round ends early: after a lost connection, say. A lost COMMIT is no case of its own: the next round finds the row in the history, or runs the migration again as soon as it gets the lock, which the old backend holds while it lives.
+//! - `interrupt` is why a round ends early: after a lost connection, say. A lost COMMIT is no case of its own:
+//!   the next round finds the row in the history, or runs the migration again as soon as it gets the lock,
+//!   which the old backend holds while it lives.
+//! - `sizes` asks how large the tables are that pending statements work on, before the first one runs.
 //!
 //! A statement outside a transaction:
 //! - `standalone` runs it, `lock_session` holds the lock meanwhile, `session_settings` prepares the
@@ -53,6 +56,7 @@ pub mod rehearse;
 pub mod resume;
 mod retry;
 mod session_settings;
+pub mod sizes;
 mod standalone;
 mod state;
 mod stretch;
@@ -190,6 +194,8 @@ struct Runner<'a> {
     stale_backend: Option<(String, Instant)>,
     /// Whether it was reported what `--through` leaves pending.
     through_reported: bool,
+    /// Whether no table was found to be too large for `--max-blocking`.
+    sizes_checked: bool,
     /// How often in a row the history had changed under the plan.
     history_changes: u32,
     /// Settings that the server refused.
@@ -255,6 +261,7 @@ impl<'a> Runner<'a> {
             held_lock: None,
             stale_backend: None,
             through_reported: false,
+            sizes_checked: false,
             history_changes: 0,
             unsupported_settings: Vec::new(),
             locks_history: true,
@@ -327,6 +334,7 @@ impl<'a> Runner<'a> {
                 resume::check_abandoned(self.set, &state.progress, &self.options.table)
                     .map_err(|error| self.not_resumed(error, session))?;
                 self.check_pending(session, &plan, prepared, &state)?;
+                self.check_sizes(session, &plan, prepared, &state)?;
                 state.row_names = plan.matches.row_names(self.set);
                 self.apply(session, &plan, prepared, &mut state)?;
                 Ok(Round::Finished)

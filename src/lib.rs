@@ -42,7 +42,7 @@
 //! error      commands, apply, cli, migrations, process
 //! health     apply, cli, postgres, process
 //! commands   apply, cli, history, postgres, effects, migrations, process, sql
-//! apply      cli, history, postgres, migrations, process, sql
+//! apply      cli, history, postgres, effects, migrations, process, sql
 //! cli        history, postgres, process, sql
 //! history    postgres, migrations, sql
 //! postgres   process, sql
@@ -93,8 +93,9 @@ use crate::cli::config::{
 };
 use crate::cli::environment::Environment;
 use crate::cli::error::{ConfigError, UsageError};
-use crate::commands::check::Earlier;
-use crate::commands::{bundle, check, extract, healthcheck, new, status, wait};
+use crate::commands::check::database::Database;
+use crate::commands::check::{Checked, Earlier};
+use crate::commands::{bundle, extract, healthcheck, new, status, wait};
 use crate::error::Error;
 use crate::health::Health;
 use crate::migrations::migration::MigrationSet;
@@ -244,7 +245,7 @@ fn run_command(
         Command::DryRun(operation) => {
             let (set, options) = prepare(config, stop, &mut emit)?;
             let dry_run = dry_run::dry_run(operation, &set, &options, stop, &mut emit)?;
-            (render::dry_run_of(&dry_run, answer.format), 0)
+            (render::dry_run_of(&dry_run, answer), 0)
         }
         Command::Wait => {
             let (set, options) = prepare(config, stop, &mut emit)?;
@@ -265,7 +266,7 @@ fn run_command(
             }
             (render::list_of(&set, &origin, answer.format), 0)
         }
-        Command::Check(options) => check_folder(options, config, answer, stop)?,
+        Command::Check(options) => check_folder(options, config, answer, stop, &mut emit)?,
         Command::Rehearse { up, from_scratch, documents } => {
             let (set, options) = prepare(config, stop, &mut emit)?;
             let Rehearsed { report, failure } =
@@ -308,6 +309,7 @@ fn check_folder(
     config: &Config,
     answer: Style,
     stop: &StopFlag,
+    emit: &mut dyn FnMut(Event),
 ) -> Result<(String, u8), Error> {
     let dir = config.dir.as_deref();
     let since = options.since.as_ref();
@@ -316,7 +318,19 @@ fn check_folder(
     if let Origin::Folder(dir) = &origin {
         folder.snapshots = snapshots::read(dir, &|| stop.raised().is_some());
     }
-    let report = check::check(&folder, &config.table, now(), earlier.as_ref());
+    let read = |pending| Checked::read(&folder, &config.table, now(), earlier.as_ref(), pending);
+    let report = match MigrationSet::from_folder(&folder) {
+        Ok(set) if options.database => {
+            let options = config.options()?;
+            emit_notes(&options, emit);
+            let database = Database::ask(&set, &options, stop, emit)?;
+            let checked = read(Some(&database.pending));
+            let sizes = database.sizes(&checked.relations(), &options, stop)?;
+            checked.report(Some(&sizes))
+        }
+        // Without a database; or there is no order of migrations to compare with one.
+        _ => read(None).report(None),
+    };
     let text = match options.review {
         None => render::check_of(&report, answer),
         Some(format) => render::review_of(&report, format, dir),
@@ -362,10 +376,14 @@ fn prepare(
     if !set.unlisted().is_empty() {
         emit(Event::UnlistedFiles { files: set.unlisted().to_vec() });
     }
+    emit_notes(&options, emit);
+    Ok((set, options))
+}
+
+fn emit_notes(options: &Options, emit: &mut dyn FnMut(Event)) {
     for note in &options.target.notes {
         emit(Event::Note { message: note.clone() });
     }
-    Ok((set, options))
 }
 
 /// Reads what `--since`, or its variable, names.

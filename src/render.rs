@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::apply::event::Event;
 use crate::cli::args::Commands;
 use crate::cli::config::{Format, Style};
+use crate::effects::TableSize;
 use crate::error::Error;
 pub(crate) use crate::process::json::json_line;
 use crate::sql::LineColumn;
@@ -135,6 +136,58 @@ fn seconds(time: Duration) -> String {
         120..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
+}
+
+/// Bytes in the unit that a person would name.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1024 {
+        return plural(usize::try_from(bytes).unwrap_or_default(), "byte");
+    }
+    let (mut unit, mut scale) = ("", 1_u128);
+    for larger in UNITS {
+        if u128::from(bytes) < scale * 1024 {
+            break;
+        }
+        (unit, scale) = (larger, scale * 1024);
+    }
+    let tenths = u128::from(bytes) * 10 / scale;
+    match (tenths / 10, tenths % 10) {
+        (whole @ 0..10, tenth @ 1..) => format!("{whole}.{tenth} {unit}"),
+        (whole, _) => format!("{whole} {unit}"),
+    }
+}
+
+/// What is known of a table's size, as a clause.
+fn size_text(size: &TableSize) -> String {
+    let TableSize { table, rows, bytes, index_bytes, partitions } = size;
+    let mut parts = match bytes {
+        Some(bytes) => vec![self::size(*bytes)],
+        None => {
+            return format!("another session has locked {table}, so that its size is not known");
+        }
+    };
+    parts.extend(rows.map(|rows| format!("about {}", rows_text(rows))));
+    if *partitions > 0 {
+        let count = usize::try_from(*partitions).unwrap_or(usize::MAX);
+        let last = parts.pop().unwrap_or_default();
+        parts.push(format!("{last} in {}", plural(count, "partition")));
+    }
+    let indexes = index_bytes.filter(|bytes| *bytes > 0);
+    let indexes = indexes.map(|bytes| format!(", and indexes of {}", self::size(bytes)));
+    format!("{table} has {}{}", parts.join(", "), indexes.unwrap_or_default())
+}
+
+/// A number of rows that is an estimate.
+fn rows_text(rows: u64) -> String {
+    let (number, unit) = match rows {
+        1 => return "1 row".to_owned(),
+        0..10_000 => return format!("{rows} rows"),
+        10_000..1_000_000 => (rows / 1000, "thousand"),
+        1_000_000..1_000_000_000 => (rows / 1_000_000, "million"),
+        _ => (rows / 1_000_000_000, "billion"),
+    };
+    format!("{number} {unit} rows")
 }
 
 fn indented(text: &str) -> String {

@@ -34,6 +34,7 @@ pub use self::lock_mode::{LockMode, Queue};
 pub use self::script::{
     IgnoredMarker, LineColumn, Piece, Positions, Script, Statement, Statements, offset_of,
 };
+pub use self::settings::PathChange;
 pub use self::statement_kind::Kind;
 pub use self::statement_target::{Change, Index, Modes, Touch};
 pub use self::tokens::has_at_most;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::config::{Operation, Options};
+use crate::effects::Hazard;
 use crate::history::progress::Progress;
 use crate::history::table::History;
 use crate::migrations::migration::MigrationSet;
@@ -13,6 +14,7 @@ use super::event::{Event, RecordKind};
 use super::load::{self, Loaded};
 use super::next_action::{self, NextAction, next_action};
 use super::resume;
+use super::sizes::{self, EffectsReader};
 use super::stretch::Next;
 
 /// What `up` would do.
@@ -40,6 +42,9 @@ pub struct PlannedMigration {
     /// Why it is split into steps; null if it is not.
     pub split_reason: Option<String>,
     pub steps: Vec<PlannedStep>,
+    /// What it does to the tables that the database has.
+    #[serde(skip)]
+    pub hazards: Vec<Hazard>,
 }
 
 /// One transaction, or one statement outside any.
@@ -65,17 +70,25 @@ pub fn dry_run(
 ) -> Result<DryRun, ApplyError> {
     next_action::check_names(operation, set)?;
     let Loaded { session, history, progress, .. } = load::load(options, None, stop, emit)?;
-    drop(session);
-    foresee(operation, set, options, history, progress, emit)
+    let mut effects = EffectsReader::new(set);
+    let visit = &mut |next: Next<'_>| effects.read(next);
+    let mut dry_run = foresee(operation, set, options, history, progress, visit, emit)?;
+    let effects = sizes::foresee(effects.finish(), set, &session, options, stop, emit)?;
+    for (planned, (_, hazards)) in dry_run.pending.iter_mut().zip(effects.hazards) {
+        planned.hazards = hazards;
+    }
+    Ok(dry_run)
 }
 
-/// What `up` would do where the database holds this; or why it would refuse to.
+/// What `up` would do where the database holds this; or why it would refuse to. `visit` gets each
+/// migration that is pending.
 pub fn foresee(
     operation: &Operation,
     set: &MigrationSet,
     options: &Options,
     mut history: History,
     progress: Result<Progress, ApplyError>,
+    visit: &mut dyn FnMut(Next<'_>),
     emit: &mut dyn FnMut(Event),
 ) -> Result<DryRun, ApplyError> {
     let mut recorded = Vec::new();
@@ -104,6 +117,7 @@ pub fn foresee(
                     for next in stretch {
                         changed.extend(resume::changed_step(*next, &progress));
                         pending.push(PlannedMigration::new(*next));
+                        visit(*next);
                     }
                     Ok::<(), ApplyError>(())
                 })?;
@@ -135,6 +149,7 @@ impl PlannedMigration {
             statements: prepared.script.statements().len(),
             split_reason: steps.split.map(|(reason, _)| reason.to_string()),
             steps: planned.collect(),
+            hazards: Vec::new(),
         }
     }
 }

@@ -6,9 +6,11 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::effects::{Patch, TableSize};
 use crate::history::plan::HistoryMismatch;
 use crate::history::table::{Table, TableProblem};
 use crate::migrations::prepared::NotRunnable;
+use crate::migrations::rule::Rule;
 use crate::postgres::server_error::ServerError;
 use crate::postgres::session::Attempt;
 use crate::postgres::wait;
@@ -90,6 +92,12 @@ pub enum ApplyError {
         /// What the value comes from, such as `search_path in DATABASE_URL`.
         origin: String,
     },
+    /// Pending statements scan or rewrite tables that are larger than `--max-blocking` allows.
+    TableTooLarge {
+        #[serde(rename = "max_blocking")]
+        limit: u64,
+        statements: Vec<BlockingStatement>,
+    },
     Failed(Box<Failure>),
     /// The connection was lost in every attempt at the same transaction.
     ConnectionLost(Box<LostConnection>),
@@ -146,6 +154,20 @@ pub enum ApplyError {
 
 fn signal_name<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(signal.name())
+}
+
+/// A pending statement that scans or rewrites a table while others wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockingStatement {
+    pub migration: String,
+    pub file: String,
+    #[serde(flatten, serialize_with = "line_and_column")]
+    pub position: Option<LineColumn>,
+    pub rule: Rule,
+    /// What happens, and what to do about it.
+    pub message: String,
+    pub size: TableSize,
+    pub patch: Option<Patch>,
 }
 
 /// A database that was to be created.
@@ -235,7 +257,8 @@ impl ApplyError {
             | ChangedSteps { .. }
             | AbandonedProgress { .. }
             | BadProgressTable { .. }
-            | NotHistoryTable { .. } => 65,
+            | NotHistoryTable { .. }
+            | TableTooLarge { .. } => 65,
             Unreachable { attempts } => {
                 if attempts.iter().any(|attempt| attempt.cause.is_config_error()) {
                     78

@@ -30,6 +30,11 @@ pub enum Event {
     UnlistedFiles {
         files: Vec<String>,
     },
+    /// It is not known which tables these statements lock, so `--max-blocking` cannot refuse them.
+    NotMeasured {
+        /// Their places.
+        statements: Vec<String>,
+    },
     /// A remark on the configuration.
     Note {
         message: String,

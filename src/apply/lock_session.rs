@@ -312,7 +312,7 @@ impl<'a> Runner<'a> {
 
     /// Takes the lock on one of the sessions, in a transaction that stays open. Returns the server's
     /// responses.
-    fn hold(
+    pub(super) fn hold(
         &mut self,
         holding: &Session,
         session: &Session,

@@ -22,7 +22,7 @@ pub(super) struct Prepared<'a> {
 
 /// A migration that is to be applied.
 #[derive(Clone, Copy)]
-pub(super) struct Next<'a> {
+pub struct Next<'a> {
     pub pending: &'a Pending,
     pub migration: &'a Migration,
     pub prepared: &'a PreparedMigration<'a>,

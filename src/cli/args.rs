@@ -35,7 +35,8 @@ Commands:
                              copy this executable with the migrations of DIR
   healthcheck URL            check http://... or tcp://...; exit with 0 or 1
 
-Only up, wait, status, rehearse, baseline and accept connect to a database.
+Only up, wait, status, rehearse, baseline, accept and check --database connect
+to a database.
 
 Options:
   --dir DIR                migrations folder [embedded, else /migrations]
@@ -55,6 +56,8 @@ Options:
   --dry-run                up: show what would run, without running it or APP
   --strict                 refuse unknown rows, disorder; check: what can block
   --since PATH             check: only what is new since this folder or list
+  --database               check: what is pending there, with sizes of tables
+  --max-blocking SIZE      up: refuse statements that block for a larger table
   --exit-code              status: 10 if something is pending, 65 if up refuses
   --through NAME           run or record up to and including this one [all]
   --create-database        up: create the database if it does not exist
@@ -74,8 +77,9 @@ Options:
   --env-file FILE          file with variables for development; '' = none [.env]
   --help, --version        print this help, or the version
 
-D is a duration: 250ms, 30s, 10m, 1h, or plain seconds. Every option has a
-variable, which the option overrides: --runner-wait is PREMIGRATE_RUNNER_WAIT.
+D is a duration: 250ms, 30s, 10m, 1h, or plain seconds. SIZE is in kB, MB, GB
+or TB, such as 500MB. Every option has a variable, which the option overrides:
+--runner-wait is PREMIGRATE_RUNNER_WAIT.
 With PREMIGRATE_SKIP=1, up and wait do not connect: they only become APP.
 
 The database is MIGRATION_DATABASE_URL, else DATABASE_URL, else PGHOST, PGUSER,
@@ -157,7 +161,7 @@ const STARTS_APP: &[CommandName] = &[Up, Wait];
 const RUNS: &[CommandName] = &[Up, Rehearse];
 const LOCKS: &[CommandName] = &[Up, Rehearse, Baseline, Accept];
 const WAITS_FOR_RUNNER: &[CommandName] = &[Up, Wait, Rehearse, Baseline, Accept];
-const USES_DATABASE: &[CommandName] = &[Up, Wait, Status, Rehearse, Baseline, Accept];
+const USES_DATABASE: &[CommandName] = &[Up, Wait, Status, Check, Rehearse, Baseline, Accept];
 const USES_TABLE: &[CommandName] = &[Up, Wait, Status, Check, Rehearse, Baseline, Accept];
 const USES_FOLDER: &[CommandName] =
     &[Up, Wait, Status, List, Check, Rehearse, Baseline, Accept, New, Bundle];
@@ -166,7 +170,7 @@ const ALL: &[CommandName] = &CommandName::ALL;
 pub const FORMAT: &str = "--format";
 pub const COLOR: &str = "--color";
 
-pub const OPTIONS: [Opt; 34] = [
+pub const OPTIONS: [Opt; 36] = [
     value("--dir", USES_FOLDER),
     value("--schema", USES_TABLE),
     value("--table", USES_TABLE),
@@ -184,6 +188,8 @@ pub const OPTIONS: [Opt; 34] = [
     switch("--dry-run", &[Up]),
     switch("--strict", &[Up, Wait, Check, Rehearse]),
     value("--since", &[Check]),
+    switch("--database", &[Check]),
+    value("--max-blocking", &[Up]),
     switch("--exit-code", &[Status]),
     value("--through", &[Up, Rehearse, Baseline]),
     switch("--create-database", &[Up]),

@@ -157,6 +157,8 @@ impl Command {
 pub struct CheckOptions {
     /// An older folder, or what `list --format json` has said of it; behind the flag or variable that names it.
     pub since: Option<(String, PathBuf)>,
+    /// Whether the database says what is pending, and how large the tables are.
+    pub database: bool,
     /// Whether what can block is an error.
     pub strict: bool,
     /// `None` is text or JSON, as all answers are.
@@ -244,6 +246,8 @@ pub struct Options {
     /// Which notices of migrations are reported.
     pub notices: NoticeLevel,
     pub policy: Policy,
+    /// How many bytes a table may have that `up` scans or rewrites while others wait; `None` is any number.
+    pub max_blocking: Option<u64>,
 }
 
 /// The options that have a setting of the server in the connection string beside them.
@@ -253,6 +257,7 @@ const TIME_LIMITS: [(&str, &str); 2] =
 const ADDRESS: &str = ":PORT, IP:PORT or [IPV6]:PORT, with a port from 1 to 65535";
 const COUNT: &str = "a whole number of at most 4294967295";
 const LEVEL: &str = "none, warning, notice or info";
+const SIZE: &str = "a size such as 500kB, 100MB or 2GB, or plain bytes";
 const LIMIT: &str = "a duration such as 250ms or 5s, and not 0";
 const DURATION: &str = "a duration such as 250ms, 30s, 10m, 1h, or plain seconds";
 
@@ -319,6 +324,7 @@ impl Config {
                 apply_older: raw.switch("--apply-older")?,
                 strict: raw.switch("--strict")?,
             },
+            max_blocking: raw.parsed("--max-blocking", SIZE, size)?,
         })
     }
 }
@@ -364,6 +370,7 @@ fn resolve_command(
     let up = Operation::Up { accept, baseline_through, through: through.clone(), create_database };
     let extract = raw.path("--extract", "a folder")?;
     let since = raw.named_path("--since", "a folder or a file")?;
+    let database = raw.switch("--database")?;
     let strict = raw.switch("--strict")?;
     let (output, base) = (raw.path("--output", "a file")?, raw.path("--base", "a file")?);
     let dir = || {
@@ -386,7 +393,7 @@ fn resolve_command(
                 Some(DocumentFormat::Review(format)) => Some(format),
                 Some(DocumentFormat::Markdown) | None => None,
             };
-            Command::Check(CheckOptions { since, strict, review })
+            Command::Check(CheckOptions { since, database, strict, review })
         }
         CommandName::Rehearse => Command::Rehearse {
             up: Operation::Up {
@@ -630,6 +637,22 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(total))
 }
 
+/// Parses `100MB` as PostgreSQL does: in units of 1024, with a space before them or not; or plain bytes.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let number: u64 = digits.parse().ok().filter(|_| !digits.starts_with('+'))?;
+    let unit = text.get(digits.len()..)?.trim_start_matches(' ').to_ascii_lowercase();
+    let power = match unit.as_str() {
+        "" | "b" => 0,
+        "kb" => 1,
+        "mb" => 2,
+        "gb" => 3,
+        "tb" => 4,
+        _ => return None,
+    };
+    number.checked_mul(1024_u64.pow(power))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -669,6 +692,31 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_written_as_in_postgresql() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("512B", Some(512)),
+            ("100kB", Some(102_400)),
+            ("100 MB", Some(104_857_600)),
+            ("2gb", Some(2_147_483_648)),
+            ("1TB", Some(1_099_511_627_776)),
+            ("", None),
+            ("MB", None),
+            ("-1MB", None),
+            ("+1MB", None),
+            ("1.5GB", None),
+            ("1GB ", None),
+            ("1MiB", None),
+            ("1M", None),
+            ("1 000MB", None),
+            ("99999999999TB", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
     fn a_flag_overrides_its_variable_and_a_variable_the_default() {
         let wait = |args: &[&str], variables: &[(&str, &str)]| {
             let variables = [&[URL], variables].concat();
@@ -693,6 +741,7 @@ mod tests {
             (&[], &[("PREMIGRATE_HOST", "h")], "unknown variable PREMIGRATE_HOST"),
             (&[], &[("PREMIGRATE_MIGRATIONS", "x")], "set PREMIGRATE_DIR"),
             (&["--format", "xml"], &[], "--format must be text or json"),
+            (&["--max-blocking", "large"], &[], "--max-blocking must be a size such as 500kB"),
             (&["--notices", "off"], &[], "--notices must be none, warning, notice or info"),
             (&["--color", "yes"], &[], "--color must be auto, always or never"),
             (&["--lock-retries", "-1"], &[], "--lock-retries must be a whole number"),

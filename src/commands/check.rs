@@ -1,7 +1,8 @@
-//! `check` finds everything wrong or suspicious in a migrations folder, without a database.
+//! `check` finds everything wrong or suspicious in a migrations folder.
 //!
-//! Pure. `layout` and `prepared` decide what `up` refuses; this module does not.
+//! Pure, but for `database`: where one is asked, it says what is pending, and how large the tables are. `layout` and `prepared` decide what `up` refuses; this module does not.
 
+pub mod database;
 mod earlier;
 mod finding;
 mod names;
@@ -12,11 +13,11 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 pub use earlier::Earlier;
-pub use finding::Finding;
+pub use finding::{Finding, of_pending};
 
 use self::finding::Findings;
 use crate::commands::new::PLAIN_TEXT;
-use crate::effects;
+use crate::effects::{self, Relation, Sizes};
 use crate::history::table::Table;
 use crate::migrations::layout::{FolderScan, LayoutProblem, others_text};
 use crate::migrations::migration::{Hash, Layout, Migration};
@@ -40,6 +41,8 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// How many more there are that the files ignore.
     pub ignored: usize,
+    /// How many of the migrations are pending, if a database was asked.
+    pub pending: Option<usize>,
 }
 
 impl CheckReport {
@@ -49,7 +52,7 @@ impl CheckReport {
 
     /// How many of the warnings are about what can block.
     pub fn count_blocking(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.rule.can_block()).count()
+        self.findings.iter().filter(|finding| finding.can_block()).count()
     }
 
     pub fn has_errors(&self) -> bool {
@@ -70,52 +73,93 @@ pub fn check(
     now: i64,
     earlier: Option<&Earlier>,
 ) -> CheckReport {
-    let files = &folder.files;
-    let scan = FolderScan::new(folder);
-    let mut findings = Findings::default();
-    let journal = files.get(JOURNAL).and_then(|journal| journal.read().ok()).unwrap_or_default();
-    let journal = String::from_utf8_lossy(&journal);
-    let mut tags = Tags::of(&journal);
-    // First what is in the files, because this also finds what they ignore.
-    let mut effects = match earlier {
-        Some(_) => effects::Reader::knowing_new(),
-        None => effects::Reader::default(),
-    };
-    let is_new = |migration: &&Migration| earlier.is_none_or(|earlier| !earlier.has(migration));
-    for migration in &scan.migrations {
-        let is_new = is_new(&migration);
-        sql::check(&migration.unread(), is_new, table, &mut effects, &mut findings);
-    }
-    for (number, hazards) in effects.finish() {
-        if let Some(migration) = scan.migrations.get(number) {
-            findings.of_statements(&migration.file, hazards);
+    Checked::read(folder, table, now, earlier, None).report(None)
+}
+
+/// A folder that was checked, but for the sizes of the tables.
+pub struct Checked<'a> {
+    folder: &'a MigrationFolder,
+    scan: FolderScan,
+    findings: Findings,
+    /// The files of the migrations that are not new.
+    old: HashSet<String>,
+    knows_new: bool,
+    pending: Option<usize>,
+}
+
+impl<'a> Checked<'a> {
+    /// If it is known which migrations there were earlier, or which are pending in a database, by name, only
+    /// errors are found of the others.
+    pub fn read(
+        folder: &'a MigrationFolder,
+        table: &Table,
+        now: i64,
+        earlier: Option<&Earlier>,
+        pending: Option<&HashSet<String>>,
+    ) -> Checked<'a> {
+        let files = &folder.files;
+        let scan = FolderScan::new(folder);
+        let mut findings = Findings::default();
+        let journal =
+            files.get(JOURNAL).and_then(|journal| journal.read().ok()).unwrap_or_default();
+        let journal = String::from_utf8_lossy(&journal);
+        let mut tags = Tags::of(&journal);
+        // First what is in the files, because this also finds what they ignore.
+        let mut effects = match (earlier, pending) {
+            (_, Some(_)) => effects::Reader::with_database(),
+            (Some(_), None) => effects::Reader::knowing_new(),
+            (None, None) => effects::Reader::default(),
+        };
+        let is_new = |migration: &&Migration| {
+            earlier.is_none_or(|earlier| !earlier.has(migration))
+                && pending.is_none_or(|pending| pending.contains(&migration.name))
+        };
+        for migration in &scan.migrations {
+            let is_new = is_new(&migration);
+            sql::check(&migration.unread(), is_new, table, &mut effects, &mut findings);
         }
+        for (number, hazards) in effects.finish() {
+            if let Some(migration) = scan.migrations.get(number) {
+                findings.of_statements(&migration.file, hazards);
+            }
+        }
+        for (file, content) in scan.unused.iter().filter_map(|file| files.get_key_value(file)) {
+            let content = content.read().unwrap_or_default();
+            sql::check_unused(file, &String::from_utf8_lossy(&content), &mut findings);
+        }
+        findings.folder(folder, &journal, &scan, &mut tags);
+        findings.times(&scan, now, &mut tags);
+        findings.snapshots(&folder.snapshots, &scan, &|migration| is_new(&migration));
+        if scan.layout == Layout::Plain && scan.problems.is_empty() {
+            findings.names(&scan.migrations);
+        }
+        findings.contents(&scan.migrations);
+        findings.line_endings(&scan.migrations);
+        let old = scan.migrations.iter().filter(|migration| !is_new(migration));
+        let old = old.map(|migration| migration.file.clone()).collect();
+        let knows_new = earlier.is_some() || pending.is_some();
+        let pending = pending.map(HashSet::len);
+        Checked { folder, scan, findings, old, knows_new, pending }
     }
-    for (file, content) in scan.unused.iter().filter_map(|file| files.get_key_value(file)) {
-        let content = content.read().unwrap_or_default();
-        sql::check_unused(file, &String::from_utf8_lossy(&content), &mut findings);
+
+    /// The tables whose sizes matter.
+    pub fn relations(&self) -> Vec<&Relation> {
+        self.findings.relations().into_iter().collect()
     }
-    let files: Vec<_> = scan.migrations.iter().map(|migration| migration.file.as_str()).collect();
-    if earlier.is_none() {
-        findings.only_latest_of_statements(&files);
+
+    /// With the sizes of the tables that a database has, if one was asked.
+    pub fn report(self, sizes: Option<&Sizes>) -> CheckReport {
+        let Checked { folder, scan, mut findings, old, knows_new, pending } = self;
+        findings.gather(sizes);
+        if !knows_new {
+            let files = scan.migrations.iter().map(|migration| migration.file.as_str());
+            findings.only_latest_of_statements(&files.collect::<Vec<_>>());
+        }
+        findings.only_errors_of(&old.iter().map(String::as_str).collect());
+        let (migrations, ignored) = (scan.migrations.len(), findings.ignored());
+        let findings = findings.sorted(folder, &scan);
+        CheckReport { migrations, ignored, pending, findings }
     }
-    findings.folder(folder, &journal, &scan, &mut tags);
-    findings.times(&scan, now, &mut tags);
-    findings.snapshots(&folder.snapshots, &scan, &|migration| is_new(&migration));
-    if scan.layout == Layout::Plain && scan.problems.is_empty() {
-        findings.names(&scan.migrations);
-    }
-    findings.contents(&scan.migrations);
-    findings.line_endings(&scan.migrations);
-    let old: HashSet<&str> = scan
-        .migrations
-        .iter()
-        .filter(|migration| !is_new(migration))
-        .map(|migration| migration.file.as_str())
-        .collect();
-    findings.only_errors_of(&old);
-    let (migrations, ignored) = (scan.migrations.len(), findings.ignored());
-    CheckReport { migrations, ignored, findings: findings.sorted(folder, &scan) }
 }
 
 impl Findings {

@@ -162,7 +162,8 @@ pub fn load(
         progress => progress?,
     };
     let (migrations, rows) = lines(set, &history, &matches, &pending, &progress, &times);
-    let foreseen = dry_run::foresee(up, set, options, history, Ok(progress), &mut |_| {});
+    let foreseen =
+        dry_run::foresee(up, set, options, history, Ok(progress), &mut |_| {}, &mut |_| {});
     let is_refused = foreseen.is_err_and(|error| error.exit_code() == 65);
     Ok(Status { migrations, rows, is_refused })
 }

@@ -80,7 +80,7 @@ impl File<'_, '_> {
                     self.breaks(node, &format!("the table {table}, which is renamed"));
                 }
                 if let Some(to) = word_of(rename.table_name()) {
-                    self.schema.rename_table(table, table.beside(to));
+                    self.rename(table, &table.beside(to));
                 }
             }
             AlterTableAction::SetSchema(set) => {
@@ -91,7 +91,7 @@ impl File<'_, '_> {
                     find(set.syntax(), SyntaxKind::SCHEMA_REF).and_then(|node| name(&node));
                 if let Some(schema) = schema {
                     let to = TableName::new(Some(schema.name), table.name.clone());
-                    self.schema.rename_table(table, to);
+                    self.rename(table, &to);
                 }
             }
             AlterTableAction::ReplicaIdentity(identity) if exists => {
@@ -119,6 +119,12 @@ impl File<'_, '_> {
             }
             _ => {}
         }
+    }
+
+    fn rename(&mut self, table: &TableName, to: &TableName) {
+        let before = self.relation(table);
+        self.schema.rename_table(table, to.clone());
+        self.renamed(before, to);
     }
 
     fn trigger(&mut self, command: &str, node: &SyntaxNode, table: &TableName) {
@@ -199,7 +205,7 @@ impl File<'_, '_> {
             effect.lock
         );
         self.add(node, Rule::ForeignKeyScan, Some(effect), message, patch);
-        self.works(node, table, LockMode::ShareRowExclusive);
+        self.works(node, table, LockMode::ShareRowExclusive, true);
     }
 
     fn add_check(&mut self, node: &SyntaxNode, table: &TableName, check: &ast::CheckConstraint) {
@@ -251,7 +257,7 @@ impl File<'_, '_> {
         let added = added.find(|added| added.table == *table && added.constraint == constraint);
         let Some(NotValid { lock, line, .. }) = added else {
             if self.exists(table) {
-                self.works(node, table, LockMode::ShareUpdateExclusive);
+                self.works(node, table, LockMode::ShareUpdateExclusive, true);
             }
             return;
         };
@@ -507,7 +513,7 @@ impl File<'_, '_> {
                     effect.sentence()
                 );
                 self.add(node, Rule::EnumRecreated, Some(effect), message, None);
-                self.works(node, table, LockMode::AccessExclusive);
+                self.works(node, table, LockMode::AccessExclusive, true);
             } else {
                 let change = match converts(set, &column) {
                     true => TypeChange::Rewrite,
@@ -535,7 +541,7 @@ impl File<'_, '_> {
                     if let Some(found) = self.found.last_mut() {
                         found.column = subject;
                     }
-                    self.works(node, table, LockMode::AccessExclusive);
+                    self.works(node, table, LockMode::AccessExclusive, true);
                 }
             }
         }

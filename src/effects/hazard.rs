@@ -1,10 +1,12 @@
 //! What is found about a statement.
 
+use std::cmp::Reverse;
 use std::{fmt, iter};
 
 use serde::{Serialize, Serializer};
 
 use super::schema::TableName;
+use super::size::{Relation, TableSize};
 use crate::migrations::rule::Rule;
 use crate::sql::{LineColumn, LockMode, Queue};
 
@@ -66,9 +68,28 @@ pub struct Hazard {
     pub position: LineColumn,
     /// `None` where it is about more than a table, or where a lock is not the point.
     pub effect: Option<Effect>,
+    /// The table that decides how long it takes, or an index of it: the one that is scanned, rewritten or
+    /// locked.
+    pub relation: Option<Relation>,
+    /// Whether that table is scanned or rewritten while a lock of the transaction keeps others from rows.
+    pub blocks: bool,
+    /// As far as a database was asked.
+    pub size: Option<TableSize>,
     /// What happens, and what to do about it.
     pub message: String,
     pub patch: Option<Patch>,
+}
+
+impl Hazard {
+    /// Whether others wait while a table that is larger than this is scanned or rewritten.
+    pub fn blocks_longer_than(&self, limit: u64) -> bool {
+        let bytes = self.size.as_ref().and_then(|size| size.bytes);
+        self.blocks && bytes.is_some_and(|bytes| bytes > limit)
+    }
+
+    fn is_small(&self) -> bool {
+        self.size.as_ref().is_some_and(TableSize::is_small)
+    }
 }
 
 /// SQL that has the same result, and does less.
@@ -136,11 +157,16 @@ impl Serialize for Patch {
     }
 }
 
-/// One hazard for each rule: the first, which says where the others are, with the patches of all.
-pub fn gathered(hazards: Vec<Hazard>) -> Vec<Hazard> {
+/// One hazard for each rule, and another one for what it finds about small tables: that of the largest table,
+/// or the first, which says where the others are, with the patches of all.
+pub fn gathered(mut hazards: Vec<Hazard>) -> Vec<Hazard> {
+    hazards.sort_by_key(|hazard| {
+        Reverse(hazard.size.as_ref().and_then(|size| size.bytes).unwrap_or_default())
+    });
     let mut gathered: Vec<(Hazard, Vec<usize>)> = Vec::new();
     for hazard in hazards {
-        match gathered.iter_mut().find(|(first, _)| first.rule == hazard.rule) {
+        let key = |hazard: &Hazard| (hazard.rule, hazard.is_small());
+        match gathered.iter_mut().find(|(first, _)| key(first) == key(&hazard)) {
             None => gathered.push((hazard, Vec::new())),
             Some((first, lines)) => {
                 lines.push(hazard.position.line);
@@ -152,6 +178,7 @@ pub fn gathered(hazards: Vec<Hazard>) -> Vec<Hazard> {
     }
     let one = gathered.into_iter().map(|(mut first, mut lines)| {
         let count = lines.len();
+        lines.sort_unstable();
         lines.dedup();
         if lines == [first.position.line] {
             lines.clear();

@@ -6,10 +6,11 @@ use squawk_syntax::SyntaxNode;
 
 use super::hazard::{Effect, Hazard, Patch, Work};
 use super::schema::{Schema, TableName};
+use super::size::Relation;
 use super::syntax::{self, MOST_TOKENS, Parsed};
 use crate::migrations::rule::Rule;
 use crate::migrations::steps::Steps;
-use crate::sql::{LineColumn, LockMode, Positions, Script};
+use crate::sql::{LineColumn, LockMode, PathChange, Positions, Queue, Script, Statement};
 
 /// Reads one migration after the other. Those that are not new say what there is when the new ones run: a
 /// table exists unless a new migration has created it.
@@ -19,8 +20,20 @@ pub struct Reader {
     /// How many have been read.
     migrations: usize,
     new: New,
+    /// Whether a database says which tables there are.
+    has_database: bool,
+    /// The statements of the last migration of which it is not known which tables they lock.
+    unread: Vec<Unread>,
     /// The foreign keys that may turn out to have no index, with the numbers of their migrations.
     unindexed: Vec<(usize, super::statement::UnindexedKey)>,
+}
+
+/// A statement of which it is not known which tables it locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Its index.
+    pub statement: usize,
+    pub position: LineColumn,
 }
 
 /// Which of the migrations that have been read are new.
@@ -44,6 +57,18 @@ impl Reader {
         Reader { new: New::Known(HashSet::new()), ..Reader::default() }
     }
 
+    /// The same, where a database says of each table whether it exists: a `CREATE TABLE IF NOT EXISTS` leaves
+    /// one as it is.
+    pub fn with_database() -> Reader {
+        Reader { has_database: true, ..Reader::knowing_new() }
+    }
+
+    /// The statements of the migration that was read last of which it is not known which tables they lock:
+    /// they are too long, or no SQL as far as the parser knows, or about all tables.
+    pub fn unread(&self) -> &[Unread] {
+        &self.unread
+    }
+
     /// The hazards of the next migration, in order; none if it is not new.
     pub fn read(&mut self, script: &Script<'_>, steps: &Steps, is_new: bool) -> Vec<Hazard> {
         let number = self.migrations;
@@ -56,23 +81,29 @@ impl Reader {
         let mut file = File {
             number,
             new: &self.new,
+            has_database: self.has_database,
             schema: &mut self.schema,
             positions: Positions::new(script.text()),
             statement: 0,
             start: 0,
+            search_path: SearchPath::default(),
             found: Vec::new(),
+            unread: Vec::new(),
             held: None,
             not_valid: Vec::new(),
             gone_types: HashSet::new(),
             recreated: HashSet::new(),
             unindexed: Vec::new(),
         };
-        // Nothing is found where there is no memory for the large stack.
         let read = syntax::with_large_stack(|| {
             file.read(script, steps);
-            (file.found, file.unindexed)
+            (file.found, file.unindexed, file.unread)
         });
-        let (found, unindexed) = read.unwrap_or_default();
+        // The system may have no room for the stack. Then nothing is known of the whole file.
+        let start = Unread { statement: usize::MAX, position: LineColumn { line: 1, column: 1 } };
+        let (found, unindexed, unread) =
+            read.unwrap_or_else(|_| (Vec::new(), Vec::new(), vec![start]));
+        self.unread = unread;
         if !is_new {
             return Vec::new();
         }
@@ -113,16 +144,41 @@ pub(super) struct NotValid {
     pub line: usize,
 }
 
+/// What the file has set for the lookup of names, as its own statements.
+#[derive(Default)]
+struct SearchPath {
+    of_session: Option<String>,
+    of_transaction: Option<String>,
+}
+
+impl SearchPath {
+    fn change(&mut self, statement: &Statement<'_>) {
+        let sql = || Some(statement.text.to_owned());
+        match statement.search_path_change() {
+            Some(PathChange::UntilTransactionEnds) => self.of_transaction = sql(),
+            Some(PathChange::ForSession) => (self.of_session, self.of_transaction) = (sql(), None),
+            None => {}
+        }
+    }
+
+    fn current(&self) -> Option<&str> {
+        self.of_transaction.as_deref().or(self.of_session.as_deref())
+    }
+}
+
 /// A migration while it is read.
 pub(super) struct File<'r, 't> {
     pub number: usize,
     new: &'r New,
+    has_database: bool,
     pub schema: &'r mut Schema,
     positions: Positions<'t>,
     statement: usize,
     /// The byte offset in the file of the statement.
     start: usize,
+    search_path: SearchPath,
     pub found: Vec<Found>,
+    unread: Vec<Unread>,
     /// The first one of the transaction.
     pub held: Option<Held>,
     /// Those of the transaction.
@@ -135,11 +191,12 @@ pub(super) struct File<'r, 't> {
 
 impl File<'_, '_> {
     fn read(&mut self, script: &Script<'_>, steps: &Steps) {
-        let mut ends = steps.all().iter().map(|step| step.statements.end).peekable();
+        let mut starts = steps.all().iter().map(|step| step.statements.start).peekable();
         for (index, statement) in script.statements().iter().enumerate() {
-            if ends.next_if(|&end| end <= index).is_some() {
+            if starts.next_if(|&start| start <= index).is_some() {
                 self.held = None;
                 self.not_valid.clear();
+                self.search_path.of_transaction = None;
             }
             self.statement = index;
             let first = statement.text.split(|c: char| !c.is_ascii_alphabetic()).next();
@@ -149,6 +206,8 @@ impl File<'_, '_> {
                     self.start = statement.start + offset;
                     self.read_one(inner);
                 }
+            } else if ["set", "reset"].contains(&first.as_str()) {
+                self.search_path.change(&statement);
             } else if first == "insert" && (self.held.is_none() || !reads_rows(statement.text)) {
                 // A file may have very many of them.
             } else if syntax::BEGINNINGS.contains(&first.as_str())
@@ -162,8 +221,13 @@ impl File<'_, '_> {
     }
 
     fn read_one(&mut self, text: &str) {
-        match syntax::parse(text) {
-            Parsed::Statement(statement) => self.statement(&statement, text),
+        let parsed = syntax::parse(text);
+        let is_read = matches!(parsed, Parsed::Statement { has_errors: false, .. });
+        if !is_read && may_take_long(text) {
+            self.unread();
+        }
+        match parsed {
+            Parsed::Statement { statement, .. } => self.statement(&statement, text),
             Parsed::TooLong => {
                 let message = format!(
                     "this statement has more than {MOST_TOKENS} words and signs, so it is not read, and nothing is \
@@ -174,6 +238,30 @@ impl File<'_, '_> {
             }
             Parsed::Nothing => {}
         }
+    }
+
+    /// Notes that it is not known which tables the statement locks.
+    pub fn unread(&mut self) {
+        let position = self.positions.at(self.start);
+        self.unread.push(Unread { statement: self.statement, position });
+    }
+
+    /// Where a database that the new migrations have not changed yet has the table.
+    pub fn relation(&self, table: &TableName) -> Relation {
+        let before = self.schema.table(table).and_then(|known| known.before.clone());
+        before.unwrap_or_else(|| Relation::new(table, self.search_path.current()))
+    }
+
+    /// Remembers what a table is called until this migration renames it.
+    pub fn renamed(&mut self, before: Relation, to: &TableName) {
+        if self.is_new(self.number) {
+            self.schema.table_mut(to).before = Some(before);
+        }
+    }
+
+    /// Whether `CREATE TABLE IF NOT EXISTS` may find a table that the database has.
+    pub fn may_be_there(&self, table: &TableName) -> bool {
+        self.has_database && self.is_new(self.number) && !self.schema.was_dropped(table)
     }
 
     /// Whether a table may have rows, and users, when the new migrations run.
@@ -229,8 +317,23 @@ impl File<'_, '_> {
         patch: Option<Patch>,
     ) {
         let statement = self.statement;
-        let hazard = Hazard { rule, statement, position, effect, message, patch };
+        let relation = effect.as_ref().map(|effect| self.relation(&effect.table));
+        let blocks = effect.as_ref().is_some_and(|effect| {
+            effect.work != Work::None && effect.lock.queue() >= Some(Queue::Writes)
+        });
+        let size = None;
+        let hazard =
+            Hazard { rule, statement, position, effect, relation, blocks, size, message, patch };
         self.found.push(Found { hazard, column: None });
+    }
+
+    /// Says of what was added last that its time depends on this table, or on the table of this index, and
+    /// whether others wait while that is scanned.
+    pub fn depends_on(&mut self, table: &TableName, blocks: bool) {
+        let relation = Some(self.relation(table));
+        if let Some(Found { hazard, .. }) = self.found.last_mut() {
+            (hazard.relation, hazard.blocks) = (relation, blocks);
+        }
     }
 
     /// Adds what a command does to a table.
@@ -251,7 +354,7 @@ impl File<'_, '_> {
         let message = format!("{command} {}; {cure}", effect.sentence());
         self.add(node, rule, Some(effect), message, patch);
         if work != Work::None {
-            self.works(node, table, lock);
+            self.works(node, table, lock, true);
         }
     }
 
@@ -263,8 +366,8 @@ impl File<'_, '_> {
         }
     }
 
-    /// Long work, under a lock of its own on a table.
-    pub fn works(&mut self, node: &SyntaxNode, table: &TableName, lock: LockMode) {
+    /// Long work, under a lock of its own on a table. `scans` is whether it is about all rows.
+    pub fn works(&mut self, node: &SyntaxNode, table: &TableName, lock: LockMode, scans: bool) {
         let Some(Held { table: held, line }) = &self.held else { return };
         if held == table && lock == LockMode::AccessExclusive {
             return;
@@ -276,7 +379,23 @@ impl File<'_, '_> {
         let effect =
             Effect { table: held.clone(), lock: LockMode::AccessExclusive, work: Work::None };
         self.add(node, Rule::LockHeld, Some(effect), message, None);
+        if scans && self.exists(table) {
+            self.depends_on(table, true);
+        }
     }
+}
+
+/// Whether a statement may scan or rewrite a table under a lock that keeps others from rows.
+fn may_take_long(statement: &str) -> bool {
+    let words = statement.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let words: Vec<_> = words.take(3).map(str::to_ascii_lowercase).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    matches!(
+        words.as_slice(),
+        ["alter" | "cluster" | "reindex" | "vacuum", ..]
+            | ["create", "index", ..]
+            | ["create", "unique", "index"]
+    )
 }
 
 /// Whether an INSERT is of more than the values in its text.

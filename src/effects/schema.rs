@@ -1,38 +1,73 @@
 //! What the migrations have made so far, as far as it decides what a later statement does.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Serialize, Serializer};
 
 use super::column_type::ColumnType;
+use super::size::Relation;
 use crate::sql::quote;
 
-/// The name of a table or a type, folded and unquoted as the server does it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The name of a table or a type, folded and unquoted as the server does it. One without a schema is the
+/// same as one in `public`: the two nearly always mean the same schema.
+#[derive(Clone, Debug)]
 pub struct TableName {
-    /// `None` for a name without a schema, and for `public`: the two nearly always mean the same schema.
-    schema: Option<String>,
+    /// As it is written.
+    written_schema: Option<String>,
     pub name: String,
 }
 
+impl PartialEq for TableName {
+    fn eq(&self, other: &TableName) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for TableName {}
+
+impl PartialOrd for TableName {
+    fn partial_cmp(&self, other: &TableName) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TableName {
+    fn cmp(&self, other: &TableName) -> Ordering {
+        (self.schema(), &self.name).cmp(&(other.schema(), &other.name))
+    }
+}
+
+impl Hash for TableName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.schema(), &self.name).hash(state);
+    }
+}
+
 impl TableName {
-    pub(super) fn new(schema: Option<String>, name: String) -> TableName {
-        TableName { schema: schema.filter(|schema| schema != "public"), name }
+    pub fn new(schema: Option<String>, name: String) -> TableName {
+        TableName { written_schema: schema, name }
     }
 
     /// A name in the same schema.
     pub(super) fn beside(&self, name: String) -> TableName {
-        TableName { schema: self.schema.clone(), name }
+        TableName { written_schema: self.written_schema.clone(), name }
     }
 
+    /// `None` for `public`, too.
     pub(super) fn schema(&self) -> Option<&str> {
-        self.schema.as_deref()
+        self.written_schema.as_deref().filter(|schema| *schema != "public")
+    }
+
+    pub(super) fn written_schema(&self) -> Option<&str> {
+        self.written_schema.as_deref()
     }
 
     /// For SQL.
     pub fn quoted(&self) -> String {
-        match &self.schema {
+        match self.schema() {
             Some(schema) => format!("{}.{}", quote::ident(schema), quote::ident(&self.name)),
             None => quote::ident(&self.name),
         }
@@ -41,7 +76,7 @@ impl TableName {
 
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.schema {
+        match self.schema() {
             Some(schema) => write!(f, "{schema}.{}", self.name),
             None => f.write_str(&self.name),
         }
@@ -66,12 +101,16 @@ pub(super) struct Schema {
     pub foreign_keys: Vec<ForeignKey>,
     /// Names that have been found too long.
     pub long_names: HashSet<String>,
+    /// The tables that a migration has dropped.
+    dropped: HashSet<TableName>,
 }
 
 #[derive(Default)]
 pub(super) struct KnownTable {
     /// The number of the migration that created it; `None` if none did.
     pub created: Option<usize>,
+    /// What it is called until a new migration renames it.
+    pub before: Option<Relation>,
     pub is_temporary: bool,
     pub is_partitioned: bool,
     /// The column by which it is partitioned, if it is one column and no expression.
@@ -136,8 +175,14 @@ impl Schema {
         self.tables.get(table)?.columns.get(column)
     }
 
+    /// Whether a migration has dropped a table of this name.
+    pub fn was_dropped(&self, name: &TableName) -> bool {
+        self.dropped.contains(name)
+    }
+
     pub fn drop_table(&mut self, name: &TableName) {
         self.tables.remove(name);
+        self.dropped.insert(name.clone());
         self.indexes.retain(|_, table| table != name);
         self.foreign_keys.retain(|key| key.table != *name && key.referenced != *name);
     }

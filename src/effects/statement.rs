@@ -55,7 +55,7 @@ impl File<'_, '_> {
                 if let Some(table) = name_of(insert.relation_name_ref())
                     && find(insert.syntax(), SyntaxKind::SELECT).is_some()
                 {
-                    self.works(insert.syntax(), &table, LockMode::RowExclusive);
+                    self.works(insert.syntax(), &table, LockMode::RowExclusive, false);
                 }
             }
             Stmt::Reindex(reindex) => self.reindex(reindex),
@@ -113,8 +113,9 @@ impl File<'_, '_> {
             let [key] = <[_; 1]>::try_from(plain_columns(items.syntax())).ok()?;
             (items.syntax().children().count() == 1).then_some(key)
         });
+        let may_be_there = create.if_not_exists().is_some() && self.may_be_there(&created);
         let mut table = KnownTable {
-            created: Some(self.number),
+            created: Some(self.number).filter(|_| !may_be_there),
             is_temporary,
             is_partitioned: partition_by.is_some(),
             partition_key,
@@ -299,6 +300,7 @@ impl File<'_, '_> {
                              transactions that use the table, and reads and writes wait behind it; {cure}"
                         );
                         self.add(drop.syntax(), Rule::DropIndexLocks, None, message, Some(patch));
+                        self.depends_on(index, false);
                     }
                 }
             }
@@ -321,7 +323,8 @@ impl File<'_, '_> {
                 let table = name.as_ref().and_then(|index| self.schema.table_of_index(index));
                 ("INDEX", table.cloned(), name)
             }
-            _ => return,
+            // A schema, or all of the database.
+            _ => return self.unread(),
         };
         let Some(target) = target else { return };
         let patch = format!("REINDEX {what} CONCURRENTLY {};", target.quoted());
@@ -339,12 +342,13 @@ impl File<'_, '_> {
                 let effect =
                     Effect { table: table.clone(), lock: LockMode::Share, work: Work::Scan };
                 self.add(node, Rule::ReindexLocks, Some(effect), message, patch);
-                self.works(node, &table, LockMode::Share);
+                self.works(node, &table, LockMode::Share, true);
             }
             Some(_) => {}
             None => {
                 let message = message(&format!("the table of {target}"));
                 self.add(node, Rule::ReindexLocks, None, message, patch);
+                self.depends_on(&target, true);
             }
         }
     }
@@ -352,7 +356,10 @@ impl File<'_, '_> {
     fn cluster(&mut self, cluster: &ast::Cluster) {
         let node = cluster.syntax();
         let target = node.children().find(|child| child.kind() == SyntaxKind::TABLE_NAME_REF);
-        self.rewrites(node, "CLUSTER", target.and_then(|target| name(&target)));
+        match target.and_then(|target| name(&target)) {
+            Some(table) => self.rewrites(node, "CLUSTER", Some(table)),
+            None => self.unread(),
+        }
     }
 
     fn vacuum(&mut self, vacuum: &ast::Vacuum) {
@@ -362,8 +369,12 @@ impl File<'_, '_> {
         }
         let tables =
             node.descendants().filter(|node| node.kind() == SyntaxKind::TABLE_RELATION_NAME);
-        for table in tables.collect::<Vec<_>>() {
-            self.rewrites(node, "VACUUM FULL", name(&table));
+        let tables: Vec<_> = tables.filter_map(|table| name(&table)).collect();
+        if tables.is_empty() {
+            self.unread();
+        }
+        for table in tables {
+            self.rewrites(node, "VACUUM FULL", Some(table));
         }
     }
 
@@ -501,7 +512,8 @@ impl File<'_, '_> {
         condition: Option<ast::WhereClauseOrCurrentOf>,
     ) {
         let Some(table) = table.filter(|table| self.exists(table)) else { return };
-        if condition.as_ref().is_none_or(is_about_null) {
+        let is_of_all = condition.as_ref().is_none_or(is_about_null);
+        if is_of_all {
             let effect =
                 Effect { table: table.clone(), lock: LockMode::RowExclusive, work: Work::Scan };
             let message = format!(
@@ -510,7 +522,7 @@ impl File<'_, '_> {
             );
             self.add(node, Rule::UnbatchedWrite, Some(effect), message, None);
         }
-        self.works(node, &table, LockMode::RowExclusive);
+        self.works(node, &table, LockMode::RowExclusive, is_of_all);
     }
 
     fn drop_table(&mut self, drop: &ast::DropTable) {
@@ -645,10 +657,17 @@ impl UnindexedKey {
         let quoted: Vec<_> = columns.iter().map(|column| quote::ident(column)).collect();
         let patch =
             format!("CREATE INDEX {concurrently}ON {} ({});", table.quoted(), quoted.join(", "));
-        let effect: Option<Effect> = None;
-        let rule = Rule::FkWithoutIndex;
-        let patch = Some(Patch::of(patch));
-        Some(Hazard { rule, statement, position, effect, message, patch })
+        Some(Hazard {
+            rule: Rule::FkWithoutIndex,
+            statement,
+            position,
+            effect: None,
+            relation: None,
+            blocks: false,
+            size: None,
+            message,
+            patch: Some(Patch::of(patch)),
+        })
     }
 }
 

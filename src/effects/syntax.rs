@@ -29,17 +29,26 @@ pub(super) fn with_large_stack<T: Send>(read: impl FnOnce() -> T + Send) -> io::
 }
 
 pub(super) enum Parsed {
-    Statement(ast::Stmt),
+    Statement {
+        statement: ast::Stmt,
+        /// Whether a part of it was not understood.
+        has_errors: bool,
+    },
     TooLong,
     Nothing,
 }
 
+/// One statement.
 pub(super) fn parse(statement: &str) -> Parsed {
     if !has_at_most(MOST_TOKENS, statement) {
         return Parsed::TooLong;
     }
-    let first = SourceFile::parse(statement).tree().stmts().next();
-    first.map_or(Parsed::Nothing, Parsed::Statement)
+    let parse = SourceFile::parse(statement);
+    let has_errors = !parse.errors().is_empty();
+    match parse.tree().stmts().next() {
+        Some(statement) => Parsed::Statement { statement, has_errors },
+        None => Parsed::Nothing,
+    }
 }
 
 /// The name that a node consists of, as far as it is a name with a schema or without.

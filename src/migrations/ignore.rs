@@ -5,8 +5,24 @@ use std::fmt;
 use crate::migrations::rule::{Rule, Severity};
 use crate::sql::{Directive, NearestDirective, Script};
 
+/// The rules that a file ignores, each with the index of a statement; `None` stands for the file as a whole.
+/// A directive holds for the statement that it is before or in. Before the first one, it also holds for the
+/// file.
+pub fn ignores(script: &Script<'_>) -> Vec<(Rule, Option<usize>)> {
+    let first = script.statements().first().map_or(usize::MAX, |first| first.start);
+    let of_lines = ignored_rules(script).into_iter().flat_map(|(offset, rule)| {
+        let of_file = (offset < first).then_some((rule, None));
+        [(rule, script.statement_at(offset))].into_iter().chain(of_file)
+    });
+    let statements = script.statements().len();
+    let of_file = ignored_in_file(script)
+        .into_iter()
+        .flat_map(|rule| (0..statements).map(move |statement| (rule, Some(statement))));
+    of_lines.chain(of_file).collect()
+}
+
 /// The rules that a file ignores, each with the byte offset of the directive or of squawk's comment.
-pub fn ignored_rules(script: &Script<'_>) -> Vec<(usize, Rule)> {
+fn ignored_rules(script: &Script<'_>) -> Vec<(usize, Rule)> {
     let ours = script.directives().iter().flat_map(|(offset, directive)| {
         let rules = match directive {
             Directive::Ignore { rule, .. } => ignorable(rule),
@@ -21,7 +37,7 @@ pub fn ignored_rules(script: &Script<'_>) -> Vec<(usize, Rule)> {
 }
 
 /// The rules that a comment of squawk's ignores in the whole file.
-pub fn ignored_in_file(script: &Script<'_>) -> Vec<Rule> {
+fn ignored_in_file(script: &Script<'_>) -> Vec<Rule> {
     let comments = script.comment_lines();
     comments.flat_map(|(_, comment)| squawk_rules(comment, "squawk-ignore-file")).collect()
 }

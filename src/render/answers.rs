@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub use self::check::{check_of, finding_text};
+pub use self::check::{check_of, finding_text, message_text, patch_lines};
 pub use self::dry_run::dry_run_of;
 pub use self::healthcheck::healthcheck_of;
 pub use self::list::list_of;

@@ -35,6 +35,7 @@ pub fn of_event(event: &Event) -> Option<Color> {
         | Event::UnknownRows { .. }
         | Event::Applying { out_of_order: true, .. }
         | Event::NoStatement { .. }
+        | Event::NotMeasured { .. }
         | Event::LockLost { .. }
         | Event::BackendRuns { .. }
         | Event::EndingBackend { .. }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde::{Serialize, Serializer};
 
 use crate::apply::error::{
-    AbandonedProgress, ApplyError, ChangedStep, DatabaseNotCreated, RolledBack, RunFailure,
-    UnknownOutcome,
+    AbandonedProgress, ApplyError, BlockingStatement, ChangedStep, DatabaseNotCreated, RolledBack,
+    RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{Blocker, HeldBy, Holder, HolderKind, InProgress, StepNumber};
 use crate::apply::failure::{Failure, LostConnection};
@@ -25,11 +25,11 @@ use crate::postgres::wait;
 use crate::process::exec::ExecError;
 use crate::process::signals::Signal;
 
-use super::answers::finding_text;
+use super::answers::{finding_text, message_text, patch_lines};
 use super::attempts::attempt_text;
 use super::backends::{at_work_text, held_by_text, lock_text};
 use super::{
-    clean, failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural,
+    clean, failure, hints, indented, is_or_are, list, mismatch, one_line, place_text, plural, size,
     some_of, subject,
 };
 
@@ -196,6 +196,7 @@ fn has_paragraphs(error: &Error) -> bool {
             | ApplyError::Unreachable { .. }
             | ApplyError::ChangedSteps { .. }
             | ApplyError::AbandonedProgress { .. }
+            | ApplyError::TableTooLarge { .. }
             | ApplyError::UnknownOutcome(_)
             | ApplyError::DatabaseNotCreated(_)
             | ApplyError::PermissionDenied { .. }
@@ -234,6 +235,16 @@ fn apply_error_text(run: &RunFailure, commands: &Commands, is_colored: bool) -> 
                 .to_owned()
         }
         ApplyError::Failed(failure) => failure::text(failure, commands, is_colored),
+        ApplyError::TableTooLarge { limit, statements } => {
+            let title = format!(
+                "some pending statements scan or rewrite a table of more than {} (--max-blocking) while \
+                 others wait for it; {nothing_ran}:",
+                size(*limit)
+            );
+            let cure = "\n\n  Change the migrations, for example to the SQL above. To run a statement as it is, \
+                        raise\n  --max-blocking, or write `-- premigrate: ignore RULE because REASON` above it.";
+            list(&title, statements.iter().map(blocking_text)) + cure
+        }
         ApplyError::ChangedSteps { migrations } => list(
             &format!(
                 "migrations were edited in steps that are already done; {nothing_ran}. Restore these \
@@ -484,6 +495,13 @@ fn interrupted_text(signal: Signal, rolled_back: &RolledBack) -> String {
              time. The next run checks whether it was committed"
         ),
     }
+}
+
+fn blocking_text(statement: &BlockingStatement) -> String {
+    let BlockingStatement { file, position, rule, message, size, patch, .. } = statement;
+    let message = one_line(&message_text(message, Some(size), *rule));
+    let patch = patch_lines(patch.as_ref()).replace('\n', "\n    ");
+    format!("{}: {message}{patch}", place_text(file, *position))
 }
 
 fn changed_step_text(changed: &ChangedStep) -> String {

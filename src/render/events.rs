@@ -55,6 +55,11 @@ fn text(event: &Event) -> String {
         Event::UnlistedFiles { files } => {
             format!("{JOURNAL} does not list these files, so they do not run: {}", files.join(", "))
         }
+        Event::NotMeasured { statements } => format!(
+            "warning: it is not known which tables these statements lock, so --max-blocking does not hold \
+             for them: {}",
+            statements.join(", ")
+        ),
         Event::Note { message } => message.clone(),
         Event::Waiting { attempts, left } => {
             let tried: Vec<_> = attempts.iter().map(attempt_text).collect();

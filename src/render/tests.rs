@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::apply::error::{
-    AbandonedProgress, ApplyError, ChangedStep, DatabaseNotCreated, RolledBack, RunFailure,
-    UnknownOutcome,
+    AbandonedProgress, ApplyError, BlockingStatement, ChangedStep, DatabaseNotCreated, RolledBack,
+    RunFailure, UnknownOutcome,
 };
 use crate::apply::event::{
     Applied, Blocker, CommandProgress, Event, HeldBy, Holder, HolderKind, InProgress, RecordKind,
@@ -28,6 +28,7 @@ use crate::commands::bundle::{BundleError, Unsuitable};
 use crate::commands::check::Finding;
 use crate::commands::extract::ExtractError;
 use crate::commands::new::NewError;
+use crate::effects::{Patch, TableName, TableSize};
 use crate::error::Error;
 use crate::history::plan::{EditedMigration, HistoryMismatch};
 use crate::history::table::{Table, TableProblem};
@@ -81,6 +82,43 @@ fn not_created(template: Option<&str>, error: ServerError) -> ApplyError {
         error,
         sql: "create database \"shop\" owner \"app\"".to_owned(),
     }))
+}
+
+/// One statement with a patch, and one about a table of which little is known.
+fn too_large() -> ApplyError {
+    let rewrite = BlockingStatement {
+        migration: name(),
+        file: "0000_a.sql".to_owned(),
+        position: Some(LineColumn { line: 3, column: 1 }),
+        rule: Rule::IndexLocksWrites,
+        message: "CREATE INDEX takes SHARE on orders".to_owned(),
+        size: TableSize {
+            table: TableName::new(Some("public".to_owned()), "orders".to_owned()),
+            rows: Some(120_345_678),
+            bytes: Some(41 << 30),
+            index_bytes: Some(18 << 30),
+            partitions: 12,
+        },
+        patch: Some(Patch {
+            now: "create index CONCURRENTLY on orders (a);".to_owned(),
+            ..Patch::default()
+        }),
+    };
+    let little = TableSize {
+        table: TableName::new(Some("s".to_owned()), "t".to_owned()),
+        rows: None,
+        bytes: Some(2 << 30),
+        index_bytes: None,
+        partitions: 0,
+    };
+    let other = BlockingStatement {
+        rule: Rule::Rewrite,
+        message: "VACUUM FULL rewrites s.t".to_owned(),
+        size: little,
+        patch: None,
+        ..rewrite.clone()
+    };
+    ApplyError::TableTooLarge { limit: 1 << 30, statements: vec![rewrite, other] }
 }
 
 fn attempt() -> Attempt {
@@ -267,6 +305,9 @@ fn events() -> Vec<Event> {
     vec![
         Event::Loaded { origin: Origin::Embedded, layout: Layout::Drizzle0, migrations: 2 },
         Event::UnlistedFiles { files: files() },
+        Event::NotMeasured {
+            statements: vec!["0000_a.sql:4:1".to_owned(), "1.sql:2:5".to_owned()],
+        },
         Event::Note { message: "a remark".to_owned() },
         Event::Waiting { attempts: vec![attempt()], left },
         Event::CreatingDatabase { database: name(), template: None },
@@ -412,6 +453,7 @@ fn apply_errors() -> Vec<ApplyError> {
         ApplyError::NotHistoryTable { table: table.clone(), problem: rule },
         ApplyError::Unreachable { attempts: vec![attempt()] },
         ApplyError::ReadOnly,
+        too_large(),
         ApplyError::ChangedSteps { migrations: vec![changed] },
         ApplyError::AbandonedProgress { migrations: vec![abandoned] },
         ApplyError::UnknownOutcome(Box::new(unknown)),
@@ -536,6 +578,7 @@ fn bundle_errors() -> Vec<BundleError> {
         rule: Rule::RollsBack,
         message: "the file contains `rollback`".to_owned(),
         effect: None,
+        size: None,
         patch: None,
     };
     let unsuitable = |reason| BundleError::Unsuitable { path: Some(path()), reason };

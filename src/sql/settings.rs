@@ -17,6 +17,13 @@ pub struct SetStatement {
     pub resets: bool,
 }
 
+/// How long a change of the search path holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathChange {
+    ForSession,
+    UntilTransactionEnds,
+}
+
 impl SetStatement {
     /// Whether it decides who the session acts as, and so what later statements may set.
     fn is_about_role(&self) -> bool {
@@ -65,6 +72,26 @@ impl Statement<'_> {
     pub fn is_set_local(&self) -> bool {
         let mut tokens = Tokens::new(self.text);
         tokens.accept("set") && tokens.accept("local")
+    }
+
+    /// How long the search path holds that the statement sets; `None` if it sets none.
+    pub fn search_path_change(&self) -> Option<PathChange> {
+        let mut tokens = Tokens::new(self.text);
+        let is_local = match (tokens.accept("set"), tokens.accept("reset")) {
+            (true, _) => {
+                let is_local = tokens.accept("local");
+                tokens.accept("session");
+                is_local
+            }
+            (false, true) => false,
+            (false, false) => return None,
+        };
+        let name = name(&mut tokens).concat().to_ascii_lowercase();
+        let is_path = matches!(name.as_str(), "search_path" | "schema" | "all");
+        is_path.then_some(match is_local {
+            true => PathChange::UntilTransactionEnds,
+            false => PathChange::ForSession,
+        })
     }
 
     /// The settings that the statement may change for the session without being a
@@ -371,6 +398,26 @@ mod tests {
         }
         assert_eq!(statement("set").set_statement(), None);
         assert_eq!(statement("select 1").set_statement(), None);
+    }
+
+    #[test]
+    fn a_change_of_the_search_path_is_seen_with_how_long_it_holds() {
+        let session = Some(PathChange::ForSession);
+        for (text, expected) in [
+            ("set search_path = a, b", session),
+            ("SET SESSION Search_Path TO a", session),
+            ("set \"search_path\" to default", session),
+            ("set schema 'a'", session),
+            ("reset search_path", session),
+            ("reset all", session),
+            ("set local search_path = a", Some(PathChange::UntilTransactionEnds)),
+            ("set work_mem = '1MB'", None),
+            ("set role a", None),
+            ("select set_config('search_path', '', false)", None),
+            ("", None),
+        ] {
+            assert_eq!(statement(text).search_path_change(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -703,6 +703,7 @@ fn the_reference_has_every_field_of_every_answer() {
     let rehearsed = Database::fresh();
     rehearsed.execute("create table a (id serial, b int)");
     let rows = Folder::drizzle0(&[("0000_a", "insert into a (b) values (1)")]);
+    let indexed = Folder::drizzle0(&[("0000_a", "create index on a (b)")]);
     for (title, database, folder, args) in [
         ("list", &database, &folder, &["list"][..]),
         ("list", &database, &empty, &["list"]),
@@ -712,9 +713,11 @@ fn the_reference_has_every_field_of_every_answer() {
         ("status", &Database::fresh(), &empty, &["status"]),
         ("check", &database, &folder, &["check"]),
         ("check", &database, &plain, &["check"]),
+        ("check", &rehearsed, &indexed, &["check", "--database"]),
         ("rehearse", &rehearsed, &rows, &["rehearse", "--here"]),
         ("--dry-run", &database, &to_c, &["--dry-run", "--apply-older"]),
         ("--dry-run", &up_to_date, &plain, &["--dry-run"]),
+        ("--dry-run", &rehearsed, &indexed, &["--dry-run"]),
         ("new", &database, &plain, &["new", "b"]),
         ("bundle", &database, &plain, &["bundle", "--output", "bundle"]),
     ] {
@@ -722,7 +725,9 @@ fn the_reference_has_every_field_of_every_answer() {
         assert!(!run.stdout.is_empty(), "{args:?}: {}", run.stderr);
         for line in run.stdout.lines() {
             let object: serde_json::Value = serde_json::from_str(line).expect(line);
-            reference.check(object.as_object().expect(line), &[("Answers", title)]);
+            let sections = [("Answers", title), ("Objects", "finding")];
+            let sections = if title == "check" { &sections[..] } else { &sections[..1] };
+            reference.check(object.as_object().expect(line), sections);
         }
     }
     let check = ["healthcheck", "tcp://127.0.0.1:1", "--format", "json"];

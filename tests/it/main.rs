@@ -59,6 +59,7 @@ mod scale;
 mod secrets;
 mod settings;
 mod signals;
+mod sizes;
 mod split;
 mod streams;
 mod terminal;

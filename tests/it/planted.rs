@@ -260,6 +260,18 @@ fn no_sql_of_ours_calls_what_is_planted() {
     creating.run().exits(0).says(&["created the database"]);
     check("create database");
 
+    // How large the tables are.
+    superuser.execute("insert into t values (1, 1)");
+    let sized = Folder::empty();
+    sized
+        .write("1_index.sql", "set search_path = public; create index on t (a); reindex index t_a");
+    let asked =
+        |args: &[&str]| premigrate(database, &sized).args(args).args(&["--table", "sized"]).run();
+    asked(&["check", "--database"]).exits(0);
+    asked(&["--dry-run"]).exits(0);
+    asked(&["--max-blocking", "0"]).exits(65);
+    check("sizes");
+
     // What the server is asked for the cure of a failure.
     superuser.execute(&format!("alter database {} set statement_timeout = '1s'", superuser.name));
     for (table, sql) in [
@@ -281,7 +293,7 @@ fn no_sql_of_ours_calls_what_is_planted() {
     };
     let ours: Vec<_> = sent.iter().filter(is_ours).collect();
     assert!(ours.len() > 30, "{ours:#?}");
-    for rare in ["create database", "rolconnlimit", "and mode operator"] {
+    for rare in ["create database", "rolconnlimit", "and mode operator", "pg_indexes_size"] {
         assert!(ours.iter().any(|sql| sql.contains(rare)), "{rare}");
     }
     for sql in ours {

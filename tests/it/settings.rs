@@ -48,7 +48,7 @@ fn a_flag_overrides_its_variable_and_a_variable_the_default() {
 }
 
 /// Variables with a value that each refuses.
-const CHECKED: [(&str, &str); 17] = [
+const CHECKED: [(&str, &str); 19] = [
     ("PREMIGRATE_WAIT", "soon"),
     ("PREMIGRATE_RUNNER_WAIT", "-1s"),
     ("PREMIGRATE_HEALTH", "everywhere"),
@@ -61,6 +61,8 @@ const CHECKED: [(&str, &str); 17] = [
     ("PREMIGRATE_CREATE_DATABASE", "yes"),
     ("PREMIGRATE_DRY_RUN", "on"),
     ("PREMIGRATE_STRICT", "TRUE"),
+    ("PREMIGRATE_DATABASE", "shop"),
+    ("PREMIGRATE_MAX_BLOCKING", "huge"),
     ("PREMIGRATE_EXIT_CODE", "Yes"),
     ("PREMIGRATE_ALL", "Ja"),
     ("PREMIGRATE_FORMAT", "xml"),

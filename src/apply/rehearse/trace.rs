@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::apply::sizes::is_unlocked_sql;
 use crate::postgres::result::{ResultRow, ResultSet};
 use crate::sql::LockMode;
 use crate::sql::quote::EQ;
@@ -154,9 +155,9 @@ const IS_OF_USERS: &str = "not pg_catalog.starts_with(nspname, 'pg_') \
 /// to lock it exclusively.
 pub fn baseline_sql(with_sizes: bool) -> String {
     let size = format!(
-        "case when relkind {EQ} any (array['r', 'm']) and not exists (select from pg_catalog.pg_locks \
-         where relation {EQ} pg_class.oid and mode {EQ} 'AccessExclusiveLock') \
-         then pg_catalog.pg_table_size(pg_class.oid) end"
+        "case when relkind {EQ} any (array['r', 'm']) and {} \
+         then pg_catalog.pg_table_size(pg_class.oid) end",
+        is_unlocked_sql("pg_class.oid")
     );
     let size = if with_sizes { size.as_str() } else { "null" };
     let relations = format!(

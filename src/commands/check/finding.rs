@@ -1,11 +1,14 @@
 //! What a check finds, what of it the files ignore, and the order in which it is shown.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use serde::{Serialize, Serializer};
 
 use crate::apply::failure::line_and_column;
-use crate::effects::{Effect, Hazard, Patch, TableName, Work, gathered};
+use crate::effects::{
+    Effect, Hazard, Patch, Relation, Sizes, TableName, TableSize, Work, gathered, measured,
+};
 use crate::migrations::layout::FolderScan;
 use crate::migrations::rule::{Rule, Severity};
 use crate::migrations::source::{JOURNAL, MigrationFolder};
@@ -24,12 +27,42 @@ pub struct Finding {
     /// What the statement does to a table.
     #[serde(flatten, serialize_with = "effect_fields")]
     pub effect: Option<Effect>,
+    /// That of the table that it is about, if a database was asked.
+    pub size: Option<TableSize>,
     pub patch: Option<Patch>,
 }
 
 impl Finding {
+    /// What a statement of a migration does.
+    pub fn of_statement(file: &str, hazard: Hazard) -> Finding {
+        let Hazard { rule, position, effect, size, message, patch, .. } = hazard;
+        let (file, position) = (Some(file.to_owned()), Some(position));
+        Finding { file, position, rule, message, effect, size, patch }
+    }
+
+    /// About a small table, what would be a warning is a note.
     pub fn severity(&self) -> Severity {
-        self.rule.severity()
+        match self.rule.can_block() && !self.can_block() {
+            true => Severity::Note,
+            false => self.rule.severity(),
+        }
+    }
+
+    pub fn can_block(&self) -> bool {
+        self.rule.can_block() && !self.size.as_ref().is_some_and(TableSize::is_small)
+    }
+
+    /// What sorts the worst first of what statements do: warnings before notes, large tables before small
+    /// ones, and then what takes longer.
+    pub fn harm(&self) -> (bool, Reverse<u64>, u8) {
+        let bytes = self.size.as_ref().and_then(|size| size.bytes).unwrap_or_default();
+        let work = match self.effect.as_ref().map(|effect| effect.work) {
+            None | Some(Work::Rewrite) => 0,
+            Some(Work::Scan) => 1,
+            Some(Work::None) => 2,
+        };
+        let is_note = self.severity() == Severity::Note;
+        (is_note, Reverse(bytes), if is_note { 0 } else { work })
     }
 }
 
@@ -62,6 +95,8 @@ pub struct Ignore {
 #[derive(Default)]
 pub struct Findings {
     found: Vec<Finding>,
+    /// What the statements of each file do.
+    hazards: Vec<(String, Vec<Hazard>)>,
     ignores: HashSet<Ignore>,
     /// Those of the ignores that there was something for.
     used: HashSet<Ignore>,
@@ -91,16 +126,30 @@ impl Findings {
         message: impl Into<String>,
     ) {
         let (file, message) = (file.map(str::to_owned), message.into());
-        let (effect, patch) = (None, None);
-        self.found.push(Finding { file, position, rule, message, effect, patch });
+        let (effect, size, patch) = (None, None, None);
+        self.found.push(Finding { file, position, rule, message, effect, size, patch });
     }
 
     /// Adds what the statements of a migration do, unless its file ignores it.
     pub fn of_statements(&mut self, file: &str, mut hazards: Vec<Hazard>) {
         hazards.retain(|hazard| !self.is_ignored(file, hazard.rule, Some(hazard.statement)));
-        for Hazard { rule, position, effect, message, patch, .. } in gathered(hazards) {
-            let (file, position) = (Some(file.to_owned()), Some(position));
-            self.found.push(Finding { file, position, rule, message, effect, patch });
+        self.hazards.push((file.to_owned(), hazards));
+    }
+
+    /// The tables that the statements are about.
+    pub fn relations(&self) -> HashSet<&Relation> {
+        let hazards = self.hazards.iter().flat_map(|(_, hazards)| hazards);
+        hazards.filter_map(|hazard| hazard.relation.as_ref()).collect()
+    }
+
+    /// Makes findings of what the statements do, with the sizes of the tables if a database was asked.
+    pub fn gather(&mut self, sizes: Option<&Sizes>) {
+        for (file, mut hazards) in std::mem::take(&mut self.hazards) {
+            if let Some(sizes) = sizes {
+                hazards = measured(hazards, sizes);
+            }
+            let hazards = gathered(hazards).into_iter();
+            self.found.extend(hazards.map(|hazard| Finding::of_statement(&file, hazard)));
         }
     }
 
@@ -187,20 +236,24 @@ impl Findings {
             Some(file) if !is_there(file) => 2,
             Some(file) => migrations.get(file).copied().unwrap_or(usize::MAX),
         };
-        let harm = |finding: &Finding| {
-            let work = finding.effect.as_ref().map(|effect| effect.work);
-            match (finding.severity(), work) {
-                _ if !finding.rule.is_about_effects() => 0,
-                (Severity::Note, _) => 4,
-                (_, None | Some(Work::Rewrite)) => 1,
-                (_, Some(Work::Scan)) => 2,
-                (_, Some(Work::None)) => 3,
-            }
-        };
         self.found.sort_by(|a, b| {
+            // None comes first.
+            let harm = |it: &Finding| it.rule.is_about_effects().then(|| it.harm());
             let key = |it: &Finding| (harm(it), rank(it));
             (key(a), &a.file, a.position).cmp(&(key(b), &b.file, b.position))
         });
         self.found
     }
+}
+
+/// What the statements of pending migrations do, the worst first. Each migration is a file and what was found
+/// in it.
+pub fn of_pending<'a>(migrations: impl Iterator<Item = (&'a str, &'a [Hazard])>) -> Vec<Finding> {
+    let findings = migrations.flat_map(|(file, hazards)| {
+        let hazards = gathered(hazards.to_vec()).into_iter();
+        hazards.map(|hazard| Finding::of_statement(file, hazard))
+    });
+    let mut findings: Vec<_> = findings.collect();
+    findings.sort_by_key(Finding::harm);
+    findings
 }

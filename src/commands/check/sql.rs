@@ -83,21 +83,9 @@ impl Findings {
         self.add(Some(file), position, reason.rule(), format!("the file {reason}"));
     }
 
-    /// A directive holds for the statement that it is before or in. Before the first one, it also
-    /// holds for the file as a whole.
     fn read_ignores(&mut self, file: &str, script: &Script<'_>) {
-        let first = script.statements().first().map_or(usize::MAX, |first| first.start);
-        for (offset, rule) in ignore::ignored_rules(script) {
-            let statement = script.statement_at(offset);
+        for (rule, statement) in ignore::ignores(script) {
             self.ignore(Ignore { file: file.to_owned(), rule, statement });
-            if offset < first {
-                self.ignore(Ignore { file: file.to_owned(), rule, statement: None });
-            }
-        }
-        for rule in ignore::ignored_in_file(script) {
-            for statement in (0..script.statements().len()).map(Some) {
-                self.ignore(Ignore { file: file.to_owned(), rule, statement });
-            }
         }
     }
 }

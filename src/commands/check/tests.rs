@@ -63,8 +63,7 @@ fn files_of_drizzle_kit_have_no_findings() {
     assert!(!report.has_errors());
     let text = render::check_of(&report, Format::Text);
     assert_eq!(text, "2 migrations, no problems found\n");
-    let none =
-        "{\"migrations\":2,\"errors\":0,\"warnings\":0,\"blocking\":0,\"notes\":0,\"ignored\":0}\n";
+    let none = "{\"migrations\":2,\"errors\":0,\"warnings\":0,\"blocking\":0,\"notes\":0,\"ignored\":0,\"pending\":null}\n";
     assert_eq!(render::check_of(&report, Format::Json), none);
     let folder = [("20261122180127_a/migration.sql", &a[..])];
     assert_eq!(rules_in(&folder), [""; 0]);
@@ -133,8 +132,8 @@ fn json_has_one_object_a_line_with_the_name_of_the_rule_and_a_summary() {
         "{\"severity\":\"error\",\"can_block\":false,\"file\":\"1.sql\",\"line\":2,\"column\":1,\
          \"rule\":\"rolls-back\",\"message\":\"the file contains `rollback '\\u001b'`, which would leave \
          the migration's changes uncommitted; remove it\",\
-         \"table\":null,\"lock\":null,\"work\":null,\"patch\":null}\n\
-         {\"migrations\":1,\"errors\":1,\"warnings\":0,\"blocking\":0,\"notes\":0,\"ignored\":0}\n"
+         \"table\":null,\"lock\":null,\"work\":null,\"size\":null,\"patch\":null}\n\
+         {\"migrations\":1,\"errors\":1,\"warnings\":0,\"blocking\":0,\"notes\":0,\"ignored\":0,\"pending\":null}\n"
     );
 }
 
@@ -648,8 +647,7 @@ fn the_summary_counts_what_is_ignored() {
     let text = render::check_of(&report, Format::Text);
     assert!(text.ends_with("\n\n1 warning in 1 migration, 1 ignored\n"), "{text}");
     let json = render::check_of(&report, Format::Json);
-    let last =
-        "{\"migrations\":1,\"errors\":0,\"warnings\":1,\"blocking\":0,\"notes\":0,\"ignored\":1}";
+    let last = "{\"migrations\":1,\"errors\":0,\"warnings\":1,\"blocking\":0,\"notes\":0,\"ignored\":1,\"pending\":null}";
     assert_eq!(json.lines().last(), Some(last));
     let sql = b"-- premigrate: ignore split because of locks\nvacuum;\nselect 1";
     let report = check(&files(&[("1.sql", sql)]), &table(), NOW, None);

@@ -4,18 +4,24 @@ use serde_json::json;
 use super::json_lines;
 use crate::cli::config::{Format, Style};
 use crate::commands::check::{CheckReport, Finding};
-use crate::effects::Patch;
-use crate::migrations::rule::Severity;
+use crate::effects::{Patch, TableSize};
+use crate::migrations::rule::{Rule, Severity};
 use crate::render::color::{Color, paint};
-use crate::render::{json_line, one_line, place_text, plural};
+use crate::render::{json_line, one_line, place_text, plural, size_text};
 
 /// A finding in JSON.
 #[derive(Serialize)]
-struct ReportedFinding<'a> {
+pub(super) struct ReportedFinding<'a> {
     severity: Severity,
     can_block: bool,
     #[serde(flatten)]
     finding: &'a Finding,
+}
+
+impl ReportedFinding<'_> {
+    pub(super) fn new(finding: &Finding) -> ReportedFinding<'_> {
+        ReportedFinding { severity: finding.severity(), can_block: finding.can_block(), finding }
+    }
 }
 
 pub fn check_of(report: &CheckReport, style: impl Into<Style>) -> String {
@@ -27,12 +33,7 @@ pub fn check_of(report: &CheckReport, style: impl Into<Style>) -> String {
 }
 
 fn json(report: &CheckReport) -> String {
-    let findings = report.findings.iter().map(|finding| ReportedFinding {
-        severity: finding.severity(),
-        can_block: finding.rule.can_block(),
-        finding,
-    });
-    let findings: Vec<_> = findings.collect();
+    let findings: Vec<_> = report.findings.iter().map(ReportedFinding::new).collect();
     let summary = json!({
         "migrations": report.migrations,
         "errors": report.count(Severity::Error),
@@ -40,6 +41,7 @@ fn json(report: &CheckReport) -> String {
         "blocking": report.count_blocking(),
         "notes": report.count(Severity::Note),
         "ignored": report.ignored,
+        "pending": report.pending,
     });
     json_lines(&findings) + &json_line(&summary)
 }
@@ -47,7 +49,10 @@ fn json(report: &CheckReport) -> String {
 fn text(report: &CheckReport, is_colored: bool) -> String {
     let findings = report.findings.iter().map(|finding| finding_text(finding, is_colored));
     let mut findings: Vec<_> = findings.collect();
-    let migrations = plural(report.migrations, "migration");
+    let mut migrations = plural(report.migrations, "migration");
+    if let Some(pending) = report.pending {
+        migrations.push_str(&format!(" ({pending} pending)"));
+    }
     let counts = [Severity::Error, Severity::Warning, Severity::Note]
         .map(|severity| (severity, report.count(severity)));
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
@@ -75,7 +80,7 @@ fn text(report: &CheckReport, is_colored: bool) -> String {
 }
 
 pub fn finding_text(finding: &Finding, is_colored: bool) -> String {
-    let Finding { file, position, rule, message, patch, .. } = finding;
+    let Finding { file, position, patch, .. } = finding;
     let color = match finding.severity() {
         Severity::Error => Some(Color::Red),
         Severity::Warning => Some(Color::Yellow),
@@ -86,11 +91,26 @@ pub fn finding_text(finding: &Finding, is_colored: bool) -> String {
         Some(color) => paint(&severity, color, is_colored),
         None => severity,
     };
-    let message = one_line(&format!("{message} [{rule}]"));
-    let patch = patch.as_ref().map(Patch::to_string).unwrap_or_default();
-    let patch: String = patch.lines().map(|line| format!("\n    {}", one_line(line))).collect();
+    let message = one_line(&finding_message(finding));
+    let patch = patch_lines(patch.as_ref());
     match file {
         Some(file) => format!("{}: {severity} {message}{patch}", place_text(file, *position)),
         None => format!("{severity} {message}{patch}"),
     }
+}
+
+/// The sentence of a finding, with the size of its table, and its rule.
+pub(super) fn finding_message(finding: &Finding) -> String {
+    message_text(&finding.message, finding.size.as_ref(), finding.rule)
+}
+
+pub fn message_text(message: &str, size: Option<&TableSize>, rule: Rule) -> String {
+    let size = size.map(|size| format!(". {}", size_text(size))).unwrap_or_default();
+    format!("{message}{size} [{rule}]")
+}
+
+/// SQL below a sentence.
+pub fn patch_lines(patch: Option<&Patch>) -> String {
+    let patch = patch.map(Patch::to_string).unwrap_or_default();
+    patch.lines().map(|line| format!("\n    {}", one_line(line))).collect()
 }

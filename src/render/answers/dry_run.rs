@@ -2,11 +2,21 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::check::{ReportedFinding, finding_text};
 use super::json_lines;
 use crate::apply::dry_run::{DryRun, PlannedMigration, PlannedStep};
 use crate::apply::event::RecordKind;
-use crate::cli::config::Format;
+use crate::cli::config::{Format, Style};
+use crate::commands::check::{Finding, of_pending};
 use crate::render::{json_line, lines, plural};
+
+/// A pending migration, with what its statements do to tables that exist, the worst first.
+#[derive(Serialize)]
+struct Apply<'a> {
+    #[serde(flatten)]
+    planned: &'a PlannedMigration,
+    findings: Vec<ReportedFinding<'a>>,
+}
 
 /// A migration that would be recorded without running it.
 #[derive(Serialize)]
@@ -22,10 +32,13 @@ struct NothingPending {
     pending: usize,
 }
 
-pub fn dry_run_of(dry_run: &DryRun, format: Format) -> String {
+pub fn dry_run_of(dry_run: &DryRun, style: impl Into<Style>) -> String {
+    let Style { format, is_colored } = style.into();
     let DryRun { recorded, applied, pending } = dry_run;
+    let hazards = pending.iter().map(|it| (it.file.as_str(), it.hazards.as_slice()));
+    let found = of_pending(hazards);
     if format == Format::Text {
-        return text(recorded, pending, *applied);
+        return text(recorded, pending, *applied) + &findings_text(&found, is_colored);
     }
     let mut lines = String::new();
     for (kind, names) in recorded {
@@ -34,7 +47,14 @@ pub fn dry_run_of(dry_run: &DryRun, format: Format) -> String {
     }
     match pending.is_empty() {
         true => lines + &json_line(&NothingPending { applied: *applied, pending: 0 }),
-        false => lines + &json_lines(pending),
+        false => {
+            let applied = pending.iter().map(|planned| {
+                let of_file =
+                    found.iter().filter(|it| it.file.as_deref() == Some(planned.file.as_str()));
+                Apply { planned, findings: of_file.map(ReportedFinding::new).collect() }
+            });
+            lines + &json_lines(&applied.collect::<Vec<_>>())
+        }
     }
 }
 
@@ -69,6 +89,13 @@ fn text(
         text.extend(steps.map(|step| format!("    {}", step.text())));
     }
     lines(text)
+}
+
+/// What the migrations do to tables, below the plan.
+fn findings_text(found: &[Finding], is_colored: bool) -> String {
+    let lines = found.iter().map(|finding| finding_text(finding, is_colored) + "\n");
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 impl PlannedMigration {

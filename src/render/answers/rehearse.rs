@@ -11,7 +11,7 @@ use crate::apply::rehearse::report::{
 use crate::apply::rehearse::trace::RelationKind;
 use crate::cli::config::{Format, Style};
 use crate::render::color::{Color, paint};
-use crate::render::{json_line, one_line, plural, seconds};
+use crate::render::{json_line, one_line, plural, seconds, size};
 use crate::sql::{LockMode, Queue};
 
 pub use self::markdown::markdown;
@@ -283,26 +283,6 @@ fn remark(file: &str, statement: &RehearsedStatement) -> Option<String> {
             "{place} ran without CONCURRENTLY; with it, `up` takes SHARE UPDATE EXCLUSIVE, as shown"
         )),
         Form::No(why) => Some(format!("{place} was not run: {why}")),
-    }
-}
-
-/// Bytes in the unit that a person would name.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if bytes < 1024 {
-        return plural(usize::try_from(bytes).unwrap_or_default(), "byte");
-    }
-    let (mut unit, mut scale) = ("", 1_u128);
-    for larger in UNITS {
-        if u128::from(bytes) < scale * 1024 {
-            break;
-        }
-        (unit, scale) = (larger, scale * 1024);
-    }
-    let tenths = u128::from(bytes) * 10 / scale;
-    match (tenths / 10, tenths % 10) {
-        (whole @ 0..10, tenth @ 1..) => format!("{whole}.{tenth} {unit}"),
-        (whole, _) => format!("{whole} {unit}"),
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::check::finding_message;
+
 use crate::cli::config::ReviewFormat;
 use crate::commands::check::{CheckReport, Finding};
 use crate::migrations::rule::{Rule, Severity};
@@ -30,9 +32,8 @@ fn path(finding: &Finding, dir: Option<&Path>) -> Option<String> {
 
 /// With the SQL that does less, if there is such SQL.
 fn message(finding: &Finding) -> String {
-    let Finding { message, rule, patch, .. } = finding;
-    let patch = patch.as_ref().map(|patch| format!("\n\n{patch}")).unwrap_or_default();
-    format!("{message} [{rule}]{patch}")
+    let patch = finding.patch.as_ref().map(|patch| format!("\n\n{patch}")).unwrap_or_default();
+    finding_message(finding) + &patch
 }
 
 /// A command of GitHub Actions, which must be one line.
