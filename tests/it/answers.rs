@@ -134,7 +134,8 @@ fn a_dry_run_in_json_has_one_object_per_migration_with_its_steps() {
               "statements": 1,
               "done": false
             }
-          ]
+          ],
+          "findings": []
         }
         {
           "action": "apply",
@@ -150,7 +151,8 @@ fn a_dry_run_in_json_has_one_object_per_migration_with_its_steps() {
               "statements": 2,
               "done": false
             }
-          ]
+          ],
+          "findings": []
         }
     "#]])
         .events_are(expect![[r#"
