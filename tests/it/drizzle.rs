@@ -23,7 +23,7 @@ use crate::harness::{
 
 /// A generation of Drizzle.
 #[derive(Clone, Copy, Debug)]
-enum Drizzle {
+pub enum Drizzle {
     /// drizzle-orm 0.45, drizzle-kit 0.31.
     V0,
     /// drizzle-orm and drizzle-kit 1.0.
@@ -46,7 +46,7 @@ impl Drizzle {
     }
 
     /// Runs drizzle-orm's migrator.
-    fn migrate(self, database: &Database, folder: &Folder) -> Run {
+    pub fn migrate(self, database: &Database, folder: &Folder) -> Run {
         self.migrate_in(database, folder, &[])
     }
 
@@ -55,7 +55,7 @@ impl Drizzle {
         finish(self.migrator(database, folder).args(table))
     }
 
-    fn migrator(self, database: &Database, folder: &Folder) -> Command {
+    pub fn migrator(self, database: &Database, folder: &Folder) -> Command {
         let mut command = node();
         command.arg(self.home().join("migrate.mjs")).arg(&folder.path).arg(&database.url);
         command
@@ -70,7 +70,7 @@ impl Drizzle {
     }
 
     /// A migrations folder in its layout, each migration a second after the one before.
-    fn folder(self, migrations: &[(&str, &[u8])]) -> Folder {
+    pub fn folder(self, migrations: &[(&str, &[u8])]) -> Folder {
         let folder = match self {
             Drizzle::V0 => Folder::drizzle0(&[]),
             Drizzle::V1 => Folder::empty(),
@@ -111,6 +111,10 @@ fn finish_within(limit: Duration, command: &mut Command) -> Run {
     let started = Instant::now();
     Run::from_output(output_of_within(limit, command), started.elapsed())
 }
+
+/// A session that writes to the history.
+pub const WRITES_HISTORY: &str = "select from pg_locks where mode = 'RowExclusiveLock' \
+    and relation = 'drizzle.__drizzle_migrations'::regclass";
 
 /// How many migrations the wiki has.
 const ALL: usize = 27;

@@ -7,7 +7,7 @@
 mod fault;
 mod folder;
 mod place;
-mod state;
+pub mod state;
 mod summary;
 
 use std::fs::File;

@@ -484,6 +484,26 @@ impl Running {
         Run::from_output(self.output_within(limit), started.elapsed())
     }
 
+    /// The same, with the most memory that it took, in bytes. One that takes too much is killed.
+    #[track_caller]
+    pub fn finish_with_peak(mut self, limit: Duration) -> (Run, usize) {
+        let until = Instant::now() + limit;
+        let status = format!("/proc/{}/status", self.pid());
+        let mut peak = 0;
+        while self.child.try_wait().expect("its state").is_none() && Instant::now() < until {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kilobytes = kilobytes.and_then(|line| line.trim().strip_suffix(" kB"));
+            peak = peak.max(kilobytes.map_or(0, |number| number.parse().expect("a number")) * 1024);
+            if peak > FAR_TOO_MUCH {
+                kill_with_children(self.pid());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        (self.finish_within(left.max(IN_TIME)), peak)
+    }
+
     /// The same, byte for byte.
     #[track_caller]
     pub fn output_within(self, limit: Duration) -> Output {
@@ -500,6 +520,9 @@ impl Running {
 
 /// How long a signal may take to end a run: Docker kills after ten seconds.
 pub const IN_TIME: Duration = Duration::from_secs(9);
+
+/// The memory, in bytes, that no run of ours may take, lest the machine have none left.
+const FAR_TOO_MUCH: usize = 1 << 30;
 
 /// How long a condition is waited for that is to come soon, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -28,6 +28,7 @@ mod bundle;
 mod check;
 mod copy;
 mod create_database;
+mod crowds;
 mod cures;
 mod deploy;
 mod docs;

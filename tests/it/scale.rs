@@ -1,71 +1,21 @@
-//! More runners than the server has room for, runners that are killed all the time, containers
-//! that are started again for ever, and two images that are rolled out at once: in the end, each
-//! migration was applied once.
+//! Files that are large, containers that are started again for ever, and two images that are rolled out
+//! at once: memory stays in proportion, and in the end, each migration was applied once.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::container::{self, Image};
-use crate::harness::{
-    Database, Folder, Random, Running, kill_and_reap, needs, premigrate, unique, with_database,
-};
+use crate::harness::{Database, Folder, LIMIT, Running, premigrate};
 use crate::snapshot::masked;
 
-/// A server of the test's own. It ends when its standard input does, so with the test.
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn with_connections(count: usize) -> Server {
-        needs("a server of its own");
-        let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/with-postgres"))
-            .args(["sh", "-c", "echo $TEST_DATABASE_URL; exec cat"])
-            .env("POSTGRES_OPTIONS", format!("-c max_connections={count}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Server { child, url: url.trim().to_owned() }
-    }
-
-    fn database(&self) -> Database {
-        let postgres = Database::named("postgres", self.url.clone());
-        let name = unique("scale");
-        postgres.execute(&format!("create database {name}"));
-        Database::named(&name, with_database(&self.url, &name))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        kill_and_reap(&mut self.child);
-    }
-}
-
 /// The most memory that a run has needed, in bytes.
-fn peak_memory(mut running: Running) -> usize {
-    let status = format!("/proc/{}/status", running.pid());
-    let mut peak = 0;
-    while running.child.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = kilobytes.and_then(|line| line.trim().strip_suffix(" kB"));
-        peak = peak.max(kilobytes.map_or(0, |number| number.parse::<usize>().unwrap()));
-        thread::sleep(Duration::from_millis(2));
-    }
-    running.finish().exits(0);
-    peak * 1024
+fn peak_memory(running: Running) -> usize {
+    let (run, peak) = running.finish_with_peak(5 * LIMIT);
+    run.exits(0);
+    peak
 }
 
 /// How much more memory this migration needs than one that does nothing.
@@ -197,84 +147,6 @@ fn a_file_of_inserts_is_held_once_while_it_runs() {
     );
     let memory = memory_for(&sql, &[]);
     assert!(memory < sql.len() / 5 * 6 + (8 << 20), "{memory} of {}", sql.len());
-}
-
-const RUNNERS: usize = 100;
-
-/// As long as one of them may wait.
-const ALL_DONE: Duration = Duration::from_secs(150);
-
-/// Migrations whose effects, done twice, would be seen.
-fn counting() -> Folder {
-    Folder::drizzle0(&[
-        ("0000_log", "create table log (what text)"),
-        ("0001_one", "insert into log values ('one');\nselect pg_sleep(0.2)"),
-        ("0002_two", "insert into log values ('two');\nselect pg_sleep(0.2)"),
-        ("0003_three", "insert into log values ('three');\nselect pg_sleep(0.2)"),
-    ])
-}
-
-#[track_caller]
-fn applied_once(database: &Database, folder: &Folder) {
-    assert_eq!(database.rows("select what from log order by what"), ["one", "three", "two"]);
-    let files = ["0000_log", "0001_one", "0002_two", "0003_three"];
-    assert_eq!(database.history(), files.map(|file| folder.hash(&format!("{file}.sql"))));
-    assert_eq!(database.leftovers(), Vec::<String>::new());
-}
-
-fn start(database: &Database, folder: &Folder) -> Running {
-    premigrate(database, folder).args(&["--wait", "120s", "--runner-wait", "120s"]).start()
-}
-
-#[test]
-fn a_hundred_runners_on_a_server_with_forty_connections_all_end_well() {
-    let server = Server::with_connections(40);
-    let (database, folder) = (server.database(), counting());
-    let runs: Vec<_> = (0..RUNNERS).map(|_| start(&database, &folder)).collect();
-    for run in runs {
-        run.finish_within(ALL_DONE).exits(0);
-    }
-    applied_once(&database, &folder);
-}
-
-#[test]
-fn a_hundred_runners_of_which_one_is_killed_every_fifty_milliseconds_all_end_well() {
-    let server = Server::with_connections(40);
-    let (database, folder) = (server.database(), counting());
-    let seed = u64::from(std::process::id());
-    println!("seed {seed}");
-    let mut random = Random(seed);
-    let mut runs: Vec<_> = (0..RUNNERS).map(|_| start(&database, &folder)).collect();
-    let until = Instant::now() + Duration::from_secs(120);
-    // Long enough for some to be killed in a migration; then the rest end by themselves.
-    let mut kills = 0;
-    while !runs.is_empty() {
-        assert!(Instant::now() < until, "seed {seed}: {} still run", runs.len());
-        thread::sleep(Duration::from_millis(50));
-        let (ended, alive): (Vec<_>, Vec<_>) = runs
-            .into_iter()
-            .map(|mut run| (run.child.try_wait().unwrap().is_some(), run))
-            .partition(|(ended, _)| *ended);
-        for (_, run) in ended {
-            run.finish().exits(0);
-        }
-        runs = alive.into_iter().map(|(_, run)| run).collect();
-        if !runs.is_empty() {
-            let at = random.below(runs.len());
-            let victim = runs.swap_remove(at);
-            victim.signal("KILL");
-            // It may have ended by itself just before.
-            let code = victim.finish().code;
-            assert!(code == -9 || code == 0, "seed {seed}: {code}");
-            if code == -9 {
-                kills += 1;
-                runs.push(start(&database, &folder));
-            }
-        }
-    }
-    println!("{kills} kills");
-    assert!(kills > 0, "seed {seed}: none was killed");
-    applied_once(&database, &folder);
 }
 
 /// Starts it again and again: it does the same each time, and nothing grows.

@@ -4,16 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Database, Folder, Running, eventually, premigrate, server_port};
+use crate::harness::{Database, Folder, LIMIT, Running, eventually, premigrate, server_port};
 use crate::proxy::{Action, Proxy, Side};
 use crate::signals::SLEEPING;
-
-/// The peak memory of the process, in kB.
-fn peak(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
-}
 
 #[test]
 fn endless_notices_do_not_fill_the_memory() {
@@ -23,15 +16,10 @@ fn endless_notices_do_not_fill_the_memory() {
         "do $$ begin for i in 1..200000 loop raise notice '% %', i, repeat('x', 2000); end loop; \
          end $$",
     )]);
-    let running = premigrate(&database, &folder).start();
-    let (pid, mut most) = (running.pid(), 0);
-    while let Some(now) = peak(pid) {
-        most = most.max(now);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    running.finish().exits(0).says(&["applied 0000_loud"]);
+    let (run, peak) = premigrate(&database, &folder).start().finish_with_peak(LIMIT);
+    run.exits(0).says(&["applied 0000_loud"]);
     // 400 MB of notices came.
-    assert!(most > 0 && most < 64_000, "{most} kB");
+    assert!(peak > 0 && peak < 64 << 20, "{peak}");
 }
 
 /// One end of a connection on this machine, and its timer: the kind, and the hundredths of a second

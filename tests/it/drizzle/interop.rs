@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Drizzle::{V0, V1};
-use super::{ALL, Contents, UP_TO_DATE, locked_down, race, rows, wiki};
+use super::{ALL, Contents, UP_TO_DATE, WRITES_HISTORY, locked_down, race, rows, wiki};
 use crate::harness::{Database, Folder, LIMIT, output_within, premigrate};
 
 #[test]
@@ -117,8 +117,6 @@ fn what_a_running_drizzle_orm_has_begun_to_record_is_applied_once() {
         ("0002_b", b.as_bytes()),
         ("0003_c", c.as_bytes()),
     ];
-    let writes = "select from pg_locks where mode = 'RowExclusiveLock' \
-        and relation = 'drizzle.__drizzle_migrations'::regclass";
     for (drizzle, may_lock) in [(V0, true), (V0, false), (V1, true), (V1, false)] {
         let (first, all) = (drizzle.folder(&migrations[..1]), drizzle.folder(&migrations));
         for race in 0..3 {
@@ -137,7 +135,7 @@ fn what_a_running_drizzle_orm_has_begun_to_record_is_applied_once() {
                 }
             };
             let theirs = drizzle.migrator(&database, &all).spawn().expect("a run");
-            database.wait_for("its first row", writes);
+            database.wait_for("its first row", WRITES_HISTORY);
             thread::sleep(Duration::from_millis(130) * race);
             premigrate(&ours, &all).run().exits(0);
             assert!(output_within(LIMIT, theirs).status.success());
