@@ -54,7 +54,7 @@ const DOCUMENTS: [&str; 14] = [
 ];
 
 /// Lines of `sh` blocks that are not run, and why.
-const NOT_RUN: [(&str, &str); 17] = [
+const NOT_RUN: [(&str, &str); 18] = [
     (
         "PREMIGRATE_MIGRATIONS=none cargo install --path . --locked",
         "compiles a release for minutes",
@@ -75,6 +75,7 @@ const NOT_RUN: [(&str, &str); 17] = [
     ("scripts/offline", "takes minutes"),
     ("scripts/test --server 13", "runs these tests"),
     ("scripts/faults", "takes minutes; .ci/run runs it"),
+    ("scripts/fuzz", "takes minutes; scripts/test reads some of it"),
     ("scripts/test", "runs this test"),
     ("scripts/test --quick", "runs this test"),
     ("UPDATE_EXPECT=1 scripts/test", "runs this test"),

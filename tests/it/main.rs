@@ -38,6 +38,7 @@ mod failover;
 mod failures;
 mod faults;
 mod folders;
+mod fuzz;
 mod handover;
 mod health;
 mod healthcheck;
