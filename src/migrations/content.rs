@@ -50,10 +50,16 @@ const CHUNK: u64 = 1 << 20;
 /// The content of a regular file. Anything else may never end, or never begin: opening a pipe would
 /// wait for its writer. Ends with an error soon after `is_stopped` becomes true.
 pub fn read_file(path: &Path, is_stopped: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
-    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let mut file = file.map_err(|error| match error.raw_os_error() {
+        // A socket cannot be opened.
+        Some(libc::ENXIO) => not_a_file(),
+        _ => error,
+    })?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(not_a_file());
     }
     let mut content = Vec::new();
     content.try_reserve_exact(usize::try_from(metadata.len()).unwrap_or(usize::MAX))?;

@@ -34,6 +34,7 @@ mod deploy;
 mod docs;
 mod drizzle;
 mod effects;
+mod extremes;
 mod failover;
 mod failures;
 mod faults;
