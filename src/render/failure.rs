@@ -292,8 +292,8 @@ pub fn left_by(kind: &str) -> &'static str {
 
 /// The server's error with all its fields, as psql shows them.
 fn server_text(error: &ServerError, is_colored: bool) -> String {
-    let severity = paint(&clean(&error.severity), Color::Red, is_colored);
-    let (code, message) = (clean(&error.code), clean(&indented(&error.message)));
+    let severity = paint(&one_line(&error.severity), Color::Red, is_colored);
+    let (code, message) = (one_line(&error.code), clean(&indented(&error.message)));
     let mut text = format!("  {severity} {code}: {message}\n");
     if let Some(Position::InInternalQuery { query, position }) = &error.position {
         let before: String = query.chars().take(position.saturating_sub(1)).collect();
