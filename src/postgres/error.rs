@@ -156,19 +156,25 @@ pub(super) fn cause(error: &tokio_postgres::Error, last_notice: Option<ServerErr
     }
     let source = error.source();
     let reason = source.map_or_else(|| error.to_string(), ToString::to_string);
-    QueryError::Client(if let Some(io) = source.and_then(|source| source.downcast_ref()) {
-        io_cause(io, last_notice)
-    } else if let Some(error) = source.and_then(|source| source.downcast_ref()) {
-        ConnectionError::clone(error)
-    } else {
-        match (error.to_string().as_str(), reason.as_str()) {
-            _ if error.is_closed() => ConnectionError::Lost(reason, last_notice),
-            (_, "server does not support TLS") => ConnectionError::Tls(TlsError::NotOffered),
-            (_, "password missing") => ConnectionError::NoPassword,
-            ("authentication error", _) => ConnectionError::Login(reason),
-            _ => ConnectionError::Protocol(reason),
-        }
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let ours = source.and_then(|source| source.downcast_ref::<ConnectionError>());
+    QueryError::Client(match (error.to_string().as_str(), io, ours) {
+        ("authentication error", ..) => ConnectionError::Login(reason),
+        // It may have the kind of an error of the connection.
+        ("error parsing response from server", ..) => violation(&reason),
+        (_, Some(io), _) => io_cause(io, last_notice),
+        (_, _, Some(error)) => error.clone(),
+        _ if error.is_closed() => ConnectionError::Lost(reason, last_notice),
+        _ => match reason.as_str() {
+            "server does not support TLS" => ConnectionError::Tls(TlsError::NotOffered),
+            "password missing" => ConnectionError::NoPassword,
+            _ => violation(&reason),
+        },
     })
+}
+
+fn violation(reason: &dyn fmt::Display) -> ConnectionError {
+    ConnectionError::Protocol(format!("the server violates the protocol ({reason})"))
 }
 
 fn io_cause(error: &io::Error, last_notice: Option<ServerError>) -> ConnectionError {
@@ -176,9 +182,7 @@ fn io_cause(error: &io::Error, last_notice: Option<ServerError>) -> ConnectionEr
         Some(ConnectionError::Tls(TlsError::Cut(why))) => ConnectionError::Lost(why, last_notice),
         Some(error) => error,
         None => match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                ConnectionError::Protocol(error.to_string())
-            }
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => violation(error),
             _ => ConnectionError::Lost(error.to_string(), last_notice),
         },
     }

@@ -1,6 +1,6 @@
 //! A stream between the driver and the server, for what the driver has no way to do: it sends the
 //! data that a COPY in a simple query asks for, and it passes over rows that nobody reads, which the
-//! driver would hold whole.
+//! driver would hold whole. Nor does the driver get what it would keep without end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,6 +11,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
+
+use super::error::ConnectionError;
 
 /// What is to be done with the reply to one message.
 #[derive(Debug, Default)]
@@ -66,6 +68,7 @@ pub struct Relay<S> {
     awaited: Awaited,
     position: FramePosition,
     copying: Option<Copying>,
+    is_logged_in: bool,
 }
 
 /// Where in the server's messages the next byte is.
@@ -97,17 +100,21 @@ struct Copying {
     written: usize,
 }
 
+/// The longest message that the driver gets, which holds it whole. What is passed over may be longer.
+const MAX_MESSAGE: usize = 64 << 20;
+
 const COPY_IN_RESPONSE: u8 = b'G';
 const DATA_ROW: u8 = b'D';
 const ERROR_RESPONSE: u8 = b'E';
 const NOTICE_RESPONSE: u8 = b'N';
+const PARAMETER_STATUS: u8 = b'S';
 const READY_FOR_QUERY: u8 = b'Z';
 
 impl<S> Relay<S> {
     /// `asks_for_tls` says that the first byte answers a request for TLS.
     pub fn new(stream: S, awaited: Awaited, asks_for_tls: bool) -> Relay<S> {
         let position = if asks_for_tls { FramePosition::TlsAnswer } else { FramePosition::Type };
-        Relay { stream, awaited, position, copying: None }
+        Relay { stream, awaited, position, copying: None, is_logged_in: false }
     }
 
     pub fn into_parts(self) -> (S, Awaited) {
@@ -115,24 +122,24 @@ impl<S> Relay<S> {
     }
 
     /// Moves what is passed on to the front of the bytes, and returns its length.
-    fn filter(&mut self, bytes: &mut [u8]) -> usize {
+    fn filter(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let (mut at, mut passed_on) = (0, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let (length, is_passed_on) = self.advance(rest);
+            let (length, is_passed_on) = self.advance(rest)?;
             if is_passed_on {
                 bytes.copy_within(at..at + length, passed_on);
                 passed_on += length;
             }
             at += length;
         }
-        passed_on
+        Ok(passed_on)
     }
 
     /// Goes on to the next part of a message. Returns its length in these bytes, of which there is at
     /// least one, and whether it is passed on.
-    fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
+    fn advance(&mut self, bytes: &[u8]) -> io::Result<(usize, bool)> {
         let first = bytes.first().copied().unwrap_or_default();
-        match self.position {
+        Ok(match self.position {
             FramePosition::TlsAnswer => {
                 self.position = FramePosition::Type;
                 (1, true)
@@ -149,6 +156,11 @@ impl<S> Relay<S> {
                 self.position = FramePosition::Length(message, length, read + 1);
                 if read + 1 == length.len() {
                     let whole = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                    if message.is_passed_on && whole > MAX_MESSAGE {
+                        let reason = format!("the server sent a message of {whole} bytes");
+                        let error = ConnectionError::Protocol(reason);
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                    }
                     self.read_to(message, whole.saturating_sub(length.len()));
                 }
                 (1, message.is_passed_on)
@@ -158,7 +170,7 @@ impl<S> Relay<S> {
                 self.read_to(message, left - length);
                 (length, message.is_passed_on)
             }
-        }
+        })
     }
 
     fn begin_message(&mut self, tag: u8) -> Incoming {
@@ -177,6 +189,8 @@ impl<S> Relay<S> {
         let is_passed_on = match tag {
             COPY_IN_RESPONSE => false,
             DATA_ROW => !discards_rows(),
+            // The driver keeps each under its name. What we ask of one comes with the login.
+            PARAMETER_STATUS => !self.is_logged_in,
             _ => true,
         };
         if let (ERROR_RESPONSE, Some(copying)) = (tag, &mut self.copying) {
@@ -200,6 +214,7 @@ impl<S> Relay<S> {
                 self.copying = Some(Copying { data: Some(data), frame: Vec::new(), written: 0 });
             }
             READY_FOR_QUERY => {
+                self.is_logged_in = true;
                 self.awaited.with(|replies| replies.expected.pop_front());
             }
             _ => {}
@@ -270,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Relay<S> {
             if read.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let passed_on = self.filter(read);
+            let passed_on = self.filter(read)?;
             buffer.set_filled(before + passed_on);
             // Nothing would mean that the connection is closed.
             if passed_on > 0 {
@@ -344,19 +359,45 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_the_driver_would_hold_is_not_longer_than_the_limit() {
+        let header = |tag: u8, length: usize| {
+            [&[tag][..], &u32::try_from(length).unwrap().to_be_bytes()].concat()
+        };
+        let filter = |discards_rows, mut header: Vec<u8>| {
+            let awaited = Awaited::default();
+            awaited.push(ResponseHandling { discards_rows, ..ResponseHandling::default() });
+            Relay::new((), awaited, false).filter(&mut header).ok()
+        };
+        for tag in *b"DEN" {
+            assert_eq!(filter(false, header(tag, MAX_MESSAGE)), Some(5));
+            assert_eq!(filter(false, header(tag, MAX_MESSAGE + 1)), None);
+        }
+        assert_eq!(filter(true, header(b'D', MAX_MESSAGE + 1)), Some(0));
+    }
+
+    #[test]
+    fn parameters_are_passed_on_until_the_login_is_over() {
+        let [parameter, ready] = [frame(b'S', b"a\0b\0"), frame(b'Z', b"I")];
+        let login = [&parameter[..], &parameter, &ready].concat();
+        let mut sent = [&login[..], &parameter, &parameter].concat();
+        let passed_on = Relay::new((), Awaited::default(), false).filter(&mut sent).unwrap();
+        assert_eq!(passed_on, login.len());
+    }
+
+    #[test]
     fn a_notice_is_about_what_the_message_was_whose_reply_it_is_in() {
         let [notice, ready] = [frame(b'N', b"\0"), frame(b'Z', b"I")];
         let awaited = Awaited::default();
         let mut relay = Relay::new((), awaited.clone(), false);
         // At the login.
-        relay.filter(&mut notice.clone());
+        relay.filter(&mut notice.clone()).unwrap();
         for subject in [Some("a"), None, Some("b")] {
             awaited.push(ResponseHandling {
                 subject: subject.map(Arc::from),
                 ..ResponseHandling::default()
             });
         }
-        relay.filter(&mut [&notice[..], &notice, &ready].concat().repeat(3));
+        relay.filter(&mut [&notice[..], &notice, &ready].concat().repeat(3)).unwrap();
         let subjects = [None, Some("a"), Some("a"), None, None, Some("b"), Some("b"), None];
         let subjects = subjects.map(|subject| subject.map(Arc::from));
         assert_eq!(subjects.clone().map(|_| awaited.subject_of_notice()), subjects);

@@ -182,7 +182,7 @@ impl From<&DbError> for ServerError {
     /// Masks what may be a secret, as far as the error alone shows it.
     fn from(error: &DbError) -> ServerError {
         let text = |field: Option<&str>| field.map(|text| shortened(&redact::text(text)));
-        let name = |field: Option<&str>| field.map(str::to_owned);
+        let name = |field: Option<&str>| field.map(shortened);
         let position = error.position();
         let query = match position {
             Some(ErrorPosition::Internal { query, .. }) => Some(query.as_str()),
@@ -192,9 +192,9 @@ impl From<&DbError> for ServerError {
         ServerError {
             severity: match error.parsed_severity() {
                 Some(severity) => severity.to_string(),
-                None => error.severity().to_owned(),
+                None => shortened(error.severity()),
             },
-            code: error.code().code().to_owned(),
+            code: shortened(error.code().code()),
             message: shortened(&redact::text(error.message())),
             detail: text(error.detail()),
             hint: text(error.hint()),

@@ -124,7 +124,7 @@ pub struct Session {
     // Dropped first: then the connection has nothing more to send, and ends.
     sender: Sender,
     connection: RunningConnection,
-    last_notice: LastNotice,
+    ending: Arc<Mutex<Ending>>,
     cancel_handle: CancelHandle,
     server: ServerKind,
     /// The shortest time that a query has taken.
@@ -165,8 +165,14 @@ impl Drop for RunningConnection {
     }
 }
 
-/// The last notice about the connection, or the error that ended it.
-type LastNotice = Arc<Mutex<Option<ServerError>>>;
+/// Why the connection has ended, as far as anybody has said so.
+#[derive(Debug, Default)]
+struct Ending {
+    /// The last notice about the connection, or the error that ended it.
+    notice: Option<ServerError>,
+    /// How the server has violated the protocol.
+    violation: Option<ConnectionError>,
+}
 
 #[derive(Clone)]
 pub(super) struct CancelHandle {
@@ -196,16 +202,16 @@ impl Session {
         stop: StopFlag,
     ) -> Session {
         let server = ServerKind::new(&|name| connection.parameter(name));
-        let last_notice = LastNotice::default();
+        let ending = Arc::<Mutex<Ending>>::default();
         let (awaited, notices) = (sender.awaited.clone(), sender.notices.clone());
-        let task = run_connection(connection, last_notice.clone(), awaited, notices);
+        let task = run_connection(connection, ending.clone(), awaited, notices);
         let task = runtime.spawn(task);
         let connection =
             RunningConnection { runtime, task, cancel_request: RefCell::default(), stop };
         Session {
             sender,
             connection,
-            last_notice,
+            ending,
             cancel_handle,
             server,
             round_trip: Cell::new(Duration::MAX),
@@ -393,9 +399,15 @@ impl Session {
     }
 
     fn cause(&self, error: &tokio_postgres::Error) -> QueryError {
-        let last_notice =
-            self.last_notice.lock().ok().and_then(|mut last_notice| last_notice.take());
-        cause(error, last_notice)
+        let ending = self.ending.lock().ok();
+        let (notice, violation) = ending
+            .map(|mut ending| (ending.notice.take(), ending.violation.clone()))
+            .unwrap_or_default();
+        match violation {
+            // The driver only says that it is closed.
+            Some(violation) if error.is_closed() => QueryError::Client(violation),
+            _ => cause(error, notice),
+        }
     }
 }
 
@@ -484,11 +496,10 @@ pub(super) fn blocking<F: Future>(
     })
 }
 
-/// Sends and receives until the connection ends, and keeps its last notice, and those that are asked
-/// for.
+/// Sends and receives until the connection ends, and keeps why, and the notices that are asked for.
 async fn run_connection(
     mut connection: Connected,
-    last_notice: LastNotice,
+    ending: Arc<Mutex<Ending>>,
     awaited: Awaited,
     notices: Arc<Mutex<Notices>>,
 ) {
@@ -505,11 +516,18 @@ async fn run_connection(
         };
         // The reason why a connection ends: `terminating connection because of ...`.
         if let Some(notice) = notice.filter(|notice| notice.code().code().starts_with("57"))
-            && let Ok(mut last_notice) = last_notice.lock()
+            && let Ok(mut ending) = ending.lock()
         {
-            *last_notice = Some(ServerError::from(notice));
+            ending.notice = Some(ServerError::from(notice));
         }
-        if message.is_err() {
+        // Notices may come without end, and others have to have their turn.
+        tokio::task::yield_now().await;
+        if let Err(error) = &message {
+            if let QueryError::Client(violation @ ConnectionError::Protocol(_)) = cause(error, None)
+                && let Ok(mut ending) = ending.lock()
+            {
+                ending.violation = Some(violation);
+            }
             return;
         }
     }

@@ -19,8 +19,8 @@ use super::result::ResultSet;
 use super::server_error::ServerError;
 use super::session::{Message, Response};
 
-/// The most rows that are kept, in bytes: enough for the history of a million migrations.
-pub(super) const MAX_ROWS_BYTES: usize = 256 << 20;
+/// The most of the results of a query that is kept, in bytes: enough for a history of 200,000 migrations.
+pub(super) const MAX_ROWS_BYTES: usize = 64 << 20;
 
 /// How much of a COPY's data is on its way at once.
 const COPY_PART: usize = 64 << 10;
@@ -60,22 +60,25 @@ impl Sender {
         while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
             match message? {
                 SimpleQueryMessage::RowDescription(columns) => {
-                    let columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                    let columns: Vec<_> =
+                        columns.iter().map(|column| column.name().to_owned()).collect();
+                    let names: usize = columns.iter().map(String::len).sum();
+                    // Texts, and the values that hold them.
+                    length += names + size_of_val(columns.as_slice()) + size_of::<ResultSet>();
                     results.push(ResultSet { columns, rows: Vec::new() });
                 }
                 SimpleQueryMessage::Row(row) => {
                     let row = values(&row);
                     let bytes: usize = row.iter().flatten().map(String::len).sum();
-                    // Values take more than their text.
-                    length = length.saturating_add(bytes + size_of_val(row.as_slice()));
-                    if length > MAX_ROWS_BYTES {
-                        return Ok(None);
-                    }
+                    length += bytes + size_of_val(row.as_slice()) + size_of_val(&row);
                     if let Some(last) = results.last_mut() {
                         last.rows.push(row);
                     }
                 }
                 _ => {}
+            }
+            if length > MAX_ROWS_BYTES {
+                return Ok(None);
             }
         }
         Ok(Some(results))

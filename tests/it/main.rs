@@ -44,6 +44,7 @@ mod handover;
 mod health;
 mod healthcheck;
 mod history;
+mod hostile;
 mod house;
 mod input;
 mod libpq;

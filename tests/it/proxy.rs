@@ -32,6 +32,8 @@ pub struct Message<'a> {
     /// Its type; 0 for those of a client that is not let in yet.
     pub tag: u8,
     pub text: &'a str,
+    /// All of it, with its type and its length.
+    pub bytes: &'a [u8],
 }
 
 impl Message<'_> {
@@ -51,6 +53,10 @@ pub enum Action {
     Stall,
     /// This query arrives in its place.
     ReplaceWith(&'static str),
+    /// These bytes arrive in its place.
+    Become(&'static [u8]),
+    /// These bytes arrive in its place again and again, as long as the receiver reads.
+    Flood(&'static [u8]),
     /// So many of its bytes arrive, and then this happens.
     Break(usize, Break),
 }
@@ -315,14 +321,27 @@ fn pass(from: Side, connection: &Connection, state: &State) -> End {
             is_first = false;
             let number = state.count(from).fetch_add(1, Ordering::SeqCst);
             let text = &String::from_utf8_lossy(&bytes[tagged + 4..]);
-            let connection_number = connection.number;
-            let message =
-                Message { from, number, connection: connection_number, place, length, tag, text };
-            let action = (state.action)(&message);
+            let passing = Message {
+                from,
+                number,
+                connection: connection.number,
+                place,
+                length,
+                tag,
+                text,
+                bytes,
+            };
+            let action = (state.action)(&passing);
             place += 1;
             match action {
                 Action::Pass => sent.extend_from_slice(bytes),
-                Action::ReplaceWith(query) => sent.extend(query_message(query)),
+                Action::ReplaceWith(query) => sent.extend(message(b'Q', query_body(query))),
+                Action::Become(bytes) => sent.extend_from_slice(bytes),
+                Action::Flood(bytes) => {
+                    let _ = writer.write_all(&sent);
+                    while writer.write_all(bytes).is_ok() {}
+                    return End::Closed;
+                }
                 Action::Cut | Action::Stall => {
                     let _ = writer.write_all(&sent);
                     return if action == Action::Cut { End::Closed } else { End::Stalled };
@@ -393,7 +412,13 @@ fn broken(
     }
 }
 
-fn query_message(sql: &str) -> Vec<u8> {
-    let length = u32::try_from(4 + sql.len() + 1).expect("a short query");
-    [b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat()
+fn query_body(sql: &str) -> Vec<u8> {
+    [sql.as_bytes(), b"\0"].concat()
+}
+
+/// A message of this type.
+pub fn message(tag: u8, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let length = u32::try_from(4 + body.len()).expect("a short message");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
 }
