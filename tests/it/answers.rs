@@ -189,7 +189,8 @@ fn an_answer_in_json_about_nothing_is_an_object_too() {
                   "warnings": 0,
                   "blocking": 0,
                   "notes": 0,
-                  "ignored": 0
+                  "ignored": 0,
+                  "pending": null
                 }
             "#]],
         ),
