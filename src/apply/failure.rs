@@ -68,6 +68,8 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// The sizes of tables are read, for `--max-blocking`.
+    Sizes,
     /// A statement of ours, before the step, that repairs what an earlier one has left.
     Repair,
     /// BEGIN, our settings or our guards.

@@ -56,7 +56,7 @@ pub fn nobody_writes_sql(history: &Table) -> String {
 }
 
 /// Whether a row of `pg_locks` is of this database.
-const DATABASE: &str = "database operator(pg_catalog.=) (select oid from pg_catalog.pg_database \
+pub(super) const DATABASE: &str = "database operator(pg_catalog.=) (select oid from pg_catalog.pg_database \
     where datname operator(pg_catalog.=) pg_catalog.current_database())";
 
 /// Selects the session that holds the lock. What our role may not see is NULL.

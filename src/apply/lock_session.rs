@@ -225,7 +225,7 @@ impl<'a> Runner<'a> {
         step: StepRef<'_>,
         state: &DatabaseState,
     ) -> Result<Session, Interrupt> {
-        self.hold(session, session, step, state)?;
+        self.hold(session, session, Some(step), state)?;
         let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
         let opened =
             Session::open(&self.options.current_target(), deadline).and_then(|lock_session| {
@@ -298,7 +298,7 @@ impl<'a> Runner<'a> {
         step: StepRef<'_>,
         state: &DatabaseState,
     ) -> Result<HeldLock<'a>, Interrupt> {
-        let taken = self.hold(&lock_session, session, step, state)?;
+        let taken = self.hold(&lock_session, session, Some(step), state)?;
         Ok(HeldLock {
             options: self.options,
             stop: self.stop,
@@ -316,11 +316,10 @@ impl<'a> Runner<'a> {
         &mut self,
         holding: &Session,
         session: &Session,
-        step: StepRef<'_>,
+        step: Option<StepRef<'_>>,
         state: &DatabaseState,
     ) -> Result<Responses, Interrupt> {
-        let spec =
-            TransactionSpec { step: Some(step), holds_lock: true, ..TransactionSpec::default() };
+        let spec = TransactionSpec { step, holds_lock: true, ..TransactionSpec::default() };
         let mut backoff = Backoff::default();
         loop {
             let transaction =
@@ -328,13 +327,17 @@ impl<'a> Runner<'a> {
             let deadline = Deadline::after(SECOND_SESSION_TIMEOUT, self.stop);
             let held = holding.send_batch(&transaction.hold(), false, deadline, &mut |_| {});
             if let Some(end) = held.end.clone().filter(is_timeout) {
-                return Err(no_second_connection(step, end).into());
+                return Err(match step {
+                    Some(step) => no_second_connection(step, end),
+                    None => Setback::PoolerFull(Attempt::at_query(end)),
+                }
+                .into());
             }
             let result = match transaction.result(&held) {
                 // Nothing of the step was running.
                 TransactionResult::Cancelled { signal, .. } => return Err(signal.into()),
                 TransactionResult::ConnectionLost { error, .. } => {
-                    return Err(connection_lost(Some(step), None, error).into());
+                    return Err(connection_lost(step, None, error).into());
                 }
                 result => result,
             };
@@ -348,7 +351,8 @@ impl<'a> Runner<'a> {
                 Reply::Blocked { failure, .. } => failure,
             };
             let reason = conflict(&failure.error, None, false);
-            if !self.pause_for_lock(&mut backoff, Some(&step.migration.name), reason)? {
+            let migration = step.map(|step| step.migration.name.as_str());
+            if !self.pause_for_lock(&mut backoff, migration, reason)? {
                 return Err(ApplyError::LockTimeout { failure, blocker: None }.into());
             }
         }

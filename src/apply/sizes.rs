@@ -7,8 +7,8 @@ use crate::cli::config::Options;
 use crate::effects::{Hazard, Reader, Relation, Sizes, TableName, TableSize, measured};
 use crate::history::plan::Plan;
 use crate::migrations::ignore;
-use crate::migrations::migration::{Migration, MigrationSet};
-use crate::migrations::prepared::{self, PreparedMigration};
+use crate::migrations::migration::MigrationSet;
+use crate::migrations::prepared::PreparedMigration;
 use crate::migrations::rule::Rule;
 use crate::migrations::steps::Steps;
 use crate::postgres::conninfo::{ServerSetting, ServerSettings};
@@ -19,12 +19,13 @@ use crate::sql::Script;
 use crate::sql::quote::{self, EQ};
 
 use super::error::{ApplyError, BlockingStatement};
-use super::event::{Event, StepNumber};
-use super::interrupt::{Interrupt, query_failed};
+use super::event::Event;
+use super::interrupt::{Interrupt, as_connection_error, connection_lost};
+use super::lock::DATABASE;
 use super::retry::{Backoff, conflict, is_conflict};
 use super::state::DatabaseState;
 use super::stretch::{Next, Prepared};
-use super::transaction::{self, StepRef};
+use super::transaction;
 use super::{QUERY_TIMEOUT, Runner};
 
 /// What is found about pending migrations, as far as their files do not ignore it.
@@ -69,7 +70,7 @@ impl<'a> EffectsReader<'a> {
         self.position = pending.index.saturating_add(1);
         let PreparedMigration { script, steps, done, .. } = prepared;
         let first = first_left(steps, *done);
-        let found = self.reader.read(script, steps, true);
+        let found = self.reader.read_from(first, script, steps);
         let rest = Remaining { number: pending.index, first, ignores: ignore::ignores(script) };
         self.effects.hazards.push((pending.index, rest.of(found)));
         let unread = self.reader.unread().iter().filter(|it| it.statement >= first);
@@ -109,6 +110,18 @@ impl PendingEffects {
     fn measure(&mut self, sizes: &Sizes) {
         for (_, hazards) in &mut self.hazards {
             *hazards = measured(std::mem::take(hazards), sizes);
+        }
+    }
+
+    /// Counts a statement as one of which little is known if the size of its table is not known.
+    fn add_unknown_sizes(&mut self, set: &MigrationSet) {
+        for (index, hazards) in &self.hazards {
+            let Some(migration) = set.get(*index) else { continue };
+            let is_unknown = |hazard: &&Hazard| {
+                hazard.blocks && hazard.size.as_ref().is_some_and(|size| size.bytes.is_none())
+            };
+            let unknown = hazards.iter().filter(is_unknown);
+            self.unread.extend(unknown.map(|it| format!("{}:{}", migration.file, it.position)));
         }
     }
 
@@ -176,6 +189,7 @@ pub(super) fn foresee(
     let sizes = look(&effects.relations(), session, options, stop)?;
     effects.measure(&sizes);
     let Some(limit) = options.max_blocking else { return Ok(effects) };
+    effects.add_unknown_sizes(set);
     effects.report_unread(emit);
     match effects.too_large(set, limit) {
         Some(error) => Err(error),
@@ -230,7 +244,7 @@ impl Runner<'_> {
         }
         let relations = effects.relations();
         if !relations.is_empty() {
-            let sizes = self.sizes_under_lock(session, plan, &relations, state)?;
+            let sizes = self.sizes_under_lock(session, &relations, state)?;
             effects.measure(&sizes);
         }
         effects.report_unread(self.emit);
@@ -245,47 +259,43 @@ impl Runner<'_> {
     fn sizes_under_lock(
         &mut self,
         session: &Session,
-        plan: &Plan,
         relations: &[&Relation],
         state: &DatabaseState,
     ) -> Result<Sizes, Interrupt> {
-        // What goes wrong meanwhile is reported as of the first migration.
-        let first = plan.pending.first().and_then(|pending| self.set.get(pending.index));
-        let first = first.map(Migration::unread);
-        let prepared = prepared::prepare(first.iter());
-        let prepared = prepared.map_err(|migrations| ApplyError::NotRunnable { migrations })?;
-        let (Some(migration), Some(PreparedMigration { script, steps, .. })) =
-            (&first, prepared.first())
-        else {
-            return Ok(Sizes::new());
-        };
-        let Some(step) = steps.all().first() else { return Ok(Sizes::new()) };
-        let number = StepNumber { step: 1, of: steps.count() };
-        let step = StepRef { migration, script, steps, step, number };
         let sql = sizes_sql(relations, &self.options.target.settings, true);
         let mut backoff = Backoff::default();
         loop {
-            self.hold(session, session, step, state)?;
+            self.hold(session, session, None, state)?;
             let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
             let asked = session.query(&sql, deadline);
             if !matches!(asked, Err(QueryError::Stopped(_) | QueryError::Client(_))) {
                 let deadline = Deadline::after(QUERY_TIMEOUT, self.stop);
                 let released = session.query_row("rollback", deadline);
-                released.map_err(|error| query_failed(step, error))?;
+                released.map_err(sizes_failed)?;
             }
             match asked {
                 Ok(sets) => return Ok(parse(relations, &sets)),
                 Err(QueryError::Server(error)) if is_conflict(&error) => {
                     let reason = conflict(&error, None, false);
-                    let migration = Some(step.migration.name.as_str());
-                    if !self.pause_for_lock(&mut backoff, migration, reason)? {
-                        let failure = Box::new(transaction::record_failure(step, &error));
+                    if !self.pause_for_lock(&mut backoff, None, reason)? {
+                        let failure = Box::new(transaction::sizes_failure(&error));
                         return Err(ApplyError::LockTimeout { failure, blocker: None }.into());
                     }
                 }
-                Err(error) => return Err(query_failed(step, error)),
+                Err(error) => return Err(sizes_failed(error)),
             }
         }
+    }
+}
+
+/// What a failed query for the sizes means.
+fn sizes_failed(error: QueryError) -> Interrupt {
+    match error {
+        QueryError::Stopped(signal) => signal.into(),
+        QueryError::Server(error) if !error.ends_session() => {
+            ApplyError::Failed(Box::new(transaction::sizes_failure(&error))).into()
+        }
+        error => connection_lost(None, None, as_connection_error(error)).into(),
     }
 }
 
@@ -293,7 +303,7 @@ impl Runner<'_> {
 pub(super) fn is_unlocked_sql(oid: &str) -> String {
     format!(
         "not exists (select from pg_catalog.pg_locks \
-         where relation {EQ} {oid} and mode {EQ} 'AccessExclusiveLock')"
+         where relation {EQ} {oid} and {DATABASE} and mode {EQ} 'AccessExclusiveLock')"
     )
 }
 
@@ -342,7 +352,7 @@ fn select_sql(named: &str, waits: bool) -> String {
          join pg_catalog.pg_namespace on pg_namespace.oid {EQ} relnamespace \
          where nspname {EQ} column2 and relname {EQ} column3) end as found \
          from (values {named}) named) looked_up) resolved where relation is not null \
-         union all select number, root, inhrelid, inhrelid from tree \
+         union select number, root, inhrelid, inhrelid from tree \
          join pg_catalog.pg_inherits on inhparent {EQ} tree.oid) \
          select number, nspname, root_class.relname, {row_count}, {bytes_sum}, {index_sum}, \
          pg_catalog.count(part) from (\
@@ -465,6 +475,12 @@ mod tests {
         assert_eq!(names(2), ["u"]);
         assert_eq!(names(3), [""; 0]);
         assert_eq!(names(9), [""; 0]);
+        let renamed = "alter table t rename to u; vacuum; create index on u (a)";
+        let effects = effects(&[renamed], 1);
+        assert_eq!(
+            effects.relations().iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+            ["u"]
+        );
     }
 
     #[test]
@@ -478,6 +494,10 @@ mod tests {
             ("create index i over t (a)", &["0.sql:1:1"]),
             ("vacuum full", &["0.sql:1:1"]),
             ("reindex schema s", &["0.sql:1:1"]),
+            ("refresh materialized view v", &["0.sql:1:1"]),
+            ("refresh materialized view concurrently v", &[]),
+            ("alter domain d add constraint k check (value > 0)", &["0.sql:1:1"]),
+            ("alter table all in tablespace a set tablespace b", &["0.sql:1:1"]),
             ("vacuum full t; vacuum; alter table t add b int", &[]),
             ("select f(; create view v as select 1", &[]),
         ] {

@@ -28,7 +28,7 @@ use super::state::DatabaseState;
 
 pub(super) use self::result::{
     Current, TransactionResult, is_unsupported, lost_failure, record_failure, repair_failure,
-    replay_failure, standalone_failure, statement_failure,
+    replay_failure, sizes_failure, standalone_failure, statement_failure,
 };
 
 /// The longest message of a file. A longer file is sent in pieces, so that the server need not hold

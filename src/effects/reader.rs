@@ -71,6 +71,21 @@ impl Reader {
 
     /// The hazards of the next migration, in order; none if it is not new.
     pub fn read(&mut self, script: &Script<'_>, steps: &Steps, is_new: bool) -> Vec<Hazard> {
+        self.read_next(0, script, steps, is_new)
+    }
+
+    /// The same for a new migration, of which the database has what is before this statement.
+    pub fn read_from(&mut self, first: usize, script: &Script<'_>, steps: &Steps) -> Vec<Hazard> {
+        self.read_next(first, script, steps, true)
+    }
+
+    fn read_next(
+        &mut self,
+        first_left: usize,
+        script: &Script<'_>,
+        steps: &Steps,
+        is_new: bool,
+    ) -> Vec<Hazard> {
         let number = self.migrations;
         self.migrations += 1;
         if let New::Known(new) = &mut self.new
@@ -82,6 +97,7 @@ impl Reader {
             number,
             new: &self.new,
             has_database: self.has_database,
+            first_left,
             schema: &mut self.schema,
             positions: Positions::new(script.text()),
             statement: 0,
@@ -171,6 +187,8 @@ pub(super) struct File<'r, 't> {
     pub number: usize,
     new: &'r New,
     has_database: bool,
+    /// The index of the first statement that the database does not have.
+    first_left: usize,
     pub schema: &'r mut Schema,
     positions: Positions<'t>,
     statement: usize,
@@ -206,6 +224,9 @@ impl File<'_, '_> {
                     self.start = statement.start + offset;
                     self.read_one(inner);
                 }
+            } else if is_about_others(statement.text) {
+                self.start = statement.start;
+                self.unread();
             } else if ["set", "reset"].contains(&first.as_str()) {
                 self.search_path.change(&statement);
             } else if first == "insert" && (self.held.is_none() || !reads_rows(statement.text)) {
@@ -254,7 +275,7 @@ impl File<'_, '_> {
 
     /// Remembers what a table is called until this migration renames it.
     pub fn renamed(&mut self, before: Relation, to: &TableName) {
-        if self.is_new(self.number) {
+        if self.is_new(self.number) && self.statement >= self.first_left {
             self.schema.table_mut(to).before = Some(before);
         }
     }
@@ -396,6 +417,20 @@ fn may_take_long(statement: &str) -> bool {
             | ["create", "index", ..]
             | ["create", "unique", "index"]
     )
+}
+
+/// Whether a statement scans or rewrites tables that it does not name, and keeps others from them.
+fn is_about_others(statement: &str) -> bool {
+    let words = statement.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let words: Vec<_> = words.take(6).map(str::to_ascii_lowercase).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["refresh", "materialized", "view", rest @ ..] => rest.first() != Some(&"concurrently"),
+        ["alter", "domain", ..]
+        | ["alter", "table" | "index", "all", "in", "tablespace", ..]
+        | ["alter", "materialized", "view", "all", "in", "tablespace"] => true,
+        _ => false,
+    }
 }
 
 /// Whether an INSERT is of more than the values in its text.

@@ -56,8 +56,8 @@ fn text(event: &Event) -> String {
             format!("{JOURNAL} does not list these files, so they do not run: {}", files.join(", "))
         }
         Event::NotMeasured { statements } => format!(
-            "warning: it is not known which tables these statements lock, so --max-blocking does not hold \
-             for them: {}",
+            "warning: it is not known which tables these statements lock, or how large these are, so \
+             --max-blocking does not hold for them: {}",
             statements.join(", ")
         ),
         Event::Note { message } => message.clone(),

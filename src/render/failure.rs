@@ -26,6 +26,13 @@ pub fn text(failure: &Failure, commands: &Commands, is_colored: bool) -> String 
             subject(&failure.migration)
         );
     }
+    if failure.phase == Phase::Sizes {
+        let error = server_text(&failure.error, is_colored);
+        let text = format!(
+            "the sizes of tables could not be read for --max-blocking; nothing was run\n\n{error}"
+        );
+        return text.trim_end().to_owned();
+    }
     let mut text = format!("{} failed", subject(&failure.migration));
     if let Some(StepNumber { step, of }) = failure.step {
         let _ = write!(text, " in step {step} of {of}");
@@ -74,6 +81,7 @@ fn statement_text(failure: &Failure) -> String {
     match (failure.statement, failure.phase) {
         (Some(statement), _) => format!("statement {statement} of {}", failure.statements),
         (None, Phase::Repair) => "while repairing what an earlier attempt left".to_owned(),
+        (None, Phase::Sizes) => "while the sizes of tables were read".to_owned(),
         (None, Phase::Begin) => "at the start of its transaction".to_owned(),
         (None, Phase::Replay) => "at a setting of an earlier step".to_owned(),
         (None, Phase::Statement) => format!("in one of {} statements", failure.statements),

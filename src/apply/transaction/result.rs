@@ -361,6 +361,11 @@ pub(in crate::apply) fn record_failure(step: StepRef<'_>, error: &ServerError) -
     failure(Some(step), Phase::Record, None, error)
 }
 
+/// A query of ours failed that reads the sizes of tables.
+pub(in crate::apply) fn sizes_failure(error: &ServerError) -> Failure {
+    failure(None, Phase::Sizes, None, error)
+}
+
 /// A statement of ours failed that repairs what an earlier one has left.
 pub(in crate::apply) fn repair_failure(step: StepRef<'_>, error: &ServerError) -> Failure {
     failure(Some(step), Phase::Repair, None, error)
