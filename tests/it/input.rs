@@ -473,7 +473,8 @@ fn a_signal_while_a_long_error_is_reported_ends_the_run() {
         }
         Action::Pass
     });
-    let database = proxy.to(&Database::fresh());
+    let database = Database::fresh();
+    let database = proxy.to(&database);
     let run = premigrate(&database, &folder).start();
     *running.lock().unwrap() = Some(run.pid());
     let run = run.finish_within(IN_TIME * 3);

@@ -59,7 +59,8 @@ fn the_level_decides_which_notices_are_shown() {
         ("info", &["careful", "first", "cascades", "by the way", "already exists, skipping"]),
     ] {
         let folder = raises();
-        let run = premigrate(&Database::fresh(), &folder);
+        let database = Database::fresh();
+        let run = premigrate(&database, &folder);
         let stderr = run.env("PREMIGRATE_NOTICES", level).run().exits(0).stderr;
         for words in ["careful", "first", "cascades", "by the way", "already exists, skipping"] {
             assert_eq!(stderr.contains(words), shown.contains(&words), "{level}: {stderr}");
@@ -149,7 +150,8 @@ fn what_is_skipped_because_it_is_there_or_is_not_is_only_shown_with_everything()
         drop user mapping if exists for postgres server nothing; drop subscription if exists x";
     let shown = |level: &str| {
         let folder = Folder::drizzle0(&[("0000_a", sql)]);
-        let run = premigrate(&Database::fresh(), &folder).args(&["--notices", level]);
+        let database = Database::fresh();
+        let run = premigrate(&database, &folder).args(&["--notices", level]);
         run.run().exits(0).stderr.matches("NOTICE").count()
     };
     assert_eq!(shown("notice"), 0);

@@ -286,7 +286,8 @@ fn without_a_terminal_a_line_says_after_ten_seconds_what_still_runs() {
     let start = |format: &str| {
         let sql = "select 1; select pg_sleep(12)";
         let folder = Folder::drizzle0(&[("0000_slow", sql)]);
-        let run = premigrate(&Database::fresh(), &folder).args(&["--format", format]).start();
+        let database = Database::fresh();
+        let run = premigrate(&database, &folder).args(&["--format", format]).start();
         (folder, run)
     };
     let [(_text_folder, text), (_json_folder, json)] = ["text", "json"].map(start);
@@ -323,7 +324,8 @@ fn colors_and_the_live_line_can_be_turned_off_or_on() {
         ("PREMIGRATE_FORMAT", "json", false, false),
     ] {
         let folder = slow();
-        let run = premigrate(&Database::fresh(), &folder).env(variable, value);
+        let database = Database::fresh();
+        let run = premigrate(&database, &folder).env(variable, value);
         let written = Terminal::start(run).finish(0);
         assert_eq!(colored(&written), has_colors, "{variable}={value} {written:?}");
         assert_eq!(!live_lines(&written).is_empty(), has_live_line, "{variable}={value}");
@@ -375,7 +377,8 @@ fn nothing_of_a_live_line_is_left_by_a_notice_or_a_signal() {
     let sql = "do $$ begin perform pg_sleep(1.5); raise notice E'\\x1b[31mhello'; \
         perform pg_sleep(60); end $$";
     let folder = Folder::drizzle0(&[("0000_a", sql)]);
-    let terminal = Terminal::start(premigrate(&Database::fresh(), &folder));
+    let database = Database::fresh();
+    let terminal = Terminal::start(premigrate(&database, &folder));
     terminal.wait_to_show("NOTICE");
     terminal.wait_to_show("running for 4 s");
     terminal.signal(nix::sys::signal::Signal::SIGTERM);
@@ -399,7 +402,8 @@ fn nothing_of_a_live_line_is_left_by_a_second_signal_either() {
         true => Action::Stall,
         false => Action::Pass,
     });
-    let terminal = Terminal::start(premigrate(&proxy.to(&Database::fresh()), &folder));
+    let database = Database::fresh();
+    let terminal = Terminal::start(premigrate(&proxy.to(&database), &folder));
     terminal.wait_to_show("running for 2 s");
     terminal.signal(nix::sys::signal::Signal::SIGTERM);
     thread::sleep(Duration::from_millis(1500));
