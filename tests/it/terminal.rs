@@ -226,7 +226,7 @@ fn a_terminal_shows_how_far_vacuum_cluster_and_copy_are() {
             "create table t (a int, b text); alter table t alter b set storage plain;
              insert into t select i, repeat('x', 5000) from generate_series(1, 20) i;
              create function slow(a int) returns int immutable language plpgsql as
-               $$ begin perform pg_sleep(0.15); return a; end $$;
+               $$ begin perform pg_sleep(0.3); return a; end $$;
              create table c (b text);
              create function slow_row() returns trigger language plpgsql as
                $$ begin perform pg_sleep(0.15); return new; end $$;
