@@ -288,9 +288,10 @@ fn without_a_terminal_a_line_says_after_ten_seconds_what_still_runs() {
         let folder = Folder::drizzle0(&[("0000_slow", sql)]);
         let database = Database::fresh();
         let run = premigrate(&database, &folder).args(&["--format", format]).start();
-        (folder, run)
+        (database, folder, run)
     };
-    let [(_text_folder, text), (_json_folder, json)] = ["text", "json"].map(start);
+    let [(_text_database, _text_folder, text), (_json_database, _json_folder, json)] =
+        ["text", "json"].map(start);
     text.finish().exits(0).stderr_is(expect![[r#"
         premigrate: 1 migration in FOLDER (Drizzle 0.x)
         premigrate: 0000_slow: running for TIME, one of 2 statements
