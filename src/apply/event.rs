@@ -30,7 +30,8 @@ pub enum Event {
     UnlistedFiles {
         files: Vec<String>,
     },
-    /// It is not known which tables these statements lock, so `--max-blocking` cannot refuse them.
+    /// It is not known which tables these statements lock, or how large these are, so `--max-blocking`
+    /// cannot refuse them.
     NotMeasured {
         /// Their places.
         statements: Vec<String>,

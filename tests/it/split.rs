@@ -839,7 +839,7 @@ fn an_unknown_outcome_is_left_to_a_person_with_the_sql_to_go_on() {
           1 is pending.
     "#]]);
     premigrate(&database, &folder).run().exits(70);
-    // The SQL that has it run again is the last that is told.
+    // The SQL that has it run again is reported last.
     let again = run_of(&database, &folder).stderr;
     let sql = again.lines().rev().find(|line| line.contains("delete from")).unwrap();
     database.execute(sql.trim());

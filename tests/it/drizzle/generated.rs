@@ -93,7 +93,7 @@ fn compared(drizzle: Drizzle) -> String {
                     let is_of_table =
                         effect.is_some_and(|effect| effect.table.to_string() == traced.table);
                     match hazard.rule {
-                        // The first rewrite of an enum's column is told with the second one.
+                        // The first rewrite of an enum's column is reported with the second one.
                         Rule::EnumRecreated => is_of_table,
                         // The scan ends at the first row, with an error.
                         Rule::RequiredColumn => hazard.statement == index,
